@@ -1,0 +1,300 @@
+// Package ledger remembers what the server and the local store last agreed on:
+// one SQLite database for each account, because it is transactional and can be
+// looked into with sqlite3.
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+	_ "modernc.org/sqlite" // SQLite without cgo, so that pipeline builds without it
+)
+
+// State is what became of a message.
+type State string
+
+// The states of a message.
+const (
+	Intended State = "intended" // a file is about to get its name
+	Present  State = "present"  // the mail is on disk, durable and indexed
+	Stub     State = "stub"     // it could not be fetched; a stub stands for it
+	Skipped  State = "skipped"  // not wanted
+	GivenUp  State = "givenup"  // the user does not want it asked for any more
+	Kept     State = "kept"     // of an older UIDVALIDITY, without a match; its file stays
+)
+
+// Message is the row of one message. Its key is Mailbox, UIDValidity and UID.
+type Message struct {
+	Mailbox     string
+	UIDValidity uint64
+	UID         imap.UID
+	State       State
+	Key         string    // maildir key of the mail's file; "" if there is none
+	Name        string    // where the file was last, below the folder; a hint, the key counts
+	ID          string    // notmuch message id; "" if notmuch does not take the file
+	Size        int64     // RFC822.SIZE as told, in bytes
+	WireSize    int64     // bytes that came
+	Date        time.Time // INTERNALDATE, UTC, whole seconds
+	Flags       []string  // system flags and keywords last agreed
+	StubKey     string    // like Key and Name, of the stub's file
+	StubName    string
+	Attempts    int
+	Since       time.Time // of the first failure
+	NextTry     time.Time
+	Reason      string // one line
+}
+
+// Row is what comparing a mailbox with the server needs of a message.
+type Row struct {
+	UID   imap.UID
+	State State
+	Flags []string
+	Key   string
+}
+
+// Mailbox is the row of one mailbox. The marks (UIDNext, HighestModSeq,
+// Messages) are those of the last listing that was dealt with as a whole.
+type Mailbox struct {
+	Name          string
+	Folder        string // below the account's folder
+	Delim         rune
+	UIDValidity   uint64
+	UIDNext       imap.UID
+	HighestModSeq uint64
+	Messages      uint32
+	Complete      bool // there was such a listing
+}
+
+// Errors that callers tell apart.
+var (
+	ErrBusy     = errors.New("another notmuch-imap is at work on this account")
+	ErrNotExist = errors.New("nothing was synchronised yet")
+)
+
+// Ledger is an open ledger. It may be used by several goroutines.
+type Ledger struct {
+	db   *sql.DB
+	lock *os.File
+}
+
+// version is the schema's. A ledger of a newer one is refused.
+const version = 1
+
+const schema = `
+CREATE TABLE mailbox (
+	id            INTEGER PRIMARY KEY,
+	name          TEXT NOT NULL UNIQUE,
+	folder        TEXT NOT NULL,
+	delim         INTEGER NOT NULL,
+	uidvalidity   INTEGER NOT NULL,
+	uidnext       INTEGER NOT NULL,
+	highestmodseq INTEGER NOT NULL,
+	messages      INTEGER NOT NULL,
+	complete      INTEGER NOT NULL
+);
+CREATE TABLE message (
+	mailbox     INTEGER NOT NULL REFERENCES mailbox (id),
+	uidvalidity INTEGER NOT NULL,
+	uid         INTEGER NOT NULL,
+	state       TEXT NOT NULL,
+	key         TEXT NOT NULL,
+	name        TEXT NOT NULL,
+	id          TEXT NOT NULL,
+	size        INTEGER NOT NULL,
+	wiresize    INTEGER NOT NULL,
+	date        INTEGER NOT NULL,
+	flags       TEXT NOT NULL,
+	stubkey     TEXT NOT NULL,
+	stubname    TEXT NOT NULL,
+	attempts    INTEGER NOT NULL,
+	since       INTEGER NOT NULL,
+	nexttry     INTEGER NOT NULL,
+	reason      TEXT NOT NULL,
+	PRIMARY KEY (mailbox, uidvalidity, uid)
+) WITHOUT ROWID;
+CREATE INDEX message_id ON message (id);
+CREATE INDEX message_state ON message (state) WHERE state IN ('intended', 'stub', 'givenup');
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+`
+
+// Open opens the ledger in dir, and makes it if there is none. It takes the
+// account's lock until Close; ErrBusy says that another run holds it.
+func Open(ctx context.Context, dir string) (*Ledger, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	lock, err := takeLock(filepath.Join(dir, "lock"))
+	if err != nil {
+		return nil, err
+	}
+	path := filepath.Join(dir, "ledger.db")
+	// SQLite gives a new database the process's umask; it lists whom one writes to.
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err == nil {
+		err = f.Close()
+	}
+	var l *Ledger
+	if err == nil {
+		l, err = open(ctx, path, "rwc")
+	}
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	l.lock = lock
+	if err := l.migrate(ctx); err != nil {
+		return nil, errors.Join(broken(path, err), l.Close())
+	}
+	return l, nil
+}
+
+// OpenReadOnly opens the ledger without the account's lock, to look into it.
+// ErrNotExist says that there is none.
+func OpenReadOnly(ctx context.Context, dir string) (*Ledger, error) {
+	path := filepath.Join(dir, "ledger.db")
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil, ErrNotExist
+	}
+	l, err := open(ctx, path, "rw") // SQLite must be able to make the WAL's index
+	if err != nil {
+		return nil, err
+	}
+	if _, err := l.db.ExecContext(ctx, "PRAGMA query_only = 1"); err != nil {
+		return nil, errors.Join(broken(path, err), l.Close())
+	}
+	var v int
+	if err := l.db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&v); err != nil {
+		return nil, errors.Join(broken(path, err), l.Close())
+	}
+	if v == 0 {
+		return nil, errors.Join(ErrNotExist, l.Close())
+	}
+	if v > version {
+		return nil, errors.Join(tooNew(path, v), l.Close())
+	}
+	return l, nil
+}
+
+func open(ctx context.Context, path, mode string) (*Ledger, error) {
+	q := url.Values{"mode": {mode}, "_pragma": {
+		"busy_timeout(10000)",
+		"journal_mode(WAL)",
+		// Every commit is synced: an intent that a power cut forgets would
+		// leave its mail twice.
+		"synchronous(FULL)",
+		"foreign_keys(1)",
+	}, "_txlock": {"immediate"}}
+	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}).String())
+	if err != nil {
+		return nil, broken(path, err)
+	}
+	// One connection: the work is small, and pragmas belong to a connection.
+	db.SetMaxOpenConns(1)
+	if err := db.PingContext(ctx); err != nil {
+		return nil, errors.Join(broken(path, err), db.Close())
+	}
+	return &Ledger{db: db}, nil
+}
+
+func broken(path string, err error) error {
+	return fmt.Errorf("the ledger %s cannot be used: %w; if it is damaged, move it away: it is rebuilt from the mail that is here, without downloading it again", path, err)
+}
+
+func tooNew(path string, v int) error {
+	return fmt.Errorf("the ledger %s was written by a newer notmuch-imap (version %d, this one knows %d): install that one again", path, v, version)
+}
+
+func (l *Ledger) migrate(ctx context.Context) error {
+	return l.tx(ctx, func(tx *sql.Tx) error {
+		var v int
+		if err := tx.QueryRowContext(ctx, "PRAGMA user_version").Scan(&v); err != nil {
+			return err
+		}
+		switch {
+		case v > version:
+			return fmt.Errorf("written by a newer notmuch-imap (version %d, this one knows %d)", v, version)
+		case v == version:
+			return nil
+		}
+		if _, err := tx.ExecContext(ctx, schema); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", version))
+		return err
+	})
+}
+
+// Close closes the ledger and gives the lock back.
+func (l *Ledger) Close() error {
+	err := l.db.Close()
+	if l.lock != nil {
+		err = errors.Join(err, l.lock.Close())
+	}
+	return err
+}
+
+// tx does f in one transaction.
+func (l *Ledger) tx(ctx context.Context, f func(*sql.Tx) error) error {
+	tx, err := l.db.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("ledger: %w", err)
+	}
+	if err := f(tx); err != nil {
+		return errors.Join(fmt.Errorf("ledger: %w", err), rollback(tx))
+	}
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("ledger: %w", err)
+	}
+	return nil
+}
+
+func rollback(tx *sql.Tx) error {
+	if err := tx.Rollback(); err != nil && !errors.Is(err, sql.ErrTxDone) {
+		return err
+	}
+	return nil
+}
+
+// Meta gives a value of the account; "" if there is none.
+func (l *Ledger) Meta(ctx context.Context, key string) (string, error) {
+	var v string
+	err := l.db.QueryRowContext(ctx, "SELECT value FROM meta WHERE key = ?", key).Scan(&v)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil
+	}
+	return v, err
+}
+
+// SetMeta sets a value of the account.
+func (l *Ledger) SetMeta(ctx context.Context, key, value string) error {
+	_, err := l.db.ExecContext(ctx, "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", key, value)
+	return err
+}
+
+// Flags are stored as words: none of IMAP's can hold a space.
+func joinFlags(flags []string) string { return strings.Join(flags, " ") }
+
+func splitFlags(s string) []string { return strings.Fields(s) }
+
+// Times are stored as seconds; 0 is no time.
+func seconds(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.Unix()
+}
+
+func fromUnix(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.Unix(n, 0).UTC()
+}

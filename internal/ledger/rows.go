@@ -1,0 +1,195 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/emersion/go-imap/v2"
+)
+
+// Mailboxes gives all mailboxes, by name.
+func (l *Ledger) Mailboxes(ctx context.Context) (boxes []Mailbox, err error) {
+	rows, err := l.db.QueryContext(ctx, `SELECT name, folder, delim, uidvalidity, uidnext, highestmodseq, messages, complete FROM mailbox ORDER BY name`)
+	if err != nil {
+		return nil, fmt.Errorf("ledger: %w", err)
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var b Mailbox
+		var validity, modseq int64
+		if err := rows.Scan(&b.Name, &b.Folder, &b.Delim, &validity, &b.UIDNext, &modseq, &b.Messages, &b.Complete); err != nil {
+			return nil, fmt.Errorf("ledger: %w", err)
+		}
+		b.UIDValidity, b.HighestModSeq = uint64(validity), uint64(modseq)
+		boxes = append(boxes, b)
+	}
+	return boxes, rows.Err()
+}
+
+// SaveMailbox records a mailbox.
+func (l *Ledger) SaveMailbox(ctx context.Context, b Mailbox) error {
+	_, err := l.db.ExecContext(ctx, `
+		INSERT INTO mailbox (name, folder, delim, uidvalidity, uidnext, highestmodseq, messages, complete) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (name) DO UPDATE SET folder = excluded.folder, delim = excluded.delim, uidvalidity = excluded.uidvalidity,
+			uidnext = excluded.uidnext, highestmodseq = excluded.highestmodseq, messages = excluded.messages, complete = excluded.complete`,
+		b.Name, b.Folder, b.Delim, int64(b.UIDValidity), b.UIDNext, int64(b.HighestModSeq), b.Messages, b.Complete)
+	if err != nil {
+		return fmt.Errorf("ledger: %w", err)
+	}
+	return nil
+}
+
+// Rows gives a mailbox's messages under one UIDVALIDITY, by UID.
+func (l *Ledger) Rows(ctx context.Context, mailbox string, uidValidity uint64) (out []Row, err error) {
+	rows, err := l.db.QueryContext(ctx, `SELECT uid, state, flags, key FROM message
+		WHERE mailbox = (SELECT id FROM mailbox WHERE name = ?) AND uidvalidity = ? ORDER BY uid`, mailbox, int64(uidValidity))
+	if err != nil {
+		return nil, fmt.Errorf("ledger: %w", err)
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var r Row
+		var flags string
+		if err := rows.Scan(&r.UID, &r.State, &flags, &r.Key); err != nil {
+			return nil, fmt.Errorf("ledger: %w", err)
+		}
+		r.Flags = splitFlags(flags)
+		out = append(out, r)
+	}
+	return out, rows.Err()
+}
+
+const columns = `(SELECT name FROM mailbox WHERE mailbox.id = message.mailbox), uidvalidity, uid, state, key, name, id, size, wiresize, date, flags,
+	stubkey, stubname, attempts, since, nexttry, reason`
+
+// query gives the messages that match a condition.
+func (l *Ledger) query(ctx context.Context, where string, args ...any) (out []Message, err error) {
+	rows, err := l.db.QueryContext(ctx, "SELECT "+columns+" FROM message WHERE "+where, args...)
+	if err != nil {
+		return nil, fmt.Errorf("ledger: %w", err)
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var m Message
+		var validity, date, since, next int64
+		var flags string
+		if err := rows.Scan(&m.Mailbox, &validity, &m.UID, &m.State, &m.Key, &m.Name, &m.ID, &m.Size, &m.WireSize, &date, &flags,
+			&m.StubKey, &m.StubName, &m.Attempts, &since, &next, &m.Reason); err != nil {
+			return nil, fmt.Errorf("ledger: %w", err)
+		}
+		m.UIDValidity, m.Date, m.Since, m.NextTry = uint64(validity), fromUnix(date), fromUnix(since), fromUnix(next)
+		m.Flags = splitFlags(flags)
+		out = append(out, m)
+	}
+	return out, rows.Err()
+}
+
+// GetMany gives those of the messages that there are, by UID.
+func (l *Ledger) GetMany(ctx context.Context, mailbox string, uidValidity uint64, uids []imap.UID) ([]Message, error) {
+	var out []Message
+	for part := range slices.Chunk(slices.Sorted(slices.Values(uids)), 500) {
+		args := []any{mailbox, int64(uidValidity)}
+		for _, u := range part {
+			args = append(args, u)
+		}
+		ms, err := l.query(ctx, `mailbox = (SELECT id FROM mailbox WHERE name = ?) AND uidvalidity = ? AND uid IN (?`+
+			strings.Repeat(", ?", len(part)-1)+`) ORDER BY uid`, args...)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, ms...)
+	}
+	return out, nil
+}
+
+// InState gives the account's messages in any of the states.
+func (l *Ledger) InState(ctx context.Context, states ...State) ([]Message, error) {
+	// A literal list, so that SQLite may use the partial index; states are ours.
+	return l.query(ctx, "state IN ("+quoted(states)+") ORDER BY mailbox, uidvalidity, uid")
+}
+
+func quoted(states []State) string {
+	words := make([]string, len(states))
+	for i, s := range states {
+		words[i] = "'" + strings.ReplaceAll(string(s), "'", "''") + "'"
+	}
+	return strings.Join(words, ", ")
+}
+
+// ByMessageID gives the messages with a notmuch message id.
+func (l *Ledger) ByMessageID(ctx context.Context, id string) ([]Message, error) {
+	return l.query(ctx, "message.id = ?", id)
+}
+
+// OtherValidity gives a mailbox's messages under every other UIDVALIDITY.
+func (l *Ledger) OtherValidity(ctx context.Context, mailbox string, uidValidity uint64) ([]Message, error) {
+	return l.query(ctx, "mailbox = (SELECT id FROM mailbox WHERE name = ?) AND uidvalidity <> ? ORDER BY uidvalidity, uid", mailbox, int64(uidValidity))
+}
+
+// Count counts a mailbox's messages in any of the states.
+func (l *Ledger) Count(ctx context.Context, mailbox string, uidValidity uint64, states ...State) (n int, err error) {
+	err = l.db.QueryRowContext(ctx, `SELECT count(*) FROM message WHERE mailbox = (SELECT id FROM mailbox WHERE name = ?) AND uidvalidity = ?
+		AND state IN (`+quoted(states)+`)`, mailbox, int64(uidValidity)).Scan(&n)
+	return n, err
+}
+
+// Save records messages, all or none. Their mailboxes must be recorded.
+func (l *Ledger) Save(ctx context.Context, messages ...Message) error {
+	return l.tx(ctx, func(tx *sql.Tx) error { return save(ctx, tx, messages) })
+}
+
+func save(ctx context.Context, tx *sql.Tx, messages []Message) (err error) {
+	st, err := tx.PrepareContext(ctx, `INSERT OR REPLACE INTO message
+		(mailbox, uidvalidity, uid, state, key, name, id, size, wiresize, date, flags, stubkey, stubname, attempts, since, nexttry, reason)
+		VALUES ((SELECT id FROM mailbox WHERE name = ?), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+	for _, m := range messages {
+		if _, err := st.ExecContext(ctx, m.Mailbox, int64(m.UIDValidity), m.UID, m.State, m.Key, m.Name, m.ID, m.Size, m.WireSize, seconds(m.Date),
+			joinFlags(m.Flags), m.StubKey, m.StubName, m.Attempts, seconds(m.Since), seconds(m.NextTry), m.Reason); err != nil {
+			return fmt.Errorf("%s UID %d: %w", m.Mailbox, m.UID, err)
+		}
+	}
+	return nil
+}
+
+// Delete forgets messages, all or none. Unknown ones are no error.
+func (l *Ledger) Delete(ctx context.Context, mailbox string, uidValidity uint64, uids ...imap.UID) error {
+	return l.tx(ctx, func(tx *sql.Tx) error { return remove(ctx, tx, mailbox, uidValidity, uids...) })
+}
+
+func remove(ctx context.Context, tx *sql.Tx, mailbox string, uidValidity uint64, uids ...imap.UID) (err error) {
+	st, err := tx.PrepareContext(ctx, `DELETE FROM message WHERE mailbox = (SELECT id FROM mailbox WHERE name = ?) AND uidvalidity = ? AND uid = ?`)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+	for _, u := range uids {
+		if _, err := st.ExecContext(ctx, mailbox, int64(uidValidity), u); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Rekey moves messages to new keys, all or none; from and to stand at the same
+// places.
+func (l *Ledger) Rekey(ctx context.Context, from, to []Message) error {
+	if len(from) != len(to) {
+		return fmt.Errorf("ledger: %d messages cannot become %d", len(from), len(to))
+	}
+	return l.tx(ctx, func(tx *sql.Tx) error {
+		for _, m := range from {
+			if err := remove(ctx, tx, m.Mailbox, m.UIDValidity, m.UID); err != nil {
+				return err
+			}
+		}
+		return save(ctx, tx, to)
+	})
+}

@@ -1,0 +1,45 @@
+package mail
+
+// Op is one kind of change to the notmuch database.
+type Op int
+
+const (
+	// OpAdd indexes the file Path. New tags are given only if notmuch did not
+	// know the message; Add and Remove always. A file that notmuch refuses
+	// gives Result.NotMail, no error.
+	OpAdd Op = iota + 1
+	// OpFlag applies Add and Remove to the message of the file Path, and
+	// Set/Clear (maildir letters) to the file's name. A file's own flags that
+	// notmuch has not seen yet are kept. Result.Path is the new path.
+	OpFlag
+	// OpRemove forgets the file Path, which is gone from disk or about to be.
+	// Unknown paths are no error.
+	OpRemove
+	// OpReplace indexes Path in place of the stub OldPath: the stub's tags
+	// less Remove are carried to the new message, Add is added, and OldPath is
+	// forgotten, all in one transaction. Without OldPath in the database it is
+	// an OpAdd.
+	OpReplace
+)
+
+// Change is one change to the notmuch database.
+type Change struct {
+	Op      Op
+	Path    string // absolute
+	OldPath string
+	ID      string // notmuch message id, if known; the file is looked up by it first
+	New     []string
+	Add     []string
+	Remove  []string
+	Set     string // maildir flag letters to set in the name, e.g. "S"
+	Clear   string // maildir flag letters to take out of it
+}
+
+// Result is what became of the Change at the same place.
+type Result struct {
+	ID        string // notmuch message id; "" if the file is not indexed
+	Path      string // where the file is now
+	Duplicate bool   // notmuch knew the message already
+	NotMail   bool   // notmuch does not take the file for a mail
+	Err       error  // this change alone failed; the others stand
+}

@@ -1,0 +1,47 @@
+package mail
+
+import "time"
+
+// Exchange is one command spoken by hand, with everything that came back.
+type Exchange struct {
+	Command string // as sent, without tag, secrets replaced
+	// Status is the tagged answer: "OK", "NO" or "BAD". It is "BYE" if the
+	// server hung up in words, and empty if the connection ended or the
+	// deadline passed first; the error returned beside it says which.
+	Status string
+	Code   string // response code of the tagged answer, upper case, without brackets
+	Text   string
+	// Fetched are the FETCH responses in the order they came, whoever they
+	// are about.
+	Fetched []Fetched
+	// Untagged are the other untagged responses, one line each, bounded.
+	Untagged []string
+	// Lines is the transcript, bounded; literals are shown up to a limit.
+	Lines []Line
+}
+
+// Fetched is one untagged FETCH response, read leniently.
+type Fetched struct {
+	Message
+	// Items are by upper-case name as the server sent it, partial suffix
+	// included: "BODY[HEADER]", "BODY[]<0>", "BODYSTRUCTURE".
+	Items map[string]Value
+}
+
+// Value is one FETCH data item's value.
+type Value struct {
+	Nil bool
+	// Text is the value: a string's or literal's bytes (at most the session's
+	// bound), or the raw text of an atom or parenthesised list.
+	Text []byte
+	// Size is the whole size in bytes, larger than len(Text) if it was cut
+	// or spooled.
+	Size int64
+}
+
+// Line is one line of a transcript.
+type Line struct {
+	At     time.Time
+	Client bool
+	Text   string // without line end and without secrets; unprintable bytes escaped
+}

@@ -1,0 +1,107 @@
+package mail
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+)
+
+// Kind says what went wrong. It never says what that costs: the table in
+// pipeline/fault.go alone does.
+type Kind int
+
+// The kinds, by what the client saw.
+const (
+	KindDial         Kind = iota + 1 // no connection: DNS, refused, unreachable
+	KindTLS                          // certificate, pin, handshake, STARTTLS trouble
+	KindPlaintext                    // sign-in without TLS was about to happen and is not allowed
+	KindSecret                       // the password could not be had (command, file, keyring)
+	KindAuth                         // the server refused the sign-in
+	KindNotConnected                 // "User is authenticated but not connected." (imapsync#411)
+	KindThrottled                    // asked to wait or over a limit; RetryAfter if the server named a time
+	KindBye                          // BYE: the server closed the connection in words
+	KindCut                          // the connection ended without a word, or inside a literal
+	KindSilent                       // no byte for the whole timeout
+	KindNo                           // tagged NO
+	KindBad                          // tagged BAD
+	KindNoData                       // tagged OK, but what was asked for did not come
+	KindShort                        // a literal was shorter than announced, or not what it should be
+	KindMalformed                    // a response that cannot be read
+	KindTooLarge                     // a line, literal or nesting beyond the bounds
+	KindSubstitute                   // the server handed out a mail about the failure instead of the mail
+)
+
+// String gives a few plain words for a person.
+func (k Kind) String() string {
+	switch k {
+	case KindDial:
+		return "cannot connect"
+	case KindTLS:
+		return "no secure connection"
+	case KindPlaintext:
+		return "sign-in over plain text is not allowed"
+	case KindSecret:
+		return "cannot get the password"
+	case KindAuth:
+		return "sign-in refused"
+	case KindNotConnected:
+		return "signed in, but the server gives no mailbox"
+	case KindThrottled:
+		return "the server asks to wait"
+	case KindBye:
+		return "the server ended the session"
+	case KindCut:
+		return "the connection was cut"
+	case KindSilent:
+		return "no answer"
+	case KindNo:
+		return "refused (NO)"
+	case KindBad:
+		return "refused (BAD)"
+	case KindNoData:
+		return "the server says OK but sends no data"
+	case KindShort:
+		return "fewer bytes came than were announced"
+	case KindMalformed:
+		return "an answer that cannot be read"
+	case KindTooLarge:
+		return "an answer beyond all bounds"
+	case KindSubstitute:
+		return "the server sent a substitute for the mail"
+	default:
+		return "unknown fault"
+	}
+}
+
+// Fault is an error of the server or of the way to it. Text holds the server's
+// own words in one line, without secrets.
+type Fault struct {
+	Kind       Kind
+	Op         string // the command in words: "UID FETCH", "EXAMINE", "LOGIN", "dial"
+	Mailbox    string
+	UID        imap.UID
+	Code       string // response code, upper case, without brackets: "UNAVAILABLE"
+	Text       string
+	RetryAfter time.Duration // KindThrottled: 0 if the server named no time
+	Err        error
+}
+
+// Error gives one line in lower case: what happened, and the server's words.
+func (f *Fault) Error() string {
+	var b strings.Builder
+	if f.Op != "" {
+		fmt.Fprintf(&b, "%s: ", f.Op)
+	}
+	b.WriteString(f.Kind.String())
+	switch {
+	case f.Text != "":
+		fmt.Fprintf(&b, ": %q", f.Text)
+	case f.Err != nil:
+		fmt.Fprintf(&b, ": %v", f.Err)
+	}
+	return b.String()
+}
+
+func (f *Fault) Unwrap() error { return f.Err }

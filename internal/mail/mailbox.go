@@ -1,0 +1,89 @@
+// Package mail has the words that the two ends and the pipeline between them
+// share: what a server says of a mailbox and of a message in it, how it can
+// fail, and what notmuch is told. It does no I/O, so that pipeline builds and
+// tests without a network and without cgo.
+package mail
+
+import (
+	"io"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+)
+
+// Mailbox is one mailbox as LIST and STATUS describe it.
+type Mailbox struct {
+	// Name is the mailbox's name in UTF-8. It is what every Session method
+	// takes; a name that is not valid on the wire is kept apart by the session.
+	Name string
+	// Delim separates levels of hierarchy in Name; 0 if there are none.
+	Delim rune
+	// Attrs are the LIST attributes as sent (\Noselect, \Sent, ...).
+	Attrs []string
+	// Status is nil for a mailbox that cannot be selected, or whose STATUS the
+	// server refused; Err then says how.
+	Status *Status
+	Err    error
+}
+
+// Status is what tells whether a mailbox changed (RFC 3501 7.2.4, RFC 7162).
+type Status struct {
+	Messages    uint32
+	UIDNext     imap.UID // 0: not told
+	UIDValidity uint64   // 64 bit: servers send more than 32 (neomutt#3830); 0: not told
+	// HighestModSeq is 0 where the server has no CONDSTORE for the mailbox.
+	HighestModSeq uint64
+}
+
+// Known is what the client remembers of a mailbox, offered to the server with
+// QRESYNC (RFC 7162 3.2.5).
+type Known struct {
+	UIDValidity   uint64
+	HighestModSeq uint64
+	UIDs          imap.UIDSet // optional; bounds VANISHED to these
+}
+
+// Selected is what EXAMINE answered.
+type Selected struct {
+	Status
+	PermanentFlags []string
+	// Resynced is true if Known was offered and the server answered with
+	// Changed and Vanished: then both are complete since Known.HighestModSeq.
+	Resynced bool
+	Vanished imap.UIDSet
+	Changed  []Message
+}
+
+// Message is what a server says of one message, its bytes apart.
+type Message struct {
+	UID imap.UID
+	Seq uint32
+	// Flags are system flags and keywords as sent, \Recent left out (it is
+	// session state, RFC 3501 2.3.2). Nil means that they were not told, an
+	// empty slice that there are none.
+	Flags        []string
+	InternalDate time.Time // zero: not told
+	Size         int64     // RFC822.SIZE; Exchange's is not exact; 0: not told
+	ModSeq       uint64    // 0: not told
+	BodySize     int64     // bytes of the body literal, CRLF line ends
+	MessageID    string    // without angle brackets; only from Session.Identify
+}
+
+// Spool takes the bytes of one message while they come.
+type Spool interface {
+	io.Writer
+	// Discard throws away what was written. It is called at most once, and
+	// never after the spool was handed to Sink.Done.
+	Discard()
+}
+
+// Sink takes fetched messages. Both functions are called from the goroutine
+// that called Fetch, never two at a time.
+type Sink struct {
+	// Open is called when a body begins; size is the announced size in bytes.
+	Open func(size int64) (Spool, error)
+	// Done is called when the whole response has been read: the body has
+	// exactly the announced size and the UID is one that was asked for.
+	// An error ends the fetch and is returned by it as it is.
+	Done func(Message, Spool) error
+}

@@ -1,0 +1,91 @@
+package maildir
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// Keys makes unique base names. The zero value is ready; it may be used by
+// several goroutines.
+type Keys struct{ n atomic.Uint64 }
+
+// keyMark stands in every key of ours, so that what an interrupted run left in
+// tmp can be told from the files of other programs.
+const keyMark = "nmimap"
+
+// New gives a new key: seconds, then microseconds, process, count, 64 random
+// bits and our mark, then the host, as https://cr.yp.to/proto/maildir.html has
+// it.
+func (k *Keys) New(now time.Time) string {
+	var r [8]byte
+	_, _ = rand.Read(r[:]) // never fails (Go 1.24)
+	host, err := os.Hostname()
+	if err != nil || host == "" {
+		host = "localhost"
+	}
+	host = strings.Map(func(c rune) rune {
+		if c <= ' ' || c > '~' || strings.ContainsRune("/:,", c) {
+			return '_'
+		}
+		return c
+	}, host)
+	return fmt.Sprintf("%d.M%dP%dQ%dR%s%s.%s", now.Unix(), now.Nanosecond()/1000, os.Getpid(), k.n.Add(1), hex.EncodeToString(r[:]), keyMark, host)
+}
+
+// Ours tells whether a key was made by Keys.
+func Ours(key string) bool {
+	_, rest, ok := strings.Cut(key, ".M")
+	if !ok {
+		return false
+	}
+	mark, _, _ := strings.Cut(rest, ".")
+	return strings.HasSuffix(mark, keyMark)
+}
+
+// ParseName splits "cur/KEY:2,FS" into the key and the flag letters. Whatever
+// stands before ":2," belongs to the key, infixes like ",U=77" too.
+func ParseName(name string) (key, flags string) {
+	if i := strings.LastIndexByte(name, '/'); i >= 0 {
+		name = name[i+1:]
+	}
+	key, flags, _ = strings.Cut(name, ":2,")
+	return key, flags
+}
+
+// FileName gives the name below the folder of a file with these flags: without
+// flags it is new, as a delivery is; with flags it belongs in cur.
+func FileName(key, flags string) string {
+	if flags == "" {
+		return "new/" + key
+	}
+	return "cur/" + key + ":2," + sorted(flags)
+}
+
+// WithFlags gives the name that a file has after the letters of set were added
+// and those of clear were taken out. Letters of others stay, and a file in cur
+// stays there.
+func WithFlags(name, set, clear string) string {
+	key, flags := ParseName(name)
+	flags = sorted(strings.Map(func(r rune) rune {
+		if strings.ContainsRune(clear, r) {
+			return -1
+		}
+		return r
+	}, flags) + set)
+	if flags == "" && strings.HasPrefix(name, "new/") {
+		return name
+	}
+	return "cur/" + key + ":2," + flags
+}
+
+func sorted(flags string) string {
+	b := []byte(flags)
+	slices.Sort(b)
+	return string(slices.Compact(b))
+}

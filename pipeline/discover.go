@@ -1,0 +1,316 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+)
+
+// maxUIDs bounds what is taken for one mailbox's list of messages.
+const maxUIDs = 20_000_000
+
+// everyUID is all of a mailbox. Cyrus leaves the highest UID out of VANISHED
+// for `1:*` (cyrus-imapd#6071).
+func everyUID() imap.UIDSet {
+	return imap.UIDSet{{Start: 1, Stop: 4294967295}}
+}
+
+// look finds out what changed in a mailbox, puts the work out, and does the
+// part of it that needs no batch.
+func (w *worker) look(ctx context.Context, b *box) error {
+	err := w.lookOnce(ctx, b)
+	// A connection that dies here is tried once more on a fresh one; a mailbox
+	// on which two die is left alone.
+	if err != nil && ctx.Err() == nil && w.session != nil && !w.session.Alive() && scopeOf(err, atMailbox) == ScopeMailbox {
+		err = w.lookOnce(ctx, b)
+	}
+	return err
+}
+
+func (w *worker) lookOnce(ctx context.Context, b *box) error {
+	if err := w.connect(ctx); err != nil {
+		return err
+	}
+	w.selected = nil
+	sel, err := w.session.Examine(ctx, b.Name, b.offer(w.session, w.Full))
+	if err != nil {
+		return err
+	}
+	b.now = sel.Status
+	w.selected = b
+	if b.now.UIDNext == 0 {
+		b.now.UIDNext = b.Status.UIDNext
+	}
+
+	rows, err := w.rows(ctx, b)
+	if err != nil {
+		return err
+	}
+	v, err := w.view(ctx, b, sel, rows)
+	if err != nil {
+		return err
+	}
+	matched := make(map[imap.UID]bool)
+	if !w.DryRun {
+		if err := b.dir.Create(); err != nil {
+			return err
+		}
+		if err := b.dir.CleanTmp(); err != nil {
+			return err
+		}
+		// A mailbox that was complete keeps its row, and with it the marks to
+		// start from again, until all that changed since is recorded.
+		if !b.known.Complete || b.known.UIDValidity != b.now.UIDValidity {
+			if err := w.saveMailbox(ctx, b, false); err != nil {
+				return err
+			}
+		}
+		if err := w.rematch(ctx, b, v, rows, matched); err != nil {
+			return err
+		}
+		if rows, err = w.rows(ctx, b); err != nil {
+			return err
+		}
+	}
+	a := plan(rows, v)
+	a.fetch = slices.DeleteFunc(a.fetch, func(u imap.UID) bool { return matched[u] })
+	return w.put(ctx, b, a, rows)
+}
+
+// rows gives the ledger's rows of the mailbox as it is now.
+func (w *worker) rows(ctx context.Context, b *box) ([]ledger.Row, error) {
+	return w.Ledger.Rows(ctx, b.Name, b.now.UIDValidity)
+}
+
+// offer is what the server needs to tell by itself what changed (QRESYNC).
+func (b *box) offer(s Session, full bool) *mail.Known {
+	if full || !b.known.Complete || b.known.HighestModSeq == 0 || !s.Has("QRESYNC") {
+		return nil
+	}
+	return &mail.Known{UIDValidity: b.known.UIDValidity, HighestModSeq: b.known.HighestModSeq}
+}
+
+// view asks what changed, in the cheapest way that the server has.
+func (w *worker) view(ctx context.Context, b *box, sel *mail.Selected, rows []ledger.Row) (view, error) {
+	same := b.known.Complete && b.known.UIDValidity == b.now.UIDValidity && b.now.UIDValidity != 0 && !w.Full
+	switch {
+	case sel.Messages == 0:
+		return view{complete: true}, nil
+	case same && sel.Resynced:
+		return view{vanished: sel.Vanished, messages: sel.Changed}, nil
+	case same && b.known.HighestModSeq > 0 && b.now.HighestModSeq > 0:
+		return w.sinceModSeq(ctx, b, rows)
+	case len(rows) == 0:
+		// Nothing to compare flags with: they come with the bodies.
+		uids, err := w.listing(ctx, b)
+		return view{complete: true, uids: uids}, err
+	}
+	ms, err := w.session.Flags(ctx, everyUID(), 0)
+	if err != nil {
+		return view{}, err
+	}
+	v := view{complete: true, messages: ms, uids: make([]imap.UID, 0, len(ms))}
+	for _, m := range ms {
+		v.uids = append(v.uids, m.UID)
+	}
+	if set := uidSet(v.uids); uint32(count(set)) != sel.Messages {
+		// Some message was left out of the answer, or its line could not be
+		// read: that is not the same as gone.
+		if v.uids, err = w.listing(ctx, b); err != nil {
+			return view{}, err
+		}
+	}
+	return v, nil
+}
+
+// sinceModSeq is CONDSTORE's way (RFC 7162 3.1): changed flags and new messages
+// come with CHANGEDSINCE; deletions show as a count that does not add up.
+func (w *worker) sinceModSeq(ctx context.Context, b *box, rows []ledger.Row) (view, error) {
+	var v view
+	var err error
+	if b.now.HighestModSeq != b.known.HighestModSeq || b.now.UIDNext != b.known.UIDNext {
+		if v.messages, err = w.session.Flags(ctx, everyUID(), b.known.HighestModSeq); err != nil {
+			return view{}, err
+		}
+	}
+	have := 0
+	known := make(map[imap.UID]bool, len(rows))
+	for _, r := range rows {
+		if r.State != ledger.Intended {
+			known[r.UID] = true
+			have++
+		}
+	}
+	for _, m := range v.messages {
+		if !known[m.UID] {
+			known[m.UID] = true
+			have++
+		}
+	}
+	if uint32(have) == b.now.Messages {
+		return v, nil
+	}
+	v.complete = true
+	v.uids, err = w.listing(ctx, b)
+	return v, err
+}
+
+// listing gives all UIDs of the selected mailbox.
+func (w *worker) listing(ctx context.Context, b *box) ([]imap.UID, error) {
+	set, err := w.session.Search(ctx, everyUID())
+	if err != nil {
+		return nil, err
+	}
+	uids, ok := uidList(set, maxUIDs)
+	if !ok {
+		return nil, &mail.Fault{Kind: mail.KindTooLarge, Op: "UID SEARCH", Mailbox: b.Name, Text: "a list of messages that cannot be true"}
+	}
+	// An empty answer for a mailbox that has messages is no answer: believing
+	// it would delete them all here.
+	if len(uids) == 0 && b.now.Messages > 0 {
+		return nil, &mail.Fault{Kind: mail.KindNoData, Op: "UID SEARCH", Mailbox: b.Name}
+	}
+	return uids, nil
+}
+
+func count(set imap.UIDSet) (n uint64) {
+	for _, r := range set {
+		n += uint64(r.Stop-r.Start) + 1
+	}
+	return n
+}
+
+// put hands the planned actions to the stages.
+func (w *worker) put(ctx context.Context, b *box, a actions, rows []ledger.Row) error {
+	held := 0
+	if guarded(len(a.gone), len(rows), w.YesDelete) {
+		held = len(a.gone)
+		a.gone = nil
+		w.tally(func(r *Report) { r.Held += held })
+		w.mailboxFault(b, fmt.Errorf("the server lists %d of %d messages no more; none was removed here, since that may be a mistake: "+
+			"look at the mailbox, then run sync with --yes-delete", held, len(rows)))
+	}
+	if w.DryRun {
+		w.emit(Event{Type: EventMailbox, Mailbox: b.Name, Text: would(a)})
+		w.tally(func(r *Report) { r.New += len(a.fetch); r.Flagged += len(a.flags); r.Removed += len(a.gone) })
+		return nil
+	}
+	if len(a.fetch)+len(a.flags)+len(a.gone) > 0 {
+		w.emit(Event{Type: EventMailbox, Mailbox: b.Name, Total: len(a.fetch), Text: does(a)})
+	}
+	if err := w.putGone(ctx, b, a.gone); err != nil {
+		return err
+	}
+	if err := w.putFlags(ctx, b, a.flags); err != nil {
+		return err
+	}
+	fetch, err := w.link(ctx, b, a.fetch)
+	if err != nil {
+		return err
+	}
+	due, err := w.dueStubs(ctx, b, a.gone)
+	if err != nil {
+		return err
+	}
+	// Stubs come last: a message that hangs must not keep new mail waiting.
+	bs := batches(fetch)
+	if len(due) > 0 {
+		bs = append(bs, due)
+	}
+	w.give(b, bs)
+	return nil
+}
+
+func would(a actions) string {
+	if s := does(a); s != "" {
+		return "would: " + s
+	}
+	return "nothing to do"
+}
+
+// does says in words what will be done.
+func does(a actions) string {
+	var parts []string
+	add := func(n int, one, many string) {
+		switch {
+		case n == 1:
+			parts = append(parts, "1 "+one)
+		case n > 1:
+			parts = append(parts, fmt.Sprintf("%d %s", n, many))
+		}
+	}
+	add(len(a.fetch), "new message", "new messages")
+	add(len(a.flags), "change of flags", "changes of flags")
+	add(len(a.gone), "deletion", "deletions")
+	return strings.Join(parts, ", ")
+}
+
+// putGone holds the messages that the server has no more for the end of the run.
+func (w *worker) putGone(ctx context.Context, b *box, gone []imap.UID) error {
+	rows, err := w.Ledger.GetMany(ctx, b.Name, b.now.UIDValidity, gone)
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		w.hold(&item{box: b, op: opGone, row: row})
+	}
+	return nil
+}
+
+// putFlags sends changed flags down the line.
+func (w *worker) putFlags(ctx context.Context, b *box, changes []flagChange) error {
+	uids := make([]imap.UID, len(changes))
+	after := make(map[imap.UID][]string, len(changes))
+	for i, c := range changes {
+		uids[i], after[c.uid] = c.uid, c.after
+	}
+	// A stub that is about to be asked for again gets its flags with the mail,
+	// or at the next run: two items for one row would overtake each other.
+	uids = slices.DeleteFunc(uids, func(u imap.UID) bool {
+		return slices.ContainsFunc(b.due, func(m ledger.Message) bool { return m.UID == u })
+	})
+	rows, err := w.Ledger.GetMany(ctx, b.Name, b.now.UIDValidity, uids)
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		it := &item{box: b, op: opFlag, row: row}
+		it.add, it.remove, it.set, it.clear = flagTags(row.Flags, after[row.UID])
+		it.row.Flags = after[row.UID]
+		if err := w.send(ctx, it); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// saveMailbox records the mailbox's own row. Only a complete one moves its
+// marks on: state never moves past what was not dealt with.
+func (r *run) saveMailbox(ctx context.Context, b *box, complete bool) error {
+	row := ledger.Mailbox{Name: b.Name, Folder: b.known.Folder, Delim: b.Delim, UIDValidity: b.now.UIDValidity, Complete: complete}
+	if complete {
+		row.UIDNext, row.HighestModSeq, row.Messages = b.now.UIDNext, b.now.HighestModSeq, b.now.Messages
+	}
+	if err := r.Ledger.SaveMailbox(ctx, row); err != nil {
+		return err
+	}
+	r.step("mailbox recorded")
+	return nil
+}
+
+// path is where a file of the mailbox lies.
+func (b *box) path(name string) string { return filepath.Join(string(b.dir), name) }
+
+// exists tells whether the file with this name is still where it was.
+func (b *box) exists(name string) bool {
+	_, err := os.Lstat(b.path(name))
+	return name != "" && err == nil
+}

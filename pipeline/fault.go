@@ -1,0 +1,165 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+)
+
+// Scope is how far a fault reaches: what is left alone because of it.
+type Scope int
+
+// The scopes, from nothing to everything.
+const (
+	ScopeNone Scope = iota
+	ScopeMessage
+	ScopeMailbox
+	ScopeAccount
+	ScopeRun
+)
+
+// String gives the scope's name as --json has it.
+func (s Scope) String() string {
+	return [...]string{"none", "message", "mailbox", "account", "run"}[s]
+}
+
+// MarshalText makes the scope a word in JSON.
+func (s Scope) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// place is where in the work a fault happened: the same NO means one message
+// when a message was asked for, and the whole account at sign-in.
+type place int
+
+const (
+	atConnect place = iota
+	atList
+	atMailbox
+	atMessage
+)
+
+// consequences is the one table of what a fault costs. Leaves say what happened
+// and nothing else.
+var consequences = map[mail.Kind][4]Scope{
+	//                      connect       list          mailbox       message
+	mail.KindDial:         {ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount},
+	mail.KindTLS:          {ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount},
+	mail.KindPlaintext:    {ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount},
+	mail.KindSecret:       {ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount},
+	mail.KindAuth:         {ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount},
+	mail.KindNotConnected: {ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount},
+	mail.KindThrottled:    {ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount},
+	mail.KindBye:          {ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
+	mail.KindCut:          {ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
+	mail.KindSilent:       {ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
+	mail.KindNo:           {ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
+	mail.KindBad:          {ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
+	mail.KindNoData:       {ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
+	mail.KindShort:        {ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
+	mail.KindMalformed:    {ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
+	mail.KindTooLarge:     {ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
+	mail.KindSubstitute:   {ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
+}
+
+// scopeOf looks a fault up in the table. What is no fault of the server is one
+// of this machine (disk, ledger, notmuch, the user's Ctrl-C) and ends the run.
+func scopeOf(err error, at place) Scope {
+	if err == nil {
+		return ScopeNone
+	}
+	if f, ok := errors.AsType[*mail.Fault](err); ok {
+		if s, ok := consequences[f.Kind]; ok {
+			return s[at]
+		}
+	}
+	return ScopeRun
+}
+
+// patience is how long a run waits on the spot for a server that asks for time;
+// beyond it the account is left until then.
+const patience = 30 * time.Second
+
+// sick is how many messages in a row may fail before the server, not the
+// messages, is suspected.
+const sick = 10
+
+// errSick ends an account whose messages fail one after the other.
+var errSick = errors.New("message after message fails, and one that came before does not come now: the server is not well; no stub was written")
+
+// hint says what to do next about a fault that cost an account or a mailbox.
+func hint(err error) string {
+	f, ok := errors.AsType[*mail.Fault](err)
+	if !ok {
+		return ""
+	}
+	switch f.Kind {
+	case mail.KindDial, mail.KindCut, mail.KindSilent, mail.KindBye:
+		return "the next run tries again"
+	case mail.KindTLS:
+		return "check host, port and tls; a server of your own wants tls_ca_file or tls_pin"
+	case mail.KindPlaintext:
+		return `use tls = "implicit" or "starttls", or say allow_plaintext = true`
+	case mail.KindSecret:
+		return "check password_command, password_file or keyring"
+	case mail.KindAuth:
+		return "check user and password; many providers want an application password"
+	case mail.KindNotConnected:
+		return "the usual causes: wrong password, no permission for this mailbox, too many connections"
+	case mail.KindThrottled:
+		return "nothing to do; runs before that time leave this account alone"
+	default:
+		return "the next run tries again"
+	}
+}
+
+// ask says how long the server asks to be left alone. ok is false if err is no
+// such request.
+func ask(err error) (wait time.Duration, ok bool) {
+	f, isFault := errors.AsType[*mail.Fault](err)
+	if !isFault || f.Kind != mail.KindThrottled {
+		return 0, false
+	}
+	if f.RetryAfter <= 0 {
+		return 5 * time.Minute, true
+	}
+	return f.RetryAfter, true
+}
+
+// pause waits, or gives the context's error.
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
+
+// retryAt is the schedule by which a message that failed is asked for again:
+// soon, since Office 365 often heals within the hour (emailengine#53), then
+// ever less.
+func retryAt(now time.Time, attempts int) time.Time {
+	switch attempts {
+	case 0, 1:
+		return now.Add(15 * time.Minute)
+	case 2:
+		return now.Add(time.Hour)
+	case 3:
+		return now.Add(24 * time.Hour)
+	default:
+		return now.Add(7 * 24 * time.Hour)
+	}
+}
+
+// mailboxError is a failure to work in one mailbox, told with its name.
+type mailboxError struct {
+	mailbox string
+	err     error
+}
+
+func (e *mailboxError) Error() string { return fmt.Sprintf("%s: %v", e.mailbox, e.err) }
+func (e *mailboxError) Unwrap() error { return e.err }

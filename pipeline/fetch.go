@@ -1,0 +1,239 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+)
+
+// fetch brings the messages of one batch, each of them on its own if the batch
+// does not bring them: a batch error is not a message error.
+func (w *worker) fetch(ctx context.Context, b *box, uids []imap.UID) error {
+	missing, err := w.fetchBatch(ctx, b, uids)
+	for len(missing) > 0 {
+		if scopeOf(err, atMessage) > ScopeMessage || ctx.Err() != nil {
+			return err
+		}
+		uid := missing[0]
+		missing = missing[1:]
+		var failed bool
+		if failed, err = w.fetchAlone(ctx, b, uid); err != nil {
+			return err
+		}
+		// The one that broke the batch is found: the others may come together
+		// again. Where the server left messages out of an intact answer, each
+		// is asked for alone.
+		if failed && len(missing) > 1 && w.broke {
+			missing, err = w.fetchBatch(ctx, b, missing)
+		}
+	}
+	return nil
+}
+
+// fetchBatch asks for messages with one command and gives those that did not
+// come. The error is nil, or a fault that is no reason by itself to give up.
+func (w *worker) fetchBatch(ctx context.Context, b *box, uids []imap.UID) (missing []imap.UID, err error) {
+	if err := w.enter(ctx, b); err != nil {
+		return uids, err
+	}
+	came := make(map[imap.UID]bool, len(uids))
+	err = w.session.Fetch(ctx, uidSet(uids), w.sink(ctx, b, came, nil))
+	if errors.Is(err, errHandOver) {
+		return nil, errors.Unwrap(err)
+	}
+	w.broke = err != nil
+	w.lived(len(came) > 0)
+	if wait, ok := ask(err); ok && wait <= patience {
+		err = pause(ctx, wait)
+	}
+	for _, u := range uids {
+		if !came[u] {
+			missing = append(missing, u)
+		}
+	}
+	slices.Sort(missing)
+	return missing, err
+}
+
+// fetchAlone asks for one message with the tolerant reader. failed tells that
+// the server lists it and does not hand it over; the failure is then held until
+// it is sure that the server is well otherwise.
+func (w *worker) fetchAlone(ctx context.Context, b *box, uid imap.UID) (failed bool, err error) {
+	var ex *mail.Exchange
+	fail := failure{uid: uid}
+	for range 2 {
+		if err := w.enter(ctx, b); err != nil {
+			return false, err
+		}
+		came := make(map[imap.UID]bool, 1)
+		var err error
+		ex, err = w.session.FetchOne(ctx, uid, w.sink(ctx, b, came, &fail))
+		if ctx.Err() != nil {
+			return false, ctx.Err()
+		}
+		if errors.Is(err, errHandOver) {
+			return false, errors.Unwrap(err)
+		}
+		if came[uid] {
+			w.lived(true)
+			return false, nil
+		}
+		fail.note(ex, err)
+		wait, ok := ask(err)
+		if !ok {
+			if scopeOf(err, atMessage) > ScopeMessage {
+				return false, err
+			}
+			break
+		}
+		if wait > patience {
+			return false, err
+		}
+		if err := pause(ctx, wait); err != nil {
+			return false, err
+		}
+	}
+	if _, throttled := ask(fail.err); throttled {
+		return false, fail.err
+	}
+	gone, err := w.gone(ctx, b, uid)
+	if err != nil || gone {
+		return false, err
+	}
+	delivered, err := w.salvage(ctx, b, &fail)
+	if err != nil || delivered {
+		return false, err
+	}
+	fail.box = b
+	w.held = append(w.held, fail)
+	w.streak++
+	return true, nil
+}
+
+// gone tells whether the server lists the message no more: then its absence is
+// no failure.
+func (w *worker) gone(ctx context.Context, b *box, uid imap.UID) (bool, error) {
+	if err := w.enter(ctx, b); err != nil {
+		return false, err
+	}
+	set, err := w.session.Search(ctx, uidSet([]imap.UID{uid}))
+	if err != nil {
+		if ctx.Err() != nil || scopeOf(err, atMessage) > ScopeMessage {
+			return false, err
+		}
+		// Not known to be gone is treated as there: a stub too many is better
+		// than a mail forgotten.
+		return false, nil
+	}
+	return !set.Contains(uid), nil
+}
+
+// lived notes a sign of life, or a connection that died without one.
+func (w *worker) lived(body bool) {
+	if body {
+		w.streak, w.deaths = 0, 0
+		return
+	}
+	if w.session == nil || !w.session.Alive() {
+		w.deaths++
+	}
+}
+
+// errHandOver marks an error of our own side, so that it is not taken for the
+// server's.
+var errHandOver = errors.New("hand over")
+
+type handOverError struct{ err error }
+
+func (e *handOverError) Error() string        { return e.err.Error() }
+func (e *handOverError) Unwrap() error        { return e.err }
+func (e *handOverError) Is(target error) bool { return target == errHandOver }
+
+// sink spools bodies below the mailbox's tmp and sends them down the line. A
+// substitute for the mail is no mail: it is kept in fail, if there is one, and
+// does not count as come.
+func (w *worker) sink(ctx context.Context, b *box, came map[imap.UID]bool, fail *failure) mail.Sink {
+	return mail.Sink{
+		Open: func(int64) (mail.Spool, error) {
+			s, err := b.dir.Spool(w.keys.New(w.Now()))
+			if err != nil {
+				return nil, &handOverError{err}
+			}
+			return s, nil
+		},
+		Done: func(m mail.Message, spool mail.Spool) error {
+			s, ok := spool.(*maildir.Spool)
+			if !ok {
+				return &handOverError{errors.New("a spool that is not a maildir's")}
+			}
+			if came[m.UID] {
+				s.Discard()
+				return nil
+			}
+			if sub, ok := parseSubstitute(s.Head()); ok {
+				s.Discard()
+				if fail != nil {
+					fail.substitute = &sub
+					fail.message = m
+				}
+				return nil
+			}
+			if err := w.deliver(ctx, b, m, s, ""); err != nil {
+				return &handOverError{err}
+			}
+			came[m.UID] = true
+			return nil
+		},
+	}
+}
+
+// deliver sends a whole message down the line: into the place of its stub, if
+// it has one.
+func (w *worker) deliver(ctx context.Context, b *box, m mail.Message, s *maildir.Spool, salvagedBy string) error {
+	if m.InternalDate.IsZero() {
+		m.InternalDate = w.Now()
+	}
+	it := &item{box: b, op: opAdd, spool: s, row: ledger.Message{
+		Mailbox: b.Name, UIDValidity: b.now.UIDValidity, UID: m.UID,
+		Key: s.Key(), Size: m.Size, Date: m.InternalDate.UTC().Truncate(time.Second),
+		Flags: storedFlags(m.Flags),
+	}}
+	// What waits on the line shall hold no buffers.
+	if err := s.Finish(); err != nil {
+		s.Discard()
+		return err
+	}
+	it.row.WireSize = s.WireSize()
+	it.add, it.remove = initialTags(it.row.Flags, b.add, b.remove)
+	if stub, ok := b.stubs[m.UID]; ok {
+		it.op = opReplace
+		it.row.StubKey, it.row.StubName, it.row.ID = stub.StubKey, stub.StubName, stub.ID
+		it.row.Attempts, it.row.Since, it.row.Reason = stub.Attempts, stub.Since, stub.Reason
+	}
+	if salvagedBy != "" {
+		it.salvaged = true
+		it.add = append(it.add, TagSalvaged)
+		it.row.Reason = salvagedBy
+	}
+	return w.send(ctx, it)
+}
+
+// storedFlags leaves out \Recent, which is the session's (RFC 3501 2.3.2), and
+// makes unknown flags none.
+func storedFlags(flags []string) []string {
+	out := []string{}
+	for _, f := range flags {
+		if f != `\Recent` {
+			out = append(out, f)
+		}
+	}
+	slices.Sort(out)
+	return out
+}

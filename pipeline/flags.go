@@ -1,0 +1,131 @@
+package pipeline
+
+import (
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// flagRow is one line of the mapping between an IMAP flag (RFC 9051 2.3.2), the
+// letter in a maildir file name, and the notmuch tag.
+type flagRow struct {
+	flag   string
+	letter string
+	tag    string
+	absent bool // the tag stands for the flag's absence
+}
+
+// flagRows is the one mapping flag <-> letter <-> tag, notmuch's own
+// (notmuch_message_tags_to_maildir_flags). \Deleted has no tag: notmuch's
+// `deleted` never becomes T either.
+func flagRows() []flagRow {
+	return []flagRow{
+		{`\Seen`, "S", "unread", true},
+		{`\Flagged`, "F", "flagged", false},
+		{`\Answered`, "R", "replied", false},
+		{`$Forwarded`, "P", "passed", false},
+		{`\Draft`, "D", "draft", false},
+		{`\Deleted`, "T", "", false},
+	}
+}
+
+// Tags of ours on messages.
+const (
+	TagFailed   = "fetch-failed"   // on a stub
+	TagSalvaged = "fetch-salvaged" // on a mail that came by another road
+)
+
+// flagSet folds flags to one spelling for comparison: system flags and keywords
+// are case-insensitive (RFC 9051 2.3.2).
+func sameFlags(a, b []string) bool {
+	return slices.Equal(foldFlags(a), foldFlags(b))
+}
+
+func foldFlags(flags []string) []string {
+	out := make([]string, 0, len(flags))
+	for _, f := range flags {
+		out = append(out, strings.ToLower(f))
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+func hasFlag(flags []string, flag string) bool {
+	return slices.ContainsFunc(flags, func(f string) bool { return strings.EqualFold(f, flag) })
+}
+
+// letters gives the maildir flag letters of flags, in order.
+func letters(flags []string) string {
+	var b []byte
+	for _, r := range flagRows() {
+		if hasFlag(flags, r.flag) {
+			b = append(b, r.letter...)
+		}
+	}
+	slices.Sort(b)
+	return string(b)
+}
+
+// flagTags gives the tags that a change of flags from old to new adds and
+// removes, and the maildir letters that it sets and clears.
+func flagTags(before, after []string) (add, remove []string, set, clear string) {
+	for _, r := range flagRows() {
+		was, is := hasFlag(before, r.flag), hasFlag(after, r.flag)
+		if was == is {
+			continue
+		}
+		if is {
+			set += r.letter
+		} else {
+			clear += r.letter
+		}
+		switch {
+		case r.tag == "":
+		case is != r.absent:
+			add = append(add, r.tag)
+		default:
+			remove = append(remove, r.tag)
+		}
+	}
+	for _, k := range after {
+		if tag := keywordTag(k); tag != "" && !hasFlag(before, k) {
+			add = append(add, tag)
+		}
+	}
+	for _, k := range before {
+		if tag := keywordTag(k); tag != "" && !hasFlag(after, k) {
+			remove = append(remove, tag)
+		}
+	}
+	return add, remove, set, clear
+}
+
+// keywordTag gives the notmuch tag for an IMAP keyword, "" for one that has
+// none: flags with a row of their own, the many $-keywords by which programs
+// talk to themselves, and words that mean something else as a tag.
+func keywordTag(keyword string) string {
+	switch strings.ToLower(keyword) {
+	case "$junk", "junk":
+		return "spam"
+	case "nonjunk", "notjunk":
+		return ""
+	case "unread", "flagged", "replied", "passed", "draft", "deleted", "new", TagFailed, TagSalvaged:
+		return ""
+	}
+	// 200 bytes is NOTMUCH_TAG_MAX; a leading '-' could not be typed in `notmuch tag`.
+	if keyword == "" || len(keyword) > 200 || strings.ContainsAny(keyword[:1], `\$-`) || !utf8.ValidString(keyword) {
+		return ""
+	}
+	if strings.ContainsFunc(keyword, func(r rune) bool { return unicode.IsControl(r) || unicode.IsSpace(r) }) {
+		return ""
+	}
+	return keyword
+}
+
+// initialTags gives what a newly come message gets beside notmuch's new.tags.
+func initialTags(flags, ruleAdd, ruleRemove []string) (add, remove []string) {
+	add, remove, _, _ = flagTags(nil, flags)
+	add = append(add, ruleAdd...)
+	return add, append(remove, ruleRemove...)
+}

@@ -1,0 +1,227 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+)
+
+// How much goes into one commit of the notmuch database. Small commits are
+// cheap; but a program that reads meanwhile survives about one commit, so they
+// come no faster than every second or so once the first mails are in
+// (NOTMUCH.md, Index speed).
+const (
+	indexBatch = 300
+	indexDelay = time.Second
+)
+
+// index tells notmuch what was written, and records it. The write lock is held
+// only while a batch that lies ready is applied.
+func (r *run) index(ctx context.Context) error {
+	most := r.Batch
+	if most <= 0 {
+		most = indexBatch
+	}
+	first := true
+	for it := range r.written {
+		batch := []*item{it}
+		wait := time.Duration(0)
+		if !first {
+			wait = indexDelay
+		}
+		first = false
+		late := time.NewTimer(wait)
+	gather:
+		for len(batch) < most {
+			select {
+			case it, ok := <-r.written:
+				if !ok {
+					break gather
+				}
+				batch = append(batch, it)
+			case <-late.C:
+				break gather
+			case <-ctx.Done():
+				late.Stop()
+				return ctx.Err()
+			}
+		}
+		late.Stop()
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := r.indexItems(ctx, batch); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// indexItems applies one batch and records it.
+func (r *run) indexItems(ctx context.Context, items []*item) error {
+	changes := make([]mail.Change, len(items))
+	for i, it := range items {
+		c, err := it.change(r.NewTags)
+		if err != nil {
+			return err
+		}
+		changes[i] = c
+	}
+	results, err := r.Index.Apply(ctx, changes)
+	if err != nil {
+		return err
+	}
+	if len(results) != len(changes) {
+		return fmt.Errorf("notmuch was told %d changes and answered %d", len(changes), len(results))
+	}
+	r.step("batch indexed")
+	return r.record(ctx, items, results)
+}
+
+// record is the acknowledgement: from here on nothing of these messages is done
+// again.
+func (r *run) record(ctx context.Context, items []*item, results []mail.Result) error {
+	var rows []ledger.Message
+	type place struct {
+		mailbox  string
+		validity uint64
+	}
+	gone := make(map[place][]imap.UID)
+	for i, it := range items {
+		res := results[i]
+		row := it.row
+		switch {
+		case res.Err == nil:
+		case it.op == opFlag && errors.Is(res.Err, fs.ErrNotExist):
+			// The user took the file away; the flags are agreed all the same.
+		default:
+			return fmt.Errorf("notmuch: %s: %w", it.box.path(it.name()), res.Err)
+		}
+		if res.ID != "" {
+			row.ID = res.ID
+		}
+		if res.Path != "" && it.op != opGone {
+			if name, err := filepath.Rel(string(it.box.dir), res.Path); err == nil && !strings.HasPrefix(name, "..") {
+				it.row = row
+				it.setName(name)
+				row = it.row
+			}
+		}
+		switch it.op {
+		case opAdd:
+			row.State = ledger.Present
+		case opReplace:
+			if name, ok, err := it.box.find(it.row.StubKey, it.row.StubName); err != nil {
+				return err
+			} else if ok {
+				if err := it.box.dir.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+					return err
+				}
+				r.step("stub removed")
+			}
+			row.State, row.StubKey, row.StubName = ledger.Present, "", ""
+			row.Attempts, row.Since, row.NextTry = 0, time.Time{}, time.Time{}
+			if !it.salvaged {
+				row.Reason = ""
+			}
+		case opStub:
+			row.State = ledger.Stub
+		case opGone:
+			at := place{row.Mailbox, row.UIDValidity}
+			gone[at] = append(gone[at], row.UID)
+			continue
+		}
+		rows = append(rows, row)
+	}
+	if len(rows) > 0 {
+		if err := r.Ledger.Save(ctx, rows...); err != nil {
+			return err
+		}
+		r.step("messages recorded")
+	}
+	for at, uids := range gone {
+		if err := r.Ledger.Delete(ctx, at.mailbox, at.validity, uids...); err != nil {
+			return err
+		}
+		r.step("deletions recorded")
+	}
+	for i, it := range items {
+		r.told(it, results[i])
+		if err := r.release(ctx, it.box); err != nil {
+			return err
+		}
+	}
+	r.mu.Lock()
+	done, total := r.done, r.total
+	r.mu.Unlock()
+	r.emit(Event{Type: EventProgress, Done: done, Total: total})
+	return nil
+}
+
+// told counts a recorded item and says what a person wants to know of it.
+func (r *run) told(it *item, res mail.Result) {
+	r.tally(func(rep *Report) {
+		switch it.op {
+		case opAdd, opReplace:
+			if !it.known {
+				rep.New++
+				r.done++
+			}
+			if it.op == opReplace {
+				rep.Healed++
+			}
+			if it.salvaged {
+				rep.Salvaged++
+			}
+			if res.NotMail {
+				rep.NotMail++
+			}
+		case opFlag:
+			rep.Flagged++
+		case opGone:
+			rep.Removed++
+		case opStub:
+			rep.NewStubs++
+			r.done++
+		}
+	})
+	switch {
+	case it.op == opReplace:
+		r.emit(Event{Type: EventHealed, Mailbox: it.box.Name, UID: it.row.UID, Text: "the mail came at last and took the place of its stub"})
+	case it.op == opStub:
+		r.emit(Event{Type: EventStub, Mailbox: it.box.Name, UID: it.row.UID,
+			Text: it.row.Reason + "; a note with the details stands in its place (notmuch search tag:" + TagFailed + ")"})
+	case it.op == opGone && it.row.State == ledger.Stub:
+		r.emit(Event{Type: EventGone, Mailbox: it.box.Name, UID: it.row.UID, Text: "the server lists this message no more; its stub was removed"})
+	case res.NotMail:
+		r.note(it.box, "UID %d is stored as %s, but notmuch does not take it for a mail", it.row.UID, it.row.Name)
+	}
+}
+
+// release takes one pending thing off the mailbox's books. The last one moves
+// the mailbox's marks on: all that the server told is dealt with.
+func (r *run) release(ctx context.Context, b *box) error {
+	r.mu.Lock()
+	b.pending--
+	whole := b.looked && b.pending == 0 && len(b.batches) == 0 && !b.failed
+	r.mu.Unlock()
+	if !whole || r.DryRun || b.unchanged() {
+		return nil
+	}
+	return r.saveMailbox(ctx, b, true)
+}
+
+// unchanged tells whether the ledger's row says already what it would say now.
+func (b *box) unchanged() bool {
+	return b.known.Complete && b.known.UIDValidity == b.now.UIDValidity && b.known.UIDNext == b.now.UIDNext &&
+		b.known.HighestModSeq == b.now.HighestModSeq && b.known.Messages == b.now.Messages
+}

@@ -1,0 +1,159 @@
+package pipeline
+
+import (
+	"bufio"
+	"bytes"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/emersion/go-message"
+	_ "github.com/emersion/go-message/charset" // header words in any charset that servers send
+	gomail "github.com/emersion/go-message/mail"
+	"github.com/emersion/go-message/textproto"
+)
+
+// header is what of a mail's header is of use here, decoded. Parsing may fail,
+// storing may not: what cannot be read is empty.
+type header struct {
+	from      string // as it stands, decoded
+	subject   string
+	date      time.Time
+	messageID string // without angle brackets
+	fields    textproto.Header
+}
+
+// parseHeader reads as much of a header as can be read.
+func parseHeader(head []byte) header {
+	h, _ := textproto.ReadHeader(bufio.NewReader(bytes.NewReader(head)))
+	mh := gomail.Header{Header: message.Header{Header: h}}
+	out := header{fields: h}
+	out.subject, _ = mh.Text("Subject")
+	out.from, _ = mh.Text("From")
+	out.date, _ = mh.Date()
+	out.messageID, _ = mh.MessageID()
+	if out.messageID == "" {
+		out.messageID = bareID(h.Get("Message-Id"))
+	}
+	return out
+}
+
+// bareID takes an identifier out of its angle brackets, as notmuch does with
+// those that break RFC 5322.
+func bareID(s string) string {
+	s = strings.TrimSpace(s)
+	if i := strings.IndexByte(s, '<'); i >= 0 {
+		s = s[i+1:]
+	}
+	if i := strings.IndexByte(s, '>'); i >= 0 {
+		s = s[:i]
+	}
+	return strings.TrimSpace(s)
+}
+
+// substitute is a mail that Exchange makes up when it cannot convert the real
+// one (OfflineIMAP#62, freescout#3203, Mailspring#2038), and what it reveals of
+// that.
+type substitute struct {
+	from, subject, sent string
+	date                time.Time // of sent; zero if it cannot be read
+}
+
+// parseSubstitute recognises the substitute. Two of its marks must be there,
+// so that mail about such a mail is not taken for one.
+func parseSubstitute(head []byte) (substitute, bool) {
+	if !bytes.Contains(head, []byte("the following message")) && !bytes.Contains(head, []byte("Microsoft Exchange")) {
+		return substitute{}, false
+	}
+	h := parseHeader(head)
+	_, body := splitHeader(head)
+	// quoted-printable may break the sentence and hides the apostrophe.
+	text := decodeBody(h.fields, body)
+
+	from := strings.Contains(h.from, "Microsoft Exchange Server")
+	subject := substituteSubject().MatchString(foldSpace(h.subject))
+	marker := substituteBody().FindStringIndex(text)
+	switch {
+	case from && subject:
+	case subject && marker != nil && h.fields.Get("Received") == "":
+	case from && marker != nil && h.fields.Get("Received") == "":
+	default:
+		return substitute{}, false
+	}
+	var sub substitute
+	if marker == nil {
+		return sub, true
+	}
+	for line := range strings.Lines(text[marker[1]:]) {
+		name, value, ok := strings.Cut(strings.TrimSpace(line), ":")
+		if !ok {
+			continue
+		}
+		value = strings.Trim(strings.TrimSpace(value), `"`)
+		switch strings.ToLower(name) {
+		case "subject":
+			sub.subject = value
+		case "from":
+			sub.from = value
+		case "sent date", "sent":
+			sub.sent = value
+			sub.date = parseSent(value)
+		}
+	}
+	return sub, true
+}
+
+func substituteSubject() *regexp.Regexp {
+	return regexp.MustCompile(`(?i)^Retrieval using the (IMAP4?|POP3) protocol failed for the following message`)
+}
+
+// substituteBody matches the sentence with a plain or typographic apostrophe,
+// or spelled out (mail-archiver#527).
+func substituteBody() *regexp.Regexp {
+	return regexp.MustCompile(`(?i)The server (could\s*n['’]t|couldn.{0,3}t|could not) retrieve the following message:`)
+}
+
+// parseSent reads the date as Exchange writes it in the server's locale: the
+// forms seen in the threads; others stay text.
+func parseSent(s string) time.Time {
+	for _, layout := range []string{"1/2/2006 3:04:05 PM", "1/2/2006 15:04:05", "2006-01-02 15:04:05", "02.01.2006 15:04:05", time.RFC1123Z, time.RFC1123} {
+		if t, err := time.Parse(layout, s); err == nil {
+			return t
+		}
+	}
+	return time.Time{}
+}
+
+// splitHeader cuts a mail at its first empty line.
+func splitHeader(raw []byte) (head, body []byte) {
+	lf := bytes.Index(raw, []byte("\n\n"))
+	crlf := bytes.Index(raw, []byte("\r\n\r\n"))
+	switch {
+	case crlf >= 0 && (lf < 0 || crlf < lf):
+		return raw[:crlf+4], raw[crlf+4:]
+	case lf >= 0:
+		return raw[:lf+2], raw[lf+2:]
+	}
+	return raw, nil
+}
+
+// decodeBody undoes the transfer encoding and charset of a short plain text, as
+// far as it can.
+func decodeBody(fields textproto.Header, body []byte) string {
+	e, _ := message.New(message.Header{Header: fields}, bytes.NewReader(body))
+	if e == nil {
+		return string(body)
+	}
+	if mr := e.MultipartReader(); mr != nil {
+		p, err := mr.NextPart()
+		if p == nil || (err != nil && !message.IsUnknownCharset(err)) {
+			return string(body)
+		}
+		e = p
+	}
+	var b bytes.Buffer
+	_, _ = b.ReadFrom(e.Body) // what could be read is enough
+	return b.String()
+}
+
+func foldSpace(s string) string { return strings.Join(strings.Fields(s), " ") }

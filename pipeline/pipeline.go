@@ -1,0 +1,156 @@
+// Package pipeline is the way of a message:
+//
+//	discover -> fetch -> parse -> write -> index -> record
+//
+// with salvage -> stub beside it for a message that the server lists but does
+// not hand over. The stages run at once, joined by bounded channels. Record
+// comes last and is the acknowledgement: a crash before it repeats the work,
+// and every stage is idempotent for that.
+//
+// The two ends are reached through Session and Index, so that the package
+// builds and tests without a network and without cgo.
+package pipeline
+
+import (
+	"context"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+)
+
+// Session is one signed-in connection to an IMAP server. Its methods are called
+// from one goroutine at a time. Errors are *mail.Fault, the context's, or the
+// sink's own. Once Alive is false, only Close may be called.
+type Session interface {
+	// Has tells whether a capability may be used.
+	Has(capability string) bool
+	// List gives all mailboxes with their status, in as few round trips as the
+	// server allows.
+	List(ctx context.Context) ([]mail.Mailbox, error)
+	// Examine selects a mailbox read-only. Known may be nil.
+	Examine(ctx context.Context, name string, known *mail.Known) (*mail.Selected, error)
+	// Mailbox is the selected mailbox, "" if there is none.
+	Mailbox() string
+	// Flags gives UID and flags of those of uids that exist and that changed
+	// after the mod-sequence changedSince (0: all).
+	Flags(ctx context.Context, uids imap.UIDSet, changedSince uint64) ([]mail.Message, error)
+	// Search tells which of uids exist.
+	Search(ctx context.Context, uids imap.UIDSet) (imap.UIDSet, error)
+	// Identify gives flags, date, size and Message-ID.
+	Identify(ctx context.Context, uids imap.UIDSet) ([]mail.Message, error)
+	// Fetch streams the messages of one batch. A nil error does not mean that
+	// all of them came.
+	Fetch(ctx context.Context, uids imap.UIDSet, sink mail.Sink) error
+	// FetchOne fetches one message with the tolerant reader. The exchange is
+	// there beside an error, too.
+	FetchOne(ctx context.Context, uid imap.UID, sink mail.Sink) (*mail.Exchange, error)
+	// Exchange speaks one command by hand. A tagged NO or BAD is no error.
+	Exchange(ctx context.Context, command string) (*mail.Exchange, error)
+	Alive() bool
+	Close() error
+}
+
+// Index is the notmuch database. Apply does the changes and commits them within
+// one short hold of the write lock; the results stand at the places of their
+// changes. It may be called again with changes that it did before.
+type Index interface {
+	Apply(ctx context.Context, changes []mail.Change) ([]mail.Result, error)
+}
+
+// Options is one account's sync.
+type Options struct {
+	Account string // name, as the configuration has it
+	Address string // the user's name at the server, for stubs whose sender is unknown
+	Root    string // absolute path of the account's folder, below notmuch's mail root
+
+	Dial   func(ctx context.Context) (Session, error)
+	Index  Index
+	Ledger *ledger.Ledger
+
+	// Selects tells whether a mailbox is to be synchronised; nil means all.
+	Selects func(mailbox string, delim rune) bool
+	// TagRules gives the tags that mail of a mailbox gets or loses when it
+	// comes; nil means none.
+	TagRules func(mailbox string, delim rune) (add, remove []string)
+	NewTags  []string // notmuch's new.tags
+
+	Connections int           // at most so many at once; 0 means 1
+	Timeout     time.Duration // longest silence of the server; bounds the salvage of one message
+	Batch       int           // mails per commit of the index; 0 means 300 or one second's worth
+
+	Only      []string // mailboxes, instead of all that Selects takes
+	Full      bool     // compare every mailbox as a whole, whatever STATUS says
+	DryRun    bool     // say what would be done, change nothing
+	YesDelete bool     // let deletions beyond the guard through
+
+	Now func() time.Time
+	// Emit is told what happens while it happens. Calls are serialised.
+	Emit func(Event)
+	// Step is called after every durable effect with its name. It is how the
+	// tests kill a run at each of them. May be nil.
+	Step func(effect string)
+}
+
+// Event is one thing that happened in a run, for progress, logs and --json.
+type Event struct {
+	Time    time.Time `json:"time"`
+	Type    EventType `json:"type"`
+	Account string    `json:"account"`
+	Mailbox string    `json:"mailbox,omitempty"`
+	UID     imap.UID  `json:"uid,omitempty"`
+	Done    int       `json:"done,omitempty"`
+	Total   int       `json:"total,omitempty"`
+	Text    string    `json:"text,omitempty"` // one plain line for a person
+	Report  *Report   `json:"report,omitempty"`
+}
+
+// EventType names what an Event is about.
+type EventType string
+
+// The events. Progress comes often and carries no text.
+const (
+	EventMailbox  EventType = "mailbox"  // a changed mailbox: what will be done in it
+	EventProgress EventType = "progress" // Done of Total messages are in notmuch
+	EventStub     EventType = "stub"     // a message that could not be fetched, told once
+	EventHealed   EventType = "healed"   // the real mail took a stub's place
+	EventGone     EventType = "gone"     // a stub went away with its message
+	EventNote     EventType = "note"     // worth knowing, no fault
+	EventFault    EventType = "fault"    // a mailbox or account that was left for now
+	EventDone     EventType = "done"     // the account's run is over; Report is set
+)
+
+// Report sums one account's run up.
+type Report struct {
+	Account   string    `json:"account"`
+	Mailboxes int       `json:"mailboxes"` // selected
+	Changed   int       `json:"changed"`   // mailboxes that were looked into
+	New       int       `json:"new"`       // mails that came
+	Linked    int       `json:"linked"`    // of these, already here and not downloaded
+	Salvaged  int       `json:"salvaged"`  // of these, by another road than a plain fetch
+	Flagged   int       `json:"flagged"`   // mails whose flags changed
+	Removed   int       `json:"removed"`   // mails that are gone from the server
+	Held      int       `json:"held"`      // deletions that the guard held back
+	NewStubs  int       `json:"new_stubs"`
+	Stubs     int       `json:"known_stubs"` // known before this run and still failing
+	Healed    int       `json:"healed"`
+	NotMail   int       `json:"not_mail"` // stored, but notmuch does not take them for mail
+	DryRun    bool      `json:"dry_run,omitempty"`
+	Faults    []Failure `json:"faults,omitempty"`
+}
+
+// Failure is a mailbox or an account that was left for now.
+type Failure struct {
+	Scope   Scope  `json:"scope"`
+	Mailbox string `json:"mailbox,omitempty"`
+	Text    string `json:"text"`
+	Err     error  `json:"-"`
+}
+
+// Nothing tells whether the run ended before it could do anything.
+func (r *Report) Nothing() bool { return r.Mailboxes == 0 && len(r.Faults) > 0 }
+
+// Clean tells whether there was no fault and no new stub.
+func (r *Report) Clean() bool { return len(r.Faults) == 0 && r.NewStubs == 0 }

@@ -1,0 +1,247 @@
+package pipeline
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+)
+
+// need says how much of a mailbox must be asked for.
+type need int
+
+const (
+	needNothing need = iota
+	needStubs        // only stubs are due
+	needChanges      // something changed, or may have
+)
+
+// needOf decides from STATUS alone whether a mailbox must be looked into. A
+// server without CONDSTORE does not tell about flags there, so its mailboxes
+// always must.
+func needOf(known ledger.Mailbox, st mail.Status, stubsDue, full bool) need {
+	switch {
+	case full, !known.Complete, known.UIDValidity != st.UIDValidity, st.UIDValidity == 0,
+		st.HighestModSeq == 0, known.HighestModSeq != st.HighestModSeq,
+		known.UIDNext != st.UIDNext, known.Messages != st.Messages:
+		return needChanges
+	case stubsDue:
+		return needStubs
+	}
+	return needNothing
+}
+
+// mayHaveMoved tells whether STATUS says that messages left the mailbox since
+// known: fewer stayed than were there and came. Only then may mail that is new
+// elsewhere be mail that is here already.
+func mayHaveMoved(known ledger.Mailbox, st mail.Status) bool {
+	if !known.Complete || known.UIDValidity != st.UIDValidity || st.UIDNext < known.UIDNext {
+		return false
+	}
+	return uint64(st.Messages) < uint64(known.Messages)+uint64(st.UIDNext-known.UIDNext)
+}
+
+// view is what the server told of a mailbox.
+type view struct {
+	// complete says that uids are all messages of the mailbox. Otherwise only
+	// what changed was told: vanished and messages.
+	complete bool
+	uids     []imap.UID // ascending
+	vanished imap.UIDSet
+	messages []mail.Message // with flags
+}
+
+// actions is what must be done in a mailbox so that it holds what the server's
+// does.
+type actions struct {
+	fetch []imap.UID // newest first
+	flags []flagChange
+	gone  []imap.UID
+}
+
+type flagChange struct {
+	uid    imap.UID
+	before []string
+	after  []string
+}
+
+// plan compares what the server told with the ledger's rows. Rows of a message
+// that is only intended count as absent: it is fetched again.
+func plan(rows []ledger.Row, v view) actions {
+	var a actions
+	have := make(map[imap.UID]ledger.Row, len(rows))
+	for _, r := range rows {
+		if r.State != ledger.Intended {
+			have[r.UID] = r
+		}
+	}
+	fetch := make(map[imap.UID]bool)
+	for _, m := range v.messages {
+		r, ok := have[m.UID]
+		switch {
+		case m.UID == 0 || v.vanished.Contains(m.UID):
+		case !ok:
+			fetch[m.UID] = true
+		case m.Flags != nil && !sameFlags(r.Flags, m.Flags):
+			a.flags = append(a.flags, flagChange{m.UID, r.Flags, m.Flags})
+		}
+	}
+	if v.complete {
+		there := make(map[imap.UID]bool, len(v.uids))
+		for _, u := range v.uids {
+			there[u] = true
+			if _, ok := have[u]; !ok {
+				fetch[u] = true
+			}
+		}
+		for u := range have {
+			if !there[u] {
+				a.gone = append(a.gone, u)
+			}
+		}
+		for u := range fetch {
+			if !there[u] {
+				delete(fetch, u)
+			}
+		}
+		a.flags = slices.DeleteFunc(a.flags, func(c flagChange) bool { return !there[c.uid] })
+	} else {
+		for u := range have {
+			if v.vanished.Contains(u) {
+				a.gone = append(a.gone, u)
+			}
+		}
+	}
+	for u := range fetch {
+		a.fetch = append(a.fetch, u)
+	}
+	slices.SortFunc(a.fetch, func(x, y imap.UID) int { return int(int64(y) - int64(x)) })
+	slices.Sort(a.gone)
+	slices.SortStableFunc(a.flags, func(x, y flagChange) int { return int(int64(x.uid) - int64(y.uid)) })
+	// A hostile or confused server may name one message many times; the last
+	// word counts.
+	a.flags = lastPerUID(a.flags)
+	return a
+}
+
+func lastPerUID(cs []flagChange) []flagChange {
+	out := cs[:0]
+	for i, c := range cs {
+		if i+1 < len(cs) && cs[i+1].uid == c.uid {
+			continue
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// Deletion guard: that many and that share of a mailbox, in one run, want a
+// person's word.
+const (
+	guardCount = 50
+	guardShare = 10 // one in ten
+)
+
+// guarded tells whether so many deletions out of so many messages are held back.
+func guarded(gone, have int, yes bool) bool {
+	return !yes && gone > guardCount && gone*guardShare > have
+}
+
+// batches cuts UIDs, newest first, into fetch commands. The first is small so
+// that the newest mail is searchable at once; 100-250 is where fetching is
+// fastest (GOIMAP.md, Speed).
+func batches(uids []imap.UID) [][]imap.UID {
+	const first, rest = 25, 200
+	var out [][]imap.UID
+	for n := first; len(uids) > 0; n = rest {
+		n = min(n, len(uids))
+		out = append(out, uids[:n:n])
+		uids = uids[n:]
+	}
+	return out
+}
+
+// identity is what tells two copies of a message apart from two messages.
+type identity struct {
+	id   string
+	size int64
+	date time.Time
+}
+
+// match pairs messages that the server lists with messages that are here. Both
+// must have the Message-ID, and size or date; a message without Message-ID
+// needs both. Nothing is paired twice.
+func match(server []mail.Message, here []ledger.Message) map[imap.UID]ledger.Message {
+	byID := make(map[string][]int)
+	for i, h := range here {
+		byID[h.ID] = append(byID[h.ID], i)
+	}
+	used := make([]bool, len(here))
+	out := make(map[imap.UID]ledger.Message)
+	pair := func(m mail.Message, good func(s, h identity) bool) {
+		if _, done := out[m.UID]; done {
+			return
+		}
+		s := identity{strings.TrimSpace(m.MessageID), m.Size, m.InternalDate}
+		for _, i := range byID[s.id] {
+			if !used[i] && good(s, identity{here[i].ID, here[i].Size, here[i].Date}) {
+				used[i] = true
+				out[m.UID] = here[i]
+				return
+			}
+		}
+	}
+	both := func(s, h identity) bool { return s.size == h.size && s.date.Equal(h.date) }
+	either := func(s, h identity) bool { return s.id != "" && (s.size == h.size || s.date.Equal(h.date)) }
+	// The surest pairs first, so that of two mails with one Message-ID each
+	// finds its own.
+	for _, m := range server {
+		pair(m, both)
+	}
+	for _, m := range server {
+		pair(m, either)
+	}
+	return out
+}
+
+// uidList gives the UIDs of a set, ascending. ok is false if there are more
+// than limit: a server's `1:4294967295` must not become four billion numbers.
+func uidList(set imap.UIDSet, limit int) (uids []imap.UID, ok bool) {
+	n := 0
+	for _, r := range set {
+		if r.Start == 0 || r.Stop == 0 || r.Stop < r.Start {
+			return nil, false
+		}
+		if uint64(r.Stop-r.Start) >= uint64(limit-n) {
+			return nil, false
+		}
+		n += int(r.Stop-r.Start) + 1
+	}
+	uids = make([]imap.UID, 0, n)
+	for _, r := range set {
+		for u := uint64(r.Start); u <= uint64(r.Stop); u++ {
+			uids = append(uids, imap.UID(u))
+		}
+	}
+	slices.Sort(uids)
+	return slices.Compact(uids), true
+}
+
+// uidSet gives the set of UIDs in ascending order: some servers refuse others
+// (modern-email/defects#40).
+func uidSet(uids []imap.UID) imap.UIDSet {
+	sorted := slices.Sorted(slices.Values(uids))
+	var set imap.UIDSet
+	for _, u := range slices.Compact(sorted) {
+		if n := len(set); n > 0 && set[n-1].Stop+1 == u {
+			set[n-1].Stop = u
+			continue
+		}
+		set = append(set, imap.UIDRange{Start: u, Stop: u})
+	}
+	return set
+}

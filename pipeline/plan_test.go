@@ -1,0 +1,261 @@
+package pipeline
+
+import (
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+)
+
+func row(uid imap.UID, state ledger.State, flags ...string) ledger.Row {
+	return ledger.Row{UID: uid, State: state, Flags: flags}
+}
+
+func msg(uid imap.UID, flags ...string) mail.Message {
+	if flags == nil {
+		flags = []string{}
+	}
+	return mail.Message{UID: uid, Flags: flags}
+}
+
+func TestPlan(t *testing.T) {
+	present := ledger.Present
+	for name, c := range map[string]struct {
+		rows  []ledger.Row
+		view  view
+		fetch []imap.UID
+		flags []imap.UID
+		gone  []imap.UID
+	}{
+		"first sync, newest first":         {view: view{complete: true, uids: []imap.UID{1, 2, 3}}, fetch: []imap.UID{3, 2, 1}},
+		"nothing changed":                  {rows: []ledger.Row{row(1, present), row(2, present)}, view: view{complete: true, uids: []imap.UID{1, 2}}},
+		"gone from a listing":              {rows: []ledger.Row{row(1, present), row(2, present)}, view: view{complete: true, uids: []imap.UID{2}}, gone: []imap.UID{1}},
+		"not named in a delta":             {rows: []ledger.Row{row(1, present)}, view: view{messages: []mail.Message{msg(2)}}, fetch: []imap.UID{2}},
+		"vanished":                         {rows: []ledger.Row{row(1, present), row(2, ledger.Stub)}, view: view{vanished: everyUID()}, gone: []imap.UID{1, 2}},
+		"new and vanished at once":         {view: view{messages: []mail.Message{msg(5)}, vanished: uidSet([]imap.UID{5})}},
+		"flags":                            {rows: []ledger.Row{row(1, present, `\Seen`)}, view: view{messages: []mail.Message{msg(1, `\Flagged`)}}, flags: []imap.UID{1}},
+		"flags in other case":              {rows: []ledger.Row{row(1, present, `\Seen`)}, view: view{messages: []mail.Message{msg(1, `\SEEN`)}}},
+		"flags not told":                   {rows: []ledger.Row{row(1, present, `\Seen`)}, view: view{messages: []mail.Message{{UID: 1}}}},
+		"a stub is not fetched as new":     {rows: []ledger.Row{row(1, ledger.Stub)}, view: view{complete: true, uids: []imap.UID{1}}},
+		"given up is not fetched":          {rows: []ledger.Row{row(1, ledger.GivenUp)}, view: view{complete: true, uids: []imap.UID{1}}},
+		"an intent is fetched again":       {rows: []ledger.Row{row(1, ledger.Intended)}, view: view{complete: true, uids: []imap.UID{1}}, fetch: []imap.UID{1}},
+		"an intent is not deleted":         {rows: []ledger.Row{row(1, ledger.Intended)}, view: view{complete: true}},
+		"UID 0":                            {view: view{messages: []mail.Message{msg(0)}}},
+		"one message told twice":           {rows: []ledger.Row{row(1, present)}, view: view{messages: []mail.Message{msg(1, "a"), msg(1, "b")}}, flags: []imap.UID{1}},
+		"told, but not in the listing":     {view: view{complete: true, uids: []imap.UID{1}, messages: []mail.Message{msg(1), msg(9)}}, fetch: []imap.UID{1}},
+		"listed, though its flags are not": {view: view{complete: true, uids: []imap.UID{1, 2}, messages: []mail.Message{msg(1)}}, fetch: []imap.UID{2, 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := plan(c.rows, c.view)
+			var flags []imap.UID
+			for _, f := range a.flags {
+				flags = append(flags, f.uid)
+			}
+			if !slices.Equal(a.fetch, c.fetch) || !slices.Equal(flags, c.flags) || !slices.Equal(a.gone, c.gone) {
+				t.Errorf("fetch %v flags %v gone %v, want %v %v %v", a.fetch, flags, a.gone, c.fetch, c.flags, c.gone)
+			}
+		})
+	}
+}
+
+// FuzzPlan checks that whatever the server has and the ledger believes, doing
+// what is planned once makes the ledger hold what the server has, and that the
+// second plan is empty. Full listings and deltas must agree.
+func FuzzPlan(f *testing.F) {
+	f.Add([]byte{1, 2, 3}, []byte{2, 3, 4}, true)
+	f.Add([]byte{}, []byte{1, 1, 1}, false)
+	f.Add([]byte{9, 8}, []byte{}, true)
+	f.Fuzz(func(t *testing.T, ledgerBytes, serverBytes []byte, complete bool) {
+		flags := func(b byte) []string {
+			out := []string{}
+			for i, r := range flagRows() {
+				if b&(1<<(i%3)) != 0 {
+					out = append(out, r.flag)
+				}
+			}
+			return out
+		}
+		rows := make(map[imap.UID]ledger.Row)
+		states := []ledger.State{ledger.Present, ledger.Stub, ledger.Intended, ledger.GivenUp, ledger.Skipped}
+		for i, b := range ledgerBytes {
+			u := imap.UID(b%64) + 1
+			rows[u] = ledger.Row{UID: u, State: states[i%len(states)], Flags: flags(b >> 6)}
+		}
+		server := make(map[imap.UID][]string)
+		for _, b := range serverBytes {
+			server[imap.UID(b%64)+1] = flags(b >> 5)
+		}
+		see := func() view {
+			v := view{complete: complete}
+			for _, u := range slices.Sorted(maps.Keys(server)) {
+				v.messages = append(v.messages, mail.Message{UID: u, Flags: server[u]})
+				v.uids = append(v.uids, u)
+			}
+			if !complete {
+				v.uids = nil
+				for u := range rows {
+					if _, ok := server[u]; !ok {
+						v.vanished.AddNum(u)
+					}
+				}
+			}
+			return v
+		}
+		sorted := func() []ledger.Row {
+			return slices.SortedFunc(maps.Values(rows), func(a, b ledger.Row) int { return int(a.UID) - int(b.UID) })
+		}
+		a := plan(sorted(), see())
+		for _, u := range a.fetch {
+			if r, ok := rows[u]; ok && r.State != ledger.Intended {
+				t.Fatalf("UID %d is fetched again", u)
+			}
+			rows[u] = ledger.Row{UID: u, State: ledger.Present, Flags: server[u]}
+		}
+		for _, c := range a.flags {
+			r := rows[c.uid]
+			r.Flags = c.after
+			rows[c.uid] = r
+		}
+		for _, u := range a.gone {
+			delete(rows, u)
+		}
+		for u := range server {
+			r, ok := rows[u]
+			if !ok || r.State == ledger.Intended || !sameFlags(r.Flags, server[u]) {
+				t.Fatalf("UID %d: %+v, the server has %v", u, r, server[u])
+			}
+		}
+		for u, r := range rows {
+			if _, ok := server[u]; !ok && r.State != ledger.Intended {
+				t.Fatalf("UID %d stays though it is gone", u)
+			}
+		}
+		if b := plan(sorted(), see()); len(b.fetch)+len(b.flags)+len(b.gone) > 0 {
+			t.Fatalf("the second plan is not empty: %+v", b)
+		}
+	})
+}
+
+func TestDeletionGuard(t *testing.T) {
+	for _, c := range []struct {
+		gone, have int
+		yes, want  bool
+	}{
+		{0, 0, false, false}, {50, 50, false, false}, {51, 51, false, true}, {51, 510, false, false},
+		{51, 509, false, true}, {1000, 1000, true, false}, {60, 10000, false, false},
+	} {
+		if got := guarded(c.gone, c.have, c.yes); got != c.want {
+			t.Errorf("%d of %d (yes=%v): held %v", c.gone, c.have, c.yes, got)
+		}
+	}
+}
+
+func TestHostileUIDSetIsNotExpanded(t *testing.T) {
+	for _, set := range []imap.UIDSet{everyUID(), {{Start: 1, Stop: 0}}, {{Start: 5, Stop: 3}}, {{Start: 0, Stop: 3}}} {
+		if uids, ok := uidList(set, 1000); ok {
+			t.Errorf("%v became %d numbers", set, len(uids))
+		}
+	}
+	if uids, ok := uidList(imap.UIDSet{{Start: 3, Stop: 4}, {Start: 1, Stop: 3}}, 1000); !ok || !slices.Equal(uids, []imap.UID{1, 2, 3, 4}) {
+		t.Errorf("%v %v", uids, ok)
+	}
+	if uids, ok := uidList(imap.UIDSet{{Start: 4294967295, Stop: 4294967295}}, 10); !ok || len(uids) != 1 {
+		t.Errorf("the highest UID: %v %v", uids, ok)
+	}
+}
+
+func TestUIDSetIsAscendingAndShort(t *testing.T) {
+	if got := uidSet([]imap.UID{9, 3, 2, 1, 3, 8}).String(); got != "1:3,8:9" {
+		t.Error(got)
+	}
+}
+
+func TestMatchPairsEachMessageWithItsOwn(t *testing.T) {
+	day := func(n int) time.Time { return time.Date(2020, 1, n, 0, 0, 0, 0, time.UTC) }
+	server := []mail.Message{
+		{UID: 1, MessageID: "a", Size: 10, InternalDate: day(1)},
+		{UID: 2, MessageID: "a", Size: 20, InternalDate: day(2)}, // same Message-ID, another mail
+		{UID: 3, MessageID: "", Size: 30, InternalDate: day(3)},
+		{UID: 4, MessageID: "", Size: 30, InternalDate: day(4)},
+		{UID: 5, MessageID: "e", Size: 50, InternalDate: day(5)},
+	}
+	here := []ledger.Message{
+		{Key: "k2", ID: "a", Size: 20, Date: day(2)},
+		{Key: "k1", ID: "a", Size: 99, Date: day(1)}, // size told otherwise (Exchange)
+		{Key: "k3", ID: "", Size: 30, Date: day(3)},
+		{Key: "k5", ID: "e", Size: 51, Date: day(6)}, // neither agrees
+	}
+	got := match(server, here)
+	want := map[imap.UID]string{1: "k1", 2: "k2", 3: "k3"}
+	if len(got) != len(want) {
+		t.Errorf("%v", got)
+	}
+	for u, k := range want {
+		if got[u].Key != k {
+			t.Errorf("UID %d: %q, want %q", u, got[u].Key, k)
+		}
+	}
+}
+
+func TestBatchesBeginSmall(t *testing.T) {
+	var uids []imap.UID
+	for u := range imap.UID(500) {
+		uids = append(uids, 500-u)
+	}
+	n := 0
+	for i, b := range batches(uids) {
+		if i == 0 && len(b) != 25 || len(b) > 200 {
+			t.Errorf("batch %d holds %d", i, len(b))
+		}
+		n += len(b)
+	}
+	if n != 500 {
+		t.Errorf("%d of 500", n)
+	}
+}
+
+func TestRetrySchedule(t *testing.T) {
+	now := time.Unix(0, 0)
+	for attempts, want := range map[int]time.Duration{1: 15 * time.Minute, 2: time.Hour, 3: 24 * time.Hour, 4: 168 * time.Hour, 50: 168 * time.Hour} {
+		if got := retryAt(now, attempts).Sub(now); got != want {
+			t.Errorf("after %d attempts: %v, want %v", attempts, got, want)
+		}
+	}
+}
+
+func TestEveryKindHasItsConsequence(t *testing.T) {
+	for k := mail.KindDial; k <= mail.KindSubstitute; k++ {
+		if _, ok := consequences[k]; !ok {
+			t.Errorf("%v has none", k)
+		}
+	}
+}
+
+func TestFlagTags(t *testing.T) {
+	for name, c := range map[string]struct {
+		before, after []string
+		add, remove   []string
+		set, clear    string
+	}{
+		"read":           {nil, []string{`\Seen`}, nil, []string{"unread"}, "S", ""},
+		"unread again":   {[]string{`\seen`}, nil, []string{"unread"}, nil, "", "S"},
+		"flagged":        {nil, []string{`\Flagged`}, []string{"flagged"}, nil, "F", ""},
+		"deleted":        {nil, []string{`\Deleted`}, nil, nil, "T", ""},
+		"forwarded":      {nil, []string{"$Forwarded"}, []string{"passed"}, nil, "P", ""},
+		"keyword":        {[]string{"old"}, []string{"todo"}, []string{"todo"}, []string{"old"}, "", ""},
+		"internal words": {nil, []string{"$MDNSent", "NonJunk", "unread", "-x", "a b", "fetch-failed"}, nil, nil, "", ""},
+		"junk":           {nil, []string{"$Junk"}, []string{"spam"}, nil, "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			add, remove, set, clear := flagTags(c.before, c.after)
+			if !slices.Equal(add, c.add) || !slices.Equal(remove, c.remove) || set != c.set || clear != c.clear {
+				t.Errorf("add %v remove %v set %q clear %q", add, remove, set, clear)
+			}
+		})
+	}
+}

@@ -1,0 +1,292 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+)
+
+// rematch pairs what the server lists with mail that is here under other keys:
+// rows of an older UIDVALIDITY, and, where the mailbox was never complete, files
+// in its folder that the ledger does not know (it may have been lost). It never
+// downloads, and deletes nothing that is mail. The UIDs it found a file for are
+// added to matched.
+func (w *worker) rematch(ctx context.Context, b *box, v view, rows []ledger.Row, matched map[imap.UID]bool) error {
+	if b.known.Complete && b.known.UIDValidity == b.now.UIDValidity {
+		return nil
+	}
+	old, err := w.Ledger.OtherValidity(ctx, b.Name, b.now.UIDValidity)
+	if err != nil {
+		return err
+	}
+	var here, stubs []ledger.Message
+	for _, m := range old {
+		switch m.State {
+		case ledger.Stub:
+			stubs = append(stubs, m)
+		case ledger.Present, ledger.Kept:
+			m.ID = realID(m.ID)
+			here = append(here, m)
+		}
+	}
+	fromDisk := len(old) == 0
+	if fromDisk {
+		if here, err = b.strangers(rows); err != nil {
+			return err
+		}
+	} else {
+		w.note(b, "the mailbox was made anew on the server (UIDVALIDITY %d, was %d); its messages are matched with those here",
+			b.now.UIDValidity, old[0].UIDValidity)
+	}
+	if len(here) > 0 && len(v.uids)+len(v.messages) > 0 {
+		listed, err := w.session.Identify(ctx, everyUID())
+		if err != nil {
+			return err
+		}
+		listed = slices.DeleteFunc(listed, func(m mail.Message) bool { return m.UID == 0 || taken(rows, m.UID) })
+		pairs := match(listed, here)
+		if err := w.rekey(ctx, b, pairs, listed, fromDisk); err != nil {
+			return err
+		}
+		for u := range pairs {
+			matched[u] = true
+		}
+	}
+	if fromDisk {
+		return nil
+	}
+	return w.retire(ctx, b, stubs)
+}
+
+// taken tells whether a message has its row already. Rows are ascending.
+func taken(rows []ledger.Row, uid imap.UID) bool {
+	_, ok := slices.BinarySearchFunc(rows, uid, func(r ledger.Row, u imap.UID) int { return int(int64(r.UID) - int64(u)) })
+	return ok
+}
+
+// rekey records matched messages under their new UID. Files found on disk are
+// told to notmuch, too: it may not know them.
+func (w *worker) rekey(ctx context.Context, b *box, pairs map[imap.UID]ledger.Message, listed []mail.Message, fromDisk bool) error {
+	var from, to []ledger.Message
+	for _, m := range listed {
+		h, ok := pairs[m.UID]
+		if !ok {
+			continue
+		}
+		row := h
+		row.Mailbox, row.UIDValidity, row.UID, row.State = b.Name, b.now.UIDValidity, m.UID, ledger.Present
+		row.Size, row.Date = m.Size, m.InternalDate.UTC().Truncate(time.Second)
+		if fromDisk {
+			row.Flags = storedFlags(m.Flags)
+			it := &item{box: b, op: opAdd, row: row, known: true}
+			it.add, it.remove = initialTags(row.Flags, b.add, b.remove)
+			if err := w.send(ctx, it); err != nil {
+				return err
+			}
+			continue
+		}
+		from, to = append(from, h), append(to, row)
+	}
+	if len(from) == 0 {
+		return nil
+	}
+	if err := w.Ledger.Rekey(ctx, from, to); err != nil {
+		return err
+	}
+	w.step("messages matched")
+	return nil
+}
+
+// retire closes the books of the old UIDVALIDITY: messages without a match keep
+// their file; stubs, which are ours, go, since what they stand for is asked for
+// again under its new UID.
+func (w *worker) retire(ctx context.Context, b *box, stubs []ledger.Message) error {
+	left, err := w.Ledger.OtherValidity(ctx, b.Name, b.now.UIDValidity)
+	if err != nil {
+		return err
+	}
+	left = slices.DeleteFunc(left, func(m ledger.Message) bool { return m.State != ledger.Present })
+	if len(left) > 0 {
+		for i := range left {
+			left[i].State = ledger.Kept
+		}
+		if err := w.Ledger.Save(ctx, left...); err != nil {
+			return err
+		}
+		w.step("unmatched messages kept")
+	}
+	for _, s := range stubs {
+		w.hold(&item{box: b, op: opGone, row: s})
+	}
+	return nil
+}
+
+// realID gives a notmuch message id as the server would tell it: notmuch makes
+// one up for mail without Message-ID.
+func realID(id string) string {
+	if strings.HasPrefix(id, "notmuch-sha1-") {
+		return ""
+	}
+	return id
+}
+
+// strangers reads those files of the mailbox's folder that have no row: mail
+// that may be the server's, after the ledger was lost.
+func (b *box) strangers(rows []ledger.Row) ([]ledger.Message, error) {
+	l, err := b.dir.Scan()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	known := make(map[string]bool, len(rows))
+	for _, r := range rows {
+		known[r.Key] = true
+	}
+	var out []ledger.Message
+	for _, f := range l.Files() {
+		if known[f.Key] {
+			continue
+		}
+		path := b.path(f.Name)
+		head, err := readHead(path)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := ReadStub(strings.NewReader(string(head))); err == nil {
+			continue
+		}
+		size, err := maildir.WireSize(path)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, ledger.Message{
+			Key: f.Key, Name: f.Name, ID: parseHeader(head).messageID, Size: size, WireSize: size, Date: f.ModTime.UTC().Truncate(time.Second),
+		})
+	}
+	return out, nil
+}
+
+func readHead(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	head, err := io.ReadAll(io.LimitReader(f, 64<<10))
+	return head, errors.Join(err, f.Close())
+}
+
+// link finds those of the new messages that are here already, in another
+// mailbox: moved or copied on the server. They are linked, not downloaded. It
+// gives the UIDs that remain to be fetched.
+func (w *worker) link(ctx context.Context, b *box, uids []imap.UID) ([]imap.UID, error) {
+	if !w.moved || len(uids) == 0 || !b.known.Complete {
+		return uids, nil
+	}
+	listed, err := w.session.Identify(ctx, uidSet(uids))
+	if err != nil {
+		// It would only have saved a download.
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return uids, w.connect(ctx)
+	}
+	sources := make(map[imap.UID]string)
+	var intents []ledger.Message
+	for _, m := range listed {
+		c, path, err := w.copyOf(ctx, m)
+		if err != nil {
+			return nil, err
+		}
+		if path == "" {
+			continue
+		}
+		sources[m.UID] = path
+		intents = append(intents, ledger.Message{
+			Mailbox: b.Name, UIDValidity: b.now.UIDValidity, UID: m.UID, State: ledger.Intended, Key: w.keys.New(w.Now()), ID: c.ID,
+			Size: c.Size, WireSize: c.WireSize, Date: c.Date, Flags: storedFlags(m.Flags),
+		})
+	}
+	if len(intents) == 0 {
+		return uids, nil
+	}
+	if err := w.Ledger.Save(ctx, intents...); err != nil {
+		return nil, err
+	}
+	w.step("links intended")
+	linked := make(map[imap.UID]bool)
+	for _, row := range intents {
+		row.Name, err = b.dir.Link(sources[row.UID], row.Key, letters(row.Flags))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // its user took it away this moment; the intent has no file and is overwritten by the fetch
+		}
+		if err != nil {
+			return nil, err
+		}
+		w.step("file linked")
+		it := &item{box: b, op: opAdd, row: row}
+		it.add, it.remove = initialTags(row.Flags, b.add, b.remove)
+		if err := w.send(ctx, it); err != nil {
+			return nil, err
+		}
+		linked[row.UID] = true
+	}
+	w.tally(func(r *Report) { r.Linked += len(linked) })
+	return slices.DeleteFunc(slices.Clone(uids), func(u imap.UID) bool { return linked[u] }), nil
+}
+
+// copyOf finds a message that is here and is the one that the server describes.
+// Message-ID alone proves nothing, since senders choose it: size and date must
+// agree, too.
+func (w *worker) copyOf(ctx context.Context, m mail.Message) (ledger.Message, string, error) {
+	if m.MessageID == "" || m.InternalDate.IsZero() {
+		return ledger.Message{}, "", nil
+	}
+	copies, err := w.Ledger.ByMessageID(ctx, m.MessageID)
+	if err != nil {
+		return ledger.Message{}, "", err
+	}
+	for _, c := range copies {
+		if c.State != ledger.Present || c.Size != m.Size || !c.Date.Equal(m.InternalDate.UTC().Truncate(time.Second)) {
+			continue
+		}
+		path, ok, err := w.fileOf(ctx, c)
+		if err != nil || ok {
+			return c, path, err
+		}
+	}
+	return ledger.Message{}, "", nil
+}
+
+// fileOf gives the path of a recorded message's file.
+func (r *run) fileOf(ctx context.Context, m ledger.Message) (string, bool, error) {
+	boxes, err := r.Ledger.Mailboxes(ctx)
+	if err != nil {
+		return "", false, err
+	}
+	for _, k := range boxes {
+		if k.Name != m.Mailbox {
+			continue
+		}
+		b := &box{dir: maildir.Dir(filepath.Join(r.Root, k.Folder))}
+		name, ok, err := b.find(m.Key, m.Name)
+		if errors.Is(err, fs.ErrNotExist) {
+			return "", false, nil
+		}
+		return b.path(name), ok, err
+	}
+	return "", false, nil
+}

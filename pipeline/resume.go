@@ -1,0 +1,116 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"path/filepath"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+)
+
+// resume finishes what an interrupted run intended: a file that reached its
+// name is indexed and recorded, an intent without a file is withdrawn, so that
+// the message is asked for again.
+func (r *run) resume(ctx context.Context) error {
+	intended, err := r.Ledger.InState(ctx, ledger.Intended)
+	if err != nil || len(intended) == 0 {
+		return err
+	}
+	boxes, err := r.knownBoxes(ctx)
+	if err != nil {
+		return err
+	}
+	files := make(map[*box]*listing)
+	var items []*item
+	withdrawn := make(map[*box][]ledger.Message)
+	for _, row := range intended {
+		b := boxes[row.Mailbox]
+		if b == nil {
+			continue
+		}
+		if files[b] == nil {
+			if files[b], err = b.dir.Scan(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+		it := &item{box: b, row: row, known: true}
+		it.add, it.remove = initialTags(row.Flags, b.add, b.remove)
+		name, here := find(files[b], row.Key)
+		stub, stubHere := find(files[b], row.StubKey)
+		switch {
+		case here && row.StubKey != "":
+			it.op, it.row.Name, it.row.StubName = opReplace, name, stub
+		case here:
+			it.op, it.row.Name = opAdd, name
+		case stubHere && row.Key == "":
+			it.op, it.row.StubName = opStub, stub
+			it.add = append(it.add, TagFailed)
+		case stubHere:
+			// The real mail did not get there: the stub stands as before.
+			row.State, row.Key, row.Name, row.StubName = ledger.Stub, "", "", stub
+			if row.Attempts == 0 {
+				row.Attempts = 1
+			}
+			if err := r.Ledger.Save(ctx, row); err != nil {
+				return err
+			}
+			r.step("stub stands again")
+			continue
+		default:
+			withdrawn[b] = append(withdrawn[b], row)
+			continue
+		}
+		b.pending++
+		items = append(items, it)
+	}
+	for b, rows := range withdrawn {
+		byValidity := make(map[uint64][]imap.UID)
+		for _, row := range rows {
+			byValidity[row.UIDValidity] = append(byValidity[row.UIDValidity], row.UID)
+		}
+		for v, uids := range byValidity {
+			if err := r.Ledger.Delete(ctx, b.Name, v, uids...); err != nil {
+				return err
+			}
+			r.step("intents withdrawn")
+		}
+	}
+	for len(items) > 0 {
+		n := min(len(items), indexBatch)
+		if err := r.indexItems(ctx, items[:n]); err != nil {
+			return err
+		}
+		items = items[n:]
+	}
+	return nil
+}
+
+func find(l *listing, key string) (string, bool) {
+	if l == nil || key == "" {
+		return "", false
+	}
+	return l.Find(key)
+}
+
+// knownBoxes gives the ledger's mailboxes as boxes that no connection has seen.
+func (r *run) knownBoxes(ctx context.Context) (map[string]*box, error) {
+	rows, err := r.Ledger.Mailboxes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	boxes := make(map[string]*box, len(rows))
+	for _, k := range rows {
+		b := &box{Mailbox: mail.Mailbox{Name: k.Name, Delim: k.Delim}, known: k, dir: maildir.Dir(filepath.Join(r.Root, k.Folder))}
+		b.now.UIDValidity = k.UIDValidity
+		if r.TagRules != nil {
+			b.add, b.remove = r.TagRules(k.Name, k.Delim)
+		}
+		boxes[k.Name] = b
+	}
+	return boxes, nil
+}

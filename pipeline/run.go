@@ -1,0 +1,407 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+)
+
+// run is one account's sync while it goes on.
+type run struct {
+	Options
+	keys maildir.Keys
+
+	spooled chan *item // fetch -> write
+	written chan *item // write -> index
+
+	mu     sync.Mutex
+	cond   *sync.Cond
+	report Report
+	todo   []*box  // not yet looked into
+	open   []*box  // looked into, with batches left
+	busy   int     // boxes being looked into: more batches may come
+	ended  bool    // no more work is given out
+	moved  bool    // mail may have moved between mailboxes: look before downloading
+	total  int     // messages to come
+	done   int     // messages recorded
+	gone   []*item // deletions, held until all that is new has come
+}
+
+// box is one mailbox while it is worked on. Fields below mu are guarded by
+// run.mu; the others belong to the worker that looks into it, and are constant
+// from then on.
+type box struct {
+	mail.Mailbox
+	known  ledger.Mailbox // zero if the ledger does not know it
+	dir    maildir.Dir
+	need   need
+	now    mail.Status                 // as EXAMINE had it
+	due    []ledger.Message            // stubs to ask for again
+	stubs  map[imap.UID]ledger.Message // all its stubs
+	add    []string                    // tags by rule
+	remove []string
+	files  *listing
+
+	// guarded by run.mu
+	looked  bool
+	failed  bool // something is left undone: look at it as a whole next time
+	batches [][]imap.UID
+	pending int // batches and items under way
+}
+
+// Sync brings an account's mailboxes to the local store. The error is one of
+// this machine or of the context; what the server did wrong is in the report.
+func Sync(ctx context.Context, o Options) (*Report, error) {
+	if o.Connections < 1 {
+		o.Connections = 1
+	}
+	if o.Timeout <= 0 {
+		o.Timeout = time.Minute
+	}
+	r := &run{Options: o, report: Report{Account: o.Account, DryRun: o.DryRun}}
+	r.cond = sync.NewCond(&r.mu)
+	r.spooled = make(chan *item, 256)
+	// Fetching must not wait for the index, which is the slower by far; what
+	// waits here is names of files on disk.
+	r.written = make(chan *item, 8192)
+	err := r.sync(ctx)
+	if cause := context.Cause(ctx); cause != nil && ctx.Err() != nil {
+		err = cause
+	}
+	if err == nil {
+		r.emit(Event{Type: EventDone, Report: &r.report})
+	}
+	return &r.report, err
+}
+
+func (r *run) sync(ctx context.Context) error {
+	if err := r.checkRoot(ctx); err != nil {
+		return err
+	}
+	if !r.DryRun {
+		if err := r.resume(ctx); err != nil {
+			return err
+		}
+	}
+	if wait, err := r.notBefore(ctx); err != nil || wait {
+		return err
+	}
+	s, err := r.Dial(ctx)
+	if err != nil {
+		return r.accountFault(ctx, err, atConnect)
+	}
+	boxes, err := r.survey(ctx, s)
+	if err != nil {
+		err = r.accountFault(ctx, err, atList)
+		return errors.Join(err, ignore(s.Close()))
+	}
+	if len(boxes) == 0 {
+		return ignore(s.Close())
+	}
+	return r.work(ctx, s, boxes)
+}
+
+// ignore drops the error of closing a connection whose work is done: a server
+// that hangs up on LOGOUT has cost nothing.
+func ignore(error) error { return nil }
+
+// work runs the stages until everything is recorded.
+func (r *run) work(ctx context.Context, first Session, boxes []*box) error {
+	r.todo = boxes
+	g, ctx := errgroup.WithContext(ctx)
+	stop := context.AfterFunc(ctx, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.ended = true
+		r.cond.Broadcast()
+	})
+	defer stop()
+
+	g.Go(func() error {
+		defer close(r.spooled)
+		workers, ctx := errgroup.WithContext(ctx)
+		for i := range r.Connections {
+			w := &worker{run: r}
+			if i == 0 {
+				w.session = first
+			}
+			workers.Go(func() error { return w.loop(ctx) })
+		}
+		if err := workers.Wait(); err != nil {
+			return err
+		}
+		return r.sendGone(ctx)
+	})
+	g.Go(func() error {
+		defer close(r.written)
+		return r.write(ctx)
+	})
+	g.Go(func() error { return r.index(ctx) })
+	err := g.Wait()
+	// What an interrupted run leaves in the channels is in the ledger as
+	// intended, or only a file in tmp.
+	for it := range r.spooled {
+		it.discard()
+	}
+	return err
+}
+
+// sendGone lets the deletions onto the line, behind everything that came: mail
+// that moved is linked from where it was, and nothing goes before its successor
+// is here.
+func (r *run) sendGone(ctx context.Context) error {
+	for _, it := range r.gone {
+		if err := r.send(ctx, it); err != nil {
+			return err
+		}
+		r.mu.Lock()
+		it.box.pending-- // counted when it was held
+		r.mu.Unlock()
+	}
+	return nil
+}
+
+// hold keeps a deletion until everything else is done.
+func (r *run) hold(it *item) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	it.box.pending++
+	r.gone = append(r.gone, it)
+}
+
+// survey asks for the mailboxes and decides which to look into.
+func (r *run) survey(ctx context.Context, s Session) ([]*box, error) {
+	list, err := s.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := r.Ledger.Mailboxes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	known := make(map[string]ledger.Mailbox, len(rows))
+	folders := make(map[string]bool, len(rows)) // case-folded, for clashes
+	for _, k := range rows {
+		known[k.Name] = k
+		folders[strings.ToLower(k.Folder)] = true
+	}
+	stubs, err := r.Ledger.InState(ctx, ledger.Stub)
+	if err != nil {
+		return nil, err
+	}
+	now := r.Now()
+
+	var boxes []*box
+	listed := make(map[string]bool, len(list))
+	for _, m := range list {
+		listed[m.Name] = true
+		if !r.selects(m) {
+			continue
+		}
+		r.report.Mailboxes++
+		if m.Err != nil {
+			r.mailboxFault(&box{Mailbox: m}, m.Err)
+			continue
+		}
+		if m.Status == nil {
+			r.report.Mailboxes--
+			continue
+		}
+		b := &box{Mailbox: m, known: known[m.Name], stubs: make(map[imap.UID]ledger.Message)}
+		if b.known.Folder == "" {
+			folder, err := maildir.Folder(m.Name, m.Delim)
+			if err != nil {
+				r.mailboxFault(b, err)
+				continue
+			}
+			b.known.Folder = maildir.Unclash(folder, func(f string) bool { return folders[strings.ToLower(f)] })
+			folders[strings.ToLower(b.known.Folder)] = true
+		}
+		b.dir = maildir.Dir(filepath.Join(r.Root, b.known.Folder))
+		for _, st := range stubs {
+			if st.Mailbox != m.Name || st.UIDValidity != m.Status.UIDValidity {
+				continue
+			}
+			b.stubs[st.UID] = st
+			if !st.NextTry.After(now) {
+				b.due = append(b.due, st)
+			} else {
+				r.report.Stubs++
+			}
+		}
+		b.need = needOf(b.known, *m.Status, len(b.due) > 0, r.Full)
+		if b.need == needNothing {
+			continue
+		}
+		if mayHaveMoved(b.known, *m.Status) {
+			r.moved = true
+		}
+		if r.TagRules != nil {
+			b.add, b.remove = r.TagRules(m.Name, m.Delim)
+		}
+		boxes = append(boxes, b)
+	}
+	for _, want := range r.Only {
+		if !listed[want] {
+			r.mailboxFault(&box{Mailbox: mail.Mailbox{Name: want}}, errors.New("the server has no such mailbox"))
+		}
+	}
+	for _, k := range rows {
+		if !listed[k.Name] && len(r.Only) == 0 {
+			r.emit(Event{Type: EventNote, Mailbox: k.Name, Text: "the server has this mailbox no more; its mail is kept"})
+		}
+	}
+	r.report.Changed = len(boxes)
+	// INBOX first: it is where the mail is that its owner waits for.
+	slices.SortStableFunc(boxes, func(a, b *box) int { return rank(a) - rank(b) })
+	return boxes, nil
+}
+
+func rank(b *box) int {
+	if strings.EqualFold(b.Name, "INBOX") {
+		return 0
+	}
+	return 1
+}
+
+func (r *run) selects(m mail.Mailbox) bool {
+	if len(r.Only) > 0 {
+		return slices.Contains(r.Only, m.Name)
+	}
+	return r.Selects == nil || r.Selects(m.Name, m.Delim)
+}
+
+// checkRoot refuses to work when the account's folder is gone although the
+// ledger has mail in it: a disk that is not mounted looks just like that.
+func (r *run) checkRoot(ctx context.Context) error {
+	_, err := os.Stat(r.Root)
+	switch {
+	case err == nil:
+		return nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("cannot read the mail folder: %w", err)
+	}
+	boxes, err := r.Ledger.Mailboxes(ctx)
+	if err != nil {
+		return err
+	}
+	for _, b := range boxes {
+		n, err := r.Ledger.Count(ctx, b.Name, b.UIDValidity, ledger.Present, ledger.Stub)
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			return fmt.Errorf("the mail folder %s is gone, though mail was put there: is its disk mounted? "+
+				"Nothing was done. If you removed it to begin anew, remove this account's ledger too", r.Root)
+		}
+	}
+	return nil
+}
+
+// metaNotBefore is where the ledger keeps the time before which the server does
+// not want to be asked.
+const metaNotBefore = "not_before"
+
+// notBefore tells whether the server asked to be left alone until later.
+func (r *run) notBefore(ctx context.Context) (bool, error) {
+	v, err := r.Ledger.Meta(ctx, metaNotBefore)
+	if err != nil || v == "" {
+		return false, err
+	}
+	t, err := time.Parse(time.RFC3339, v)
+	if err != nil || !t.After(r.Now()) {
+		return false, nil
+	}
+	r.fault(Failure{Scope: ScopeAccount, Text: fmt.Sprintf("the server asked to be left alone until %s; nothing was done", t.Local().Format("15:04:05"))})
+	return true, nil
+}
+
+// accountFault reports a fault that costs the account, or gives back an error
+// that costs the run.
+func (r *run) accountFault(ctx context.Context, err error, at place) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if errors.Is(err, errSick) {
+		r.fault(Failure{Scope: ScopeAccount, Text: err.Error(), Err: err})
+		return nil
+	}
+	if scopeOf(err, at) == ScopeRun {
+		return err
+	}
+	text := err.Error()
+	if wait, ok := ask(err); ok {
+		until := r.Now().Add(wait)
+		text = fmt.Sprintf("%s; left alone until %s", text, until.Local().Format("15:04:05"))
+		if !r.DryRun {
+			if err := r.Ledger.SetMeta(ctx, metaNotBefore, until.UTC().Format(time.RFC3339)); err != nil {
+				return err
+			}
+		}
+	} else if h := hint(err); h != "" {
+		text += "; " + h
+	}
+	r.fault(Failure{Scope: ScopeAccount, Text: text, Err: err})
+	return nil
+}
+
+// mailboxFault reports a mailbox that is left for now and keeps its ledger row
+// from moving on.
+func (r *run) mailboxFault(b *box, err error) {
+	text := err.Error()
+	if h := hint(err); h != "" {
+		text += "; " + h
+	}
+	r.fault(Failure{Scope: ScopeMailbox, Mailbox: b.Name, Text: text, Err: err})
+	r.mu.Lock()
+	b.failed = true
+	r.mu.Unlock()
+}
+
+func (r *run) fault(f Failure) {
+	r.mu.Lock()
+	r.report.Faults = append(r.report.Faults, f)
+	r.mu.Unlock()
+	r.emit(Event{Type: EventFault, Mailbox: f.Mailbox, Text: f.Text})
+}
+
+func (r *run) emit(e Event) {
+	if r.Emit == nil {
+		return
+	}
+	e.Time, e.Account = r.Now(), r.Account
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.Emit(e)
+}
+
+func (r *run) note(b *box, format string, args ...any) {
+	r.emit(Event{Type: EventNote, Mailbox: b.Name, Text: fmt.Sprintf(format, args...)})
+}
+
+func (r *run) step(effect string) {
+	if r.Step != nil {
+		r.Step(effect)
+	}
+}
+
+// tally changes the report.
+func (r *run) tally(f func(*Report)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f(&r.report)
+}

@@ -1,0 +1,373 @@
+package pipeline
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/mail"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/emersion/go-imap/v2"
+	"github.com/emersion/go-message/textproto"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	wire "github.com/notmuch-imap/notmuch-imap/internal/mail"
+)
+
+// StubHeader is the header field by which a stub is known. Its value is
+// `v=1; key=HASH.UIDVALIDITY.UID`.
+const StubHeader = "X-Notmuch-Imap-Stub"
+
+// StubKey names the message that a stub stands for. Hash is of account and
+// mailbox, so that the key holds nothing that a header could break.
+type StubKey struct {
+	Hash        string // 16 hexadecimal digits
+	UIDValidity uint64
+	UID         imap.UID
+}
+
+// NewStubKey gives the key of a message.
+func NewStubKey(account, mailbox string, uidValidity uint64, uid imap.UID) StubKey {
+	sum := sha256.Sum256([]byte(account + "\x00" + mailbox))
+	return StubKey{hex.EncodeToString(sum[:8]), uidValidity, uid}
+}
+
+// String gives HASH.UIDVALIDITY.UID.
+func (k StubKey) String() string {
+	return fmt.Sprintf("%s.%d.%d", k.Hash, k.UIDValidity, k.UID)
+}
+
+// MessageID is the stub's own, without angle brackets: it threads with the real
+// mail by References, and never merges with a copy of it.
+func (k StubKey) MessageID() string {
+	return fmt.Sprintf("%d.%d.%s@imap-stub.invalid", k.UID, k.UIDValidity, k.Hash)
+}
+
+// ErrNotStub says that a mail is not one of our stubs.
+var ErrNotStub = errors.New("this mail is not a stub of notmuch-imap")
+
+// maxStubHeader bounds what ReadStub reads.
+const maxStubHeader = 64 << 10
+
+// ReadStub reads the key out of a stub's header. Whether the key is true, the
+// ledger knows: anybody can send a mail with such a header.
+func ReadStub(r io.Reader) (StubKey, error) {
+	h, err := textproto.ReadHeader(bufio.NewReader(io.LimitReader(r, maxStubHeader)))
+	if err != nil && h.Len() == 0 {
+		return StubKey{}, fmt.Errorf("%w: its header cannot be read", ErrNotStub)
+	}
+	_, params, err := mime.ParseMediaType("stub/x; " + h.Get(StubHeader))
+	if err != nil || params["v"] != "1" {
+		return StubKey{}, ErrNotStub
+	}
+	parts := strings.Split(params["key"], ".")
+	if len(parts) != 3 || len(parts[0]) != 16 {
+		return StubKey{}, ErrNotStub
+	}
+	if _, err := hex.DecodeString(parts[0]); err != nil {
+		return StubKey{}, ErrNotStub
+	}
+	validity, err := strconv.ParseUint(parts[1], 10, 64)
+	if err != nil {
+		return StubKey{}, ErrNotStub
+	}
+	uid, err := strconv.ParseUint(parts[2], 10, 32)
+	if err != nil || uid == 0 {
+		return StubKey{}, ErrNotStub
+	}
+	return StubKey{strings.ToLower(parts[0]), validity, imap.UID(uid)}, nil
+}
+
+// sendStub puts a stub on the line in the message's place.
+func (w *worker) sendStub(ctx context.Context, f failure, now time.Time) error {
+	b := f.box
+	date := f.date(now)
+	s, err := b.dir.Spool(w.keys.New(now))
+	if err != nil {
+		return err
+	}
+	if _, err := s.Write(w.stub(f, now)); err != nil {
+		s.Discard()
+		return err
+	}
+	it := &item{box: b, op: opStub, spool: s, row: ledger.Message{
+		Mailbox: b.Name, UIDValidity: b.now.UIDValidity, UID: f.uid,
+		StubKey: s.Key(), Size: f.message.Size, Date: date, Flags: storedFlags(f.message.Flags),
+		Attempts: 1, Since: now, NextTry: retryAt(now, 1), Reason: f.reason(),
+	}}
+	it.add, it.remove = initialTags(it.row.Flags, b.add, b.remove)
+	it.add = append(it.add, TagFailed)
+	return w.send(ctx, it)
+}
+
+// dueStubs gives the UIDs of the stubs to ask for again. A stub whose file the
+// user removed means: stop asking.
+func (w *worker) dueStubs(ctx context.Context, b *box, gone []imap.UID) ([]imap.UID, error) {
+	var uids []imap.UID
+	for _, st := range b.due {
+		if slices.Contains(gone, st.UID) {
+			continue
+		}
+		_, ok, err := b.find(st.StubKey, st.StubName)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			uids = append(uids, st.UID)
+			continue
+		}
+		st.State = ledger.GivenUp
+		if err := w.Ledger.Save(ctx, st); err != nil {
+			return nil, err
+		}
+		w.step("given up recorded")
+		w.note(b, "UID %d: its stub was removed, so it is not asked for any more", st.UID)
+	}
+	return uids, nil
+}
+
+// date is the real mail's as far as it is known.
+func (f *failure) date(now time.Time) time.Time {
+	switch {
+	case !f.message.InternalDate.IsZero():
+		return f.message.InternalDate.UTC().Truncate(time.Second)
+	case len(f.header) > 0 && !parseHeader(f.header).date.IsZero():
+		return parseHeader(f.header).date.UTC().Truncate(time.Second)
+	case f.substitute != nil && !f.substitute.date.IsZero():
+		return f.substitute.date
+	}
+	return now
+}
+
+// reason is one plain line: what the server did, whose fault it is.
+func (f *failure) reason() string {
+	if f.substitute != nil {
+		return "the server cannot convert this message and sends a substitute for it"
+	}
+	fault, ok := errors.AsType[*wire.Fault](f.err)
+	if !ok {
+		return "the server lists this message but does not hand it over"
+	}
+	switch fault.Kind {
+	case wire.KindNoData:
+		return "the server lists this message and says OK, but sends nothing of it"
+	case wire.KindNo, wire.KindBad:
+		return fmt.Sprintf("the server lists this message but refuses to send it: %q", fault.Text)
+	case wire.KindCut, wire.KindBye:
+		return "the server hangs up whenever this message is asked for"
+	case wire.KindSilent:
+		return "the server falls silent whenever this message is asked for"
+	case wire.KindShort:
+		return "the server breaks this message off before its end"
+	default:
+		return "the server's answer for this message cannot be read: " + fault.Kind.String()
+	}
+}
+
+// stub writes the mail that stands in the place of one that could not be had.
+func (w *worker) stub(f failure, now time.Time) []byte {
+	b := f.box
+	key := NewStubKey(w.Account, b.Name, b.now.UIDValidity, f.uid)
+	var real header
+	if len(f.header) > 0 {
+		real = parseHeader(f.header)
+	}
+	subject, from := real.subject, real.from
+	if f.substitute != nil {
+		subject, from = either(f.substitute.subject, subject), either(f.substitute.from, from)
+	}
+
+	var m bytes.Buffer
+	field := func(name, value string) { fmt.Fprintf(&m, "%s: %s\n", name, value) }
+	field("From", w.stubFrom(from))
+	field("To", mailAddress("", w.Address))
+	field("Subject", mime.QEncoding.Encode("utf-8", "[not fetched] "+either(clean(subject, 400), fmt.Sprintf("%s UID %d", clean(b.Name, 100), f.uid))))
+	field("Date", f.date(now).Format(time.RFC1123Z))
+	field("Message-ID", "<"+key.MessageID()+">")
+	if id := real.messageID; validID(id) {
+		field("In-Reply-To", "<"+id+">")
+		field("References", "<"+id+">")
+	}
+	field("X-Label", TagFailed)
+	field(StubHeader, "v=1; key="+key.String())
+	field("X-Notmuch-Imap-Account", mime.QEncoding.Encode("utf-8", clean(w.Account, 200)))
+	field("X-Notmuch-Imap-Mailbox", mime.QEncoding.Encode("utf-8", clean(b.Name, 200)))
+	field("Auto-Submitted", "auto-generated")
+	field("MIME-Version", "1.0")
+	field("Content-Type", "text/plain; charset=utf-8")
+	field("Content-Transfer-Encoding", "8bit")
+	m.WriteByte('\n')
+
+	para := func(format string, args ...any) {
+		m.WriteString(wrap(fmt.Sprintf(format, args...), 72) + "\n\n")
+	}
+	para("This is not the mail itself. It is a note that notmuch-imap wrote because %s.", f.reason())
+	if f.substitute != nil {
+		para("Exchange does so when it cannot turn what it has stored into a mail. The mail is not deleted: you may be able to read it in " +
+			"Outlook or Outlook on the web, or ask its sender.")
+	} else {
+		para("The mail may still be readable in the provider's webmail.")
+	}
+	para("%s", f.blame(b))
+
+	m.WriteString("What is known of it\n\n")
+	row := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(&m, "  %-13s %s\n", name, value)
+		}
+	}
+	row("Subject", clean(subject, 400))
+	row("From", clean(from, 400))
+	if f.substitute != nil {
+		row("Sent", clean(f.substitute.sent, 100))
+	} else if real.fields.Has("Date") {
+		row("Sent", clean(real.fields.Get("Date"), 100))
+	}
+	row("Message-ID", clean(real.messageID, 400))
+	if !f.message.InternalDate.IsZero() {
+		row("Received", f.message.InternalDate.Format(time.RFC1123Z))
+	}
+	if f.message.Size > 0 {
+		row("Size", fmt.Sprintf("%d bytes, as the server says", f.message.Size))
+	}
+	if f.message.Flags != nil {
+		row("Flags", clean(either(strings.Join(f.message.Flags, " "), "none"), 400))
+	}
+	row("Account", clean(w.Account, 200))
+	row("Mailbox", clean(b.Name, 200))
+	row("UID", fmt.Sprintf("%d (UIDVALIDITY %d)", f.uid, b.now.UIDValidity))
+	m.WriteByte('\n')
+
+	m.WriteString("What happens next\n\n")
+	para("Every sync asks for it again when it is due: after 15 minutes, an hour, a day, then every week. When the mail comes it takes this " +
+		"note's place and keeps your tags. When it is deleted on the server, this note goes away.")
+	m.WriteString("  list all of these    notmuch search tag:" + TagFailed + "\n")
+	m.WriteString("  with the details     notmuch imap stubs\n")
+	m.WriteString("  stop asking for it   delete this note\n\n")
+	para("Whatever you do with this note, nothing happens to the message on the server.")
+
+	if len(f.header) > 0 && f.substitute == nil {
+		m.WriteString("What could be had of it\n\n")
+		indent(&m, f.header, 100)
+	}
+	if len(f.lines) > 0 {
+		m.WriteString("The conversation with the server\n\n")
+		for _, l := range f.lines {
+			who := "S"
+			if l.Client {
+				who = "C"
+			}
+			fmt.Fprintf(&m, "  %s %s: %s\n", l.At.Format("15:04:05"), who, clean(l.Text, 300))
+		}
+	}
+	return m.Bytes()
+}
+
+// blame says whose fault it is and how that was found.
+func (f *failure) blame(b *box) string {
+	return fmt.Sprintf("The fault is the server's, not yours and not that of the network: in the same session it was asked for UID %d "+
+		"together with other messages, then alone, then for its parts one by one, and it still lists the message. "+
+		"The other messages of %s are not affected.", f.uid, clean(b.Name, 100))
+}
+
+func (w *worker) stubFrom(from string) string {
+	if a, err := mail.ParseAddress(from); err == nil {
+		return mailAddress(a.Name, a.Address)
+	}
+	if from = clean(from, 200); from != "" {
+		return mailAddress(from, w.Address)
+	}
+	return mailAddress("notmuch-imap", w.Address)
+}
+
+// mailAddress writes an address that is always well-formed.
+func mailAddress(name, address string) string {
+	address = strings.Map(func(r rune) rune {
+		if r <= ' ' || r > '~' || strings.ContainsRune(`<>()[]\,;:"`, r) {
+			return -1
+		}
+		return r
+	}, address)
+	if !strings.Contains(address, "@") {
+		address = either(address, "unknown") + "@imap-stub.invalid"
+	}
+	return (&mail.Address{Name: clean(name, 200), Address: address}).String()
+}
+
+// validID tells whether a Message-ID from the server can stand in a header of
+// ours.
+func validID(id string) bool {
+	if id == "" || len(id) > 900 || !strings.Contains(id, "@") {
+		return false
+	}
+	return !strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' || r == '<' || r == '>' })
+}
+
+// clean makes one bounded line of text that a terminal can show.
+func clean(s string, most int) string {
+	s = strings.ToValidUTF8(s, "?")
+	s = foldSpace(strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, s))
+	if r := []rune(s); len(r) > most {
+		s = string(r[:most]) + "..."
+	}
+	return s
+}
+
+// indent writes the server's text so that it cannot be taken for a header or a
+// separator of ours.
+func indent(m *bytes.Buffer, text []byte, most int) {
+	n := 0
+	for line := range strings.Lines(string(text)) {
+		if n++; n > most {
+			m.WriteString("  ...\n")
+			break
+		}
+		if line = strings.TrimRight(line, "\r\n"); line != "" {
+			m.WriteString("  " + clean(line, 300) + "\n")
+		}
+	}
+	m.WriteByte('\n')
+}
+
+// wrap breaks text into lines of at most width columns.
+func wrap(text string, width int) string {
+	var b strings.Builder
+	col := 0
+	for _, word := range strings.Fields(text) {
+		n := len([]rune(word))
+		switch {
+		case col == 0:
+		case col+1+n > width:
+			b.WriteByte('\n')
+			col = 0
+		default:
+			b.WriteByte(' ')
+			col++
+		}
+		b.WriteString(word)
+		col += n
+	}
+	return b.String()
+}
+
+func either(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}

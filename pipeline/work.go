@@ -1,0 +1,230 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+)
+
+// worker owns one connection and works through mailboxes and batches with it.
+type worker struct {
+	*run
+	session  Session
+	selected *box // what the session has selected, nil if nothing or dead
+	deaths   int  // connections lost in a row without a body between
+	streak   int  // messages that failed in a row
+	held     []failure
+	broke    bool // the last batch ended with an error
+}
+
+// unit is one piece of work: a mailbox to look into, or a batch of it to fetch.
+type unit struct {
+	box   *box
+	batch []imap.UID // nil: look into the mailbox
+}
+
+// loop works until there is nothing more to do.
+func (w *worker) loop(ctx context.Context) (err error) {
+	defer func() {
+		if w.session != nil {
+			err = errors.Join(err, ignore(w.session.Close()))
+		}
+	}()
+	for {
+		u, ok := w.next()
+		if !ok {
+			return ctx.Err()
+		}
+		err := w.do(ctx, u)
+		if err == nil {
+			err = w.settle(ctx, u.box)
+		}
+		if err != nil {
+			w.leave(u, err)
+		}
+		if err := w.finish(ctx, u); err != nil {
+			return err
+		}
+		if err == nil {
+			continue
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		switch scopeOf(err, atMailbox) {
+		case ScopeMailbox:
+			w.mailboxFault(u.box, err)
+		default:
+			w.end()
+			return w.accountFault(ctx, err, atConnect)
+		}
+	}
+}
+
+// next gives out work: the rest of the mailbox that is selected, else a mailbox
+// nobody has looked into, else a share of somebody else's. A worker without a
+// connection takes part only if there is more than one piece: a sign-in costs
+// more than a small batch.
+func (w *worker) next() (unit, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for !w.ended {
+		if w.selected != nil {
+			if u, ok := w.batchOf(w.selected); ok {
+				return u, true
+			}
+		}
+		left := len(w.todo)
+		for _, b := range w.open {
+			left += len(b.batches)
+		}
+		if left > 1 || left == 1 && w.session != nil {
+			if len(w.todo) > 0 {
+				b := w.todo[0]
+				w.todo = w.todo[1:]
+				w.busy++
+				b.pending++
+				return unit{box: b}, true
+			}
+			most := w.open[0]
+			for _, b := range w.open {
+				if len(b.batches) > len(most.batches) {
+					most = b
+				}
+			}
+			return w.batchOf(most)
+		}
+		if left == 0 && w.busy == 0 {
+			w.cond.Broadcast()
+			return unit{}, false
+		}
+		w.cond.Wait()
+	}
+	return unit{}, false
+}
+
+// batchOf takes a batch; the caller holds mu.
+func (w *worker) batchOf(b *box) (unit, bool) {
+	if len(b.batches) == 0 {
+		return unit{}, false
+	}
+	u := unit{b, b.batches[0]}
+	b.batches = b.batches[1:]
+	b.pending++
+	if len(b.batches) == 0 {
+		w.open = slices.DeleteFunc(w.open, func(o *box) bool { return o == b })
+	}
+	return u, true
+}
+
+// give puts a mailbox's batches where all workers find them.
+func (w *worker) give(b *box, bs [][]imap.UID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	b.batches = append(b.batches, bs...)
+	for _, x := range bs {
+		w.total += len(x)
+	}
+	if len(b.batches) > 0 && !slices.Contains(w.open, b) {
+		w.open = append(w.open, b)
+	}
+	w.cond.Broadcast()
+}
+
+// finish takes a unit off the books.
+func (w *worker) finish(ctx context.Context, u unit) error {
+	w.mu.Lock()
+	if u.batch == nil {
+		w.busy--
+		u.box.looked = true
+	}
+	w.cond.Broadcast()
+	w.mu.Unlock()
+	return w.release(ctx, u.box)
+}
+
+// leave marks what a failed unit did not do.
+func (w *worker) leave(u unit, _ error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	u.box.failed = true
+	w.held = nil // an unsettled failure is no finding; the next run asks again
+	if w.session != nil && !w.session.Alive() {
+		w.selected = nil
+	}
+}
+
+// end stops giving out work: the account is left for now.
+func (w *worker) end() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ended = true
+	for _, b := range w.todo {
+		b.failed = true
+	}
+	for _, b := range w.open {
+		b.failed = true
+	}
+	w.cond.Broadcast()
+}
+
+func (w *worker) do(ctx context.Context, u unit) error {
+	if u.batch == nil {
+		return w.look(ctx, u.box)
+	}
+	if err := w.enter(ctx, u.box); err != nil {
+		return err
+	}
+	return w.fetch(ctx, u.box, u.batch)
+}
+
+// connect makes sure that there is a live connection. It waits where the
+// server asks for a short time.
+func (w *worker) connect(ctx context.Context) error {
+	if w.session != nil && w.session.Alive() {
+		return nil
+	}
+	if w.session != nil {
+		_ = ignore(w.session.Close())
+		w.session, w.selected = nil, nil
+	}
+	s, err := w.Dial(ctx)
+	if wait, ok := ask(err); ok && wait <= patience {
+		if err := pause(ctx, wait); err != nil {
+			return err
+		}
+		s, err = w.Dial(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	w.session, w.selected = s, nil
+	return nil
+}
+
+// enter makes b the selected mailbox of a live connection, and makes sure that
+// its UIDs still mean what they meant.
+func (w *worker) enter(ctx context.Context, b *box) error {
+	if err := w.connect(ctx); err != nil {
+		return err
+	}
+	if w.selected == b {
+		return nil
+	}
+	w.selected = nil
+	sel, err := w.session.Examine(ctx, b.Name, nil)
+	if err != nil {
+		return err
+	}
+	if sel.UIDValidity != b.now.UIDValidity {
+		return &mail.Fault{Kind: mail.KindMalformed, Op: "EXAMINE", Mailbox: b.Name,
+			Text: fmt.Sprintf("UIDVALIDITY changed from %d to %d during the run", b.now.UIDValidity, sel.UIDValidity)}
+	}
+	w.selected = b
+	return nil
+}
