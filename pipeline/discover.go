@@ -73,7 +73,7 @@ func (w *worker) lookOnce(ctx context.Context, b *box) error {
 				return err
 			}
 		}
-		if err := w.rematch(ctx, b, v, rows, matched); err != nil {
+		if err := w.rematch(ctx, b, &v, rows, matched); err != nil {
 			return err
 		}
 		if rows, err = w.rows(ctx, b); err != nil {

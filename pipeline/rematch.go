@@ -22,8 +22,8 @@ import (
 // rows of an older UIDVALIDITY, and, where the mailbox was never complete, files
 // in its folder that the ledger does not know (it may have been lost). It never
 // downloads, and deletes nothing that is mail. The UIDs it found a file for are
-// added to matched.
-func (w *worker) rematch(ctx context.Context, b *box, v view, rows []ledger.Row, matched map[imap.UID]bool) error {
+// added to matched, and the flags it was told to the view.
+func (w *worker) rematch(ctx context.Context, b *box, v *view, rows []ledger.Row, matched map[imap.UID]bool) error {
 	if b.known.Complete && b.known.UIDValidity == b.now.UIDValidity {
 		return nil
 	}
@@ -57,6 +57,7 @@ func (w *worker) rematch(ctx context.Context, b *box, v view, rows []ledger.Row,
 		}
 		listed = slices.DeleteFunc(listed, func(m mail.Message) bool { return m.UID == 0 || taken(rows, m.UID) })
 		pairs := match(listed, here)
+		v.messages = append(v.messages, listed...)
 		if err := w.rekey(ctx, b, pairs, listed, fromDisk); err != nil {
 			return err
 		}

@@ -133,13 +133,13 @@ func (r *run) work(ctx context.Context, first Session, boxes []*box) error {
 
 	g.Go(func() error {
 		defer close(r.spooled)
-		workers, ctx := errgroup.WithContext(ctx)
+		workers, working := errgroup.WithContext(ctx)
 		for i := range r.Connections {
-			w := &worker{run: r}
+			w := &worker{run: r, spare: i > 0}
 			if i == 0 {
 				w.session = first
 			}
-			workers.Go(func() error { return w.loop(ctx) })
+			workers.Go(func() error { return w.loop(working) })
 		}
 		if err := workers.Wait(); err != nil {
 			return err

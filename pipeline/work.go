@@ -15,6 +15,7 @@ import (
 type worker struct {
 	*run
 	session  Session
+	spare    bool    // not the account's first: may go without harm
 	selected *box // what the session has selected, nil if nothing or dead
 	deaths   int  // connections lost in a row without a body between
 	streak   int  // messages that failed in a row
@@ -39,6 +40,14 @@ func (w *worker) loop(ctx context.Context) (err error) {
 		u, ok := w.next()
 		if !ok {
 			return ctx.Err()
+		}
+		if w.spare && w.session == nil {
+			if err := w.connect(ctx); err != nil && ctx.Err() == nil {
+				// Servers limit connections (Gmail: 15, wildduck#35). The others go on.
+				w.giveBack(u)
+				w.note(u.box, "no further connection: %v; going on with fewer", err)
+				return nil
+			}
 		}
 		err := w.do(ctx, u)
 		if err == nil {
@@ -120,6 +129,23 @@ func (w *worker) batchOf(b *box) (unit, bool) {
 		w.open = slices.DeleteFunc(w.open, func(o *box) bool { return o == b })
 	}
 	return u, true
+}
+
+// giveBack returns a unit untouched.
+func (w *worker) giveBack(u unit) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	u.box.pending--
+	if u.batch == nil {
+		w.busy--
+		w.todo = append([]*box{u.box}, w.todo...)
+	} else {
+		u.box.batches = append([][]imap.UID{u.batch}, u.box.batches...)
+		if !slices.Contains(w.open, u.box) {
+			w.open = append(w.open, u.box)
+		}
+	}
+	w.cond.Broadcast()
 }
 
 // give puts a mailbox's batches where all workers find them.

@@ -147,7 +147,7 @@ func Open(ctx context.Context, dir string) (*Ledger, error) {
 		l, err = open(ctx, path, "rwc")
 	}
 	if err != nil {
-		return nil, errors.Join(err, lock.Close())
+		return nil, errors.Join(err, dropLock(lock))
 	}
 	l.lock = lock
 	if err := l.migrate(ctx); err != nil {
@@ -236,7 +236,7 @@ func (l *Ledger) migrate(ctx context.Context) error {
 func (l *Ledger) Close() error {
 	err := l.db.Close()
 	if l.lock != nil {
-		err = errors.Join(err, l.lock.Close())
+		err = errors.Join(err, dropLock(l.lock))
 	}
 	return err
 }

@@ -36,3 +36,9 @@ func takeLock(path string) (*os.File, error) {
 	}
 	return f, nil
 }
+
+// dropLock gives the lock back. Closing alone would leave it to a child that was
+// just forked and has not yet run its program.
+func dropLock(f *os.File) error {
+	return errors.Join(unix.Flock(int(f.Fd()), unix.LOCK_UN), f.Close())
+}

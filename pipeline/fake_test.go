@@ -1,0 +1,608 @@
+package pipeline
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+)
+
+// server is an IMAP server as pipeline sees it, without a wire. It counts what
+// it is asked.
+type server struct {
+	mu      sync.Mutex
+	caps    []string
+	boxes   map[string]*serverBox
+	asked   []string
+	fetched map[imap.UID]int // bodies handed out
+	dials   int
+	// dialErr, if set, is what a dial gives.
+	dialErr func(n int) error
+	listErr error
+}
+
+type serverBox struct {
+	validity uint64
+	next     imap.UID
+	modseq   uint64
+	msgs     map[imap.UID]*serverMail
+	gone     map[imap.UID]uint64 // mod-sequence of the expunge
+	refuse   error               // of EXAMINE
+}
+
+type serverMail struct {
+	raw    string
+	flags  []string
+	date   time.Time
+	modseq uint64
+	// fault is what happens when the body is asked for in any way: nil data
+	// and the error that the command gives. Death ends the connection.
+	fault *serverFault
+}
+
+type serverFault struct {
+	err   *mail.Fault // nil: OK without data
+	death bool
+	// items answers single items of the ladder.
+	items map[string]string
+	// plain is handed out instead of the mail.
+	plain string
+	// times is how often it happens; 0 means always.
+	times int
+}
+
+func newServer(caps ...string) *server {
+	return &server{caps: caps, boxes: map[string]*serverBox{}, fetched: map[imap.UID]int{}}
+}
+
+func (s *server) box(name string) *serverBox {
+	if s.boxes[name] == nil {
+		s.boxes[name] = &serverBox{validity: 14, next: 1, modseq: 1, msgs: map[imap.UID]*serverMail{}, gone: map[imap.UID]uint64{}}
+	}
+	return s.boxes[name]
+}
+
+func rawMail(n int) string {
+	return fmt.Sprintf("From: a@example.org\r\nMessage-ID: <m%d@example.org>\r\nSubject: mail %d\r\n\r\nbody %d\r\nbare\nlf and \x00 nul\r\n", n, n, n)
+}
+
+// add puts a mail into a mailbox.
+func (b *serverBox) add(raw string, flags ...string) imap.UID {
+	uid := b.next
+	b.next++
+	b.modseq++
+	if flags == nil {
+		flags = []string{}
+	}
+	b.msgs[uid] = &serverMail{raw: raw, flags: flags, date: time.Date(2020, 1, 1, 0, 0, int(uid), 0, time.UTC), modseq: b.modseq}
+	return uid
+}
+
+func (b *serverBox) expunge(uid imap.UID) *serverMail {
+	m := b.msgs[uid]
+	delete(b.msgs, uid)
+	b.modseq++
+	b.gone[uid] = b.modseq
+	return m
+}
+
+func (b *serverBox) flag(uid imap.UID, flags ...string) {
+	b.modseq++
+	if flags == nil {
+		flags = []string{}
+	}
+	b.msgs[uid].flags, b.msgs[uid].modseq = flags, b.modseq
+}
+
+func (b *serverBox) uids() []imap.UID { return slices.Sorted(maps.Keys(b.msgs)) }
+
+func (s *server) dial(context.Context) (Session, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dials++
+	if s.dialErr != nil {
+		if err := s.dialErr(s.dials); err != nil {
+			return nil, err
+		}
+	}
+	return &session{server: s}, nil
+}
+
+type session struct {
+	server *server
+	name   string
+	dead   bool
+}
+
+func (s *session) Has(c string) bool { return slices.Contains(s.server.caps, c) }
+func (s *session) Mailbox() string   { return s.name }
+func (s *session) Alive() bool       { return !s.dead }
+func (s *session) Close() error      { s.dead = true; return nil }
+
+func (s *session) ask(format string, args ...any) func() {
+	s.server.mu.Lock()
+	s.server.asked = append(s.server.asked, fmt.Sprintf(format, args...))
+	return s.server.mu.Unlock
+}
+
+func (s *session) status(b *serverBox) mail.Status {
+	st := mail.Status{Messages: uint32(len(b.msgs)), UIDNext: b.next, UIDValidity: b.validity}
+	if s.Has("CONDSTORE") {
+		st.HighestModSeq = b.modseq
+	}
+	return st
+}
+
+func (s *session) List(context.Context) ([]mail.Mailbox, error) {
+	defer s.ask("LIST")()
+	var out []mail.Mailbox
+	for _, name := range slices.Sorted(maps.Keys(s.server.boxes)) {
+		st := s.status(s.server.boxes[name])
+		out = append(out, mail.Mailbox{Name: name, Delim: '/', Status: &st})
+	}
+	return out, s.server.listErr
+}
+
+func (s *session) Examine(_ context.Context, name string, known *mail.Known) (*mail.Selected, error) {
+	defer s.ask("EXAMINE %s", name)()
+	s.name = ""
+	b := s.server.boxes[name]
+	if b.refuse != nil {
+		return nil, b.refuse
+	}
+	s.name = name
+	sel := &mail.Selected{Status: s.status(b)}
+	if known != nil && known.UIDValidity == b.validity {
+		sel.Resynced = true
+		for _, u := range b.uids() {
+			if b.msgs[u].modseq > known.HighestModSeq {
+				sel.Changed = append(sel.Changed, mail.Message{UID: u, Flags: b.msgs[u].flags})
+			}
+		}
+		for u, seq := range b.gone {
+			if seq > known.HighestModSeq {
+				sel.Vanished.AddNum(u)
+			}
+		}
+	}
+	return sel, nil
+}
+
+func (s *session) each(uids imap.UIDSet, f func(imap.UID, *serverMail) bool) {
+	b := s.server.boxes[s.name]
+	for _, u := range b.uids() {
+		if uids.Contains(u) && !f(u, b.msgs[u]) {
+			return
+		}
+	}
+}
+
+func (s *session) Flags(_ context.Context, uids imap.UIDSet, since uint64) (out []mail.Message, err error) {
+	defer s.ask("FLAGS since %d", since)()
+	s.each(uids, func(u imap.UID, m *serverMail) bool {
+		if m.modseq > since {
+			out = append(out, mail.Message{UID: u, Flags: m.flags})
+		}
+		return true
+	})
+	return out, nil
+}
+
+func (s *session) Search(_ context.Context, uids imap.UIDSet) (out imap.UIDSet, err error) {
+	defer s.ask("SEARCH")()
+	s.each(uids, func(u imap.UID, _ *serverMail) bool { out.AddNum(u); return true })
+	return out, nil
+}
+
+func (s *session) Identify(_ context.Context, uids imap.UIDSet) (out []mail.Message, err error) {
+	defer s.ask("IDENTIFY")()
+	s.each(uids, func(u imap.UID, m *serverMail) bool {
+		out = append(out, mail.Message{UID: u, Flags: m.flags, InternalDate: m.date, Size: int64(len(m.raw)), MessageID: parseHeader([]byte(m.raw)).messageID})
+		return true
+	})
+	return out, nil
+}
+
+// hit tells whether a fault strikes now.
+func (m *serverMail) hit() bool {
+	if m.fault == nil {
+		return false
+	}
+	if m.fault.times > 0 {
+		if m.fault.times--; m.fault.times == 0 {
+			defer func() { m.fault = nil }()
+		}
+	}
+	return true
+}
+
+func (s *session) Fetch(_ context.Context, uids imap.UIDSet, sink mail.Sink) (err error) {
+	defer s.ask("FETCH")()
+	s.each(uids, func(u imap.UID, m *serverMail) bool {
+		raw := m.raw
+		if f := m.fault; m.hit() {
+			switch {
+			case f.plain != "":
+				raw = f.plain
+			case f.death:
+				s.dead, s.name = true, ""
+				err = &mail.Fault{Kind: mail.KindCut, Op: "UID FETCH"}
+				return false
+			case f.err != nil:
+				err = f.err
+				return false
+			default:
+				return true
+			}
+		}
+		err = hand(sink, u, m, raw)
+		s.server.fetched[u]++
+		return err == nil
+	})
+	return err
+}
+
+func hand(sink mail.Sink, u imap.UID, m *serverMail, raw string) error {
+	sp, err := sink.Open(int64(len(raw)))
+	if err != nil {
+		return err
+	}
+	if _, err := sp.Write([]byte(raw)); err != nil {
+		sp.Discard()
+		return err
+	}
+	return sink.Done(mail.Message{UID: u, Flags: m.flags, InternalDate: m.date, Size: int64(len(raw)), BodySize: int64(len(raw))}, sp)
+}
+
+func (s *session) FetchOne(ctx context.Context, uid imap.UID, sink mail.Sink) (*mail.Exchange, error) {
+	ex := &mail.Exchange{Command: fmt.Sprintf("UID FETCH %d", uid), Lines: []mail.Line{{Client: true, Text: fmt.Sprintf("UID FETCH %d (BODY.PEEK[])", uid)}}}
+	came := false
+	inner := sink
+	inner.Done = func(m mail.Message, sp mail.Spool) error { came = true; return sink.Done(m, sp) }
+	err := s.Fetch(ctx, uidSet([]imap.UID{uid}), inner)
+	if err == nil && !came {
+		ex.Status = "OK"
+		err = &mail.Fault{Kind: mail.KindNoData, Op: "UID FETCH", UID: uid}
+	}
+	return ex, err
+}
+
+func (s *session) Exchange(_ context.Context, command string) (*mail.Exchange, error) {
+	defer s.ask("%s", command)()
+	ex := &mail.Exchange{Command: command, Status: "OK", Lines: []mail.Line{{Client: true, Text: command}}}
+	var uid imap.UID
+	var item string
+	if _, err := fmt.Sscanf(command, "UID FETCH %d", &uid); err != nil {
+		return nil, err
+	}
+	item = strings.TrimSuffix(command[strings.IndexByte(command, '(')+1:], ")")
+	m := s.server.boxes[s.name].msgs[uid]
+	if m == nil || m.fault == nil {
+		return ex, nil
+	}
+	if item == "FLAGS" && !m.fault.death {
+		ex.Fetched = []mail.Fetched{{Message: mail.Message{UID: uid, Flags: m.flags}}}
+	}
+	if text, ok := m.fault.items[item]; ok {
+		name := strings.Replace(item, ".PEEK", "", 1)
+		ex.Fetched = []mail.Fetched{{Message: mail.Message{UID: uid}, Items: map[string]mail.Value{name: {Text: []byte(text), Size: int64(len(text))}}}}
+	}
+	if m.fault.death {
+		s.dead, s.name = true, ""
+		return ex, &mail.Fault{Kind: mail.KindCut}
+	}
+	return ex, nil
+}
+
+// notmuch is the index as pipeline sees it: messages by id with files and tags,
+// kept in one file so that it outlives a killed process.
+type notmuch struct {
+	mu   sync.Mutex
+	path string
+	fail error
+}
+
+type indexed struct {
+	Files []string
+	Tags  []string
+}
+
+func (x *notmuch) load() (map[string]*indexed, error) {
+	db := map[string]*indexed{}
+	b, err := os.ReadFile(x.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return db, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return db, json.Unmarshal(b, &db)
+}
+
+func (x *notmuch) Apply(_ context.Context, changes []mail.Change) ([]mail.Result, error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.fail != nil {
+		return nil, x.fail
+	}
+	db, err := x.load()
+	if err != nil {
+		return nil, err
+	}
+	byFile := func(path string) (string, *indexed) {
+		for id, m := range db {
+			if slices.Contains(m.Files, path) {
+				return id, m
+			}
+		}
+		return "", nil
+	}
+	byKey := func(path string) (string, *indexed) {
+		for id, m := range db {
+			if slices.ContainsFunc(m.Files, sameKey(path)) {
+				return id, m
+			}
+		}
+		return "", nil
+	}
+	forget := func(path string) []string {
+		id, m := byFile(path)
+		if m == nil {
+			return nil
+		}
+		m.Files = slices.DeleteFunc(m.Files, func(f string) bool { return f == path })
+		if len(m.Files) == 0 {
+			delete(db, id)
+		}
+		return m.Tags
+	}
+	retag := func(m *indexed, add, remove []string) {
+		m.Tags = slices.DeleteFunc(append(m.Tags, add...), func(t string) bool { return slices.Contains(remove, t) })
+		slices.Sort(m.Tags)
+		m.Tags = slices.Compact(m.Tags)
+	}
+	out := make([]mail.Result, len(changes))
+	for i, c := range changes {
+		switch c.Op {
+		case mail.OpAdd, mail.OpReplace:
+			raw, err := os.ReadFile(c.Path)
+			if err != nil {
+				return nil, err
+			}
+			id := parseHeader(raw).messageID
+			if id == "" {
+				id = "notmuch-sha1-" + filepath.Base(c.Path)
+			}
+			m, known := db[id]
+			if !known {
+				m = &indexed{}
+				db[id] = m
+				retag(m, c.New, nil)
+			}
+			if !slices.Contains(m.Files, c.Path) {
+				m.Files = append(m.Files, c.Path)
+			}
+			if c.Op == mail.OpReplace {
+				retag(m, forget(c.OldPath), nil)
+			}
+			retag(m, c.Add, c.Remove)
+			out[i] = mail.Result{ID: id, Path: c.Path, Duplicate: known}
+		case mail.OpFlag:
+			// As the real one: a path that the database has from before a
+			// crash is found by its key.
+			id, m := byKey(c.Path)
+			if m == nil {
+				out[i].Err = fs.ErrNotExist
+				continue
+			}
+			retag(m, c.Add, c.Remove)
+			name := maildir.WithFlags("cur/"+filepath.Base(c.Path), c.Set, c.Clear)
+			to := filepath.Join(filepath.Dir(filepath.Dir(c.Path)), name)
+			if err := os.Rename(c.Path, to); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return nil, err
+			}
+			m.Files[slices.IndexFunc(m.Files, sameKey(c.Path))] = to
+			out[i] = mail.Result{ID: id, Path: to}
+		case mail.OpRemove:
+			forget(c.Path)
+		}
+	}
+	b, err := json.Marshal(db)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(x.path+".new", b, 0o600); err != nil {
+		return nil, err
+	}
+	return out, os.Rename(x.path+".new", x.path)
+}
+
+func sameKey(path string) func(string) bool {
+	key, _ := maildir.ParseName(path)
+	dir := filepath.Dir(filepath.Dir(path))
+	return func(other string) bool {
+		k, _ := maildir.ParseName(other)
+		return k == key && filepath.Dir(filepath.Dir(other)) == dir
+	}
+}
+
+// home is one user's local store.
+type home struct {
+	t      *testing.T
+	dir    string
+	now    time.Time
+	events []Event
+	index  *notmuch
+}
+
+func newHome(t *testing.T) *home {
+	t.Helper()
+	dir := t.TempDir()
+	return &home{t: t, dir: dir, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), index: &notmuch{path: filepath.Join(dir, "index.json")}}
+}
+
+func (h *home) options(s *server, l *ledger.Ledger) Options {
+	return Options{
+		Account: "work", Address: "me@example.org", Root: filepath.Join(h.dir, "mail"), Dial: s.dial, Index: h.index, Ledger: l,
+		NewTags: []string{"inbox", "unread"}, Connections: 2, Timeout: 5 * time.Second,
+		Now:  func() time.Time { return h.now },
+		Emit: func(e Event) { h.events = append(h.events, e) },
+	}
+}
+
+// sync runs one sync; change may alter its options.
+func (h *home) sync(s *server, change ...func(*Options)) *Report {
+	h.t.Helper()
+	rep, err := h.try(s, change...)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return rep
+}
+
+func (h *home) try(s *server, change ...func(*Options)) (*Report, error) {
+	l, err := ledger.Open(context.Background(), filepath.Join(h.dir, "state"))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer func() {
+		if err := l.Close(); err != nil {
+			h.t.Error(err)
+		}
+	}()
+	if err := os.MkdirAll(filepath.Join(h.dir, "mail"), 0o700); err != nil {
+		h.t.Fatal(err)
+	}
+	o := h.options(s, l)
+	for _, f := range change {
+		f(&o)
+	}
+	h.events = nil
+	s.asked = nil
+	return Sync(context.Background(), o)
+}
+
+// files gives the mails of a mailbox's folder by name.
+func (h *home) files(mailbox string) map[string]string {
+	out := map[string]string{}
+	for _, sub := range []string{"new", "cur"} {
+		entries, err := os.ReadDir(filepath.Join(h.dir, "mail", mailbox, sub))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			h.t.Fatal(err)
+		}
+		for _, e := range entries {
+			b, err := os.ReadFile(filepath.Join(h.dir, "mail", mailbox, sub, e.Name()))
+			if err != nil {
+				h.t.Fatal(err)
+			}
+			out[sub+"/"+e.Name()] = string(b)
+		}
+	}
+	return out
+}
+
+// check asserts that the store holds the server's mail, each once, byte for
+// byte, with its flags, indexed and recorded; that nothing lies in tmp; and that
+// exactly the given messages have a stub.
+func (h *home) check(s *server, stubs ...imap.UID) {
+	h.t.Helper()
+	db, err := h.index.load()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	paths := map[string]bool{}
+	for _, m := range db {
+		for _, f := range m.Files {
+			paths[f] = true
+		}
+	}
+	n := 0
+	for name, b := range s.boxes {
+		want := map[string]int{}
+		for u, m := range b.msgs {
+			if !slices.Contains(stubs, u) {
+				want[strings.ReplaceAll(m.raw, "\r\n", "\n")+"|"+letters(m.flags)]++
+			}
+		}
+		got := map[string]int{}
+		gotStubs := 0
+		for file, raw := range h.files(name) {
+			n++
+			if !paths[filepath.Join(h.dir, "mail", name, file)] {
+				h.t.Errorf("%s/%s is not indexed", name, file)
+			}
+			if _, err := ReadStub(strings.NewReader(raw)); err == nil {
+				gotStubs++
+				continue
+			}
+			_, flags := maildir.ParseName(file)
+			got[raw+"|"+flags]++
+		}
+		if !maps.Equal(want, got) {
+			h.t.Errorf("%s holds %d mails, want %d: %s", name, len(got), len(want), difference(want, got))
+		}
+		if name == "INBOX" && gotStubs != len(stubs) {
+			h.t.Errorf("%d stubs, want %d", gotStubs, len(stubs))
+		}
+		if tmp, _ := os.ReadDir(filepath.Join(h.dir, "mail", name, "tmp")); len(tmp) > 0 {
+			h.t.Errorf("%s/tmp holds %d files", name, len(tmp))
+		}
+	}
+	if len(paths) != n {
+		h.t.Errorf("notmuch knows %d files, there are %d", len(paths), n)
+	}
+	l, err := ledger.OpenReadOnly(context.Background(), filepath.Join(h.dir, "state"))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	for name, b := range s.boxes {
+		rows, err := l.Rows(context.Background(), name, b.validity)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		if len(rows) != len(b.msgs) {
+			h.t.Errorf("%s: %d rows for %d messages", name, len(rows), len(b.msgs))
+		}
+		for _, r := range rows {
+			m := b.msgs[r.UID]
+			if m == nil || !sameFlags(r.Flags, m.flags) || r.State == ledger.Intended {
+				h.t.Errorf("%s UID %d: row %+v", name, r.UID, r)
+			}
+		}
+	}
+}
+
+func difference(want, got map[string]int) string {
+	var b bytes.Buffer
+	for k, n := range want {
+		if b.Len() > 1000 {
+			break
+		}
+		if got[k] != n {
+			fmt.Fprintf(&b, "\n  want %d, have %d of %.80q", n, got[k], k)
+		}
+	}
+	for k, n := range got {
+		if want[k] == 0 {
+			fmt.Fprintf(&b, "\n  %d too many of %.80q", n, k)
+		}
+	}
+	return b.String()
+}
