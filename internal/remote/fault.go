@@ -1,0 +1,57 @@
+package remote
+
+import (
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+)
+
+// refusal makes a fault of a NO, BAD or BYE. Some servers say in words what has
+// a response code elsewhere, or none at all.
+func refusal(status, code, text string) *mail.Fault {
+	f := &mail.Fault{Code: code, Text: text}
+	switch status {
+	case "NO":
+		f.Kind = mail.KindNo
+	case "BAD":
+		f.Kind = mail.KindBad
+	default:
+		f.Kind = mail.KindBye
+	}
+	lower := strings.ToLower(text)
+	switch {
+	// Office 365: BAD Request is throttled. Suggested Backoff Time: 299961 milliseconds (imapsync#272)
+	case strings.Contains(lower, "throttled"):
+		f.Kind, f.RetryAfter = mail.KindThrottled, backoff(lower)
+	// Gmail: NO [ALERT] Too many simultaneous connections. (wildduck#35)
+	case strings.Contains(lower, "too many simultaneous connections"), code == "LIMIT" && status == "BYE":
+		f.Kind = mail.KindThrottled
+	// Gmail: [OVERQUOTA] Account exceeded command or bandwidth limits (imapsync FAQ.Gmail); an hour is
+	// what it takes at least.
+	case strings.Contains(lower, "exceeded command or bandwidth limits"):
+		f.Kind, f.RetryAfter = mail.KindThrottled, time.Hour
+	// Office 365 after LOGIN (imapsync#411)
+	case strings.Contains(lower, "authenticated but not connected"):
+		f.Kind = mail.KindNotConnected
+	}
+	return f
+}
+
+// backoff reads the time that a server asks for. 0 if it names none.
+func backoff(text string) time.Duration {
+	m := regexp.MustCompile(`backoff time:?\s*(\d{1,9})\s*(milliseconds|ms|seconds|s)\b`).FindStringSubmatch(text)
+	if m == nil {
+		return 0
+	}
+	n, err := strconv.Atoi(m[1])
+	if err != nil {
+		return 0
+	}
+	if strings.HasPrefix(m[2], "m") {
+		return time.Duration(n) * time.Millisecond
+	}
+	return time.Duration(n) * time.Second
+}
