@@ -82,7 +82,7 @@ type Options struct {
 	Batch       int           // mails per commit of the index; 0 means 300 or one second's worth
 
 	Only      []string // mailboxes, instead of all that Selects takes
-	Full      bool     // compare every mailbox as a whole, whatever STATUS says
+	Full      bool     // compare every mailbox as a whole, whatever STATUS says, and ask for every stub again
 	DryRun    bool     // say what would be done, change nothing
 	YesDelete bool     // let deletions beyond the guard through
 

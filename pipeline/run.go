@@ -237,7 +237,7 @@ func (r *run) survey(ctx context.Context, s Session) ([]*box, error) {
 				continue
 			}
 			b.stubs[st.UID] = st
-			if !st.NextTry.After(now) {
+			if r.Full || !st.NextTry.After(now) {
 				b.due = append(b.due, st)
 			} else {
 				r.report.Stubs++

@@ -275,7 +275,7 @@ func (w *worker) stub(f failure, now time.Time) []byte {
 
 // blame says whose fault it is and how that was found.
 func (f *failure) blame(b *box) string {
-	return fmt.Sprintf("The fault is the server's, not yours and not that of the network: in the same session it was asked for UID %d "+
+	return fmt.Sprintf("The fault is the server's, not yours and not that of the network: it was asked for UID %d "+
 		"together with other messages, then alone, then for its parts one by one, and it still lists the message. "+
 		"The other messages of %s are not affected.", f.uid, clean(b.Name, 100))
 }

@@ -112,6 +112,11 @@ func openError(status C.notmuch_status_t, text *C.char) error {
 		return errNoConfig
 	case C.NOTMUCH_STATUS_NO_DATABASE:
 		return errNoDatabase
+	case C.NOTMUCH_STATUS_FILE_ERROR:
+		// What 0.37 says when the directory named by database.path has none.
+		if strings.Contains(words, "No such file or directory") {
+			return errNoDatabase
+		}
 	case C.NOTMUCH_STATUS_UPGRADE_REQUIRED:
 		return errUpgrade
 	}

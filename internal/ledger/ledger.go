@@ -12,11 +12,14 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
-	_ "modernc.org/sqlite" // SQLite without cgo, so that pipeline builds without it
+	"modernc.org/sqlite" // without cgo, so that pipeline builds without it
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 // State is what became of a message.
@@ -44,7 +47,7 @@ type Message struct {
 	Size        int64     // RFC822.SIZE as told, in bytes
 	WireSize    int64     // bytes that came
 	Date        time.Time // INTERNALDATE, UTC, whole seconds
-	Flags       []string  // system flags and keywords last agreed
+	Flags       []string  // system flags and keywords last agreed; they come back sorted
 	StubKey     string    // like Key and Name, of the stub's file
 	StubName    string
 	Attempts    int
@@ -57,7 +60,7 @@ type Message struct {
 type Row struct {
 	UID   imap.UID
 	State State
-	Flags []string
+	Flags []string // rows share them: not to be written to
 	Key   string
 }
 
@@ -82,8 +85,9 @@ var (
 
 // Ledger is an open ledger. It may be used by several goroutines.
 type Ledger struct {
+	path string
 	db   *sql.DB
-	lock *os.File
+	lock *os.File // nil: opened to look into
 }
 
 // version is the schema's. A ledger of a newer one is refused.
@@ -122,7 +126,7 @@ CREATE TABLE message (
 	PRIMARY KEY (mailbox, uidvalidity, uid)
 ) WITHOUT ROWID;
 CREATE INDEX message_id ON message (id);
-CREATE INDEX message_state ON message (state) WHERE state IN ('intended', 'stub', 'givenup');
+CREATE INDEX message_state ON message (state) WHERE state <> 'present';
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 `
 
@@ -151,7 +155,7 @@ func Open(ctx context.Context, dir string) (*Ledger, error) {
 	}
 	l.lock = lock
 	if err := l.migrate(ctx); err != nil {
-		return nil, errors.Join(broken(path, err), l.Close())
+		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
 }
@@ -168,19 +172,20 @@ func OpenReadOnly(ctx context.Context, dir string) (*Ledger, error) {
 		return nil, err
 	}
 	if _, err := l.db.ExecContext(ctx, "PRAGMA query_only = 1"); err != nil {
-		return nil, errors.Join(broken(path, err), l.Close())
+		return nil, errors.Join(l.fail(err), l.Close())
 	}
-	var v int
-	if err := l.db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&v); err != nil {
-		return nil, errors.Join(broken(path, err), l.Close())
+	v, err := userVersion(ctx, l.db)
+	switch {
+	case err != nil:
+		err = l.fail(err)
+	case v == 0:
+		err = ErrNotExist // a run was interrupted before it recorded anything
+	case v > version:
+		err = tooNew(path, v)
+	default:
+		return l, nil
 	}
-	if v == 0 {
-		return nil, errors.Join(ErrNotExist, l.Close())
-	}
-	if v > version {
-		return nil, errors.Join(tooNew(path, v), l.Close())
-	}
-	return l, nil
+	return nil, errors.Join(err, l.Close())
 }
 
 func open(ctx context.Context, path, mode string) (*Ledger, error) {
@@ -194,40 +199,63 @@ func open(ctx context.Context, path, mode string) (*Ledger, error) {
 	}, "_txlock": {"immediate"}}
 	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}).String())
 	if err != nil {
-		return nil, broken(path, err)
+		return nil, fail(path, err)
 	}
 	// One connection: the work is small, and pragmas belong to a connection.
 	db.SetMaxOpenConns(1)
 	if err := db.PingContext(ctx); err != nil {
-		return nil, errors.Join(broken(path, err), db.Close())
+		return nil, errors.Join(fail(path, err), db.Close())
 	}
-	return &Ledger{db: db}, nil
+	return &Ledger{path: path, db: db}, nil
 }
 
-func broken(path string, err error) error {
-	return fmt.Errorf("the ledger %s cannot be used: %w; if it is damaged, move it away: it is rebuilt from the mail that is here, without downloading it again", path, err)
+// fail says which ledger an error is about, and what to do. A full disk is
+// ENOSPC, as it is everywhere else.
+func fail(path string, err error) error {
+	e, ok := errors.AsType[*sqlite.Error](err)
+	if !ok {
+		return fmt.Errorf("ledger: %w", err)
+	}
+	switch e.Code() & 0xff { // the primary code, sqlite.org/rescode.html
+	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
+		// A -wal that stays behind would be played into the new ledger.
+		return fmt.Errorf("the ledger %s is damaged: %w; move it away, with those of ledger.db-wal and ledger.db-shm that lie beside it: "+
+			"it is rebuilt from the mail that is here, without downloading it again", path, err)
+	case sqlite3.SQLITE_FULL:
+		return fmt.Errorf("the ledger %s cannot grow: %w (%w)", path, syscall.ENOSPC, err)
+	case sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR:
+		return fmt.Errorf("the ledger %s cannot be used: %w", path, err)
+	}
+	return fmt.Errorf("ledger: %w", err)
 }
+
+func (l *Ledger) fail(err error) error { return fail(l.path, err) }
 
 func tooNew(path string, v int) error {
 	return fmt.Errorf("the ledger %s was written by a newer notmuch-imap (version %d, this one knows %d): install that one again", path, v, version)
 }
 
+func userVersion(ctx context.Context, db interface {
+	QueryRowContext(context.Context, string, ...any) *sql.Row
+}) (v int, err error) {
+	err = db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&v)
+	return v, err
+}
+
+// migrate makes the tables. A later schema's steps go here, by version, in the
+// same transaction.
 func (l *Ledger) migrate(ctx context.Context) error {
+	v, err := userVersion(ctx, l.db)
+	switch {
+	case err != nil:
+		return l.fail(err)
+	case v > version:
+		return tooNew(l.path, v)
+	case v == version:
+		return nil
+	}
 	return l.tx(ctx, func(tx *sql.Tx) error {
-		var v int
-		if err := tx.QueryRowContext(ctx, "PRAGMA user_version").Scan(&v); err != nil {
-			return err
-		}
-		switch {
-		case v > version:
-			return fmt.Errorf("written by a newer notmuch-imap (version %d, this one knows %d)", v, version)
-		case v == version:
-			return nil
-		}
-		if _, err := tx.ExecContext(ctx, schema); err != nil {
-			return err
-		}
-		_, err := tx.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", version))
+		_, err := tx.ExecContext(ctx, schema+fmt.Sprintf("PRAGMA user_version = %d", version))
 		return err
 	})
 }
@@ -245,13 +273,13 @@ func (l *Ledger) Close() error {
 func (l *Ledger) tx(ctx context.Context, f func(*sql.Tx) error) error {
 	tx, err := l.db.BeginTx(ctx, nil)
 	if err != nil {
-		return fmt.Errorf("ledger: %w", err)
+		return l.fail(err)
 	}
 	if err := f(tx); err != nil {
-		return errors.Join(fmt.Errorf("ledger: %w", err), rollback(tx))
+		return errors.Join(l.fail(err), rollback(tx))
 	}
 	if err := tx.Commit(); err != nil {
-		return fmt.Errorf("ledger: %w", err)
+		return l.fail(err)
 	}
 	return nil
 }
@@ -270,19 +298,32 @@ func (l *Ledger) Meta(ctx context.Context, key string) (string, error) {
 	if errors.Is(err, sql.ErrNoRows) {
 		return "", nil
 	}
-	return v, err
+	if err != nil {
+		return "", l.fail(err)
+	}
+	return v, nil
 }
 
 // SetMeta sets a value of the account.
 func (l *Ledger) SetMeta(ctx context.Context, key, value string) error {
 	_, err := l.db.ExecContext(ctx, "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", key, value)
-	return err
+	if err != nil {
+		return l.fail(err)
+	}
+	return nil
 }
 
-// Flags are stored as words: none of IMAP's can hold a space.
-func joinFlags(flags []string) string { return strings.Join(flags, " ") }
+// Flags are stored as words, sorted: none of IMAP's can hold a space.
+func joinFlags(flags []string) string {
+	return strings.Join(slices.Compact(slices.Sorted(slices.Values(flags))), " ")
+}
 
-func splitFlags(s string) []string { return strings.Fields(s) }
+func splitFlags(s string) []string {
+	if s == "" {
+		return nil
+	}
+	return strings.Split(s, " ")
+}
 
 // Times are stored as seconds; 0 is no time.
 func seconds(t time.Time) int64 {

@@ -24,6 +24,8 @@ func takeLock(path string) (*os.File, error) {
 		}
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			err = fmt.Errorf("%w%s", ErrBusy, holder)
+		} else {
+			err = fmt.Errorf("cannot lock %s: %w", path, err)
 		}
 		return nil, errors.Join(err, f.Close())
 	}

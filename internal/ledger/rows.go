@@ -15,19 +15,22 @@ import (
 func (l *Ledger) Mailboxes(ctx context.Context) (boxes []Mailbox, err error) {
 	rows, err := l.db.QueryContext(ctx, `SELECT name, folder, delim, uidvalidity, uidnext, highestmodseq, messages, complete FROM mailbox ORDER BY name`)
 	if err != nil {
-		return nil, fmt.Errorf("ledger: %w", err)
+		return nil, l.fail(err)
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
 		var b Mailbox
 		var validity, modseq int64
 		if err := rows.Scan(&b.Name, &b.Folder, &b.Delim, &validity, &b.UIDNext, &modseq, &b.Messages, &b.Complete); err != nil {
-			return nil, fmt.Errorf("ledger: %w", err)
+			return nil, l.fail(err)
 		}
 		b.UIDValidity, b.HighestModSeq = uint64(validity), uint64(modseq)
 		boxes = append(boxes, b)
 	}
-	return boxes, rows.Err()
+	if err := rows.Err(); err != nil {
+		return nil, l.fail(err)
+	}
+	return boxes, nil
 }
 
 // SaveMailbox records a mailbox.
@@ -38,7 +41,7 @@ func (l *Ledger) SaveMailbox(ctx context.Context, b Mailbox) error {
 			uidnext = excluded.uidnext, highestmodseq = excluded.highestmodseq, messages = excluded.messages, complete = excluded.complete`,
 		b.Name, b.Folder, b.Delim, int64(b.UIDValidity), b.UIDNext, int64(b.HighestModSeq), b.Messages, b.Complete)
 	if err != nil {
-		return fmt.Errorf("ledger: %w", err)
+		return l.fail(err)
 	}
 	return nil
 }
@@ -48,19 +51,33 @@ func (l *Ledger) Rows(ctx context.Context, mailbox string, uidValidity uint64) (
 	rows, err := l.db.QueryContext(ctx, `SELECT uid, state, flags, key FROM message
 		WHERE mailbox = (SELECT id FROM mailbox WHERE name = ?) AND uidvalidity = ? ORDER BY uid`, mailbox, int64(uidValidity))
 	if err != nil {
-		return nil, fmt.Errorf("ledger: %w", err)
+		return nil, l.fail(err)
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
+	// Most rows have one of a few states and sets of flags: these are made once.
+	states := make(map[string]State)
+	sets := make(map[string][]string)
+	var state, flags sql.RawBytes
 	for rows.Next() {
 		var r Row
-		var flags string
-		if err := rows.Scan(&r.UID, &r.State, &flags, &r.Key); err != nil {
-			return nil, fmt.Errorf("ledger: %w", err)
+		if err := rows.Scan(&r.UID, &state, &flags, &r.Key); err != nil {
+			return nil, l.fail(err)
 		}
-		r.Flags = splitFlags(flags)
+		var ok bool
+		if r.State, ok = states[string(state)]; !ok {
+			r.State = State(state)
+			states[string(state)] = r.State
+		}
+		if r.Flags, ok = sets[string(flags)]; !ok {
+			r.Flags = splitFlags(string(flags))
+			sets[string(flags)] = r.Flags
+		}
 		out = append(out, r)
 	}
-	return out, rows.Err()
+	if err := rows.Err(); err != nil {
+		return nil, l.fail(err)
+	}
+	return out, nil
 }
 
 const columns = `(SELECT name FROM mailbox WHERE mailbox.id = message.mailbox), uidvalidity, uid, state, key, name, id, size, wiresize, date, flags,
@@ -70,7 +87,7 @@ const columns = `(SELECT name FROM mailbox WHERE mailbox.id = message.mailbox), 
 func (l *Ledger) query(ctx context.Context, where string, args ...any) (out []Message, err error) {
 	rows, err := l.db.QueryContext(ctx, "SELECT "+columns+" FROM message WHERE "+where, args...)
 	if err != nil {
-		return nil, fmt.Errorf("ledger: %w", err)
+		return nil, l.fail(err)
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
@@ -79,13 +96,25 @@ func (l *Ledger) query(ctx context.Context, where string, args ...any) (out []Me
 		var flags string
 		if err := rows.Scan(&m.Mailbox, &validity, &m.UID, &m.State, &m.Key, &m.Name, &m.ID, &m.Size, &m.WireSize, &date, &flags,
 			&m.StubKey, &m.StubName, &m.Attempts, &since, &next, &m.Reason); err != nil {
-			return nil, fmt.Errorf("ledger: %w", err)
+			return nil, l.fail(err)
 		}
 		m.UIDValidity, m.Date, m.Since, m.NextTry = uint64(validity), fromUnix(date), fromUnix(since), fromUnix(next)
 		m.Flags = splitFlags(flags)
 		out = append(out, m)
 	}
-	return out, rows.Err()
+	if err := rows.Err(); err != nil {
+		return nil, l.fail(err)
+	}
+	return out, nil
+}
+
+// Get gives one message; ok is false if there is none.
+func (l *Ledger) Get(ctx context.Context, mailbox string, uidValidity uint64, uid imap.UID) (m Message, ok bool, err error) {
+	ms, err := l.GetMany(ctx, mailbox, uidValidity, []imap.UID{uid})
+	if err != nil || len(ms) == 0 {
+		return Message{}, false, err
+	}
+	return ms[0], true, nil
 }
 
 // GetMany gives those of the messages that there are, by UID.
@@ -108,8 +137,11 @@ func (l *Ledger) GetMany(ctx context.Context, mailbox string, uidValidity uint64
 
 // InState gives the account's messages in any of the states.
 func (l *Ledger) InState(ctx context.Context, states ...State) ([]Message, error) {
-	// A literal list, so that SQLite may use the partial index; states are ours.
-	return l.query(ctx, "state IN ("+quoted(states)+") ORDER BY mailbox, uidvalidity, uid")
+	where := "state IN (" + quoted(states) + ")"
+	if !slices.Contains(states, Present) {
+		where += " AND state <> 'present'" // the index's own words, or SQLite does not see that it serves
+	}
+	return l.query(ctx, where+" ORDER BY mailbox, uidvalidity, uid")
 }
 
 func quoted(states []State) string {
@@ -134,7 +166,10 @@ func (l *Ledger) OtherValidity(ctx context.Context, mailbox string, uidValidity 
 func (l *Ledger) Count(ctx context.Context, mailbox string, uidValidity uint64, states ...State) (n int, err error) {
 	err = l.db.QueryRowContext(ctx, `SELECT count(*) FROM message WHERE mailbox = (SELECT id FROM mailbox WHERE name = ?) AND uidvalidity = ?
 		AND state IN (`+quoted(states)+`)`, mailbox, int64(uidValidity)).Scan(&n)
-	return n, err
+	if err != nil {
+		return 0, l.fail(err)
+	}
+	return n, nil
 }
 
 // Save records messages, all or none. Their mailboxes must be recorded.

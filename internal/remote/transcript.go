@@ -51,7 +51,9 @@ func (t *transcript) end() {
 // literal shows the beginning of a literal, line by line, as it stands on the
 // wire.
 func (t *transcript) literal(head []byte, size int64) {
-	t.end()
+	if len(t.part) > 0 {
+		t.end()
+	}
 	if len(head) > maxLiteralText {
 		head = head[:maxLiteralText]
 	}

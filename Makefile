@@ -1,0 +1,59 @@
+# `make demo` and `make test` do all the set-up on a fresh Debian with Go and git.
+
+SUDO := $(shell [ "$$(id -u)" -eq 0 ] || echo sudo)
+BUILD_DEBS := gcc libc6-dev libnotmuch-dev notmuch
+TEST_DEBS := $(BUILD_DEBS) dovecot-imapd mutt neomutt tmux mandoc
+GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
+FUZZTIME := 10s
+PREFIX := /usr/local
+
+# install-debs PACKAGES: installs what is missing, asks nothing, does nothing if
+# all is there.
+define install-debs
+@dpkg-query -W -f '$${Status}\n' $(1) 2>/dev/null | grep -c '^install ok installed$$' | grep -qx $(words $(1)) || { \
+	echo 'installing: $(1)'; \
+	$(SUDO) apt-get update -q && \
+	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(1); }
+endef
+
+.PHONY: build demo test lint fuzz bench install clean deps-build deps-test
+
+build: deps-build
+	go build -trimpath -o notmuch-imap ./cmd/notmuch-imap
+
+demo: build
+	./notmuch-imap demo
+
+test: deps-test
+	go vet ./...
+	test -z "$$(gofmt -l .)"
+	mandoc -T lint -W warning docs/notmuch-imap.1
+	$(MAKE) fuzz
+	go test -race -timeout 30m ./...
+
+# Each fuzz target for a bounded time; a finding is kept below testdata/fuzz.
+fuzz: deps-build
+	@set -e; for pkg in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u); do \
+		for target in $$(grep -ho '^func Fuzz[A-Za-z0-9_]*' $$pkg/*_test.go | cut -c6-); do \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
+		done; \
+	done
+
+lint:
+	go run $(GOLANGCI) run
+
+bench: build
+	contrib/bench/run
+
+install: build
+	install -D -m 755 notmuch-imap $(DESTDIR)$(PREFIX)/bin/notmuch-imap
+	install -D -m 644 docs/notmuch-imap.1 $(DESTDIR)$(PREFIX)/share/man/man1/notmuch-imap.1
+
+clean:
+	rm -f notmuch-imap
+
+deps-build:
+	$(call install-debs,$(BUILD_DEBS))
+
+deps-test:
+	$(call install-debs,$(TEST_DEBS))

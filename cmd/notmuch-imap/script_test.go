@@ -1,0 +1,214 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+	"github.com/emersion/go-imap/v2/imapserver"
+	"github.com/emersion/go-imap/v2/imapserver/imapmemserver"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+)
+
+// TestScripts runs testdata/*.txtar: the program as a user types it, with a
+// real notmuch beside it.
+func TestScripts(t *testing.T) {
+	t.Parallel()
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("HOME", e.WorkDir)
+			e.Setenv("TZ", "UTC")
+			e.Values[fixtureKey{}] = &fixture{t: e.T()}
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"status":  status,
+			"account": account,
+			"mailbox": mailbox,
+			"deliver": deliver,
+			"silent":  silent,
+			"await":   await,
+			"hang-up": hangUp,
+			"lock":    lock,
+		},
+	})
+}
+
+type fixtureKey struct{}
+
+// fixture is what a script has around it.
+type fixture struct {
+	t        testscript.T
+	user     *imapmemserver.User
+	listener net.Listener
+	server   *imapserver.Server
+	accepted chan net.Conn // of a silent server
+}
+
+func of(ts *testscript.TestScript) *fixture { return ts.Value(fixtureKey{}).(*fixture) }
+
+// status N PROGRAM ARG... runs a program and wants that exit status.
+func status(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: status N PROGRAM [ARG]...")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		exit, ok := errors.AsType[*exec.ExitError](err)
+		if !ok {
+			ts.Fatalf("%v", err)
+		}
+		got = exit.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("exit status %d, want %d", got, want)
+	}
+}
+
+// account NAME [FILE] starts an empty server with INBOX, and makes a
+// configuration with this one account, plus the lines of FILE, and an empty
+// notmuch database.
+func account(ts *testscript.TestScript, _ bool, args []string) {
+	f := of(ts)
+	mem := imapmemserver.New()
+	f.user = imapmemserver.NewUser("me", "hunter2")
+	mem.AddUser(f.user)
+	ts.Check(f.user.Create("INBOX", nil))
+	f.server = imapserver.New(&imapserver.Options{
+		NewSession: func(*imapserver.Conn) (imapserver.Session, *imapserver.GreetingData, error) {
+			return mem.NewSession(), nil, nil
+		},
+		Caps:         imap.CapSet{imap.CapIMAP4rev1: {}, imap.CapIMAP4rev2: {}},
+		InsecureAuth: true,
+		Logger:       nothing{},
+	})
+	f.listen(ts)
+	served := make(chan error, 1)
+	go func() { served <- f.server.Serve(f.listener) }()
+	ts.Defer(func() { _ = f.server.Close(); <-served })
+	f.configure(ts, args)
+}
+
+type nothing struct{}
+
+func (nothing) Printf(string, ...any) {}
+
+func (f *fixture) listen(ts *testscript.TestScript) {
+	var err error
+	f.listener, err = net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+}
+
+// configure writes the configurations for the server that listens.
+func (f *fixture) configure(ts *testscript.TestScript, args []string) {
+	text := fmt.Sprintf("[account.%s]\nhost = \"127.0.0.1\"\nport = %d\ntls = \"none\"\nallow_plaintext = true\nuser = \"me\"\npassword_file = \"secret\"\n",
+		args[0], f.listener.Addr().(*net.TCPAddr).Port)
+	if len(args) > 1 {
+		text += ts.ReadFile(args[1])
+	}
+	write := func(file, text string) { ts.Check(os.WriteFile(ts.MkAbs(file), []byte(text), 0o600)) }
+	write("config.toml", text)
+	write("secret", "hunter2\n")
+	write("notmuch", "[database]\npath="+ts.MkAbs("mail")+"\n[user]\nname=Me\nprimary_email=me@example.org\n[new]\ntags=unread;inbox\n")
+	ts.Check(os.MkdirAll(ts.MkAbs("mail"), 0o700))
+	ts.Setenv("NOTMUCH_IMAP_CONFIG", ts.MkAbs("config.toml"))
+	ts.Setenv("NOTMUCH_CONFIG", ts.MkAbs("notmuch"))
+	ts.Check(ts.Exec("notmuch", "new", "--quiet"))
+}
+
+// mailbox NAME makes a mailbox on the server.
+func mailbox(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(of(ts).user.Create(args[0], nil))
+}
+
+// deliver MAILBOX FIRST LAST puts mails with these numbers on the server.
+func deliver(ts *testscript.TestScript, _ bool, args []string) {
+	first, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	last, err := strconv.Atoi(args[2])
+	ts.Check(err)
+	for i := first; i <= last; i++ {
+		raw := fmt.Sprintf("From: Ann <ann@example.org>\r\nTo: me@example.org\r\nSubject: number %d\r\nMessage-ID: <%d@example.org>\r\n"+
+			"Date: Sun, 01 Nov 2026 10:00:00 +0000\r\n\r\nMail number %d.\r\n", i, i, i)
+		_, err := of(ts).user.Append(args[0], bytes.NewReader([]byte(raw)), &imap.AppendOptions{Time: time.Date(2026, 11, 1, 10, 0, i, 0, time.UTC)})
+		ts.Check(err)
+	}
+}
+
+// silent NAME [FILE] is account with a server that says nothing.
+func silent(ts *testscript.TestScript, _ bool, args []string) {
+	f := of(ts)
+	f.listen(ts)
+	f.accepted = make(chan net.Conn, 16)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := f.listener.Accept()
+			if err != nil {
+				return
+			}
+			f.accepted <- c
+		}
+	}()
+	ts.Defer(func() {
+		_ = f.listener.Close()
+		<-done
+		close(f.accepted)
+		for c := range f.accepted {
+			_ = c.Close()
+		}
+	})
+	f.configure(ts, args)
+}
+
+// await waits until somebody connects to the silent server.
+func await(ts *testscript.TestScript, _ bool, _ []string) {
+	f := of(ts)
+	select {
+	case c := <-f.accepted:
+		f.accepted <- c // for the end
+	case <-time.After(30 * time.Second):
+		ts.Fatalf("nobody connected")
+	}
+}
+
+// hang-up ends the server.
+func hangUp(ts *testscript.TestScript, _ bool, _ []string) {
+	ts.Check(of(ts).server.Close())
+}
+
+// lock NAME takes the account's lock, as another run would.
+func lock(ts *testscript.TestScript, _ bool, args []string) {
+	l, err := ledger.Open(context.Background(), ts.MkAbs(".local/state/notmuch-imap/"+args[0]))
+	ts.Check(err)
+	ts.Defer(func() { _ = l.Close() })
+}
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){name: main})
+}
+
+// runHere runs the program in this process.
+func runHere(ctx context.Context, env map[string]string, args ...string) (status int, stdout, stderr string) {
+	var out, errs bytes.Buffer
+	p := &program{stdin: strings.NewReader(""), stdout: &out, stderr: &errs, getenv: func(n string) string { return env[n] }}
+	status = p.run(ctx, append([]string{name}, args...))
+	return status, out.String(), errs.String()
+}

@@ -1,0 +1,267 @@
+package config
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+// Bounds of the values.
+const (
+	maxFile        = 1 << 20
+	maxConnections = 10
+	minTimeout     = time.Second
+	maxTimeout     = time.Hour
+	maxTag         = 200 // NOTMUCH_TAG_MAX
+)
+
+// Load reads the file. An error is Errors: everything that is wrong, by line.
+func Load(file string) (*Config, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, unreadable(file, err)
+	}
+	defer f.Close() //nolint:errcheck // only read
+	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, unreadable(file, err)
+	}
+	if len(text) > maxFile {
+		return nil, Errors{{File: file, Text: "larger than 1 MiB: that is no configuration"}}
+	}
+	return parse(file, text, os.Getenv)
+}
+
+// reader checks a decoded file and collects what is wrong with it.
+type reader struct {
+	file   string
+	getenv func(string) string
+	lines  positions
+	errs   Errors
+}
+
+// parse is Load without the disk.
+func parse(file string, text []byte, getenv func(string) string) (*Config, error) {
+	var tree map[string]any
+	if err := toml.Unmarshal(text, &tree); err != nil {
+		return nil, Errors{syntaxError(file, err)}
+	}
+	r := &reader{file: file, getenv: getenv, lines: locate(text)}
+	c := r.config(tree)
+	if len(r.errs) > 0 {
+		slices.SortStableFunc(r.errs, func(a, b *Error) int {
+			return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Key, b.Key))
+		})
+		return nil, r.errs
+	}
+	return c, nil
+}
+
+func syntaxError(file string, err error) *Error {
+	e := &Error{File: file, Err: err, Text: strings.TrimPrefix(err.Error(), "toml: ")}
+	if d, ok := errors.AsType[*toml.DecodeError](err); ok {
+		e.Line, _ = d.Position()
+	}
+	return e
+}
+
+func (r *reader) fail(key []string, format string, args ...any) {
+	r.errs = append(r.errs, &Error{File: r.file, Line: r.lines.line(key), Key: dotted(key), Text: fmt.Sprintf(format, args...)})
+}
+
+func (r *reader) config(tree map[string]any) *Config {
+	c := &Config{Path: r.file}
+	for _, k := range slices.Sorted(maps.Keys(tree)) {
+		switch k {
+		case "account":
+		case "accounts":
+			r.fail([]string{k}, "an account is written as [account.NAME]")
+		default:
+			r.unknown([]string{k}, []string{"account"}, "an account is written as [account.NAME]")
+		}
+	}
+	accounts, ok := tree["account"].(map[string]any)
+	switch {
+	case !ok && tree["account"] != nil:
+		r.fail([]string{"account"}, "an account needs a name: [account.NAME]")
+	case len(accounts) == 0 && len(r.errs) == 0:
+		r.errs = append(r.errs, &Error{File: r.file, Text: "no account; one begins with [account.NAME]"})
+	}
+	for _, name := range r.lines.under("account") {
+		key := []string{"account", name}
+		table, ok := accounts[name].(map[string]any)
+		if !ok {
+			if accounts != nil {
+				r.fail(key, "an account is a table and needs a name: [account.NAME]")
+			}
+			continue
+		}
+		if why := badName(name); why != "" {
+			r.fail(key, "the account's name %s", why)
+		}
+		c.Accounts = append(c.Accounts, r.account(name, table))
+	}
+	r.apart(c.Accounts)
+	return c
+}
+
+// keys are an account's, in the order of the manual page.
+func keys() []string {
+	return []string{"host", "port", "tls", "allow_plaintext", "tls_ca_file", "tls_pin", "user", "auth", "password_command", "password_file",
+		"keyring", "mailboxes", "folder", "timeout", "connections", "disable_extensions", "tags"}
+}
+
+func (r *reader) account(name string, table map[string]any) Account {
+	t := &section{r: r, key: []string{"account", name}, values: table}
+	for _, k := range slices.Sorted(maps.Keys(table)) {
+		if !slices.Contains(keys(), k) {
+			r.unknownOfAccount(t.path(k))
+		}
+	}
+	a := Account{Name: name}
+	a.Host = t.required("host")
+	if a.Host != "" {
+		if why := badHost(a.Host); why != "" {
+			t.fail("host", "%q %s", a.Host, why)
+		}
+	}
+	a.TLS = TLSMode(t.oneOf("tls", string(TLSImplicit), string(TLSImplicit), string(TLSStart), string(TLSNone)))
+	a.AllowPlaintext = t.boolean("allow_plaintext")
+	if a.TLS == TLSNone && !a.AllowPlaintext {
+		t.fail("tls", `"none" sends password and mail where others can read them; if that is what you want, say allow_plaintext = true`)
+	}
+	a.Port = t.integer("port", map[bool]int{true: 993, false: 143}[a.TLS == TLSImplicit], 1, 65535)
+	a.TLSCAFile = t.file("tls_ca_file")
+	a.TLSPin = t.pin("tls_pin")
+	if a.TLS == TLSNone {
+		for _, k := range []string{"tls_ca_file", "tls_pin"} {
+			if t.text(k) != "" {
+				t.fail(k, `has no meaning with tls = "none"`)
+			}
+		}
+	}
+	a.User = t.required("user")
+	if strings.ContainsFunc(a.User, unicode.IsControl) {
+		t.fail("user", "holds a control character")
+	}
+	a.Auth = t.oneOf("auth", "", mechanisms()...)
+
+	a.PasswordCommand = t.command("password_command")
+	a.PasswordFile = t.file("password_file")
+	a.Keyring = t.boolean("keyring")
+	t.onePassword(&a)
+
+	a.Mailboxes = t.patterns("mailboxes")
+	a.Folder = t.folder("folder", name)
+	a.Timeout = t.duration("timeout", time.Minute, minTimeout, maxTimeout)
+	a.Connections = t.integer("connections", 3, 1, maxConnections)
+	a.Disable = t.extensions("disable_extensions")
+	a.Tags = t.tags("tags")
+	return a
+}
+
+// mechanisms are what auth may be.
+func mechanisms() []string {
+	return []string{"plain", "login", "cram-md5", "oauthbearer", "xoauth2", "external"}
+}
+
+// unknownOfAccount tells of a key that no account has. A password in the file
+// gets words of its own; its value is never shown.
+func (r *reader) unknownOfAccount(key []string) {
+	if isSecret(key[len(key)-1]) {
+		r.fail(key, "a password does not belong in this file; use password_command, password_file or keyring = true")
+		return
+	}
+	r.unknown(key, keys(), "")
+}
+
+// isSecret tells whether a key is one under which people write passwords.
+func isSecret(key string) bool {
+	return slices.Contains([]string{"password", "pass", "passwd", "secret", "token"}, strings.ToLower(key))
+}
+
+func (r *reader) unknown(key, known []string, otherwise string) {
+	text := "unknown key"
+	if near := nearest(key[len(key)-1], known); near != "" {
+		text += fmt.Sprintf("; did you mean %q?", near)
+	} else if otherwise != "" {
+		text += "; " + otherwise
+	} else {
+		text += "; allowed: " + strings.Join(known, ", ")
+	}
+	r.fail(key, "%s", text)
+}
+
+// apart makes sure that no two accounts write into the same place, on file
+// systems that fold case too.
+func (r *reader) apart(as []Account) {
+	for i := range as {
+		for j := range i {
+			key := []string{"account", as[i].Name}
+			if strings.EqualFold(as[i].Name, as[j].Name) {
+				r.fail(key, "the name differs from account.%s in case alone", as[j].Name)
+				continue
+			}
+			x, y := strings.ToLower(as[i].Folder), strings.ToLower(as[j].Folder)
+			switch {
+			case x == "" || y == "":
+			case x == y:
+				r.fail(append(key, "folder"), "%q is the folder of account.%s already", as[i].Folder, as[j].Name)
+			case strings.HasPrefix(x, y+"/"):
+				r.fail(append(key, "folder"), "%q lies within %q, the folder of account.%s", as[i].Folder, as[j].Folder, as[j].Name)
+			case strings.HasPrefix(y, x+"/"):
+				r.fail(append(key, "folder"), "%q holds %q, the folder of account.%s", as[i].Folder, as[j].Folder, as[j].Name)
+			}
+		}
+	}
+}
+
+// badName says why a name cannot be an account's: it names files, too.
+func badName(name string) string {
+	switch {
+	case name == "":
+		return "is empty"
+	case len(name) > 64:
+		return "is longer than 64 bytes"
+	case strings.HasPrefix(name, ".") || strings.HasPrefix(name, "-"):
+		return fmt.Sprintf("begins with %q", name[:1])
+	case slices.Contains([]string{"cur", "new", "tmp"}, strings.ToLower(name)):
+		return "is the name of a part of every maildir"
+	case strings.ContainsFunc(name, func(c rune) bool {
+		return c == utf8.RuneError || !unicode.IsLetter(c) && !unicode.IsDigit(c) && !strings.ContainsRune("._@+-", c)
+	}):
+		return "may hold letters, digits and . _ @ + - only"
+	}
+	return ""
+}
+
+// badHost says why a text cannot be a host.
+func badHost(host string) string {
+	switch {
+	case net.ParseIP(strings.Trim(host, "[]")) != nil:
+		if strings.HasPrefix(host, "[") {
+			return "is an address in brackets; leave them out"
+		}
+		return ""
+	case strings.Contains(host, "://"):
+		return "is an address of another kind; give the host's name alone"
+	case strings.Contains(host, ":"):
+		return "is not a host name; the port is a key of its own"
+	case strings.ContainsFunc(host, func(c rune) bool {
+		return unicode.IsSpace(c) || unicode.IsControl(c) || strings.ContainsRune(`/@"\`, c)
+	}):
+		return "is not a host name"
+	}
+	return ""
+}

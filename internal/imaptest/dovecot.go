@@ -1,0 +1,523 @@
+//go:build linux
+
+package imaptest
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"text/template"
+	"time"
+)
+
+const (
+	// startTimeout bounds StartDovecot when its context has no deadline of
+	// its own; a start takes about 50 ms on an idle machine.
+	startTimeout = 30 * time.Second
+	// stopTimeout is how long Close lets Dovecot end its own children before
+	// it kills the whole group.
+	stopTimeout = 5 * time.Second
+	// maxBase is the longest directory that Dovecot's sockets fit below:
+	// sun_path has 108 bytes, and the longest name that Dovecot appends to
+	// base_dir (plus our own "dc" directory) takes less than 48.
+	maxBase = 60
+)
+
+// dovecotCapability is what Dovecot 2.3 advertises after sign-in when nothing
+// is configured; Hide has to spell out the whole list, as imap_capability can
+// add to the default but not take from it.
+const dovecotCapability = "IMAP4rev1 SASL-IR LOGIN-REFERRALS ID ENABLE IDLE SORT SORT=DISPLAY THREAD=REFERENCES THREAD=REFS THREAD=ORDEREDSUBJECT MULTIAPPEND URL-PARTIAL CATENATE UNSELECT CHILDREN NAMESPACE UIDPLUS LIST-EXTENDED I18NLEVEL=1 CONDSTORE QRESYNC ESEARCH ESORT SEARCHRES WITHIN CONTEXT=SEARCH LIST-STATUS BINARY MOVE SNIPPET=FUZZY PREVIEW=FUZZY PREVIEW STATUS=SIZE SAVEDATE LITERAL+ NOTIFY"
+
+// DovecotOptions says how the server differs from a stock Dovecot.
+type DovecotOptions struct {
+	// Hide lists capabilities that are not advertised, neither before nor
+	// after sign-in, such as "CONDSTORE", "QRESYNC", "LIST-STATUS" or
+	// "ESEARCH". Dovecot still obeys the commands: hiding shows what a client
+	// asks for, not what it does when it is refused.
+	Hide []string
+	// TLS makes the port speak implicit TLS, with a certificate made for this
+	// server alone. See CertPEM.
+	TLS bool
+}
+
+// DovecotServer is a running Dovecot with one user and an empty INBOX. Its
+// methods may be called from several goroutines.
+type DovecotServer struct {
+	Host     string // an IP address, 127.0.0.1
+	Port     int
+	User     string
+	Password string
+
+	base  string // configuration, sockets and mail; removed by Close
+	log   string
+	cert  []byte
+	tls   *tls.Config // nil without TLS
+	owner account
+	cmd   *exec.Cmd
+	done  chan struct{} // closed when the master has been waited for
+
+	closing  sync.Once
+	closeErr error
+}
+
+// account is the system user that Dovecot runs as.
+type account struct {
+	name, group string
+	uid, gid    int
+	switched    bool // it is not the user of this process
+}
+
+// errPortTaken says that somebody bound the port between our look and
+// Dovecot's own bind.
+var errPortTaken = errors.New("port was taken meanwhile")
+
+// StartDovecot starts a private Dovecot 2.3 on a free port of 127.0.0.1 and
+// returns when it greets. dir is an existing directory private to the caller;
+// the log goes there and stays after Close. The rest goes below dir as well,
+// unless the path is too long for sockets or the process is root: then it goes
+// to a new directory in /tmp, because Dovecot runs as nobody and a directory
+// private to root is closed to it.
+//
+// ctx bounds the start only. The server lives until Close, or until this
+// process dies, however it dies.
+func StartDovecot(ctx context.Context, dir string, o DovecotOptions) (*DovecotServer, error) {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+
+	owner, err := dovecotAccount()
+	if err != nil {
+		return nil, fmt.Errorf("choosing a user for dovecot: %w", err)
+	}
+	for {
+		s, err := startDovecot(ctx, dir, o, owner)
+		if errors.Is(err, errPortTaken) && ctx.Err() == nil {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("starting dovecot: %w", err)
+		}
+		return s, nil
+	}
+}
+
+// dovecotAccount returns the current user, or nobody for root: Dovecot refuses
+// to serve mail as uid 0, and started as an ordinary user it needs no rights.
+func dovecotAccount() (account, error) {
+	var u *user.User
+	var err error
+	root := os.Geteuid() == 0
+	if root {
+		u, err = user.Lookup("nobody")
+	} else {
+		u, err = user.LookupId(strconv.Itoa(os.Geteuid()))
+	}
+	if err != nil {
+		return account{}, err
+	}
+	a := account{name: u.Username, switched: root}
+	if a.uid, err = strconv.Atoi(u.Uid); err != nil {
+		return account{}, err
+	}
+	a.gid = os.Getegid()
+	if root {
+		if a.gid, err = strconv.Atoi(u.Gid); err != nil {
+			return account{}, err
+		}
+	}
+	g, err := user.LookupGroupId(strconv.Itoa(a.gid))
+	if err != nil {
+		return account{}, err
+	}
+	a.group = g.Name
+	return a, nil
+}
+
+// sysProcAttr returns what makes a process run as a.
+func (a account) sysProcAttr() *syscall.SysProcAttr {
+	attr := &syscall.SysProcAttr{}
+	if a.switched {
+		attr.Credential = &syscall.Credential{Uid: uint32(a.uid), Gid: uint32(a.gid)}
+	}
+	return attr
+}
+
+func startDovecot(ctx context.Context, dir string, o DovecotOptions, owner account) (_ *DovecotServer, err error) {
+	parent, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	if owner.switched || len(parent) > maxBase {
+		parent = "/tmp" // not os.TempDir, which may be long as well
+	}
+	base, err := os.MkdirTemp(parent, "dc")
+	if err != nil {
+		return nil, err
+	}
+	s := &DovecotServer{
+		Host:     "127.0.0.1",
+		User:     "user",
+		Password: rand.Text(),
+		base:     base,
+		log:      filepath.Join(dir, filepath.Base(base)+".log"),
+		owner:    owner,
+	}
+	defer func() {
+		if err != nil {
+			s.Close()
+		}
+	}()
+	if s.Port, err = freePort(); err != nil {
+		return nil, err
+	}
+	if o.TLS {
+		if err := s.makeCertificate(); err != nil {
+			return nil, fmt.Errorf("making a certificate: %w", err)
+		}
+	}
+	greeting := "Dovecot " + rand.Text() + " ready."
+	if err := s.writeConfig(o, greeting); err != nil {
+		return nil, fmt.Errorf("writing its configuration: %w", err)
+	}
+	if err := s.launch(); err != nil {
+		return nil, err
+	}
+	return s, s.awaitGreeting(ctx, greeting)
+}
+
+// freePort returns a port that the kernel just had free.
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// makeCertificate fills in cert and tls and writes the pair that Dovecot reads.
+func (s *DovecotServer) makeCertificate() error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	template := &x509.Certificate{
+		SerialNumber:          serial,
+		Subject:               pkix.Name{CommonName: "notmuch-imap test server"},
+		NotBefore:             now.Add(-time.Hour),
+		NotAfter:              now.Add(24 * time.Hour),
+		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1)},
+		DNSNames:              []string{"localhost"},
+		IsCA:                  true, // so that it can stand in a client's roots
+		BasicConstraintsValid: true,
+		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return err
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	s.cert = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(s.cert)
+	s.tls = &tls.Config{RootCAs: roots, ServerName: s.Host}
+
+	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})
+	if err := os.WriteFile(filepath.Join(s.base, "cert.pem"), s.cert, 0o600); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(s.base, "key.pem"), keyPEM, 0o600)
+}
+
+// dovecotConf is a rootless Dovecot: every service runs as one user and none
+// changes root. Failed sign-ins answer at once, so that tests of them are quick.
+const dovecotConf = `base_dir = {{.Base}}/run
+state_dir = {{.Base}}/state
+log_path = /dev/stderr
+protocols = imap
+listen = {{.Host}}
+login_greeting = {{.Greeting}}
+{{with .Capability}}imap_capability = {{.}}
+{{end}}
+default_internal_user = {{.Owner}}
+default_login_user = {{.Owner}}
+default_internal_group = {{.Group}}
+first_valid_uid = {{.UID}}
+last_valid_uid = {{.UID}}
+first_valid_gid = 0
+mail_uid = {{.UID}}
+mail_gid = {{.GID}}
+mail_home = {{.Base}}/home
+mail_location = sdbox:{{.Base}}/home/mail
+mail_temp_dir = {{.Base}}
+mail_fsync = never
+mail_max_userip_connections = 50
+
+disable_plaintext_auth = no
+auth_failure_delay = 0
+passdb {
+  driver = static
+  args = password={{.Password}}
+}
+userdb {
+  driver = static
+  args = uid={{.UID}} gid={{.GID}} home={{.Base}}/home
+}
+
+{{if .TLS}}ssl = required
+ssl_cert = <{{.Base}}/cert.pem
+ssl_key = <{{.Base}}/key.pem
+{{else}}ssl = no
+{{end}}
+service imap-login {
+  chroot =
+  service_count = 0
+  inet_listener imap {
+    port = {{if .TLS}}0{{else}}{{.Port}}{{end}}
+  }
+  inet_listener imaps {
+    port = {{if .TLS}}{{.Port}}{{else}}0{{end}}
+    ssl = yes
+  }
+}
+service imap-urlauth-login {
+  chroot =
+}
+service anvil {
+  chroot =
+  unix_listener anvil-auth-penalty {
+    mode = 0
+  }
+}
+service ipc {
+  chroot =
+}
+service old-stats {
+  chroot =
+}
+`
+
+// writeConfig writes dovecot.conf and hands base over to the owner.
+func (s *DovecotServer) writeConfig(o DovecotOptions, greeting string) error {
+	capability := ""
+	if len(o.Hide) > 0 {
+		var shown []string
+		for c := range strings.FieldsSeq(dovecotCapability) {
+			hidden := slices.ContainsFunc(o.Hide, func(h string) bool { return strings.EqualFold(h, c) })
+			if !hidden {
+				shown = append(shown, c)
+			}
+		}
+		capability = strings.Join(shown, " ")
+	}
+	var conf bytes.Buffer
+	err := template.Must(template.New("dovecot.conf").Parse(dovecotConf)).Execute(&conf, map[string]any{
+		"Base": s.base, "Host": s.Host, "Port": s.Port, "TLS": o.TLS,
+		"Greeting": greeting, "Capability": capability, "Password": s.Password,
+		"Owner": s.owner.name, "Group": s.owner.group, "UID": s.owner.uid, "GID": s.owner.gid,
+	})
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(s.conf(), conf.Bytes(), 0o600); err != nil {
+		return err
+	}
+	for _, d := range []string{"run", "state", "home"} {
+		if err := os.Mkdir(filepath.Join(s.base, d), 0o700); err != nil {
+			return err
+		}
+	}
+	if !s.owner.switched {
+		return nil
+	}
+	return filepath.WalkDir(s.base, func(path string, _ os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return os.Lchown(path, s.owner.uid, s.owner.gid)
+	})
+}
+
+func (s *DovecotServer) conf() string { return filepath.Join(s.base, "dovecot.conf") }
+
+// launch starts the master in a process group of its own. The kernel ties a
+// parent death signal to the thread that forked, not to the process, so the
+// goroutine that starts the master keeps its thread until the master is gone.
+func (s *DovecotServer) launch() error {
+	binary, err := exec.LookPath("dovecot")
+	if err != nil {
+		binary = "/usr/sbin/dovecot" // not on an ordinary user's PATH
+	}
+	log, err := os.OpenFile(s.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	s.cmd = exec.Command(binary, "-F", "-c", s.conf())
+	s.cmd.Dir = s.base
+	s.cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + s.base}
+	s.cmd.Stdout, s.cmd.Stderr = log, log
+	s.cmd.SysProcAttr = s.owner.sysProcAttr()
+	s.cmd.SysProcAttr.Setpgid = true
+	s.cmd.SysProcAttr.Pdeathsig = syscall.SIGTERM // the master then ends its children
+
+	started := make(chan error, 1)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := s.cmd.Start()
+		started <- err
+		if err == nil {
+			s.cmd.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
+		return fmt.Errorf("%w (is dovecot-imapd installed?)", err)
+	}
+	s.done = done
+	return nil
+}
+
+// awaitGreeting dials until this very server greets: another one may have
+// taken the port, so the greeting carries a word that nobody else knows.
+func (s *DovecotServer) awaitGreeting(ctx context.Context, greeting string) error {
+	retry := time.NewTicker(2 * time.Millisecond)
+	defer retry.Stop()
+	for {
+		c, err := s.dial(ctx)
+		if err == nil {
+			line, readErr := c.readResponse()
+			c.Close()
+			if strings.Contains(line, greeting) {
+				return nil
+			}
+			err = fmt.Errorf("greeting %q: %w", line, readErr)
+		}
+		select {
+		case <-s.done:
+			tail := s.logTail()
+			if strings.Contains(tail, "Address already in use") {
+				return errPortTaken
+			}
+			return fmt.Errorf("it ended at once: %s", tail)
+		case <-ctx.Done():
+			return fmt.Errorf("%w: no greeting: %w: %s", ctx.Err(), err, s.logTail())
+		case <-retry.C:
+		}
+	}
+}
+
+// logTail returns the end of the log for an error, without passwords: Dovecot
+// logs none unless auth_debug_passwords is set.
+func (s *DovecotServer) logTail() string {
+	log, err := os.ReadFile(s.log)
+	if err != nil {
+		return err.Error()
+	}
+	return string(bytes.TrimSpace(log[max(0, len(log)-2000):]))
+}
+
+// Addr returns host:port.
+func (s *DovecotServer) Addr() string { return net.JoinHostPort(s.Host, strconv.Itoa(s.Port)) }
+
+// CertPEM returns the certificate that the server shows, nil without TLS. It
+// is good for 127.0.0.1 and localhost.
+func (s *DovecotServer) CertPEM() []byte { return slices.Clone(s.cert) }
+
+// LogPath returns the path of Dovecot's log, which stays after Close.
+func (s *DovecotServer) LogPath() string { return s.log }
+
+// Doveadm runs a doveadm mail command for the server's user, such as
+// Doveadm("mailbox", "status", "messages", "INBOX"), and returns its standard
+// output. Give no -u: the user comes from the environment, so that it holds for
+// commands of one and of two words alike.
+func (s *DovecotServer) Doveadm(args ...string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), ioTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "doveadm", append([]string{"-c", s.conf()}, args...)...)
+	cmd.Dir = s.base
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + filepath.Join(s.base, "home"), "USER=" + s.User}
+	cmd.SysProcAttr = s.owner.sysProcAttr()
+	cmd.WaitDelay = time.Second
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return out, fmt.Errorf("doveadm %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(stderr.Bytes()))
+	}
+	return out, nil
+}
+
+// Close ends every process of the server, waits for them and removes its
+// files, the log apart. Further calls return what the first returned.
+func (s *DovecotServer) Close() error {
+	s.closing.Do(func() {
+		s.closeErr = errors.Join(s.stop(), os.RemoveAll(s.base))
+	})
+	return s.closeErr
+}
+
+// stop asks the master first, because it waits for its children, and orphans
+// would be left as zombies where process 1 reaps nobody.
+func (s *DovecotServer) stop() error {
+	if s.done == nil {
+		return nil
+	}
+	t0 := time.Now()
+	group := -s.cmd.Process.Pid
+	s.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-s.done:
+	case <-time.After(stopTimeout):
+	}
+	println("master gone", time.Since(t0).String())
+	deadline := time.NewTimer(stopTimeout)
+	defer deadline.Stop()
+	poll := time.NewTicker(2 * time.Millisecond)
+	defer poll.Stop()
+	for {
+		err := syscall.Kill(group, syscall.SIGKILL)
+		if errors.Is(err, syscall.ESRCH) {
+			<-s.done;println("group gone", time.Since(t0).String())
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("killing dovecot's process group: %w", err)
+		}
+		select {
+		case <-poll.C:
+		case <-deadline.C:
+			return errors.New("dovecot's processes outlive SIGKILL")
+		}
+	}
+}

@@ -1,0 +1,645 @@
+package maildir
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// day is when all mail here was received.
+func day() time.Time { return time.Date(2024, 2, 29, 12, 30, 1, 0, time.UTC) }
+
+func newDir(t testing.TB) Dir {
+	t.Helper()
+	d := Dir(filepath.Join(t.TempDir(), "work", "INBOX"))
+	if err := d.Create(); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// put delivers one mail and gives its name.
+func put(t testing.TB, d Dir, key, mail, flags string) string {
+	t.Helper()
+	if err := d.Create(); err != nil {
+		t.Fatal(err)
+	}
+	s, err := d.Spool(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.SetTime(day())
+	if _, err := io.WriteString(s, mail); err != nil {
+		t.Fatal(err)
+	}
+	if err := SyncAll([]*Spool{s}); err != nil {
+		t.Fatal(err)
+	}
+	name, err := s.Commit(flags)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+func (d Dir) bytes(t testing.TB, name string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(string(d), name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// files lists all that is in the folder, tmp too.
+func (d Dir) files(t testing.TB) []string {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(string(d), "*", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, n := range names {
+		names[i] = n[len(d)+1:]
+	}
+	return names
+}
+
+func TestBytesStayAsSentLineEndsApart(t *testing.T) {
+	d := newDir(t)
+	mails := map[string]string{
+		"empty":          "",
+		"plain":          "Subject: x\r\n\r\nhello\r\n",
+		"no last end":    "Subject: x\r\n\r\nhello",
+		"NUL and 8-bit":  "Subject: \xe9\x00\r\n\r\n\x00\xff\xfe\r\n",
+		"lone CR and LF": "a\rb\nc\r\nd\r",
+		"many CR":        "a\r\r\r\n\r\r\n\r",
+		"LF CR":          "a\n\r\n\rb",
+		"one CR":         "\r",
+	}
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for i := range 20 {
+		b := make([]byte, rnd.IntN(200<<10))
+		for j := range b {
+			b[j] = "\r\n\x00a"[rnd.IntN(4)]
+		}
+		mails[fmt.Sprint("random ", i)] = string(b)
+	}
+	n := 0
+	for name, mail := range mails {
+		want := strings.ReplaceAll(mail, "\r\n", "\n")
+		for range 8 {
+			n++
+			s, err := d.Spool(fmt.Sprint("key", n))
+			if err != nil {
+				t.Fatal(err)
+			}
+			rest := []byte(mail)
+			most := []int{1, 2, 7, 1000, 16 << 10, 1 << 20}[n%6]
+			if len(rest) > 10_000 {
+				most += 500
+			}
+			for len(rest) > 0 {
+				k := min(1+rnd.IntN(most), len(rest))
+				if got, err := s.Write(rest[:k]); err != nil || got != k {
+					t.Fatal(got, err)
+				}
+				rest = rest[k:]
+			}
+			head := bytes.Clone(s.Head())
+			if err := s.Finish(); err != nil {
+				t.Fatal(err)
+			}
+			if s.Size() != int64(len(want)) || s.WireSize() != int64(len(mail)) {
+				t.Errorf("%s: size %d, on the wire %d; want %d, %d", name, s.Size(), s.WireSize(), len(want), len(mail))
+			}
+			// A CR that came last is still held back.
+			if !strings.HasPrefix(want, string(head)) || len(head) < min(len(want)-1, headSize) {
+				t.Errorf("%s: the head is %d bytes of %d", name, len(head), len(want))
+			}
+			if err := SyncAll([]*Spool{s}); err != nil {
+				t.Fatal(err)
+			}
+			file, err := s.Commit("")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := d.bytes(t, file); got != want {
+				t.Errorf("%s: %d bytes differ from %d", name, len(got), len(want))
+			}
+		}
+	}
+}
+
+func TestAHugeMailTakesLittleMemory(t *testing.T) {
+	d := newDir(t)
+	s, err := d.Spool("huge")
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := bytes.Repeat([]byte("0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef01234567890\r\n"), 400)
+	var before, now runtime.MemStats
+	runtime.ReadMemStats(&before)
+	var peak uint64
+	const size = 100 << 20
+	wrote := 0
+	for i := 0; wrote < size; i++ {
+		n, err := s.Write(line)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wrote += n
+		if i%500 == 0 {
+			runtime.ReadMemStats(&now)
+			peak = max(peak, now.HeapAlloc)
+		}
+	}
+	if err := SyncAll([]*Spool{s}); err != nil {
+		t.Fatal(err)
+	}
+	name, err := s.Commit("S")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if grew := int64(peak) - int64(before.HeapAlloc); grew > 4<<20 {
+		t.Errorf("the heap grew by %d bytes", grew)
+	}
+	if got, err := WireSize(filepath.Join(string(d), name)); err != nil || got != int64(wrote) || got != s.WireSize() {
+		t.Errorf("WireSize = %d, %v; %d bytes were written", got, err, wrote)
+	}
+}
+
+func TestDeliveryGivesNameModeAndTime(t *testing.T) {
+	d := newDir(t)
+	for flags, want := range map[string]string{"": "new/k0", "S": "cur/k1:2,S", "TSFS": "cur/k2:2,FST", "aS": "cur/k3:2,Sa"} {
+		name := put(t, d, want[4:6], "x\r\n", flags)
+		if name != want {
+			t.Errorf("with flags %q the name is %s, want %s", flags, name, want)
+		}
+		fi, err := os.Stat(filepath.Join(string(d), name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if fi.Mode() != 0o600 || !fi.ModTime().Equal(day()) {
+			t.Errorf("%s has mode %v and time %v", name, fi.Mode(), fi.ModTime())
+		}
+	}
+	for p := string(d); p != filepath.Dir(filepath.Dir(string(d))); p = filepath.Dir(p) {
+		if fi, err := os.Stat(p); err != nil || fi.Mode().Perm() != 0o700 {
+			t.Errorf("%s: %v %v", p, fi.Mode(), err)
+		}
+	}
+}
+
+func TestNothingIsOverwritten(t *testing.T) {
+	for name, rename := range map[string]func(string, string) error{"rename": rename, "link and remove": linkRename} {
+		d := newDir(t)
+		from, to := filepath.Join(string(d), "tmp", "a"), filepath.Join(string(d), "cur", "a:2,")
+		for _, p := range []string{from, to} {
+			if err := os.WriteFile(p, []byte(p), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := rename(from, to); !errors.Is(err, fs.ErrExist) {
+			t.Errorf("%s onto a file: %v", name, err)
+		}
+		if d.bytes(t, "cur/a:2,") != to || d.bytes(t, "tmp/a") != from {
+			t.Errorf("%s changed a file", name)
+		}
+		if err := rename(from, to+"S"); err != nil || d.bytes(t, "cur/a:2,S") != from {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := rename(from, to+"T"); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s of nothing: %v", name, err)
+		}
+	}
+
+	d := newDir(t)
+	put(t, d, "k", "one\r\n", "S")
+	s, err := d.Spool("k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Spool("k"); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("a second spool under the same key: %v", err)
+	}
+	if err := SyncAll([]*Spool{s}); err != nil {
+		t.Fatal(err)
+	}
+	if name, err := s.Commit("S"); !errors.Is(err, fs.ErrExist) || name != "" {
+		t.Errorf("Commit under a name that is taken: %q, %v", name, err)
+	}
+	s.Discard()
+	if got := d.files(t); !slices.Equal(got, []string{"cur/k:2,S"}) || d.bytes(t, got[0]) != "one\n" {
+		t.Errorf("left: %v", got)
+	}
+}
+
+func TestAnInterruptedDeliveryLeavesOnlyTmp(t *testing.T) {
+	d := newDir(t)
+	var keys Keys
+	for i := range 3 { // open, finished, synced
+		s, err := d.Spool(keys.New(day()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(s, "x\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if i > 0 {
+			if err := s.Finish(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if i == 1 {
+			defer s.Discard()
+		}
+		if i == 2 {
+			if err := SyncAll([]*Spool{s}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	others := filepath.Join(string(d), "tmp", "1700000000.M1P2.elsewhere")
+	if err := os.WriteFile(others, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l, err := d.Scan()
+	if err != nil || len(l.Files()) != 0 || len(d.files(t)) != 4 {
+		t.Fatalf("%v, %v, %v", d.files(t), l, err)
+	}
+	if err := d.CleanTmp(); err != nil {
+		t.Fatal(err)
+	}
+	if got := d.files(t); !slices.Equal(got, []string{"tmp/1700000000.M1P2.elsewhere"}) {
+		t.Errorf("left: %v", got)
+	}
+}
+
+func TestDiscardLeavesNothing(t *testing.T) {
+	d := newDir(t)
+	s, err := d.Spool("k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Write(make([]byte, 100<<10)); err != nil {
+		t.Fatal(err)
+	}
+	s.Discard()
+	if got := d.files(t); len(got) != 0 {
+		t.Errorf("left: %v", got)
+	}
+}
+
+func TestAFullDiskIsTold(t *testing.T) {
+	f, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Spool{dir: newDir(t), key: "k", file: f}
+	defer s.Discard()
+	_, first := s.Write(make([]byte, 2*bufSize))
+	_, second := s.Write([]byte("x"))
+	for _, err := range []error{first, second, s.Finish(), SyncAll([]*Spool{s})} {
+		if !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("err = %v", err)
+		}
+	}
+}
+
+func TestKeysAreUniqueAndKnownAsOurs(t *testing.T) {
+	var keys Keys
+	var mu sync.Mutex
+	seen := make(map[string]bool)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 2000 {
+				k := keys.New(day())
+				mu.Lock()
+				seen[k] = true
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	if len(seen) != 16000 {
+		t.Errorf("%d keys of 16000", len(seen))
+	}
+	for k := range seen {
+		if !Ours(k) || strings.ContainsAny(k, "/:, \n") || !strings.HasPrefix(k, "1709209801.M") || len(k) > 160 {
+			t.Fatalf("key %q", k)
+		}
+	}
+	for _, k := range []string{"", "1709209801.M1P2Q3.host", "1709209801.1234_1.nmimap", "nmimap", "x.M"} {
+		if Ours(k) {
+			t.Errorf("%q is not ours", k)
+		}
+	}
+}
+
+func TestFlagsInNames(t *testing.T) {
+	for _, c := range []struct{ name, key, flags string }{
+		{"cur/123.x:2,FS", "123.x", "FS"},
+		{"new/123.x", "123.x", ""},
+		{"cur/123.x:2,", "123.x", ""},
+		{"cur/123.x,U=77,FMD5=abc:2,Sab", "123.x,U=77,FMD5=abc", "Sab"},
+		{"123.x:2,S", "123.x", "S"},
+		{"cur/123.x:1,S", "123.x:1,S", ""},
+	} {
+		if key, flags := ParseName(c.name); key != c.key || flags != c.flags {
+			t.Errorf("ParseName(%q) = %q, %q", c.name, key, flags)
+		}
+	}
+	for _, c := range []struct{ name, set, clear, want string }{
+		{"new/k", "", "", "new/k"},
+		{"new/k", "", "S", "new/k"},
+		{"new/k", "S", "", "cur/k:2,S"},
+		{"cur/k:2,S", "F", "", "cur/k:2,FS"},
+		{"cur/k:2,FS", "", "SF", "cur/k:2,"},
+		{"cur/k:2,Sab", "RR", "S", "cur/k:2,Rab"},
+		{"cur/k:2,S", "S", "S", "cur/k:2,S"},
+		{"cur/k", "S", "", "cur/k:2,S"},
+		{"cur/k,U=1:2,\xff", "S", "", "cur/k,U=1:2,S\xff"},
+	} {
+		if got := WithFlags(c.name, c.set, c.clear); got != c.want {
+			t.Errorf("WithFlags(%q, %q, %q) = %q, want %q", c.name, c.set, c.clear, got, c.want)
+		}
+	}
+}
+
+func TestAFileIsFoundWhereverItsFlagsMovedIt(t *testing.T) {
+	d := newDir(t)
+	name := put(t, d, "k", "x\r\n", "")
+	put(t, d, "k2", "x\r\n", "S")
+	for _, to := range []string{"new/k", "cur/k", "cur/k:2,", "cur/k:2,S", "cur/k:2,DFPRST", "cur/k:2,RS", "cur/k:2,Sabc", "cur/k:2,SF", "new/k:2,S"} {
+		if err := d.Rename(name, to); err != nil {
+			t.Fatal(err)
+		}
+		name = to
+		if got, ok, err := d.Find("k"); got != to || !ok || err != nil {
+			t.Errorf("Find = %q, %v, %v; want %q", got, ok, err, to)
+		}
+		l, err := d.Scan()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, ok := l.Find("k"); got != to || !ok {
+			t.Errorf("Listing.Find = %q, %v; want %q", got, ok, to)
+		}
+	}
+	if err := d.Rename(name, "cur/k2:2,S"); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("Rename onto a file: %v", err)
+	}
+	if got, ok, err := d.Find("K"); ok || err != nil {
+		t.Errorf("Find of an unknown key = %q, %v", got, err)
+	}
+	if _, ok, err := Dir(string(d) + "x").Find("k"); ok || err != nil {
+		t.Errorf("Find without a folder: %v, %v", ok, err)
+	}
+	for range 2 {
+		if err := d.Remove(name); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, ok, err := d.Find("k"); ok || err != nil {
+		t.Error("a removed file is found", err)
+	}
+}
+
+func TestScanListsMailOnly(t *testing.T) {
+	d := newDir(t)
+	put(t, d, "b", "xx\r\n", "F")
+	put(t, d, "a", "x\r\n", "")
+	if err := os.WriteFile(filepath.Join(string(d), "cur", ".hidden"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(string(d), "cur", "sub"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	want := []File{{Key: "b", Name: "cur/b:2,F", Flags: "F", ModTime: day(), Size: 3}, {Key: "a", Name: "new/a", ModTime: day(), Size: 2}}
+	l, err := d.Scan()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := l.Files()
+	for i := range got {
+		got[i].ModTime = got[i].ModTime.UTC()
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v", got)
+	}
+	// Some tools remove what is empty.
+	if err := os.RemoveAll(filepath.Join(string(d), "new")); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := d.Scan(); err != nil || len(l.Files()) != 1 {
+		t.Errorf("without new: %v, %v", l, err)
+	}
+	if err := os.RemoveAll(filepath.Join(string(d), "cur")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Scan(); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("without both: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(string(d), "cur"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Scan(); err == nil {
+		t.Error("a file in place of cur is no error")
+	}
+}
+
+// A mail reader marks mail while the folder is read: nothing may seem gone.
+func TestScanSeesFilesThatAreRenamedMeanwhile(t *testing.T) {
+	d := newDir(t)
+	const mails = 1000
+	names := make([]string, mails)
+	for i := range names {
+		names[i] = fmt.Sprintf("new/%d", i)
+		if err := os.WriteFile(filepath.Join(string(d), names[i]), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	done := make(chan error)
+	go func() {
+		rnd := rand.New(rand.NewPCG(1, 2))
+		for range 3 * mails {
+			i := rnd.IntN(mails)
+			to := WithFlags(names[i], "S", "")
+			if to == names[i] {
+				to = WithFlags(names[i], "F", "S")
+			}
+			if err := d.Rename(names[i], to); err != nil {
+				done <- err
+				return
+			}
+			names[i] = to
+		}
+		done <- nil
+	}()
+	for scans := 0; ; scans++ {
+		l, err := d.Scan()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range mails {
+			if _, ok := l.Find(fmt.Sprint(i)); !ok {
+				t.Fatalf("scan %d: %d seems gone", scans, i)
+			}
+		}
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Fatal(err)
+			}
+			return
+		default:
+		}
+	}
+}
+
+func TestLinkSharesOrCopies(t *testing.T) {
+	from, to := newDir(t), newDir(t)
+	src := filepath.Join(string(from), put(t, from, "a", "one\r\ntwo", "S"))
+	name, err := to.Link(src, "b", "FS")
+	if err != nil || name != "cur/b:2,FS" {
+		t.Fatal(name, err)
+	}
+	a, _ := os.Stat(src)
+	b, err := os.Stat(filepath.Join(string(to), name))
+	if err != nil || !os.SameFile(a, b) {
+		t.Errorf("the file was not linked: %v", err)
+	}
+	if name, err := to.Link(src, "b", "FS"); !errors.Is(err, fs.ErrExist) || name != "" {
+		t.Errorf("Link onto a file: %q, %v", name, err)
+	}
+	if _, err := to.Link(src+"x", "c", ""); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Link of nothing: %v", err)
+	}
+	// As on another file system.
+	tmp := filepath.Join(string(to), "tmp", "c")
+	if err := copyFile(src, tmp); err != nil {
+		t.Fatal(err)
+	}
+	c, err := os.Stat(tmp)
+	if err != nil || os.SameFile(a, c) || to.bytes(t, "tmp/c") != "one\ntwo" || !c.ModTime().Equal(day()) || c.Mode() != 0o600 {
+		t.Errorf("the copy: %v %v", c, err)
+	}
+	if err := copyFile(src, tmp); !errors.Is(err, fs.ErrExist) || to.bytes(t, "tmp/c") != "one\ntwo" {
+		t.Errorf("a copy onto a file: %v", err)
+	}
+	if err := copyFile(src+"x", tmp+"x"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a copy of nothing: %v", err)
+	}
+}
+
+func TestWireSizeCountsLineEndsAsCRLF(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "mail")
+	edge := strings.Repeat("x", 64<<10-1)
+	for _, c := range []struct {
+		disk string
+		want int
+	}{{"", 0}, {"\n", 2}, {"a\nb\n", 6}, {"a\r\nb", 4}, {"a\rb\r", 4}, {"\n\n", 4}, {edge + "\r\n", len(edge) + 2}, {edge + "\n\n", len(edge) + 4}, {edge + "x\n", len(edge) + 3}} {
+		if err := os.WriteFile(path, []byte(c.disk), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := WireSize(path); err != nil || got != int64(c.want) {
+			t.Errorf("WireSize of %d bytes = %d, %v; want %d", len(c.disk), got, err, c.want)
+		}
+	}
+	if _, err := WireSize(path + "x"); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+}
+
+func BenchmarkDeliver(b *testing.B) {
+	d := newDir(b)
+	var keys Keys
+	mail := bytes.Repeat([]byte("a line of mail that is as long as most lines of mail are, more or less\r\n"), 55)
+	for b.Loop() {
+		spools := make([]*Spool, 100)
+		for i := range spools {
+			s, err := d.Spool(keys.New(day()))
+			if err != nil {
+				b.Fatal(err)
+			}
+			spools[i] = s
+			if _, err := s.Write(mail); err != nil {
+				b.Fatal(err)
+			}
+		}
+		if err := SyncAll(spools); err != nil {
+			b.Fatal(err)
+		}
+		for _, s := range spools {
+			if _, err := s.Commit("S"); err != nil {
+				b.Fatal(err)
+			}
+		}
+		if err := d.Sync(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/100, "µs/mail")
+}
+
+func BenchmarkWrite(b *testing.B) {
+	d := newDir(b)
+	s, err := d.Spool("k")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Discard()
+	s.file, err = os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		b.Fatal(err)
+	}
+	p := bytes.Repeat([]byte("a line of mail that is as long as most lines of mail are, more or less\r\n"), 450)
+	b.SetBytes(int64(len(p)))
+	for b.Loop() {
+		if _, err := s.Write(p); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkFind(b *testing.B) {
+	d := newDir(b)
+	for i := range 20_000 {
+		if err := os.WriteFile(filepath.Join(string(d), FileName(fmt.Sprintf("1700000000.M%dP1Q%dR0123456789abcdefnmimap.host", i, i), "S")), nil, 0o600); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for _, c := range []struct{ name, flags string }{{"seen", "S"}, {"all", "DFPRST"}, {"scan", "Sa"}} {
+		key := "other" + c.name
+		if err := os.WriteFile(filepath.Join(string(d), FileName(key, c.flags)), nil, 0o600); err != nil {
+			b.Fatal(err)
+		}
+		b.Run(c.name, func(b *testing.B) {
+			for b.Loop() {
+				if _, ok, err := d.Find(key); !ok || err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
