@@ -15,7 +15,7 @@ import (
 type worker struct {
 	*run
 	session  Session
-	spare    bool    // not the account's first: may go without harm
+	spare    bool // not the account's first: may go without harm
 	selected *box // what the session has selected, nil if nothing or dead
 	deaths   int  // connections lost in a row without a body between
 	streak   int  // messages that failed in a row

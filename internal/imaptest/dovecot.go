@@ -5,16 +5,11 @@ package imaptest
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
 	"net"
 	"os"
 	"os/exec"
@@ -34,8 +29,7 @@ const (
 	// startTimeout bounds StartDovecot when its context has no deadline of
 	// its own; a start takes about 50 ms on an idle machine.
 	startTimeout = 30 * time.Second
-	// stopTimeout is how long Close lets Dovecot end its own children before
-	// it kills the whole group.
+	// stopTimeout bounds Close, which takes a few milliseconds.
 	stopTimeout = 5 * time.Second
 	// maxBase is the longest directory that Dovecot's sockets fit below:
 	// sun_path has 108 bytes, and the longest name that Dovecot appends to
@@ -47,6 +41,9 @@ const (
 // is configured; Hide has to spell out the whole list, as imap_capability can
 // add to the default but not take from it.
 const dovecotCapability = "IMAP4rev1 SASL-IR LOGIN-REFERRALS ID ENABLE IDLE SORT SORT=DISPLAY THREAD=REFERENCES THREAD=REFS THREAD=ORDEREDSUBJECT MULTIAPPEND URL-PARTIAL CATENATE UNSELECT CHILDREN NAMESPACE UIDPLUS LIST-EXTENDED I18NLEVEL=1 CONDSTORE QRESYNC ESEARCH ESORT SEARCHRES WITHIN CONTEXT=SEARCH LIST-STATUS BINARY MOVE SNIPPET=FUZZY PREVIEW=FUZZY PREVIEW STATUS=SIZE SAVEDATE LITERAL+ NOTIFY"
+
+// dovecotBanner is the part of it that is advertised before sign-in.
+const dovecotBanner = "IMAP4rev1 SASL-IR LOGIN-REFERRALS ID ENABLE IDLE LITERAL+"
 
 // DovecotOptions says how the server differs from a stock Dovecot.
 type DovecotOptions struct {
@@ -70,8 +67,7 @@ type DovecotServer struct {
 
 	base  string // configuration, sockets and mail; removed by Close
 	log   string
-	cert  []byte
-	tls   *tls.Config // nil without TLS
+	cert  *Certificate // nil without TLS
 	owner account
 	cmd   *exec.Cmd
 	done  chan struct{} // closed when the master has been waited for
@@ -214,44 +210,19 @@ func freePort() (int, error) {
 	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
-// makeCertificate fills in cert and tls and writes the pair that Dovecot reads.
+// makeCertificate fills in cert and writes the pair that Dovecot reads.
 func (s *DovecotServer) makeCertificate() error {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	cert, err := NewCertificate()
 	if err != nil {
 		return err
 	}
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
+	key, err := x509.MarshalPKCS8PrivateKey(cert.TLS.PrivateKey)
 	if err != nil {
 		return err
 	}
-	now := time.Now()
-	template := &x509.Certificate{
-		SerialNumber:          serial,
-		Subject:               pkix.Name{CommonName: "notmuch-imap test server"},
-		NotBefore:             now.Add(-time.Hour),
-		NotAfter:              now.Add(24 * time.Hour),
-		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1)},
-		DNSNames:              []string{"localhost"},
-		IsCA:                  true, // so that it can stand in a client's roots
-		BasicConstraintsValid: true,
-		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		return err
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return err
-	}
-	s.cert = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(s.cert)
-	s.tls = &tls.Config{RootCAs: roots, ServerName: s.Host}
-
-	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})
-	if err := os.WriteFile(filepath.Join(s.base, "cert.pem"), s.cert, 0o600); err != nil {
+	s.cert = cert
+	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})
+	if err := os.WriteFile(filepath.Join(s.base, "cert.pem"), cert.PEM, 0o600); err != nil {
 		return err
 	}
 	return os.WriteFile(filepath.Join(s.base, "key.pem"), keyPEM, 0o600)
@@ -298,6 +269,7 @@ ssl_key = <{{.Base}}/key.pem
 {{else}}ssl = no
 {{end}}
 service imap-login {
+  executable = imap-login{{if .StockBanner}} -o imap_capability={{end}}
   chroot =
   service_count = 0
   inet_listener imap {
@@ -327,21 +299,20 @@ service old-stats {
 
 // writeConfig writes dovecot.conf and hands base over to the owner.
 func (s *DovecotServer) writeConfig(o DovecotOptions, greeting string) error {
+	hidden := func(c string) bool {
+		return slices.ContainsFunc(o.Hide, func(h string) bool { return strings.EqualFold(h, c) })
+	}
 	capability := ""
 	if len(o.Hide) > 0 {
-		var shown []string
-		for c := range strings.FieldsSeq(dovecotCapability) {
-			hidden := slices.ContainsFunc(o.Hide, func(h string) bool { return strings.EqualFold(h, c) })
-			if !hidden {
-				shown = append(shown, c)
-			}
-		}
-		capability = strings.Join(shown, " ")
+		capability = strings.Join(slices.DeleteFunc(strings.Fields(dovecotCapability), hidden), " ")
 	}
+	// imap_capability holds for the banner as well, which is then longer than
+	// a real server's. Take it back there unless the banner has to hide some.
+	stockBanner := !slices.ContainsFunc(strings.Fields(dovecotBanner), hidden)
 	var conf bytes.Buffer
 	err := template.Must(template.New("dovecot.conf").Parse(dovecotConf)).Execute(&conf, map[string]any{
 		"Base": s.base, "Host": s.Host, "Port": s.Port, "TLS": o.TLS,
-		"Greeting": greeting, "Capability": capability, "Password": s.Password,
+		"Greeting": greeting, "Capability": capability, "StockBanner": stockBanner, "Password": s.Password,
 		"Owner": s.owner.name, "Group": s.owner.group, "UID": s.owner.uid, "GID": s.owner.gid,
 	})
 	if err != nil {
@@ -351,7 +322,7 @@ func (s *DovecotServer) writeConfig(o DovecotOptions, greeting string) error {
 		return err
 	}
 	for _, d := range []string{"run", "state", "home"} {
-		if err := os.Mkdir(filepath.Join(s.base, d), 0o700); err != nil {
+		if err := os.Mkdir(filepath.Join(s.base, d), 0o755); err != nil {
 			return err
 		}
 	}
@@ -452,7 +423,12 @@ func (s *DovecotServer) Addr() string { return net.JoinHostPort(s.Host, strconv.
 
 // CertPEM returns the certificate that the server shows, nil without TLS. It
 // is good for 127.0.0.1 and localhost.
-func (s *DovecotServer) CertPEM() []byte { return slices.Clone(s.cert) }
+func (s *DovecotServer) CertPEM() []byte {
+	if s.cert == nil {
+		return nil
+	}
+	return slices.Clone(s.cert.PEM)
+}
 
 // LogPath returns the path of Dovecot's log, which stays after Close.
 func (s *DovecotServer) LogPath() string { return s.log }
@@ -478,8 +454,8 @@ func (s *DovecotServer) Doveadm(args ...string) ([]byte, error) {
 	return out, nil
 }
 
-// Close ends every process of the server, waits for them and removes its
-// files, the log apart. Further calls return what the first returned.
+// Close kills every process of the server, waits until none runs and removes
+// its files, the log apart. Further calls return what the first returned.
 func (s *DovecotServer) Close() error {
 	s.closing.Do(func() {
 		s.closeErr = errors.Join(s.stop(), os.RemoveAll(s.base))
@@ -487,37 +463,48 @@ func (s *DovecotServer) Close() error {
 	return s.closeErr
 }
 
-// stop asks the master first, because it waits for its children, and orphans
-// would be left as zombies where process 1 reaps nobody.
+// stop kills the group rather than ask the master, which takes a second to end
+// and reaps its children no better: nothing here is worth a clean end.
 func (s *DovecotServer) stop() error {
 	if s.done == nil {
 		return nil
 	}
-	t0 := time.Now()
-	group := -s.cmd.Process.Pid
-	s.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-s.done:
-	case <-time.After(stopTimeout):
+	group := s.cmd.Process.Pid
+	if err := syscall.Kill(-group, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return fmt.Errorf("killing dovecot: %w", err)
 	}
-	println("master gone", time.Since(t0).String())
+	<-s.done
 	deadline := time.NewTimer(stopTimeout)
 	defer deadline.Stop()
-	poll := time.NewTicker(2 * time.Millisecond)
+	poll := time.NewTicker(time.Millisecond)
 	defer poll.Stop()
-	for {
-		err := syscall.Kill(group, syscall.SIGKILL)
-		if errors.Is(err, syscall.ESRCH) {
-			<-s.done;println("group gone", time.Since(t0).String())
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("killing dovecot's process group: %w", err)
-		}
+	for groupRuns(group) {
 		select {
 		case <-poll.C:
 		case <-deadline.C:
 			return errors.New("dovecot's processes outlive SIGKILL")
 		}
 	}
+	return nil
+}
+
+// groupRuns tells whether a process of the group runs. A zombie does not: the
+// orphans of the master are process 1's to reap, which may take its time.
+func groupRuns(group int) bool {
+	if errors.Is(syscall.Kill(-group, 0), syscall.ESRCH) {
+		return false
+	}
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, name := range stats {
+		stat, err := os.ReadFile(name)
+		if err != nil {
+			continue // it ended meanwhile
+		}
+		// pid (comm) state ppid pgrp ..., and comm may hold anything (proc(5)).
+		f := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+		if len(f) > 2 && f[2] == strconv.Itoa(group) && f[0] != "Z" && f[0] != "X" {
+			return true
+		}
+	}
+	return false
 }

@@ -36,8 +36,8 @@ func (s *DovecotServer) dial(ctx context.Context) (*wire, error) {
 		deadline = d
 	}
 	conn.SetDeadline(deadline)
-	if s.tls != nil {
-		conn = tls.Client(conn, s.tls)
+	if s.cert != nil {
+		conn = tls.Client(conn, &tls.Config{RootCAs: s.cert.Pool(), ServerName: s.Host})
 	}
 	return &wire{conn, bufio.NewReader(conn), bufio.NewWriterSize(conn, 64<<10)}, nil
 }
