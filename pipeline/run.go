@@ -205,6 +205,9 @@ func (r *run) survey(ctx context.Context, s Session) ([]*box, error) {
 	}
 	now := r.Now()
 
+	// By name, so that of two folders that differ only by case the same one
+	// gets the escapes when the ledger was lost.
+	slices.SortFunc(list, func(a, b mail.Mailbox) int { return strings.Compare(a.Name, b.Name) })
 	var boxes []*box
 	listed := make(map[string]bool, len(list))
 	for _, m := range list {

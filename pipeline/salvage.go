@@ -168,7 +168,9 @@ func bodyOf(ex *mail.Exchange, uid imap.UID) []byte {
 		return nil
 	}
 	for _, m := range ex.Fetched {
-		if m.UID != uid && (m.UID != 0 || len(ex.Fetched) > 1) {
+		// A response without a UID can only be about what was asked for; one
+		// that says UID 0 (OfflineIMAP#336) is about nothing.
+		if _, told := m.Items["UID"]; m.UID != uid && (told || len(ex.Fetched) > 1) {
 			continue
 		}
 		for name, v := range m.Items {

@@ -105,7 +105,7 @@ func (o *output) event(e pipeline.Event) {
 	}
 	text := e.Text
 	if e.Type == pipeline.EventDone {
-		if text = summary(*e.Report); text == "" || o.most == showResults && text == nothingNew {
+		if text = summary(*e.Report); text == "" || o.most == showResults && strings.HasPrefix(text, nothingNew) {
 			return
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/emersion/go-imap/v2/imapserver/imapmemserver"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/notmuch-imap/notmuch-imap/internal/imaptest"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 )
 
@@ -40,6 +41,9 @@ func TestScripts(t *testing.T) {
 			"account": account,
 			"mailbox": mailbox,
 			"deliver": deliver,
+			"seed":    seed,
+			"heal":    heal,
+			"due":     due,
 			"silent":  silent,
 			"await":   await,
 			"hang-up": hangUp,
@@ -57,6 +61,7 @@ type fixture struct {
 	listener net.Listener
 	server   *imapserver.Server
 	accepted chan net.Conn // of a silent server
+	seed     *imaptest.Server
 }
 
 func of(ts *testscript.TestScript) *fixture { return ts.Value(fixtureKey{}).(*fixture) }
@@ -102,7 +107,7 @@ func account(ts *testscript.TestScript, _ bool, args []string) {
 	served := make(chan error, 1)
 	go func() { served <- f.server.Serve(f.listener) }()
 	ts.Defer(func() { _ = f.server.Close(); <-served })
-	f.configure(ts, args)
+	f.configure(ts, args, plainAccount(f.listener))
 }
 
 type nothing struct{}
@@ -115,10 +120,15 @@ func (f *fixture) listen(ts *testscript.TestScript) {
 	ts.Check(err)
 }
 
-// configure writes the configurations for the server that listens.
-func (f *fixture) configure(ts *testscript.TestScript, args []string) {
-	text := fmt.Sprintf("[account.%s]\nhost = \"127.0.0.1\"\nport = %d\ntls = \"none\"\nallow_plaintext = true\nuser = \"me\"\npassword_file = \"secret\"\n",
-		args[0], f.listener.Addr().(*net.TCPAddr).Port)
+// plainAccount is the configuration for a server without TLS.
+func plainAccount(l net.Listener) string {
+	return fmt.Sprintf("host = \"127.0.0.1\"\nport = %d\ntls = \"none\"\nallow_plaintext = true\nuser = \"me\"\npassword_file = \"secret\"\n",
+		l.Addr().(*net.TCPAddr).Port)
+}
+
+// configure writes the configurations of the program and of notmuch.
+func (f *fixture) configure(ts *testscript.TestScript, args []string, account string) {
+	text := fmt.Sprintf("[account.%s]\n%s", args[0], account)
 	if len(args) > 1 {
 		text += ts.ReadFile(args[1])
 	}
@@ -151,6 +161,40 @@ func deliver(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
+// seed NAME [FILE] is account with the server of the seed, over TLS.
+func seed(ts *testscript.TestScript, _ bool, args []string) {
+	f := of(ts)
+	var err error
+	f.seed, err = imaptest.NewSeed()
+	ts.Check(err)
+	ts.Defer(func() { _ = f.seed.Close() })
+	ts.Check(os.WriteFile(ts.MkAbs("ca.pem"), f.seed.Certificate.PEM, 0o600))
+	f.configure(ts, args, fmt.Sprintf("host = %q\nport = %d\ntls_ca_file = \"ca.pem\"\nuser = %q\npassword_command = [\"cat\", %q]\n",
+		f.seed.Host(), f.seed.Port(), imaptest.User, ts.MkAbs("secret")))
+	ts.Check(os.WriteFile(ts.MkAbs("secret"), []byte(imaptest.Password+"\n"), 0o600))
+}
+
+// heal UID makes the server of the seed hand a message out.
+func heal(ts *testscript.TestScript, _ bool, args []string) {
+	uid, err := strconv.ParseUint(args[0], 10, 32)
+	ts.Check(err)
+	of(ts).seed.Heal(imap.UID(uid))
+}
+
+// due NAME lets the time pass until all that failed is asked for again.
+func due(ts *testscript.TestScript, _ bool, args []string) {
+	ctx := context.Background()
+	l, err := ledger.Open(ctx, ts.MkAbs(".local/state/notmuch-imap/"+args[0]))
+	ts.Check(err)
+	stubs, err := l.InState(ctx, ledger.Stub)
+	ts.Check(err)
+	for i := range stubs {
+		stubs[i].NextTry = time.Unix(1, 0)
+	}
+	ts.Check(l.Save(ctx, stubs...))
+	ts.Check(l.Close())
+}
+
 // silent NAME [FILE] is account with a server that says nothing.
 func silent(ts *testscript.TestScript, _ bool, args []string) {
 	f := of(ts)
@@ -175,7 +219,7 @@ func silent(ts *testscript.TestScript, _ bool, args []string) {
 			_ = c.Close()
 		}
 	})
-	f.configure(ts, args)
+	f.configure(ts, args, plainAccount(f.listener))
 }
 
 // await waits until somebody connects to the silent server.

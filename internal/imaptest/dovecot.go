@@ -21,14 +21,16 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-	"text/template"
 	"time"
 )
 
 const (
 	// startTimeout bounds StartDovecot when its context has no deadline of
-	// its own; a start takes about 50 ms on an idle machine.
+	// its own; a start takes about 100 ms on an idle machine.
 	startTimeout = 30 * time.Second
+	// greetTimeout is how long one connection waits for its greeting before
+	// another is tried.
+	greetTimeout = time.Second
 	// stopTimeout bounds Close, which takes a few milliseconds.
 	stopTimeout = 5 * time.Second
 	// maxBase is the longest directory that Dovecot's sockets fit below:
@@ -36,14 +38,6 @@ const (
 	// base_dir (plus our own "dc" directory) takes less than 48.
 	maxBase = 60
 )
-
-// dovecotCapability is what Dovecot 2.3 advertises after sign-in when nothing
-// is configured; Hide has to spell out the whole list, as imap_capability can
-// add to the default but not take from it.
-const dovecotCapability = "IMAP4rev1 SASL-IR LOGIN-REFERRALS ID ENABLE IDLE SORT SORT=DISPLAY THREAD=REFERENCES THREAD=REFS THREAD=ORDEREDSUBJECT MULTIAPPEND URL-PARTIAL CATENATE UNSELECT CHILDREN NAMESPACE UIDPLUS LIST-EXTENDED I18NLEVEL=1 CONDSTORE QRESYNC ESEARCH ESORT SEARCHRES WITHIN CONTEXT=SEARCH LIST-STATUS BINARY MOVE SNIPPET=FUZZY PREVIEW=FUZZY PREVIEW STATUS=SIZE SAVEDATE LITERAL+ NOTIFY"
-
-// dovecotBanner is the part of it that is advertised before sign-in.
-const dovecotBanner = "IMAP4rev1 SASL-IR LOGIN-REFERRALS ID ENABLE IDLE LITERAL+"
 
 // DovecotOptions says how the server differs from a stock Dovecot.
 type DovecotOptions struct {
@@ -68,7 +62,7 @@ type DovecotServer struct {
 	base  string // configuration, sockets and mail; removed by Close
 	log   string
 	cert  *Certificate // nil without TLS
-	owner account
+	owner runAs
 	cmd   *exec.Cmd
 	done  chan struct{} // closed when the master has been waited for
 
@@ -76,8 +70,8 @@ type DovecotServer struct {
 	closeErr error
 }
 
-// account is the system user that Dovecot runs as.
-type account struct {
+// runAs is the system user that Dovecot runs as.
+type runAs struct {
 	name, group string
 	uid, gid    int
 	switched    bool // it is not the user of this process
@@ -97,6 +91,12 @@ var errPortTaken = errors.New("port was taken meanwhile")
 // ctx bounds the start only. The server lives until Close, or until this
 // process dies, however it dies.
 func StartDovecot(ctx context.Context, dir string, o DovecotOptions) (*DovecotServer, error) {
+	known := strings.Fields(dovecotCapability)
+	for _, h := range o.Hide {
+		if !slices.ContainsFunc(known, func(c string) bool { return strings.EqualFold(h, c) }) {
+			return nil, fmt.Errorf("starting dovecot: it has no capability %q to hide", h)
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 
@@ -105,7 +105,11 @@ func StartDovecot(ctx context.Context, dir string, o DovecotOptions) (*DovecotSe
 		return nil, fmt.Errorf("choosing a user for dovecot: %w", err)
 	}
 	for {
-		s, err := startDovecot(ctx, dir, o, owner)
+		port, err := freePort()
+		if err != nil {
+			return nil, fmt.Errorf("starting dovecot: %w", err)
+		}
+		s, err := startDovecot(ctx, dir, o, owner, port)
 		if errors.Is(err, errPortTaken) && ctx.Err() == nil {
 			continue
 		}
@@ -118,7 +122,7 @@ func StartDovecot(ctx context.Context, dir string, o DovecotOptions) (*DovecotSe
 
 // dovecotAccount returns the current user, or nobody for root: Dovecot refuses
 // to serve mail as uid 0, and started as an ordinary user it needs no rights.
-func dovecotAccount() (account, error) {
+func dovecotAccount() (runAs, error) {
 	var u *user.User
 	var err error
 	root := os.Geteuid() == 0
@@ -128,28 +132,28 @@ func dovecotAccount() (account, error) {
 		u, err = user.LookupId(strconv.Itoa(os.Geteuid()))
 	}
 	if err != nil {
-		return account{}, err
+		return runAs{}, err
 	}
-	a := account{name: u.Username, switched: root}
+	a := runAs{name: u.Username, switched: root}
 	if a.uid, err = strconv.Atoi(u.Uid); err != nil {
-		return account{}, err
+		return runAs{}, err
 	}
 	a.gid = os.Getegid()
 	if root {
 		if a.gid, err = strconv.Atoi(u.Gid); err != nil {
-			return account{}, err
+			return runAs{}, err
 		}
 	}
 	g, err := user.LookupGroupId(strconv.Itoa(a.gid))
 	if err != nil {
-		return account{}, err
+		return runAs{}, err
 	}
 	a.group = g.Name
 	return a, nil
 }
 
 // sysProcAttr returns what makes a process run as a.
-func (a account) sysProcAttr() *syscall.SysProcAttr {
+func (a runAs) sysProcAttr() *syscall.SysProcAttr {
 	attr := &syscall.SysProcAttr{}
 	if a.switched {
 		attr.Credential = &syscall.Credential{Uid: uint32(a.uid), Gid: uint32(a.gid)}
@@ -157,7 +161,7 @@ func (a account) sysProcAttr() *syscall.SysProcAttr {
 	return attr
 }
 
-func startDovecot(ctx context.Context, dir string, o DovecotOptions, owner account) (_ *DovecotServer, err error) {
+func startDovecot(ctx context.Context, dir string, o DovecotOptions, owner runAs, port int) (_ *DovecotServer, err error) {
 	parent, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
@@ -171,6 +175,7 @@ func startDovecot(ctx context.Context, dir string, o DovecotOptions, owner accou
 	}
 	s := &DovecotServer{
 		Host:     "127.0.0.1",
+		Port:     port,
 		User:     "user",
 		Password: rand.Text(),
 		base:     base,
@@ -182,9 +187,6 @@ func startDovecot(ctx context.Context, dir string, o DovecotOptions, owner accou
 			s.Close()
 		}
 	}()
-	if s.Port, err = freePort(); err != nil {
-		return nil, err
-	}
 	if o.TLS {
 		if err := s.makeCertificate(); err != nil {
 			return nil, fmt.Errorf("making a certificate: %w", err)
@@ -226,115 +228,6 @@ func (s *DovecotServer) makeCertificate() error {
 		return err
 	}
 	return os.WriteFile(filepath.Join(s.base, "key.pem"), keyPEM, 0o600)
-}
-
-// dovecotConf is a rootless Dovecot: every service runs as one user and none
-// changes root. Failed sign-ins answer at once, so that tests of them are quick.
-const dovecotConf = `base_dir = {{.Base}}/run
-state_dir = {{.Base}}/state
-log_path = /dev/stderr
-protocols = imap
-listen = {{.Host}}
-login_greeting = {{.Greeting}}
-{{with .Capability}}imap_capability = {{.}}
-{{end}}
-default_internal_user = {{.Owner}}
-default_login_user = {{.Owner}}
-default_internal_group = {{.Group}}
-first_valid_uid = {{.UID}}
-last_valid_uid = {{.UID}}
-first_valid_gid = 0
-mail_uid = {{.UID}}
-mail_gid = {{.GID}}
-mail_home = {{.Base}}/home
-mail_location = sdbox:{{.Base}}/home/mail
-mail_temp_dir = {{.Base}}
-mail_fsync = never
-mail_max_userip_connections = 50
-
-disable_plaintext_auth = no
-auth_failure_delay = 0
-passdb {
-  driver = static
-  args = password={{.Password}}
-}
-userdb {
-  driver = static
-  args = uid={{.UID}} gid={{.GID}} home={{.Base}}/home
-}
-
-{{if .TLS}}ssl = required
-ssl_cert = <{{.Base}}/cert.pem
-ssl_key = <{{.Base}}/key.pem
-{{else}}ssl = no
-{{end}}
-service imap-login {
-  executable = imap-login{{if .StockBanner}} -o imap_capability={{end}}
-  chroot =
-  service_count = 0
-  inet_listener imap {
-    port = {{if .TLS}}0{{else}}{{.Port}}{{end}}
-  }
-  inet_listener imaps {
-    port = {{if .TLS}}{{.Port}}{{else}}0{{end}}
-    ssl = yes
-  }
-}
-service imap-urlauth-login {
-  chroot =
-}
-service anvil {
-  chroot =
-  unix_listener anvil-auth-penalty {
-    mode = 0
-  }
-}
-service ipc {
-  chroot =
-}
-service old-stats {
-  chroot =
-}
-`
-
-// writeConfig writes dovecot.conf and hands base over to the owner.
-func (s *DovecotServer) writeConfig(o DovecotOptions, greeting string) error {
-	hidden := func(c string) bool {
-		return slices.ContainsFunc(o.Hide, func(h string) bool { return strings.EqualFold(h, c) })
-	}
-	capability := ""
-	if len(o.Hide) > 0 {
-		capability = strings.Join(slices.DeleteFunc(strings.Fields(dovecotCapability), hidden), " ")
-	}
-	// imap_capability holds for the banner as well, which is then longer than
-	// a real server's. Take it back there unless the banner has to hide some.
-	stockBanner := !slices.ContainsFunc(strings.Fields(dovecotBanner), hidden)
-	var conf bytes.Buffer
-	err := template.Must(template.New("dovecot.conf").Parse(dovecotConf)).Execute(&conf, map[string]any{
-		"Base": s.base, "Host": s.Host, "Port": s.Port, "TLS": o.TLS,
-		"Greeting": greeting, "Capability": capability, "StockBanner": stockBanner, "Password": s.Password,
-		"Owner": s.owner.name, "Group": s.owner.group, "UID": s.owner.uid, "GID": s.owner.gid,
-	})
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(s.conf(), conf.Bytes(), 0o600); err != nil {
-		return err
-	}
-	for _, d := range []string{"run", "state", "home"} {
-		if err := os.Mkdir(filepath.Join(s.base, d), 0o755); err != nil {
-			return err
-		}
-	}
-	if !s.owner.switched {
-		return nil
-	}
-	return filepath.WalkDir(s.base, func(path string, _ os.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		return os.Lchown(path, s.owner.uid, s.owner.gid)
-	})
 }
 
 func (s *DovecotServer) conf() string { return filepath.Join(s.base, "dovecot.conf") }
@@ -385,14 +278,17 @@ func (s *DovecotServer) awaitGreeting(ctx context.Context, greeting string) erro
 	retry := time.NewTicker(2 * time.Millisecond)
 	defer retry.Stop()
 	for {
-		c, err := s.dial(ctx)
+		// Short, as whoever took the port may say nothing.
+		try, cancel := context.WithTimeout(ctx, greetTimeout)
+		c, err := s.dial(try)
+		cancel()
 		if err == nil {
 			line, readErr := c.readResponse()
 			c.Close()
 			if strings.Contains(line, greeting) {
 				return nil
 			}
-			err = fmt.Errorf("greeting %q: %w", line, readErr)
+			err = fmt.Errorf("greeting %q (%v)", line, readErr)
 		}
 		select {
 		case <-s.done:

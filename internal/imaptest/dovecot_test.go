@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -148,7 +149,7 @@ func TestDovecotAppendAll(t *testing.T) {
 				`* STATUS "Lists/a b" (MESSAGES 500)`,
 				"* 500 EXISTS",
 				`INTERNALDATE "01-Mar-2024 20:19:00 +0000"`,
-				"{89}\r\nFrom: a@example.org\r\nSubject: letter 499\r\nMessage-ID: <499@example.org>\r\n\r\nbody 499\r\n)",
+				"{85}\r\nFrom: a@example.org\r\nSubject: letter 499\r\nMessage-ID: <499@example.org>\r\n\r\nbody 499\r\n)",
 			} {
 				if !strings.Contains(all, want) {
 					t.Errorf("no %q in\n%s", want, all)
@@ -183,8 +184,8 @@ func TestDovecotCommandReportsRefusal(t *testing.T) {
 	t.Parallel()
 	s := dovecot(t, DovecotOptions{})
 	lines, err := s.Command("SELECT INBOX", "SELECT nowhere", "NOOP")
-	if err == nil || !strings.Contains(err.Error(), "NONEXISTENT") {
-		t.Errorf("got %v, want NONEXISTENT", err)
+	if err == nil || !strings.Contains(err.Error(), "SELECT nowhere: NO ") {
+		t.Errorf("got %v, want the NO of SELECT nowhere", err)
 	}
 	if last := lines[len(lines)-1]; !strings.HasPrefix(last, "c2 NO ") {
 		t.Errorf("last line %q, want c2 NO", last)
@@ -230,13 +231,41 @@ func TestDovecotCloseLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestDovecotStartsWithin(t *testing.T) {
+func TestDovecotNoticesTakenPort(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close() // it accepts and says nothing
+	owner, err := dovecotAccount()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := startDovecot(t.Context(), t.TempDir(), DovecotOptions{}, owner, l.Addr().(*net.TCPAddr).Port); !errors.Is(err, errPortTaken) {
+		t.Errorf("got %v, want %v", err, errPortTaken)
+	}
+}
+
+func TestDovecotHidesOnlyWhatItKnows(t *testing.T) {
+	t.Parallel()
+	s, err := StartDovecot(t.Context(), t.TempDir(), DovecotOptions{Hide: []string{"CONSTORE"}})
+	if err == nil {
+		s.Close()
+		t.Error("a misspelt capability is taken")
+	}
+}
+
+func TestDovecotStartHeedsContext(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	dir := t.TempDir()
 	if s, err := StartDovecot(ctx, dir, DovecotOptions{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, %v; want context.Canceled", s, err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "dc*", "*")); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
 	}
 }
 
@@ -272,6 +301,9 @@ func TestDovecotDiesWithItsProcess(t *testing.T) {
 		t.Fatal("the process did not start a server")
 	}
 	defer os.RemoveAll(base)
+	if !groupRuns(master) {
+		t.Fatal("dovecot does not run")
+	}
 	cmd.Process.Kill()
 	deadline := time.After(20 * time.Second)
 	poll := time.NewTicker(5 * time.Millisecond)

@@ -150,7 +150,7 @@ func (in *incoming) fetch(seq uint32) error {
 		in.got = append(in.got, f)
 	}
 	m := f.Message
-	if m.UID == 0 && in.alone != 0 {
+	if _, told := f.Items["UID"]; m.UID == 0 && !told && in.alone != 0 {
 		m.UID = in.alone
 	}
 	known := in.told[m.UID]

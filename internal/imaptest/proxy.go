@@ -1,0 +1,193 @@
+package imaptest
+
+import (
+	"context"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// chunkSize is the most that is read at once.
+	chunkSize = 32 << 10
+	// chunksInFlight bounds what one direction of a connection holds back, to
+	// 64 MB: at 25 ms that is no limit on what loopback can carry.
+	chunksInFlight = 2048
+	// proxyDial bounds the connection to the target.
+	proxyDial = 10 * time.Second
+)
+
+// Proxy is a TCP proxy that makes a server look far away: what either side
+// sends comes out a fixed time later, at the speed it went in. It counts how
+// often the client had to wait. Connecting itself is not delayed.
+type Proxy struct {
+	target      string
+	oneWay      time.Duration
+	listener    net.Listener
+	ctx         context.Context // ends with Close
+	cancel      context.CancelFunc
+	running     sync.WaitGroup
+	flights     atomic.Int64
+	connections atomic.Int64
+}
+
+// NewProxy starts a proxy on a free port of 127.0.0.1 to target, a host:port.
+// oneWay is how long a chunk takes in each direction: a round trip takes twice
+// that.
+func NewProxy(target string, oneWay time.Duration) (*Proxy, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	p := &Proxy{target: target, oneWay: oneWay, listener: l}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	p.running.Go(p.accept)
+	return p, nil
+}
+
+// Addr is the host:port where the proxy listens.
+func (p *Proxy) Addr() string { return p.listener.Addr().String() }
+
+// Port is the one that the kernel picked.
+func (p *Proxy) Port() int { return p.listener.Addr().(*net.TCPAddr).Port } //nolint:forcetypeassert // of a TCP listener
+
+// Flights is the number of round trips so far, over all connections: how often
+// a client sent something as the first on its connection, or after something
+// of the server had reached it. Commands that are sent in one go count once,
+// and so does the TLS handshake for each of its turns. On top of these a client
+// waits once for each of Connections, and for the server's greeting.
+func (p *Proxy) Flights() int { return int(p.flights.Load()) }
+
+// Connections is the number of TCP connections so far.
+func (p *Proxy) Connections() int { return int(p.connections.Load()) }
+
+// Reset sets both counts to 0.
+func (p *Proxy) Reset() {
+	p.flights.Store(0)
+	p.connections.Store(0)
+}
+
+// Close ends all connections, drops what is on its way and returns when no
+// goroutine is left.
+func (p *Proxy) Close() error {
+	p.cancel()
+	err := p.listener.Close()
+	p.running.Wait()
+	return err
+}
+
+func (p *Proxy) accept() {
+	for {
+		client, err := p.listener.Accept()
+		if err != nil {
+			return // Close; a listener on loopback has no other end
+		}
+		p.connections.Add(1)
+		p.running.Go(func() { p.serve(client) })
+	}
+}
+
+// serve carries one connection until both directions have ended.
+func (p *Proxy) serve(client net.Conn) {
+	defer client.Close()
+	d := net.Dialer{Timeout: proxyDial}
+	server, err := d.DialContext(p.ctx, "tcp", p.target)
+	if err != nil {
+		return // the client sees its connection end
+	}
+	defer server.Close()
+	ctx, cancel := context.WithCancel(p.ctx)
+	defer cancel()
+	// Reads and writes know no context: closing ends them.
+	defer context.AfterFunc(ctx, func() {
+		client.Close()
+		server.Close()
+	})()
+
+	// turn is whether the next octets of the client are a flight.
+	var turn atomic.Bool
+	turn.Store(true)
+	var both sync.WaitGroup
+	both.Go(func() {
+		p.carry(ctx, cancel, server, client, func() {
+			if turn.Swap(false) {
+				p.flights.Add(1)
+			}
+		}, func() {})
+	})
+	both.Go(func() {
+		p.carry(ctx, cancel, client, server, func() {}, func() { turn.Store(true) })
+	})
+	both.Wait()
+}
+
+// chunk is what one read gave; no data is the end of the stream.
+type chunk struct {
+	due  time.Time
+	data []byte
+}
+
+// carry copies from to to, oneWay late, until the end or the first error, which
+// ends the other direction as well. taken is called after each read, given
+// before each write.
+func (p *Proxy) carry(ctx context.Context, fail func(), to, from net.Conn, taken, given func()) {
+	queue := make(chan chunk, chunksInFlight)
+	var reader sync.WaitGroup
+	reader.Go(func() {
+		defer close(queue)
+		buf := make([]byte, chunkSize)
+		for {
+			n, err := from.Read(buf)
+			c := chunk{due: time.Now().Add(p.oneWay)}
+			if n > 0 {
+				taken()
+				c.data = append([]byte(nil), buf[:n]...)
+			} else if err != io.EOF {
+				if err == nil {
+					continue
+				}
+				fail()
+				return
+			}
+			select {
+			case queue <- c:
+			case <-ctx.Done():
+				return
+			}
+			if n == 0 {
+				return
+			}
+		}
+	})
+	// The reader may be in a read that only the end of both connections ends.
+	defer reader.Wait()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for c := range queue {
+		timer.Reset(time.Until(c.due))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return
+		}
+		given()
+		if err := deliver(to, c.data); err != nil {
+			fail()
+			return
+		}
+	}
+}
+
+// deliver writes data, or ends the stream if there is none.
+func deliver(to net.Conn, data []byte) error {
+	if len(data) > 0 {
+		_, err := to.Write(data)
+		return err
+	}
+	if tcp, ok := to.(*net.TCPConn); ok {
+		return tcp.CloseWrite()
+	}
+	return nil
+}
