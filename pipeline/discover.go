@@ -73,6 +73,14 @@ func (w *worker) lookOnce(ctx context.Context, b *box) error {
 				return err
 			}
 		}
+		if b.now.UIDValidity == 0 && len(rows) > 0 {
+			if err := w.distrust(ctx, b, rows); err != nil {
+				return err
+			}
+			if rows, err = w.rows(ctx, b); err != nil {
+				return err
+			}
+		}
 		if err := w.rematch(ctx, b, &v, rows, matched); err != nil {
 			return err
 		}

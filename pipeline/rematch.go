@@ -47,8 +47,7 @@ func (w *worker) rematch(ctx context.Context, b *box, v *view, rows []ledger.Row
 			return err
 		}
 	} else {
-		w.note(b, "the mailbox was made anew on the server (UIDVALIDITY %d, was %d); its messages are matched with those here",
-			b.now.UIDValidity, old[0].UIDValidity)
+		w.note(b, "the server gives its messages other numbers than before; they are matched with those here")
 	}
 	if len(here) > 0 && len(v.uids)+len(v.messages) > 0 {
 		listed, err := w.session.Identify(ctx, everyUID())
@@ -69,6 +68,49 @@ func (w *worker) rematch(ctx context.Context, b *box, v *view, rows []ledger.Row
 		return nil
 	}
 	return w.retire(ctx, b, stubs)
+}
+
+// disowned is the UIDVALIDITY, which no server can send, under which rows wait
+// for their match when UIDs were given to other messages without a word.
+const disowned = 1<<64 - 1
+
+// distrust looks whether UIDs still mean what they meant, where the server
+// gives no UIDVALIDITY to tell by (modern-email/defects#52, chatmail#1577). If
+// one of them does not, none is believed, and all are matched anew.
+func (w *worker) distrust(ctx context.Context, b *box, rows []ledger.Row) error {
+	listed, err := w.session.Identify(ctx, everyUID())
+	if err != nil {
+		return err
+	}
+	told := make(map[imap.UID]string, len(listed))
+	for _, m := range listed {
+		told[m.UID] = m.MessageID
+	}
+	uids := make([]imap.UID, len(rows))
+	for i, r := range rows {
+		uids[i] = r.UID
+	}
+	have, err := w.Ledger.GetMany(ctx, b.Name, 0, uids)
+	if err != nil {
+		return err
+	}
+	changed := slices.ContainsFunc(have, func(m ledger.Message) bool {
+		id, now := realID(m.ID), told[m.UID]
+		return m.State == ledger.Present && id != "" && now != "" && id != now
+	})
+	if !changed {
+		return nil
+	}
+	moved := slices.Clone(have)
+	for i := range moved {
+		moved[i].UIDValidity = disowned
+	}
+	if err := w.Ledger.Rekey(ctx, have, moved); err != nil {
+		return err
+	}
+	w.step("messages disowned")
+	b.known.Complete = false
+	return w.saveMailbox(ctx, b, false)
 }
 
 // taken tells whether a message has its row already. Rows are ascending.

@@ -361,6 +361,34 @@ func TestNewUIDValidityCostsNoDownload(t *testing.T) {
 	}
 }
 
+// A server without UIDVALIDITY that numbers its messages anew must not make us
+// take one mail for another.
+func TestUIDsWithoutUIDValidityAreNotBelieved(t *testing.T) {
+	s, h := newServer(), newHome(t)
+	in := s.box("INBOX")
+	in.validity = 0
+	for i := range 20 {
+		in.add(rawMail(i), [][]string{{`\Seen`}, nil}[i%2]...)
+	}
+	h.sync(s)
+	h.sync(s)
+	h.check(s)
+	old := s.boxes["INBOX"]
+	delete(s.boxes, "INBOX")
+	in = s.box("INBOX")
+	in.validity = 0
+	in.add(rawMail(100))
+	for _, u := range old.uids() {
+		in.msgs[in.add(old.msgs[u].raw, old.msgs[u].flags...)].date = old.msgs[u].date
+	}
+	clear(s.fetched)
+	rep := h.sync(s)
+	if !rep.Clean() || len(s.fetched) != 1 || rep.Removed != 0 {
+		t.Errorf("%+v, %d fetched", rep, len(s.fetched))
+	}
+	h.check(s)
+}
+
 func TestLostLedgerCostsNoDownload(t *testing.T) {
 	s, h := newServer("CONDSTORE"), newHome(t)
 	in := s.box("INBOX")

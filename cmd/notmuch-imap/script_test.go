@@ -246,7 +246,7 @@ func lock(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){name: main})
+	testscript.Main(m, map[string]func(){name: main, crashChild: runCrashChild})
 }
 
 // runHere runs the program in this process.

@@ -1,0 +1,189 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/imaptest"
+	"github.com/notmuch-imap/notmuch-imap/internal/index"
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/remote"
+	"github.com/notmuch-imap/notmuch-imap/pipeline"
+)
+
+// crashChild is the name under which the test binary syncs a world until it is
+// killed after its n-th durable effect, some hours from now: crash-child DIR ADDR N HOURS.
+const crashChild = "crash-child"
+
+func runCrashChild() {
+	dir, addr := os.Args[1], os.Args[2]
+	at, err := strconv.ParseInt(os.Args[3], 10, 64)
+	hours, errHours := strconv.Atoi(os.Args[4])
+	if err = errors.Join(err, errHours); err == nil {
+		err = crashSync(dir, addr, at, time.Now().Add(time.Duration(hours)*time.Hour))
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func crashSync(dir, addr string, at int64, now time.Time) error {
+	ctx := context.Background()
+	w := &world{dir: dir, config: dir + "/notmuch-config", now: now}
+	host, port, _ := strings.Cut(addr, ":")
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		return err
+	}
+	w.remote = remote.Options{Host: host, Port: n, TLS: "none", AllowPlaintext: true, User: "user", Timeout: 10 * time.Second,
+		Password: func(context.Context) (string, error) { return "pass", nil }}
+	if w.index, err = index.Open(ctx, index.Options{Config: w.config}); err != nil {
+		return err
+	}
+	l, err := ledger.Open(ctx, w.state())
+	if err != nil {
+		return err
+	}
+	var done atomic.Int64
+	o := w.options(l)
+	o.Emit = nil
+	o.Batch = 7
+	o.Step = func(string) {
+		if done.Add(1) == at {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {} // the signal is on its way
+		}
+	}
+	_, err = pipeline.Sync(ctx, o)
+	return errors.Join(err, l.Close())
+}
+
+// killedAt runs the child and tells whether it was killed.
+func killedAt(t *testing.T, w *world, addr string, at, hours int) bool {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Args = []string{crashChild, w.dir, addr, strconv.Itoa(at), strconv.Itoa(hours)}
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	err := cmd.Run()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.Sys().(syscall.WaitStatus).Signaled() {
+		return true
+	}
+	if err != nil {
+		t.Fatalf("%v: %s", err, stderr.String())
+	}
+	return false
+}
+
+// crashFloor is how many kill points there must be at least: fewer mean that
+// effects were lost from the count.
+const crashFloor = 40
+
+// TestKilledWithRealNotmuch kills a first sync and an incremental one after each
+// durable effect, with the real database behind them; `notmuch new` runs in
+// between, as it may. The run that resumes must end in the same state.
+func TestKilledWithRealNotmuch(t *testing.T) {
+	t.Parallel()
+	fault := imaptest.Faults()[0] // OK without data
+	points := 0
+	for at := 1; ; at++ {
+		var inbox []string
+		for i := range imaptest.BadUID + 2 {
+			inbox = append(inbox, faultMail(i+1))
+		}
+		s, err := imaptest.NewScript("IMAP4rev1 ENABLE CONDSTORE QRESYNC", &fault, imaptest.Box("INBOX", inbox...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := newWorld(t, s.Addr(), "user", "pass")
+		if err := os.MkdirAll(w.index.MailRoot()+"/work", 0o700); err != nil {
+			t.Fatal(err)
+		}
+		killedFirst := killedAt(t, w, s.Addr(), at, 0)
+		if killedFirst && at%2 == 0 {
+			w.notmuch("new")
+		}
+		rep := w.sync()
+		without := slices.Delete(slices.Clone(inbox), imaptest.BadUID-1, imaptest.BadUID)
+		w.same(at, without, 1)
+		if !killedFirst && rep.New+rep.NewStubs != 0 {
+			t.Errorf("after a whole run: %+v", rep)
+		}
+
+		// And an incremental one: new, flags, deletion, a stub that heals.
+		fresh := faultMail(500)
+		s.With(func(boxes []*imaptest.ScriptBox) {
+			b := boxes[0]
+			b.Add(fresh, `\Flagged`)
+			b.ModSeq++
+			b.Mails[3].Flags, b.Mails[3].ModSeq = `\Seen`, b.ModSeq
+			b.Expunge(7)
+		})
+		s.Heal()
+		w.now = time.Now().Add(time.Hour)
+		killedSecond := killedAt(t, w, s.Addr(), at, 1)
+		if killedSecond && at%2 == 0 {
+			w.notmuch("new")
+		}
+		w.sync()
+		want := append(slices.Delete(slices.Clone(inbox), 6, 7), fresh)
+		w.same(at, want, 0)
+		if n := w.notmuch("count", "tag:flagged"); n != "1" {
+			t.Errorf("killed at %d: %s flagged", at, n)
+		}
+		if again := w.sync(); again.New+again.Flagged+again.Removed+again.NewStubs+again.Healed != 0 || !again.Clean() {
+			t.Errorf("killed at %d: the run after finds work: %+v", at, again)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			t.Fatalf("killed at effect %d", at)
+		}
+		for _, k := range []bool{killedFirst, killedSecond} {
+			if k {
+				points++
+			}
+		}
+		if !killedFirst && !killedSecond {
+			break
+		}
+	}
+	t.Logf("%d kill points", points)
+	if points < crashFloor {
+		t.Errorf("only %d kill points, want at least %d", points, crashFloor)
+	}
+}
+
+// same asserts the store's state after a resumed run: files, notmuch's view of
+// them, tags.
+func (w *world) same(at int, mails []string, stubs int) {
+	w.t.Helper()
+	w.holds("INBOX", mails)
+	if _, found := w.mails("INBOX"); len(found) != stubs {
+		w.t.Errorf("killed at %d: %d stubs, want %d", at, len(found), stubs)
+	}
+	for query, want := range map[string]int{"*": len(mails) + stubs, "tag:fetch-failed": stubs, "tag:inbox": len(mails) + stubs} {
+		if got := w.notmuch("count", query); got != strconv.Itoa(want) {
+			w.t.Errorf("killed at %d: notmuch count %s: %s, want %d", at, query, got, want)
+		}
+	}
+	if got := w.notmuch("count", "--output=files", "*"); got != strconv.Itoa(len(mails)+stubs) {
+		w.t.Errorf("killed at %d: notmuch knows %s files, want %d", at, got, len(mails)+stubs)
+	}
+	if w.t.Failed() {
+		w.t.Fatalf("killed at effect %d", at)
+	}
+}
