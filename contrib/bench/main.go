@@ -66,14 +66,14 @@ func run(ctx context.Context) (err error) {
 	flag.IntVar(&b.mailboxes, "mailboxes", 200, "of the idle sync")
 	flag.DurationVar(&b.oneWay, "delay", 25*time.Millisecond, "of the network in part b, each way")
 	flag.IntVar(&b.large, "mb", 200, "size of the large message")
-	flag.IntVar(&b.changed, "changed", 2000, "mails in the mailbox of part d, 240 or more")
+	flag.IntVar(&b.changed, "changed", 2000, "mails in the mailbox of part d, 240 or more for each of -runs")
 	flag.IntVar(&b.runs, "runs", 1, "repeat parts a, b and d this often and take medians")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		return fmt.Errorf("no arguments, please: %q", flag.Args())
 	}
-	if b.runs < 1 || b.changed < 240 || b.mailboxes < 1 || b.large < 1 {
-		return errors.New("-runs, -mailboxes and -mb are 1 or more, -changed is 240 or more")
+	if b.runs < 1 || b.changed < 240*b.runs || b.mailboxes < 1 || b.large < 1 {
+		return errors.New("-runs, -mailboxes and -mb are 1 or more, -changed is 240 or more for each of -runs")
 	}
 	for s := range strings.SplitSeq(*sizes, ",") {
 		n, err := strconv.Atoi(s)

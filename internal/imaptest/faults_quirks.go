@@ -260,7 +260,7 @@ func signInQuirks() []Fault {
 			}},
 		{Name: "second sign-in refused", Source: "Gmail: wildduck#35; imapsync#61", Outcome: Delivered,
 			Command: func(c *scriptConn, command, _ string) (bool, error) {
-				if !signIn(command) || len(c.s.conns) == 1 {
+				if !signIn(command) || c.s.live() == 1 {
 					return false, nil
 				}
 				c.final = "NO [ALERT] Too many simultaneous connections. (Failure)"

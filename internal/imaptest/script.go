@@ -23,11 +23,15 @@ type Script struct {
 	listener net.Listener
 	wg       sync.WaitGroup
 
-	mu     sync.Mutex
-	boxes  []*ScriptBox
+	mu    sync.Mutex
+	boxes []*ScriptBox
+	log   []string // commands as they came, without tags and without secrets
+
+	// An answer is written with mu held, and a client that does not read it
+	// holds it up; Close must not wait for that.
+	connMu sync.Mutex
 	conns  map[net.Conn]bool
-	log    []string // commands as they came, without tags and without secrets
-	total  int      // connections so far
+	total  int // connections so far
 	closed bool
 }
 
@@ -126,12 +130,12 @@ func (s *Script) Log() []string {
 
 // Close ends the server and its connections.
 func (s *Script) Close() error {
-	s.mu.Lock()
+	s.connMu.Lock()
 	s.closed = true
 	for c := range s.conns {
 		_ = c.Close() // the client sees it
 	}
-	s.mu.Unlock()
+	s.connMu.Unlock()
 	err := s.listener.Close()
 	s.wg.Wait()
 	return err
@@ -143,12 +147,12 @@ func (s *Script) serve() {
 		if err != nil {
 			return
 		}
-		s.mu.Lock()
+		s.connMu.Lock()
 		s.total++
 		c := &scriptConn{s: s, number: s.total, Conn: conn, r: bufio.NewReader(conn), w: bufio.NewWriter(conn)}
 		s.conns[conn] = true
 		closed := s.closed
-		s.mu.Unlock()
+		s.connMu.Unlock()
 		if closed {
 			_ = conn.Close() // nobody waits for it
 			return
@@ -156,9 +160,9 @@ func (s *Script) serve() {
 		s.wg.Go(func() {
 			defer func() {
 				_ = conn.Close() // it may be closed already
-				s.mu.Lock()
+				s.connMu.Lock()
 				delete(s.conns, conn)
-				s.mu.Unlock()
+				s.connMu.Unlock()
 			}()
 			c.talk()
 		})
@@ -230,8 +234,8 @@ func (c *scriptConn) talk() {
 
 // live counts the connections that are open.
 func (s *Script) live() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.connMu.Lock()
+	defer s.connMu.Unlock()
 	return len(s.conns)
 }
 

@@ -301,6 +301,12 @@ func mechanism(ctx context.Context, w *wire, o Options, caps imap.CapSet) (func(
 			return nil, &mail.Fault{Kind: mail.KindAuth, Text: "the server offers no way to sign in with a password"}
 		}
 	}
+	switch {
+	case auth == "login" && !offers("LOGIN") && plaintext:
+		auth = "command" // the mechanism and the command are one to people
+	case auth == "command" && !plaintext:
+		return nil, &mail.Fault{Kind: mail.KindAuth, Text: "the server forbids the LOGIN command"}
+	}
 	if auth == "external" {
 		return func(c *imapclient.Client) error { return c.Authenticate(sasl.NewExternalClient(o.User)) }, nil
 	}

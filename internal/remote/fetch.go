@@ -318,7 +318,7 @@ func (s *Session) Exchange(ctx context.Context, command string) (*mail.Exchange,
 					text = "[" + code + "] " + text
 				}
 				if len(ex.Untagged) < 100 {
-					ex.Untagged = append(ex.Untagged, s.redact(clip(word+" "+text, maxLineText)))
+					ex.Untagged = append(ex.Untagged, s.shown(word+" "+text, maxLineText))
 				}
 			},
 		})

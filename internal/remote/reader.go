@@ -271,13 +271,18 @@ func (r *reader) announce() (n int64, ok bool, err error) {
 	if err != nil || c != '{' && c != '~' {
 		return 0, false, err
 	}
+	if c == '~' { // "~{5}" is a literal8, "~user" an atom
+		if two, err := r.br.Peek(2); err != nil || two[1] != '{' {
+			return 0, false, nil //nolint:nilerr // the next read tells
+		}
+	}
 	word, err := r.word()
 	if err != nil {
 		return 0, false, err
 	}
 	n, ok = literalSize(word)
 	if !ok {
-		return 0, false, syntax("%q announces no literal", clip(word, 40))
+		return 0, false, syntax("%q announces no literal", r.shown(word, 40))
 	}
 	if n > r.maxLiteral {
 		return 0, false, &mail.Fault{Kind: mail.KindTooLarge, Text: fmt.Sprintf("a literal of %d bytes", n)}
@@ -335,6 +340,9 @@ func (r *reader) list() (string, error) {
 				return "", err
 			}
 			b.WriteString(strconv.Quote(string(keep.b)))
+			if b.Len() > maxData { // literals are not in used
+				return "", &mail.Fault{Kind: mail.KindTooLarge, Text: fmt.Sprintf("a response of more than %d bytes", maxData)}
+			}
 			continue
 		}
 		c, err := r.peek()
@@ -513,7 +521,7 @@ func (r *reader) item(f *mail.Fetched, name string, keep int64, to bodies) error
 	case "UID":
 		u, err := strconv.ParseUint(s, 10, 32)
 		if err != nil {
-			return syntax("UID %s", clip(s, 20))
+			return syntax("UID %s", r.shown(s, 20))
 		}
 		f.UID = imap.UID(u)
 	case "RFC822.SIZE":

@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -41,6 +42,9 @@ func (s *Session) selecting(sel *mail.Selected) handler {
 		fetch: func(seq uint32) error {
 			f, err := s.reader.fetch(seq, maxText, nil)
 			if err == nil && f.UID != 0 {
+				if len(sel.Changed) >= maxAnswers {
+					return &mail.Fault{Kind: mail.KindTooLarge, Text: "no end of messages"}
+				}
 				sel.Changed = append(sel.Changed, f.Message)
 			}
 			return err
@@ -187,30 +191,25 @@ func (s *Session) Search(ctx context.Context, uids imap.UIDSet) (imap.UIDSet, er
 			return nil, s.inMailbox(f)
 		}
 	}
-	var out []imap.UIDRange
-	all := whole(uids)
-	for _, r := range join(found) {
-		// `n:*` gives the last message even if it is below n.
-		if all || contains(uids, r) {
-			out = append(out, r)
-			continue
-		}
-		for u := uint64(r.Start); u <= uint64(r.Stop) && u-uint64(r.Start) < 1_000_000; u++ {
-			if uids.Contains(imap.UID(u)) {
-				out = append(out, imap.UIDRange{Start: imap.UID(u), Stop: imap.UID(u)})
-			}
-		}
-	}
-	return join(out), nil
+	// `n:*` gives the last message even if it is below n.
+	return common(join(found), join(slices.Clone(uids))), nil
 }
 
-func contains(set imap.UIDSet, r imap.UIDRange) bool {
-	for _, x := range set {
-		if x.Start <= r.Start && r.Stop <= x.Stop {
-			return true
+// common gives what is in both of two ascending sets.
+func common(a, b imap.UIDSet) imap.UIDSet {
+	var out imap.UIDSet
+	for len(a) > 0 && len(b) > 0 {
+		r := imap.UIDRange{Start: max(a[0].Start, b[0].Start), Stop: min(a[0].Stop, b[0].Stop)}
+		if r.Start <= r.Stop {
+			out = append(out, r)
+		}
+		if a[0].Stop < b[0].Stop {
+			a = a[1:]
+		} else {
+			b = b[1:]
 		}
 	}
-	return false
+	return out
 }
 
 // inMailbox names the mailbox that a fault happened in.

@@ -253,7 +253,7 @@ func (s *Session) untagged(word string, h handler) error {
 		name, _, _ := strings.Cut(code, " ")
 		if word == "NO" || word == "BAD" || word == "BYE" {
 			s.mu.Lock()
-			s.said = s.redact(clip(word+" "+strings.TrimSpace(rest), 400))
+			s.said = s.shown(word+" "+strings.TrimSpace(rest), 400)
 			s.mu.Unlock()
 		}
 		s.left = s.left || word == "BYE"
@@ -261,7 +261,7 @@ func (s *Session) untagged(word string, h handler) error {
 			h.status(word, code, text)
 		}
 		if strings.EqualFold(name, "ALERT") {
-			s.note("the server says: " + s.redact(clip(text, 300)))
+			s.note("the server says: " + s.shown(text, 300))
 		}
 		return nil
 	}
@@ -276,7 +276,7 @@ func (s *Session) untagged(word string, h handler) error {
 	switch word {
 	case "CAPABILITY", "FLAGS", "LIST", "LSUB", "STATUS", "SEARCH", "ESEARCH", "ENABLED", "VANISHED", "ID", "NAMESPACE":
 	default:
-		s.note("dropped an answer of an unknown kind: " + clip(s.redact(word), 40))
+		s.note("dropped an answer of an unknown kind: " + s.shown(word, 40))
 	}
 	return s.skipLine()
 }
@@ -294,7 +294,7 @@ func (s *Session) tagged() (answer, error) {
 		return answer{}, err
 	}
 	code, text := splitCode(rest)
-	a := answer{strings.ToUpper(status), strings.ToUpper(clip(s.redact(code), 200)), s.redact(clip(text, 400))}
+	a := answer{strings.ToUpper(status), strings.ToUpper(s.shown(code, 200)), s.shown(text, 400)}
 	if a.status != "OK" && a.status != "NO" {
 		a.status = "BAD"
 	}

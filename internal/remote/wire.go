@@ -270,6 +270,10 @@ func (w *wire) redact(s string) string {
 	return s
 }
 
+// shown makes a server's text fit to be shown. Secrets are replaced before it is
+// cut: half of one could be left over.
+func (w *wire) shown(s string, most int) string { return clip(w.redact(s), most) }
+
 // ioFault says in our terms how a connection ended.
 func ioFault(err error) *mail.Fault {
 	if f, ok := errors.AsType[*mail.Fault](err); ok {
