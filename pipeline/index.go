@@ -27,16 +27,17 @@ const (
 // index tells notmuch what was written, and records it. The write lock is held
 // only while a batch that lies ready is applied.
 func (r *run) index(ctx context.Context) error {
-	most := r.Batch
+	most, delay := r.Batch, time.Duration(0)
 	if most <= 0 {
-		most = indexBatch
+		most, delay = indexBatch, indexDelay
 	}
 	first := true
 	for it := range r.written {
 		batch := []*item{it}
-		wait := time.Duration(0)
-		if !first {
-			wait = indexDelay
+		// The first mails are searchable at once.
+		wait := delay
+		if first {
+			wait = 0
 		}
 		first = false
 		late := time.NewTimer(wait)

@@ -79,7 +79,7 @@ type Options struct {
 
 	Connections int           // at most so many at once; 0 means 1
 	Timeout     time.Duration // longest silence of the server; bounds the salvage of one message
-	Batch       int           // mails per commit of the index; 0 means 300 or one second's worth
+	Batch       int           // mails per commit of the index, without waiting for more; 0 means 300 or what a second brings
 
 	Only      []string // mailboxes, instead of all that Selects takes
 	Full      bool     // compare every mailbox as a whole, whatever STATUS says, and ask for every stub again

@@ -17,6 +17,7 @@ import (
 	"github.com/emersion/go-imap/v2/imapserver"
 	"github.com/emersion/go-imap/v2/imapserver/imapmemserver"
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/imaptest"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
@@ -235,7 +236,19 @@ func await(ts *testscript.TestScript, _ bool, _ []string) {
 
 // hang-up ends the server.
 func hangUp(ts *testscript.TestScript, _ bool, _ []string) {
-	ts.Check(of(ts).server.Close())
+	f := of(ts)
+	addr, ok := f.listener.Addr().(*net.TCPAddr)
+	if !ok {
+		ts.Fatalf("no TCP address: %v", f.listener.Addr())
+	}
+	ts.Check(f.server.Close())
+	// The port stays taken, though nobody listens: another test's server must
+	// not be found there.
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	ts.Check(err)
+	ts.Defer(func() { _ = unix.Close(fd) })
+	ts.Check(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1))
+	ts.Check(unix.Bind(fd, &unix.SockaddrInet4{Port: addr.Port, Addr: [4]byte{127, 0, 0, 1}}))
 }
 
 // lock NAME takes the account's lock, as another run would.

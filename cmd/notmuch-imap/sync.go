@@ -22,6 +22,11 @@ import (
 // that does not answer keeps nobody waiting.
 const together = 4
 
+// importBatch is how many mails go into one commit of a database that is empty:
+// nobody reads in it whom commits could disturb, and with small ones 2,000 mails
+// took 9.2 s where with commits of 300 they took 15.6 s.
+const importBatch = 50
+
 func (p *program) syncCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "sync",
@@ -112,6 +117,12 @@ func (p *program) sync(ctx context.Context, out *output, req request) error {
 		}
 		roots[i] = filepath.Join(idx.MailRoot(), filepath.FromSlash(a.Folder))
 	}
+	batch := 0
+	if n, err := idx.Count(ctx, "*"); err != nil {
+		return err
+	} else if n == 0 {
+		batch = importBatch
+	}
 	keys := &secrets{got: make(map[string]string)}
 	ends := make([]ending, len(req.accounts))
 	errs := make([]error, len(req.accounts))
@@ -122,7 +133,7 @@ func (p *program) sync(ctx context.Context, out *output, req request) error {
 			turn <- struct{}{}
 			defer func() { <-turn }()
 			a := &req.accounts[i]
-			ends[i], errs[i] = p.syncAccount(ctx, a, roots[i], idx, keys, out, req)
+			ends[i], errs[i] = p.syncAccount(ctx, a, roots[i], idx, batch, keys, out, req)
 			if errs[i] != nil && ctx.Err() == nil {
 				ends[i] = endBroken
 				out.account(a.Name, errs[i].Error())
@@ -155,7 +166,7 @@ func verdict(ends []ending) error {
 
 // syncAccount synchronises one account. An error is one of this machine, or the
 // context's.
-func (p *program) syncAccount(ctx context.Context, a *config.Account, root string, idx *index.Index, keys *secrets, out *output, req request) (end ending, err error) {
+func (p *program) syncAccount(ctx context.Context, a *config.Account, root string, idx *index.Index, batch int, keys *secrets, out *output, req request) (end ending, err error) {
 	state, err := a.StateDir(p.getenv)
 	if err != nil {
 		return endBroken, err
@@ -181,6 +192,7 @@ func (p *program) syncAccount(ctx context.Context, a *config.Account, root strin
 		NewTags:     idx.NewTags(),
 		Connections: a.Connections,
 		Timeout:     a.Timeout,
+		Batch:       batch,
 		Only:        req.only,
 		Full:        req.full,
 		DryRun:      req.dryRun,

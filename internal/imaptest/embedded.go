@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"net"
 	"slices"
 	"strconv"
@@ -34,7 +35,6 @@ const (
 	SeedUIDValidity = 14
 	SeedUIDNext     = 16124
 	SeedBadUID      = 15541
-	seedBadSeq      = 1045
 )
 
 // Server is an embedded IMAP server with imapmemserver behind it. It has no
@@ -241,57 +241,107 @@ func (c *session) Fetch(w *imapserver.FetchWriter, set imap.NumSet, options *ima
 			safe.BodySection = append(safe.BodySection, &peek)
 		}
 	}
-	for uid, sub := range c.brokenIn(set) {
-		rest, err := c.fetchBroken(w, uid, sub, options)
+	for uid, sub := range c.broken() {
+		seq, err := c.seq(uid)
 		if err != nil {
 			return err
 		}
-		set = rest(set)
-	}
-	if uids, ok := set.(imap.UIDSet); ok && len(uids) == 0 {
-		return nil
+		rest, named := without(set, seq, uid)
+		if !named {
+			continue
+		}
+		taken, err := c.fetchBroken(w, seq, uid, sub, options)
+		if err != nil {
+			return err
+		}
+		if !taken {
+			continue
+		}
+		if set = rest; rest == nil {
+			return nil
+		}
 	}
 	return c.UserSession.Fetch(w, set, &safe)
 }
 
-// brokenIn gives the broken messages that a command names by UID, with a body
-// or a size. Sequence numbers are for people; INBOX's broken one has one.
-func (c *session) brokenIn(set imap.NumSet) map[imap.UID]Substitute {
+// broken gives the broken messages of the selected mailbox.
+func (c *session) broken() map[imap.UID]Substitute {
+	if !strings.EqualFold(c.mailbox, "INBOX") {
+		return nil
+	}
 	c.server.mu.Lock()
 	defer c.server.mu.Unlock()
-	out := make(map[imap.UID]Substitute)
-	if c.mailbox != "INBOX" {
-		return out
-	}
-	for uid, sub := range c.server.broken {
-		switch s := set.(type) {
-		case imap.UIDSet:
-			if s.Contains(uid) {
-				out[uid] = sub
-			}
-		case imap.SeqSet:
-			if uid == SeedBadUID && s.Contains(seedBadSeq) {
-				out[uid] = sub
-			}
-		}
-	}
-	return out
+	return maps.Clone(c.server.broken)
 }
 
-// fetchBroken answers as the seed's Exchange did (STORIES.md, the transcripts
-// a02 to a04), and gives what takes the message out of the command's set.
-func (c *session) fetchBroken(w *imapserver.FetchWriter, uid imap.UID, sub Substitute, options *imap.FetchOptions) (func(imap.NumSet) imap.NumSet, error) {
-	without := func(set imap.NumSet) imap.NumSet { return exclude(set, uid) }
+// seq gives a message's sequence number; 0 if it is gone.
+func (c *session) seq(uid imap.UID) (uint32, error) {
+	data, err := c.Search(imapserver.NumKindSeq, &imap.SearchCriteria{UID: []imap.UIDSet{imap.UIDSetNum(uid)}}, &imap.SearchOptions{})
+	if err != nil {
+		return 0, err
+	}
+	return data.Max, nil
+}
+
+// without takes one message out of a set of either kind, and tells whether it
+// was in it. Rest is nil if nothing else was.
+func without(set imap.NumSet, seq uint32, uid imap.UID) (rest imap.NumSet, named bool) {
+	switch set := set.(type) {
+	case imap.UIDSet:
+		var out imap.UIDSet
+		for _, r := range set {
+			pieces, in := cut(uint32(r.Start), uint32(r.Stop), uint32(uid))
+			named = named || in
+			for _, p := range pieces {
+				out = append(out, imap.UIDRange{Start: imap.UID(p[0]), Stop: imap.UID(p[1])})
+			}
+		}
+		if len(out) > 0 {
+			return out, named
+		}
+	case imap.SeqSet:
+		var out imap.SeqSet
+		for _, r := range set {
+			pieces, in := cut(r.Start, r.Stop, seq)
+			named = named || in
+			for _, p := range pieces {
+				out = append(out, imap.SeqRange{Start: p[0], Stop: p[1]})
+			}
+		}
+		if len(out) > 0 {
+			return out, named
+		}
+	}
+	return nil, named
+}
+
+// cut takes n out of a range; a stop of 0 is `*`.
+func cut(start, stop, n uint32) (pieces [][2]uint32, in bool) {
+	if n == 0 || start == 0 || n < start || stop != 0 && n > stop {
+		return [][2]uint32{{start, stop}}, false
+	}
+	if n > start {
+		pieces = append(pieces, [2]uint32{start, n - 1})
+	}
+	if stop == 0 || n < stop {
+		pieces = append(pieces, [2]uint32{n + 1, stop})
+	}
+	return pieces, true
+}
+
+// fetchBroken answers as the seed's Exchange did in its transcripts a02 to a04.
+// taken is false for what it answers as for any other message.
+func (c *session) fetchBroken(w *imapserver.FetchWriter, seq uint32, uid imap.UID, sub Substitute, options *imap.FetchOptions) (taken bool, err error) {
 	if len(options.BodySection) == 0 && options.BodyStructure == nil && !options.RFC822Size && !options.Envelope {
-		return func(set imap.NumSet) imap.NumSet { return set }, nil // flags and dates are as of others
+		return false, nil // flags and dates
 	}
 	if options.RFC822Size && len(options.BodySection) > 0 || len(options.BodySection) > 1 {
-		return without, nil // OK, and nothing
+		return true, nil // OK, and nothing
 	}
-	write := func(f func(*imapserver.FetchResponseWriter) error) (func(imap.NumSet) imap.NumSet, error) {
-		m := w.CreateMessage(seedBadSeq)
+	write := func(f func(*imapserver.FetchResponseWriter) error) (bool, error) {
+		m := w.CreateMessage(seq)
 		m.WriteUID(uid)
-		return without, errors.Join(f(m), m.Close())
+		return true, errors.Join(f(m), m.Close())
 	}
 	if options.BodyStructure != nil {
 		return write(func(m *imapserver.FetchResponseWriter) error {
@@ -300,7 +350,7 @@ func (c *session) fetchBroken(w *imapserver.FetchWriter, uid imap.UID, sub Subst
 		})
 	}
 	if len(options.BodySection) == 0 {
-		return without, nil
+		return true, nil
 	}
 	section := options.BodySection[0]
 	fields := slices.Collect(func(yield func(string) bool) {
@@ -318,34 +368,13 @@ func (c *session) fetchBroken(w *imapserver.FetchWriter, uid imap.UID, sub Subst
 	case !section.Peek && section.Specifier == imap.PartSpecifierNone && len(section.Part) == 0:
 		body = sub.mail(uid)
 	default:
-		return without, nil
+		return true, nil
 	}
 	return write(func(m *imapserver.FetchResponseWriter) error {
 		lw := m.WriteBodySection(section, int64(len(body)))
 		_, err := io.WriteString(lw, body)
 		return errors.Join(err, lw.Close())
 	})
-}
-
-func exclude(set imap.NumSet, uid imap.UID) imap.NumSet {
-	uids, ok := set.(imap.UIDSet)
-	if !ok {
-		return set
-	}
-	var out imap.UIDSet
-	for _, r := range uids {
-		if uid < r.Start || r.Stop != 0 && uid > r.Stop {
-			out = append(out, r)
-			continue
-		}
-		if uid > r.Start {
-			out = append(out, imap.UIDRange{Start: r.Start, Stop: uid - 1})
-		}
-		if r.Stop == 0 || uid < r.Stop {
-			out = append(out, imap.UIDRange{Start: uid + 1, Stop: r.Stop})
-		}
-	}
-	return out
 }
 
 func (s Substitute) header(uid imap.UID) string {

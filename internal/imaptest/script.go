@@ -170,7 +170,7 @@ func (s *Script) serve() {
 }
 
 // errHangUp ends a connection.
-var errHangUp = errors.New("hang up") //nolint:gochecknoglobals // a sentinel
+var errHangUp = errors.New("hang up")
 
 // scriptConn is one connection.
 type scriptConn struct {
@@ -246,7 +246,7 @@ func (s *Script) fault() *Fault {
 }
 
 // errHang falls silent, without the server's lock.
-var errHang = errors.New("fall silent") //nolint:gochecknoglobals // a sentinel
+var errHang = errors.New("fall silent")
 
 // command reads a command with its literals.
 func (c *scriptConn) command() (tag, command, args string, err error) {

@@ -26,7 +26,7 @@ const (
 
 // silence is what is taken for one where a fault ends with it. Elsewhere a slow
 // machine has all the time it wants.
-const silence = 200 * time.Millisecond
+const silence = time.Second
 
 // dialogue speaks with a server by hand.
 type dialogue struct {
@@ -41,14 +41,19 @@ func speak(t *testing.T, addr string, patient bool) *dialogue {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = c.Close() }) // the server may have closed it
 	return &dialogue{Conn: c, r: bufio.NewReader(c), patient: patient}
+}
+
+func (d *dialogue) send(format string, args ...any) {
+	_, _ = fmt.Fprintf(d, format, args...) // the answer tells
 }
 
 // say sends a command, if any, and gives every byte up to the end of the
 // answer, and what the end was. Without a command it reads one line.
 func (d *dialogue) say(tag, command string) (answer, end string) {
 	if command != "" {
-		fmt.Fprintf(d, "%s %s\r\n", tag, command)
+		d.send("%s %s\r\n", tag, command)
 	}
 	var b strings.Builder
 	for {
@@ -109,7 +114,6 @@ func TestScriptDialogue(t *testing.T) {
 	caps := "IMAP4rev1 LIST-STATUS ESEARCH ENABLE CONDSTORE QRESYNC"
 	s := startScript(t, caps, nil, b, Box("Archive/2024"))
 	d := speak(t, s.Addr(), true)
-	defer d.Close()
 	raw := scriptMail(3)
 	head := "From: a@example.org\r\nSubject: mail 3\r\nMessage-ID: <3@example.org>\r\n\r\n"
 	tests := []struct{ command, want string }{
@@ -191,7 +195,7 @@ func TestScriptCloseWaitsForNobody(t *testing.T) {
 		d := speak(t, s.Addr(), true)
 		d.say("", "")
 		d.say("x", `EXAMINE "INBOX"`)
-		fmt.Fprintf(d, "x UID FETCH %d (BODY.PEEK[])\r\n", BadUID)
+		d.send("x UID FETCH %d (BODY.PEEK[])\r\n", BadUID)
 		if name != "silence before any byte" {
 			if _, err := d.r.ReadByte(); err != nil { // the answer has begun
 				t.Fatal(err)

@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/md5" //nolint:gosec // CRAM-MD5 is made of it (RFC 2195)
@@ -12,7 +13,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -100,7 +103,7 @@ func dial(ctx context.Context, o Options) (*Session, error) {
 	case "implicit":
 		secure := tls.Client(conn, config)
 		if err := secure.HandshakeContext(within); err != nil {
-			return nil, errors.Join(&mail.Fault{Kind: mail.KindTLS, Op: "TLS", Err: err}, ignore(conn.Close()))
+			return nil, errors.Join(handshakeFault(within, err), ignore(conn.Close()))
 		}
 		conn = secure
 	case "none":
@@ -116,6 +119,15 @@ func dial(ctx context.Context, o Options) (*Session, error) {
 		return nil, errors.Join(err, ignore(w.Close()))
 	}
 	return s, nil
+}
+
+// handshakeFault tells a server that is silent from one that is not to be
+// trusted.
+func handshakeFault(ctx context.Context, err error) *mail.Fault {
+	if ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		return &mail.Fault{Kind: mail.KindSilent, Op: "TLS", Err: err}
+	}
+	return &mail.Fault{Kind: mail.KindTLS, Op: "TLS", Err: err}
 }
 
 // ignore drops the error of closing what has failed already.
@@ -154,11 +166,17 @@ func startTLS(ctx context.Context, conn net.Conn, timeout time.Duration) error {
 		return &mail.Fault{Kind: mail.KindTLS, Op: "STARTTLS", Text: fmt.Sprintf(format, args...)}
 	}
 	w := newWire(conn, timeout, nil)
+	ended := func(op string, err error) error {
+		if ctx.Err() != nil {
+			err = os.ErrDeadlineExceeded // it was us who closed the connection
+		}
+		return withOp(ioFault(err), op)
+	}
 	stop := context.AfterFunc(ctx, func() { _ = w.Close() })
 	defer stop()
 	line, err := w.readLine(maxText)
 	if err != nil {
-		return withOp(ioFault(err), "greeting")
+		return ended("greeting", err)
 	}
 	status, rest, _ := strings.Cut(strings.TrimPrefix(string(line), "* "), " ")
 	switch strings.ToUpper(status) {
@@ -170,12 +188,12 @@ func startTLS(ctx context.Context, conn net.Conn, timeout time.Duration) error {
 		return withOp(refusal("BYE", strings.ToUpper(code), clip(text, 200)), "greeting")
 	}
 	if _, err := w.Write([]byte("s STARTTLS\r\n")); err != nil {
-		return withOp(ioFault(err), "STARTTLS")
+		return ended("STARTTLS", err)
 	}
 	for range 100 {
 		line, err := w.readLine(maxText)
 		if err != nil {
-			return withOp(ioFault(err), "STARTTLS")
+			return ended("STARTTLS", err)
 		}
 		tag, rest, _ := strings.Cut(string(line), " ")
 		if tag != "s" {
@@ -223,6 +241,11 @@ func signIn(ctx context.Context, w *wire, o Options) (*Session, error) {
 		// Those from before sign-in do not count. The answer to it brings them;
 		// else imapclient asks by itself, and this waits for the answer.
 		caps = client.Caps()
+		select {
+		case <-client.Closed():
+			return fail("sign-in", cmp.Or(client.Close(), io.ErrUnexpectedEOF))
+		default:
+		}
 	}
 	if err := w.endSignIn(); err != nil {
 		return fail("sign-in", err)
@@ -258,7 +281,7 @@ func signInFault(w *wire, op string, err error) *mail.Fault {
 		return f
 	}
 	if e, ok := errors.AsType[*imap.Error](err); ok {
-		f := refusal(string(e.Type), string(e.Code), clip(w.redact(e.Text), 300))
+		f := refusal(string(e.Type), strings.ToUpper(w.redact(string(e.Code))), w.shown(e.Text, 300))
 		// A server that is not well says so; the password is not at fault.
 		if (f.Kind == mail.KindNo || f.Kind == mail.KindBad) && f.Code != "UNAVAILABLE" && f.Code != "SERVERBUG" {
 			f.Kind = mail.KindAuth
@@ -271,11 +294,13 @@ func signInFault(w *wire, op string, err error) *mail.Fault {
 		code, text := splitCode(rest)
 		return withOp(refusal(strings.ToUpper(status), strings.ToUpper(code), clip(text, 300)), op)
 	}
-	f := ioFault(err)
-	f.Err = errors.New(w.redact(err.Error()))
-	// imapclient wraps with %v, so the deadline shows in the text only.
-	if strings.Contains(err.Error(), "i/o timeout") {
-		f.Kind = mail.KindSilent
+	// imapclient wraps with %v, so the wire is asked what it was.
+	w.mu.Lock()
+	cause := w.cause
+	w.mu.Unlock()
+	f := ioFault(cmp.Or(cause, err))
+	if f.Err != nil {
+		f.Err = errors.New(w.redact(f.Err.Error())) // without the words of imapclient around it
 	}
 	return withOp(f, op)
 }
@@ -307,6 +332,12 @@ func mechanism(ctx context.Context, w *wire, o Options, caps imap.CapSet) (func(
 	case auth == "command" && !plaintext:
 		return nil, &mail.Fault{Kind: mail.KindAuth, Text: "the server forbids the LOGIN command"}
 	}
+	switch {
+	case auth == "login" && !offers("LOGIN") && plaintext:
+		auth = "command" // the mechanism and the command are one to people
+	case auth == "command" && !plaintext:
+		return nil, &mail.Fault{Kind: mail.KindAuth, Text: "the server forbids the LOGIN command"}
+	}
 	if auth == "external" {
 		return func(c *imapclient.Client) error { return c.Authenticate(sasl.NewExternalClient(o.User)) }, nil
 	}
@@ -325,7 +356,7 @@ func mechanism(ctx context.Context, w *wire, o Options, caps imap.CapSet) (func(
 	case "plain":
 		client = sasl.NewPlainClient("", o.User, password)
 	case "login":
-		client = sasl.NewLoginClient(o.User, password)
+		client = &login{o.User, password, !caps.Has(imap.CapSASLIR)}
 	case "cram-md5":
 		client = &cramMD5{o.User, password}
 	case "oauthbearer":
@@ -345,8 +376,49 @@ func (w *wire) hide(user, password string) {
 		return // replacing every "a" would hide nothing and spoil every text
 	}
 	b64 := base64.StdEncoding.EncodeToString
-	w.secrets = append(w.secrets, password, b64([]byte(password)), b64([]byte("\x00"+user+"\x00"+password)),
-		b64([]byte("user="+user+"\x01auth=Bearer "+password+"\x01\x01")))
+	quoted := strings.ReplaceAll(strings.ReplaceAll(password, `\`, `\\`), `"`, `\"`)
+	// OAUTHBEARER holds host and port, too, so that its form is known up to the
+	// token's place in it: each of the three alignments.
+	secrets := []string{quoted, password, b64([]byte("\x00" + user + "\x00" + password)),
+		b64([]byte("user=" + user + "\x01auth=Bearer " + password + "\x01\x01")), b64([]byte(password))}
+	for skip := range 3 {
+		// Only the digits that are the secret's alone.
+		inner := base64.RawStdEncoding.EncodeToString([]byte(strings.Repeat("\x00", skip) + password))
+		from, to := []int{0, 2, 3}[skip], len(inner)
+		if (skip+len(password))%3 != 0 {
+			to--
+		}
+		if to-from >= 8 {
+			secrets = append(secrets, inner[from:to])
+		}
+	}
+	for _, secret := range slices.Clone(secrets) { // the words of answers are read in upper case
+		secrets = append(secrets, strings.ToUpper(secret))
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.secrets = secrets
+}
+
+// login is AUTH=LOGIN (draft-murchison-sasl-login). go-sasl's knows only
+// servers that do not ask for the name.
+type login struct {
+	user, password string
+	asked          bool // the name is sent where the server asks for nothing in particular
+}
+
+func (l *login) Start() (string, []byte, error) {
+	if l.asked {
+		return "LOGIN", []byte(l.user), nil
+	}
+	return "LOGIN", nil, nil
+}
+
+func (l *login) Next(challenge []byte) ([]byte, error) {
+	if strings.HasPrefix(strings.ToLower(string(challenge)), "pass") {
+		return []byte(l.password), nil
+	}
+	return []byte(l.user), nil
 }
 
 // cramMD5 is RFC 2195; go-sasl has it not.

@@ -73,7 +73,7 @@ func TestCertificate(t *testing.T) {
 			c.change(&o)
 			s, err := Dial(t.Context(), o)
 			if c.refused {
-				wantFault(t, err, mail.KindTLS)
+				_ = wantFault(t, err, mail.KindTLS)
 				if asked {
 					t.Error("the password was asked for although the server is not to be trusted")
 				}
@@ -158,9 +158,8 @@ func TestSTARTTLS(t *testing.T) {
 			if f := wantFault(t, err, c.want); !strings.Contains(f.Error(), c.words) {
 				t.Errorf("%v does not say %q", f, c.words)
 			}
-			close(said)
-			for line := range said {
-				if line != "" && !strings.HasSuffix(line, "STARTTLS") {
+			for len(said) > 0 {
+				if line := <-said; line != "" && !strings.HasSuffix(line, "STARTTLS") {
 					t.Errorf("the client said %q", line)
 				}
 			}
@@ -178,7 +177,7 @@ func TestNothingIsSentWithoutTLS(t *testing.T) {
 		return nil, errors.New("dialled")
 	}
 	_, err := Dial(t.Context(), o)
-	wantFault(t, err, mail.KindPlaintext)
+	_ = wantFault(t, err, mail.KindPlaintext)
 	if dials != 0 {
 		t.Error("the client connected")
 	}
@@ -202,7 +201,7 @@ func TestLoginDisabled(t *testing.T) {
 		o := plain(port)
 		o.Auth = auth
 		_, err := Dial(t.Context(), o)
-		wantFault(t, err, mail.KindAuth)
+		_ = wantFault(t, err, mail.KindAuth)
 		for len(said) > 0 {
 			if line := <-said; strings.HasPrefix(strings.ToUpper(line), "LOGIN") || strings.Contains(line, "hunter2") {
 				t.Errorf("auth %q: the client said %q", auth, line)
@@ -412,7 +411,7 @@ func TestSilence(t *testing.T) {
 			o.TLS, o.Timeout = c.tls, timeout
 			start := time.Now()
 			_, err := Dial(t.Context(), o)
-			wantFault(t, err, mail.KindSilent)
+			_ = wantFault(t, err, mail.KindSilent)
 			if d := time.Since(start); d > 20*timeout {
 				t.Errorf("it took %v", d)
 			}
@@ -431,7 +430,7 @@ func TestSilenceOfACommand(t *testing.T) {
 	o.Timeout = 150 * time.Millisecond
 	s := dialed(t, o)
 	_, err := s.List(t.Context())
-	wantFault(t, err, mail.KindSilent)
+	_ = wantFault(t, err, mail.KindSilent)
 	if s.Alive() {
 		t.Error("the session is alive")
 	}
@@ -460,7 +459,13 @@ func TestCancel(t *testing.T) {
 			func(ctx context.Context, s *Session) error { _, err := s.List(ctx); return err }},
 		{"examine", "none", func(p *peer, now func()) { p.greet(testCaps); p.line(); now(); p.hang() },
 			func(ctx context.Context, s *Session) error { _, err := s.Examine(ctx, "INBOX", nil); return err }},
-		{"exchange", "none", func(p *peer, now func()) { p.greet(testCaps); p.line(); p.send("* 1 FETCH (UID 1 BODY[] {10}\r\nabc"); now(); p.hang() },
+		{"exchange", "none", func(p *peer, now func()) {
+			p.greet(testCaps)
+			p.line()
+			p.send("* 1 FETCH (UID 1 BODY[] {10}\r\nabc")
+			now()
+			p.hang()
+		},
 			func(ctx context.Context, s *Session) error { _, err := s.Exchange(ctx, "NOOP"); return err }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -493,8 +498,9 @@ func TestCancel(t *testing.T) {
 func TestSecretsAreNotShown(t *testing.T) {
 	t.Parallel()
 	for _, m := range mechanisms() {
-		for _, m.refuse = range []bool{true, false} {
-			m.echo = true
+		for _, refuse := range []bool{true, false} {
+			m := m
+			m.echo, m.refuse = true, refuse
 			t.Run(fmt.Sprintf("%s %s refused=%v", m.name, m.caps, m.refuse), func(t *testing.T) {
 				t.Parallel()
 				var shown []string
@@ -542,7 +548,7 @@ func TestSecretsAreNotShown(t *testing.T) {
 				for _, text := range shown {
 					for _, form := range forms {
 						if strings.Contains(strings.ToUpper(text), strings.ToUpper(form)) {
-							t.Errorf("%q shows %q", text, form)
+							t.Fatalf("%.200q shows %q", text, form)
 						}
 					}
 				}
@@ -630,6 +636,87 @@ func TestAnIdleRunTakesFewRoundTrips(t *testing.T) {
 			t.Errorf("capabilities told: %v; %d round trips, at most 8 are allowed", told, got)
 		} else {
 			t.Logf("capabilities told: %v; %d round trips", told, got)
+		}
+	}
+}
+
+// TestSignInForms signs in at servers that bend the rules, and knows the
+// capabilities afterwards.
+func TestSignInForms(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, greeting, list string // list: the answer to CAPABILITY
+		noise, answer        string // before and as the answer to the sign-in
+		want                 string // capabilities
+	}{
+		{"capabilities in the answer", "OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] hi", "", "", "OK [CAPABILITY IMAP4rev1 IDLE] hi", "IDLE IMAP4REV1"},
+		{"in an untagged line", "OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] hi", "IMAP4rev1 IDLE", "* CAPABILITY IMAP4rev1 IDLE\r\n", "OK hi", "IDLE IMAP4REV1"},
+		{"not told", "OK hi", "IMAP4rev1 IDLE", "", "OK hi", "IDLE IMAP4REV1"},
+		{"no text", "OK", "IMAP4rev1 IDLE", "", "OK", "IDLE IMAP4REV1"},
+		{"spaces too many", "OK [CAPABILITY IMAP4rev1 AUTH=PLAIN ]", "", "", "OK [CAPABILITY  IMAP4rev1  IDLE ] hi", "IDLE IMAP4REV1"},
+		{"capabilities that are none", "OK [CAPABILITY IMAP4rev1 \"x\" (y)] hi", "IMAP4rev1 {3} IDLE", "", "OK hi", "IDLE IMAP4REV1"},
+		{"lines nobody asked for", "OK [CAPABILITY IMAP4rev1] hi", "", "* 5 EXISTS\r\n* OK [XYZZY a]b\"c] plugh\r\n* BOGUS (\r\n* NO [ALERT] quota\r\n\r\n", "OK [CAPABILITY IMAP4rev1] hi", "IMAP4REV1"},
+		{"signed in already", "PREAUTH [CAPABILITY IMAP4rev1 IDLE] hi", "", "", "", "IDLE IMAP4REV1"},
+		{"disabled", "OK [CAPABILITY IMAP4rev1] hi", "", "", "OK [CAPABILITY IMAP4rev1 QRESYNC condstore MOVE] hi", "IMAP4REV1 MOVE"},
+		{"QRESYNC alone", "OK [CAPABILITY IMAP4rev1] hi", "", "", "OK [CAPABILITY IMAP4rev1 qresync] hi", "CONDSTORE IMAP4REV1 QRESYNC"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			o := plain(serve(t, func(p *peer) {
+				p.send("* %s\r\n", c.greeting)
+				for {
+					tag, command := p.command()
+					switch word, _, _ := strings.Cut(command, " "); {
+					case tag == "":
+						return
+					case word == "CAPABILITY":
+						p.send("* CAPABILITY %s\r\n%s OK\r\n", c.list, tag)
+					case word == "AUTHENTICATE":
+						p.send("+\r\n") // without the space, as Exchange
+						p.line()
+						fallthrough
+					default:
+						p.send("%s%s %s\r\n", c.noise, tag, c.answer)
+					}
+				}
+			}))
+			if c.name == "disabled" {
+				o.Disable = []string{"condstore"}
+			}
+			s := dialed(t, o)
+			if got := strings.Join(s.Capabilities(), " "); got != c.want {
+				t.Errorf("capabilities %s, want %s", got, c.want)
+			}
+		})
+	}
+}
+
+// TestOddAnswersToTheSignIn end in a fault of a kind that says what to do.
+func TestOddAnswersToTheSignIn(t *testing.T) {
+	t.Parallel()
+	for answer, want := range map[string]mail.Kind{
+		"{tag} NO [UNAVAILABLE] Temporary authentication failure\r\n": mail.KindNo,
+		"{tag} NO [AUTHENTICATIONFAILED] Invalid credentials\r\n":     mail.KindAuth,
+		"{tag} NO\r\n": mail.KindAuth,
+		"{tag} BAD Request is throttled. Suggested Backoff Time: 5000 ms\r\n": mail.KindThrottled,
+		"{tag} BAD User is authenticated but not connected.\r\n":              mail.KindNotConnected,
+		"* BYE Autologout\r\n{hangup}":                                        mail.KindBye,
+		"{hangup}":                                                            mail.KindCut,
+		strings.Repeat("x", 4*maxText) + "\r\n":                               mail.KindTooLarge,
+	} {
+		o := plain(serve(t, func(p *peer) {
+			p.send("* OK [CAPABILITY IMAP4rev1] hi\r\n")
+			tag, _ := p.command()
+			answer, hangUp := strings.CutSuffix(strings.ReplaceAll(answer, "{tag}", tag), "{hangup}")
+			p.send("%s", answer)
+			if !hangUp {
+				p.hang()
+			}
+		}))
+		_, err := Dial(t.Context(), o)
+		f, ok := errors.AsType[*mail.Fault](err)
+		if !ok || f.Kind != want {
+			t.Errorf("%.60q: %v, want %v", answer, err, want)
 		}
 	}
 }

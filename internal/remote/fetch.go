@@ -28,7 +28,7 @@ func (s *Session) gather(ctx context.Context, uids imap.UIDSet, items, modifier 
 	var out []mail.Message
 	at := make(map[imap.UID]int)
 	h := handler{fetch: func(seq uint32) error {
-		f, err := s.reader.fetch(seq, maxText, nil)
+		f, err := s.fetch(seq, maxText, nil)
 		if err != nil || f.UID == 0 || !uids.Contains(f.UID) {
 			return err
 		}
@@ -137,7 +137,7 @@ func (in *incoming) open(item string, size int64) (io.Writer, error) {
 // fetch takes one response.
 func (in *incoming) fetch(seq uint32) error {
 	in.spool = nil
-	f, err := in.s.reader.fetch(seq, maxKept, in)
+	f, err := in.s.fetch(seq, maxKept, in)
 	spool := in.spool
 	in.spool = nil
 	if err != nil {
@@ -307,7 +307,7 @@ func (s *Session) Exchange(ctx context.Context, command string) (*mail.Exchange,
 	err := s.recorded(ex, func() (err error) {
 		a, err = s.command(ctx, command, handler{
 			fetch: func(seq uint32) error {
-				f, err := s.reader.fetch(seq, maxKept, nil)
+				f, err := s.fetch(seq, maxKept, nil)
 				if err == nil && len(ex.Fetched) < 100 {
 					ex.Fetched = append(ex.Fetched, f)
 				}

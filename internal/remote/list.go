@@ -144,7 +144,7 @@ func selectable(b mail.Mailbox) bool {
 
 // listLine takes a LIST response (RFC 9051 7.3.1).
 func (s *Session) listLine(boxes *[]mail.Mailbox) error {
-	attrs, err := s.reader.words()
+	attrs, err := s.words()
 	if err != nil {
 		return err
 	}
@@ -209,7 +209,7 @@ func (s *Session) statusLine(into map[string]mail.Status) error {
 	if err := s.spaces(); err != nil {
 		return err
 	}
-	items, err := s.reader.words()
+	items, err := s.words()
 	if err != nil {
 		return err
 	}

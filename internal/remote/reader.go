@@ -192,9 +192,10 @@ func (r *reader) word() (string, error) {
 		if c == '\r' || c == '\n' || depth == 0 && (c == ' ' || c == '(' || c == ')') || c == '"' && b.Len() == 0 {
 			return b.String(), nil
 		}
-		if c == '[' {
+		switch c {
+		case '[':
 			depth++
-		} else if c == ']' {
+		case ']':
 			depth--
 		}
 		if _, err := r.byte(); err != nil {

@@ -40,7 +40,7 @@ func (s *Session) Examine(ctx context.Context, name string, known *mail.Known) (
 func (s *Session) selecting(sel *mail.Selected) handler {
 	return handler{
 		fetch: func(seq uint32) error {
-			f, err := s.reader.fetch(seq, maxText, nil)
+			f, err := s.fetch(seq, maxText, nil)
 			if err == nil && f.UID != 0 {
 				if len(sel.Changed) >= maxAnswers {
 					return &mail.Fault{Kind: mail.KindTooLarge, Text: "no end of messages"}
@@ -146,7 +146,7 @@ func (s *Session) dataLine() (string, error) {
 
 // whole tells whether a set means all of a mailbox.
 func whole(set imap.UIDSet) bool {
-	return len(set) == 1 && set[0].Start == 1 && set[0].Stop >= 4294967295
+	return len(set) == 1 && set[0].Start == 1 && set[0].Stop == 1<<32-1
 }
 
 // Search tells which of uids exist.

@@ -61,7 +61,7 @@ func (s *Session) Close() error {
 	if !s.dead {
 		s.timeout = min(s.timeout, 2*time.Second)
 		// The answer is not worth a round trip.
-		_, _ = s.wire.Write([]byte(s.tags + "z LOGOUT\r\n")) // it is closed anyway
+		_, _ = s.Write([]byte(s.tags + "z LOGOUT\r\n")) // it is closed anyway
 	}
 	s.dead = true
 	err := s.wire.Close()
@@ -154,7 +154,7 @@ func (s *Session) commands(ctx context.Context, lines []string, h handler) (answ
 			s.record.add(true, tag+" "+line)
 		}
 	}
-	if _, err := s.wire.Write([]byte(out.String())); err != nil {
+	if _, err := s.Write([]byte(out.String())); err != nil {
 		return nil, ioFault(err)
 	}
 	answers = make([]answer, len(lines))
@@ -252,8 +252,9 @@ func (s *Session) untagged(word string, h handler) error {
 		code, text := splitCode(rest)
 		name, _, _ := strings.Cut(code, " ")
 		if word == "NO" || word == "BAD" || word == "BYE" {
+			said := s.shown(word+" "+strings.TrimSpace(rest), 400)
 			s.mu.Lock()
-			s.said = s.shown(word+" "+strings.TrimSpace(rest), 400)
+			s.said = said
 			s.mu.Unlock()
 		}
 		s.left = s.left || word == "BYE"

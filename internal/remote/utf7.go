@@ -48,7 +48,7 @@ func encodeName(name string) string {
 	return b.String()
 }
 
-var errUTF7 = errors.New("not modified UTF-7") //nolint:gochecknoglobals // a sentinel
+var errUTF7 = errors.New("not modified UTF-7")
 
 // decodeName gives the name in UTF-8 of a wire form.
 func decodeName(wire string) (string, error) {

@@ -14,6 +14,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -54,6 +55,7 @@ type wire struct {
 	closed  bool
 	pending []byte // a filtered line on its way to imapclient
 	line    []byte // part of a line that a deadline cut
+	cause   error  // what ended imapclient's reading
 	said    string // the last NO, BAD or BYE in the server's words
 
 	secrets []string
@@ -135,6 +137,10 @@ func (w *wire) Read(p []byte) (int, error) {
 			w.mu.Unlock()
 			return 0, net.ErrClosed
 		}
+		if w.cause != nil { // imapclient tries again, and would wait again
+			defer w.mu.Unlock()
+			return 0, w.cause
+		}
 		w.reading = true
 		w.mu.Unlock()
 		if len(w.pending) > 0 {
@@ -148,6 +154,9 @@ func (w *wire) Read(p []byte) (int, error) {
 			if over {
 				continue // endSignIn woke us up; what came of a line is kept
 			}
+			w.mu.Lock()
+			w.cause = err
+			w.mu.Unlock()
 			return 0, err
 		}
 		if line, ok := w.filter(line); ok {
@@ -173,19 +182,23 @@ func (w *wire) filter(line []byte) ([]byte, bool) {
 	word = strings.ToUpper(word)
 	switch {
 	case tag == "+":
-		return line, true
+		if s == "+" { // Exchange; imapclient wants the space
+			s = "+ "
+		}
+		return []byte(s), true
 	case tag == "*" && word == "CAPABILITY":
-		return line, true
+		return []byte("* CAPABILITY " + atoms(rest)), true
 	case word == "OK" || word == "NO" || word == "BAD" || word == "BYE" || word == "PREAUTH":
 		if word != "OK" && word != "PREAUTH" {
+			said := w.redact(s[len(tag)+1:])
 			w.mu.Lock()
-			w.said = w.redact(s[len(tag)+1:])
+			w.said = said
 			w.mu.Unlock()
 		}
 		code, text := splitCode(rest)
 		switch {
 		case strings.HasPrefix(strings.ToUpper(code), "CAPABILITY "):
-			return line, true
+			return fmt.Appendf(nil, "%s %s [CAPABILITY %s] -", tag, word, atoms(code[len("CAPABILITY "):])), true
 		case word == "NO" && isAtom(code):
 			return line, true
 		}
@@ -194,7 +207,7 @@ func (w *wire) filter(line []byte) ([]byte, bool) {
 		}
 		return fmt.Appendf(nil, "%s %s %s", tag, word, text), true
 	}
-	w.note("dropped a line that does not belong to a sign-in: " + clip(w.redact(s), 80))
+	w.note("dropped a line that does not belong to a sign-in: " + w.shown(s, 80))
 	return nil, false
 }
 
@@ -211,8 +224,20 @@ func splitCode(s string) (code, text string) {
 	return code, strings.TrimLeft(text, " ")
 }
 
+// atoms gives those words of a line that are atoms (RFC 9051 9), and one at
+// least: imapclient dies of a capability that is none, and of a space too many.
+func atoms(line string) string {
+	words := slices.DeleteFunc(strings.Fields(line), func(word string) bool {
+		return strings.ContainsFunc(word, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("(){%*\"\\]", r) })
+	})
+	if len(words) == 0 {
+		return "IMAP4rev1"
+	}
+	return strings.Join(words, " ")
+}
+
 func isAtom(s string) bool {
-	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !(r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z' || r == '-') })
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && r != '-' })
 }
 
 // endSignIn takes the connection from imapclient. A read that it has under way
@@ -264,7 +289,10 @@ func (w *wire) SetWriteDeadline(time.Time) error { return nil }
 
 // redact replaces secrets that a server echoes.
 func (w *wire) redact(s string) string {
-	for _, secret := range w.secrets {
+	w.mu.Lock()
+	secrets := w.secrets
+	w.mu.Unlock()
+	for _, secret := range secrets {
 		s = strings.ReplaceAll(s, secret, "[secret]")
 	}
 	return s
@@ -292,7 +320,7 @@ func ioFault(err error) *mail.Fault {
 func clip(s string, most int) string {
 	s = printable(s)
 	if len(s) > most {
-		return s[:most] + "..."
+		return strings.ToValidUTF8(s[:most], "") + "..."
 	}
 	return s
 }

@@ -1,0 +1,157 @@
+package remote
+
+import (
+	"bufio"
+	"context"
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/emersion/go-imap/v2"
+	"go.uber.org/goleak"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+)
+
+// fuzzSeeds are answers that broke something somewhere. They are in
+// testdata/fuzz/FuzzResponse, too.
+func fuzzSeeds() []string {
+	return []string{
+		"* 1 FETCH (UID 5 FLAGS (\\Seen) RFC822.SIZE 3 BODY[] {3}\r\nabc)\r\n",
+		"* 1 FETCH (BODY[] {3}\r\nabc UID 5 FLAGS ())\r\n* 1 FETCH (UID 5 BODY[] \"a\\\"b\")",
+		"* 1 FETCH (UID 5 BODY[] {4294967295}\r\nabc",
+		"* 1 FETCH (UID 5 BODY[] {10}\r\nabc)\r\n{tag} OK done\r\n",
+		"* 1 FETCH (BODYSTRUCTURE ((((((((((((((((((((((((((((((((((((((((((((((((((((((((((\r\n",
+		"* 1 FETCH (X-GM-LABELS (\"\\\\Inbox\" \"a b\" {3}\r\n) () ENVELOPE (\"say \"hi\", now\" NIL) UID 0)",
+		"* LIST (\\HasNoChildren) \"/\" \"Entw\xfcrfe\"\r\n* LIST () NIL {3}\r\n\x00a\x01\r\n* LIST () \"/\" A&b\r\n* STATUS A&b (MESSAGES 1 HIGHESTMODSEQ UIDNEXT 2)",
+		"* LIST () \"/\" ~jane\r\n* STATUS ~jane ()\r\n* LIST () \"\\\\\" \"&2D0-\"\r\n* LIST",
+		"* SEARCH 5 1:4294967295 x 0\r\n* ESEARCH (TAG \"x\") UID ALL 5:1,9:4294967295\r\n* VANISHED (EARLIER) 1:4294967295,7",
+		"* OK [UIDVALIDITY 99999999999999999999] x\r\n* OK [UIDNEXT 0]\r\n* OK [PERMANENTFLAGS (\\*\r\n* 4294967295 EXISTS\r\n* 0 EXISTS\r\n* 3 EXPUNGE",
+		"\x00\x01\xff garbage ) ( \" {\r\n\r\n+ {5}\r\nA9 OK {3}\r\n* XYZZY {3}\r\nabc\n* OK still here",
+		"{tag} OK done\r\n{tag} OK again\r\n{tag} BAD [",
+		"* BYE [ALERT] Too many simultaneous connections. (Failure)\r\n{tag} NO Request is throttled. Suggested Backoff Time: 99999999999 seconds",
+		"* 1 FETCH (UID 5 ~{3}\r\nabc {99999999999999999999}\r\n {-1} {+}\r\n)",
+	}
+}
+
+// FuzzResponse lets a server answer every command with the same bytes. A session
+// may end by them, but only in an error, soon, and with nothing left over.
+func FuzzResponse(f *testing.F) {
+	for _, s := range fuzzSeeds() {
+		f.Add([]byte(s))
+	}
+	l, err := net.Listen("unix", filepath.Join(f.TempDir(), "s"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { _ = l.Close() }) // nothing hangs on it
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if len(data) > 64<<10 {
+			return
+		}
+		defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			defer conn.Close() //nolint:errcheck // the client may have closed it
+			p := &peer{conn, bufio.NewReader(conn)}
+			p.greet("IMAP4rev1 LIST-STATUS CONDSTORE QRESYNC ENABLE")
+			for range 100 {
+				// The client waits for more than there is: hang up.
+				if conn.SetDeadline(time.Now().Add(20*time.Millisecond)) != nil {
+					return
+				}
+				tag, command, _ := strings.Cut(p.line(), " ")
+				if tag == "" {
+					return
+				}
+				if strings.HasPrefix(command, "EXAMINE") {
+					p.send("* 9 EXISTS\r\n* OK [UIDVALIDITY 1] x\r\n")
+				}
+				p.send("%s\r\n%s OK done\r\n", strings.ReplaceAll(string(data), "{tag}", tag), tag)
+			}
+		}()
+		start := time.Now()
+		o := plain(143)
+		o.Timeout, o.MaxLiteral, o.Note = time.Second, 1<<20, func(s string) {
+			if !utf8.ValidString(s) || strings.ContainsAny(s, "\r\n\x1b") {
+				t.Errorf("note %q", s)
+			}
+		}
+		o.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", l.Addr().String())
+		}
+		s, err := Dial(t.Context(), o)
+		if err != nil {
+			t.Fatal(err) // until here the server behaves
+		}
+		talk(t, s)
+		_ = s.Close() // it may be dead
+		<-done
+		if d := time.Since(start); d > 10*time.Second {
+			t.Errorf("it took %v", d)
+		}
+	})
+}
+
+// talk gives every command once.
+func talk(t *testing.T, s *Session) {
+	ctx := t.Context()
+	check := func(err error) {
+		if err == nil {
+			return
+		}
+		if text := err.Error(); !utf8.ValidString(text) || strings.ContainsAny(text, "\r\n\x1b") {
+			t.Errorf("error %q", text)
+		}
+	}
+	boxes, err := s.List(ctx)
+	check(err)
+	for _, b := range boxes {
+		if b.Name == "" || !utf8.ValidString(b.Name) || strings.ContainsAny(b.Name, "\r\n\x00") {
+			t.Errorf("mailbox %q", b.Name)
+		}
+	}
+	if len(boxes) > 0 {
+		_, err = s.Examine(ctx, boxes[0].Name, nil)
+		check(err)
+	}
+	_, err = s.Examine(ctx, "INBOX", &mail.Known{UIDValidity: 1, HighestModSeq: 1})
+	check(err)
+	uids := imap.UIDSet{{Start: 5, Stop: 9}}
+	messages := func(got []mail.Message, err error) {
+		check(err)
+		for _, m := range got {
+			if !uids.Contains(m.UID) {
+				t.Errorf("a message that was not asked for: %+v", m)
+			}
+		}
+	}
+	messages(s.Flags(ctx, uids, 3))
+	messages(s.Identify(ctx, uids))
+	_, err = s.Search(ctx, uids)
+	check(err)
+	var b basket
+	check(s.Fetch(ctx, uids, b.sink()))
+	_, err = s.FetchOne(ctx, 7, b.sink())
+	check(err)
+	for i, m := range b.got {
+		if !uids.Contains(m.UID) || m.BodySize != int64(len(b.bodies[i])) {
+			t.Errorf("%+v with a body of %d bytes", m, len(b.bodies[i]))
+		}
+	}
+	ex, err := s.Exchange(ctx, "UID FETCH 5 BODYSTRUCTURE")
+	check(err)
+	for _, line := range ex.Lines {
+		if !utf8.ValidString(line.Text) || strings.ContainsAny(line.Text, "\r\n\x1b") {
+			t.Errorf("line %q", line.Text)
+		}
+	}
+}

@@ -1,0 +1,280 @@
+package remote
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/imaptest"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+)
+
+func TestListForms(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		line string
+		want *mail.Mailbox // nil: dropped
+	}{
+		{`* LIST (\HasNoChildren) "/" "a"`, &mail.Mailbox{Name: "a", Delim: '/', Attrs: []string{`\HasNoChildren`}}},
+		{`* LIST () "." inbox`, &mail.Mailbox{Name: "INBOX", Delim: '.', Attrs: []string{}}},
+		{`* LIST () NIL "NIL"`, &mail.Mailbox{Name: "NIL", Attrs: []string{}}},
+		{`* LIST () "\\" "a \"b\" \\ c"`, &mail.Mailbox{Name: `a "b" \ c`, Delim: '\\', Attrs: []string{}}},
+		{"* LIST () \"/\" {5}\r\na (b)", &mail.Mailbox{Name: "a (b)", Delim: '/', Attrs: []string{}}},
+		{`* LIST () "/" ~jane`, &mail.Mailbox{Name: "~jane", Delim: '/', Attrs: []string{}}},
+		{`* LIST () "/" "Entw&APw-rfe"`, &mail.Mailbox{Name: "Entwürfe", Delim: '/', Attrs: []string{}}},
+		{"* LIST () \"/\" \"Entw\xfcrfe\"", &mail.Mailbox{Name: "Entw%FCrfe", Delim: '/', Attrs: []string{}}},
+		{`* LIST () "/" "A&b"`, &mail.Mailbox{Name: "A&b", Delim: '/', Attrs: []string{}}},
+		{`* LIST () "/" "Entwürfe"`, &mail.Mailbox{Name: "Entwürfe", Delim: '/', Attrs: []string{}}},
+		{`* list (\noselect \Foo) "/" "[Gmail]" ("CHILDINFO" ("SUBSCRIBED"))`, &mail.Mailbox{Name: "[Gmail]", Delim: '/', Attrs: []string{`\noselect`, `\Foo`}}},
+		{`* LIST () "/" ""`, nil},
+		{`* LIST (\HasNoChildren) "/`, nil},
+		{`* LIST`, nil},
+		{`* LIST "/" () x`, nil},
+		{"* LIST () NIL {3}\r\n\x00a\x01", nil},
+		{`* LIST () "/" "` + strings.Repeat("x", maxMailboxName+1) + `"`, nil},
+	} {
+		s := answering(t, "IMAP4rev1", [2]string{"LIST", c.line + "\r\n* LIST () \"/\" last\r\n"},
+			[2]string{"STATUS", "* STATUS last (MESSAGES 1 UIDNEXT 2 UIDVALIDITY 3)\r\n"})
+		boxes, err := s.List(t.Context())
+		if err != nil {
+			t.Errorf("%.80q: %v", c.line, err)
+			continue
+		}
+		last := boxes[len(boxes)-1]
+		if last.Name != "last" || last.Status == nil || *last.Status != (mail.Status{Messages: 1, UIDNext: 2, UIDValidity: 3}) {
+			t.Errorf("%.80q: the one behind is %+v", c.line, last)
+		}
+		if c.want == nil {
+			if len(boxes) != 1 {
+				t.Errorf("%.80q: %+v", c.line, boxes)
+			}
+			continue
+		}
+		if len(boxes) != 2 {
+			t.Errorf("%.80q: %+v", c.line, boxes)
+			continue
+		}
+		got := boxes[0]
+		got.Status, got.Err = nil, nil
+		if !reflect.DeepEqual(got, *c.want) {
+			t.Errorf("%.80q:\ngot  %+v\nwant %+v", c.line, got, *c.want)
+		}
+	}
+}
+
+func TestStatusForms(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		items string
+		want  mail.Status
+	}{
+		{"(MESSAGES 1 UIDNEXT 2 UIDVALIDITY 3 HIGHESTMODSEQ 4)", mail.Status{Messages: 1, UIDNext: 2, UIDValidity: 3, HighestModSeq: 4}},
+		{"(uidvalidity 3 X-GM 7 messages 1)", mail.Status{Messages: 1, UIDValidity: 3}},
+		{"(MESSAGES 1 HIGHESTMODSEQ UIDNEXT 2)", mail.Status{Messages: 1, UIDNext: 2}},
+		{"(UIDVALIDITY 1234567890123456)", mail.Status{UIDValidity: 1234567890123456}},
+		{"(MESSAGES 99999999999 UIDNEXT 99999999999)", mail.Status{Messages: 1<<32 - 1, UIDNext: 1<<32 - 1}},
+		{"(MESSAGES -1 UIDNEXT NIL UIDVALIDITY 3)", mail.Status{UIDValidity: 3}},
+		{"()", mail.Status{}},
+	} {
+		s := answering(t, "IMAP4rev1 LIST-STATUS CONDSTORE", [2]string{"LIST", "* STATUS a " + c.items + "\r\n* LIST () \"/\" a\r\n"})
+		boxes, err := s.List(t.Context())
+		if err != nil || len(boxes) != 1 || boxes[0].Status == nil {
+			t.Errorf("%s: %v %+v", c.items, err, boxes)
+			continue
+		}
+		if *boxes[0].Status != c.want {
+			t.Errorf("%s: %+v, want %+v", c.items, *boxes[0].Status, c.want)
+		}
+	}
+}
+
+// TestListStatusRefused falls back to STATUS for each mailbox that can have one,
+// and a refusal is of that mailbox alone.
+func TestListStatusRefused(t *testing.T) {
+	t.Parallel()
+	s := answering(t, "IMAP4rev1 LIST-STATUS SPECIAL-USE", [2]string{`LIST "" "*" RETURN`, "* LIST () \"/\" half\r\n{tag} BAD Command Argument Error. 12\r\n"},
+		[2]string{"LIST", "* LIST () \"/\" a\r\n* LIST (\\Noselect) \"/\" b\r\n* LIST () \"/\" c\r\n* LIST () \"/\" d\r\n* LIST () \"/\" a\r\n"},
+		[2]string{`STATUS "a"`, "* STATUS a (MESSAGES 1)\r\n"}, [2]string{`STATUS "c"`, "{tag} NO mailbox is locked\r\n"}, [2]string{`STATUS "d"`, "* OK nothing\r\n"})
+	boxes, err := s.List(t.Context())
+	if err != nil || len(boxes) != 4 {
+		t.Fatalf("%v: %+v", err, boxes)
+	}
+	if boxes[0].Status == nil || boxes[0].Status.Messages != 1 || boxes[1].Status != nil || boxes[1].Err != nil {
+		t.Errorf("%+v", boxes)
+	}
+	_ = wantFault(t, boxes[2].Err, mail.KindNo)
+	_ = wantFault(t, boxes[3].Err, mail.KindNoData)
+}
+
+// TestNamesGoBackAsTheyCame gives a name that breaks the rules back as it came.
+func TestNamesGoBackAsTheyCame(t *testing.T) {
+	t.Parallel()
+	for _, wire := range []string{"Entw\xfcrfe", "A&b", "Entw&APw-rfe", "&AOQ-&APY-", `a"b\c`, "&-", "Grüße"} {
+		quoted := `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(wire) + `"`
+		s := answering(t, "IMAP4rev1", [2]string{"LIST", "* LIST () \"/\" " + quoted + "\r\n"},
+			[2]string{"STATUS " + quoted, "* STATUS " + quoted + " (MESSAGES 7)\r\n"},
+			[2]string{"EXAMINE " + quoted, "* 7 EXISTS\r\n* OK [UIDVALIDITY 1] x\r\n"})
+		boxes, err := s.List(t.Context())
+		if err != nil || len(boxes) != 1 || boxes[0].Status == nil || boxes[0].Status.Messages != 7 {
+			t.Errorf("%q: %v: %+v", wire, err, boxes)
+			continue
+		}
+		if sel, err := s.Examine(t.Context(), boxes[0].Name, nil); err != nil || sel.Messages != 7 || s.Mailbox() != boxes[0].Name {
+			t.Errorf("%q: %v: %+v", wire, err, sel)
+		}
+	}
+}
+
+func TestExamine(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, lines string
+		want        mail.Selected
+	}{
+		{"as it should be", "* 5 EXISTS\r\n* OK [UIDVALIDITY 3] x\r\n* OK [UIDNEXT 9] x\r\n* OK [HIGHESTMODSEQ 4] x\r\n* OK [PERMANENTFLAGS (\\Seen \\*)] x\r\n",
+			mail.Selected{Status: mail.Status{Messages: 5, UIDValidity: 3, UIDNext: 9, HighestModSeq: 4}, PermanentFlags: []string{`\Seen`, `\*`}}},
+		{"several EXISTS", "* 500 EXISTS\r\n* OK [UIDVALIDITY 3] x\r\n* 60 EXISTS\r\n", mail.Selected{Status: mail.Status{Messages: 60, UIDValidity: 3}}},
+		{"codes without text", "* 5 EXISTS\r\n* ok [uidvalidity 3]\r\n* OK [HIGHESTMODSEQ 4]\r\n* OK [NOMODSEQ]\r\n", mail.Selected{Status: mail.Status{Messages: 5, UIDValidity: 3}}},
+		{"UIDVALIDITY beyond 32 bits", "* 5 EXISTS\r\n* OK [UIDVALIDITY 1234567890123456] x\r\n", mail.Selected{Status: mail.Status{Messages: 5, UIDValidity: 1234567890123456}}},
+	} {
+		s := answering(t, "IMAP4rev1 CONDSTORE", [2]string{`EXAMINE "INBOX" (CONDSTORE)`, c.lines})
+		sel, err := s.Examine(t.Context(), "INBOX", nil)
+		if err != nil || !reflect.DeepEqual(*sel, c.want) {
+			t.Errorf("%s: %v:\ngot  %+v\nwant %+v", c.name, err, sel, c.want)
+		}
+	}
+	s := answering(t, "IMAP4rev1", [2]string{"EXAMINE", "{tag} NO [NONEXISTENT] gone\r\n"})
+	_, err := s.Examine(t.Context(), "a", nil)
+	if f := wantFault(t, err, mail.KindNo); f.Mailbox != "a" || f.Code != "NONEXISTENT" || s.Mailbox() != "" || !s.Alive() {
+		t.Errorf("%+v", f)
+	}
+}
+
+// TestQRESYNC tells in one answer what changed and what is gone.
+func TestQRESYNC(t *testing.T) {
+	t.Parallel()
+	box := imaptest.Box("INBOX", "a", "b", "c", "d", "e")
+	srv, err := imaptest.NewScript("IMAP4rev1 ENABLE CONDSTORE QRESYNC", nil, box)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = srv.Close() }) // nothing hangs on it
+	s := dialed(t, plain(srv.Port()))
+	first, err := s.Examine(t.Context(), "INBOX", nil)
+	if err != nil || first.Resynced || first.HighestModSeq == 0 {
+		t.Fatalf("%v: %+v", err, first)
+	}
+	srv.With(func(boxes []*imaptest.ScriptBox) {
+		boxes[0].Expunge(2)
+		boxes[0].Expunge(3)
+		boxes[0].Add("f", `\Seen`)
+	})
+	known := &mail.Known{UIDValidity: first.UIDValidity, HighestModSeq: first.HighestModSeq, UIDs: imap.UIDSet{{Start: 1, Stop: 5}}}
+	srv.Log()
+	sel, err := s.Examine(t.Context(), "INBOX", known)
+	if err != nil || !sel.Resynced || sel.Messages != 4 {
+		t.Fatalf("%v: %+v", err, sel)
+	}
+	if want := (imap.UIDSet{{Start: 2, Stop: 3}}); !reflect.DeepEqual(sel.Vanished, want) {
+		t.Errorf("vanished %v", sel.Vanished)
+	}
+	if len(sel.Changed) != 1 || sel.Changed[0].UID != 6 || !slices.Equal(sel.Changed[0].Flags, []string{`\Seen`}) || sel.Changed[0].ModSeq == 0 {
+		t.Errorf("changed %+v", sel.Changed)
+	}
+	if log, want := srv.Log(), []string{"ENABLE QRESYNC", fmt.Sprintf(`EXAMINE "INBOX" (QRESYNC (%d %d 1:5))`, known.UIDValidity, known.HighestModSeq)}; !slices.Equal(log, want) {
+		t.Errorf("the client said %q", log)
+	}
+	known.UIDValidity++
+	if sel, err = s.Examine(t.Context(), "INBOX", known); err != nil || sel.Resynced {
+		t.Errorf("another UIDVALIDITY: %v: %+v", err, sel)
+	}
+}
+
+func TestQRESYNCRefused(t *testing.T) {
+	t.Parallel()
+	s := answering(t, "IMAP4rev1 ENABLE QRESYNC", [2]string{"ENABLE", "* ENABLED QRESYNC\r\n"}, [2]string{`EXAMINE "INBOX" (QRESYNC`, "{tag} BAD Unexpected extra arguments\r\n"},
+		[2]string{"EXAMINE", "* 5 EXISTS\r\n* OK [UIDVALIDITY 3] x\r\n"})
+	sel, err := s.Examine(t.Context(), "INBOX", &mail.Known{UIDValidity: 3, HighestModSeq: 4})
+	if err != nil || sel.Resynced || sel.Messages != 5 || s.Has("QRESYNC") {
+		t.Errorf("%v: %+v", err, sel)
+	}
+}
+
+func TestSearchForms(t *testing.T) {
+	t.Parallel()
+	sparse := imap.UIDSet{{Start: 5, Stop: 5}, {Start: 9, Stop: 9}, {Start: 3_000_000, Stop: 3_000_001}}
+	all := imap.UIDSet{{Start: 1, Stop: 1<<32 - 1}}
+	for _, c := range []struct {
+		caps, lines string
+		asked, want imap.UIDSet
+	}{
+		{"", "* SEARCH 5 9\r\n", sparse, sparse[:2]},
+		{"", "* SEARCH\r\n", sparse, nil},
+		{"", "* OK nothing\r\n", sparse, nil},
+		{"", "* SEARCH 5 9 (MODSEQ 917162500)\r\n", sparse, sparse[:2]},
+		{"", "* SEARCH 9\r\n* SEARCH 5\r\n", sparse, sparse[:2]},
+		{"", "* SEARCH 5 5 x 99999999999 0 -1 77\r\n", sparse, sparse[:1]},
+		{"", "* SEARCH 3 1 2\r\n", all, imap.UIDSet{{Start: 1, Stop: 3}}},
+		{"ESEARCH", "* ESEARCH (TAG \"x\") UID ALL 5,8:9\r\n", sparse, sparse[:2]},
+		{"ESEARCH", "* ESEARCH (TAG \"x\") UID\r\n", sparse, nil},
+		{"ESEARCH", "* ESEARCH (TAG \"x\") UID COUNT 3 ALL 9:5,3000001:1\r\n", sparse, sparse},
+		{"ESEARCH", "* ESEARCH (TAG \"x\") UID ALL 1:4294967295\r\n", all, all},
+		{"ESEARCH", "* SEARCH 5\r\n", sparse, sparse[:1]},
+	} {
+		s := examined(t, "IMAP4rev1 "+c.caps, [2]string{"UID SEARCH", c.lines})
+		got, err := s.Search(t.Context(), c.asked)
+		if err != nil || !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%s%q: %v: %v, want %v", c.caps, c.lines, err, got, c.want)
+		}
+	}
+	s := examined(t, "IMAP4rev1", [2]string{"UID SEARCH", "{tag} NO [SERVERBUG] sorry\r\n"})
+	_, err := s.Search(t.Context(), sparse)
+	if f := wantFault(t, err, mail.KindNo); f.Mailbox != "INBOX" || f.Op != "UID SEARCH" {
+		t.Errorf("%+v", f)
+	}
+}
+
+// TestVanishedForms reads VANISHED as servers write it.
+func TestVanishedForms(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[string]imap.UIDSet{
+		"* VANISHED (EARLIER) 41,43:116,118": {{Start: 41, Stop: 41}, {Start: 43, Stop: 116}, {Start: 118, Stop: 118}},
+		"* vanished (earlier) 5:3":           {{Start: 3, Stop: 5}},
+		"* VANISHED 7":                       {{Start: 7, Stop: 7}},
+		"* VANISHED (EARLIER) 1,x,0,2,*":     {{Start: 1, Stop: 2}},
+		"* VANISHED (EARLIER)":               nil,
+		"* VANISHED":                         nil,
+	} {
+		s := answering(t, "IMAP4rev1 QRESYNC", [2]string{"ENABLE", ""}, [2]string{"EXAMINE", line + "\r\n* 5 EXISTS\r\n* OK [UIDVALIDITY 3] x\r\n* OK [HIGHESTMODSEQ 9] x\r\n"})
+		sel, err := s.Examine(t.Context(), "INBOX", nil)
+		if err != nil || !reflect.DeepEqual(sel.Vanished, want) {
+			t.Errorf("%s: %v: %v, want %v", line, err, sel, want)
+		}
+	}
+}
+
+// TestLongSets splits a set over several commands.
+func TestLongSets(t *testing.T) {
+	t.Parallel()
+	var uids imap.UIDSet
+	var want []string
+	for i := range 3000 {
+		u := imap.UID(1_000_000 + 2*i)
+		uids = append(uids, imap.UIDRange{Start: u, Stop: u})
+		want = append(want, fmt.Sprint(u))
+	}
+	var got []string
+	for _, part := range sets(uids) {
+		if len(part) > maxCommand {
+			t.Errorf("a set of %d bytes", len(part))
+		}
+		got = append(got, strings.Split(part, ",")...)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%d of %d ranges came back", len(got), len(want))
+	}
+}
