@@ -28,7 +28,7 @@ test: deps-test
 	go vet ./...
 	test -z "$$(gofmt -l .)"
 	mandoc -T lint -W warning docs/notmuch-imap.1
-	$(MAKE) fuzz
+	$(MAKE) lint fuzz
 	go test -race -timeout 30m ./...
 
 # Each fuzz target for a bounded time; a finding is kept below testdata/fuzz.

@@ -3,7 +3,6 @@ package pipeline
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
@@ -42,25 +41,27 @@ const (
 
 // consequences is the one table of what a fault costs. Leaves say what happened
 // and nothing else.
-var consequences = map[mail.Kind][4]Scope{
-	//                      connect       list          mailbox       message
-	mail.KindDial:         {ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount},
-	mail.KindTLS:          {ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount},
-	mail.KindPlaintext:    {ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount},
-	mail.KindSecret:       {ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount},
-	mail.KindAuth:         {ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount},
-	mail.KindNotConnected: {ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount},
-	mail.KindThrottled:    {ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount},
-	mail.KindBye:          {ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
-	mail.KindCut:          {ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
-	mail.KindSilent:       {ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
-	mail.KindNo:           {ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
-	mail.KindBad:          {ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
-	mail.KindNoData:       {ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
-	mail.KindShort:        {ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
-	mail.KindMalformed:    {ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
-	mail.KindTooLarge:     {ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
-	mail.KindSubstitute:   {ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
+func consequences() map[mail.Kind][4]Scope {
+	return map[mail.Kind][4]Scope{
+		//                      connect       list          mailbox       message
+		mail.KindDial:         {ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount},
+		mail.KindTLS:          {ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount},
+		mail.KindPlaintext:    {ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount},
+		mail.KindSecret:       {ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount},
+		mail.KindAuth:         {ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount},
+		mail.KindNotConnected: {ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount},
+		mail.KindThrottled:    {ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount},
+		mail.KindBye:          {ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
+		mail.KindCut:          {ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
+		mail.KindSilent:       {ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
+		mail.KindNo:           {ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
+		mail.KindBad:          {ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
+		mail.KindNoData:       {ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
+		mail.KindShort:        {ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
+		mail.KindMalformed:    {ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
+		mail.KindTooLarge:     {ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
+		mail.KindSubstitute:   {ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
+	}
 }
 
 // scopeOf looks a fault up in the table. What is no fault of the server is one
@@ -70,7 +71,7 @@ func scopeOf(err error, at place) Scope {
 		return ScopeNone
 	}
 	if f, ok := errors.AsType[*mail.Fault](err); ok {
-		if s, ok := consequences[f.Kind]; ok {
+		if s, ok := consequences()[f.Kind]; ok {
 			return s[at]
 		}
 	}
@@ -154,12 +155,3 @@ func retryAt(now time.Time, attempts int) time.Time {
 		return now.Add(7 * 24 * time.Hour)
 	}
 }
-
-// mailboxError is a failure to work in one mailbox, told with its name.
-type mailboxError struct {
-	mailbox string
-	err     error
-}
-
-func (e *mailboxError) Error() string { return fmt.Sprintf("%s: %v", e.mailbox, e.err) }
-func (e *mailboxError) Unwrap() error { return e.err }

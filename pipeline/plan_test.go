@@ -230,7 +230,7 @@ func TestRetrySchedule(t *testing.T) {
 
 func TestEveryKindHasItsConsequence(t *testing.T) {
 	for k := mail.KindDial; k <= mail.KindSubstitute; k++ {
-		if _, ok := consequences[k]; !ok {
+		if _, ok := consequences()[k]; !ok {
 			t.Errorf("%v has none", k)
 		}
 	}

@@ -54,7 +54,6 @@ type box struct {
 	stubs  map[imap.UID]ledger.Message // all its stubs
 	add    []string                    // tags by rule
 	remove []string
-	files  *listing
 
 	// guarded by run.mu
 	looked  bool
@@ -326,7 +325,10 @@ func (r *run) notBefore(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	t, err := time.Parse(time.RFC3339, v)
-	if err != nil || !t.After(r.Now()) {
+	if err != nil {
+		return false, nil //nolint:nilerr // a time that cannot be read is over
+	}
+	if !t.After(r.Now()) {
 		return false, nil
 	}
 	r.fault(Failure{Scope: ScopeAccount, Text: fmt.Sprintf("the server asked to be left alone until %s; nothing was done", t.Local().Format("15:04:05"))})

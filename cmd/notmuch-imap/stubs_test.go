@@ -24,7 +24,7 @@ func TestStubsListsWhatTheLedgerHas(t *testing.T) {
 		t.Fatal(err)
 	}
 	// It stays open and locked: a sync may be under way.
-	defer l.Close() //nolint:errcheck // of a test
+	defer l.Close()
 	if err := l.SaveMailbox(t.Context(), ledger.Mailbox{Name: "INBOX", Folder: "INBOX", UIDValidity: 14}); err != nil {
 		t.Fatal(err)
 	}

@@ -195,7 +195,7 @@ func (c *client) measure(ctx context.Context, words []string) (usage, error) {
 // status.
 func measureChild(result string, words []string) int {
 	fail := func(err error) int {
-		fmt.Fprintln(os.Stderr, err) //nolint:errcheck // nowhere left to tell
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	cmd := exec.Command(words[0], words[1:]...)
@@ -207,7 +207,7 @@ func measureChild(result string, words []string) int {
 		return fail(err)
 	}
 	if code := cmd.ProcessState.ExitCode(); code != 0 {
-		fmt.Fprintln(os.Stderr, err) //nolint:errcheck // nowhere left to tell
+		fmt.Fprintln(os.Stderr, err)
 		return max(code, 1)
 	}
 	r, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage)

@@ -50,7 +50,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "bench:", err) //nolint:errcheck // nowhere left to tell
+		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
@@ -137,7 +137,7 @@ func dovecotBinary() string {
 }
 
 func (b *bench) say(format string, args ...any) {
-	fmt.Fprintf(b.out, format+"\n", args...) //nolint:errcheck // without a reader there is nobody to tell
+	fmt.Fprintf(b.out, format+"\n", args...)
 }
 
 // row is one line of a table: the same figure of both.

@@ -4,6 +4,7 @@ package imaptest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/x509"
@@ -288,7 +289,7 @@ func (s *DovecotServer) awaitGreeting(ctx context.Context, greeting string) erro
 			if strings.Contains(line, greeting) {
 				return nil
 			}
-			err = fmt.Errorf("greeting %q (%v)", line, readErr)
+			err = fmt.Errorf("greeting %q: %w", line, cmp.Or(readErr, errors.New("somebody else's server")))
 		}
 		select {
 		case <-s.done:

@@ -85,7 +85,7 @@ func (c *wire) readResponse() (string, error) {
 			return b.String(), err
 		}
 	}
-	return strings.TrimSuffix(b.String(), "\r\n"), nil
+	return strings.TrimSuffix(b.String(), "\r\n"), nil //nolint:nilerr // what announces no literal is text
 }
 
 // command sends one command and returns its responses, the tagged one last. A

@@ -2,6 +2,7 @@ package imaptest
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -144,7 +145,7 @@ func (p *Proxy) carry(ctx context.Context, fail func(), to, from net.Conn, taken
 			if n > 0 {
 				taken()
 				c.data = append([]byte(nil), buf[:n]...)
-			} else if err != io.EOF {
+			} else if !errors.Is(err, io.EOF) {
 				if err == nil {
 					continue
 				}

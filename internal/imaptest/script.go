@@ -186,7 +186,7 @@ type scriptConn struct {
 
 // send writes without flushing.
 func (c *scriptConn) send(format string, args ...any) {
-	fmt.Fprintf(c.w, format, args...) //nolint:errcheck // the next read tells
+	fmt.Fprintf(c.w, format, args...)
 }
 
 // hang waits until the client hangs up.

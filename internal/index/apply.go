@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -18,10 +17,17 @@ import (
 
 // Apply does the changes and commits them, within one hold of the write lock.
 // It may be called with changes that were done before. An error means that
-// nothing can be said of any of them; Result.Err is of one change alone.
+// nothing can be said of any of them; Result.Err is of one change alone. Once
+// the lock is held ctx ends nothing: half a batch would be no sooner done.
 func (x *Index) Apply(ctx context.Context, changes []mail.Change) (results []mail.Result, err error) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
+	release, err := x.take(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	if len(changes) == 0 {
+		return nil, nil
+	}
 	if err := x.waitForLock(ctx); err != nil {
 		return nil, err
 	}
@@ -39,60 +45,101 @@ func (x *Index) Apply(ctx context.Context, changes []mail.Change) (results []mai
 		return nil, errUpgrade
 	}
 	results = make([]mail.Result, len(changes))
-	var fatal error
-	var panicked any
-	err = db.Atomic(func(db *notmuch.DB) {
-		// A panic that left the transaction open would make later writes vanish.
-		defer func() { panicked = recover() }()
-		b := &batch{db: db, syncFlags: x.conf.syncFlags}
+	b := &batch{db: db, root: x.conf.mailRoot, syncFlags: x.conf.syncFlags}
+	err = atomically(db, func() error {
 		for i, c := range changes {
-			if results[i], fatal = b.apply(c); fatal != nil {
-				return
+			var err error
+			if results[i], err = b.apply(c); err != nil {
+				return err
 			}
 		}
+		return nil
 	})
-	if panicked != nil {
-		panic(panicked)
-	}
-	if err := errors.Join(fatal, err); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("the notmuch database cannot be written: %w", err)
 	}
 	return results, nil
 }
 
+// atomically lets f write in one transaction, which ends also when f panics:
+// left open, it would make all later writes vanish.
+func atomically(db *notmuch.DB, f func() error) error {
+	var failed error
+	var panicked any
+	err := db.Atomic(func(*notmuch.DB) {
+		defer func() { panicked = recover() }()
+		failed = f()
+	})
+	if panicked != nil {
+		panic(panicked)
+	}
+	return errors.Join(failed, err)
+}
+
 // batch is an open transaction.
 type batch struct {
 	db        *notmuch.DB
+	root      string
 	syncFlags bool
+	// names are those of the files that the database has, by key, of the
+	// maildirs that had to be looked through; as of the first look.
+	names map[string]map[string][]string
 }
 
 // apply does one change. The error is one of the database; one of the change
 // alone is in the result.
-func (b *batch) apply(c mail.Change) (mail.Result, error) {
-	var r mail.Result
-	var err error
+func (b *batch) apply(c mail.Change) (r mail.Result, err error) {
+	r.Path = c.Path
+	if err := b.fits(c.Path); err != nil {
+		r.Err = err
+		return r, nil //nolint:nilerr // it is the change's alone
+	}
 	switch c.Op {
 	case mail.OpAdd:
 		r, err = b.add(c, nil)
 	case mail.OpFlag:
 		r, err = b.flag(c)
 	case mail.OpRemove:
-		r, err = mail.Result{Path: c.Path}, b.remove(c)
+		err = b.remove(c)
 	case mail.OpReplace:
 		r, err = b.replace(c)
 	default:
 		return r, fmt.Errorf("no such change: %d", c.Op)
 	}
+	if err == nil {
+		return r, nil
+	}
 	if errors.Is(err, notmuch.ErrXapianException) || errors.Is(err, notmuch.ErrOutOfMemory) || errors.Is(err, notmuch.ErrReadOnlyDB) {
-		if words := b.db.LastStatus(); words != "" {
-			err = fmt.Errorf("%w: %s", err, strings.TrimSpace(words))
+		if words := oneLine(b.db.LastStatus()); words != "" {
+			err = fmt.Errorf("%w: %s", err, words)
 		}
 		return r, err
 	}
-	if err != nil {
-		r.Err = err
-	}
+	r.Err = err
 	return r, nil
+}
+
+// Longest names that libnotmuch 0.37 takes, in bytes: a Xapian term has 245,
+// less the prefix XFOLDER:, or XFDIRENTRY and a number. At a longer one it ends
+// the process.
+const (
+	maxFolder = 237
+	maxFile   = 200
+)
+
+// fits refuses paths that libnotmuch would end the process for.
+func (b *batch) fits(path string) error {
+	folder, err := filepath.Rel(b.root, filepath.Dir(path))
+	if err != nil || !filepath.IsAbs(path) || folder == ".." || strings.HasPrefix(folder, "../") {
+		return fmt.Errorf("%s is not below notmuch's mail root %s", path, b.root)
+	}
+	if inMaildir(path) {
+		folder = filepath.Dir(folder)
+	}
+	if len(folder) > maxFolder || len(filepath.Base(path)) > maxFile {
+		return fmt.Errorf("the path is too long for notmuch (a folder has at most %d bytes, a file's name %d): %s", maxFolder, maxFile, path)
+	}
+	return nil
 }
 
 // find makes nil of what is not there, and clears the finalizer.
@@ -124,9 +171,21 @@ func filesOf(m *notmuch.Message) []string {
 	var out []string
 	var name string
 	for it := m.Filenames(); it.Next(&name); {
-		out = append(out, name)
+		out = append(out, filepath.Clean(name)) // a mail root may end in a slash
 	}
 	return out
+}
+
+// without gives tags less some.
+func without(tags, less []string) []string {
+	return slices.DeleteFunc(slices.Clone(tags), func(t string) bool { return slices.Contains(less, t) })
+}
+
+// with gives tags and add, less remove.
+func with(tags, add, remove []string) []string {
+	out := without(slices.Concat(tags, add), remove)
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // retag changes tags in one write of the message: without freezing it each tag
@@ -136,81 +195,113 @@ func retag(m *notmuch.Message, add, remove []string) error {
 		return nil
 	}
 	var errs []error
-	err := m.Atomic(func(m *notmuch.Message) {
-		for _, t := range add {
-			errs = append(errs, m.AddTag(t))
-		}
-		for _, t := range remove {
-			errs = append(errs, m.RemoveTag(t))
-		}
-	})
+	err := m.Atomic(func(m *notmuch.Message) { errs = change(m, add, remove) })
 	return errors.Join(append(errs, err)...)
 }
 
-func flagsOf(path string) string {
-	_, flags, _ := strings.Cut(filepath.Base(path), ":2,")
-	return flags
+func change(m *notmuch.Message, add, remove []string) (errs []error) {
+	for _, t := range add {
+		errs = append(errs, m.AddTag(t))
+	}
+	for _, t := range remove {
+		errs = append(errs, m.RemoveTag(t))
+	}
+	return errs
 }
 
-// add indexes a file. extra are tags that it gets whether notmuch knows the
-// message or not; nil stands for a mail on its own.
-func (b *batch) add(c mail.Change, extra []string) (r mail.Result, err error) {
+// add indexes a file. carried are the tags of the stub that it replaces; nil
+// stands for a mail on its own.
+func (b *batch) add(c mail.Change, carried []string) (r mail.Result, err error) {
 	r.Path = c.Path
 	m, err := b.db.AddMessage(c.Path)
+	if errors.Is(err, notmuch.ErrFileError) {
+		// A mail reader may have moved it from new to cur since it was written.
+		path, e := locate(c.Path, nil)
+		if e != nil {
+			return r, e
+		}
+		r.Path = path
+		if m, err = b.db.AddMessage(path); errors.Is(err, notmuch.ErrFileError) {
+			if f, e := os.Open(path); e != nil {
+				err = e // says why
+			} else {
+				_ = f.Close() // nothing was written
+			}
+		}
+	}
 	r.Duplicate = errors.Is(err, notmuch.ErrDuplicateMessageID)
 	switch {
 	case errors.Is(err, notmuch.ErrFileNotEmail):
 		r.NotMail = true
 		return r, nil
 	case err != nil && !r.Duplicate:
-		if _, e := os.Stat(c.Path); e != nil {
-			err = e
-		}
 		return r, err
 	}
 	runtime.SetFinalizer(m, nil)
 	defer func() { err = errors.Join(err, m.Close()) }()
 	r.ID = m.ID()
-	flags := flagsOf(c.Path)
-	seen := strings.Contains(flags, "S")
-	add := slices.Clone(extra)
-	if !r.Duplicate && extra == nil {
+
+	add, remove := b.letterTags(r.Path)
+	switch {
+	case r.Duplicate:
+		// Known mail is not made unread by another copy, nor by its stub.
+		add = with(add, without(carried, []string{"unread"}), nil)
+	case carried != nil:
+		add = with(add, carried, nil)
+	default:
 		// As `notmuch new` does: new.tags, but never unread for mail that is
-		// read; and unread for mail with other flags than S.
+		// read; and unread for any other, whatever new.tags say.
+		seen := strings.Contains(lettersOf(r.Path), "S")
 		for _, t := range c.New {
 			if t != "unread" || !seen {
 				add = append(add, t)
 			}
 		}
-		if b.syncFlags && flags != "" && !seen {
+		if b.syncFlags && !seen && hasInfo(r.Path) {
 			add = append(add, "unread")
 		}
 	}
-	return r, retag(m, append(add, c.Add...), c.Remove)
+	add, remove = with(add, c.Add, nil), with(remove, c.Remove, nil)
+	add = without(add, remove)
+	if !r.Duplicate {
+		return r, retag(m, add, remove)
+	}
+	have := tagsOf(m)
+	files := filesOf(m)
+	if err := retag(m, without(add, have), slices.DeleteFunc(remove, func(t string) bool { return !slices.Contains(have, t) })); err != nil {
+		return r, err
+	}
+	return r, b.forgetOldNames(files, r.Path)
 }
 
 // replace indexes a mail where a stub stood.
-func (b *batch) replace(c mail.Change) (mail.Result, error) {
-	stub, err := find(b.db.FindMessageByFilename(c.OldPath))
+func (b *batch) replace(c mail.Change) (r mail.Result, err error) {
+	r.Path = c.Path
+	if c.OldPath == "" || b.fits(c.OldPath) != nil {
+		return b.add(c, nil)
+	}
+	stub, old, err := b.byFile(c.OldPath)
 	if err != nil {
-		return mail.Result{}, err
+		return r, err
 	}
 	if stub == nil {
 		return b.add(c, nil)
 	}
-	carried := append([]string{}, tagsOf(stub)...)
+	// What its owner did to the stub is in its tags, or in a name that the
+	// database has not seen yet.
+	add, remove := b.unseen(old, c.OldPath, nil)
+	carried := with(tagsOf(stub), add, remove)
 	if err := stub.Close(); err != nil {
-		return mail.Result{}, err
-	}
-	// The mail itself is news, though its stub may have been read.
-	if slices.Contains(c.New, "unread") && !strings.Contains(flagsOf(c.Path), "S") {
-		carried = append(carried, "unread")
-	}
-	r, err := b.add(c, carried)
-	if err != nil || r.NotMail {
 		return r, err
 	}
-	return r, b.forget(c.OldPath)
+	// The mail itself is news, though its stub may have been read.
+	if slices.Contains(c.New, "unread") && !strings.Contains(lettersOf(c.Path), "S") {
+		carried = append(carried, "unread")
+	}
+	if r, err = b.add(c, carried); err != nil {
+		return r, err
+	}
+	return r, b.forget(old)
 }
 
 // forget takes a file out of the database. Others of the message may stay.
@@ -230,155 +321,58 @@ func (b *batch) remove(c mail.Change) error {
 			return err
 		}
 		if m != nil {
-			stale := slices.DeleteFunc(filesOf(m), func(f string) bool { return !sameFile(f, c.Path) })
+			names := slices.DeleteFunc(filesOf(m), func(f string) bool { return !sameFile(f, c.Path) })
 			if err := m.Close(); err != nil {
 				return err
 			}
-			for _, f := range stale {
+			for _, f := range names {
 				if err := b.forget(f); err != nil {
 					return err
 				}
 			}
-			return nil
-		}
-	}
-	return b.forget(c.Path)
-}
-
-// sameFile tells whether two paths are names of one file at different times:
-// flags change the name, and with them it goes from new to cur.
-func sameFile(a, b string) bool {
-	return filepath.Dir(filepath.Dir(a)) == filepath.Dir(filepath.Dir(b)) && keyOf(a) == keyOf(b)
-}
-
-func keyOf(path string) string {
-	key, _, _ := strings.Cut(filepath.Base(path), ":2,")
-	return key
-}
-
-// flag changes tags and the file's name.
-func (b *batch) flag(c mail.Change) (r mail.Result, err error) {
-	r.Path = c.Path
-	path, err := actual(c.Path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return r, err
-	}
-	gone := err
-	m, err := b.message(c, path)
-	if err != nil {
-		return r, err
-	}
-	if m == nil {
-		// notmuch does not know it (it is no mail, or was taken away): the name
-		// alone changes.
-		if gone == nil {
-			r.Path, gone = rename(path, c)
-		}
-		return r, gone
-	}
-	defer func() { err = errors.Join(err, m.Close()) }()
-	r.ID = m.ID()
-	if gone != nil {
-		return r, errors.Join(retag(m, c.Add, c.Remove), gone)
-	}
-	files := filesOf(m)
-	if b.syncFlags && len(files) == 1 && files[0] == path && !strings.ContainsAny(c.Set+c.Clear, "T") {
-		// The common case, without reading the mail: what its reader did by
-		// renaming comes first, then the server's change, then one call names
-		// the file after the tags and tells the database.
-		if err := m.MaildirFlagsToTags(); err != nil {
-			return r, err
-		}
-		if err := retag(m, c.Add, c.Remove); err != nil {
-			return r, err
-		}
-		if err := m.TagsToMaildirFlags(); err != nil {
-			return r, err
-		}
-		r.Path, err = actual(path)
-		return r, err
-	}
-	if err := retag(m, c.Add, c.Remove); err != nil {
-		return r, err
-	}
-	if r.Path, err = rename(path, c); err != nil {
-		return r, err
-	}
-	if !slices.Contains(files, r.Path) {
-		again, err := b.db.AddMessage(r.Path)
-		if err != nil && !errors.Is(err, notmuch.ErrDuplicateMessageID) {
-			return r, err
-		}
-		runtime.SetFinalizer(again, nil)
-		if err := again.Close(); err != nil {
-			return r, err
-		}
-	}
-	for _, f := range files {
-		if f != r.Path && sameFile(f, r.Path) {
-			if err := b.forget(f); err != nil {
-				return r, err
+			if len(names) > 0 {
+				return nil
 			}
 		}
 	}
-	return r, nil
+	m, name, err := b.byFile(c.Path)
+	if m == nil || err != nil {
+		return err
+	}
+	if err := m.Close(); err != nil {
+		return err
+	}
+	return b.forget(name)
 }
 
-// message finds the message of a change: by its id if that is known and has
-// such a file, else by the file.
-func (b *batch) message(c mail.Change, path string) (*notmuch.Message, error) {
-	if c.ID != "" {
-		m, err := find(b.db.FindMessage(c.ID))
-		if m != nil || err != nil {
-			return m, err
-		}
-	}
+// byFile finds the message of a file, and the name that the database has for
+// the file. It is nil if there is none.
+func (b *batch) byFile(path string) (*notmuch.Message, string, error) {
 	m, err := find(b.db.FindMessageByFilename(path))
-	if m != nil || err != nil || path == c.Path {
-		return m, err
+	if m != nil || err != nil {
+		return m, path, err
 	}
-	return find(b.db.FindMessageByFilename(c.Path))
-}
-
-// actual gives the path under which a file is now: a mail reader may have
-// renamed it since.
-func actual(path string) (string, error) {
-	if _, err := os.Lstat(path); err == nil {
-		return path, nil
-	}
-	dir, key := filepath.Dir(filepath.Dir(path)), keyOf(path)
-	for _, sub := range []string{"new", "cur"} {
-		entries, err := os.ReadDir(filepath.Join(dir, sub))
-		if err != nil {
-			return path, err
-		}
-		for _, e := range entries {
-			if keyOf(e.Name()) == key {
-				return filepath.Join(dir, sub, e.Name()), nil
+	dir := filepath.Dir(filepath.Dir(path))
+	if b.names[dir] == nil {
+		keys := make(map[string][]string)
+		for _, sub := range []string{"new", "cur"} {
+			files, err := childFiles(b.db, filepath.Join(dir, sub))
+			if err != nil {
+				return nil, "", err
+			}
+			for _, f := range files {
+				keys[keyOf(f)] = append(keys[keyOf(f)], filepath.Join(dir, sub, f))
 			}
 		}
-	}
-	return path, &fs.PathError{Op: "find", Path: path, Err: fs.ErrNotExist}
-}
-
-// rename gives a file the flags of a change. It never overwrites: the key is
-// the file's own.
-func rename(path string, c mail.Change) (string, error) {
-	letters := []byte(strings.Map(func(r rune) rune {
-		if strings.ContainsRune(c.Clear, r) {
-			return -1
+		if b.names == nil {
+			b.names = make(map[string]map[string][]string)
 		}
-		return r
-	}, flagsOf(path)) + c.Set)
-	slices.Sort(letters)
-	letters = slices.Compact(letters)
-	dir := filepath.Dir(path)
-	if len(letters) == 0 && filepath.Base(dir) == "new" {
-		return path, nil
+		b.names[dir] = keys
 	}
-	to := filepath.Join(filepath.Dir(dir), "cur", keyOf(path)+":2,"+string(letters))
-	if to == path {
-		return path, nil
+	for _, name := range b.names[dir][keyOf(path)] {
+		if m, err := find(b.db.FindMessageByFilename(name)); m != nil || err != nil {
+			return m, name, err
+		}
 	}
-	return to, os.Rename(path, to)
+	return nil, "", nil
 }

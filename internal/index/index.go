@@ -11,11 +11,10 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"sync"
+	"slices"
 	"time"
 
 	notmuch "github.com/zenhack/go.notmuch"
-	"golang.org/x/sys/unix"
 )
 
 // Options is where to find notmuch. What is left out is found as notmuch finds
@@ -26,11 +25,16 @@ type Options struct {
 	// LockWait is how long Apply waits for another program's write lock; 0
 	// means a minute.
 	LockWait time.Duration
+	// Note is told, in a line, what looks odd but works; nil for silence.
+	Note func(string)
 }
 
-// Index is a notmuch database. It is open only while a method runs.
+// Index is a notmuch database. It is open only while a method runs. Its methods
+// may be called from several goroutines; they take turns.
 type Index struct {
-	mu       sync.Mutex // one handle at a time: a second one in the process would wait for the first for ever
+	// turn is held by whoever has a handle: a second one in the process would
+	// wait for the first for ever. It is a channel so that waiting can end.
+	turn     chan struct{}
 	config   string
 	profile  string
 	lockWait time.Duration
@@ -39,36 +43,42 @@ type Index struct {
 }
 
 // ErrLocked says that another program held the write lock all the time.
-var ErrLocked = errors.New("another program is writing to the notmuch database") //nolint:gochecknoglobals // a sentinel
+var ErrLocked = errors.New("another program is writing to the notmuch database")
 
 // Open finds the database and reads notmuch's configuration. A database that
 // the configuration names and that is not there yet is made.
 func Open(ctx context.Context, o Options) (*Index, error) {
-	x := &Index{config: o.Config, profile: o.Profile, lockWait: o.LockWait}
+	x := &Index{turn: make(chan struct{}, 1), config: o.Config, profile: o.Profile, lockWait: o.LockWait}
 	if x.lockWait <= 0 {
 		x.lockWait = time.Minute
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	err := x.explain()
+	conf, err := x.probe()
 	if errors.Is(err, errNoDatabase) {
-		err = x.create()
+		if err = x.create(); err == nil {
+			conf, err = x.probe()
+		}
 	}
 	if err != nil {
 		return nil, err
 	}
-	err = x.read(func(db *notmuch.DB) error {
-		x.conf = readConfiguration(db)
-		x.path = xapianDir(db.Path())
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	if x.conf.mailRoot == "" {
+	if conf.mailRoot == "" {
 		return nil, errors.New("notmuch does not say where mail is: run `notmuch setup`")
 	}
+	conf.mailRoot = filepath.Clean(conf.mailRoot)
+	x.conf = conf
+	// libnotmuch 0.37 gives database.path of the configuration as the path of
+	// a database that NOTMUCH_DATABASE named; and paths of mail stay relative
+	// to the mail root of the configuration.
+	base := os.Getenv("NOTMUCH_DATABASE")
+	if base == "" {
+		base = conf.path
+	} else if o.Note != nil && filepath.Clean(base) != filepath.Clean(conf.path) {
+		o.Note(fmt.Sprintf("NOTMUCH_DATABASE is %s, but mail is kept below %s, as the configuration says", base, conf.mailRoot))
+	}
+	x.path = xapianDir(base)
 	return x, nil
 }
 
@@ -92,7 +102,7 @@ func (x *Index) DatabasePath() string { return x.path }
 func (x *Index) HookDir() string { return x.conf.hookDir }
 
 // NewTags is notmuch's new.tags.
-func (x *Index) NewTags() []string { return x.conf.newTags }
+func (x *Index) NewTags() []string { return slices.Clone(x.conf.newTags) }
 
 // SyncFlags is notmuch's maildir.synchronize_flags.
 func (x *Index) SyncFlags() bool { return x.conf.syncFlags }
@@ -107,12 +117,25 @@ func optional(s string) *string {
 	return &s
 }
 
+// take waits until no other method has a handle.
+func (x *Index) take(ctx context.Context) (release func(), err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	select {
+	case x.turn <- struct{}{}:
+		return func() { <-x.turn }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
 // open opens the database with its finalizer cleared.
 func (x *Index) open(mode notmuch.DBMode) (*notmuch.DB, error) {
 	db, err := notmuch.OpenWithConfig(nil, optional(x.config), optional(x.profile), mode)
 	if err != nil {
-		if why := x.explain(); why != nil {
-			return nil, why
+		if _, why := x.probe(); why != nil {
+			return nil, why // in words, which go.notmuch loses
 		}
 		return nil, fmt.Errorf("the notmuch database cannot be opened: %w", err)
 	}
@@ -120,10 +143,14 @@ func (x *Index) open(mode notmuch.DBMode) (*notmuch.DB, error) {
 	return db, nil
 }
 
-// read lets f read, once more if a writer got in between.
-func (x *Index) read(f func(*notmuch.DB) error) error {
-	x.mu.Lock()
-	defer x.mu.Unlock()
+// read lets f read, once more from the start if writers got in between
+// (Xapian's DatabaseModifiedError: a reader outlives one commit).
+func (x *Index) read(ctx context.Context, f func(*notmuch.DB) error) error {
+	release, err := x.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
 	once := func() (err error) {
 		db, err := x.open(notmuch.DBReadOnly)
 		if err != nil {
@@ -132,72 +159,69 @@ func (x *Index) read(f func(*notmuch.DB) error) error {
 		defer func() { err = errors.Join(err, db.Close()) }()
 		return f(db)
 	}
-	err := once()
+	err = once()
 	if errors.Is(err, notmuch.ErrXapianException) {
 		err = once()
+	}
+	if errors.Is(err, notmuch.ErrXapianException) {
+		return fmt.Errorf("the notmuch database cannot be read: %w", err)
 	}
 	return err
 }
 
-// Count counts the messages that match a query.
-func (x *Index) Count(query string) (n int, err error) {
-	err = x.read(func(db *notmuch.DB) error {
-		q := db.NewQuery(query)
-		runtime.SetFinalizer(q, nil)
-		n = q.CountMessages()
-		return q.Close()
+// Count counts the messages that match a notmuch query. No tag is excluded,
+// nor is any in Search: search.exclude_tags is of `notmuch search` alone.
+func (x *Index) Count(ctx context.Context, query string) (n int, err error) {
+	err = x.read(ctx, func(db *notmuch.DB) error {
+		n, err = count(db, query)
+		return err
 	})
 	return n, err
 }
 
+// Search gives the ids of the messages that match a notmuch query, newest
+// first, at most limit of them; 0 means all.
+func (x *Index) Search(ctx context.Context, query string, limit int) (ids []string, err error) {
+	err = x.read(ctx, func(db *notmuch.DB) error {
+		ids, err = search(db, query, limit)
+		return err
+	})
+	return ids, err
+}
+
 // Tags gives the tags of a message, sorted; known is false if there is none
 // with this id.
-func (x *Index) Tags(id string) (tags []string, known bool, err error) {
-	err = x.read(func(db *notmuch.DB) error {
+func (x *Index) Tags(ctx context.Context, id string) (tags []string, known bool, err error) {
+	err = x.message(ctx, id, func(m *notmuch.Message) { tags, known = tagsOf(m), true })
+	return tags, known, err
+}
+
+// Files gives the paths of a message's files, sorted; none if notmuch does not
+// know it.
+func (x *Index) Files(ctx context.Context, id string) (files []string, err error) {
+	err = x.message(ctx, id, func(m *notmuch.Message) { files = filesOf(m) })
+	slices.Sort(files)
+	return files, err
+}
+
+// message lets f look at a message, if there is one.
+func (x *Index) message(ctx context.Context, id string, f func(*notmuch.Message)) error {
+	return x.read(ctx, func(db *notmuch.DB) error {
 		m, err := find(db.FindMessage(id))
 		if m == nil || err != nil {
 			return err
 		}
-		known, tags = true, tagsOf(m)
+		f(m)
 		return m.Close()
 	})
-	return tags, known, err
 }
 
-// pollLock is how often a lock that somebody holds is asked for.
-const pollLock = 20 * time.Millisecond
-
-// waitForLock waits until nobody holds the write lock. libnotmuch would wait
-// without bound. Somebody may take it between the answer and the opening; then
-// opening waits, as long as that program's own commit takes.
-func (x *Index) waitForLock(ctx context.Context) error {
-	f, err := os.OpenFile(filepath.Join(x.path, "flintlock"), os.O_RDWR, 0)
-	if errors.Is(err, os.ErrNotExist) {
+// Revision is what a query lastmod:REVISION.. starts from to find later
+// changes. It counts in the database with this uuid only.
+func (x *Index) Revision(ctx context.Context) (uuid string, revision uint64, err error) {
+	err = x.read(ctx, func(db *notmuch.DB) error {
+		uuid, revision = revisionOf(handle(db))
 		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("the notmuch database cannot be locked: %w", err)
-	}
-	defer func() { _ = f.Close() }() // nothing was written
-	ctx, cancel := context.WithTimeoutCause(ctx, x.lockWait, ErrLocked)
-	defer cancel()
-	tick := time.NewTicker(pollLock)
-	defer tick.Stop()
-	for {
-		lock := unix.Flock_t{Type: unix.F_WRLCK, Whence: 0, Start: 0, Len: 1}
-		if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &lock); err != nil {
-			return fmt.Errorf("the notmuch database's lock cannot be read: %w", err)
-		}
-		if lock.Type == unix.F_UNLCK {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			if errors.Is(context.Cause(ctx), ErrLocked) {
-				return fmt.Errorf("%w for %v (%s): end it, or run this again later", ErrLocked, x.lockWait, x.path)
-			}
-			return ctx.Err()
-		case <-tick.C:
-		}
-	}
+	})
+	return uuid, revision, err
 }

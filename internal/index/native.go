@@ -15,15 +15,19 @@ import (
 )
 
 // What go.notmuch leaves out of libnotmuch: the merged configuration, the text
-// of an error on opening, creating a database with a configuration, and the
-// revision. Its DB holds the C pointer in its first field (checked by a test).
+// of an error on opening, creating a database with a configuration, the
+// revision, the files of a directory, and counts and searches that say so when
+// they fail.
 
+// handle is libnotmuch's own pointer. A DB has it in its first field, which
+// TestHandle checks.
 func handle(db *notmuch.DB) *C.notmuch_database_t {
 	return (*C.notmuch_database_t)(*(*unsafe.Pointer)(unsafe.Pointer(db)))
 }
 
 // configuration is what of notmuch's configuration is of use here.
 type configuration struct {
+	path      string // database.path; NOTMUCH_DATABASE does not show in it
 	mailRoot  string
 	hookDir   string
 	newTags   []string
@@ -31,32 +35,33 @@ type configuration struct {
 	uuid      string
 }
 
-func readConfiguration(db *notmuch.DB) configuration {
-	h := handle(db)
-	var c configuration
-	c.mailRoot = C.GoString(C.notmuch_config_get(h, C.NOTMUCH_CONFIG_MAIL_ROOT))
-	c.hookDir = C.GoString(C.notmuch_config_get(h, C.NOTMUCH_CONFIG_HOOK_DIR))
-	for v := C.notmuch_config_get_values(h, C.NOTMUCH_CONFIG_NEW_TAGS); C.notmuch_config_values_valid(v) != 0; C.notmuch_config_values_move_to_next(v) {
-		if tag := C.GoString(C.notmuch_config_values_get(v)); tag != "" {
+func readConfiguration(h *C.notmuch_database_t) configuration {
+	c := configuration{
+		path:      C.GoString(C.notmuch_database_get_path(h)),
+		mailRoot:  C.GoString(C.notmuch_config_get(h, C.NOTMUCH_CONFIG_MAIL_ROOT)),
+		hookDir:   C.GoString(C.notmuch_config_get(h, C.NOTMUCH_CONFIG_HOOK_DIR)),
+		syncFlags: true, // notmuch's default
+	}
+	values := C.notmuch_config_get_values(h, C.NOTMUCH_CONFIG_NEW_TAGS)
+	for ; C.notmuch_config_values_valid(values) != 0; C.notmuch_config_values_move_to_next(values) {
+		if tag := C.GoString(C.notmuch_config_values_get(values)); tag != "" {
 			c.newTags = append(c.newTags, tag)
 		}
 	}
+	C.notmuch_config_values_destroy(values)
 	var sync C.notmuch_bool_t
-	if C.notmuch_config_get_bool(h, C.NOTMUCH_CONFIG_SYNC_MAILDIR_FLAGS, &sync) != C.NOTMUCH_STATUS_SUCCESS {
-		sync = 1 // notmuch's default
+	if C.notmuch_config_get_bool(h, C.NOTMUCH_CONFIG_SYNC_MAILDIR_FLAGS, &sync) == C.NOTMUCH_STATUS_SUCCESS {
+		c.syncFlags = sync != 0
 	}
-	c.syncFlags = sync != 0
-	var uuid *C.char
-	C.notmuch_database_get_revision(h, &uuid)
-	c.uuid = C.GoString(uuid)
+	c.uuid, _ = revisionOf(h)
 	return c
 }
 
 // Errors on opening that have a remedy.
 var (
-	errNoConfig   = errors.New("notmuch has no configuration: run `notmuch setup`")                                      //nolint:gochecknoglobals // a sentinel
-	errNoDatabase = errors.New("notmuch has no database yet: run `notmuch new` once")                                    //nolint:gochecknoglobals // a sentinel
-	errUpgrade    = errors.New("the notmuch database is of an older version: run `notmuch new` once, which upgrades it") //nolint:gochecknoglobals // a sentinel
+	errNoConfig   = errors.New("notmuch has no configuration: run `notmuch setup`")
+	errNoDatabase = errors.New("notmuch has no database yet: run `notmuch new` once")
+	errUpgrade    = errors.New("the notmuch database is of an older version: run `notmuch new` once, which upgrades it")
 )
 
 // cstr gives a C string that free takes back; nil for "".
@@ -68,8 +73,9 @@ func cstr(s string) (p *C.char, free func()) {
 	return p, func() { C.free(unsafe.Pointer(p)) }
 }
 
-// explain opens the database once more to learn why it cannot be opened.
-func (x *Index) explain() error {
+// probe opens the database to read its configuration, or to learn in words why
+// it cannot be opened.
+func (x *Index) probe() (conf configuration, err error) {
 	config, free := cstr(x.config)
 	defer free()
 	profile, freeProfile := cstr(x.profile)
@@ -77,14 +83,19 @@ func (x *Index) explain() error {
 	var db *C.notmuch_database_t
 	var text *C.char
 	status := C.notmuch_database_open_with_config(nil, C.NOTMUCH_DATABASE_MODE_READ_ONLY, config, profile, &db, &text)
+	err = openError(status, text)
 	if db != nil {
+		if err == nil {
+			conf = readConfiguration(db)
+		}
 		C.notmuch_database_destroy(db)
 	}
-	return openError(status, text)
+	return conf, err
 }
 
 // create makes the database that the configuration names, as `notmuch new`
-// would.
+// would. Its directory must be there: a file system that is not mounted must
+// not make it look as if there were no mail.
 func (x *Index) create() error {
 	config, free := cstr(x.config)
 	defer free()
@@ -96,26 +107,31 @@ func (x *Index) create() error {
 	if db != nil {
 		C.notmuch_database_destroy(db)
 	}
-	return openError(status, text)
+	err := openError(status, text)
+	if status == C.NOTMUCH_STATUS_DATABASE_EXISTS {
+		return nil // somebody was faster
+	}
+	return err
 }
 
 func openError(status C.notmuch_status_t, text *C.char) error {
 	words := ""
 	if text != nil {
-		words = strings.TrimSpace(C.GoString(text))
+		words = strings.TrimPrefix(oneLine(C.GoString(text)), "Error: ")
 		C.free(unsafe.Pointer(text))
 	}
 	switch status {
-	case C.NOTMUCH_STATUS_SUCCESS, C.NOTMUCH_STATUS_DATABASE_EXISTS:
+	case C.NOTMUCH_STATUS_SUCCESS:
 		return nil
 	case C.NOTMUCH_STATUS_NO_CONFIG:
 		return errNoConfig
 	case C.NOTMUCH_STATUS_NO_DATABASE:
 		return errNoDatabase
 	case C.NOTMUCH_STATUS_FILE_ERROR:
-		// What 0.37 says when the directory named by database.path has none.
+		// What 0.37 says when the directory named by database.path has none, or
+		// is not there itself.
 		if strings.Contains(words, "No such file or directory") {
-			return errNoDatabase
+			return fmt.Errorf("%w (%s)", errNoDatabase, words)
 		}
 	case C.NOTMUCH_STATUS_UPGRADE_REQUIRED:
 		return errUpgrade
@@ -123,5 +139,91 @@ func openError(status C.notmuch_status_t, text *C.char) error {
 	if words == "" {
 		words = C.GoString(C.notmuch_status_to_string(status))
 	}
-	return fmt.Errorf("the notmuch database cannot be opened: %s", strings.ReplaceAll(words, "\n", " "))
+	return fmt.Errorf("the notmuch database cannot be opened: %s", words)
+}
+
+// statusError makes an error of a status, with the library's last words.
+func statusError(h *C.notmuch_database_t, status C.notmuch_status_t) error {
+	words := oneLine(C.GoString(C.notmuch_database_status_string(h)))
+	if words == "" {
+		words = C.GoString(C.notmuch_status_to_string(status))
+	}
+	if status == C.NOTMUCH_STATUS_XAPIAN_EXCEPTION {
+		return fmt.Errorf("%w: %s", notmuch.ErrXapianException, words)
+	}
+	return errors.New(words)
+}
+
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
+
+// revisionOf counts the changes that were made to the database (lastmod:).
+func revisionOf(h *C.notmuch_database_t) (uuid string, revision uint64) {
+	var p *C.char
+	revision = uint64(C.notmuch_database_get_revision(h, &p))
+	return C.GoString(p), revision
+}
+
+// count counts the messages that match a query.
+func count(db *notmuch.DB, query string) (int, error) {
+	text := C.CString(query)
+	defer C.free(unsafe.Pointer(text))
+	q := C.notmuch_query_create(handle(db), text)
+	if q == nil {
+		return 0, notmuch.ErrOutOfMemory
+	}
+	defer C.notmuch_query_destroy(q)
+	var n C.uint
+	if status := C.notmuch_query_count_messages(q, &n); status != C.NOTMUCH_STATUS_SUCCESS {
+		return 0, statusError(handle(db), status)
+	}
+	return int(n), nil
+}
+
+// search gives the ids of at most limit messages (0: of all), newest first.
+func search(db *notmuch.DB, query string, limit int) ([]string, error) {
+	text := C.CString(query)
+	defer C.free(unsafe.Pointer(text))
+	q := C.notmuch_query_create(handle(db), text)
+	if q == nil {
+		return nil, notmuch.ErrOutOfMemory
+	}
+	defer C.notmuch_query_destroy(q)
+	C.notmuch_query_set_sort(q, C.NOTMUCH_SORT_NEWEST_FIRST)
+	var messages *C.notmuch_messages_t
+	if status := C.notmuch_query_search_messages(q, &messages); status != C.NOTMUCH_STATUS_SUCCESS {
+		return nil, statusError(handle(db), status)
+	}
+	defer C.notmuch_messages_destroy(messages)
+	var ids []string
+	for ; C.notmuch_messages_valid(messages) != 0 && (limit <= 0 || len(ids) < limit); C.notmuch_messages_move_to_next(messages) {
+		m := C.notmuch_messages_get(messages)
+		if m == nil {
+			return nil, notmuch.ErrOutOfMemory
+		}
+		ids = append(ids, C.GoString(C.notmuch_message_get_message_id(m)))
+		C.notmuch_message_destroy(m)
+	}
+	return ids, nil
+}
+
+// childFiles gives the names of the files that the database has in a
+// directory; none for a directory that it does not know.
+func childFiles(db *notmuch.DB, dir string) ([]string, error) {
+	path := C.CString(dir)
+	defer C.free(unsafe.Pointer(path))
+	var d *C.notmuch_directory_t
+	if status := C.notmuch_database_get_directory(handle(db), path, &d); status != C.NOTMUCH_STATUS_SUCCESS {
+		return nil, statusError(handle(db), status)
+	}
+	if d == nil {
+		return nil, nil
+	}
+	defer C.notmuch_directory_destroy(d)
+	var names []string
+	files := C.notmuch_directory_get_child_files(d)
+	for ; C.notmuch_filenames_valid(files) != 0; C.notmuch_filenames_move_to_next(files) {
+		names = append(names, C.GoString(C.notmuch_filenames_get(files)))
+	}
+	C.notmuch_filenames_destroy(files)
+	return names, nil
 }

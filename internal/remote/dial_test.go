@@ -480,7 +480,7 @@ func TestCancel(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				defer s.Close() //nolint:errcheck // it is dead
+				defer s.Close()
 				err = c.run(ctx, s)
 			}
 			if !errors.Is(err, context.Canceled) {

@@ -82,7 +82,7 @@ func serve(tb testing.TB, script func(*peer)) int {
 				return
 			}
 			wg.Go(func() {
-				defer conn.Close() //nolint:errcheck // the client may have closed it
+				defer conn.Close()
 				script(&peer{conn, bufio.NewReader(conn)})
 			})
 		}

@@ -1,0 +1,63 @@
+package index
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// pollLock is how often a lock that somebody holds is asked for.
+const pollLock = 20 * time.Millisecond
+
+// waitForLock waits until nobody holds the write lock, since libnotmuch would
+// wait without bound (F_OFD_SETLKW). Somebody may take it between the answer
+// and the opening; then opening waits as long as that program holds it.
+func (x *Index) waitForLock(ctx context.Context) error {
+	f, err := os.OpenFile(filepath.Join(x.path, "flintlock"), os.O_RDWR, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("the notmuch database cannot be locked: %w", err)
+	}
+	defer func() { _ = f.Close() }() // nothing was written
+	ctx, cancel := context.WithTimeoutCause(ctx, x.lockWait, ErrLocked)
+	defer cancel()
+	tick := time.NewTicker(pollLock)
+	defer tick.Stop()
+	for {
+		// Xapian locks the first byte (flint_lock.cc).
+		lock := unix.Flock_t{Type: unix.F_WRLCK, Whence: 0, Start: 0, Len: 1}
+		if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &lock); err != nil {
+			return fmt.Errorf("the notmuch database's lock cannot be read: %w", err)
+		}
+		if lock.Type == unix.F_UNLCK {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			if errors.Is(context.Cause(ctx), ErrLocked) {
+				return fmt.Errorf("%w for %v (%s): end it, or run this again later", ErrLocked, x.lockWait, x.path)
+			}
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+// rename gives a file a new name and never overwrites another.
+func rename(from, to string) error {
+	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.ENOTSUP):
+		return lookAndRename(from, to) // a kernel or file system without it (NFS)
+	}
+	return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
+}
