@@ -207,7 +207,9 @@ func (w *worker) put(ctx context.Context, b *box, a actions, rows []ledger.Row) 
 			"look at the mailbox, then run sync with --yes-delete", held, len(rows)))
 	}
 	if w.DryRun {
-		w.emit(Event{Type: EventMailbox, Mailbox: b.Name, Text: would(a)})
+		if text := does(a); text != "" {
+			w.emit(Event{Type: EventMailbox, Mailbox: b.Name, Total: len(a.fetch), Text: "would: " + text})
+		}
 		w.tally(func(r *Report) { r.New += len(a.fetch); r.Flagged += len(a.flags); r.Removed += len(a.gone) })
 		return nil
 	}
@@ -235,13 +237,6 @@ func (w *worker) put(ctx context.Context, b *box, a actions, rows []ledger.Row) 
 	}
 	w.give(b, bs)
 	return nil
-}
-
-func would(a actions) string {
-	if s := does(a); s != "" {
-		return "would: " + s
-	}
-	return "nothing to do"
 }
 
 // does says in words what will be done.

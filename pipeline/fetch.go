@@ -27,6 +27,11 @@ func (w *worker) fetch(ctx context.Context, b *box, uids []imap.UID) error {
 		if failed, err = w.fetchAlone(ctx, b, uid); err != nil {
 			return err
 		}
+		if w.streak >= sick {
+			if err := w.settle(ctx, b); err != nil {
+				return err
+			}
+		}
 		// The one that broke the batch is found: the others may come together
 		// again. Where the server left messages out of an intact answer, each
 		// is asked for alone.

@@ -102,10 +102,14 @@ func (r *run) record(ctx context.Context, items []*item, results []mail.Result) 
 		row := it.row
 		switch {
 		case res.Err == nil:
-		case it.op == opFlag && errors.Is(res.Err, fs.ErrNotExist):
-			// The user took the file away; the flags are agreed all the same.
+		case errors.Is(res.Err, fs.ErrNotExist):
+			// The user took the file away since; what was agreed is agreed all
+			// the same.
 		default:
-			return fmt.Errorf("notmuch: %s: %w", it.box.path(it.name()), res.Err)
+			// It is stored; that notmuch cannot have this one file must not
+			// keep it from the others.
+			results[i].NotMail = true
+			r.note(it.box, "UID %d: %v", it.row.UID, res.Err)
 		}
 		if res.ID != "" {
 			row.ID = res.ID

@@ -285,7 +285,7 @@ func (w *worker) stubFrom(from string) string {
 		return mailAddress(a.Name, a.Address)
 	}
 	if from = clean(from, 200); from != "" {
-		return mailAddress(from, w.Address)
+		return mailAddress(from, "") // a name is known, an address is not
 	}
 	return mailAddress("notmuch-imap", w.Address)
 }

@@ -69,6 +69,11 @@ func (w *worker) loop(ctx context.Context) (err error) {
 		case ScopeMailbox:
 			w.mailboxFault(u.box, err)
 		default:
+			if _, throttled := ask(err); w.spare && !throttled && !errors.Is(err, errSick) && scopeOf(err, atConnect) == ScopeAccount {
+				// If it is the account's fault, the first connection meets it, too.
+				w.note(u.box, "a connection is lost: %v; going on with fewer", err)
+				return nil
+			}
 			w.end()
 			return w.accountFault(ctx, err, atConnect)
 		}

@@ -247,11 +247,13 @@ func openLedger(ctx context.Context, dir string, dryRun bool) (l *ledger.Ledger,
 
 // dialer gives what opens a signed-in connection for the pipeline.
 func (p *program) dialer(a *config.Account, keys *secrets, out *output) func(context.Context) (pipeline.Session, error) {
+	names := &remote.Names{}
 	return func(ctx context.Context) (pipeline.Session, error) {
 		o, err := remoteOptions(a, keys)
 		if err != nil {
 			return nil, err
 		}
+		o.Names = names
 		o.Note = func(s string) { out.remark(a.Name, s) }
 		s, err := remote.Dial(ctx, o)
 		if err != nil {

@@ -245,9 +245,17 @@ func (t *section) patterns(k string) []string {
 	return list
 }
 
+// maxFolder bounds an account's folder, in bytes: libnotmuch ends the process
+// for a path of more than 237 below the mail root, and a mailbox's own folder
+// may have 200 of them.
+const maxFolder = 36
+
 func (t *section) folder(k, fallback string) string {
 	s := t.string(k)
 	if s == "" {
+		if len(fallback) > maxFolder {
+			t.fail(k, "is needed: the account's name is longer than %d bytes", maxFolder)
+		}
 		return fallback
 	}
 	if filepath.IsAbs(s) || strings.HasPrefix(s, "~") {
@@ -269,7 +277,11 @@ func (t *section) folder(k, fallback string) string {
 		}
 		return ""
 	}
-	return path.Clean(s)
+	if s = path.Clean(s); len(s) > maxFolder {
+		t.fail(k, "%q is longer than %d bytes", s, maxFolder)
+		return ""
+	}
+	return s
 }
 
 func (t *section) extensions(k string) []string {

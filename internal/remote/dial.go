@@ -51,6 +51,9 @@ type Options struct {
 	MaxLiteral int64    // largest message in bytes; 0 means 1 GiB
 	Disable    []string // capabilities not to use although they are advertised
 	Note       func(string)
+	// Names is shared by the sessions of an account: one lists the mailboxes,
+	// another selects them. Nil is one of its own.
+	Names *Names
 	// DialContext replaces the net.Dialer's, for tests.
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
 }
@@ -250,7 +253,7 @@ func signIn(ctx context.Context, w *wire, o Options) (*Session, error) {
 	if err := w.endSignIn(); err != nil {
 		return fail("sign-in", err)
 	}
-	s := &Session{client: client, user: o.User, caps: make(map[string]bool), wireNames: make(map[string]string)}
+	s := &Session{client: client, user: o.User, caps: make(map[string]bool), names: cmp.Or(o.Names, &Names{})}
 	s.reader = reader{wire: w, maxLiteral: o.MaxLiteral}
 	for c := range caps {
 		s.caps[strings.ToUpper(string(c))] = true

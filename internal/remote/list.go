@@ -194,7 +194,7 @@ func (s *Session) mailboxName() (string, error) {
 		if err != nil {
 			name = displayName(wire)
 		}
-		s.wireNames[name] = wire
+		s.names.keep(name, wire)
 	}
 	return name, nil
 }

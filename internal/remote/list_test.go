@@ -278,3 +278,23 @@ func TestLongSets(t *testing.T) {
 		t.Errorf("%d of %d ranges came back", len(got), len(want))
 	}
 }
+
+// One session lists the mailboxes, another selects them: a name that is not
+// what it should be goes back as it came from each of them.
+func TestOddNamesAreKnownToAllSessions(t *testing.T) {
+	t.Parallel()
+	srv, err := imaptest.NewScript("IMAP4rev1", nil, imaptest.Box("A&b", "a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = srv.Close() }) // nothing hangs on it
+	o := plain(srv.Port())
+	o.Names = &Names{}
+	boxes, err := dialed(t, o).List(t.Context())
+	if err != nil || len(boxes) != 1 {
+		t.Fatalf("%v: %v", err, boxes)
+	}
+	if sel, err := dialed(t, o).Examine(t.Context(), boxes[0].Name, nil); err != nil || sel.Messages != 1 {
+		t.Errorf("%v: %+v", err, sel)
+	}
+}

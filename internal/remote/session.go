@@ -23,7 +23,7 @@ type Session struct {
 	client    *imapclient.Client
 	user      string
 	caps      map[string]bool
-	wireNames map[string]string // mailboxes whose name on the wire is not what it should be
+	names     *Names
 	tags      string
 	n         int
 	mailbox   string
@@ -304,7 +304,7 @@ func (s *Session) tagged() (answer, error) {
 
 // quoteMailbox gives a mailbox's name as a command has it.
 func (s *Session) quoteMailbox(name string) string {
-	wire, ok := s.wireNames[name]
+	wire, ok := s.names.wire(name)
 	if !ok {
 		wire = encodeName(name)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -88,6 +89,29 @@ func decodeName(wire string) (string, error) {
 		}
 	}
 	return b.String(), nil
+}
+
+// Names keeps the wire form of mailboxes whose name on the wire is not what it
+// should be. The zero value is ready; several sessions may use it at once.
+type Names struct {
+	mu    sync.Mutex
+	wires map[string]string
+}
+
+func (n *Names) keep(name, wire string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.wires == nil {
+		n.wires = make(map[string]string)
+	}
+	n.wires[name] = wire
+}
+
+func (n *Names) wire(name string) (string, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	w, ok := n.wires[name]
+	return w, ok
 }
 
 // displayName gives a name for a mailbox whose wire form is not what it should
