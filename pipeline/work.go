@@ -41,7 +41,7 @@ func (w *worker) loop(ctx context.Context) (err error) {
 		if !ok {
 			return ctx.Err()
 		}
-		if w.spare && w.session == nil {
+		if w.spare && (w.session == nil || !w.session.Alive()) {
 			if err := w.connect(ctx); err != nil && ctx.Err() == nil {
 				// Servers limit connections (Gmail: 15, wildduck#35). The others go on.
 				w.giveBack(u)
@@ -65,8 +65,9 @@ func (w *worker) loop(ctx context.Context) (err error) {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		switch scopeOf(err, atMailbox) {
-		case ScopeMailbox:
+		_, connecting := errors.AsType[*connectError](err)
+		switch scope := scopeOf(err, atMailbox); {
+		case scope == ScopeMailbox && !connecting:
 			w.mailboxFault(u.box, err)
 		default:
 			if _, throttled := ask(err); w.spare && !throttled && !errors.Is(err, errSick) && scopeOf(err, atConnect) == ScopeAccount {
@@ -232,11 +233,18 @@ func (w *worker) connect(ctx context.Context) error {
 		s, err = w.Dial(ctx)
 	}
 	if err != nil {
-		return err
+		return &connectError{err}
 	}
 	w.session, w.selected = s, nil
 	return nil
 }
+
+// connectError is a failure to connect or to sign in: it says nothing about the
+// mailbox or message for which the connection was wanted.
+type connectError struct{ err error }
+
+func (e *connectError) Error() string { return e.err.Error() }
+func (e *connectError) Unwrap() error { return e.err }
 
 // enter makes b the selected mailbox of a live connection, and makes sure that
 // its UIDs still mean what they meant.

@@ -159,14 +159,17 @@ func bodyFaults() []Fault {
 		fault("item list without an end", "GOIMAP.md", raw("* {seq} FETCH ({attr} BODY[] {lit}\r\n{raw}\r\n")),
 		fault("four million brackets", "GOIMAP.md", raw("* {seq} FETCH (BODYSTRUCTURE "+strings.Repeat("(", 4<<20)+"\r\n")),
 		fault("a line of 200 MB", "GOIMAP.md", func(c *scriptConn, a *Asked) (bool, error) {
-			c.send("* %d FETCH (UID %d ENVELOPE (\"", a.Seq, a.Mail.UID)
-			chunk := strings.Repeat("x", 1<<20)
-			for range 200 {
-				if _, err := c.w.WriteString(chunk); err != nil {
-					return true, errHangUp
+			c.after = func() error {
+				c.send("* %d FETCH (UID %d ENVELOPE (\"", a.Seq, a.Mail.UID)
+				chunk := strings.Repeat("x", 1<<20)
+				for range 200 {
+					if _, err := c.w.WriteString(chunk); err != nil {
+						return errHangUp
+					}
 				}
+				c.send("\"))\r\n")
+				return nil
 			}
-			c.send("\"))\r\n")
 			return true, nil
 		}),
 		fault("substitute on PEEK", "Office 365: Mailspring#2038", substitute("The server couldn't retrieve the following message:")),

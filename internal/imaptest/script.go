@@ -181,7 +181,8 @@ type scriptConn struct {
 	box     *ScriptBox
 	number  int // of the connections so far
 	qresync bool
-	final   string // instead of "OK done", for the command that is being answered
+	after   func() error // without the server's lock, before the tagged answer
+	final   string       // instead of "OK done", for the command that is being answered
 }
 
 // send writes without flushing.
@@ -219,6 +220,10 @@ func (c *scriptConn) talk() {
 		c.s.mu.Unlock()
 		if errors.Is(err, errHang) {
 			err = c.hang()
+		}
+		if err == nil && c.after != nil {
+			err = c.after()
+			c.after = nil
 		}
 		if err != nil {
 			_ = c.w.Flush()

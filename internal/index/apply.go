@@ -189,7 +189,9 @@ func with(tags, add, remove []string) []string {
 }
 
 // retag changes tags in one write of the message: without freezing it each tag
-// costs one.
+// costs one (four tags: 17 ms a mail in place of 9, of which indexing is 5). It
+// is no faster on a message found again, nor in a pass after all were indexed,
+// nor without the transaction.
 func retag(m *notmuch.Message, add, remove []string) error {
 	if len(add)+len(remove) == 0 {
 		return nil

@@ -48,10 +48,10 @@ func (b *batch) flag(c mail.Change) (r mail.Result, err error) {
 
 	if len(files) == 1 && files[0] == path && to != path && lettersAfter(path, want) == lettersOf(to) && !exists(to) {
 		// The common case: names after the tags are what is wanted, so that one
-		// call names the file and tells the database, without reading the mail
-		// (0.3 ms; indexing it anew costs as much as any mail). Where tags and
-		// letters do not agree it would write into the name what the server
-		// never said.
+		// call names the file and tells the database in one write, without
+		// reading the mail (a third of what reading it anew costs, or leaving it
+		// to `notmuch new`). Where tags and letters do not agree it would write
+		// into the name what the server never said.
 		var errs []error
 		err := m.Atomic(func(m *notmuch.Message) {
 			errs = append(change(m, add, remove), m.TagsToMaildirFlags())

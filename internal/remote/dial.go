@@ -3,13 +3,10 @@ package remote
 import (
 	"cmp"
 	"context"
-	"crypto/hmac"
-	"crypto/md5" //nolint:gosec // CRAM-MD5 is made of it (RFC 2195)
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -23,7 +20,6 @@ import (
 
 	"github.com/emersion/go-imap/v2"
 	"github.com/emersion/go-imap/v2/imapclient"
-	"github.com/emersion/go-sasl"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
@@ -41,7 +37,9 @@ type Options struct {
 	Pin  string
 	User string
 	// Auth is "plain", "login", "cram-md5", "oauthbearer", "xoauth2" or
-	// "external"; "" takes the best that the server offers.
+	// "external"; "" takes the best that the server offers. SCRAM is not among
+	// them: go-imap sends an empty answer as "=" (go-imap#760), and Dovecot
+	// takes that for a wrong one.
 	Auth string
 	// Password is called once, after TLS is up. For oauthbearer and xoauth2 it
 	// gives the token.
@@ -54,6 +52,9 @@ type Options struct {
 	// Names is shared by the sessions of an account: one lists the mailboxes,
 	// another selects them. Nil is one of its own.
 	Names *Names
+	// Transcript gets what is said, "C: " and "S: " lines, secrets replaced and
+	// long lines cut. Nil for all but the search for a fault.
+	Transcript io.Writer
 	// DialContext replaces the net.Dialer's, for tests.
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
 }
@@ -77,12 +78,18 @@ func Dial(ctx context.Context, o Options) (*Session, error) {
 }
 
 func dial(ctx context.Context, o Options) (*Session, error) {
-	if o.TLS == "none" && !o.AllowPlaintext {
-		return nil, &mail.Fault{Kind: mail.KindPlaintext, Op: "sign-in"}
+	switch o.TLS {
+	case "implicit", "starttls":
+	case "none":
+		if !o.AllowPlaintext {
+			return nil, &mail.Fault{Kind: mail.KindPlaintext, Op: "sign-in"}
+		}
+	default:
+		return nil, &mail.Fault{Kind: mail.KindTLS, Op: "dial", Err: fmt.Errorf("no such kind of TLS: %q", o.TLS)}
 	}
 	config, err := tlsConfig(o)
 	if err != nil {
-		return nil, &mail.Fault{Kind: mail.KindTLS, Op: "sign-in", Err: err}
+		return nil, &mail.Fault{Kind: mail.KindTLS, Op: "dial", Err: err}
 	}
 	dialer := o.DialContext
 	if dialer == nil {
@@ -95,26 +102,27 @@ func dial(ctx context.Context, o Options) (*Session, error) {
 		return nil, &mail.Fault{Kind: mail.KindDial, Op: "dial", Err: err}
 	}
 	greeting := ""
-	switch o.TLS {
-	case "starttls":
-		if err := startTLS(within, conn, o.Timeout); err != nil {
+	if o.TLS == "starttls" {
+		if greeting, err = startTLS(within, conn, o); err != nil {
 			return nil, errors.Join(err, ignore(conn.Close()))
 		}
-		// There is no greeting after the handshake, and imapclient wants one.
-		greeting = "* OK TLS is up\r\n"
-		fallthrough
-	case "implicit":
+	}
+	if o.TLS != "none" {
 		secure := tls.Client(conn, config)
 		if err := secure.HandshakeContext(within); err != nil {
 			return nil, errors.Join(handshakeFault(within, err), ignore(conn.Close()))
 		}
 		conn = secure
-	case "none":
-	default:
-		return nil, errors.Join(fmt.Errorf("no such kind of TLS: %q", o.TLS), ignore(conn.Close()))
 	}
 	w := newWire(conn, o.Timeout, o.Note)
-	w.pending = []byte(greeting)
+	if o.Transcript != nil {
+		w.log = &transcript{redact: w.redact, out: o.Transcript}
+	}
+	if o.TLS == "starttls" {
+		// There is no greeting after the handshake, and imapclient wants one.
+		// Without capabilities: those from before TLS do not count.
+		w.greeting, w.pending = greeting, []byte("* OK TLS is up\r\n")
+	}
 	stop := context.AfterFunc(ctx, func() { _ = w.Close() })
 	defer stop()
 	s, err := signIn(ctx, w, o)
@@ -162,57 +170,60 @@ func tlsConfig(o Options) (*tls.Config, error) {
 	return config, nil
 }
 
-// startTLS speaks as far as the handshake (RFC 9051 6.2.1). Nothing that was
-// said before it counts.
-func startTLS(ctx context.Context, conn net.Conn, timeout time.Duration) error {
+// startTLS speaks as far as the handshake (RFC 9051 6.2.1) and gives the
+// greeting's text. Nothing else that was said before it counts.
+func startTLS(ctx context.Context, conn net.Conn, o Options) (greeting string, err error) {
 	fault := func(format string, args ...any) error {
 		return &mail.Fault{Kind: mail.KindTLS, Op: "STARTTLS", Text: fmt.Sprintf(format, args...)}
 	}
-	w := newWire(conn, timeout, nil)
+	w := newWire(conn, o.Timeout, nil)
+	stop := context.AfterFunc(ctx, func() { _ = w.Close() })
+	defer stop()
 	ended := func(op string, err error) error {
 		if ctx.Err() != nil {
 			err = os.ErrDeadlineExceeded // it was us who closed the connection
 		}
 		return withOp(ioFault(err), op)
 	}
-	stop := context.AfterFunc(ctx, func() { _ = w.Close() })
-	defer stop()
 	line, err := w.readLine(maxText)
 	if err != nil {
-		return ended("greeting", err)
+		return "", ended("greeting", err)
 	}
 	status, rest, _ := strings.Cut(strings.TrimPrefix(string(line), "* "), " ")
+	code, text := splitCode(rest)
 	switch strings.ToUpper(status) {
 	case "OK":
 	case "PREAUTH":
-		return fault("the server signed us in before TLS; that may be somebody else's session")
+		return "", fault("the server signed us in before TLS; that may be somebody else's session")
+	case "BYE":
+		return "", withOp(refusal("BYE", clip(strings.ToUpper(code), 200), clip(text, 300)), "greeting")
 	default:
-		code, text := splitCode(rest)
-		return withOp(refusal("BYE", strings.ToUpper(code), clip(text, 200)), "greeting")
+		return "", &mail.Fault{Kind: mail.KindMalformed, Op: "greeting", Text: clip(string(line), 200)}
 	}
+	greeting = clip(text, 300)
 	if _, err := w.Write([]byte("s STARTTLS\r\n")); err != nil {
-		return ended("STARTTLS", err)
+		return "", ended("STARTTLS", err)
 	}
 	for range 100 {
 		line, err := w.readLine(maxText)
 		if err != nil {
-			return ended("STARTTLS", err)
+			return "", ended("STARTTLS", err)
 		}
 		tag, rest, _ := strings.Cut(string(line), " ")
 		if tag != "s" {
 			continue
 		}
 		if status, text, _ := strings.Cut(rest, " "); !strings.EqualFold(status, "OK") {
-			return fault("the server refuses: %s", clip(text, 200))
+			return "", fault("the server refuses: %s", clip(text, 200))
 		}
 		// Bytes that are here already were sent without TLS and would be read
 		// as if they had come through it (CVE-2011-0411 and its like).
 		if w.br.Buffered() > 0 {
-			return fault("the server, or somebody on the way, sent commands ahead of the handshake")
+			return "", fault("the server, or somebody on the way, sent commands ahead of the handshake")
 		}
-		return nil
+		return greeting, nil
 	}
-	return fault("no answer among a hundred lines")
+	return "", fault("no answer among a hundred lines")
 }
 
 func withOp(f *mail.Fault, op string) *mail.Fault {
@@ -224,15 +235,17 @@ func withOp(f *mail.Fault, op string) *mail.Fault {
 func signIn(ctx context.Context, w *wire, o Options) (*Session, error) {
 	client := imapclient.New(w, nil)
 	fail := func(op string, err error) (*Session, error) {
-		f := signInFault(w, op, err)
-		_ = w.Close()
+		_ = w.Close()      // what went wrong is told already
 		_ = client.Close() // waits for its reader
-		return nil, f
+		return nil, signInFault(w, op, err)
 	}
 	if err := client.WaitGreeting(); err != nil {
 		return fail("greeting", err)
 	}
-	caps := client.Caps()
+	caps := client.Caps() // from the greeting, or asked for
+	if caps == nil {
+		return fail("CAPABILITY", errors.New("the server does not say what it can do"))
+	}
 	if client.State() != imap.ConnStateAuthenticated {
 		auth, err := mechanism(ctx, w, o, caps)
 		if err != nil {
@@ -241,41 +254,68 @@ func signIn(ctx context.Context, w *wire, o Options) (*Session, error) {
 		if err := auth(client); err != nil {
 			return fail("sign-in", err)
 		}
-		// Those from before sign-in do not count. The answer to it brings them;
-		// else imapclient asks by itself, and this waits for the answer.
-		caps = client.Caps()
-		select {
-		case <-client.Closed():
-			return fail("sign-in", cmp.Or(client.Close(), io.ErrUnexpectedEOF))
-		default:
-		}
 	}
 	if err := w.endSignIn(); err != nil {
 		return fail("sign-in", err)
 	}
-	s := &Session{client: client, user: o.User, caps: make(map[string]bool), names: cmp.Or(o.Names, &Names{})}
-	s.reader = reader{wire: w, maxLiteral: o.MaxLiteral}
-	for c := range caps {
-		s.caps[strings.ToUpper(string(c))] = true
-	}
-	if s.caps["QRESYNC"] {
-		s.caps["CONDSTORE"] = true // RFC 7162 3.2.3
-	}
-	for _, c := range o.Disable {
-		delete(s.caps, strings.ToUpper(c))
-		if strings.EqualFold(c, "CONDSTORE") {
-			delete(s.caps, "QRESYNC")
-		}
-	}
+	s := &Session{client: client, caps: make(map[string]bool), names: cmp.Or(o.Names, &Names{}), exists: unknownExists}
+	s.reader = reader{wire: w, maxLiteral: o.MaxLiteral, next: -1}
 	var random [3]byte
 	_, _ = rand.Read(random[:]) // never fails (Go 1.24)
 	// Not to be guessed: a mail that is cut short must not end a command by a
 	// line in it.
 	s.tags = "n" + hex.EncodeToString(random[:]) + "x"
+	s.tag = s.tags
+	w.record = w.log
+	// Those from before the sign-in do not count any more. Most servers tell
+	// the new ones with their OK.
+	if w.caps == nil {
+		if err := s.capability(ctx); err != nil {
+			return nil, errors.Join(err, ignore(s.Close()))
+		}
+	}
+	s.learnCaps(w.caps, o.Disable)
 	return s, nil
 }
 
-// signInFault says what went wrong while imapclient had the connection.
+// capability asks what the server can do.
+func (s *Session) capability(ctx context.Context) error {
+	a, err := s.command(ctx, "CAPABILITY", handler{data: func(word string) (bool, error) {
+		if word != "CAPABILITY" {
+			return false, nil
+		}
+		line, err := s.dataLine()
+		s.wire.caps = atoms(line)
+		return true, err
+	}})
+	if err != nil {
+		return err
+	}
+	return s.refused(a, "CAPABILITY")
+}
+
+func (s *Session) learnCaps(caps, disable []string) {
+	for _, c := range caps {
+		s.caps[strings.ToUpper(c)] = true
+	}
+	if s.caps["QRESYNC"] {
+		s.caps["CONDSTORE"] = true // RFC 7162 3.2.3
+	}
+	for _, c := range disable {
+		s.disable(c)
+	}
+}
+
+// disable leaves a capability unused, and with CONDSTORE what builds on it.
+func (s *Session) disable(capability string) {
+	delete(s.caps, strings.ToUpper(capability))
+	if strings.EqualFold(capability, "CONDSTORE") {
+		delete(s.caps, "QRESYNC")
+	}
+}
+
+// signInFault says what went wrong while imapclient had the connection. It wraps
+// with %v, so what ended it is asked of the wire.
 func signInFault(w *wire, op string, err error) *mail.Fault {
 	if f, ok := errors.AsType[*mail.Fault](err); ok {
 		if f.Op == "" {
@@ -283,165 +323,31 @@ func signInFault(w *wire, op string, err error) *mail.Fault {
 		}
 		return f
 	}
-	if e, ok := errors.AsType[*imap.Error](err); ok {
-		f := refusal(string(e.Type), strings.ToUpper(w.redact(string(e.Code))), w.shown(e.Text, 300))
-		// A server that is not well says so; the password is not at fault.
-		if (f.Kind == mail.KindNo || f.Kind == mail.KindBad) && f.Code != "UNAVAILABLE" && f.Code != "SERVERBUG" {
+	w.mu.Lock()
+	said, cause := w.said, w.cause
+	w.mu.Unlock()
+	status, rest, _ := strings.Cut(said, " ")
+	code, text := splitCode(rest)
+	code, _, _ = strings.Cut(strings.ToUpper(code), " ")
+	if _, ok := errors.AsType[*imap.Error](err); ok {
+		f := refusal(status, code, text)
+		// A server that is not well, or has too many guests, says so; the
+		// password is not at fault (RFC 5530).
+		switch {
+		case f.Kind != mail.KindNo && f.Kind != mail.KindBad:
+		case code == "LIMIT" || code == "INUSE":
+			f.Kind = mail.KindThrottled
+		case code != "UNAVAILABLE" && code != "SERVERBUG":
 			f.Kind = mail.KindAuth
 		}
-		f.Op = op
-		return f
+		return withOp(f, op)
 	}
-	if words := w.lastWords(); words != "" {
-		status, rest, _ := strings.Cut(words, " ")
-		code, text := splitCode(rest)
-		return withOp(refusal(strings.ToUpper(status), strings.ToUpper(code), clip(text, 300)), op)
+	if said != "" {
+		return withOp(refusal(status, code, text), op)
 	}
-	// imapclient wraps with %v, so the wire is asked what it was.
-	w.mu.Lock()
-	cause := w.cause
-	w.mu.Unlock()
-	f := ioFault(cmp.Or(cause, err))
-	if f.Err != nil {
-		f.Err = errors.New(w.redact(f.Err.Error())) // without the words of imapclient around it
+	if cause == nil || errors.Is(cause, net.ErrClosed) {
+		// The server spoke, and imapclient made nothing of it.
+		return &mail.Fault{Kind: mail.KindMalformed, Op: op, Err: errors.New(w.redact(err.Error()))}
 	}
-	return withOp(f, op)
+	return withOp(ioFault(cause), op)
 }
-
-// mechanism chooses how to sign in, and gets the password for it.
-func mechanism(ctx context.Context, w *wire, o Options, caps imap.CapSet) (func(*imapclient.Client) error, error) {
-	offers := func(name string) bool { return caps.Has(imap.Cap("AUTH=" + strings.ToUpper(name))) }
-	auth := strings.ToLower(o.Auth)
-	plaintext := !caps.Has(imap.CapLoginDisabled)
-	if auth == "" {
-		switch {
-		case o.TLS == "none" && offers("CRAM-MD5"):
-			auth = "cram-md5"
-		case offers("PLAIN"):
-			auth = "plain"
-		case plaintext:
-			auth = "command"
-		case offers("LOGIN"):
-			auth = "login"
-		case offers("CRAM-MD5"):
-			auth = "cram-md5"
-		default:
-			return nil, &mail.Fault{Kind: mail.KindAuth, Text: "the server offers no way to sign in with a password"}
-		}
-	}
-	switch {
-	case auth == "login" && !offers("LOGIN") && plaintext:
-		auth = "command" // the mechanism and the command are one to people
-	case auth == "command" && !plaintext:
-		return nil, &mail.Fault{Kind: mail.KindAuth, Text: "the server forbids the LOGIN command"}
-	}
-	switch {
-	case auth == "login" && !offers("LOGIN") && plaintext:
-		auth = "command" // the mechanism and the command are one to people
-	case auth == "command" && !plaintext:
-		return nil, &mail.Fault{Kind: mail.KindAuth, Text: "the server forbids the LOGIN command"}
-	}
-	if auth == "external" {
-		return func(c *imapclient.Client) error { return c.Authenticate(sasl.NewExternalClient(o.User)) }, nil
-	}
-	if o.Password == nil {
-		return nil, &mail.Fault{Kind: mail.KindSecret, Text: "no password is configured"}
-	}
-	password, err := o.Password(ctx)
-	if err != nil {
-		return nil, &mail.Fault{Kind: mail.KindSecret, Err: err}
-	}
-	w.hide(o.User, password)
-	var client sasl.Client
-	switch auth {
-	case "command":
-		return func(c *imapclient.Client) error { return c.Login(o.User, password).Wait() }, nil
-	case "plain":
-		client = sasl.NewPlainClient("", o.User, password)
-	case "login":
-		client = &login{o.User, password, !caps.Has(imap.CapSASLIR)}
-	case "cram-md5":
-		client = &cramMD5{o.User, password}
-	case "oauthbearer":
-		client = sasl.NewOAuthBearerClient(&sasl.OAuthBearerOptions{Username: o.User, Token: password, Host: o.Host, Port: o.Port})
-	case "xoauth2":
-		client = &xoauth2{o.User, password}
-	default:
-		return nil, &mail.Fault{Kind: mail.KindAuth, Text: fmt.Sprintf("no such way to sign in: %q", o.Auth)}
-	}
-	return func(c *imapclient.Client) error { return c.Authenticate(client) }, nil
-}
-
-// hide makes the secret, in each form in which it goes over the wire, one that
-// is never shown.
-func (w *wire) hide(user, password string) {
-	if len(password) < 3 {
-		return // replacing every "a" would hide nothing and spoil every text
-	}
-	b64 := base64.StdEncoding.EncodeToString
-	quoted := strings.ReplaceAll(strings.ReplaceAll(password, `\`, `\\`), `"`, `\"`)
-	// OAUTHBEARER holds host and port, too, so that its form is known up to the
-	// token's place in it: each of the three alignments.
-	secrets := []string{quoted, password, b64([]byte("\x00" + user + "\x00" + password)),
-		b64([]byte("user=" + user + "\x01auth=Bearer " + password + "\x01\x01")), b64([]byte(password))}
-	for skip := range 3 {
-		// Only the digits that are the secret's alone.
-		inner := base64.RawStdEncoding.EncodeToString([]byte(strings.Repeat("\x00", skip) + password))
-		from, to := []int{0, 2, 3}[skip], len(inner)
-		if (skip+len(password))%3 != 0 {
-			to--
-		}
-		if to-from >= 8 {
-			secrets = append(secrets, inner[from:to])
-		}
-	}
-	for _, secret := range slices.Clone(secrets) { // the words of answers are read in upper case
-		secrets = append(secrets, strings.ToUpper(secret))
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.secrets = secrets
-}
-
-// login is AUTH=LOGIN (draft-murchison-sasl-login). go-sasl's knows only
-// servers that do not ask for the name.
-type login struct {
-	user, password string
-	asked          bool // the name is sent where the server asks for nothing in particular
-}
-
-func (l *login) Start() (string, []byte, error) {
-	if l.asked {
-		return "LOGIN", []byte(l.user), nil
-	}
-	return "LOGIN", nil, nil
-}
-
-func (l *login) Next(challenge []byte) ([]byte, error) {
-	if strings.HasPrefix(strings.ToLower(string(challenge)), "pass") {
-		return []byte(l.password), nil
-	}
-	return []byte(l.user), nil
-}
-
-// cramMD5 is RFC 2195; go-sasl has it not.
-type cramMD5 struct{ user, password string }
-
-func (c *cramMD5) Start() (string, []byte, error) { return "CRAM-MD5", nil, nil }
-
-func (c *cramMD5) Next(challenge []byte) ([]byte, error) {
-	m := hmac.New(md5.New, []byte(c.password))
-	_, _ = m.Write(challenge) // never fails (hash.Hash)
-	return []byte(c.user + " " + hex.EncodeToString(m.Sum(nil))), nil
-}
-
-// xoauth2 is Google's and Microsoft's form of a bearer token.
-type xoauth2 struct{ user, token string }
-
-func (x *xoauth2) Start() (string, []byte, error) {
-	return "XOAUTH2", []byte("user=" + x.user + "\x01auth=Bearer " + x.token + "\x01\x01"), nil
-}
-
-// Next answers the challenge that holds the reason of a refusal: with nothing,
-// so that the server says NO.
-func (x *xoauth2) Next([]byte) ([]byte, error) { return []byte{}, nil }

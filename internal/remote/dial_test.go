@@ -523,6 +523,8 @@ func TestSecretsAreNotShown(t *testing.T) {
 				o := plain(serve(t, m.run))
 				o.Auth = m.name
 				o.Note = func(s string) { shown = append(shown, s) }
+				var trace strings.Builder
+				o.Transcript = &trace
 				s, err := Dial(t.Context(), o)
 				show("", err)
 				if (err != nil) != m.refuse {
@@ -539,6 +541,10 @@ func TestSecretsAreNotShown(t *testing.T) {
 					exchange(s.Exchange(t.Context(), "NOOP"))
 					_ = s.Close() // whatever became of it
 				}
+				if !strings.Contains(trace.String(), "\nC: ") || !strings.Contains(trace.String(), "\nS: ") {
+					t.Errorf("the transcript is %q", trace.String())
+				}
+				shown = append(shown, trace.String())
 				if len(shown) < 2 {
 					t.Fatal("nothing was shown, nothing is shown by that")
 				}

@@ -12,6 +12,7 @@ import (
 // refusal makes a fault of a NO, BAD or BYE. Some servers say in words what has
 // a response code elsewhere, or none at all.
 func refusal(status, code, text string) *mail.Fault {
+	code, _, _ = strings.Cut(code, " ") // without its arguments
 	f := &mail.Fault{Code: code, Text: text}
 	switch status {
 	case "NO":
@@ -26,12 +27,14 @@ func refusal(status, code, text string) *mail.Fault {
 	// Office 365: BAD Request is throttled. Suggested Backoff Time: 299961 milliseconds (imapsync#272)
 	case strings.Contains(lower, "throttled"):
 		f.Kind, f.RetryAfter = mail.KindThrottled, backoff(lower)
-	// Gmail: NO [ALERT] Too many simultaneous connections. (wildduck#35)
-	case strings.Contains(lower, "too many simultaneous connections"), code == "LIMIT" && status == "BYE":
+	// Gmail: NO [ALERT] Too many simultaneous connections. (wildduck#35); Dovecot: Maximum number of
+	// connections from user+IP exceeded
+	case strings.Contains(lower, "too many simultaneous connections"), strings.Contains(lower, "maximum number of connections"),
+		code == "LIMIT" && status == "BYE":
 		f.Kind = mail.KindThrottled
 	// Gmail: [OVERQUOTA] Account exceeded command or bandwidth limits (imapsync FAQ.Gmail); an hour is
-	// what it takes at least.
-	case strings.Contains(lower, "exceeded command or bandwidth limits"):
+	// what it takes at least. Nothing here fills a mailbox, so the quota is one of reading.
+	case strings.Contains(lower, "exceeded command or bandwidth limits"), code == "OVERQUOTA":
 		f.Kind, f.RetryAfter = mail.KindThrottled, time.Hour
 	// Office 365 after LOGIN (imapsync#411)
 	case strings.Contains(lower, "authenticated but not connected"):

@@ -15,19 +15,21 @@ import (
 // maxKept bounds a body that is kept in memory, in bytes.
 const maxKept = 1 << 20
 
-// maxAnswers bounds how many FETCH responses are kept in memory: no mailbox has
-// more messages, and a server could go on for ever.
+// maxAnswers bounds how many FETCH responses one command may have: no mailbox
+// has more messages, and a server could go on for ever.
 const maxAnswers = 20_000_000
 
 // gather collects the messages of FETCH responses without bodies, in the order
-// of the first word on each, the last word on each counting.
+// of the first word on each.
 func (s *Session) gather(ctx context.Context, uids imap.UIDSet, items, modifier string, learn func(*mail.Message, mail.Fetched)) ([]mail.Message, error) {
 	if s.exists == 0 {
 		return nil, nil // Dovecot says "Invalid messageset" then (mattermost-plugin#29)
 	}
+	uids = normal(uids)
 	var out []mail.Message
 	at := make(map[imap.UID]int)
 	h := handler{fetch: func(seq uint32) error {
+		s.kept = 0 // what is kept of a response is in the message
 		f, err := s.fetch(seq, maxText, nil)
 		if err != nil || f.UID == 0 || !uids.Contains(f.UID) {
 			return err
@@ -36,28 +38,43 @@ func (s *Session) gather(ctx context.Context, uids imap.UIDSet, items, modifier 
 			learn(&f.Message, f)
 		}
 		if i, again := at[f.UID]; again {
-			if f.Flags != nil {
-				out[i].Flags = f.Flags
-			}
-			return nil
+			out[i] = merge(f.Message, out[i]) // the last word counts
+		} else {
+			at[f.UID] = len(out)
+			out = append(out, f.Message)
 		}
-		if len(out) >= maxAnswers {
-			return &mail.Fault{Kind: mail.KindTooLarge, Text: "no end of messages"}
-		}
-		at[f.UID] = len(out)
-		out = append(out, f.Message)
-		return nil
+		return s.weigh(f.Message)
 	}}
 	for _, part := range sets(uids) {
 		a, err := s.command(ctx, fmt.Sprintf("UID FETCH %s (%s)%s", part, items, modifier), h)
 		if err != nil {
 			return nil, err
 		}
-		if f := a.fault("UID FETCH"); f != nil {
-			return nil, s.inMailbox(f)
+		if err := s.refused(a, "UID FETCH"); err != nil {
+			return nil, err
 		}
 	}
 	return out, nil
+}
+
+// merge fills in what a response leaves out from what was told before.
+func merge(m, before mail.Message) mail.Message {
+	if m.Flags == nil {
+		m.Flags = before.Flags
+	}
+	if m.InternalDate.IsZero() {
+		m.InternalDate = before.InternalDate
+	}
+	if m.Size == 0 {
+		m.Size = before.Size
+	}
+	if m.ModSeq == 0 {
+		m.ModSeq = before.ModSeq
+	}
+	if m.MessageID == "" {
+		m.MessageID = before.MessageID
+	}
+	return m
 }
 
 // Flags gives UID and flags of those of uids that exist and that changed after
@@ -100,14 +117,17 @@ type incoming struct {
 	asked imap.UIDSet
 	// alone: one message was asked for, and a body that comes without a UID is
 	// its.
-	alone imap.UID
-	spool mail.Spool // of the response that is being read
-	size  int64
-	told  map[imap.UID]mail.Message // what came without a body
-	late  []lateMail                // bodies that came before their flags
-	done  map[imap.UID]bool
-	got   []mail.Fetched // alone: kept for the exchange
-	fails error          // of the sink
+	alone  imap.UID
+	spool  mail.Spool // of the response that is being read
+	size   int64
+	told   map[imap.UID]mail.Message // what came without a body
+	bySeq  map[uint32]mail.Message   // the same, without a UID
+	late   []lateMail                // bodies that came before their flags
+	orphan []lateMail                // alone: bodies without a UID
+	done   map[imap.UID]bool
+	wasted int64          // bytes of bodies that nobody asked for
+	got    []mail.Fetched // alone: kept for the exchange
+	fails  error          // of the sink
 }
 
 type lateMail struct {
@@ -115,8 +135,17 @@ type lateMail struct {
 	spool mail.Spool
 }
 
-// maxLate bounds how many bodies wait for their flags.
-const maxLate = 1000
+// Bounds of what waits for something else to come.
+const (
+	maxLate    = 1000
+	maxBySeq   = 100_000
+	maxFetched = 100 // FETCH responses that an exchange shows
+)
+
+func newIncoming(s *Session, uids imap.UIDSet, sink mail.Sink) *incoming {
+	return &incoming{s: s, sink: sink, asked: normal(uids), told: make(map[imap.UID]mail.Message),
+		bySeq: make(map[uint32]mail.Message), done: make(map[imap.UID]bool)}
+}
 
 func (in *incoming) open(item string, size int64) (io.Writer, error) {
 	if item != "BODY[]" || size == 0 {
@@ -127,7 +156,6 @@ func (in *incoming) open(item string, size int64) (io.Writer, error) {
 	}
 	spool, err := in.sink.Open(size)
 	if err != nil {
-		in.fails = err
 		return nil, err
 	}
 	in.spool, in.size = spool, size
@@ -137,6 +165,9 @@ func (in *incoming) open(item string, size int64) (io.Writer, error) {
 // fetch takes one response.
 func (in *incoming) fetch(seq uint32) error {
 	in.spool = nil
+	if in.alone == 0 {
+		in.s.kept = 0 // nothing of a response is kept but its message
+	}
 	f, err := in.s.fetch(seq, maxKept, in)
 	spool := in.spool
 	in.spool = nil
@@ -144,47 +175,62 @@ func (in *incoming) fetch(seq uint32) error {
 		if spool != nil {
 			spool.Discard()
 		}
+		if ours, ok := errors.AsType[*ourFault](err); ok {
+			in.fails = ours.err
+		}
 		return err
 	}
-	if in.alone != 0 && len(in.got) < 100 {
+	if in.alone != 0 && len(in.got) < maxFetched {
 		in.got = append(in.got, f)
 	}
 	m := f.Message
-	if _, told := f.Items["UID"]; m.UID == 0 && !told && in.alone != 0 {
-		m.UID = in.alone
+	if spool != nil {
+		m.BodySize = in.size
 	}
-	known := in.told[m.UID]
-	if m.Flags == nil {
-		m.Flags = known.Flags
-	}
-	if m.InternalDate.IsZero() {
-		m.InternalDate = known.InternalDate
-	}
-	if m.Size == 0 {
-		m.Size = known.Size
-	}
-	if m.UID == 0 || !in.asked.Contains(m.UID) {
-		if spool != nil {
-			spool.Discard()
-			in.s.note("dropped a message that was not asked for")
+	_, told := f.Items["UID"]
+	switch {
+	case !told && spool == nil:
+		if len(in.bySeq) < maxBySeq {
+			in.bySeq[seq] = merge(m, in.bySeq[seq])
 		}
 		return nil
-	}
-	if spool == nil {
-		in.told[m.UID] = m
+	case !told && in.alone != 0 && len(in.orphan) < 2:
+		in.orphan = append(in.orphan, lateMail{m, spool})
 		return nil
-	}
-	m.BodySize = in.size
-	if in.done[m.UID] {
-		spool.Discard()
-		return nil
+	case m.UID == 0, !in.asked.Contains(m.UID):
+		if spool != nil {
+			in.s.note("UID FETCH: dropped a body that is of no message asked for")
+		}
+		return in.waste(spool)
+	case spool != nil && in.done[m.UID]:
+		return in.waste(spool)
+	case spool == nil:
+		in.told[m.UID] = merge(m, in.told[m.UID])
+		return in.s.weigh(m)
 	}
 	in.done[m.UID] = true
-	if m.Flags == nil && len(in.late) < maxLate {
+	if m = in.complete(m); m.Flags == nil && len(in.late) < maxLate {
 		in.late = append(in.late, lateMail{m, spool})
 		return nil
 	}
 	return in.hand(m, spool)
+}
+
+// complete adds what other responses told of the message.
+func (in *incoming) complete(m mail.Message) mail.Message {
+	return merge(merge(m, in.told[m.UID]), in.bySeq[m.Seq])
+}
+
+// waste drops a body that is not wanted, and ends it if that has no end.
+func (in *incoming) waste(spool mail.Spool) error {
+	if spool == nil {
+		return nil
+	}
+	spool.Discard()
+	if in.wasted += in.size; in.wasted > in.s.maxLiteral {
+		return &mail.Fault{Kind: mail.KindTooLarge, Text: "no end of messages that nobody asked for"}
+	}
+	return nil
 }
 
 func (in *incoming) hand(m mail.Message, spool mail.Spool) error {
@@ -195,42 +241,51 @@ func (in *incoming) hand(m mail.Message, spool mail.Spool) error {
 	return nil
 }
 
-// finish hands over what waited for its flags.
+// finish hands over what waited for its flags, or for certainty that nothing
+// else comes.
 func (in *incoming) finish() error {
+	if len(in.orphan) == 1 && !in.done[in.alone] {
+		o := in.orphan[0]
+		in.orphan = nil
+		o.m.UID = in.alone
+		in.done[in.alone] = true
+		in.late = append(in.late, o)
+	}
 	for len(in.late) > 0 {
 		l := in.late[0]
 		in.late = in.late[1:]
-		if t := in.told[l.m.UID]; l.m.Flags == nil {
-			l.m.Flags = t.Flags
-		}
-		if err := in.hand(l.m, l.spool); err != nil {
+		if err := in.hand(in.complete(l.m), l.spool); err != nil {
 			in.drop()
 			return err
 		}
 	}
+	in.drop()
 	return nil
 }
 
 func (in *incoming) drop() {
-	for _, l := range in.late {
+	for _, l := range append(in.late, in.orphan...) {
 		l.spool.Discard()
 	}
-	in.late = nil
+	in.late, in.orphan = nil, nil
 }
 
+// fetchItems is what a mail is made of here. MODSEQ is an error in a mailbox
+// without mod-sequences (RFC 7162 3.1.2.2).
 func (s *Session) fetchItems() string {
-	if s.Has("CONDSTORE") {
+	if s.modSeq {
 		return "(UID FLAGS INTERNALDATE RFC822.SIZE MODSEQ BODY.PEEK[])"
 	}
 	return "(UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[])"
 }
 
 // fetchInto asks for bodies and gives the answer to the last command.
-func (s *Session) fetchInto(ctx context.Context, in *incoming, items string) (answer, error) {
-	var a answer
+func (s *Session) fetchInto(ctx context.Context, in *incoming, h handler) (answer, error) {
+	h.fetch = in.fetch
+	a := answer{status: "OK"} // nothing asked for, nothing refused
 	for _, part := range sets(in.asked) {
 		var err error
-		a, err = s.command(ctx, "UID FETCH "+part+" "+items, handler{fetch: in.fetch})
+		a, err = s.command(ctx, "UID FETCH "+part+" "+s.fetchItems(), h)
 		if in.fails != nil {
 			in.drop()
 			return a, in.fails
@@ -239,7 +294,7 @@ func (s *Session) fetchInto(ctx context.Context, in *incoming, items string) (an
 			// What came whole before the connection went is delivered.
 			if ctx.Err() != nil {
 				in.drop()
-			} else if e := in.finish(); e != nil {
+			} else if in.finish() != nil {
 				return a, in.fails
 			}
 			return a, err
@@ -257,88 +312,82 @@ func (s *Session) fetchInto(ctx context.Context, in *incoming, items string) (an
 // Fetch streams the messages of one batch to the sink. Bodies are never in
 // memory. That the error is nil does not mean that all of them came.
 func (s *Session) Fetch(ctx context.Context, uids imap.UIDSet, sink mail.Sink) error {
-	in := &incoming{s: s, sink: sink, asked: uids, told: make(map[imap.UID]mail.Message), done: make(map[imap.UID]bool)}
-	a, err := s.fetchInto(ctx, in, s.fetchItems())
+	a, err := s.fetchInto(ctx, newIncoming(s, uids, sink), handler{})
 	if err != nil {
 		return err
 	}
-	return s.inMailbox(a.fault("UID FETCH"))
+	return s.refused(a, "UID FETCH")
 }
 
 // FetchOne fetches one message with everything recorded. A body that comes
-// without its UID is taken for the message's, since nothing else was asked for.
-// The exchange is there beside an error, too.
+// without its UID is taken for the message's if it is the only one, since
+// nothing else was asked for. The exchange is there beside an error, too.
 func (s *Session) FetchOne(ctx context.Context, uid imap.UID, sink mail.Sink) (*mail.Exchange, error) {
-	set := imap.UIDSet{{Start: uid, Stop: uid}}
-	in := &incoming{s: s, sink: sink, asked: set, alone: uid, told: make(map[imap.UID]mail.Message), done: make(map[imap.UID]bool)}
-	ex := &mail.Exchange{}
-	var a answer
-	err := s.recorded(ex, func() (err error) {
-		a, err = s.fetchInto(ctx, in, s.fetchItems())
-		return err
-	})
+	in := newIncoming(s, imap.UIDSet{{Start: uid, Stop: uid}}, sink)
+	in.alone = uid
+	ex := &mail.Exchange{Command: fmt.Sprintf("UID FETCH %d %s", uid, s.fetchItems())}
+	err := s.recorded(ex, func(h handler) (answer, error) { return s.fetchInto(ctx, in, h) })
 	ex.Fetched = in.got
-	ex.Status, ex.Code, ex.Text = a.status, a.code, a.text
-	f := &mail.Fault{Kind: mail.KindNoData, Op: "UID FETCH", Mailbox: s.mailbox, UID: uid}
 	switch {
-	case errors.Is(err, in.fails) && in.fails != nil:
-		return ex, err
-	case err != nil:
-		if fault, ok := errors.AsType[*mail.Fault](err); ok {
-			fault.UID = uid
-		}
-		return ex, err
-	case in.done[uid]:
+	case err == nil && in.done[uid]:
 		return ex, nil
-	case a.status != "OK":
-		err := s.inMailbox(a.fault("UID FETCH"))
-		if fault, ok := errors.AsType[*mail.Fault](err); ok {
-			fault.UID = uid
-		}
-		return ex, err
+	case err == nil && ex.Status == "OK":
+		err = s.noData("UID FETCH", uid)
+	case err == nil:
+		err = s.refused(answer{ex.Status, ex.Code, ex.Text}, "UID FETCH")
 	}
-	return ex, f
-}
-
-// Exchange speaks one command by hand. A tagged NO or BAD is no error.
-func (s *Session) Exchange(ctx context.Context, command string) (*mail.Exchange, error) {
-	ex := &mail.Exchange{Command: command}
-	var a answer
-	err := s.recorded(ex, func() (err error) {
-		a, err = s.command(ctx, command, handler{
-			fetch: func(seq uint32) error {
-				f, err := s.fetch(seq, maxKept, nil)
-				if err == nil && len(ex.Fetched) < 100 {
-					ex.Fetched = append(ex.Fetched, f)
-				}
-				return err
-			},
-			status: func(word, code, text string) {
-				if code != "" {
-					text = "[" + code + "] " + text
-				}
-				if len(ex.Untagged) < 100 {
-					ex.Untagged = append(ex.Untagged, s.shown(word+" "+text, maxLineText))
-				}
-			},
-		})
-		return err
-	})
-	ex.Status, ex.Code, ex.Text = a.status, a.code, a.text
-	if err != nil && s.left {
-		ex.Status = "BYE"
+	if in.fails == nil {
+		if f, ok := errors.AsType[*mail.Fault](err); ok {
+			f.UID = uid
+		}
 	}
 	return ex, err
 }
 
-// recorded keeps the transcript of what f says.
-func (s *Session) recorded(ex *mail.Exchange, f func() error) error {
-	s.record = &transcript{redact: s.redact}
-	defer func() { s.record = nil }()
-	err := f()
+// Exchange speaks one command by hand. A tagged NO or BAD is no error.
+func (s *Session) Exchange(ctx context.Context, command string) (*mail.Exchange, error) {
+	ex := &mail.Exchange{Command: s.redact(command)}
+	err := s.recorded(ex, func(h handler) (answer, error) {
+		h.fetch = func(seq uint32) error {
+			f, err := s.fetch(seq, maxKept, nil)
+			if err == nil && len(ex.Fetched) < maxFetched {
+				ex.Fetched = append(ex.Fetched, f)
+			}
+			return err
+		}
+		return s.command(ctx, command, h)
+	})
+	return ex, err
+}
+
+// recorded keeps the transcript of what f says, and the answer to it.
+func (s *Session) recorded(ex *mail.Exchange, f func(handler) (answer, error)) error {
+	s.record = &transcript{redact: s.redact, keep: true}
+	if s.log != nil {
+		s.record.out = s.log.out
+	}
+	other := func(line string) {
+		if len(ex.Untagged) < maxFetched {
+			ex.Untagged = append(ex.Untagged, s.shown(line, maxLineText))
+		}
+	}
+	a, err := f(handler{other: other, status: func(word, code, text string) {
+		if code != "" {
+			text = "[" + code + "] " + text
+		}
+		other(word + " " + text)
+	}})
 	if len(s.record.part) > 0 {
 		s.record.end() // what came of a line that the connection cut
 	}
 	ex.Lines = s.record.lines
+	s.record = s.log
+	ex.Status, ex.Code, ex.Text = a.status, a.code, a.text
+	if err != nil {
+		ex.Status = ""
+		if s.bye != "" {
+			ex.Status = "BYE"
+		}
+	}
 	return err
 }

@@ -3,6 +3,7 @@ package remote
 import (
 	"bufio"
 	"context"
+	"errors"
 	"net"
 	"path/filepath"
 	"strings"
@@ -88,12 +89,16 @@ func FuzzResponse(f *testing.F) {
 		o.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", l.Addr().String())
 		}
+		// Until here the server behaves; on a busy machine it may have hung up
+		// already.
 		s, err := Dial(t.Context(), o)
-		if err != nil {
-			t.Fatal(err) // until here the server behaves
+		if f, ok := errors.AsType[*mail.Fault](err); err != nil && (!ok || f.Kind != mail.KindCut) {
+			t.Fatal(err)
 		}
-		talk(t, s)
-		_ = s.Close() // it may be dead
+		if err == nil {
+			talk(t, s)
+			_ = s.Close() // it may be dead
+		}
 		<-done
 		if d := time.Since(start); d > 10*time.Second {
 			t.Errorf("it took %v", d)

@@ -27,54 +27,47 @@ func (s *Session) statusItems() string {
 	return "(" + statusItemsBare + ")"
 }
 
+// listed is a mailbox as LIST has it.
+type listed struct {
+	mail.Mailbox
+	wire string // its name on the wire
+}
+
+// statusMap has STATUS by name on the wire, and by name for servers that write
+// it in another way there.
+type statusMap map[string]mail.Status
+
+func (m statusMap) of(b listed) (mail.Status, bool) {
+	st, ok := m[b.wire]
+	if !ok {
+		st, ok = m["\x00"+plainName(b.wire)]
+	}
+	return st, ok
+}
+
 // List gives all mailboxes with their status: in one round trip with
 // LIST-STATUS (RFC 5819), else LIST and then STATUS for each, many in a flight.
 func (s *Session) List(ctx context.Context) ([]mail.Mailbox, error) {
-	var boxes []mail.Mailbox
-	statuses := make(map[string]mail.Status)
-	h := handler{data: func(word string) (bool, error) {
-		switch word {
-		case "LIST":
-			return true, s.listLine(&boxes)
-		case "STATUS":
-			return true, s.statusLine(statuses)
+	statuses := make(statusMap)
+	var boxes []listed
+	for _, options := range s.listOptions() {
+		var err error
+		if boxes, err = s.list(ctx, options, statuses); err == nil {
+			break
 		}
-		return false, nil
-	}}
-	done := false
-	if s.Has("LIST-STATUS") {
-		options := ""
-		if s.Has("SPECIAL-USE") {
-			options = "SPECIAL-USE "
-		}
-		a, err := s.command(ctx, `LIST "" "*" RETURN (`+options+"STATUS "+s.statusItems()+")", h)
-		if err != nil {
+		// Office 365 and Proton Bridge advertise options and refuse them
+		// (matcha#1426).
+		if options == "" || s.dead || ctx.Err() != nil || refusalIsFinal(err) {
 			return nil, err
 		}
-		// Office 365 and Proton Bridge advertise it and refuse it (matcha#1426).
-		if done = a.status == "OK"; !done {
-			if f := a.fault("LIST"); refusalIsFinal(f) {
-				return nil, f
-			}
-			boxes = nil
-		}
+		delete(s.caps, "LIST-STATUS")
 	}
-	if !done {
-		a, err := s.command(ctx, `LIST "" "*"`, h)
-		if err != nil {
-			return nil, err
-		}
-		if err := a.fault("LIST"); err != nil {
-			return nil, err
-		}
-	}
-	boxes = unique(boxes)
 	var missing []int
 	for i := range boxes {
-		if !selectable(boxes[i]) {
+		if !selectable(boxes[i].Mailbox) {
 			continue
 		}
-		if st, ok := statuses[boxes[i].Name]; ok {
+		if st, ok := statuses.of(boxes[i]); ok {
 			boxes[i].Status = &st
 			continue
 		}
@@ -85,7 +78,107 @@ func (s *Session) List(ctx context.Context) ([]mail.Mailbox, error) {
 			return nil, err
 		}
 	}
-	return boxes, nil
+	out := make([]mail.Mailbox, len(boxes))
+	for i := range boxes {
+		out[i] = boxes[i].Mailbox
+	}
+	return out, nil
+}
+
+// list speaks one LIST and names what it gives.
+func (s *Session) list(ctx context.Context, options string, statuses statusMap) ([]listed, error) {
+	var boxes []listed
+	a, err := s.command(ctx, `LIST "" "*"`+options, handler{data: func(word string) (bool, error) {
+		switch word {
+		case "LIST":
+			return true, s.listLine(&boxes)
+		case "STATUS":
+			return true, s.statusLine(statuses)
+		}
+		return false, nil
+	}})
+	if err != nil {
+		return nil, err
+	}
+	if err := s.refused(a, "LIST"); err != nil {
+		return nil, err
+	}
+	return s.named(boxes), nil
+}
+
+// named gives each mailbox a name of its own. Those whose name on the wire is
+// what it should be have it; others must take what is left, since two mailboxes
+// with one name here would be taken for one.
+func (s *Session) named(boxes []listed) []listed {
+	taken := make(map[string]bool, len(boxes))
+	wires := make(map[string]bool, len(boxes))
+	boxes = slices.DeleteFunc(boxes, func(b listed) bool {
+		again := wires[b.wire]
+		wires[b.wire] = true
+		return again
+	})
+	var odd []int
+	for i := range boxes {
+		name := plainName(boxes[i].wire)
+		if encodeName(name) != boxes[i].wire {
+			odd = append(odd, i)
+			continue
+		}
+		boxes[i].Name = name
+		taken[name] = true
+	}
+	odds := make(map[string]string, len(odd))
+	// In an order that is the same in each run.
+	slices.SortFunc(odd, func(a, b int) int { return strings.Compare(boxes[a].wire, boxes[b].wire) })
+	for _, i := range odd {
+		name := plainName(boxes[i].wire)
+		for taken[name] {
+			name += "%"
+		}
+		taken[name] = true
+		boxes[i].Name = name
+		odds[name] = boxes[i].wire
+	}
+	s.names.keep(odds)
+	s.listed = true
+	return boxes
+}
+
+// plainName gives the name in UTF-8 of a name on the wire, or as near to it as
+// can be.
+func plainName(wire string) string {
+	name, err := decodeName(wire)
+	if err != nil || strings.ContainsRune(name, 0) {
+		return displayName(wire)
+	}
+	return name
+}
+
+// listOptions gives what to ask LIST for, best first.
+func (s *Session) listOptions() []string {
+	var options []string
+	if s.Has("SPECIAL-USE") {
+		options = append(options, "SPECIAL-USE")
+	}
+	if s.Has("LIST-STATUS") {
+		options = append(options, "STATUS "+s.statusItems())
+	} else if !s.Has("LIST-EXTENDED") {
+		options = nil // SPECIAL-USE alone is no option of plain LIST (RFC 6154 2)
+	}
+	if len(options) == 0 {
+		return []string{""}
+	}
+	return []string{" RETURN (" + strings.Join(options, " ") + ")", ""}
+}
+
+// learnNames makes a session that has not listed the mailboxes know the names on
+// the wire that are not what they should be.
+func (s *Session) learnNames(ctx context.Context) error {
+	if s.listed {
+		return nil
+	}
+	_, err := s.list(ctx, "", make(statusMap))
+	return err
 }
 
 // refusalIsFinal tells whether a refusal is of the account and not of the
@@ -96,8 +189,8 @@ func refusalIsFinal(err error) bool {
 }
 
 // statuses asks for the status of some of the mailboxes in one flight.
-func (s *Session) statuses(ctx context.Context, boxes []mail.Mailbox, which []int) error {
-	got := make(map[string]mail.Status)
+func (s *Session) statuses(ctx context.Context, boxes []listed, which []int) error {
+	got := make(statusMap)
 	lines := make([]string, len(which))
 	for i, b := range which {
 		lines[i] = "STATUS " + s.quoteMailbox(boxes[b].Name) + " " + s.statusItems()
@@ -112,8 +205,12 @@ func (s *Session) statuses(ctx context.Context, boxes []mail.Mailbox, which []in
 		return err
 	}
 	for i, b := range which {
-		st, ok := got[boxes[b].Name]
-		switch f := answers[i].fault("STATUS"); {
+		st, ok := got.of(boxes[b])
+		f := answers[i].fault("STATUS")
+		if e, ok := f.(*mail.Fault); ok { //nolint:errorlint // answer.fault gives nothing else
+			e.Mailbox = boxes[b].Name
+		}
+		switch {
 		case f != nil && refusalIsFinal(f):
 			return f
 		case f != nil:
@@ -127,15 +224,6 @@ func (s *Session) statuses(ctx context.Context, boxes []mail.Mailbox, which []in
 	return nil
 }
 
-func unique(boxes []mail.Mailbox) []mail.Mailbox {
-	seen := make(map[string]bool, len(boxes))
-	return slices.DeleteFunc(boxes, func(b mail.Mailbox) bool {
-		again := seen[b.Name]
-		seen[b.Name] = true
-		return again
-	})
-}
-
 func selectable(b mail.Mailbox) bool {
 	return !slices.ContainsFunc(b.Attrs, func(a string) bool {
 		return strings.EqualFold(a, `\Noselect`) || strings.EqualFold(a, `\NonExistent`)
@@ -143,7 +231,7 @@ func selectable(b mail.Mailbox) bool {
 }
 
 // listLine takes a LIST response (RFC 9051 7.3.1).
-func (s *Session) listLine(boxes *[]mail.Mailbox) error {
+func (s *Session) listLine(boxes *[]listed) error {
 	attrs, err := s.words()
 	if err != nil {
 		return err
@@ -158,11 +246,11 @@ func (s *Session) listLine(boxes *[]mail.Mailbox) error {
 	if err := s.spaces(); err != nil {
 		return err
 	}
-	name, err := s.mailboxName()
+	wire, err := s.mailboxName()
 	if err != nil {
 		return err
 	}
-	b := mail.Mailbox{Name: name, Attrs: attrs}
+	b := listed{mail.Mailbox{Attrs: attrs}, wire}
 	if !isNil {
 		for _, r := range delim {
 			b.Delim = r
@@ -176,7 +264,7 @@ func (s *Session) listLine(boxes *[]mail.Mailbox) error {
 	return s.skipLine()
 }
 
-// mailboxName takes a mailbox name and gives it in UTF-8.
+// mailboxName takes a mailbox name as it is on the wire.
 func (s *Session) mailboxName() (string, error) {
 	wire, _, err := s.str(maxText)
 	if err != nil {
@@ -188,21 +276,13 @@ func (s *Session) mailboxName() (string, error) {
 	if strings.EqualFold(wire, "INBOX") {
 		return "INBOX", nil
 	}
-	name, err := decodeName(wire)
-	if err != nil || encodeName(name) != wire {
-		// It goes back to the server as it came.
-		if err != nil {
-			name = displayName(wire)
-		}
-		s.names.keep(name, wire)
-	}
-	return name, nil
+	return wire, nil
 }
 
 // statusLine takes a STATUS response (RFC 9051 7.3.4). What cannot be read of it
 // is not told.
-func (s *Session) statusLine(into map[string]mail.Status) error {
-	name, err := s.mailboxName()
+func (s *Session) statusLine(into statusMap) error {
+	wire, err := s.mailboxName()
 	if err != nil {
 		return err
 	}
@@ -233,6 +313,7 @@ func (s *Session) statusLine(into map[string]mail.Status) error {
 			}
 		}
 	}
-	into[name] = st
+	into[wire] = st
+	into["\x00"+plainName(wire)] = st // no name on the wire has a NUL
 	return s.skipLine()
 }

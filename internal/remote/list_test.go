@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -194,6 +195,50 @@ func TestQRESYNC(t *testing.T) {
 	}
 }
 
+// TestQRESYNCIsCompleteOrNot: marks move on after it, so an answer with a hole
+// must not be taken for all that changed.
+func TestQRESYNCIsCompleteOrNot(t *testing.T) {
+	t.Parallel()
+	const told = "* 5 EXISTS\r\n* OK [UIDVALIDITY 3] x\r\n* OK [HIGHESTMODSEQ 9] x\r\n"
+	for _, c := range []struct {
+		name, enable, lines string
+		want                bool
+	}{
+		{"whole", "* ENABLED QRESYNC\r\n", told + "* VANISHED (EARLIER) 4\r\n* 1 FETCH (UID 1 FLAGS () MODSEQ (7))\r\n", true},
+		{"nothing changed", "* ENABLED CONDSTORE QRESYNC\r\n", told, true},
+		{"no word of ENABLED", "", told, true},
+		{"ENABLED without QRESYNC", "* ENABLED\r\n", told, false},
+		{"ENABLE refused", "{tag} BAD what\r\n", told, false},
+		{"a UID that is none", "* ENABLED QRESYNC\r\n", told + "* VANISHED (EARLIER) 4,x\r\n", false},
+		{"a line that cannot be read", "* ENABLED QRESYNC\r\n", told + "* 1 FETCH (UID 1 FLAGS (\r\n", false},
+		{"a change without a UID", "* ENABLED QRESYNC\r\n", told + "* 1 FETCH (FLAGS ())\r\n", false},
+		{"another UIDVALIDITY", "* ENABLED QRESYNC\r\n", strings.Replace(told, " 3]", " 4]", 1), false},
+		{"NOMODSEQ", "* ENABLED QRESYNC\r\n", "* OK [UIDVALIDITY 3] x\r\n* OK [NOMODSEQ] x\r\n", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			s := answering(t, "IMAP4rev1 QRESYNC", [2]string{"ENABLE", c.enable + "* OK on\r\n"}, [2]string{"EXAMINE", c.lines})
+			sel, err := s.Examine(t.Context(), "INBOX", &mail.Known{UIDValidity: 3, HighestModSeq: 4})
+			if err != nil || sel.Resynced != c.want {
+				t.Errorf("%v: %+v, want %v", err, sel, c.want)
+			}
+		})
+	}
+}
+
+// TestClosedEndsTheOldMailbox: with QRESYNC, what comes before CLOSED is of the
+// mailbox that was selected before.
+func TestClosedEndsTheOldMailbox(t *testing.T) {
+	t.Parallel()
+	s := answering(t, "IMAP4rev1 QRESYNC", [2]string{"ENABLE", "* ENABLED QRESYNC\r\n"},
+		[2]string{"EXAMINE", "* 77 EXISTS\r\n* VANISHED 1:3\r\n* 9 FETCH (UID 9 FLAGS ())\r\n* OK [CLOSED] old\r\n" +
+			"* 5 EXISTS\r\n* OK [UIDVALIDITY 3] x\r\n* OK [HIGHESTMODSEQ 9] x\r\n* VANISHED (EARLIER) 4\r\n"})
+	sel, err := s.Examine(t.Context(), "INBOX", &mail.Known{UIDValidity: 3, HighestModSeq: 4})
+	if err != nil || !sel.Resynced || sel.Messages != 5 || len(sel.Changed) != 0 || sel.Vanished.String() != "4" {
+		t.Errorf("%v: %+v", err, sel)
+	}
+}
+
 func TestQRESYNCRefused(t *testing.T) {
 	t.Parallel()
 	s := answering(t, "IMAP4rev1 ENABLE QRESYNC", [2]string{"ENABLE", "* ENABLED QRESYNC\r\n"}, [2]string{`EXAMINE "INBOX" (QRESYNC`, "{tag} BAD Unexpected extra arguments\r\n"},
@@ -214,10 +259,9 @@ func TestSearchForms(t *testing.T) {
 	}{
 		{"", "* SEARCH 5 9\r\n", sparse, sparse[:2]},
 		{"", "* SEARCH\r\n", sparse, nil},
-		{"", "* OK nothing\r\n", sparse, nil},
 		{"", "* SEARCH 5 9 (MODSEQ 917162500)\r\n", sparse, sparse[:2]},
 		{"", "* SEARCH 9\r\n* SEARCH 5\r\n", sparse, sparse[:2]},
-		{"", "* SEARCH 5 5 x 99999999999 0 -1 77\r\n", sparse, sparse[:1]},
+		{"", "* SEARCH 5 5 77\r\n", sparse, sparse[:1]},
 		{"", "* SEARCH 3 1 2\r\n", all, imap.UIDSet{{Start: 1, Stop: 3}}},
 		{"ESEARCH", "* ESEARCH (TAG \"x\") UID ALL 5,8:9\r\n", sparse, sparse[:2]},
 		{"ESEARCH", "* ESEARCH (TAG \"x\") UID\r\n", sparse, nil},
@@ -235,6 +279,30 @@ func TestSearchForms(t *testing.T) {
 	_, err := s.Search(t.Context(), sparse)
 	if f := wantFault(t, err, mail.KindNo); f.Mailbox != "INBOX" || f.Op != "UID SEARCH" {
 		t.Errorf("%+v", f)
+	}
+}
+
+// TestSearchIsSureOrFails: what is not found is deleted here, so half an answer is
+// none.
+func TestSearchIsSureOrFails(t *testing.T) {
+	t.Parallel()
+	for lines, kind := range map[string]mail.Kind{
+		"* OK nothing\r\n":                            mail.KindNoData,
+		"* NO the index is broken\r\n":                mail.KindNoData,
+		"* SEARCH 5 x 77\r\n":                         mail.KindMalformed,
+		"* SEARCH 5 99999999999\r\n":                  mail.KindMalformed,
+		"* SEARCH 5\r\n* \"SEARCH 9\r\n":              mail.KindMalformed,
+		"* SEARCH 5\r\n* ESEARCH UID ALL 9:?\r\n":     mail.KindMalformed,
+		"{tag} BAD Request is throttled.\r\n":         mail.KindThrottled,
+		"* BAD Request is throttled.\r\n{tag} NO\r\n": mail.KindThrottled,
+	} {
+		s := examined(t, "IMAP4rev1", [2]string{"UID SEARCH", lines})
+		got, err := s.Search(t.Context(), imap.UIDSet{{Start: 5, Stop: 9}})
+		if f, ok := errors.AsType[*mail.Fault](err); !ok || f.Kind != kind || f.Mailbox != "INBOX" || got != nil {
+			t.Errorf("%q: %v: %v, want %v", lines, err, got, kind)
+		} else if strings.Contains(lines, "index is broken") && !strings.Contains(f.Text, "index is broken") {
+			t.Errorf("%q: the server's words are lost: %v", lines, f)
+		}
 	}
 }
 

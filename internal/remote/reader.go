@@ -1,14 +1,11 @@
 package remote
 
 import (
-	"errors"
+	"bytes"
 	"fmt"
 	"io"
 	"strconv"
 	"strings"
-	"time"
-
-	"github.com/emersion/go-imap/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
@@ -19,8 +16,32 @@ import (
 type reader struct {
 	*wire
 	maxLiteral int64
-	used       int // bytes of the response so far, literals apart
-	junk       int // bytes dropped during this command
+	tag        string // what our tags begin with
+
+	// Of the response that is being read:
+	used     int   // bytes so far, literals apart
+	literals int   // how many were read
+	brace    int   // how much of "{123}" came last, see mark
+	number   int64 // the number in it
+	next     int64 // size of a literal that was announced and not read yet; or -1
+
+	// Of the command:
+	junk    int   // bytes dropped, literals apart
+	dropped int64 // bytes of literals dropped
+	kept    int64 // bytes of literals and strings kept in memory
+	lost    bool  // a response could not be read
+
+	names map[string]string // one copy of each flag's name
+}
+
+// begin forgets the last response.
+func (r *reader) begin() { r.used, r.literals, r.brace, r.next = 0, 0, 0, -1 }
+
+// beginCommand forgets the last command.
+func (r *reader) beginCommand() {
+	r.rest()
+	r.junk, r.dropped, r.kept, r.lost = 0, 0, 0, false
+	r.begin()
 }
 
 // errSyntax says that the rest of a response cannot be read.
@@ -30,7 +51,7 @@ func (e *errSyntax) Error() string { return e.what }
 
 func syntax(format string, args ...any) error { return &errSyntax{fmt.Sprintf(format, args...)} }
 
-// next gives the next byte without taking it.
+// peek gives the next byte without taking it.
 func (r *reader) peek() (byte, error) {
 	b, err := r.br.Peek(1)
 	if err != nil {
@@ -46,48 +67,118 @@ func (r *reader) byte() (byte, error) {
 		return 0, ioFault(err)
 	}
 	if r.used++; r.used > maxData {
-		return 0, &mail.Fault{Kind: mail.KindTooLarge, Text: fmt.Sprintf("a response of more than %d bytes", maxData)}
+		return 0, r.tooLong()
 	}
+	r.mark(c)
 	if r.record != nil {
 		if c == '\n' {
 			r.record.end()
 		} else if c != '\r' {
-			r.record.take([]byte{c})
+			r.record.take(c)
 		}
 	}
 	return c, nil
 }
 
-// skipLine takes the rest of a response: to the end of the line, and on if the
-// line ends with a literal.
-func (r *reader) skipLine() error {
-	var tail []byte // enough of the end to hold "{18446744073709551615+}"
+// mark watches for the announcement of a literal at the end of a line, so that
+// a response that cannot be read is skipped with its literals: what is in a
+// mail must not be taken for the server's words.
+func (r *reader) mark(c byte) {
+	switch {
+	case c == '{':
+		r.brace, r.number = 1, 0
+	case r.brace == 0:
+	case c >= '0' && c <= '9' && r.brace == 1 && r.number < 1<<59:
+		r.number = r.number*10 + int64(c-'0')
+	case c == '+' && r.brace == 1:
+		r.brace = 2
+	case c == '}' && r.brace < 3:
+		r.brace = 3
+	case c == '\r' && r.brace == 3:
+	case c == '\n' && r.brace == 3:
+		r.next, r.brace = r.number, 0
+	default:
+		r.brace = 0
+	}
+}
+
+// run takes bytes up to one of stops, all of them ASCII, by the bufferful, and
+// gives the first most of them to b. took says how many there were.
+func (r *reader) run(stops string, b *strings.Builder, most int) (took int, err error) {
 	for {
-		c, err := r.byte()
+		if _, err := r.peek(); err != nil {
+			return took, err
+		}
+		part, err := r.br.Peek(r.br.Buffered())
 		if err != nil {
-			return err
+			return took, ioFault(err)
 		}
-		if r.junk++; r.junk > maxJunk {
-			return &mail.Fault{Kind: mail.KindTooLarge, Text: fmt.Sprintf("more than %d bytes that cannot be read", maxJunk)}
+		end := bytes.IndexAny(part, stops)
+		if end >= 0 {
+			part = part[:end]
 		}
-		if c != '\n' {
-			if c != '\r' {
-				if len(tail) == 32 {
-					tail = tail[1:]
-				}
-				tail = append(tail, c)
-			}
-			continue
+		took += len(part)
+		if r.used += len(part); r.used > maxData {
+			return took, r.tooLong()
 		}
-		n, ok := literalSize(string(tail))
-		if !ok {
-			return nil
+		// Only the last announcement can be one at the end of the line.
+		tail := part
+		if i := bytes.LastIndexByte(part, '{'); i >= 0 {
+			tail = part[i:]
 		}
-		tail = tail[:0]
-		if err := r.literal(n, io.Discard); err != nil {
-			return err
+		for i := 0; i < len(tail) && (r.brace != 0 || tail[i] == '{'); i++ {
+			r.mark(tail[i])
+		}
+		if r.record != nil {
+			r.record.take(part...)
+		}
+		b.Write(part[:max(0, min(len(part), most-b.Len()))])
+		if _, err := r.br.Discard(len(part)); err != nil {
+			return took, ioFault(err)
+		}
+		if end >= 0 {
+			return took, nil
 		}
 	}
+}
+
+func (r *reader) tooLong() error {
+	return &mail.Fault{Kind: mail.KindTooLarge, Text: fmt.Sprintf("a response of more than %d bytes", maxData)}
+}
+
+// line takes the rest of a response, to the end of the line, and on if the line
+// ends with a literal. It gives the first most bytes, literals apart.
+func (r *reader) line(most int) (string, error) {
+	var text strings.Builder
+	for {
+		if n := r.next; n >= 0 {
+			if r.dropped += n; r.dropped > r.maxLiteral {
+				return "", &mail.Fault{Kind: mail.KindTooLarge, Text: fmt.Sprintf("a literal of %d bytes that nobody asked for", n)}
+			}
+			if err := r.literal(n, io.Discard); err != nil {
+				return "", err
+			}
+		}
+		took, err := r.run("\n", &text, most)
+		if err == nil {
+			_, err = r.byte()
+		}
+		if err != nil {
+			return "", err
+		}
+		if r.junk += took; r.junk > maxJunk {
+			return "", &mail.Fault{Kind: mail.KindTooLarge, Text: fmt.Sprintf("more than %d bytes that nobody asked for", maxJunk)}
+		}
+		if r.next < 0 {
+			return strings.ReplaceAll(text.String(), "\r", ""), nil
+		}
+	}
+}
+
+// skipLine takes the rest of a response.
+func (r *reader) skipLine() error {
+	_, err := r.line(0)
+	return err
 }
 
 // literalSize reads the announcement of a literal at the end of a line.
@@ -105,23 +196,60 @@ func (r *reader) literal(n int64, to io.Writer) error {
 	if n > r.maxLiteral {
 		return &mail.Fault{Kind: mail.KindTooLarge, Text: fmt.Sprintf("a literal of %d bytes", n)}
 	}
+	r.literals++
+	r.next = -1
+	var end tail
 	var shown *head
 	if r.record != nil {
 		shown = &head{most: maxLiteralText}
-		to = io.MultiWriter(shown, to)
+		defer func() { r.record.literal(shown.b, n) }()
 	}
-	_, err := io.CopyN(writeFault{to}, r.br, n)
-	if shown != nil {
-		r.record.literal(shown.b, n)
+	for left := n; left > 0; {
+		// As much as is there: a buffer more would be a copy more.
+		if _, err := r.br.Peek(1); err != nil {
+			return r.cutShort(n, end, err)
+		}
+		b, err := r.br.Peek(int(min(left, int64(r.br.Buffered()))))
+		if err != nil {
+			return ioFault(err)
+		}
+		if shown != nil {
+			_, _ = shown.Write(b) // never fails
+		}
+		end.add(b)
+		if _, err := to.Write(b); err != nil {
+			return &ourFault{err}
+		}
+		left -= int64(len(b))
+		if _, err := r.br.Discard(len(b)); err != nil {
+			return ioFault(err)
+		}
 	}
-	var w *ourFault
-	switch {
-	case err == nil:
-		return nil
-	case errors.As(err, &w):
-		return w
+	return nil
+}
+
+// cutShort says why a literal of n bytes ended before its time.
+func (r *reader) cutShort(n int64, end tail, err error) error {
+	f := ioFault(err)
+	if bytes.Contains(end, []byte("\r\n"+r.tag)) {
+		// The answer to the command was taken for a part of the literal.
+		f.Kind, f.Text = mail.KindShort, fmt.Sprintf("a literal of %d bytes is announced, and fewer come", n)
 	}
-	return ioFault(err)
+	return f
+}
+
+// tail is the last bytes of a literal.
+type tail []byte
+
+func (t *tail) add(p []byte) {
+	const most = 4 << 10
+	if len(p) >= most {
+		*t = append((*t)[:0], p[len(p)-most:]...)
+		return
+	}
+	if *t = append(*t, p...); len(*t) > 4*most {
+		*t = append((*t)[:0], (*t)[len(*t)-most:]...)
+	}
 }
 
 // head keeps the first bytes.
@@ -142,16 +270,6 @@ type ourFault struct{ err error }
 
 func (e *ourFault) Error() string { return e.err.Error() }
 func (e *ourFault) Unwrap() error { return e.err }
-
-type writeFault struct{ w io.Writer }
-
-func (w writeFault) Write(p []byte) (int, error) {
-	n, err := w.w.Write(p)
-	if err != nil {
-		err = &ourFault{err}
-	}
-	return n, err
-}
 
 // expect takes one byte.
 func (r *reader) expect(want byte) error {
@@ -192,10 +310,10 @@ func (r *reader) word() (string, error) {
 		if c == '\r' || c == '\n' || depth == 0 && (c == ' ' || c == '(' || c == ')') || c == '"' && b.Len() == 0 {
 			return b.String(), nil
 		}
-		switch c {
-		case '[':
+		switch {
+		case c == '[':
 			depth++
-		case ']':
+		case c == ']' && depth > 0:
 			depth--
 		}
 		if _, err := r.byte(); err != nil {
@@ -206,21 +324,22 @@ func (r *reader) word() (string, error) {
 }
 
 // text takes the rest of a line of text.
-func (r *reader) text() (string, error) {
+func (r *reader) text() (string, error) { return r.restOfLine(maxText) }
+
+// dataLine takes the rest of a response without literals.
+func (r *reader) dataLine() (string, error) { return r.restOfLine(maxData) }
+
+// restOfLine takes the rest of a line of at most so many bytes.
+func (r *reader) restOfLine(most int) (string, error) {
 	var b strings.Builder
-	for {
-		c, err := r.byte()
-		if err != nil {
-			return "", err
-		}
-		if c == '\n' {
-			return strings.TrimSuffix(b.String(), "\r"), nil
-		}
-		if b.Len() > maxText {
-			return "", &mail.Fault{Kind: mail.KindTooLarge, Text: fmt.Sprintf("a line of more than %d bytes", maxText)}
-		}
-		b.WriteByte(c)
+	took, err := r.run("\n", &b, most)
+	if err == nil {
+		_, err = r.byte()
 	}
+	if err == nil && took > most {
+		err = &mail.Fault{Kind: mail.KindTooLarge, Text: fmt.Sprintf("a line of more than %d bytes", most)}
+	}
+	return strings.TrimSuffix(b.String(), "\r"), err
 }
 
 // quoted takes a quoted string. Quotes that are not escaped (iCloud,
@@ -231,6 +350,9 @@ func (r *reader) quoted() (string, error) {
 	}
 	var b strings.Builder
 	for {
+		if _, err := r.run("\"\\\r\n", &b, maxData); err != nil {
+			return "", err
+		}
 		c, err := r.peek()
 		if err != nil {
 			return "", err
@@ -305,9 +427,8 @@ func (r *reader) str(most int64) (s string, isNil bool, err error) {
 		return "", false, err
 	}
 	if ok {
-		keep := &head{most: int(min(most, maxData))}
-		err := r.literal(n, keep)
-		return string(keep.b), false, err
+		b, err := r.keep(n, most)
+		return string(b), false, err
 	}
 	c, err := r.peek()
 	if err != nil {
@@ -326,21 +447,42 @@ func (r *reader) str(most int64) (s string, isNil bool, err error) {
 	return s, strings.EqualFold(s, "NIL"), nil
 }
 
+// maxMemory bounds what is kept of the literals and strings of one command, in
+// bytes.
+const maxMemory = 64 << 20
+
+// room says how many of n bytes may be kept, and counts them.
+func (r *reader) room(n, most int64) int64 {
+	n = max(0, min(n, most, maxMemory-r.kept))
+	r.kept += n
+	return n
+}
+
+// keep takes a literal of n bytes and keeps at most so many.
+func (r *reader) keep(n, most int64) ([]byte, error) {
+	h := &head{most: int(r.room(n, most))}
+	err := r.literal(n, h)
+	return h.b, err
+}
+
 // list takes a parenthesised list as raw text.
 func (r *reader) list() (string, error) {
 	var b strings.Builder
 	depth := 0
 	for {
+		if _, err := r.run("\"(){~\r\n", &b, maxData); err != nil {
+			return "", err
+		}
 		n, ok, err := r.announce()
 		if err != nil {
 			return "", err
 		}
 		if ok {
-			keep := &head{most: maxText}
-			if err := r.literal(n, keep); err != nil {
+			kept, err := r.keep(n, maxText)
+			if err != nil {
 				return "", err
 			}
-			b.WriteString(strconv.Quote(string(keep.b)))
+			b.WriteString(strconv.Quote(string(kept)))
 			if b.Len() > maxData { // literals are not in used
 				return "", &mail.Fault{Kind: mail.KindTooLarge, Text: fmt.Sprintf("a response of more than %d bytes", maxData)}
 			}
@@ -377,203 +519,30 @@ func (r *reader) list() (string, error) {
 	}
 }
 
-// words takes a parenthesised list of words: flags, attributes.
+// words takes a parenthesised list of words: flags, attributes. Servers put
+// quotes, brackets and any byte into it; only the closing parenthesis ends it.
+// NIL is an empty list.
 func (r *reader) words() ([]string, error) {
-	raw, err := r.list()
+	c, err := r.peek()
 	if err != nil {
 		return nil, err
 	}
-	return strings.Fields(strings.Trim(raw, "()")), nil
-}
-
-// bodies says what becomes of the bodies in FETCH responses.
-type bodies interface {
-	// open is called for a literal or string of size bytes that is the value of
-	// item; nil means that it is kept in memory, cut at keep bytes.
-	open(item string, size int64) (io.Writer, error)
-}
-
-// maxFlags bounds the flags of one message, and one flag's length.
-const (
-	maxFlags   = 1000
-	maxFlagLen = 1000
-)
-
-// fetch takes the items of a FETCH response, from the opening parenthesis on to
-// the end of the line.
-func (r *reader) fetch(seq uint32, keep int64, to bodies) (mail.Fetched, error) {
-	f := mail.Fetched{Message: mail.Message{Seq: seq}, Items: make(map[string]mail.Value)}
-	if err := r.spaces(); err != nil {
-		return f, err
+	if c != '(' {
+		s, err := r.word()
+		if err == nil && !strings.EqualFold(s, "NIL") {
+			err = syntax("%q where a list should be", r.shown(s, 20))
+		}
+		return nil, err
 	}
-	if err := r.expect('('); err != nil {
-		return f, err
+	if _, err := r.byte(); err != nil {
+		return nil, err
 	}
-	for n := 0; ; n++ {
-		if err := r.spaces(); err != nil {
-			return f, err
-		}
-		c, err := r.peek()
-		if err != nil {
-			return f, err
-		}
-		if c == ')' {
-			if _, err := r.byte(); err != nil {
-				return f, err
-			}
-			break
-		}
-		if n > 1000 {
-			return f, syntax("more than a thousand items")
-		}
-		name, err := r.word()
-		if err != nil {
-			return f, err
-		}
-		if name == "" {
-			return f, syntax("%q where an item should be", c)
-		}
-		if err := r.spaces(); err != nil {
-			return f, err
-		}
-		if err := r.item(&f, strings.ToUpper(name), keep, to); err != nil {
-			return f, err
-		}
+	var b strings.Builder
+	if _, err := r.run(")\r\n", &b, maxData); err != nil {
+		return nil, err
 	}
-	// Exchange 2003 and others put spaces, or a stray byte, behind.
-	c, err := r.peek()
-	for err == nil && (c == ' ' || c == '\r') {
-		if _, err = r.byte(); err == nil {
-			c, err = r.peek()
-		}
+	if err := r.expect(')'); err != nil {
+		return nil, err
 	}
-	if err != nil {
-		return f, err
-	}
-	return f, r.expect('\n')
-}
-
-// item takes one item's value.
-func (r *reader) item(f *mail.Fetched, name string, keep int64, to bodies) error {
-	switch name {
-	case "FLAGS":
-		flags, err := r.words()
-		if err != nil {
-			return err
-		}
-		f.Flags = cleanFlags(flags)
-		f.Items[name] = mail.Value{Text: []byte(strings.Join(flags, " "))}
-		return nil
-	case "MODSEQ", "X-GM-LABELS":
-		raw, err := r.list()
-		if err != nil {
-			return err
-		}
-		if name == "MODSEQ" {
-			f.ModSeq, _ = strconv.ParseUint(strings.Trim(raw, "() "), 10, 64) // 0: not told
-		}
-		f.Items[name] = mail.Value{Text: []byte(raw)}
-		return nil
-	}
-	c, err := r.peek()
-	if err != nil {
-		return err
-	}
-	if c == '(' {
-		raw, err := r.list()
-		if err != nil {
-			return err
-		}
-		f.Items[name] = mail.Value{Text: []byte(raw), Size: int64(len(raw))}
-		return nil
-	}
-	n, isLiteral, err := r.announce()
-	if err != nil {
-		return err
-	}
-	if isLiteral {
-		v, err := r.body(name, n, keep, to)
-		if err != nil {
-			return err
-		}
-		f.Items[name] = v
-		return nil
-	}
-	s, isNil, err := r.str(maxData)
-	if err != nil {
-		return err
-	}
-	v := mail.Value{Nil: isNil, Text: []byte(s), Size: int64(len(s))}
-	if isNil {
-		v.Text, v.Size = nil, 0
-	} else if to != nil {
-		// A body may come as a quoted string, too.
-		w, err := to.open(name, v.Size)
-		if err != nil {
-			return &ourFault{err}
-		}
-		if w != nil {
-			if _, err := io.WriteString(w, s); err != nil {
-				return &ourFault{err}
-			}
-		}
-	}
-	switch name {
-	case "UID":
-		u, err := strconv.ParseUint(s, 10, 32)
-		if err != nil {
-			return syntax("UID %s", r.shown(s, 20))
-		}
-		f.UID = imap.UID(u)
-	case "RFC822.SIZE":
-		if f.Size, err = strconv.ParseInt(s, 10, 64); err != nil || f.Size < 0 {
-			f.Size = 0 // Exchange and others tell nonsense; it is only a hint
-		}
-	case "INTERNALDATE":
-		f.InternalDate = parseDate(s)
-	}
-	f.Items[name] = v
-	return nil
-}
-
-// body takes a literal that is an item's value.
-func (r *reader) body(name string, n, keep int64, to bodies) (mail.Value, error) {
-	if to != nil {
-		w, err := to.open(name, n)
-		if err != nil {
-			return mail.Value{}, &ourFault{err}
-		}
-		if w != nil {
-			return mail.Value{Size: n}, r.literal(n, w)
-		}
-	}
-	kept := &head{most: int(min(keep, n))}
-	err := r.literal(n, kept)
-	return mail.Value{Text: kept.b, Size: n}, err
-}
-
-// cleanFlags leaves out \Recent (RFC 3501 2.3.2: the session's) and what cannot
-// be a flag.
-func cleanFlags(flags []string) []string {
-	out := make([]string, 0, min(len(flags), maxFlags))
-	for _, f := range flags {
-		if strings.EqualFold(f, `\Recent`) || len(f) > maxFlagLen || strings.ContainsFunc(f, func(c rune) bool { return c <= ' ' || c == '"' || c == '{' || c == 0x7f || c == 0xfffd }) {
-			continue
-		}
-		if out = append(out, f); len(out) == maxFlags {
-			break
-		}
-	}
-	return out
-}
-
-// parseDate reads an INTERNALDATE (RFC 9051 date-time); zero if it cannot.
-func parseDate(s string) time.Time {
-	s = strings.TrimSpace(s)
-	for _, layout := range []string{"2-Jan-2006 15:04:05 -0700", "2-Jan-2006 15:04:05 MST", "2-Jan-2006 15:04:05"} {
-		if t, err := time.Parse(layout, s); err == nil {
-			return t
-		}
-	}
-	return time.Time{}
+	return strings.Fields(b.String()), nil
 }

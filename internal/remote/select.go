@@ -2,6 +2,7 @@ package remote
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -15,55 +16,96 @@ import (
 // Examine selects a mailbox read-only. With QRESYNC (RFC 7162 3.2) and known,
 // the server tells in the same answer what changed since.
 func (s *Session) Examine(ctx context.Context, name string, known *mail.Known) (*mail.Selected, error) {
+	sel, err := s.examine(ctx, name, known)
+	if f, ok := errors.AsType[*mail.Fault](err); ok && !s.dead && f.Kind == mail.KindNo && !s.listed && strings.ContainsFunc(name, func(r rune) bool { return r > '~' || r == '&' || r == '%' }) {
+		// It may be called otherwise on the wire.
+		before, _ := s.names.wire(name)
+		if err := s.learnNames(ctx); err != nil {
+			return nil, err
+		}
+		if now, ok := s.names.wire(name); ok && now != before {
+			return s.examine(ctx, name, known)
+		}
+	}
+	return sel, err
+}
+
+// examine asks in the best way that the server has. What it advertises and then
+// refuses is not asked for again, if the plain way is open.
+func (s *Session) examine(ctx context.Context, name string, known *mail.Known) (*mail.Selected, error) {
+	refused := ""
 	if known != nil && s.Has("QRESYNC") && known.UIDValidity > 0 && known.HighestModSeq > 0 {
 		sel, err := s.resync(ctx, name, known)
 		if sel != nil || err != nil {
 			return sel, err
 		}
-		// The server says it can and does not.
-		delete(s.caps, "QRESYNC")
+		refused = "QRESYNC"
 	}
 	suffix := ""
 	if s.Has("CONDSTORE") {
 		suffix = " (CONDSTORE)"
 	}
-	sel, err := s.selectWith(ctx, name, "EXAMINE "+s.quoteMailbox(name)+suffix)
-	if err == nil && sel.UIDValidity == 0 {
-		// Xeams leaves it out of EXAMINE (nextcloud/mail#10199). Nothing that
-		// is asked for later changes a flag, so SELECT is as good.
-		return s.selectWith(ctx, name, "SELECT "+s.quoteMailbox(name)+suffix)
+	sel, err := s.selectWith(ctx, name, "EXAMINE", suffix)
+	if f, ok := errors.AsType[*mail.Fault](err); ok && suffix != "" && f.Kind == mail.KindBad && !s.dead {
+		if sel, err = s.selectWith(ctx, name, "EXAMINE", ""); err == nil {
+			refused = "CONDSTORE"
+			sel.HighestModSeq, s.modSeq = 0, false
+		}
+	}
+	if err == nil && refused != "" {
+		s.disable(refused)
 	}
 	return sel, err
 }
 
-// selecting gathers what EXAMINE tells.
-func (s *Session) selecting(sel *mail.Selected) handler {
+// selecting is what EXAMINE tells.
+type selecting struct {
+	mail.Selected
+	vanished []imap.UIDRange
+	enabled  []string // what ENABLED told; nil: nothing was told
+}
+
+func (s *Session) selecting(sel *selecting) handler {
 	return handler{
 		fetch: func(seq uint32) error {
+			s.kept = 0
 			f, err := s.fetch(seq, maxText, nil)
-			if err == nil && f.UID != 0 {
-				if len(sel.Changed) >= maxAnswers {
-					return &mail.Fault{Kind: mail.KindTooLarge, Text: "no end of messages"}
-				}
-				sel.Changed = append(sel.Changed, f.Message)
+			if err != nil || f.UID == 0 {
+				s.lost = s.lost || err == nil // a change that is not told whose it is
+				return err
 			}
-			return err
+			sel.Changed = append(sel.Changed, f.Message)
+			return s.weigh(f.Message)
 		},
 		data: func(word string) (bool, error) {
-			if word != "VANISHED" {
+			if word != "VANISHED" && word != "ENABLED" {
 				return false, nil
 			}
 			line, err := s.dataLine()
 			if err != nil {
 				return true, err
 			}
-			sel.Vanished = join(append(sel.Vanished, parseSet(strings.TrimPrefix(line, "(EARLIER) "))...))
-			return true, nil
+			if word == "ENABLED" {
+				sel.enabled = append([]string{}, strings.Fields(strings.ToUpper(line))...)
+				return true, nil
+			}
+			if i := strings.IndexByte(line, ')'); strings.HasPrefix(line, "(") && i > 0 {
+				line = line[i+1:] // (EARLIER)
+			}
+			ranges, ok := parseSet(line)
+			s.lost = s.lost || !ok
+			sel.vanished = append(sel.vanished, ranges...)
+			s.weight += 8 * len(ranges)
+			return true, s.weighed()
 		},
 		status: func(_, code, _ string) {
 			name, value, _ := strings.Cut(code, " ")
 			n, _ := strconv.ParseUint(strings.TrimSpace(value), 10, 64) // 0: not told
 			switch strings.ToUpper(name) {
+			case "CLOSED":
+				// What came so far was of the mailbox before (RFC 7162 3.2.11).
+				*sel = selecting{enabled: sel.enabled}
+				s.exists, s.lost = unknownExists, false
 			case "UIDVALIDITY":
 				sel.UIDValidity = n
 			case "UIDNEXT":
@@ -81,28 +123,49 @@ func (s *Session) selecting(sel *mail.Selected) handler {
 	}
 }
 
-func (s *Session) selectWith(ctx context.Context, name, command string) (*mail.Selected, error) {
-	s.mailbox, s.exists = "", 0
-	sel := &mail.Selected{}
-	a, err := s.command(ctx, command, s.selecting(sel))
+func (s *Session) deselect() { s.mailbox, s.exists, s.modSeq = "", unknownExists, false }
+
+// selected says that a mailbox is.
+func (s *Session) selected(name string, sel *selecting) *mail.Selected {
+	s.mailbox, s.modSeq = name, sel.HighestModSeq > 0
+	if s.exists != unknownExists {
+		sel.Messages = s.exists
+	}
+	sel.Vanished = join(sel.vanished)
+	return &sel.Selected
+}
+
+// selectWith selects a mailbox with EXAMINE, or with SELECT where that tells no
+// UIDVALIDITY.
+func (s *Session) selectWith(ctx context.Context, name, verb, suffix string) (*mail.Selected, error) {
+	s.deselect()
+	var sel selecting
+	a, err := s.command(ctx, verb+" "+s.quoteMailbox(name)+suffix, s.selecting(&sel))
 	if err != nil {
+		if f, ok := errors.AsType[*mail.Fault](err); ok {
+			f.Mailbox = name
+		}
 		return nil, err
 	}
-	if f := a.fault("EXAMINE"); f != nil {
-		f.(*mail.Fault).Mailbox = name //nolint:errorlint,forcetypeassert // answer.fault gives nothing else
-		return nil, f
+	if err := s.refused(a, verb); err != nil {
+		s.mailboxIs(err, name)
+		return nil, err
 	}
-	s.mailbox, sel.Messages = name, s.exists
-	return sel, nil
+	if sel.UIDValidity == 0 && verb == "EXAMINE" {
+		// Xeams leaves it out of EXAMINE (nextcloud/mail#10199). Nothing that
+		// is asked for later changes a flag, so SELECT is as good.
+		return s.selectWith(ctx, name, "SELECT", suffix)
+	}
+	return s.selected(name, &sel), nil
 }
 
 // resync gives nil if the server does not do it after all.
 func (s *Session) resync(ctx context.Context, name string, known *mail.Known) (*mail.Selected, error) {
-	s.mailbox, s.exists = "", 0
-	sel := &mail.Selected{}
+	s.deselect()
+	var sel selecting
 	uids := ""
 	if len(known.UIDs) > 0 {
-		if parts := sets(known.UIDs); len(parts) == 1 {
+		if parts := sets(normal(known.UIDs)); len(parts) == 1 {
 			uids = " " + parts[0]
 		}
 	}
@@ -110,89 +173,113 @@ func (s *Session) resync(ctx context.Context, name string, known *mail.Known) (*
 	if !s.qresync {
 		lines = append([]string{"ENABLE QRESYNC"}, lines...)
 	}
-	answers, err := s.commands(ctx, lines, s.selecting(sel))
+	answers, err := s.commands(ctx, lines, s.selecting(&sel))
 	if err != nil {
+		if f, ok := errors.AsType[*mail.Fault](err); ok {
+			f.Op, f.Mailbox = "EXAMINE", name
+		}
 		return nil, err
 	}
-	a := answers[len(answers)-1]
-	switch {
-	case a.status == "BAD":
-		return nil, nil //nolint:nilnil // said in the comment
-	case a.status != "OK":
-		f := withOp(refusal(a.status, a.code, a.text), "EXAMINE")
-		f.Mailbox = name
-		return nil, f
+	if !s.qresync {
+		// A proxy may say OK and mean nothing (cyrus-imapd#4787).
+		s.qresync = answers[0].status == "OK" && (sel.enabled == nil || slices.Contains(sel.enabled, "QRESYNC"))
 	}
-	s.qresync = true
-	s.mailbox, sel.Messages = name, s.exists
-	sel.Resynced = sel.UIDValidity == known.UIDValidity && sel.HighestModSeq > 0
-	return sel, nil
+	if err := s.refused(answers[len(answers)-1], "EXAMINE"); err != nil {
+		if f, ok := errors.AsType[*mail.Fault](err); ok && f.Kind == mail.KindBad {
+			return nil, nil //nolint:nilnil // said in the comment
+		}
+		s.mailboxIs(err, name)
+		return nil, err
+	}
+	out := s.selected(name, &sel)
+	// Complete: the server speaks of the same mailbox, said that it resynchronises,
+	// and no line of it was lost.
+	out.Resynced = s.qresync && !s.lost && out.UIDValidity == known.UIDValidity && out.HighestModSeq > 0
+	return out, nil
 }
 
-// dataLine takes the rest of a response without literals.
-func (s *Session) dataLine() (string, error) {
-	var b strings.Builder
-	for {
-		c, err := s.byte()
-		if err != nil {
-			return "", err
-		}
-		if c == '\n' {
-			return strings.TrimSuffix(b.String(), "\r"), nil
-		}
-		b.WriteByte(c)
+func (s *Session) mailboxIs(err error, name string) {
+	if f, ok := errors.AsType[*mail.Fault](err); ok {
+		f.Mailbox = name
 	}
 }
 
 // whole tells whether a set means all of a mailbox.
 func whole(set imap.UIDSet) bool {
-	return len(set) == 1 && set[0].Start == 1 && set[0].Stop == 1<<32-1
+	return len(set) == 1 && set[0].Start == 1 && set[0].Stop == maxUID
 }
 
-// Search tells which of uids exist.
+// Search tells which of uids exist. Deletions are concluded from what it leaves
+// out, so an answer that cannot be read, or that is missing, is an error.
 func (s *Session) Search(ctx context.Context, uids imap.UIDSet) (imap.UIDSet, error) {
+	if s.exists == 0 {
+		return nil, nil
+	}
+	uids = normal(uids)
 	var found []imap.UIDRange
+	answered, readable := false, true
 	h := handler{data: func(word string) (bool, error) {
 		if word != "SEARCH" && word != "ESEARCH" {
 			return false, nil
 		}
+		answered = true
 		line, err := s.dataLine()
 		if err != nil {
 			return true, err
 		}
+		set := line
 		if word == "ESEARCH" {
+			set = ""
 			// (TAG "x") UID ALL 1:5,7
 			fields := strings.Fields(line)
 			for i := 0; i+1 < len(fields); i++ {
 				if strings.EqualFold(fields[i], "ALL") {
-					found = append(found, parseSet(fields[i+1])...)
+					set = fields[i+1]
 				}
 			}
-			return true, nil
 		}
-		line, _, _ = strings.Cut(line, "(") // (MODSEQ n)
-		found = append(found, parseSet(line)...)
-		return true, nil
+		set, _, _ = strings.Cut(set, "(") // (MODSEQ n)
+		ranges, ok := parseSet(set)
+		readable = readable && ok
+		// Several lines add up (DavMail, OfflineIMAP#633).
+		found = append(found, ranges...)
+		s.weight += 8 * len(ranges)
+		return true, s.weighed()
 	}}
 	ret := ""
 	if s.Has("ESEARCH") || s.Has("IMAP4REV2") {
 		ret = "RETURN (ALL) "
 	}
-	parts := sets(uids)
-	if whole(uids) {
-		parts = []string{"1:*"}
+	var criteria []string
+	for _, part := range sets(uids) {
+		criteria = append(criteria, "UID "+part)
 	}
-	for _, part := range parts {
-		a, err := s.command(ctx, "UID SEARCH "+ret+"UID "+part, h)
+	if whole(uids) {
+		criteria = []string{"ALL"} // GreenMail knows no 1:* here (greenmail#423)
+	}
+	for _, c := range criteria {
+		answered = false
+		a, err := s.command(ctx, "UID SEARCH "+ret+c, h)
 		if err != nil {
 			return nil, err
 		}
-		if f := a.fault("UID SEARCH"); f != nil {
-			return nil, s.inMailbox(f)
+		if err := s.refused(a, "UID SEARCH"); err != nil {
+			return nil, err
+		}
+		switch {
+		case s.lost || !readable:
+			return nil, &mail.Fault{Kind: mail.KindMalformed, Op: "UID SEARCH", Mailbox: s.mailbox, Text: "a list of messages that cannot be read"}
+		case !answered:
+			return nil, s.noData("UID SEARCH", 0)
 		}
 	}
-	// `n:*` gives the last message even if it is below n.
-	return common(join(found), join(slices.Clone(uids))), nil
+	return common(join(found), uids), nil
+}
+
+// noData is the fault of an OK without what was asked for. What the server said
+// beside it may say why.
+func (s *Session) noData(op string, uid imap.UID) error {
+	return &mail.Fault{Kind: mail.KindNoData, Op: op, Mailbox: s.mailbox, UID: uid, Text: strings.Join(s.aside, "; ")}
 }
 
 // common gives what is in both of two ascending sets.
@@ -210,12 +297,4 @@ func common(a, b imap.UIDSet) imap.UIDSet {
 		}
 	}
 	return out
-}
-
-// inMailbox names the mailbox that a fault happened in.
-func (s *Session) inMailbox(err error) error {
-	if f, ok := err.(*mail.Fault); ok { //nolint:errorlint // answer.fault gives nothing else
-		f.Mailbox = s.mailbox
-	}
-	return err
 }

@@ -170,6 +170,7 @@ func wantFault(tb testing.TB, err error, kind mail.Kind) *mail.Fault {
 type basket struct {
 	got       []mail.Message
 	bodies    []string
+	opened    int
 	discarded int
 }
 
@@ -182,7 +183,7 @@ func (m *memory) Discard() { m.b.discarded++ }
 
 func (b *basket) sink() mail.Sink {
 	return mail.Sink{
-		Open: func(int64) (mail.Spool, error) { return &memory{b: b}, nil },
+		Open: func(int64) (mail.Spool, error) { b.opened++; return &memory{b: b}, nil },
 		Done: func(m mail.Message, s mail.Spool) error {
 			b.got = append(b.got, m)
 			b.bodies = append(b.bodies, s.(*memory).String())

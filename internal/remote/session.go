@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,18 +22,24 @@ import (
 // the context's, or the sink's.
 type Session struct {
 	reader
-	client    *imapclient.Client
-	user      string
-	caps      map[string]bool
-	names     *Names
-	tags      string
-	n         int
-	mailbox   string
-	exists    uint32
-	qresync   bool // enabled
-	dead      bool
-	left      bool // BYE came
+	client  *imapclient.Client
+	caps    map[string]bool
+	names   *Names
+	listed  bool // names are from this session
+	tags    string
+	n       int
+	mailbox string
+	exists  uint32 // messages in it; unknownExists if that was not told
+	modSeq  bool   // the mailbox has mod-sequences
+	qresync bool   // enabled
+	dead    bool
+	bye     string   // what the server said when it left; "" if it did not
+	aside   []string // untagged NO, BAD and BYE during the command
+	weight  int      // bytes of what is gathered during the command, about
 }
+
+// unknownExists is how many messages are in a mailbox before that is told.
+const unknownExists = 1<<32 - 1
 
 // maxCommand bounds a command line, in bytes: RFC 7162 4 asks clients for 8192
 // at most.
@@ -50,6 +58,9 @@ func (s *Session) Capabilities() []string {
 	return out
 }
 
+// Greeting is what the server said first, without its response code.
+func (s *Session) Greeting() string { return s.greeting }
+
 // Mailbox is the selected mailbox; "" if there is none.
 func (s *Session) Mailbox() string { return s.mailbox }
 
@@ -60,12 +71,18 @@ func (s *Session) Alive() bool { return !s.dead }
 func (s *Session) Close() error {
 	if !s.dead {
 		s.timeout = min(s.timeout, 2*time.Second)
+		if s.log != nil {
+			s.log.add(true, s.tags+"z LOGOUT")
+		}
 		// The answer is not worth a round trip.
 		_, _ = s.Write([]byte(s.tags + "z LOGOUT\r\n")) // it is closed anyway
 	}
-	s.dead = true
+	s.dead, s.mailbox = true, ""
 	err := s.wire.Close()
 	_ = s.client.Close() // its reader has seen the connection go
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
 	return err
 }
 
@@ -75,11 +92,13 @@ func (s *Session) kill() {
 }
 
 // handler takes untagged responses: FETCH from after the word on, data (LIST,
-// SEARCH, ...) if it wants that word, status lines with their code.
+// SEARCH, ...) if it wants that word, status lines with their code, others as
+// they stand.
 type handler struct {
 	fetch  func(seq uint32) error
 	data   func(word string) (taken bool, err error)
 	status func(word, code, text string)
+	other  func(line string)
 }
 
 // answer is a tagged response.
@@ -95,6 +114,17 @@ func (a answer) fault(op string) error {
 	return withOp(refusal(a.status, a.code, a.text), op)
 }
 
+// refused gives the fault of a lone command's answer that is not OK. What the
+// server said beside it counts: some explain themselves in untagged lines only.
+func (s *Session) refused(a answer, op string) error {
+	if a.status == "OK" {
+		return nil
+	}
+	f := refusal(a.status, a.code, strings.TrimPrefix(strings.Join(append([]string{a.text}, s.aside...), "; "), "; "))
+	f.Op, f.Mailbox = op, s.mailbox
+	return f
+}
+
 // command sends one command and reads up to its answer.
 func (s *Session) command(ctx context.Context, line string, h handler) (answer, error) {
 	as, err := s.commands(ctx, []string{line}, h)
@@ -106,18 +136,24 @@ func (s *Session) command(ctx context.Context, line string, h handler) (answer, 
 
 // commands sends commands in one flight and reads up to the last answer.
 func (s *Session) commands(ctx context.Context, lines []string, h handler) (answers []answer, err error) {
-	op, _, _ := strings.Cut(lines[0], " (")
-	if words := strings.Fields(op); len(words) > 1 && words[0] == "UID" {
-		op = words[0] + " " + words[1]
-	} else if len(words) > 0 {
-		op = words[0]
-	}
-	if s.dead {
-		return nil, &mail.Fault{Kind: mail.KindCut, Op: op, Mailbox: s.mailbox, Text: "the connection is closed"}
-	}
+	op := operation(lines[0])
 	mailbox := s.mailbox
+	if s.dead {
+		return nil, &mail.Fault{Kind: mail.KindCut, Op: op, Text: "the connection is closed"}
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	for _, line := range lines {
+		if strings.ContainsAny(line, "\r\n\x00") {
+			return nil, &mail.Fault{Kind: mail.KindBad, Op: op, Mailbox: mailbox, Err: errors.New("a command is one line")}
+		}
+	}
 	defer func() {
 		if err == nil {
+			if s.bye != "" {
+				s.kill() // this was the last answer
+			}
 			return
 		}
 		s.kill()
@@ -126,10 +162,10 @@ func (s *Session) commands(ctx context.Context, lines []string, h handler) (answ
 			return
 		}
 		if f, ok := errors.AsType[*mail.Fault](err); ok {
-			if s.left && f.Kind == mail.KindCut {
-				status, rest, _ := strings.Cut(s.lastWords(), " ")
-				code, text := splitCode(rest)
-				f = refusal(status, strings.ToUpper(code), text)
+			if s.bye != "" && (f.Kind == mail.KindCut || f.Kind == mail.KindSilent) {
+				f = byeFault(s.bye)
+			} else if f.Text == "" {
+				f.Text = strings.Join(s.aside, "; ")
 			}
 			f.Op, f.Mailbox = op, mailbox
 			err = f
@@ -137,15 +173,12 @@ func (s *Session) commands(ctx context.Context, lines []string, h handler) (answ
 	}()
 	stop := context.AfterFunc(ctx, func() { _ = s.wire.Close() })
 	defer stop()
-	s.rest()
-	s.junk = 0
+	s.beginCommand()
+	s.aside, s.weight = nil, 0
 
 	var out strings.Builder
 	pending := make(map[string]int, len(lines))
 	for i, line := range lines {
-		if strings.ContainsAny(line, "\r\n\x00") {
-			return nil, fmt.Errorf("a command with a line break: %q", line)
-		}
 		s.n++
 		tag := s.tags + strconv.Itoa(s.n)
 		pending[tag] = i
@@ -154,30 +187,39 @@ func (s *Session) commands(ctx context.Context, lines []string, h handler) (answ
 			s.record.add(true, tag+" "+line)
 		}
 	}
-	if _, err := s.Write([]byte(out.String())); err != nil {
-		return nil, ioFault(err)
+	_, sent := s.Write([]byte(out.String()))
+	if errors.Is(sent, os.ErrDeadlineExceeded) {
+		return nil, ioFault(sent)
 	}
+	// After any other error there may be a BYE to read, which says why.
 	answers = make([]answer, len(lines))
-	for noise := 0; len(pending) > 0; noise++ {
-		if noise > maxNoise {
+	for fetches, noise := 0, 0; len(pending) > 0; {
+		if fetches > maxAnswers || noise > maxNoise {
 			return nil, &mail.Fault{Kind: mail.KindTooLarge, Text: "no end of answers"}
 		}
-		s.used = 0
-		tag, err := s.response(h, &noise)
+		s.begin()
+		tag, isFetch, err := s.response(h)
+		if isFetch {
+			fetches++
+		} else {
+			noise++
+		}
 		if bad, ok := errors.AsType[*errSyntax](err); ok {
+			s.lost = true
 			s.note(fmt.Sprintf("%s: dropped an answer that cannot be read: %v", op, bad))
-			err = s.skipLine()
+			tag, err = "", s.skipLine()
 		}
 		if err != nil {
 			return nil, err
 		}
+		if tag == "" {
+			continue
+		}
 		i, ok := pending[tag]
-		if tag == "" || !ok {
-			if tag != "" {
-				s.note(fmt.Sprintf("%s: dropped a line that nobody asked for", op))
-				if err := s.skipLine(); err != nil {
-					return nil, err
-				}
+		if !ok {
+			s.note(fmt.Sprintf("%s: dropped a line that nobody asked for", op))
+			if err := s.skipLine(); err != nil {
+				return nil, err
 			}
 			continue
 		}
@@ -189,57 +231,105 @@ func (s *Session) commands(ctx context.Context, lines []string, h handler) (answ
 	return answers, nil
 }
 
+// operation is a command in words, for people.
+func operation(line string) string {
+	words := strings.Fields(line)
+	switch {
+	case len(words) == 0:
+		return ""
+	case len(words) > 1 && strings.EqualFold(words[0], "UID"):
+		return strings.ToUpper(clip(words[0]+" "+words[1], 40))
+	}
+	return strings.ToUpper(clip(words[0], 40))
+}
+
+// byeFault makes a fault of "BYE text".
+func byeFault(bye string) *mail.Fault {
+	code, text := splitCode(strings.TrimPrefix(bye, "BYE "))
+	return refusal("BYE", strings.ToUpper(code), text)
+}
+
+// maxWeight bounds what is gathered of one command's answers, in bytes.
+const maxWeight = 1 << 30
+
+// weigh counts what is kept of a message.
+func (s *Session) weigh(m mail.Message) error {
+	s.weight += 150 + 16*len(m.Flags) + len(m.MessageID)
+	return s.weighed()
+}
+
+func (s *Session) weighed() error {
+	if s.weight > maxWeight {
+		return &mail.Fault{Kind: mail.KindTooLarge, Text: "no end of messages"}
+	}
+	return nil
+}
+
 // response reads one response. For a tagged one it gives the tag and leaves the
 // rest; for others, "".
-func (s *Session) response(h handler, noise *int) (tag string, err error) {
+func (s *Session) response(h handler) (tag string, isFetch bool, err error) {
 	c, err := s.peek()
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	if c == '+' || c == '\r' || c == '\n' {
-		return "", s.skipLine() // nobody waits for it; or an extra line (Exchange 2003, libetpan#45)
+		return "", false, s.skipLine() // nobody waits for it; or an extra line (Exchange 2003, libetpan#45)
 	}
 	word, err := s.word()
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	if word != "*" {
 		if word == "" {
-			return "", syntax("%q begins no response", c)
+			return "", false, syntax("%q begins no response", c)
 		}
-		return word, nil
+		return word, false, nil
 	}
 	if err := s.spaces(); err != nil {
-		return "", err
+		return "", false, err
 	}
 	if word, err = s.word(); err != nil {
-		return "", err
+		return "", false, err
+	}
+	if word == "" {
+		return "", false, syntax("a response without a word")
 	}
 	word = strings.ToUpper(word)
 	n, err := strconv.ParseUint(word, 10, 32)
 	if err != nil {
-		return "", s.untagged(word, h)
+		return "", false, s.untagged(word, h)
 	}
 	if err := s.spaces(); err != nil {
-		return "", err
+		return "", false, err
 	}
 	if word, err = s.word(); err != nil {
-		return "", err
+		return "", false, err
 	}
-	switch strings.ToUpper(word) {
+	switch word = strings.ToUpper(word); word {
 	case "FETCH":
-		*noise = 0
 		if h.fetch != nil {
-			return "", h.fetch(uint32(n))
+			return "", true, h.fetch(uint32(n))
 		}
 	case "EXISTS":
 		s.exists = uint32(n) // several may come, the last counts (Zimbra)
 	case "EXPUNGE":
-		if s.exists > 0 {
+		if s.exists > 0 && s.exists != unknownExists {
 			s.exists--
 		}
 	}
-	return "", s.skipLine()
+	return "", false, s.others(fmt.Sprintf("%d %s", n, word), h)
+}
+
+// others takes the rest of a response that is nobody's.
+func (s *Session) others(words string, h handler) error {
+	if h.other == nil {
+		return s.skipLine()
+	}
+	rest, err := s.line(maxLineText)
+	if err == nil {
+		h.other(words + rest)
+	}
+	return err
 }
 
 func (s *Session) untagged(word string, h handler) error {
@@ -253,11 +343,13 @@ func (s *Session) untagged(word string, h handler) error {
 		name, _, _ := strings.Cut(code, " ")
 		if word == "NO" || word == "BAD" || word == "BYE" {
 			said := s.shown(word+" "+strings.TrimSpace(rest), 400)
-			s.mu.Lock()
-			s.said = said
-			s.mu.Unlock()
+			if len(s.aside) < 5 {
+				s.aside = append(s.aside, said)
+			}
+			if word == "BYE" {
+				s.bye = said
+			}
 		}
-		s.left = s.left || word == "BYE"
 		if h.status != nil {
 			h.status(word, code, text)
 		}
@@ -273,6 +365,9 @@ func (s *Session) untagged(word string, h handler) error {
 		if taken, err := h.data(word); taken || err != nil {
 			return err
 		}
+	}
+	if h.other != nil {
+		return s.others(s.shown(word, 40), h)
 	}
 	switch word {
 	case "CAPABILITY", "FLAGS", "LIST", "LSUB", "STATUS", "SEARCH", "ESEARCH", "ENABLED", "VANISHED", "ID", "NAMESPACE":
@@ -335,10 +430,28 @@ func sets(set imap.UIDSet) []string {
 	return out
 }
 
-// parseSet reads a set of UIDs as servers write it. Numbers that are none are
-// left out.
-func parseSet(text string) imap.UIDSet {
-	var ranges []imap.UIDRange
+// normal gives a set in the form that every server takes: ascending (exmail.qq,
+// modern-email/defects#40), without `*` (Cyrus, cyrus-imapd#6071).
+func normal(set imap.UIDSet) imap.UIDSet {
+	ranges := make([]imap.UIDRange, len(set))
+	for i, r := range set {
+		if r.Start == 0 {
+			r.Start = maxUID
+		}
+		if r.Stop == 0 {
+			r.Stop = maxUID
+		}
+		ranges[i] = imap.UIDRange{Start: min(r.Start, r.Stop), Stop: max(r.Start, r.Stop)}
+	}
+	return join(ranges)
+}
+
+const maxUID imap.UID = 1<<32 - 1
+
+// parseSet reads a set of UIDs as servers write it. ok is false if there is
+// something in it that is no UID.
+func parseSet(text string) (ranges []imap.UIDRange, ok bool) {
+	ok = true
 	for part := range strings.FieldsFuncSeq(text, func(r rune) bool { return r == ',' || r == ' ' }) {
 		from, to, isRange := strings.Cut(part, ":")
 		if !isRange {
@@ -347,11 +460,12 @@ func parseSet(text string) imap.UIDSet {
 		a, errA := strconv.ParseUint(from, 10, 32)
 		b, errB := strconv.ParseUint(to, 10, 32)
 		if errA != nil || errB != nil || a == 0 || b == 0 {
+			ok = false
 			continue
 		}
 		ranges = append(ranges, imap.UIDRange{Start: imap.UID(min(a, b)), Stop: imap.UID(max(a, b))})
 	}
-	return join(ranges)
+	return ranges, ok
 }
 
 // join makes an ascending set of ranges that do not touch.

@@ -1,7 +1,9 @@
 package remote
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -13,39 +15,54 @@ import (
 const (
 	maxLines       = 500
 	maxLineText    = 1000 // bytes of a line that are shown
+	maxLineKept    = 64 << 10
 	maxLiteralText = 2000 // bytes of a literal that are shown
 )
 
-// transcript keeps what was said during one exchange. Only exchanges after
-// sign-in are recorded, so that no secret passes; what a server echoes of one is
-// replaced.
+// transcript keeps what was said during one exchange, or writes it down for
+// somebody who looks for a fault. What a server echoes of a secret is replaced.
 type transcript struct {
-	lines  []mail.Line
 	redact func(string) string
-	part   []byte // the server's line so far
+	keep   bool // in lines, up to maxLines
+	lines  []mail.Line
+	out    io.Writer // nil: nobody looks
+
+	part []byte // the server's line so far, up to maxLineKept
+	size int    // all of it
 }
 
-func (t *transcript) add(client bool, text string) {
-	if len(t.lines) >= maxLines {
+func (t *transcript) add(client bool, text string) { t.addSized(client, text, len(text)) }
+
+func (t *transcript) addSized(client bool, text string, size int) {
+	keep := t.keep && len(t.lines) < maxLines
+	if !keep && t.out == nil {
 		return
 	}
 	text = printable(t.redact(text))
 	if len(text) > maxLineText {
-		text = fmt.Sprintf("%s... (%d bytes)", text[:maxLineText], len(text))
+		text = fmt.Sprintf("%s... (%d bytes)", strings.ToValidUTF8(text[:maxLineText], ""), size)
 	}
-	t.lines = append(t.lines, mail.Line{At: time.Now(), Client: client, Text: text})
+	if keep {
+		t.lines = append(t.lines, mail.Line{At: time.Now(), Client: client, Text: text})
+	}
+	if t.out != nil {
+		who := "S: "
+		if client {
+			who = "C: "
+		}
+		_, _ = io.WriteString(t.out, who+text+"\n") // for debugging: no reason to fail
+	}
 }
 
-// take adds bytes of the server's; end ends the line.
-func (t *transcript) take(p []byte) {
-	if room := maxData - len(t.part); room > 0 && len(t.lines) < maxLines {
-		t.part = append(t.part, p[:min(room, len(p))]...)
-	}
+// take adds bytes of the server's line.
+func (t *transcript) take(p ...byte) {
+	t.size += len(p)
+	t.part = append(t.part, p[:min(len(p), maxLineKept-len(t.part))]...)
 }
 
 func (t *transcript) end() {
-	t.add(false, string(t.part))
-	t.part = t.part[:0]
+	t.addSized(false, string(bytes.TrimSuffix(t.part, []byte("\r"))), t.size)
+	t.part, t.size = t.part[:0], 0
 }
 
 // literal shows the beginning of a literal, line by line, as it stands on the
@@ -54,10 +71,7 @@ func (t *transcript) literal(head []byte, size int64) {
 	if len(t.part) > 0 {
 		t.end()
 	}
-	if len(head) > maxLiteralText {
-		head = head[:maxLiteralText]
-	}
-	for line := range strings.Lines(string(head)) {
+	for line := range strings.Lines(t.redact(string(head))) {
 		t.add(false, strings.TrimRight(line, "\r\n"))
 	}
 	if int64(len(head)) < size {

@@ -98,13 +98,11 @@ type Names struct {
 	wires map[string]string
 }
 
-func (n *Names) keep(name, wire string) {
+// keep takes all of them in place of those before.
+func (n *Names) keep(wires map[string]string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.wires == nil {
-		n.wires = make(map[string]string)
-	}
-	n.wires[name] = wire
+	n.wires = wires
 }
 
 func (n *Names) wire(name string) (string, bool) {

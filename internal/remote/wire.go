@@ -9,6 +9,7 @@ package remote
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -29,7 +30,7 @@ const (
 	maxText  = 64 << 10  // a line of text, in bytes
 	maxData  = 16 << 20  // a line of data: LIST, SEARCH, VANISHED, FETCH without its literals
 	maxDepth = 50        // nested parentheses
-	maxJunk  = 4 << 20   // bytes dropped as unreadable during one command
+	maxJunk  = 16 << 20  // bytes dropped during one command, literals apart
 	maxNoise = 1_000_000 // untagged responses during one command that are not FETCH
 )
 
@@ -48,20 +49,26 @@ type wire struct {
 	timeout time.Duration
 	note    func(string)
 
-	mu      sync.Mutex
-	cond    *sync.Cond
-	signIn  bool // imapclient may read
-	reading bool // it does
-	closed  bool
+	mu       sync.Mutex
+	cond     *sync.Cond
+	signIn   bool // imapclient may read
+	reading  bool // it does
+	patient  bool // the password is being asked for: the server may be silent
+	closed   bool
+	greeting string
+	auth     string   // tag of the LOGIN or AUTHENTICATE under way
+	caps     []string // told since then; nil: not told
+	said     string   // the last NO, BAD or BYE in the server's words
+	cause    error    // what ended imapclient's reading
+	secrets  secrets
+
 	pending []byte // a filtered line on its way to imapclient
 	line    []byte // part of a line that a deadline cut
-	cause   error  // what ended imapclient's reading
-	said    string // the last NO, BAD or BYE in the server's words
 
-	secrets []string
-	record  *transcript // nil: nothing is recorded
-	got     int         // bytes since pulse
-	pulse   time.Time
+	record *transcript // nil: nothing is recorded
+	log    *transcript // what record is between exchanges: Options.Transcript, or nil
+	got    int         // bytes since pulse
+	pulse  time.Time
 }
 
 func newWire(conn net.Conn, timeout time.Duration, note func(string)) *wire {
@@ -80,7 +87,10 @@ type deadlined struct{ w *wire }
 func (d deadlined) Read(p []byte) (int, error) {
 	w := d.w
 	now := time.Now()
-	if w.got >= pulseBytes {
+	w.mu.Lock()
+	patient := w.patient
+	w.mu.Unlock()
+	if w.got >= pulseBytes || patient {
 		w.got, w.pulse = 0, now
 	} else if now.Sub(w.pulse) > pulseTimeouts*w.timeout {
 		return 0, fmt.Errorf("only %d bytes came in %v: %w", w.got, now.Sub(w.pulse).Round(time.Second), os.ErrDeadlineExceeded)
@@ -146,17 +156,14 @@ func (w *wire) Read(p []byte) (int, error) {
 		if len(w.pending) > 0 {
 			n := copy(p, w.pending)
 			w.pending = w.pending[n:]
-			w.rested()
+			w.rested(nil)
 			return n, nil
 		}
 		line, err := w.readLine(maxText)
-		if over := w.rested(); err != nil {
-			if over {
-				continue // endSignIn woke us up; what came of a line is kept
+		if again := w.rested(err); err != nil {
+			if again {
+				continue // what came of a line is kept
 			}
-			w.mu.Lock()
-			w.cause = err
-			w.mu.Unlock()
 			return 0, err
 		}
 		if line, ok := w.filter(line); ok {
@@ -165,50 +172,110 @@ func (w *wire) Read(p []byte) (int, error) {
 	}
 }
 
-// rested says that imapclient's read is over, and tells whether its time is.
-func (w *wire) rested() (over bool) {
+// rested says that imapclient's read is over with err, and tells whether that
+// is no reason to end: the session takes over, or a person is looking for the
+// password.
+func (w *wire) rested(err error) (again bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.reading = false
 	w.cond.Broadcast()
-	return !w.signIn && !w.closed
+	if !w.signIn && !w.closed || w.patient && errors.Is(err, os.ErrDeadlineExceeded) {
+		return true
+	}
+	if err != nil {
+		w.cause = err
+	}
+	return false
 }
 
-// filter makes a line of the sign-in safe for imapclient.
+// waitFor lets the server be silent as long as f takes: it is not its turn.
+func (w *wire) waitFor(f func() (string, error)) (string, error) {
+	w.mu.Lock()
+	w.patient = true
+	w.mu.Unlock()
+	defer func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.patient = false
+		_ = w.conn.SetReadDeadline(time.Now().Add(w.timeout)) // if it fails, so does the next write
+	}()
+	return f()
+}
+
+// filter makes a line of the sign-in safe for imapclient: words that it knows,
+// capabilities that are atoms, and no other response code, since it dies of
+// those that it cannot read.
 func (w *wire) filter(line []byte) ([]byte, bool) {
-	s := string(line)
+	s := strings.ReplaceAll(string(line), "\r", " ")
 	tag, rest, _ := strings.Cut(s, " ")
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if tag == "+" {
+		// What a mechanism says is between it and the server.
+		w.trace(false, "+ [...]")
+		return []byte("+ " + rest), true
+	}
+	w.trace(false, s)
 	word, rest, _ := strings.Cut(rest, " ")
-	word = strings.ToUpper(word)
-	switch {
-	case tag == "+":
-		if s == "+" { // Exchange; imapclient wants the space
-			s = "+ "
-		}
-		return []byte(s), true
+	switch word = strings.ToUpper(word); {
+	case tag != "*" && !isClientTag(tag):
 	case tag == "*" && word == "CAPABILITY":
-		return []byte("* CAPABILITY " + atoms(rest)), true
+		w.caps = atoms(rest)
+		return []byte("* CAPABILITY " + w.capsLine()), true
 	case word == "OK" || word == "NO" || word == "BAD" || word == "BYE" || word == "PREAUTH":
-		if word != "OK" && word != "PREAUTH" {
-			said := w.redact(s[len(tag)+1:])
-			w.mu.Lock()
-			w.said = said
-			w.mu.Unlock()
-		}
 		code, text := splitCode(rest)
+		if w.greeting == "" && tag == "*" {
+			w.greeting = w.shown(text, 300)
+		}
+		if word == "NO" || word == "BAD" || word == "BYE" {
+			w.said = w.shown(word+" "+strings.TrimSpace(rest), 400)
+		}
+		name, list, _ := strings.Cut(code, " ")
+		told := strings.EqualFold(name, "CAPABILITY")
+		if told {
+			w.caps = atoms(list)
+		}
+		out := tag + " " + word
 		switch {
-		case strings.HasPrefix(strings.ToUpper(code), "CAPABILITY "):
-			return fmt.Appendf(nil, "%s %s [CAPABILITY %s] -", tag, word, atoms(code[len("CAPABILITY "):])), true
-		case word == "NO" && isAtom(code):
-			return line, true
+		case told:
+			out += " [CAPABILITY " + w.capsLine() + "]"
+		case tag == w.auth && word == "OK":
+			// imapclient would ask by itself now, at any time. The session
+			// knows what was told, and asks if nothing was.
+			out += " [CAPABILITY IMAP4rev1]"
 		}
-		if text == "" {
-			text = "-"
-		}
-		return fmt.Appendf(nil, "%s %s %s", tag, word, text), true
+		return []byte(out + " - " + text), true
 	}
 	w.note("dropped a line that does not belong to a sign-in: " + w.shown(s, 80))
 	return nil, false
+}
+
+// capsLine gives the capabilities as imapclient takes them: one at least.
+func (w *wire) capsLine() string { return cmp.Or(strings.Join(w.caps, " "), "IMAP4rev1") }
+
+// isClientTag tells whether a tag could be one of imapclient's.
+func isClientTag(tag string) bool {
+	n, ok := strings.CutPrefix(tag, "T")
+	return ok && n != "" && strings.Trim(n, "0123456789") == ""
+}
+
+// atoms gives those words of a line that are atoms (RFC 9051 9).
+func atoms(line string) []string {
+	out := []string{}
+	for _, f := range strings.Fields(line) {
+		if !strings.ContainsFunc(f, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("(){%*\"\\]", r) }) {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+// trace adds to the transcript of the sign-in. The caller holds mu.
+func (w *wire) trace(client bool, text string) {
+	if w.log != nil {
+		w.log.add(client, text)
+	}
 }
 
 // splitCode takes a response code off a text.
@@ -224,22 +291,6 @@ func splitCode(s string) (code, text string) {
 	return code, strings.TrimLeft(text, " ")
 }
 
-// atoms gives those words of a line that are atoms (RFC 9051 9), and one at
-// least: imapclient dies of a capability that is none, and of a space too many.
-func atoms(line string) string {
-	words := slices.DeleteFunc(strings.Fields(line), func(word string) bool {
-		return strings.ContainsFunc(word, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("(){%*\"\\]", r) })
-	})
-	if len(words) == 0 {
-		return "IMAP4rev1"
-	}
-	return strings.Join(words, " ")
-}
-
-func isAtom(s string) bool {
-	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && r != '-' })
-}
-
 // endSignIn takes the connection from imapclient. A read that it has under way
 // ends at once; only when it is over may the session read.
 func (w *wire) endSignIn() error {
@@ -252,22 +303,53 @@ func (w *wire) endSignIn() error {
 	for w.reading {
 		w.cond.Wait()
 	}
+	if len(w.line) > 0 {
+		// What was read of a line before that goes in front again. The buffer
+		// is empty, or the line would not have stopped there.
+		w.br = bufio.NewReaderSize(io.MultiReader(bytes.NewReader(bytes.Clone(w.line)), deadlined{w}), 64<<10)
+		w.line = nil
+	}
 	return nil
-}
-
-// lastWords gives what the server said before it hung up.
-func (w *wire) lastWords() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.said
 }
 
 // Write sends what imapclient or the session has to say.
 func (w *wire) Write(p []byte) (int, error) {
-	if err := w.conn.SetWriteDeadline(time.Now().Add(w.timeout)); err != nil {
+	now := time.Now()
+	w.mu.Lock()
+	if w.signIn {
+		w.hears(string(p))
+		// imapclient reads all the time; the server's time begins now.
+		if err := w.conn.SetReadDeadline(now.Add(w.timeout)); err != nil {
+			w.mu.Unlock()
+			return 0, err
+		}
+	}
+	w.mu.Unlock()
+	if err := w.conn.SetWriteDeadline(now.Add(w.timeout)); err != nil {
 		return 0, err
 	}
 	return w.conn.Write(p)
+}
+
+// hears notes what imapclient sends. Of a sign-in only the command's name is
+// shown. The caller holds mu.
+func (w *wire) hears(sent string) {
+	for line := range strings.Lines(sent) {
+		words := strings.Fields(line)
+		switch {
+		case len(words) >= 2 && isClientTag(words[0]) && (words[1] == "LOGIN" || words[1] == "AUTHENTICATE"):
+			w.auth, w.caps = words[0], nil
+			mechanism := ""
+			if words[1] == "AUTHENTICATE" && len(words) > 2 {
+				mechanism = words[2] + " "
+			}
+			w.trace(true, words[0]+" "+words[1]+" "+mechanism+"[...]")
+		case len(words) == 2 && isClientTag(words[0]):
+			w.trace(true, strings.Join(words, " "))
+		default:
+			w.trace(true, "[...]")
+		}
+	}
 }
 
 // Close ends the connection and whoever waits on it.
@@ -287,15 +369,39 @@ func (w *wire) SetDeadline(time.Time) error      { return nil }
 func (w *wire) SetReadDeadline(time.Time) error  { return nil }
 func (w *wire) SetWriteDeadline(time.Time) error { return nil }
 
+// secrets are what is never shown, in each form in which it goes over the wire.
+type secrets struct {
+	mu   sync.Mutex
+	list []string
+}
+
 // redact replaces secrets that a server echoes.
 func (w *wire) redact(s string) string {
-	w.mu.Lock()
-	secrets := w.secrets
-	w.mu.Unlock()
-	for _, secret := range secrets {
+	w.secrets.mu.Lock()
+	defer w.secrets.mu.Unlock()
+	for _, secret := range w.secrets.list {
 		s = strings.ReplaceAll(s, secret, "[secret]")
 	}
 	return s
+}
+
+// hide makes secrets of its arguments.
+func (w *wire) hide(secrets ...string) {
+	w.secrets.mu.Lock()
+	defer w.secrets.mu.Unlock()
+	for _, s := range secrets {
+		// Replacing every "a" would hide nothing and spoil every text.
+		if len(s) < 3 {
+			continue
+		}
+		for _, form := range []string{s, strings.ToUpper(s)} { // words of answers are read in upper case
+			if !slices.Contains(w.secrets.list, form) {
+				w.secrets.list = append(w.secrets.list, form)
+			}
+		}
+	}
+	// A long one may hold a short one, and must go first.
+	slices.SortFunc(w.secrets.list, func(a, b string) int { return len(b) - len(a) })
 }
 
 // shown makes a server's text fit to be shown. Secrets are replaced before it is
@@ -317,8 +423,9 @@ func ioFault(err error) *mail.Fault {
 	return &mail.Fault{Kind: kind, Err: err}
 }
 
+// clip makes a text fit to be shown, with at most so many bytes.
 func clip(s string, most int) string {
-	s = printable(s)
+	s = printable(s[:min(len(s), 4*most)])
 	if len(s) > most {
 		return strings.ToValidUTF8(s[:most], "") + "..."
 	}
