@@ -30,8 +30,10 @@ func Folder(mailbox string, delim rune) (string, error) {
 	if delim != 0 {
 		parts = strings.Split(mailbox, string(delim))
 	}
-	if strings.EqualFold(parts[0], "INBOX") {
-		parts[0] = "INBOX" // case-insensitive (RFC 9051 5.1)
+	// Case-insensitive (RFC 9051 5.1); a delimiter that is one of its letters
+	// would cut what this puts in its place.
+	if strings.EqualFold(parts[0], "INBOX") && !strings.ContainsRune("INBOX", delim) {
+		parts[0] = "INBOX"
 	}
 	for i, p := range parts {
 		parts[i] = escape(p, i > 0)
