@@ -43,6 +43,16 @@ func (r *run) index(ctx context.Context) error {
 		late := time.NewTimer(wait)
 	gather:
 		for len(batch) < most {
+			// What lies ready is taken before the clock is looked at.
+			select {
+			case it, ok := <-r.written:
+				if !ok {
+					break gather
+				}
+				batch = append(batch, it)
+				continue
+			default:
+			}
 			select {
 			case it, ok := <-r.written:
 				if !ok {
