@@ -54,7 +54,9 @@ func (w *worker) fetchBatch(ctx context.Context, b *box, uids []imap.UID) (missi
 		return nil, errors.Unwrap(err)
 	}
 	w.broke = err != nil
-	w.lived(len(came) > 0)
+	if len(came) > 0 {
+		w.lived()
+	}
 	if wait, ok := ask(err); ok && wait <= patience {
 		err = pause(ctx, wait)
 	}
@@ -87,7 +89,7 @@ func (w *worker) fetchAlone(ctx context.Context, b *box, uid imap.UID) (failed b
 			return false, errors.Unwrap(err)
 		}
 		if came[uid] {
-			w.lived(true)
+			w.lived()
 			return false, nil
 		}
 		fail.note(ex, err)
@@ -140,16 +142,8 @@ func (w *worker) gone(ctx context.Context, b *box, uid imap.UID) (bool, error) {
 	return !set.Contains(uid), nil
 }
 
-// lived notes a sign of life, or a connection that died without one.
-func (w *worker) lived(body bool) {
-	if body {
-		w.streak, w.deaths = 0, 0
-		return
-	}
-	if w.session == nil || !w.session.Alive() {
-		w.deaths++
-	}
-}
+// lived notes that a body came: the server can hand out mail.
+func (w *worker) lived() { w.streak = 0 }
 
 // errHandOver marks an error of our own side, so that it is not taken for the
 // server's.

@@ -229,7 +229,7 @@ func (w *worker) deliverSalvaged(ctx context.Context, b *box, f *failure, road s
 	if err := w.deliver(ctx, b, m, s, "fetched as "+road); err != nil {
 		return false, err
 	}
-	w.lived(true)
+	w.lived()
 	return true, nil
 }
 

@@ -17,7 +17,6 @@ type worker struct {
 	session  Session
 	spare    bool // not the account's first: may go without harm
 	selected *box // what the session has selected, nil if nothing or dead
-	deaths   int  // connections lost in a row without a body between
 	streak   int  // messages that failed in a row
 	held     []failure
 	broke    bool // the last batch ended with an error
@@ -54,7 +53,7 @@ func (w *worker) loop(ctx context.Context) (err error) {
 			err = w.settle(ctx, u.box)
 		}
 		if err != nil {
-			w.leave(u, err)
+			w.leave(u)
 		}
 		if err := w.finish(ctx, u); err != nil {
 			return err
@@ -181,7 +180,7 @@ func (w *worker) finish(ctx context.Context, u unit) error {
 }
 
 // leave marks what a failed unit did not do.
-func (w *worker) leave(u unit, _ error) {
+func (w *worker) leave(u unit) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	u.box.failed = true
