@@ -31,6 +31,9 @@ type scenario struct {
 	acts  []func(*server)
 	stubs []imap.UID
 	later time.Duration // how much time passes before the last sync
+	// change alters the last sync, and every one that comes after it.
+	change  func(*Options)
+	givenUp []imap.UID
 }
 
 func scenarios() []scenario {
@@ -72,6 +75,12 @@ func scenarios() []scenario {
 				in.msgs[in.add(old.msgs[u].raw, old.msgs[u].flags...)].date = old.msgs[u].date
 			}
 		}}},
+		{name: "stub given up", acts: []func(*server){withBad, func(*server) {}}, givenUp: []imap.UID{5}, change: func(o *Options) {
+			o.GiveUp = []Target{{"INBOX", 14, 5}}
+		}},
+		{name: "asked again and failing", acts: []func(*server){withBad, func(*server) {}}, stubs: []imap.UID{5}, change: func(o *Options) {
+			o.Retry = []Target{{"INBOX", 14, 5}}
+		}},
 		{name: "stub goes", acts: []func(*server){withBad, func(s *server) { s.box("INBOX").expunge(5) }}},
 	}
 }
@@ -111,6 +120,9 @@ func crashChild() int {
 		var n atomic.Int64
 		o := h.options(s, l)
 		o.Emit = nil
+		if sc.change != nil {
+			sc.change(&o)
+		}
 		o.Step = func(string) {
 			if n.Add(1) == at {
 				_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
@@ -163,6 +175,11 @@ func TestKillAtEveryEffect(t *testing.T) {
 					t.Parallel()
 					for at := 1; ; at++ {
 						s, h := newServer(extensions()[caps]...), newHome(t)
+						h.givenUp = sc.givenUp
+						var change []func(*Options)
+						if sc.change != nil {
+							change = append(change, sc.change)
+						}
 						sc.prepare(s, func() { h.sync(s) })
 						h.now = h.now.Add(sc.later)
 						if err := os.MkdirAll(filepath.Join(h.dir, "mail"), 0o700); err != nil {
@@ -174,9 +191,9 @@ func TestKillAtEveryEffect(t *testing.T) {
 						}
 						points.Add(1)
 						runChild(t, sc, caps, h.dir, at)
-						h.sync(s)
+						h.sync(s, change...)
 						h.check(s, sc.stubs...)
-						if rep := h.sync(s); rep.New+rep.Flagged+rep.Removed+rep.NewStubs+rep.Healed != 0 || !rep.Clean() {
+						if rep := h.sync(s, change...); rep.New+rep.Flagged+rep.Removed+rep.NewStubs+rep.Healed != 0 || !rep.Clean() {
 							t.Errorf("killed at %d: the run after the next finds work: %+v", at, rep)
 						}
 						if t.Failed() {

@@ -263,6 +263,13 @@ func (w *worker) putGone(ctx context.Context, b *box, gone []imap.UID) error {
 		return err
 	}
 	for _, row := range rows {
+		if fileless(row) {
+			if err := w.Ledger.Delete(ctx, row.Mailbox, row.UIDValidity, row.UID); err != nil {
+				return err
+			}
+			w.step("deletions recorded")
+			continue
+		}
 		w.hold(&item{box: b, op: opGone, row: row})
 	}
 	return nil
@@ -285,6 +292,14 @@ func (w *worker) putFlags(ctx context.Context, b *box, changes []flagChange) err
 		return err
 	}
 	for _, row := range rows {
+		if fileless(row) {
+			row.Flags = after[row.UID]
+			if err := w.Ledger.Save(ctx, row); err != nil {
+				return err
+			}
+			w.step("flags recorded")
+			continue
+		}
 		it := &item{box: b, op: opFlag, row: row}
 		it.add, it.remove, it.set, it.clear = flagTags(row.Flags, after[row.UID])
 		it.row.Flags = after[row.UID]

@@ -35,6 +35,10 @@ type server struct {
 	// dialErr, if set, is what a dial gives.
 	dialErr func(n int) error
 	listErr error
+	refuses map[string]*mail.Fault // by verb of a raw exchange
+	// writes counts commands that change something; the connection dies after
+	// the effect of number cutAt, before its answer. 0: never.
+	writes, cutAt int
 }
 
 type serverBox struct {
@@ -63,6 +67,8 @@ type serverFault struct {
 	items map[string]string
 	// plain is handed out instead of the mail.
 	plain string
+	// sets: BODY[] sets \Seen, although it must not after EXAMINE.
+	sets bool
 	// times is how often it happens; 0 means always.
 	times int
 }
@@ -283,31 +289,135 @@ func (s *session) FetchOne(ctx context.Context, uid imap.UID, sink mail.Sink) (*
 	return ex, err
 }
 
-func (s *session) Exchange(_ context.Context, command string) (*mail.Exchange, error) {
+func (s *session) Exchange(_ context.Context, command string) (ex *mail.Exchange, err error) {
 	defer s.ask("%s", command)()
-	ex := &mail.Exchange{Command: command, Status: "OK", Lines: []mail.Line{{Client: true, Text: command}}}
+	ex = &mail.Exchange{Command: command, Status: "OK", Lines: []mail.Line{{Client: true, Text: command}}}
+	verb, args := command, ""
+	for _, v := range []string{"UID FETCH", "UID STORE", "UID EXPUNGE", "UID MOVE", "UID COPY", "EXPUNGE", "CREATE"} {
+		if strings.HasPrefix(command, v) {
+			verb, args = v, strings.TrimSpace(command[len(v):])
+			break
+		}
+	}
+	if err := s.server.refuses[verb]; err != nil {
+		if err.Kind == mail.KindCut {
+			s.dead, s.name = true, ""
+			return ex, err
+		}
+		ex.Status, ex.Text = "NO", err.Text
+		return ex, nil
+	}
+	if verb != "UID FETCH" {
+		if s.server.writes++; s.server.writes == s.server.cutAt {
+			defer func() { s.dead, s.name = true, "" }()
+			defer func() { err = &mail.Fault{Kind: mail.KindCut, Op: verb} }()
+		}
+	}
+	b := s.server.boxes[s.name]
+	switch verb {
+	case "UID STORE":
+		set, rest, _ := strings.Cut(args, " ")
+		for _, uid := range parseUIDs(set) {
+			if m := b.msgs[uid]; m != nil {
+				flag := strings.Trim(rest[strings.IndexByte(rest, '('):], "()")
+				m.flags = slices.DeleteFunc(slices.Clone(m.flags), func(f string) bool { return f == flag })
+				if rest[0] == '+' {
+					m.flags = append(m.flags, flag)
+				}
+			}
+		}
+	case "EXPUNGE", "UID EXPUNGE":
+		if verb == "UID EXPUNGE" && !s.Has("UIDPLUS") {
+			ex.Status = "BAD"
+			break
+		}
+		for _, uid := range b.uids() {
+			if slices.Contains(b.msgs[uid].flags, `\Deleted`) && (args == "" || slices.Contains(parseUIDs(args), uid)) {
+				b.expunge(uid)
+			}
+		}
+	case "UID MOVE", "UID COPY":
+		set, name, _ := strings.Cut(args, " ")
+		to := s.server.boxes[strings.Trim(name, `"`)]
+		if to == nil {
+			ex.Status, ex.Code = "NO", "TRYCREATE"
+			break
+		}
+		uid := parseUIDs(set)[0]
+		ex.Untagged = []string{fmt.Sprintf("OK [COPYUID %d %d %d] done", to.validity, uid, to.next)}
+		to.add(b.msgs[uid].raw, b.msgs[uid].flags...)
+		if verb == "UID MOVE" {
+			b.expunge(uid)
+		}
+	case "CREATE":
+		s.server.box(strings.Trim(args, `"`))
+	case "UID FETCH":
+		return s.exchangeFetch(ex, args)
+	default:
+		ex.Status = "BAD"
+	}
+	return ex, nil
+}
+
+func parseUIDs(set string) (uids []imap.UID) {
+	for part := range strings.SplitSeq(set, ",") {
+		var a, b imap.UID
+		if n, _ := fmt.Sscanf(part, "%d:%d", &a, &b); n == 1 {
+			b = a
+		}
+		for u := a; u <= b; u++ {
+			uids = append(uids, u)
+		}
+	}
+	return uids
+}
+
+func (s *session) exchangeFetch(ex *mail.Exchange, args string) (*mail.Exchange, error) {
 	var uid imap.UID
-	var item string
-	if _, err := fmt.Sscanf(command, "UID FETCH %d", &uid); err != nil {
+	if _, err := fmt.Sscanf(args, "%d", &uid); err != nil {
 		return nil, err
 	}
-	item = strings.TrimSuffix(command[strings.IndexByte(command, '(')+1:], ")")
+	item := strings.TrimSuffix(args[strings.IndexByte(args, '(')+1:], ")")
 	m := s.server.boxes[s.name].msgs[uid]
 	if m == nil || m.fault == nil {
 		return ex, nil
 	}
+	has := func(name, text string) {
+		ex.Fetched = []mail.Fetched{{Message: mail.Message{UID: uid}, Items: map[string]mail.Value{name: {Text: []byte(text), Size: int64(len(text))}}}}
+	}
 	if item == "FLAGS" && !m.fault.death {
-		ex.Fetched = []mail.Fetched{{Message: mail.Message{UID: uid, Flags: m.flags}}}
+		has(item, strings.Join(m.flags, " "))
+		ex.Fetched[0].Flags = m.flags
 	}
 	if text, ok := m.fault.items[item]; ok {
-		name := strings.Replace(item, ".PEEK", "", 1)
-		ex.Fetched = []mail.Fetched{{Message: mail.Message{UID: uid}, Items: map[string]mail.Value{name: {Text: []byte(text), Size: int64(len(text))}}}}
+		if m.fault.sets && item == "BODY[]" {
+			m.flags = append(m.flags, `\Seen`)
+		}
+		has(strings.Replace(item, ".PEEK", "", 1), text)
 	}
 	if m.fault.death {
 		s.dead, s.name = true, ""
 		return ex, &mail.Fault{Kind: mail.KindCut}
 	}
 	return ex, nil
+}
+
+func (s *session) Select(ctx context.Context, name string) (*mail.Selected, error) {
+	return s.Examine(ctx, name, nil)
+}
+
+func (s *session) Quote(name string) string { return `"` + name + `"` }
+func (s *session) Greeting() string         { return "fake" }
+
+func (s *session) Deleted(context.Context) (out imap.UIDSet, err error) {
+	defer s.ask("SEARCH DELETED")()
+	s.each(everyUID(), func(u imap.UID, m *serverMail) bool {
+		if slices.Contains(m.flags, `\Deleted`) {
+			out.AddNum(u)
+		}
+		return true
+	})
+	return out, nil
 }
 
 // notmuch is the index as pipeline sees it: messages by id with files and tags,
@@ -449,6 +559,8 @@ type home struct {
 	now    time.Time
 	events []Event
 	index  *notmuch
+	// givenUp are messages of INBOX of which nothing is to be here.
+	givenUp []imap.UID
 }
 
 func newHome(t *testing.T) *home {
@@ -536,7 +648,7 @@ func (h *home) check(s *server, stubs ...imap.UID) {
 	for name, b := range s.boxes {
 		want := map[string]int{}
 		for u, m := range b.msgs {
-			if !slices.Contains(stubs, u) {
+			if !slices.Contains(stubs, u) && (name != "INBOX" || !slices.Contains(h.givenUp, u)) {
 				want[strings.ReplaceAll(m.raw, "\r\n", "\n")+"|"+letters(m.flags)]++
 			}
 		}

@@ -211,8 +211,8 @@ func (w *worker) deliver(ctx context.Context, b *box, m mail.Message, s *maildir
 	}
 	it.row.WireSize = s.WireSize()
 	it.add, it.remove = initialTags(it.row.Flags, b.add, b.remove)
-	if stub, ok := b.stubs[m.UID]; ok {
-		it.op = opReplace
+	if stub, ok := b.stubs[m.UID]; ok && stub.StubKey != "" {
+		it.op, it.orders = opReplace, w.Orders
 		it.row.StubKey, it.row.StubName, it.row.ID = stub.StubKey, stub.StubName, stub.ID
 		it.row.Attempts, it.row.Since, it.row.Reason = stub.Attempts, stub.Since, stub.Reason
 	}

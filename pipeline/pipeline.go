@@ -32,6 +32,12 @@ type Session interface {
 	List(ctx context.Context) ([]mail.Mailbox, error)
 	// Examine selects a mailbox read-only. Known may be nil.
 	Examine(ctx context.Context, name string, known *mail.Known) (*mail.Selected, error)
+	// Select selects a mailbox for reading and writing.
+	Select(ctx context.Context, name string) (*mail.Selected, error)
+	// Quote gives a mailbox's name as a command has it.
+	Quote(mailbox string) string
+	// Greeting is what the server said first.
+	Greeting() string
 	// Mailbox is the selected mailbox, "" if there is none.
 	Mailbox() string
 	// Flags gives UID and flags of those of uids that exist and that changed
@@ -39,6 +45,8 @@ type Session interface {
 	Flags(ctx context.Context, uids imap.UIDSet, changedSince uint64) ([]mail.Message, error)
 	// Search tells which of uids exist.
 	Search(ctx context.Context, uids imap.UIDSet) (imap.UIDSet, error)
+	// Deleted gives the messages that are marked \Deleted.
+	Deleted(ctx context.Context) (imap.UIDSet, error)
 	// Identify gives flags, date, size and Message-ID.
 	Identify(ctx context.Context, uids imap.UIDSet) ([]mail.Message, error)
 	// Fetch streams the messages of one batch. A nil error does not mean that
@@ -82,6 +90,9 @@ type Options struct {
 	Batch       int           // mails per commit of the index, without waiting for more; 0 means 300 or what a second brings
 
 	Only      []string // mailboxes, instead of all that Selects takes
+	Retry     []Target // ask for these now, whatever the schedule says, also if they were given up
+	GiveUp    []Target // ask for these no more, and remove their stubs
+	Orders    []string // tags by which a stub's owner asks for that; the real mail does not inherit them
 	Full      bool     // compare every mailbox as a whole, whatever STATUS says, and ask for every stub again
 	DryRun    bool     // say what would be done, change nothing
 	YesDelete bool     // let deletions beyond the guard through

@@ -17,6 +17,9 @@ import (
 // name is indexed and recorded, an intent without a file is withdrawn, so that
 // the message is asked for again.
 func (r *run) resume(ctx context.Context) error {
+	if err := r.retire(ctx); err != nil {
+		return err
+	}
 	intended, err := r.Ledger.InState(ctx, ledger.Intended)
 	if err != nil || len(intended) == 0 {
 		return err
@@ -44,7 +47,7 @@ func (r *run) resume(ctx context.Context) error {
 		stub, stubHere := find(files[b], row.StubKey)
 		switch {
 		case here && row.StubKey != "":
-			it.op, it.row.Name, it.row.StubName = opReplace, name, stub
+			it.op, it.row.Name, it.row.StubName, it.orders = opReplace, name, stub, r.Orders
 		case here:
 			it.op, it.row.Name = opAdd, name
 		case stubHere && row.Key == "":

@@ -95,6 +95,9 @@ func (r *run) sync(ctx context.Context) error {
 		if err := r.resume(ctx); err != nil {
 			return err
 		}
+		if _, err := r.giveUp(ctx); err != nil {
+			return err
+		}
 	}
 	if wait, err := r.notBefore(ctx); err != nil || wait {
 		return err
@@ -102,6 +105,15 @@ func (r *run) sync(ctx context.Context) error {
 	s, err := r.Dial(ctx)
 	if err != nil {
 		return r.accountFault(ctx, err, atConnect)
+	}
+	if err := r.putMarksRight(ctx, s); err != nil {
+		return errors.Join(err, ignore(s.Close()))
+	}
+	if !s.Alive() {
+		_ = ignore(s.Close())
+		if s, err = r.Dial(ctx); err != nil {
+			return r.accountFault(ctx, err, atConnect)
+		}
 	}
 	boxes, err := r.survey(ctx, s)
 	if err != nil {
@@ -112,6 +124,26 @@ func (r *run) sync(ctx context.Context) error {
 		return ignore(s.Close())
 	}
 	return r.work(ctx, s, boxes)
+}
+
+// putMarksRight ends a deletion on the server that was interrupted. That it
+// cannot be done now keeps nothing else from being done.
+func (r *run) putMarksRight(ctx context.Context, s Session) error {
+	if r.DryRun {
+		return nil
+	}
+	text, err := restoreMarks(ctx, r.Ledger, s, r.step)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil && scopeOf(err, atMailbox) == ScopeRun:
+		return err
+	case err != nil:
+		r.fault(Failure{Scope: ScopeMailbox, Text: "an interrupted deletion could not be put right: " + err.Error(), Err: err})
+	case text != "":
+		r.emit(Event{Type: EventNote, Text: text})
+	}
+	return nil
 }
 
 // ignore drops the error of closing a connection whose work is done: a server
@@ -202,6 +234,11 @@ func (r *run) survey(ctx context.Context, s Session) ([]*box, error) {
 	if err != nil {
 		return nil, err
 	}
+	revived, err := r.revived(ctx)
+	if err != nil {
+		return nil, err
+	}
+	stubs = append(stubs, revived...)
 	now := r.Now()
 
 	// By name, so that of two folders that differ only by case the same one
@@ -239,7 +276,7 @@ func (r *run) survey(ctx context.Context, s Session) ([]*box, error) {
 				continue
 			}
 			b.stubs[st.UID] = st
-			if r.Full || !st.NextTry.After(now) {
+			if r.Full || !st.NextTry.After(now) || r.wants(st) {
 				b.due = append(b.due, st)
 			} else {
 				r.report.Stubs++

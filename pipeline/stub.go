@@ -28,6 +28,9 @@ import (
 // `v=1; key=HASH.UIDVALIDITY.UID`.
 const StubHeader = "X-Notmuch-Imap-Stub"
 
+// StubSubject is what a stub's subject begins with.
+const StubSubject = "[not fetched] "
+
 // StubKey names the message that a stub stands for. Hash is of account and
 // mailbox, so that the key holds nothing that a header could break.
 type StubKey struct {
@@ -50,8 +53,10 @@ func (k StubKey) String() string {
 // MessageID is the stub's own, without angle brackets: it threads with the real
 // mail by References, and never merges with a copy of it.
 func (k StubKey) MessageID() string {
-	return fmt.Sprintf("%d.%d.%s@imap-stub.invalid", k.UID, k.UIDValidity, k.Hash)
+	return fmt.Sprintf("%d.%d.%s%s", k.UID, k.UIDValidity, k.Hash, stubDomain)
 }
+
+const stubDomain = "@imap-stub.invalid"
 
 // ErrNotStub says that a mail is not one of our stubs.
 var ErrNotStub = errors.New("this mail is not a stub of notmuch-imap")
@@ -71,21 +76,40 @@ func ReadStub(r io.Reader) (StubKey, error) {
 		return StubKey{}, ErrNotStub
 	}
 	parts := strings.Split(params["key"], ".")
-	if len(parts) != 3 || len(parts[0]) != 16 {
+	if len(parts) != 3 {
 		return StubKey{}, ErrNotStub
 	}
-	if _, err := hex.DecodeString(parts[0]); err != nil {
+	key, ok := parseKey(parts[0], parts[1], parts[2])
+	if !ok {
 		return StubKey{}, ErrNotStub
 	}
-	validity, err := strconv.ParseUint(parts[1], 10, 64)
+	return key, nil
+}
+
+// ParseStubID reads the key out of a stub's own Message-ID, without angle
+// brackets.
+func ParseStubID(id string) (StubKey, bool) {
+	id, ok := strings.CutSuffix(id, stubDomain)
+	parts := strings.Split(id, ".")
+	if !ok || len(parts) != 3 {
+		return StubKey{}, false
+	}
+	return parseKey(parts[2], parts[1], parts[0])
+}
+
+func parseKey(hash, uidValidity, uid string) (StubKey, bool) {
+	if _, err := hex.DecodeString(hash); err != nil || len(hash) != 16 {
+		return StubKey{}, false
+	}
+	validity, err := strconv.ParseUint(uidValidity, 10, 64)
 	if err != nil {
-		return StubKey{}, ErrNotStub
+		return StubKey{}, false
 	}
-	uid, err := strconv.ParseUint(parts[2], 10, 32)
-	if err != nil || uid == 0 {
-		return StubKey{}, ErrNotStub
+	n, err := strconv.ParseUint(uid, 10, 32)
+	if err != nil || n == 0 {
+		return StubKey{}, false
 	}
-	return StubKey{strings.ToLower(parts[0]), validity, imap.UID(uid)}, nil
+	return StubKey{strings.ToLower(hash), validity, imap.UID(n)}, true
 }
 
 // sendStub puts a stub on the line in the message's place.
@@ -122,7 +146,7 @@ func (w *worker) dueStubs(ctx context.Context, b *box, gone []imap.UID) ([]imap.
 		if err != nil {
 			return nil, err
 		}
-		if ok {
+		if ok || w.wants(st) {
 			uids = append(uids, st.UID)
 			continue
 		}
@@ -191,7 +215,7 @@ func (w *worker) stub(f failure, now time.Time) []byte {
 	field := func(name, value string) { fmt.Fprintf(&m, "%s: %s\n", name, value) }
 	field("From", w.stubFrom(from))
 	field("To", mailAddress("", w.Address))
-	field("Subject", mime.QEncoding.Encode("utf-8", "[not fetched] "+either(clean(subject, 400), fmt.Sprintf("%s UID %d", clean(b.Name, 100), f.uid))))
+	field("Subject", mime.QEncoding.Encode("utf-8", StubSubject+either(clean(subject, 400), fmt.Sprintf("%s UID %d", clean(b.Name, 100), f.uid))))
 	field("Date", f.date(now).Format(time.RFC1123Z))
 	field("Message-ID", "<"+key.MessageID()+">")
 	if id := real.messageID; validID(id) {
@@ -204,6 +228,12 @@ func (w *worker) stub(f failure, now time.Time) []byte {
 	field("X-Notmuch-Imap-Mailbox", mime.QEncoding.Encode("utf-8", clean(b.Name, 200)))
 	field("Auto-Submitted", "auto-generated")
 	field("MIME-Version", "1.0")
+	attached := f.attachments()
+	boundary := boundary()
+	if len(attached) > 0 {
+		field("Content-Type", `multipart/mixed; boundary="`+boundary+`"`)
+		m.WriteString("\n--" + boundary + "\n")
+	}
 	field("Content-Type", "text/plain; charset=utf-8")
 	field("Content-Transfer-Encoding", "8bit")
 	m.WriteByte('\n')
@@ -219,6 +249,12 @@ func (w *worker) stub(f failure, now time.Time) []byte {
 		para("The mail may still be readable in the provider's webmail.")
 	}
 	para("%s", f.blame(b))
+
+	m.WriteString("Keys on this note (they come from `notmuch imap setup mutt`)\n\n")
+	m.WriteString("  ,i  look what the server says now     notmuch imap inspect\n")
+	m.WriteString("  ,r  ask for it now                    notmuch imap retry\n")
+	m.WriteString("  ,d  stop asking, remove this note     notmuch imap drop\n")
+	m.WriteString("  ,D  delete the message on the server  notmuch imap drop --remote\n\n")
 
 	m.WriteString("What is known of it\n\n")
 	row := func(name, value string) {
@@ -254,8 +290,11 @@ func (w *worker) stub(f failure, now time.Time) []byte {
 	m.WriteString("  list all of these    notmuch search tag:" + TagFailed + "\n")
 	m.WriteString("  with the details     notmuch imap stubs\n")
 	m.WriteString("  stop asking for it   delete this note\n\n")
-	para("Whatever you do with this note, nothing happens to the message on the server.")
+	para("Whatever you do with this note, nothing happens to the message on the server, unless you press ,D and say yes.")
 
+	if len(attached) > 0 {
+		para("What could be had of the mail is attached to this note: %s.", f.salvaged())
+	}
 	if len(f.header) > 0 && f.substitute == nil {
 		m.WriteString("What could be had of it\n\n")
 		indent(&m, f.header, 100)
@@ -269,6 +308,13 @@ func (w *worker) stub(f failure, now time.Time) []byte {
 			}
 			fmt.Fprintf(&m, "  %s %s: %s\n", l.At.Format("15:04:05"), who, clean(l.Text, 300))
 		}
+	}
+	for _, a := range attached {
+		fmt.Fprintf(&m, "\n--%s\n%s\n", boundary, a.head)
+		m.Write(a.data)
+	}
+	if len(attached) > 0 {
+		m.WriteString("\n--" + boundary + "--\n")
 	}
 	return m.Bytes()
 }

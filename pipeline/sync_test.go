@@ -162,34 +162,6 @@ func (h *home) tags(id string) []string {
 	return db[id].Tags
 }
 
-func TestSalvagedMailIsTheRealMail(t *testing.T) {
-	raw := rawMail(0)
-	cut := strings.Index(raw, "\r\n\r\n") + 4
-	for name, items := range map[string]map[string]string{
-		"HEADER and TEXT": {"BODY.PEEK[HEADER]": raw[:cut], "BODY.PEEK[TEXT]": raw[cut:]},
-		"pieces":          {fmt.Sprintf("BODY.PEEK[]<0.%d>", pieceSize): raw},
-		"BODY[]":          {"BODY[]": raw},
-	} {
-		t.Run(name, func(t *testing.T) {
-			s, h := newServer(), newHome(t)
-			u := s.box("INBOX").add(raw)
-			s.box("INBOX").msgs[u].fault = &serverFault{items: items}
-			rep := h.sync(s)
-			if rep.Salvaged != 1 || rep.NewStubs != 0 {
-				t.Errorf("%+v", rep)
-			}
-			if tags := h.tags("m0@example.org"); !slices.Contains(tags, TagSalvaged) {
-				t.Errorf("tags %v", tags)
-			}
-			for _, got := range h.files("INBOX") {
-				if got != strings.ReplaceAll(raw, "\r\n", "\n") {
-					t.Errorf("stored %q", got)
-				}
-			}
-		})
-	}
-}
-
 func TestStubGoesWithItsMessage(t *testing.T) {
 	for name, caps := range extensions() {
 		t.Run(name, func(t *testing.T) {

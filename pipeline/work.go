@@ -251,7 +251,7 @@ func (w *worker) enter(ctx context.Context, b *box) error {
 	if err := w.connect(ctx); err != nil {
 		return err
 	}
-	if w.selected == b {
+	if w.selected == b && w.session.Mailbox() == b.Name {
 		return nil
 	}
 	w.selected = nil

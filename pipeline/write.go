@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"slices"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
@@ -29,7 +30,8 @@ type item struct {
 	spool    *maildir.Spool // opAdd, opReplace, opStub; nil if the file is in place
 	add      []string
 	remove   []string
-	set      string // opFlag: maildir letters
+	orders   []string // tags by which the stub's owner asked for something
+	set      string   // opFlag: maildir letters
 	clear    string
 	salvaged bool
 	known    bool // notmuch may know the file already: it was there before a crash
@@ -226,7 +228,7 @@ func (it *item) change(newTags []string) (mail.Change, error) {
 			it.row.StubName = name
 		}
 		c.OldPath = it.box.path(it.row.StubName)
-		c.Remove = append(append([]string{}, it.remove...), TagFailed)
+		c.Remove = slices.Concat(it.remove, []string{TagFailed}, it.orders)
 	case opFlag:
 		c.Op, c.Set, c.Clear = mail.OpFlag, it.set, it.clear
 		name, ok, err := it.box.find(it.key(), it.name())

@@ -113,6 +113,9 @@ func (p *program) commands() []*cli.Command {
 	return []*cli.Command{
 		p.syncCommand(),
 		p.stubsCommand(),
+		p.inspectCommand(),
+		p.retryCommand(),
+		p.dropCommand(),
 		p.checkCommand(),
 		p.hookCommand(),
 		p.demoCommand(),

@@ -25,7 +25,9 @@ type output struct {
 	stdout io.Writer
 	stderr io.Writer
 	json   bool
-	most   int // events worth showing at all
+	most   int  // events worth showing at all
+	words  bool // the command tells itself what became of its messages
+	quiet  bool // and not even that
 	colour struct{ out, err bool }
 	limit  int // lines left; -1 is no limit
 	over   int // lines that the limit held back
@@ -77,6 +79,23 @@ func (p *program) hookOutput() *output {
 	return &output{stdout: p.stdout, stderr: p.stderr, most: showResults, limit: 6, progress: make(map[string][2]int)}
 }
 
+// wordsOutput is for commands about single messages: a sync within them says
+// only what went wrong.
+func (p *program) wordsOutput(quiet bool) *output {
+	o := &output{stdout: p.stdout, stderr: p.stderr, most: showFaults, words: true, quiet: quiet, limit: -1, progress: make(map[string][2]int)}
+	o.colour.out, o.colour.err = p.colour(p.stdout), p.colour(p.stderr)
+	return o
+}
+
+// say shows a line of the command itself.
+func (o *output) say(text string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.quiet {
+		o.print(o.stdout, plain(text))
+	}
+}
+
 // terminal tells whether w is a terminal that can move its cursor.
 func (p *program) terminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
@@ -92,6 +111,9 @@ func (o *output) event(e pipeline.Event) {
 	defer o.mu.Unlock()
 	if e.Type == pipeline.EventProgress {
 		o.advance(e)
+	}
+	if e.Type == pipeline.EventStub && o.words {
+		return
 	}
 	if o.json {
 		if rank(e) > o.most {

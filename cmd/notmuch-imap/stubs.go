@@ -1,9 +1,13 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -11,6 +15,7 @@ import (
 	"github.com/emersion/go-imap/v2"
 	"github.com/urfave/cli/v2"
 
+	"github.com/notmuch-imap/notmuch-imap/internal/config"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
 )
@@ -23,6 +28,7 @@ func (p *program) stubsCommand() *cli.Command {
 		Description: `Each is named ACCOUNT/MAILBOX/UID. In notmuch they are the mails tagged fetch-failed. The network is not
 needed, and a sync may be under way.`,
 		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "also those that were given up or deleted on the server"},
 			&cli.BoolFlag{Name: "json", Usage: "print one JSON object a line for each message"},
 		},
 		Action: p.stubs,
@@ -40,7 +46,11 @@ type stub struct {
 	Attempts    int       `json:"attempts"`
 	NextTry     time.Time `json:"next_try"`
 	Reason      string    `json:"reason"`
+	State       string    `json:"state"`          // stub, givenup, or deleted on the server
+	Kept        string    `json:"kept,omitempty"` // deleted: the file in the morgue
 }
+
+const deleted = "deleted"
 
 func (p *program) stubs(c *cli.Context) error {
 	accounts, err := p.accounts(c)
@@ -48,31 +58,11 @@ func (p *program) stubs(c *cli.Context) error {
 		return err
 	}
 	var all []stub
-	for _, a := range accounts {
-		dir, err := a.StateDir(p.getenv)
+	for i := range accounts {
+		found, err := p.stubsOf(c.Context, &accounts[i], c.Bool("all"))
 		if err != nil {
 			return err
 		}
-		l, err := ledger.OpenReadOnly(c.Context, dir)
-		if errors.Is(err, ledger.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		rows, err := l.InState(c.Context, ledger.Stub)
-		if err = errors.Join(err, l.Close()); err != nil {
-			return err
-		}
-		var found []stub
-		for _, m := range rows {
-			found = append(found, stub{
-				Account: a.Name, Mailbox: m.Mailbox, UIDValidity: m.UIDValidity, UID: m.UID,
-				ID:    pipeline.NewStubKey(a.Name, m.Mailbox, m.UIDValidity, m.UID).MessageID(),
-				Since: m.Since, Attempts: m.Attempts, NextTry: m.NextTry, Reason: m.Reason,
-			})
-		}
-		slices.SortStableFunc(found, func(x, y stub) int { return x.Since.Compare(y.Since) })
 		all = append(all, found...)
 	}
 	if c.Bool("json") {
@@ -87,6 +77,77 @@ func (p *program) stubs(c *cli.Context) error {
 	return err
 }
 
+// stubsOf gives an account's failed messages, the oldest failure first.
+func (p *program) stubsOf(ctx context.Context, a *config.Account, all bool) ([]stub, error) {
+	rows, err := p.failed(ctx, *a)
+	if err != nil {
+		return nil, err
+	}
+	var found []stub
+	for _, m := range rows {
+		if m.State != ledger.Stub && !all {
+			continue
+		}
+		found = append(found, stub{
+			Account: a.Name, Mailbox: m.Mailbox, UIDValidity: m.UIDValidity, UID: m.UID,
+			ID:    pipeline.NewStubKey(a.Name, m.Mailbox, m.UIDValidity, m.UID).MessageID(),
+			Since: m.Since, Attempts: m.Attempts, NextTry: m.NextTry, Reason: m.Reason, State: string(m.State),
+		})
+	}
+	if all {
+		dead, err := p.buried(a)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, dead...)
+	}
+	slices.SortStableFunc(found, func(x, y stub) int { return x.Since.Compare(y.Since) })
+	return found, nil
+}
+
+// buried gives what lies in an account's morgue.
+func (p *program) buried(a *config.Account) (found []stub, err error) {
+	dir, err := p.morgue(a)
+	if err != nil {
+		return nil, err
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "*.eml"))
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range files {
+		s, err := unearth(path)
+		if errors.Is(err, pipeline.ErrNotStub) {
+			continue // not put there by us
+		}
+		if err != nil {
+			return nil, err
+		}
+		s.Account = a.Name
+		found = append(found, s)
+	}
+	return found, nil
+}
+
+func unearth(path string) (stub, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return stub{}, err
+	}
+	key, err := pipeline.ReadStub(bytes.NewReader(raw))
+	if err != nil {
+		return stub{}, err
+	}
+	fi, err := os.Stat(path)
+	if err != nil {
+		return stub{}, err
+	}
+	return stub{
+		Mailbox: field(path, "X-Notmuch-Imap-Mailbox"), UIDValidity: key.UIDValidity, UID: key.UID, ID: key.MessageID(), Since: fi.ModTime(),
+		Reason: field(path, "Subject"), State: deleted, Kept: path,
+	}, nil
+}
+
 // listStubs is the list for a person.
 func listStubs(all []stub, now time.Time) string {
 	if len(all) == 0 {
@@ -97,6 +158,14 @@ func listStubs(all []stub, now time.Time) string {
 		times := fmt.Sprintf("asked %d times", s.Attempts)
 		if s.Attempts == 1 {
 			times = "asked once"
+		}
+		switch s.State {
+		case string(ledger.GivenUp):
+			fmt.Fprintf(&b, "    given up, not asked for; notmuch imap retry %s asks again\n", plain(fmt.Sprintf("%s/%s/%d", s.Account, s.Mailbox, s.UID)))
+			continue
+		case deleted:
+			fmt.Fprintf(&b, "    deleted on the server %s; its stub is kept in\n    %s\n", s.Since.Local().Format("2006-01-02 15:04"), plain(s.Kept))
+			continue
 		}
 		next := "due with the next sync"
 		if s.NextTry.After(now) {

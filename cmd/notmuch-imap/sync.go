@@ -67,11 +67,7 @@ func (p *program) syncAction(c *cli.Context) error {
 
 // accounts are those of the configuration that the arguments name.
 func (p *program) accounts(c *cli.Context) ([]config.Account, error) {
-	file, err := config.Find(c.String("config"), p.getenv)
-	if err != nil {
-		return nil, &config.Error{Text: err.Error(), Err: err}
-	}
-	conf, err := config.Load(file)
+	conf, err := p.load(c)
 	if err != nil {
 		return nil, err
 	}
@@ -80,6 +76,15 @@ func (p *program) accounts(c *cli.Context) ([]config.Account, error) {
 		return nil, &usageError{err.Error(), c.Command.HelpName}
 	}
 	return accounts, nil
+}
+
+// load reads the configuration.
+func (p *program) load(c *cli.Context) (*config.Config, error) {
+	file, err := config.Find(c.String("config"), p.getenv)
+	if err != nil {
+		return nil, &config.Error{Text: err.Error(), Err: err}
+	}
+	return config.Load(file)
 }
 
 // request is what a sync is asked to do.
@@ -105,7 +110,7 @@ const (
 // no other anything.
 func (p *program) sync(ctx context.Context, out *output, req request) error {
 	defer out.close()
-	idx, err := index.Open(ctx, index.Options{})
+	idx, err := index.Open(ctx, p.indexOptions(out))
 	if err != nil {
 		return err
 	}
@@ -123,7 +128,7 @@ func (p *program) sync(ctx context.Context, out *output, req request) error {
 	} else if n == 0 {
 		batch = importBatch
 	}
-	keys := &secrets{got: make(map[string]string)}
+	keys := newSecrets()
 	ends := make([]ending, len(req.accounts))
 	errs := make([]error, len(req.accounts))
 	turn := make(chan struct{}, together)
@@ -180,26 +185,19 @@ func (p *program) syncAccount(ctx context.Context, a *config.Account, root strin
 		return endBroken, err
 	}
 	defer func() { err = errors.Join(err, done()) }()
-	report, err := pipeline.Sync(ctx, pipeline.Options{
-		Account:     a.Name,
-		Address:     a.User,
-		Root:        root,
-		Dial:        p.dialer(a, keys, out),
-		Index:       idx,
-		Ledger:      l,
-		Selects:     a.Selects,
-		TagRules:    a.TagRules,
-		NewTags:     idx.NewTags(),
-		Connections: a.Connections,
-		Timeout:     a.Timeout,
-		Batch:       batch,
-		Only:        req.only,
-		Full:        req.full,
-		DryRun:      req.dryRun,
-		YesDelete:   req.yesDelete,
-		Now:         time.Now,
-		Emit:        out.event,
-	})
+	o := p.pipelineOptions(a, root, idx, l, keys, out)
+	o.Batch, o.Only, o.Full, o.DryRun, o.YesDelete = batch, req.only, req.full, req.dryRun, req.yesDelete
+	var asked orders
+	if !req.dryRun {
+		if asked, err = p.orders(ctx, a, idx); err != nil {
+			return endBroken, err
+		}
+		o.Retry, o.GiveUp = asked.retry, asked.giveUp
+	}
+	report, err := pipeline.Sync(ctx, o)
+	if err == nil {
+		err = obeyed(ctx, idx, l, asked)
+	}
 	switch {
 	case errors.Is(err, index.ErrLocked):
 		// What came is on disk, and the next run tells notmuch.
@@ -216,6 +214,32 @@ func (p *program) syncAccount(ctx context.Context, a *config.Account, root strin
 		return endPartly, nil
 	}
 	return endDone, nil
+}
+
+// indexOptions finds the notmuch database as notmuch does, and tells what is
+// odd about it.
+func (p *program) indexOptions(out *output) index.Options {
+	return index.Options{Note: func(text string) { out.remark("notmuch", text) }}
+}
+
+// pipelineOptions is an account's sync as the configuration has it.
+func (p *program) pipelineOptions(a *config.Account, root string, idx *index.Index, l *ledger.Ledger, keys *secrets, out *output) pipeline.Options {
+	return pipeline.Options{
+		Account:     a.Name,
+		Address:     a.User,
+		Root:        root,
+		Dial:        p.dialer(a, keys, out),
+		Index:       idx,
+		Ledger:      l,
+		Selects:     a.Selects,
+		TagRules:    a.TagRules,
+		NewTags:     idx.NewTags(),
+		Connections: a.Connections,
+		Timeout:     a.Timeout,
+		Orders:      []string{a.RetryTag, a.DropTag},
+		Now:         time.Now,
+		Emit:        out.event,
+	}
 }
 
 // openLedger opens the account's ledger. A dry run looks into it without its
@@ -255,6 +279,16 @@ func (p *program) dialer(a *config.Account, keys *secrets, out *output) func(con
 		}
 		o.Names = names
 		o.Note = func(s string) { out.remark(a.Name, s) }
+		return dialWith(o)(ctx)
+	}
+}
+
+// dialWith gives what opens a connection with these options.
+func dialWith(o remote.Options) func(context.Context) (pipeline.Session, error) {
+	if o.Names == nil {
+		o.Names = &remote.Names{}
+	}
+	return func(ctx context.Context) (pipeline.Session, error) {
 		s, err := remote.Dial(ctx, o)
 		if err != nil {
 			return nil, err // not s: a nil *Session is no nil Session
@@ -291,6 +325,8 @@ type secrets struct {
 	mu  sync.Mutex
 	got map[string]string // account -> password
 }
+
+func newSecrets() *secrets { return &secrets{got: make(map[string]string)} }
 
 func (s *secrets) password(ctx context.Context, a *config.Account) (string, error) {
 	s.mu.Lock()

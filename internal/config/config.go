@@ -59,6 +59,8 @@ type Account struct {
 	Connections int
 	Disable     []string  // server extensions not to use, upper case
 	Tags        []TagRule // in the order of the file
+	RetryTag    string    // on a stub: ask for it at the next sync; "": no such tag
+	DropTag     string    // on a stub: ask for it no more
 }
 
 // TagRule is one line of an account's `tags` table.

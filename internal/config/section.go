@@ -335,6 +335,21 @@ func (t *section) tags(k string) []TagRule {
 	return out
 }
 
+// tag gives a tag's name; the empty string says that there is no such tag.
+func (t *section) tag(k, fallback string) string {
+	if _, there := t.values[k]; !there {
+		return fallback
+	}
+	name := t.string(k)
+	if name == "" {
+		return ""
+	}
+	if why := badTag("+" + name); why != "" {
+		t.fail(k, "%q %s", name, why)
+	}
+	return name
+}
+
 func badTag(tag string) string {
 	name := strings.TrimLeft(tag, "+-")
 	switch {

@@ -43,9 +43,10 @@ type Known struct {
 	UIDs          imap.UIDSet // optional; bounds VANISHED to these
 }
 
-// Selected is what EXAMINE answered.
+// Selected is what EXAMINE or SELECT answered.
 type Selected struct {
 	Status
+	ReadOnly       bool // the server says so; always after EXAMINE
 	PermanentFlags []string
 	// Resynced is true if Known was offered and the server answered with
 	// Changed and Vanished: then both are complete since Known.HighestModSeq.

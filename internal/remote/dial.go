@@ -10,7 +10,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"slices"
@@ -52,9 +51,10 @@ type Options struct {
 	// Names is shared by the sessions of an account: one lists the mailboxes,
 	// another selects them. Nil is one of its own.
 	Names *Names
-	// Transcript gets what is said, "C: " and "S: " lines, secrets replaced and
-	// long lines cut. Nil for all but the search for a fault.
-	Transcript io.Writer
+	// Transcript gets what is said line by line, signing in included, secrets
+	// replaced and long lines cut. It is called by one goroutine at a time. Nil
+	// for all but the search for a fault.
+	Transcript func(mail.Line)
 	// DialContext replaces the net.Dialer's, for tests.
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
 }

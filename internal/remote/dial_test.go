@@ -524,7 +524,13 @@ func TestSecretsAreNotShown(t *testing.T) {
 				o.Auth = m.name
 				o.Note = func(s string) { shown = append(shown, s) }
 				var trace strings.Builder
-				o.Transcript = &trace
+				o.Transcript = func(l mail.Line) {
+					who := "\nS: "
+					if l.Client {
+						who = "\nC: "
+					}
+					trace.WriteString(who + l.Text)
+				}
 				s, err := Dial(t.Context(), o)
 				show("", err)
 				if (err != nil) != m.refuse {

@@ -16,7 +16,21 @@ import (
 // Examine selects a mailbox read-only. With QRESYNC (RFC 7162 3.2) and known,
 // the server tells in the same answer what changed since.
 func (s *Session) Examine(ctx context.Context, name string, known *mail.Known) (*mail.Selected, error) {
-	sel, err := s.examine(ctx, name, known)
+	return s.byName(ctx, name, func() (*mail.Selected, error) { return s.examine(ctx, name, known) })
+}
+
+// Select selects a mailbox for reading and writing.
+func (s *Session) Select(ctx context.Context, name string) (*mail.Selected, error) {
+	return s.byName(ctx, name, func() (*mail.Selected, error) { return s.selectWith(ctx, name, "SELECT", "") })
+}
+
+// Quote gives a mailbox's name as a command has it, for Exchange.
+func (s *Session) Quote(mailbox string) string { return s.quoteMailbox(mailbox) }
+
+// byName selects a mailbox, once more if its name turns out to be another on the
+// wire than it seemed.
+func (s *Session) byName(ctx context.Context, name string, selects func() (*mail.Selected, error)) (*mail.Selected, error) {
+	sel, err := selects()
 	if f, ok := errors.AsType[*mail.Fault](err); ok && !s.dead && f.Kind == mail.KindNo && !s.listed && strings.ContainsFunc(name, func(r rune) bool { return r > '~' || r == '&' || r == '%' }) {
 		// It may be called otherwise on the wire.
 		before, _ := s.names.wire(name)
@@ -24,7 +38,7 @@ func (s *Session) Examine(ctx context.Context, name string, known *mail.Known) (
 			return nil, err
 		}
 		if now, ok := s.names.wire(name); ok && now != before {
-			return s.examine(ctx, name, known)
+			return selects()
 		}
 	}
 	return sel, err
@@ -156,7 +170,9 @@ func (s *Session) selectWith(ctx context.Context, name, verb, suffix string) (*m
 		// is asked for later changes a flag, so SELECT is as good.
 		return s.selectWith(ctx, name, "SELECT", suffix)
 	}
-	return s.selected(name, &sel), nil
+	out := s.selected(name, &sel)
+	out.ReadOnly = strings.HasPrefix(a.code, "READ-ONLY")
+	return out, nil
 }
 
 // resync gives nil if the server does not do it after all.
@@ -216,6 +232,27 @@ func (s *Session) Search(ctx context.Context, uids imap.UIDSet) (imap.UIDSet, er
 		return nil, nil
 	}
 	uids = normal(uids)
+	var criteria []string
+	for _, part := range sets(uids) {
+		criteria = append(criteria, "UID "+part)
+	}
+	if whole(uids) {
+		criteria = []string{"ALL"} // GreenMail knows no 1:* here (greenmail#423)
+	}
+	found, err := s.search(ctx, criteria)
+	return common(found, uids), err
+}
+
+// Deleted gives the messages that are marked \Deleted.
+func (s *Session) Deleted(ctx context.Context) (imap.UIDSet, error) {
+	if s.exists == 0 {
+		return nil, nil
+	}
+	return s.search(ctx, []string{"DELETED"})
+}
+
+// search adds up what several searches find.
+func (s *Session) search(ctx context.Context, criteria []string) (imap.UIDSet, error) {
 	var found []imap.UIDRange
 	answered, readable := false, true
 	h := handler{data: func(word string) (bool, error) {
@@ -250,13 +287,6 @@ func (s *Session) Search(ctx context.Context, uids imap.UIDSet) (imap.UIDSet, er
 	if s.Has("ESEARCH") || s.Has("IMAP4REV2") {
 		ret = "RETURN (ALL) "
 	}
-	var criteria []string
-	for _, part := range sets(uids) {
-		criteria = append(criteria, "UID "+part)
-	}
-	if whole(uids) {
-		criteria = []string{"ALL"} // GreenMail knows no 1:* here (greenmail#423)
-	}
 	for _, c := range criteria {
 		answered = false
 		a, err := s.command(ctx, "UID SEARCH "+ret+c, h)
@@ -273,7 +303,7 @@ func (s *Session) Search(ctx context.Context, uids imap.UIDSet) (imap.UIDSet, er
 			return nil, s.noData("UID SEARCH", 0)
 		}
 	}
-	return common(join(found), uids), nil
+	return join(found), nil
 }
 
 // noData is the fault of an OK without what was asked for. What the server said

@@ -3,7 +3,6 @@ package remote
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -25,7 +24,7 @@ type transcript struct {
 	redact func(string) string
 	keep   bool // in lines, up to maxLines
 	lines  []mail.Line
-	out    io.Writer // nil: nobody looks
+	out    func(mail.Line) // nil: nobody looks
 
 	part []byte // the server's line so far, up to maxLineKept
 	size int    // all of it
@@ -42,15 +41,12 @@ func (t *transcript) addSized(client bool, text string, size int) {
 	if len(text) > maxLineText {
 		text = fmt.Sprintf("%s... (%d bytes)", strings.ToValidUTF8(text[:maxLineText], ""), size)
 	}
+	line := mail.Line{At: time.Now(), Client: client, Text: text}
 	if keep {
-		t.lines = append(t.lines, mail.Line{At: time.Now(), Client: client, Text: text})
+		t.lines = append(t.lines, line)
 	}
 	if t.out != nil {
-		who := "S: "
-		if client {
-			who = "C: "
-		}
-		_, _ = io.WriteString(t.out, who+text+"\n") // for debugging: no reason to fail
+		t.out(line)
 	}
 }
 

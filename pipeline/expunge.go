@@ -1,0 +1,411 @@
+package pipeline
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+)
+
+// ExpungeOptions is the deletion of one message on the server.
+type ExpungeOptions struct {
+	Target
+	Dial   func(context.Context) (Session, error)
+	Ledger *ledger.Ledger
+	// Protect allows to take \Deleted off other messages while this one is
+	// expunged, where the server has no UIDPLUS.
+	Protect bool
+	// To is the mailbox that the message is moved to; "" deletes it.
+	To string
+	// Confirm is asked before anything is done. Nothing happens unless it says
+	// yes.
+	Confirm func(ExpungePlan) (bool, error)
+	// Keep is called after that and before the server is told anything: what is
+	// known of the message is to be kept.
+	Keep func() error
+	Step func(effect string) // as in Options
+}
+
+// ExpungePlan is what is about to happen.
+type ExpungePlan struct {
+	Target
+	Messages uint32     // in the mailbox
+	UIDPlus  bool       // the server can expunge this message alone
+	Move     bool       // the server can move
+	Others   []imap.UID // marked \Deleted by somebody else, and in danger without UIDPLUS
+	To       string
+}
+
+// Expunged is what happened.
+type Expunged struct {
+	Listed   bool       // false: the server had it no more, nothing was done
+	Done     bool       // false: it was not confirmed
+	Left     int        // other messages of the mailbox, all of them still there
+	Missing  []imap.UID // others that went meanwhile, which nobody here asked for
+	Restored int        // others whose \Deleted was taken off and put back
+	Moved    imap.UID   // its UID in the mailbox it was moved to; 0 if that was not told
+	MovedTo  uint64     // UIDVALIDITY of that mailbox
+}
+
+// metaExpunge is where the ledger keeps a deletion that is under way.
+const metaExpunge = "expunge"
+
+// marks is that: which messages lost or got \Deleted for it.
+type marks struct {
+	Mailbox     string     `json:"mailbox"`
+	UIDValidity uint64     `json:"uidvalidity"`
+	UID         imap.UID   `json:"uid"`
+	Had         bool       `json:"had"`    // the message was marked before
+	Others      []imap.UID `json:"others"` // lost their mark
+}
+
+// Expunge deletes exactly one message on the server, and looks that it is gone
+// and that all others are still there. The error says what kept it from that;
+// a message that was marked for it is then unmarked, at once or by the next run.
+func Expunge(ctx context.Context, o ExpungeOptions) (_ *Expunged, err error) {
+	m := &manual{Target: o.Target, dial: o.Dial, writing: true}
+	defer func() { err = errors.Join(err, m.close()) }()
+	s, err := m.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	x := &expunge{ExpungeOptions: o, s: s}
+	if err := x.restore(ctx); err != nil {
+		return nil, err
+	}
+	// The mailbox may have been left for that.
+	if x.s, err = m.enter(ctx); err != nil {
+		return nil, err
+	}
+	out := &Expunged{}
+	if out.Listed, err = listed(ctx, x.s, o.UID); err != nil || !out.Listed {
+		return out, err
+	}
+	if m.selected.ReadOnly {
+		return nil, fmt.Errorf("the server opens %s for reading only: nothing can be deleted in it", o.Mailbox)
+	}
+	plan := ExpungePlan{Target: m.Target, Messages: m.selected.Messages, UIDPlus: x.s.Has("UIDPLUS"), Move: x.s.Has("MOVE"), To: o.To}
+	deleted, err := x.deleted(ctx)
+	if err != nil {
+		return nil, err
+	}
+	x.had = slices.Contains(deleted, o.UID)
+	if !plan.UIDPlus && (o.To == "" || !plan.Move) {
+		plan.Others = slices.DeleteFunc(deleted, func(u imap.UID) bool { return u == o.UID })
+	}
+	if len(plan.Others) > 0 && !o.Protect {
+		return nil, fmt.Errorf("%w: the server can only expunge everything that is marked \\Deleted in %s, and so are %d other messages (UID %s). "+
+			"Nothing was done. With --protect-others their marks are taken off meanwhile and put back", ErrOthersDeleted, o.Mailbox, len(plan.Others), some(plan.Others))
+	}
+	yes, err := o.Confirm(plan)
+	if err != nil || !yes {
+		return out, err
+	}
+	// The server may have grown tired of waiting for the answer.
+	if x.s, err = m.enter(ctx); err != nil {
+		return nil, err
+	}
+	if err := o.Keep(); err != nil {
+		return nil, fmt.Errorf("what is known of the message could not be kept, so it was not deleted: %w", err)
+	}
+	if err := x.do(ctx, plan, out); err != nil {
+		return nil, err
+	}
+	out.Done = true
+	return out, nil
+}
+
+// ErrOthersDeleted says that expunging one message would take others along.
+var ErrOthersDeleted = errors.New("this would delete other messages, too")
+
+// some names the first few UIDs.
+func some(uids []imap.UID) string {
+	var out []string
+	for i, u := range uids {
+		if i == 10 {
+			out = append(out, "...")
+			break
+		}
+		out = append(out, strconv.FormatUint(uint64(u), 10))
+	}
+	return strings.Join(out, ", ")
+}
+
+// expunge is a deletion while it goes on.
+type expunge struct {
+	ExpungeOptions
+	s   Session
+	had bool
+}
+
+func (x *expunge) step(effect string) {
+	if x.Step != nil {
+		x.Step(effect)
+	}
+}
+
+// say speaks one command, whose answer must be OK.
+func (x *expunge) say(ctx context.Context, format string, args ...any) (*mail.Exchange, error) {
+	ex, err := x.s.Exchange(ctx, fmt.Sprintf(format, args...))
+	if err != nil {
+		return ex, err
+	}
+	if ex.Status != "OK" {
+		kind := mail.KindNo
+		if ex.Status != "NO" {
+			kind = mail.KindBad
+		}
+		return ex, &mail.Fault{Kind: kind, Op: ex.Command, Mailbox: x.Mailbox, UID: x.UID, Code: ex.Code, Text: ex.Text}
+	}
+	x.step(ex.Command)
+	return ex, nil
+}
+
+// deleted gives the messages that are marked \Deleted.
+func (x *expunge) deleted(ctx context.Context) ([]imap.UID, error) {
+	set, err := x.s.Deleted(ctx)
+	if err != nil {
+		return nil, err
+	}
+	uids, ok := uidList(set, maxUIDs)
+	if !ok {
+		return nil, errors.New("the server's list of deleted messages cannot be true")
+	}
+	return uids, nil
+}
+
+// all gives every UID of the mailbox.
+func (x *expunge) all(ctx context.Context) (imap.UIDSet, error) {
+	return x.s.Search(ctx, everyUID())
+}
+
+// do deletes or moves the message.
+func (x *expunge) do(ctx context.Context, plan ExpungePlan, out *Expunged) (err error) {
+	before, err := x.all(ctx)
+	if err != nil {
+		return err
+	}
+	switch {
+	case plan.To != "" && plan.Move:
+		ex, err := x.transfer(ctx, "MOVE")
+		if err != nil {
+			return err
+		}
+		out.MovedTo, out.Moved = copied(ex)
+		return x.verify(ctx, before, nil, out)
+	case plan.To != "":
+		ex, err := x.transfer(ctx, "COPY")
+		if err != nil {
+			return err
+		}
+		out.MovedTo, out.Moved = copied(ex)
+	}
+	// Intent before effect: what is marked and unmarked now is put right by the
+	// next run if this one does not come to its end.
+	intent, err := json.Marshal(marks{x.Mailbox, x.UIDValidity, x.UID, x.had, plan.Others})
+	if err != nil {
+		return err
+	}
+	if err := x.Ledger.SetMeta(ctx, metaExpunge, string(intent)); err != nil {
+		return err
+	}
+	x.step("marks recorded")
+	if err := x.kill(ctx, plan); err != nil {
+		if ctx.Err() != nil || !x.s.Alive() {
+			return fmt.Errorf("%w; the marks are put right by the next run", err)
+		}
+		return errors.Join(err, x.restore(ctx))
+	}
+	if err := x.mark(ctx, "+", plan.Others); err != nil {
+		return fmt.Errorf("UID %d is deleted, but the marks of others could not be put back: %w; the next run does it", x.UID, err)
+	}
+	if err := x.verify(ctx, before, plan.Others, out); err != nil {
+		return err
+	}
+	out.Restored = len(plan.Others)
+	if err := x.Ledger.SetMeta(ctx, metaExpunge, ""); err != nil {
+		return err
+	}
+	x.step("marks forgotten")
+	return nil
+}
+
+// transfer moves or copies the message, into a mailbox that is made if it is
+// not there.
+func (x *expunge) transfer(ctx context.Context, verb string) (*mail.Exchange, error) {
+	command := fmt.Sprintf("UID %s %d %s", verb, x.UID, x.s.Quote(x.To))
+	ex, err := x.s.Exchange(ctx, command)
+	if err == nil && ex.Status == "NO" && strings.HasPrefix(ex.Code, "TRYCREATE") {
+		if _, err = x.say(ctx, "CREATE %s", x.s.Quote(x.To)); err != nil {
+			return nil, err
+		}
+		ex, err = x.s.Exchange(ctx, command)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if ex.Status != "OK" {
+		return nil, fmt.Errorf("the server does not %s UID %d to %s: %s %s; nothing was deleted", strings.ToLower(verb), x.UID, x.To, ex.Status, ex.Text)
+	}
+	x.step(ex.Command)
+	return ex, nil
+}
+
+// copied reads a COPYUID code (RFC 4315 3), which Exchange and others put into
+// untagged lines (ruby/net-imap#250, MailKit#555).
+func copied(ex *mail.Exchange) (validity uint64, uid imap.UID) {
+	for _, text := range append([]string{ex.Code}, ex.Untagged...) {
+		_, text, ok := strings.Cut(strings.ToUpper(text), "COPYUID ")
+		if !ok {
+			continue
+		}
+		words := strings.Fields(strings.ReplaceAll(text, "]", " "))
+		if len(words) < 3 {
+			continue
+		}
+		v, err1 := strconv.ParseUint(words[0], 10, 64)
+		u, err2 := strconv.ParseUint(words[2], 10, 32)
+		if err1 == nil && err2 == nil {
+			return v, imap.UID(u)
+		}
+	}
+	return 0, 0
+}
+
+// kill marks the message and expunges it, and nothing else.
+func (x *expunge) kill(ctx context.Context, plan ExpungePlan) error {
+	if err := x.mark(ctx, "-", plan.Others); err != nil {
+		return err
+	}
+	if err := x.mark(ctx, "+", []imap.UID{x.UID}); err != nil {
+		return err
+	}
+	if plan.UIDPlus {
+		_, err := x.say(ctx, "UID EXPUNGE %d", x.UID)
+		return err
+	}
+	// What is marked now goes. Another client may mark a message between this
+	// answer and the next command, for which there is no remedy; it would have
+	// expunged it itself.
+	deleted, err := x.deleted(ctx)
+	if err != nil {
+		return err
+	}
+	if !slices.Equal(deleted, []imap.UID{x.UID}) {
+		return fmt.Errorf("%w: UID %s are marked \\Deleted where only UID %d should be; nothing was expunged", ErrOthersDeleted, some(deleted), x.UID)
+	}
+	_, err = x.say(ctx, "EXPUNGE")
+	return err
+}
+
+// mark sets or clears \Deleted.
+func (x *expunge) mark(ctx context.Context, sign string, uids []imap.UID) error {
+	for part := range slices.Chunk(uids, 500) {
+		if _, err := x.say(ctx, `UID STORE %s %sFLAGS.SILENT (\Deleted)`, uidSet(part).String(), sign); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// verify looks that the message is gone, that the others are there, and that
+// those that were marked are marked again.
+func (x *expunge) verify(ctx context.Context, before imap.UIDSet, others []imap.UID, out *Expunged) error {
+	after, err := x.all(ctx)
+	if err != nil {
+		return fmt.Errorf("whether UID %d is gone could not be seen: %w", x.UID, err)
+	}
+	if after.Contains(x.UID) {
+		return fmt.Errorf("the server says OK, but still lists UID %d", x.UID)
+	}
+	uids, ok := uidList(before, maxUIDs)
+	if !ok {
+		return errors.New("the server's list of messages cannot be true")
+	}
+	for _, u := range uids {
+		switch {
+		case u == x.UID:
+		case after.Contains(u):
+			out.Left++
+		default:
+			out.Missing = append(out.Missing, u)
+		}
+	}
+	if len(others) == 0 {
+		return nil
+	}
+	deleted, err := x.deleted(ctx)
+	if err != nil {
+		return err
+	}
+	for _, u := range others {
+		if after.Contains(u) && !slices.Contains(deleted, u) {
+			return fmt.Errorf("UID %d was marked \\Deleted before and is not any more", u)
+		}
+	}
+	return nil
+}
+
+// restore puts the marks right that an interrupted deletion left.
+func (x *expunge) restore(ctx context.Context) error {
+	_, err := restoreMarks(ctx, x.Ledger, x.s, x.step)
+	return err
+}
+
+// restoreMarks does that for any run. What was marked by somebody else is
+// marked again, and the message itself, if it is still there, is not.
+func restoreMarks(ctx context.Context, l *ledger.Ledger, s Session, step func(string)) (text string, err error) {
+	v, err := l.Meta(ctx, metaExpunge)
+	if err != nil || v == "" {
+		return "", err
+	}
+	var m marks
+	if err := json.Unmarshal([]byte(v), &m); err != nil {
+		return "", fmt.Errorf("the ledger's note of an interrupted deletion cannot be read: %w", err)
+	}
+	x := &expunge{ExpungeOptions: ExpungeOptions{Target: Target{m.Mailbox, m.UIDValidity, m.UID}, Ledger: l, Step: step}, s: s}
+	sel, err := s.Select(ctx, m.Mailbox)
+	if err != nil {
+		return "", err
+	}
+	text = fmt.Sprintf("the deletion of UID %d was interrupted; ", m.UID)
+	if sel.UIDValidity != m.UIDValidity {
+		text += "the mailbox has a new UIDVALIDITY since, so that nothing can be put right"
+	} else {
+		after, err := x.all(ctx)
+		if err != nil {
+			return "", err
+		}
+		there := slices.DeleteFunc(slices.Clone(m.Others), func(u imap.UID) bool { return !after.Contains(u) })
+		if err := x.mark(ctx, "+", there); err != nil {
+			return "", err
+		}
+		if len(there) > 0 {
+			text += fmt.Sprintf("%d other messages are marked \\Deleted again as they were; ", len(there))
+		}
+		switch {
+		case !after.Contains(m.UID):
+			text += "it is gone"
+		case m.Had:
+			text += "it is still there"
+		default:
+			if err := x.mark(ctx, "-", []imap.UID{m.UID}); err != nil {
+				return "", err
+			}
+			text += "it is still there and unmarked again"
+		}
+	}
+	if err := l.SetMeta(ctx, metaExpunge, ""); err != nil {
+		return "", err
+	}
+	x.step("marks forgotten")
+	return text, nil
+}

@@ -1,0 +1,268 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+)
+
+// kill deletes UID 3 of INBOX.
+func (h *home) kill(s *server, change ...func(*ExpungeOptions)) (*Expunged, error) {
+	h.t.Helper()
+	l, err := ledger.Open(context.Background(), filepath.Join(h.dir, "state"))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer func() {
+		if err := l.Close(); err != nil {
+			h.t.Error(err)
+		}
+	}()
+	o := ExpungeOptions{
+		Target: Target{"INBOX", 14, 3}, Dial: s.dial, Ledger: l,
+		Confirm: func(ExpungePlan) (bool, error) { return true, nil }, Keep: func() error { return nil },
+	}
+	for _, f := range change {
+		f(&o)
+	}
+	return Expunge(context.Background(), o)
+}
+
+// doomed is a server whose UID 3 fails; deleted are marked so by somebody else.
+func doomed(caps []string, deleted ...imap.UID) *server {
+	s := newServer(caps...)
+	in := s.box("INBOX")
+	for i := range 6 {
+		in.add(rawMail(i))
+	}
+	in.msgs[3].fault = &serverFault{}
+	for _, u := range deleted {
+		in.msgs[u].flags = []string{`\Deleted`}
+	}
+	return s
+}
+
+func TestExactlyOneMessageIsDeleted(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		caps    []string
+		deleted []imap.UID
+		protect bool
+	}{
+		"UIDPLUS":             {caps: []string{"UIDPLUS"}},
+		"UIDPLUS, others":     {caps: []string{"UIDPLUS"}, deleted: []imap.UID{2, 5}},
+		"UIDPLUS, itself":     {caps: []string{"UIDPLUS"}, deleted: []imap.UID{3}},
+		"plain":               {},
+		"plain, itself":       {deleted: []imap.UID{3}},
+		"plain, others saved": {deleted: []imap.UID{2, 5}, protect: true},
+	} {
+		s, h := doomed(tc.caps, tc.deleted...), newHome(t)
+		done, err := h.kill(s, func(o *ExpungeOptions) { o.Protect = tc.protect })
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if !done.Done || done.Left != 5 || len(done.Missing) > 0 {
+			t.Errorf("%s: %+v", name, done)
+		}
+		s.intact(t, name, tc.deleted)
+	}
+}
+
+// intact asserts that UID 3 is gone, that no other is, and that those and only
+// those that were marked are.
+func (s *server) intact(t *testing.T, name string, deleted []imap.UID) {
+	t.Helper()
+	if got := s.box("INBOX").uids(); !slices.Equal(got, []imap.UID{1, 2, 4, 5, 6}) {
+		t.Errorf("%s: UIDs %v are left", name, got)
+	}
+	s.marked(t, name, slices.DeleteFunc(slices.Clone(deleted), func(u imap.UID) bool { return u == 3 }))
+}
+
+func (s *server) marked(t *testing.T, name string, want []imap.UID) {
+	t.Helper()
+	var got []imap.UID
+	for _, u := range s.box("INBOX").uids() {
+		if slices.Contains(s.box("INBOX").msgs[u].flags, `\Deleted`) {
+			got = append(got, u)
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%s: marked %v, want %v", name, got, want)
+	}
+}
+
+func TestOthersInDangerAreAReasonToRefuse(t *testing.T) {
+	t.Parallel()
+	s, h := doomed(nil, 2, 5), newHome(t)
+	_, err := h.kill(s)
+	if !errors.Is(err, ErrOthersDeleted) || !strings.Contains(err.Error(), "--protect-others") {
+		t.Errorf("%v", err)
+	}
+	if n := len(s.box("INBOX").msgs); n != 6 {
+		t.Errorf("%d messages left", n)
+	}
+	s.marked(t, "refused", []imap.UID{2, 5})
+}
+
+func TestNothingHappensWithoutAYes(t *testing.T) {
+	t.Parallel()
+	s, h := doomed([]string{"UIDPLUS"}), newHome(t)
+	done, err := h.kill(s, func(o *ExpungeOptions) {
+		o.Confirm = func(p ExpungePlan) (bool, error) {
+			if p.UID != 3 || p.Mailbox != "INBOX" || p.Messages != 6 || !p.UIDPlus {
+				t.Errorf("%+v", p)
+			}
+			return false, nil
+		}
+	})
+	if err != nil || done.Done || s.writes != 0 {
+		t.Errorf("%+v %v %d", done, err, s.writes)
+	}
+}
+
+func TestNothingIsDeletedThatCouldNotBeKept(t *testing.T) {
+	t.Parallel()
+	s, h := doomed([]string{"UIDPLUS"}), newHome(t)
+	if _, err := h.kill(s, func(o *ExpungeOptions) { o.Keep = func() error { return errors.New("disk full") } }); err == nil || s.writes != 0 {
+		t.Errorf("%v %d", err, s.writes)
+	}
+}
+
+func TestNothingIsDeletedUnderAnotherUIDValidity(t *testing.T) {
+	t.Parallel()
+	s, h := doomed([]string{"UIDPLUS"}), newHome(t)
+	s.box("INBOX").validity = 15
+	if _, err := h.kill(s); !errors.Is(err, ErrUIDValidity) || s.writes != 0 {
+		t.Errorf("%v %d", err, s.writes)
+	}
+}
+
+func TestAMessageThatIsGoneIsNoError(t *testing.T) {
+	t.Parallel()
+	s, h := doomed(nil), newHome(t)
+	s.box("INBOX").expunge(3)
+	if done, err := h.kill(s); err != nil || done.Listed || s.writes != 0 {
+		t.Errorf("%+v %v", done, err)
+	}
+}
+
+func TestMovingToAQuarantine(t *testing.T) {
+	t.Parallel()
+	for name, caps := range map[string][]string{"MOVE": {"MOVE"}, "COPY": {"UIDPLUS"}, "plain COPY": nil} {
+		s, h := doomed(caps), newHome(t)
+		done, err := h.kill(s, func(o *ExpungeOptions) { o.To = "Quarantine" })
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		s.intact(t, name, nil)
+		if n := len(s.box("Quarantine").msgs); n != 1 || done.Moved != 1 || done.MovedTo != 14 {
+			t.Errorf("%s: %d messages in quarantine, %+v", name, n, done)
+		}
+	}
+}
+
+func TestACopyThatIsRefusedDeletesNothing(t *testing.T) {
+	t.Parallel()
+	for verb, caps := range map[string][]string{"UID MOVE": {"MOVE"}, "UID COPY": nil} {
+		s, h := doomed(caps), newHome(t)
+		s.refuses = map[string]*mail.Fault{verb: {Text: "cannot"}}
+		if _, err := h.kill(s, func(o *ExpungeOptions) { o.To = "Quarantine" }); err == nil {
+			t.Errorf("%s: no error", verb)
+		}
+		if n := len(s.box("INBOX").msgs); n != 6 {
+			t.Errorf("%s: %d messages left", verb, n)
+		}
+		s.marked(t, verb, nil)
+	}
+}
+
+// Whatever the server refuses, nothing is marked afterwards that was not before.
+func TestARefusalLeavesTheMarksAsTheyWere(t *testing.T) {
+	t.Parallel()
+	for _, verb := range []string{"UID EXPUNGE", "EXPUNGE"} {
+		for _, deleted := range [][]imap.UID{nil, {3}, {2, 5}} {
+			caps := []string{"UIDPLUS"}
+			if verb == "EXPUNGE" {
+				caps = nil
+			}
+			s, h := doomed(caps, deleted...), newHome(t)
+			s.refuses = map[string]*mail.Fault{verb: {Text: "not now"}}
+			if _, err := h.kill(s, func(o *ExpungeOptions) { o.Protect = true }); err == nil || !strings.Contains(err.Error(), "not now") {
+				t.Errorf("%s: %v", verb, err)
+			}
+			if n := len(s.box("INBOX").msgs); n != 6 {
+				t.Errorf("%s: %d messages left", verb, n)
+			}
+			s.marked(t, verb, deleted)
+		}
+	}
+}
+
+// The connection dies after each command that changes something. The next sync
+// puts the marks right: others are marked as they were, and the message is gone
+// or as it was.
+func TestMarksArePutRightAfterACut(t *testing.T) {
+	t.Parallel()
+	for _, caps := range [][]string{nil, {"UIDPLUS"}, {"UIDPLUS", "CONDSTORE", "QRESYNC"}} {
+		for _, deleted := range [][]imap.UID{nil, {2, 5}, {2, 3, 5}} {
+			for at := 1; ; at++ {
+				name := fmt.Sprintf("%v %v cut at %d", caps, deleted, at)
+				s, h := doomed(caps, deleted...), newHome(t)
+				h.sync(s)
+				s.cutAt = s.writes + at
+				_, err := h.kill(s, func(o *ExpungeOptions) { o.Protect = true })
+				if err == nil {
+					if s.writes >= s.cutAt {
+						t.Errorf("%s: no error", name)
+					}
+					s.intact(t, name, deleted)
+					break
+				}
+				s.cutAt = 0
+				h.sync(s)
+				if s.box("INBOX").msgs[3] == nil {
+					s.intact(t, name, deleted)
+				} else {
+					s.marked(t, name, deleted)
+				}
+				if n := len(s.box("INBOX").msgs); n < 5 {
+					t.Errorf("%s: %d messages left", name, n)
+				}
+				if rep := h.sync(s); !rep.Clean() {
+					t.Errorf("%s: %+v", name, rep)
+				}
+				if t.Failed() {
+					return
+				}
+			}
+		}
+	}
+}
+
+// A message that another client marks between two commands of ours is not taken
+// along.
+func TestAMarkThatComesInBetweenStopsIt(t *testing.T) {
+	t.Parallel()
+	s, h := doomed(nil), newHome(t)
+	_, err := h.kill(s, func(o *ExpungeOptions) {
+		o.Confirm = func(ExpungePlan) (bool, error) {
+			s.box("INBOX").flag(5, `\Deleted`)
+			return true, nil
+		}
+	})
+	if !errors.Is(err, ErrOthersDeleted) || len(s.box("INBOX").msgs) != 6 {
+		t.Errorf("%v, %d messages left", err, len(s.box("INBOX").msgs))
+	}
+	s.marked(t, "in between", []imap.UID{5})
+}

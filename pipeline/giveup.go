@@ -1,0 +1,152 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+)
+
+// is tells whether a row is of the target.
+func (t Target) is(row ledger.Message) bool {
+	return t.Mailbox == row.Mailbox && t.UID == row.UID && (t.UIDValidity == 0 || t.UIDValidity == row.UIDValidity)
+}
+
+// wants tells whether a message is to be asked for whatever its schedule says.
+func (r *run) wants(row ledger.Message) bool {
+	return slices.ContainsFunc(r.Retry, func(t Target) bool { return t.is(row) })
+}
+
+// revived gives the rows that were given up and are asked for again.
+func (r *run) revived(ctx context.Context) ([]ledger.Message, error) {
+	if len(r.Retry) == 0 {
+		return nil, nil
+	}
+	rows, err := r.Ledger.InState(ctx, ledger.GivenUp)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(rows, func(m ledger.Message) bool { return !r.wants(m) }), nil
+}
+
+// fileless tells that there is nothing of a message here but its row.
+func fileless(row ledger.Message) bool { return row.Key == "" && row.StubKey == "" }
+
+// GiveUp stops asking for messages and removes their stubs. Nothing happens on
+// the server. It gives those of the targets that have a stub no more.
+func GiveUp(ctx context.Context, o Options, targets []Target) ([]ledger.Message, error) {
+	o.GiveUp = targets
+	r := &run{Options: o}
+	if err := r.checkRoot(ctx); err != nil {
+		return nil, err
+	}
+	if err := r.resume(ctx); err != nil {
+		return nil, err
+	}
+	return r.giveUp(ctx)
+}
+
+// giveUp carries out Options.GiveUp.
+func (r *run) giveUp(ctx context.Context) (done []ledger.Message, err error) {
+	if len(r.GiveUp) == 0 {
+		return nil, nil
+	}
+	rows, err := r.Ledger.InState(ctx, ledger.Stub, ledger.GivenUp)
+	if err != nil {
+		return nil, err
+	}
+	for _, row := range rows {
+		if !slices.ContainsFunc(r.GiveUp, func(t Target) bool { return t.is(row) }) {
+			continue
+		}
+		row.State, row.NextTry = ledger.GivenUp, time.Time{}
+		if err := r.Ledger.Save(ctx, row); err != nil {
+			return nil, err
+		}
+		r.step("given up recorded")
+		done = append(done, row)
+	}
+	return done, r.retire(ctx)
+}
+
+// retire takes the stubs away of messages that are given up. It is done again
+// after a crash in the middle of it.
+func (r *run) retire(ctx context.Context) error {
+	rows, err := r.Ledger.InState(ctx, ledger.GivenUp)
+	if err != nil {
+		return err
+	}
+	rows = slices.DeleteFunc(rows, func(m ledger.Message) bool { return m.StubKey == "" })
+	if len(rows) == 0 {
+		return nil
+	}
+	boxes, err := r.knownBoxes(ctx)
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		b := boxes[row.Mailbox]
+		if b == nil {
+			continue
+		}
+		if err := r.removeStub(ctx, b, row); err != nil {
+			return err
+		}
+		row.StubKey, row.StubName, row.ID = "", "", ""
+		if err := r.Ledger.Save(ctx, row); err != nil {
+			return err
+		}
+		r.step("stub's end recorded")
+	}
+	return nil
+}
+
+// removeStub removes a stub's file and lets notmuch forget it.
+func (r *run) removeStub(ctx context.Context, b *box, row ledger.Message) error {
+	name, ok, err := b.find(row.StubKey, row.StubName)
+	if err != nil {
+		return err
+	}
+	if ok {
+		row.StubName = name
+		if err := b.dir.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		r.step("stub removed")
+	}
+	id := row.ID
+	if id == "" {
+		id = NewStubKey(r.Account, row.Mailbox, row.UIDValidity, row.UID).MessageID()
+	}
+	results, err := r.Index.Apply(ctx, []mail.Change{{Op: mail.OpRemove, Path: filepath.Join(string(b.dir), row.StubName), ID: id}})
+	if err == nil && len(results) == 1 && results[0].Err != nil && !errors.Is(results[0].Err, fs.ErrNotExist) {
+		err = results[0].Err
+	}
+	r.step("stub forgotten")
+	return err
+}
+
+// Forget removes what is left here of a message that was deleted on the server:
+// its stub and its row.
+func Forget(ctx context.Context, o Options, row ledger.Message) error {
+	r := &run{Options: o}
+	boxes, err := r.knownBoxes(ctx)
+	if err != nil {
+		return err
+	}
+	if b := boxes[row.Mailbox]; b != nil && row.StubKey != "" {
+		if err := r.removeStub(ctx, b, row); err != nil {
+			return err
+		}
+	}
+	if err := r.Ledger.Delete(ctx, row.Mailbox, row.UIDValidity, row.UID); err != nil {
+		return err
+	}
+	r.step("deletions recorded")
+	return nil
+}

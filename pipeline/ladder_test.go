@@ -1,0 +1,282 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"mime/multipart"
+	"net/mail"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	wire "github.com/notmuch-imap/notmuch-imap/internal/mail"
+)
+
+func TestSalvagedMailIsTheRealMail(t *testing.T) {
+	raw := rawMail(0)
+	cut := strings.Index(raw, "\r\n\r\n") + 4
+	for name, items := range map[string]map[string]string{
+		"HEADER and TEXT": {"BODY.PEEK[HEADER]": raw[:cut], "BODY.PEEK[TEXT]": raw[cut:]},
+		"pieces":          {fmt.Sprintf("BODY.PEEK[]<0.%d>", pieceSize): raw},
+		"BODY[]":          {"BODY[]": raw},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, h := newServer(), newHome(t)
+			u := s.box("INBOX").add(raw)
+			s.box("INBOX").msgs[u].fault = &serverFault{items: items}
+			rep := h.sync(s)
+			if rep.Salvaged != 1 || rep.NewStubs != 0 {
+				t.Errorf("%+v", rep)
+			}
+			if tags := h.tags("m0@example.org"); !slices.Contains(tags, TagSalvaged) {
+				t.Errorf("tags %v", tags)
+			}
+			for _, got := range h.files("INBOX") {
+				if got != strings.ReplaceAll(raw, "\r\n", "\n") {
+					t.Errorf("stored %q", got)
+				}
+			}
+		})
+	}
+}
+
+// large is a mail of more than one piece.
+func large() string {
+	return rawMail(0) + strings.Repeat("many words of a long mail\r\n", 3*pieceSize/25)
+}
+
+func piecesOf(raw string, most int) map[string]string {
+	items := map[string]string{}
+	for n, o := 0, 0; o <= len(raw) && n < most; n, o = n+1, o+pieceSize {
+		items[fmt.Sprintf("BODY.PEEK[]<%d.%d>", o, pieceSize)] = raw[o:min(o+pieceSize, len(raw))]
+	}
+	return items
+}
+
+func TestPiecesAreJoinedUntilOneIsShort(t *testing.T) {
+	t.Parallel()
+	for name, raw := range map[string]string{"short end": large(), "no rest": large()[:2*pieceSize]} {
+		s, h := newServer(), newHome(t)
+		u := s.box("INBOX").add(raw)
+		s.box("INBOX").msgs[u].fault = &serverFault{items: piecesOf(raw, 100)}
+		if rep := h.sync(s); rep.Salvaged != 1 || rep.NewStubs != 0 {
+			t.Errorf("%s: %+v", name, rep)
+		}
+		for _, got := range h.files("INBOX") {
+			if got != strings.ReplaceAll(raw, "\r\n", "\n") {
+				t.Errorf("%s: %d bytes stored of %d", name, len(got), len(raw))
+			}
+		}
+	}
+}
+
+// A server that stops in the middle has not handed the mail over: what came is
+// in the stub, as a mail that readers can show.
+func TestWhatCameBeforeItBrokeOffIsInTheStub(t *testing.T) {
+	t.Parallel()
+	raw := large()
+	s, h := newServer(), newHome(t)
+	u := s.box("INBOX").add(raw)
+	s.box("INBOX").msgs[u].fault = &serverFault{items: piecesOf(raw, 1)}
+	if rep := h.sync(s); rep.Salvaged != 0 || rep.NewStubs != 1 {
+		t.Errorf("%+v", rep)
+	}
+	parts := stubParts(t, h)
+	if len(parts) != 2 || parts[1].kind != "message/rfc822" {
+		t.Fatalf("parts %v", parts)
+	}
+	if got, want := parts[1].text, strings.ReplaceAll(raw[:pieceSize], "\r\n", "\n"); got != want {
+		t.Errorf("%d bytes in the stub, want %d", len(got), len(want))
+	}
+}
+
+type stubPart struct{ kind, name, text string }
+
+// stubParts reads the one stub of INBOX as a mail reader would.
+func stubParts(t *testing.T, h *home) (parts []stubPart) {
+	t.Helper()
+	for _, raw := range h.files("INBOX") {
+		if _, err := ReadStub(strings.NewReader(raw)); err != nil {
+			continue
+		}
+		m, err := mail.ReadMessage(strings.NewReader(raw))
+		if err != nil {
+			t.Fatal(err)
+		}
+		kind, params, err := mime.ParseMediaType(m.Header.Get("Content-Type"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasPrefix(kind, "multipart/") {
+			b, err := io.ReadAll(m.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return []stubPart{{kind, "", string(b)}}
+		}
+		for r := multipart.NewReader(m.Body, params["boundary"]); ; {
+			p, err := r.NextRawPart()
+			if errors.Is(err, io.EOF) {
+				return parts
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, err := io.ReadAll(p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			kind, _, err := mime.ParseMediaType(p.Header.Get("Content-Type"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			parts = append(parts, stubPart{kind, p.FileName(), string(b)})
+		}
+	}
+	t.Fatal("no stub")
+	return nil
+}
+
+func TestPartsThatCameAreInTheStub(t *testing.T) {
+	t.Parallel()
+	s, h := newServer(), newHome(t)
+	u := s.box("INBOX").add(rawMail(0))
+	s.box("INBOX").msgs[u].fault = &serverFault{items: map[string]string{
+		"BODYSTRUCTURE": `(("text" "plain" ("charset" "utf-8") NIL NIL "quoted-printable" 20 1)` +
+			`("application" "pdf" ("name" "../../etc/x.pdf") NIL NIL "base64" 8 NIL ("attachment" ("filename" "../../etc/x.pdf")) NIL)` +
+			`("text" "html\r\nBcc: x" NIL NIL NIL "8bit" 9 1) "mixed")`,
+		"BODY.PEEK[1]": "the hidden word: zanzib=C3=A4r\r\n",
+		"BODY.PEEK[2]": "JVBERi0x\r\n",
+		"BODY.PEEK[3]": "<p>no\r\n",
+	}}
+	if rep := h.sync(s); rep.NewStubs != 1 {
+		t.Errorf("%+v", rep)
+	}
+	parts := stubParts(t, h)
+	if len(parts) != 4 {
+		t.Fatalf("parts %v", parts)
+	}
+	if !strings.Contains(strings.Join(strings.Fields(parts[0].text), " "), "attached to this note: part 1, text/plain, part 2, application/pdf, part 3,") {
+		t.Errorf("the note does not name them:\n%s", parts[0].text)
+	}
+	if want := (stubPart{"text/plain", "", "the hidden word: zanzib=C3=A4r\n"}); parts[1] != want {
+		t.Errorf("part 1: %q", parts[1])
+	}
+	if want := (stubPart{"application/pdf", "x.pdf", "JVBERi0x\n"}); parts[2] != want {
+		t.Errorf("part 2: %q", parts[2])
+	}
+	if want := (stubPart{"application/octet-stream", "", "<p>no\n"}); parts[3] != want {
+		t.Errorf("part 3, whose type is no word: %q", parts[3])
+	}
+}
+
+func TestTextWithoutItsHeaderIsInTheStub(t *testing.T) {
+	t.Parallel()
+	s, h := newServer(), newHome(t)
+	u := s.box("INBOX").add(rawMail(0))
+	s.box("INBOX").msgs[u].fault = &serverFault{items: map[string]string{"BODY.PEEK[TEXT]": "only words\r\n"}}
+	h.sync(s)
+	if parts := stubParts(t, h); len(parts) != 2 || parts[1] != (stubPart{"text/plain", "", "only words\n"}) {
+		t.Errorf("parts %v", parts)
+	}
+}
+
+// A server that marks a message as read although the mailbox is only examined
+// gets it put back.
+func TestSeenIsPutBack(t *testing.T) {
+	t.Parallel()
+	for _, flags := range [][]string{{}, {`\Seen`}, {`\Flagged`}} {
+		s, h := newServer(), newHome(t)
+		u := s.box("INBOX").add(rawMail(0), flags...)
+		m := s.box("INBOX").msgs[u]
+		m.fault = &serverFault{sets: true, items: map[string]string{"BODY[]": exchangeSubstitute}}
+		h.sync(s)
+		if !sameFlags(m.flags, flags) {
+			t.Errorf("flags were %v and are %v", flags, m.flags)
+		}
+		h.check(s, u)
+	}
+}
+
+func (h *home) inspect(s *server, uid imap.UID) *Inspection {
+	h.t.Helper()
+	in, err := Inspect(context.Background(), InspectOptions{Target: Target{"INBOX", 14, uid}, Dial: s.dial, Timeout: 5 * time.Second, Now: func() time.Time { return h.now }})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return in
+}
+
+// Each rung may be the one that answers, alone; the others say so.
+func TestInspectionTellsWhatEachItemGave(t *testing.T) {
+	t.Parallel()
+	items := []string{"INTERNALDATE", "RFC822.SIZE", "BODY", "BODYSTRUCTURE", "BODY.PEEK[HEADER]", "BODY.PEEK[TEXT]", "BODY.PEEK[]", "BODY.PEEK[]<0.262144>", "BODY[]"}
+	for _, f := range headerFields() {
+		items = append(items, "BODY.PEEK[HEADER.FIELDS ("+f+")]")
+	}
+	for _, item := range items {
+		s, h := newServer(), newHome(t)
+		u := s.box("INBOX").add(rawMail(0))
+		s.box("INBOX").msgs[u].fault = &serverFault{items: map[string]string{item: "x: y\r\n\r\n"}}
+		in := h.inspect(s, u)
+		for _, r := range in.Rungs {
+			want := AnswerNothing
+			if r.Item == item || r.Item == "FLAGS" {
+				want = AnswerData
+			}
+			if r.Answer != want {
+				t.Errorf("%s: %s gave %s", item, r.Item, r.Answer)
+			}
+		}
+		whole := slices.Contains([]string{"BODY.PEEK[]", "BODY.PEEK[]<0.262144>", "BODY[]"}, item)
+		if (in.Road != "") != whole {
+			t.Errorf("%s: the mail came by %q", item, in.Road)
+		}
+		if in.Verdict.Finding == "" || in.Verdict.Cause == "" || in.Verdict.Advice == "" {
+			t.Errorf("%s: verdict %+v", item, in.Verdict)
+		}
+	}
+}
+
+func TestInspectionOfAMessageOnWhichEveryConnectionDies(t *testing.T) {
+	t.Parallel()
+	s, h := newServer(), newHome(t)
+	u := s.box("INBOX").add(rawMail(0))
+	s.box("INBOX").msgs[u].fault = &serverFault{death: true}
+	in := h.inspect(s, u)
+	if len(in.Rungs) != 16 {
+		t.Errorf("%d rungs: %v", len(in.Rungs), in.Rungs)
+	}
+	for _, r := range in.Rungs {
+		if r.Answer != AnswerCut {
+			t.Errorf("%s gave %s", r.Item, r.Answer)
+		}
+	}
+}
+
+func TestInspectionOfAMessageThatIsGone(t *testing.T) {
+	t.Parallel()
+	s, h := newServer(), newHome(t)
+	s.box("INBOX").add(rawMail(0))
+	if in := h.inspect(s, 7); in.Listed || in.Verdict.Finding == "" {
+		t.Errorf("%+v", in)
+	}
+}
+
+func TestNothingIsInspectedUnderAnotherUIDValidity(t *testing.T) {
+	t.Parallel()
+	s, h := newServer(), newHome(t)
+	u := s.box("INBOX").add(rawMail(0))
+	s.box("INBOX").validity = 15
+	_, err := Inspect(context.Background(), InspectOptions{Target: Target{"INBOX", 14, u}, Dial: s.dial, Now: func() time.Time { return h.now }})
+	if !errors.Is(err, ErrUIDValidity) {
+		t.Errorf("%v", err)
+	}
+	_ = wire.Part{}
+}
