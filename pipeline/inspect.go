@@ -154,6 +154,9 @@ func Inspect(ctx context.Context, o InspectOptions) (_ *Inspection, err error) {
 		return nil, err
 	}
 	in.Rungs, in.Road, in.Seen, in.Message = c.rungs, c.road, c.seen, f.message
+	if c.has(rungWhole) {
+		in.Road = rungWhole // the plain road, though others were open before it
+	}
 	if c.lost != nil {
 		in.Stopped = c.lost.Error()
 	}

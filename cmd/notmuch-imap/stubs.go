@@ -155,13 +155,15 @@ func listStubs(all []stub, now time.Time) string {
 	}
 	var b strings.Builder
 	for _, s := range all {
+		name := label(s.Account, pipeline.Target{Mailbox: s.Mailbox, UID: s.UID})
+		fmt.Fprintf(&b, "%s\n", name)
 		times := fmt.Sprintf("asked %d times", s.Attempts)
 		if s.Attempts == 1 {
 			times = "asked once"
 		}
 		switch s.State {
 		case string(ledger.GivenUp):
-			fmt.Fprintf(&b, "    given up, not asked for; notmuch imap retry %s asks again\n", plain(fmt.Sprintf("%s/%s/%d", s.Account, s.Mailbox, s.UID)))
+			fmt.Fprintf(&b, "    given up, not asked for; notmuch imap retry %s asks again\n", name)
 			continue
 		case deleted:
 			fmt.Fprintf(&b, "    deleted on the server %s; its stub is kept in\n    %s\n", s.Since.Local().Format("2006-01-02 15:04"), plain(s.Kept))
@@ -171,7 +173,6 @@ func listStubs(all []stub, now time.Time) string {
 		if s.NextTry.After(now) {
 			next = "next time " + s.NextTry.Local().Format("2006-01-02 15:04")
 		}
-		fmt.Fprintf(&b, "%s\n", plain(fmt.Sprintf("%s/%s/%d", s.Account, s.Mailbox, s.UID)))
 		for _, l := range wrap(plain(s.Reason), width-4) {
 			fmt.Fprintf(&b, "    %s\n", l)
 		}
