@@ -513,6 +513,7 @@ func (x *notmuch) Apply(_ context.Context, changes []mail.Change) ([]mail.Result
 			}
 			retag(m, c.Add, c.Remove)
 			out[i] = mail.Result{ID: id, Path: c.Path, Duplicate: known}
+		case mail.OpReindex:
 		case mail.OpFlag:
 			// As the real one: a path that the database has from before a
 			// crash is found by its key.

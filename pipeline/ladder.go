@@ -192,7 +192,7 @@ func (c *climb) ask(ctx context.Context, item, named string) (v mail.Value, answ
 	switch r.Answer {
 	case AnswerData:
 		r.Size = v.Size
-		if !strings.HasPrefix(item, "BODY") || strings.Contains(item, "HEADER.FIELDS") {
+		if !strings.Contains(item, "[") || strings.Contains(item, "HEADER.FIELDS") {
 			r.Text = clean(string(v.Text), 300)
 		}
 		if item == rungFlags {

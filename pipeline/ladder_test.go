@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"mime/multipart"
 	"net/mail"
@@ -14,8 +15,6 @@ import (
 	"time"
 
 	"github.com/emersion/go-imap/v2"
-
-	wire "github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
 func TestSalvagedMailIsTheRealMail(t *testing.T) {
@@ -187,6 +186,34 @@ func TestTextWithoutItsHeaderIsInTheStub(t *testing.T) {
 	}
 }
 
+// What comes at a later attempt goes into the stub that stands already.
+func TestAStubGrowsWithWhatComes(t *testing.T) {
+	t.Parallel()
+	s, h := newServer(), newHome(t)
+	u := s.box("INBOX").add(rawMail(0))
+	m := s.box("INBOX").msgs[u]
+	m.fault = &serverFault{}
+	h.sync(s)
+	before := h.files("INBOX")
+	m.fault = &serverFault{items: map[string]string{"BODY.PEEK[TEXT]": "only words\r\n"}}
+	h.now = h.now.Add(time.Hour)
+	h.sync(s)
+	if parts := stubParts(t, h); len(parts) != 2 || parts[1].text != "only words\n" {
+		t.Errorf("parts %v", parts)
+	}
+	after := h.files("INBOX")
+	if !slices.Equal(slices.Collect(maps.Keys(before)), slices.Collect(maps.Keys(after))) {
+		t.Errorf("the file had another name before")
+	}
+	h.check(s, u)
+	m.fault = &serverFault{}
+	h.now = h.now.Add(48 * time.Hour)
+	h.sync(s)
+	if now := h.files("INBOX"); !maps.Equal(now, after) {
+		t.Errorf("what had come went again")
+	}
+}
+
 // A server that marks a message as read although the mailbox is only examined
 // gets it put back.
 func TestSeenIsPutBack(t *testing.T) {
@@ -278,5 +305,4 @@ func TestNothingIsInspectedUnderAnotherUIDValidity(t *testing.T) {
 	if !errors.Is(err, ErrUIDValidity) {
 		t.Errorf("%v", err)
 	}
-	_ = wire.Part{}
 }

@@ -189,7 +189,7 @@ func (w *worker) fail(ctx context.Context, f failure) error {
 		}
 		w.step("attempt recorded")
 		w.tally(func(r *Report) { r.Stubs++ })
-		return nil
+		return w.enrich(ctx, f, old, now)
 	}
 	return w.sendStub(ctx, f, now)
 }

@@ -11,6 +11,7 @@ import (
 	"io"
 	"mime"
 	"net/mail"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,6 +23,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	wire "github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 )
 
 // StubHeader is the header field by which a stub is known. Its value is
@@ -134,6 +136,70 @@ func (w *worker) sendStub(ctx context.Context, f failure, now time.Time) error {
 	return w.send(ctx, it)
 }
 
+// salvagedHeader says how many bytes of the mail a stub has.
+const salvagedHeader = "X-Notmuch-Imap-Salvaged"
+
+// size is how much of the mail is known, in bytes.
+func (f *failure) size() int {
+	n := len(f.header) + len(f.start) + len(f.text)
+	for _, p := range f.parts {
+		n += len(p.data)
+	}
+	if f.substitute != nil {
+		n += len(f.substitute.subject) + len(f.substitute.from) + len(f.substitute.sent)
+	}
+	return n
+}
+
+// enrich writes a stub anew if more of its mail could be had than before. The
+// file keeps its name, so that nobody who looks at it loses it.
+func (w *worker) enrich(ctx context.Context, f failure, old ledger.Message, now time.Time) error {
+	name, ok, err := f.box.find(old.StubKey, old.StubName)
+	if err != nil || !ok {
+		return err
+	}
+	had, err := salvagedSize(f.box.path(name))
+	if err != nil || f.size() <= had {
+		return err
+	}
+	s, err := f.box.dir.Spool(w.keys.New(now))
+	if err != nil {
+		return err
+	}
+	if _, err := s.Write(w.stub(f, now)); err != nil {
+		s.Discard()
+		return err
+	}
+	s.SetTime(old.Date)
+	if err := maildir.SyncAll([]*maildir.Spool{s}); err != nil {
+		s.Discard()
+		return err
+	}
+	if err := s.Replace(name); err != nil {
+		s.Discard()
+		return err
+	}
+	w.step("stub written anew")
+	results, err := w.Index.Apply(ctx, []wire.Change{{Op: wire.OpReindex, Path: f.box.path(name), ID: old.ID}})
+	if err == nil && len(results) == 1 {
+		err = results[0].Err
+	}
+	w.step("stub read anew")
+	return err
+}
+
+// salvagedSize reads from a stub how much of the mail it has.
+func salvagedSize(path string) (int, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()                                                                 //nolint:errcheck // only read
+	h, _ := textproto.ReadHeader(bufio.NewReader(io.LimitReader(f, maxStubHeader))) // what can be read of it
+	n, _ := strconv.Atoi(h.Get(salvagedHeader))                                     // 0: it does not say
+	return n, nil
+}
+
 // dueStubs gives the UIDs of the stubs to ask for again. A stub whose file the
 // user removed means: stop asking.
 func (w *worker) dueStubs(ctx context.Context, b *box, gone []imap.UID) ([]imap.UID, error) {
@@ -226,6 +292,7 @@ func (w *worker) stub(f failure, now time.Time) []byte {
 	field(StubHeader, "v=1; key="+key.String())
 	field("X-Notmuch-Imap-Account", mime.QEncoding.Encode("utf-8", clean(w.Account, 200)))
 	field("X-Notmuch-Imap-Mailbox", mime.QEncoding.Encode("utf-8", clean(b.Name, 200)))
+	field(salvagedHeader, strconv.Itoa(f.size()))
 	field("Auto-Submitted", "auto-generated")
 	field("MIME-Version", "1.0")
 	attached := f.attachments()

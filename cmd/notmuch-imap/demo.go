@@ -173,23 +173,27 @@ func (s *stage) play(ctx context.Context, server *imaptest.Server) error {
 	if err := s.command(ctx, 20, "notmuch", "search", "tag:fetch-failed"); err != nil {
 		return err
 	}
-	if err := s.command(ctx, 90, "notmuch", "show", "tag:fetch-failed"); err != nil {
+	if err := s.command(ctx, 62, "notmuch", "show", "tag:fetch-failed"); err != nil {
 		return err
 	}
 	if err := s.command(ctx, 20, "notmuch", "imap", "stubs"); err != nil {
 		return err
 	}
-	s.say("\nTo be rid of it: delete the note in Mutt, and it is not asked for again. Nothing that you do\nwith the note ever touches the message on the server.")
+	s.say("\nThe evening with openssl s_client, done by the program (in Mutt: the key ,i on the note):")
+	if err := s.command(ctx, 60, "notmuch", "imap", "inspect", "tag:fetch-failed"); err != nil {
+		return err
+	}
+	s.say("\nTo be rid of it, in Mutt: ,d stops asking for it, and nothing happens on the server; ,D asks you first,\nthen deletes this one message there and no other:\n\n  $ notmuch imap drop tag:fetch-failed\n  $ notmuch imap drop --remote tag:fetch-failed")
 	s.say("\nUntil then every sync asks again when it is due. Known is quiet:")
 	if err := s.command(ctx, 10, "notmuch", "imap", "sync"); err != nil {
 		return err
 	}
-	s.say("\nNow somebody repairs the server, and you have tagged the note meanwhile (--full does not wait\nuntil the next attempt is due):")
+	s.say("\nNow somebody repairs the server, and you have tagged the note meanwhile. In Mutt ,r asks again at once:")
 	server.Heal(imaptest.SeedBadUID)
 	if err := s.command(ctx, 5, "notmuch", "tag", "+important", "--", "tag:fetch-failed"); err != nil {
 		return err
 	}
-	if err := s.command(ctx, 10, "notmuch", "imap", "sync", "--full"); err != nil {
+	if err := s.command(ctx, 10, "notmuch", "imap", "retry", "tag:fetch-failed"); err != nil {
 		return err
 	}
 	s.say("\nThe real mail has taken the note's place, with your tag:")

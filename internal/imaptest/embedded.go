@@ -345,7 +345,11 @@ func (c *session) fetchBroken(w *imapserver.FetchWriter, seq uint32, uid imap.UI
 	}
 	if options.BodyStructure != nil {
 		return write(func(m *imapserver.FetchResponseWriter) error {
-			m.WriteBodyStructure(&imap.BodyStructureSinglePart{Type: "text", Subtype: "plain", Params: map[string]string{"charset": "iso-8859-1"}, Encoding: "quoted-printable", Size: 1, Text: &imap.BodyStructureText{NumLines: 1}})
+			one := &imap.BodyStructureSinglePart{Type: "text", Subtype: "plain", Params: map[string]string{"charset": "iso-8859-1"}, Encoding: "quoted-printable", Size: 1, Text: &imap.BodyStructureText{NumLines: 1}}
+			if options.BodyStructure.Extended {
+				one.Extended = &imap.BodyStructureSinglePartExt{}
+			}
+			m.WriteBodyStructure(one)
 			return nil
 		})
 	}

@@ -103,6 +103,8 @@ func (b *batch) apply(c mail.Change) (r mail.Result, err error) {
 		err = b.remove(c)
 	case mail.OpReplace:
 		r, err = b.replace(c)
+	case mail.OpReindex:
+		err = b.reindex(c)
 	default:
 		return r, fmt.Errorf("no such change: %d", c.Op)
 	}
@@ -304,6 +306,16 @@ func (b *batch) replace(c mail.Change) (r mail.Result, err error) {
 		return r, err
 	}
 	return r, b.forget(old)
+}
+
+// reindex reads a message's files again.
+func (b *batch) reindex(c mail.Change) (err error) {
+	m, err := b.flagged(c)
+	if m == nil || err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, m.Close()) }()
+	return reindexed(b.db, m)
 }
 
 // forget takes a file out of the database. Others of the message may stay.

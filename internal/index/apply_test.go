@@ -49,6 +49,21 @@ func TestAddGivesTheTagsThatNotmuchNewWouldGive(t *testing.T) {
 	}
 }
 
+func TestAFileThatChangedIsReadAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.deliver("box/cur/a:2,S", "a@example.org")
+	w.apply(mail.Change{Op: mail.OpAdd, Path: p, Add: []string{"mine"}})
+	w.write(p, "From: a@example.org\nMessage-ID: <a@example.org>\nSubject: x\n\nzanzibar\n")
+	w.apply(mail.Change{Op: mail.OpReindex, Path: p, ID: "a@example.org"})
+	if got := w.notmuch("search", "--output=messages", "zanzibar"); got != "id:a@example.org" {
+		t.Errorf("found %q", got)
+	}
+	w.tags("a@example.org", "mine")
+	w.apply(mail.Change{Op: mail.OpReindex, Path: filepath.Join(w.root, "box/cur/none:2,"), ID: "none@example.org"})
+	w.quiet()
+}
+
 func TestAdd(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

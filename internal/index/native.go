@@ -16,13 +16,23 @@ import (
 
 // What go.notmuch leaves out of libnotmuch: the merged configuration, the text
 // of an error on opening, creating a database with a configuration, the
-// revision, the files of a directory, and counts and searches that say so when
-// they fail.
+// revision, the files of a directory, reading a message's files again, and
+// counts and searches that say so when they fail.
 
 // handle is libnotmuch's own pointer. A DB has it in its first field, which
 // TestHandle checks.
 func handle(db *notmuch.DB) *C.notmuch_database_t {
 	return (*C.notmuch_database_t)(*(*unsafe.Pointer)(unsafe.Pointer(db)))
+}
+
+// reindexed reads the files of a message again. A Message has libnotmuch's
+// pointer in its first field, as a DB has.
+func reindexed(db *notmuch.DB, m *notmuch.Message) error {
+	h := (*C.notmuch_message_t)(*(*unsafe.Pointer)(unsafe.Pointer(m)))
+	if status := C.notmuch_message_reindex(h, nil); status != C.NOTMUCH_STATUS_SUCCESS {
+		return statusError(handle(db), status)
+	}
+	return nil
 }
 
 // configuration is what of notmuch's configuration is of use here.

@@ -20,6 +20,9 @@ const (
 	// forgotten, all in one transaction. Without OldPath in the database it is
 	// an OpAdd.
 	OpReplace
+	// OpReindex reads the file Path again, whose contents have changed. Tags
+	// stay.
+	OpReindex
 )
 
 // Change is one change to the notmuch database.

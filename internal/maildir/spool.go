@@ -162,6 +162,12 @@ func (s *Spool) Commit(flags string) (name string, err error) {
 	return name, nil
 }
 
+// Replace gives the mail, after SyncAll, the name of a file that is there, in
+// its place.
+func (s *Spool) Replace(name string) error {
+	return os.Rename(s.path(), filepath.Join(string(s.dir), name))
+}
+
 // Discard throws the mail away.
 func (s *Spool) Discard() {
 	if s.file != nil {
