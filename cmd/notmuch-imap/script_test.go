@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -117,7 +118,12 @@ func (nothing) Printf(string, ...any) {}
 
 func (f *fixture) listen(ts *testscript.TestScript) {
 	var err error
-	f.listener, err = net.Listen("tcp", "127.0.0.1:0")
+	share := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var failed error
+		err := c.Control(func(fd uintptr) { failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) })
+		return errors.Join(err, failed)
+	}}
+	f.listener, err = share.Listen(context.Background(), "tcp", "127.0.0.1:0")
 	ts.Check(err)
 }
 
@@ -241,14 +247,14 @@ func hangUp(ts *testscript.TestScript, _ bool, _ []string) {
 	if !ok {
 		ts.Fatalf("no TCP address: %v", f.listener.Addr())
 	}
-	ts.Check(f.server.Close())
 	// The port stays taken, though nobody listens: another test's server must
 	// not be found there.
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	ts.Check(err)
 	ts.Defer(func() { _ = unix.Close(fd) })
-	ts.Check(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1))
+	ts.Check(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))
 	ts.Check(unix.Bind(fd, &unix.SockaddrInet4{Port: addr.Port, Addr: [4]byte{127, 0, 0, 1}}))
+	ts.Check(f.server.Close())
 }
 
 // lock NAME takes the account's lock, as another run would.
