@@ -43,7 +43,7 @@ type Rung struct {
 const (
 	pieceSize   = 256 << 10 // asked for at once on the partial rung, in bytes
 	maxParts    = 20        // MIME parts that are asked for
-	maxSalvaged = 8 << 20   // bytes of parts, or of a mail's beginning, that are kept
+	maxSalvaged = 2 << 20   // bytes of parts, or of a mail's beginning, that are kept
 )
 
 // headerFields are asked for one by one: the seed's server answered for the

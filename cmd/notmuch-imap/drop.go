@@ -116,6 +116,9 @@ func (k *killer) kill(ctx context.Context, h *hold, t pipeline.Target) error {
 	}
 	name := label(k.account.Name, t)
 	switch end {
+	case notKnown:
+		k.out.account(k.account.Name, name+notKnownText)
+		return errPartly
 	case wasHere:
 		k.out.account(k.account.Name, name+": this mail was fetched; only messages that fail are dropped")
 		return errPartly

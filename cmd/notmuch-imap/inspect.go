@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -53,7 +54,11 @@ up among its neighbours, then each of its items is asked for alone. It ends with
 							return err
 						}
 						p.wordsOutput(false).account(all[i].account.Name, fmt.Sprintf("%s: %v", label(all[i].account.Name, t), err))
-						ends = append(ends, errLater)
+						if errors.Is(err, pipeline.ErrUIDValidity) {
+							ends = append(ends, errPartly) // later is no better
+						} else {
+							ends = append(ends, errLater)
+						}
 						continue
 					}
 					text := show(in)
@@ -125,6 +130,8 @@ func (i *inspection) object() any {
 		Listed      bool             `json:"listed"`
 		Seq         uint32           `json:"seq,omitempty"`
 		Neighbours  []neighbour      `json:"neighbours,omitempty"`
+		Control     uint32           `json:"control,omitempty"`
+		ControlCame bool             `json:"control_came"`
 		Road        string           `json:"road,omitempty"`
 		Seen        string           `json:"seen,omitempty"`
 		Stopped     string           `json:"stopped,omitempty"`
@@ -133,7 +140,7 @@ func (i *inspection) object() any {
 		Transcript  []line           `json:"transcript"`
 	}{
 		Account: i.account.Name, Mailbox: i.Mailbox, UIDValidity: i.UIDValidity, UID: uint32(i.UID), Time: i.Time, Server: i.server(),
-		Greeting: i.Greeting, Messages: i.Messages, Listed: i.Listed, Seq: i.Seq, Road: i.Road, Seen: i.Seen, Stopped: i.Stopped,
+		Greeting: i.Greeting, Messages: i.Messages, Listed: i.Listed, Seq: i.Seq, Control: uint32(i.Control), ControlCame: i.ControlCame, Road: i.Road, Seen: i.Seen, Stopped: i.Stopped,
 		Verdict: i.Verdict, Rungs: i.Rungs, Transcript: []line{},
 	}
 	for _, n := range i.Neighbours {

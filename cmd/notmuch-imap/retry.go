@@ -54,6 +54,9 @@ func (p *program) retry(ctx context.Context, ch *chosen, keys *secrets, out *out
 			switch end {
 			case wasHere:
 				out.say(name + ": the mail is here; there is nothing to ask for")
+			case notKnown:
+				out.account(ch.account.Name, name+notKnownText)
+				left = errPartly
 			case cameNow:
 				out.say(name + ": the mail came and took its stub's place")
 			case goneNow:
@@ -73,12 +76,15 @@ func (p *program) retry(ctx context.Context, ch *chosen, keys *secrets, out *out
 type askEnd int
 
 const (
-	wasHere askEnd = iota + 1 // no failed message at all
+	wasHere  askEnd = iota + 1 // no failed message at all
+	notKnown                   // nor any other that a sync has met
 	cameNow
 	goneNow
 	failsStill
 	notAsked // the account or mailbox failed, and that was told
 )
+
+const notKnownText = ": this is none of the messages that failed; see `notmuch imap stubs --all`"
 
 // askAgain synchronises the message's mailbox with the message asked for.
 func askAgain(ctx context.Context, h *hold, t pipeline.Target) (row ledger.Message, end askEnd, err error) {
@@ -86,7 +92,10 @@ func askAgain(ctx context.Context, h *hold, t pipeline.Target) (row ledger.Messa
 	if err != nil {
 		return row, 0, err
 	}
-	if known && before.State == ledger.Present {
+	switch {
+	case !known:
+		return row, notKnown, nil
+	case before.State != ledger.Stub && before.State != ledger.GivenUp:
 		return before, wasHere, nil
 	}
 	o := h.options
@@ -95,9 +104,7 @@ func askAgain(ctx context.Context, h *hold, t pipeline.Target) (row ledger.Messa
 	if err != nil {
 		return row, 0, err
 	}
-	if known {
-		t.UIDValidity = before.UIDValidity
-	}
+	t.UIDValidity = before.UIDValidity
 	row, there, err := rowOf(ctx, h.ledger, t)
 	switch {
 	case err != nil:
