@@ -118,6 +118,7 @@ func (p *program) commands() []*cli.Command {
 		p.dropCommand(),
 		p.checkCommand(),
 		p.hookCommand(),
+		p.setupCommand(),
 		p.demoCommand(),
 		p.versionCommand(),
 	}

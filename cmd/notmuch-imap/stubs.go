@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/config"
+	"github.com/notmuch-imap/notmuch-imap/internal/index"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
 )
@@ -30,6 +32,7 @@ needed, and a sync may be under way.`,
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "also those that were given up or deleted on the server"},
 			&cli.BoolFlag{Name: "json", Usage: "print one JSON object a line for each message"},
+			&cli.StringFlag{Name: "maildir", Usage: "print nothing, but make `DIR` a maildir of links to the stubs, for Mutt"},
 		},
 		Action: p.stubs,
 	}
@@ -53,6 +56,9 @@ type stub struct {
 const deleted = "deleted"
 
 func (p *program) stubs(c *cli.Context) error {
+	if c.IsSet("maildir") && (c.Bool("json") || c.Bool("all") || c.String("maildir") == "") {
+		return &usageError{"--maildir needs a directory, and goes neither with --json nor with --all", c.Command.HelpName}
+	}
 	accounts, err := p.accounts(c)
 	if err != nil {
 		return err
@@ -64,6 +70,17 @@ func (p *program) stubs(c *cli.Context) error {
 			return err
 		}
 		all = append(all, found...)
+	}
+	if c.IsSet("maildir") {
+		idx, err := index.Open(c.Context, index.Options{})
+		if err != nil {
+			return err
+		}
+		err = linkStubs(c.Context, idx, c.String("maildir"), all)
+		if errors.Is(err, errNotOurs) {
+			return &usageError{err.Error(), c.Command.HelpName}
+		}
+		return err
 	}
 	if c.Bool("json") {
 		for _, s := range all {
@@ -180,4 +197,102 @@ func listStubs(all []stub, now time.Time) string {
 		fmt.Fprintf(&b, "    notmuch show id:%s\n", s.ID)
 	}
 	return b.String()
+}
+
+// linkMark is the file by which a maildir of links is known to be ours.
+const linkMark = "." + name
+
+// errNotOurs says that a directory is not for us to change.
+var errNotOurs = errors.New("no directory for links")
+
+// linkStubs makes dir a maildir of links to the stubs' files. What is right
+// there already stays as it is, since Mutt may look at it.
+func linkStubs(ctx context.Context, idx *index.Index, dir string, all []stub) error {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	if rel, err := filepath.Rel(idx.MailRoot(), dir); err == nil && filepath.IsLocal(rel) {
+		return fmt.Errorf("%w: %s is below notmuch's mail root, where links would be indexed", errNotOurs, dir)
+	}
+	if err := takeForLinks(dir); err != nil {
+		return err
+	}
+	wanted := make(map[string]bool) // by path
+	for _, s := range all {
+		files, err := idx.Files(ctx, s.ID)
+		if err != nil {
+			return err
+		}
+		// One will do, of those that the user did not just remove.
+		i := slices.IndexFunc(files, func(f string) bool {
+			_, err := os.Stat(f)
+			return err == nil
+		})
+		if i >= 0 {
+			wanted[files[i]] = true
+		}
+	}
+	for _, sub := range []string{"cur", "new"} {
+		entries, err := os.ReadDir(filepath.Join(dir, sub))
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			path := filepath.Join(dir, sub, e.Name())
+			to, err := os.Readlink(path)
+			if err != nil {
+				continue // no link, so not ours
+			}
+			if wanted[to] {
+				delete(wanted, to)
+				continue
+			}
+			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+	}
+	for to := range wanted {
+		sub := "cur"
+		if filepath.Base(filepath.Dir(to)) == "new" {
+			sub = "new"
+		}
+		err := os.Symlink(to, filepath.Join(dir, sub, filepath.Base(to)))
+		if err != nil && !errors.Is(err, fs.ErrExist) { // another Mutt was quicker
+			return err
+		}
+	}
+	return nil
+}
+
+// takeForLinks makes dir, unless it is there and ours.
+func takeForLinks(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	mark := filepath.Join(dir, linkMark)
+	if fi, err := os.Lstat(mark); err != nil || !fi.Mode().IsRegular() {
+		if len(entries) > 0 {
+			return fmt.Errorf("%w: %s holds other things", errNotOurs, dir)
+		}
+		text := "The links in this maildir come and go; notmuch imap stubs --maildir makes them.\n"
+		if err := errors.Join(os.Chmod(dir, 0o700), os.WriteFile(mark, []byte(text), 0o600)); err != nil {
+			return err
+		}
+	}
+	for _, sub := range []string{"cur", "new", "tmp"} {
+		path := filepath.Join(dir, sub)
+		if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		if fi, err := os.Lstat(path); err != nil || !fi.IsDir() {
+			return fmt.Errorf("%w: %s is no directory", errNotOurs, path)
+		}
+	}
+	return nil
 }
