@@ -35,12 +35,15 @@ type Fault struct {
 	Body     func(c *scriptConn, a *Asked) (done bool, err error)
 }
 
-// Asked is a FETCH of the bad message's body, whole or in part.
+// Asked is a FETCH of one message.
 type Asked struct {
 	Seq   int
 	Mail  *ScriptMail
 	Items string
-	Alone bool // nothing else was asked for
+	Alone bool // no other message was asked for
+
+	list []string // the items, upper case, with the UID if it was asked for so
+	item string   // the one whose answer it is
 }
 
 // whole tells whether the body as such was asked for.

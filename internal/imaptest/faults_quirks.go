@@ -78,13 +78,13 @@ func exchangeFaults() []Fault {
 			}},
 		{Name: "literal announced ten bytes too small", Source: "GOIMAP.md", Outcome: Stubbed,
 			Body: func(c *scriptConn, a *Asked) (bool, error) {
-				body := a.Mail.section(a.section())
+				body, _ := a.Mail.section(a.section())
 				c.answerSection(a, max(0, len(body)-10), body)
 				return true, nil
 			}},
 		{Name: "literal announced ten bytes too large", Source: "GOIMAP.md: it swallows the next answer's beginning", Outcome: Stubbed,
 			Body: func(c *scriptConn, a *Asked) (bool, error) {
-				body := a.Mail.section(a.section())
+				body, _ := a.Mail.section(a.section())
 				c.answerSection(a, len(body)+10, body)
 				return true, nil
 			}},
@@ -112,7 +112,7 @@ func roadFaults() []Fault {
 			Body: instead("* {seq} FETCH (X-NOTE {8}\r\n) {3}\r\nx UID {uid} FLAGS () BODY[] {lit}\r\n{raw})\r\n")},
 		{Name: "an older message unasked", Source: "Office 365: imapclient#441", Outcome: Delivered,
 			Body: func(c *scriptConn, a *Asked) (bool, error) {
-				c.message(1, c.box.Mails[0], a.Items)
+				c.message(1, c.box.Mails[0], a.list)
 				return false, nil
 			}},
 	}

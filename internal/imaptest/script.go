@@ -43,7 +43,12 @@ type ScriptBox struct {
 	UIDNext     uint32
 	ModSeq      uint64
 	Mails       []*ScriptMail // ascending
-	gone        []scriptGone
+	// ReadOnly takes no change, though it be opened by SELECT.
+	ReadOnly bool
+	// SeenOnExamine marks mail as seen even for who opened it by EXAMINE, which
+	// RFC 9051 6.3.3 forbids.
+	SeenOnExamine bool
+	gone          []scriptGone
 }
 
 type scriptGone struct {
@@ -58,6 +63,14 @@ type ScriptMail struct {
 	Flags  string // "\Seen todo"
 	Date   time.Time
 	ModSeq uint64
+	// Structure is what BODY and BODYSTRUCTURE give, as it goes over the wire;
+	// "" for that of Raw.
+	Structure string
+	// Parts are sections by name ("1", "2.1", "2.MIME", "HEADER") that are not
+	// what Raw has there.
+	Parts map[string]string
+	// Rungs says how each item is answered; nil: as usual.
+	Rungs Rungs
 }
 
 // NewScript starts a server with the mailboxes.
@@ -179,10 +192,12 @@ type scriptConn struct {
 	r       *bufio.Reader
 	w       *bufio.Writer
 	box     *ScriptBox
-	number  int // of the connections so far
+	examine bool // box was opened by EXAMINE
+	number  int  // of the connections so far
 	qresync bool
 	after   func() error // without the server's lock, before the tagged answer
 	final   string       // instead of "OK done", for the command that is being answered
+	last    bool         // hang up after the tagged answer
 }
 
 // send writes without flushing.
@@ -230,8 +245,8 @@ func (c *scriptConn) talk() {
 			return
 		}
 		c.send("%s %s\r\n", tag, c.final)
-		if command == "LOGOUT" {
-			_ = c.w.Flush()
+		if command == "LOGOUT" || c.last {
+			_ = c.w.Flush() // the client may be gone
 			return
 		}
 	}
@@ -313,6 +328,9 @@ func (c *scriptConn) command() (tag, command, args string, err error) {
 // answer answers a command up to the tagged line. The server's lock is held.
 func (c *scriptConn) answer(command, args string) error {
 	s := c.s
+	if command == "EXAMINE" || command == "SELECT" {
+		c.examine = command == "EXAMINE"
+	}
 	if f := s.Fault; f != nil && f.Command != nil {
 		if done, err := f.Command(c, command, args); done || err != nil {
 			return err
@@ -341,12 +359,35 @@ func (c *scriptConn) answer(command, args string) error {
 		} else {
 			c.final = "NO no such mailbox"
 		}
+	case "CREATE":
+		c.create(args)
 	case "EXAMINE", "SELECT":
-		return c.examine(args)
-	case "UID SEARCH":
-		c.search(args)
-	case "UID FETCH":
-		return c.fetch(args)
+		c.open(args)
+	default:
+		if c.box == nil {
+			c.final = "BAD unknown command, or nothing is selected"
+			return nil
+		}
+		return c.selected(command, args)
+	}
+	return nil
+}
+
+// selected answers a command that is about the selected mailbox.
+func (c *scriptConn) selected(command, args string) error {
+	switch {
+	case command == "SEARCH", command == "UID SEARCH":
+		c.search(args, command == "UID SEARCH")
+	case command == "FETCH", command == "UID FETCH":
+		return c.fetch(args, command == "UID FETCH")
+	case command == "UID STORE":
+		c.store(args)
+	case command == "EXPUNGE", command == "UID EXPUNGE" && c.s.has("UIDPLUS"):
+		c.expunge(args)
+	case command == "UID COPY", command == "UID MOVE" && c.s.has("MOVE"):
+		c.copy(args, command == "UID MOVE")
+	case command == "CLOSE", command == "UNSELECT" && c.s.has("UNSELECT"):
+		c.close(command == "CLOSE")
 	default:
 		c.final = "BAD unknown command"
 	}
@@ -380,13 +421,14 @@ func (c *scriptConn) status(b *ScriptBox) {
 	c.send(")\r\n")
 }
 
-func (c *scriptConn) examine(args string) error {
+// open answers SELECT and EXAMINE.
+func (c *scriptConn) open(args string) {
 	name, param, _ := strings.Cut(args, " (")
 	b := c.s.named(name)
 	c.box = b
 	if b == nil {
 		c.final = "NO no such mailbox"
-		return nil
+		return
 	}
 	c.send("* %d EXISTS\r\n* 0 RECENT\r\n* OK [PERMANENTFLAGS (\\Seen \\Answered \\Flagged \\Deleted \\Draft $MDNSent)] flags\r\n* OK [UIDNEXT %d] next\r\n", len(b.Mails), b.UIDNext)
 	if b.UIDValidity != "" {
@@ -413,142 +455,8 @@ func (c *scriptConn) examine(args string) error {
 			}
 		}
 	}
-	c.final = "OK [READ-ONLY] examined"
-	return nil
-}
-
-// in tells whether a UID is in a set as clients write it.
-func (b *ScriptBox) in(set string, uid uint32) bool {
-	last := uint32(0)
-	if n := len(b.Mails); n > 0 {
-		last = b.Mails[n-1].UID
+	c.final = "OK [READ-WRITE] selected"
+	if !c.writable() {
+		c.final = "OK [READ-ONLY] examined"
 	}
-	number := func(s string) uint32 {
-		if s == "*" {
-			return last
-		}
-		n, _ := strconv.ParseUint(s, 10, 32) // 0 is in no set
-		return uint32(n)
-	}
-	for part := range strings.SplitSeq(set, ",") {
-		from, to, isRange := strings.Cut(part, ":")
-		if !isRange {
-			to = from
-		}
-		x, y := number(from), number(to)
-		if uid >= min(x, y) && uid <= max(x, y) {
-			return true
-		}
-	}
-	return false
-}
-
-func (c *scriptConn) search(args string) {
-	words := strings.Fields(args)
-	set := words[len(words)-1]
-	var uids []string
-	for _, m := range c.box.Mails {
-		if set == "ALL" || c.box.in(set, m.UID) {
-			uids = append(uids, strconv.FormatUint(uint64(m.UID), 10))
-		}
-	}
-	switch {
-	case !strings.HasPrefix(args, "RETURN"):
-		c.send("* SEARCH %s\r\n", strings.Join(uids, " "))
-	case len(uids) == 0:
-		c.send("* ESEARCH (TAG \"x\") UID\r\n")
-	default:
-		c.send("* ESEARCH (TAG \"x\") UID ALL %s\r\n", strings.Join(uids, ","))
-	}
-}
-
-// fetch answers UID FETCH.
-func (c *scriptConn) fetch(args string) error {
-	if c.box == nil {
-		c.final = "BAD nothing is selected"
-		return nil
-	}
-	set, items, _ := strings.Cut(args, " ")
-	var since uint64
-	if i := strings.Index(items, " (CHANGEDSINCE"); i >= 0 {
-		_, _ = fmt.Sscanf(items[i:], " (CHANGEDSINCE %d)", &since) // 0 if it is not that
-		items = items[:i]
-	}
-	items = strings.TrimSuffix(strings.TrimPrefix(items, "("), ")")
-	for i, m := range slices.Clone(c.box.Mails) {
-		if !c.box.in(set, m.UID) || since > 0 && m.ModSeq <= since {
-			continue
-		}
-		if f := c.s.Fault; f != nil && f.Body != nil && m.UID == BadUID && c.box.Name == "INBOX" && strings.Contains(items, "BODY") {
-			done, err := f.Body(c, &Asked{Seq: i + 1, Mail: m, Items: items, Alone: set == strconv.Itoa(BadUID)})
-			if err != nil {
-				return err
-			}
-			if done {
-				continue
-			}
-		}
-		c.message(i+1, m, items)
-	}
-	return nil
-}
-
-// attributes gives what of a message is not its body.
-func (m *ScriptMail) attributes(items string) string {
-	out := []string{fmt.Sprintf("UID %d", m.UID)}
-	for _, item := range strings.Fields(items) {
-		switch item {
-		case "FLAGS":
-			out = append(out, "FLAGS ("+m.Flags+")")
-		case "INTERNALDATE":
-			out = append(out, `INTERNALDATE "`+m.Date.Format("_2-Jan-2006 15:04:05 -0700")+`"`)
-		case "RFC822.SIZE":
-			out = append(out, fmt.Sprintf("RFC822.SIZE %d", len(m.Raw)))
-		case "MODSEQ":
-			out = append(out, fmt.Sprintf("MODSEQ (%d)", m.ModSeq))
-		}
-	}
-	return strings.Join(out, " ")
-}
-
-func (c *scriptConn) message(seq int, m *ScriptMail, items string) {
-	c.send("* %d FETCH (%s", seq, m.attributes(items))
-	if i := strings.Index(items, "BODY"); i >= 0 {
-		section := strings.Replace(items[i:], ".PEEK", "", 1)
-		body := m.section(section)
-		if j := strings.IndexByte(section, '<'); j >= 0 { // <0.100> is answered as <0>
-			offset, _, _ := strings.Cut(section[j+1:], ".")
-			section = section[:j] + "<" + offset + ">"
-		}
-		c.send(" %s {%d}\r\n%s", section, len(body), body)
-	}
-	c.send(")\r\n")
-}
-
-// section gives a part of the mail.
-func (m *ScriptMail) section(section string) string {
-	name, rest, _ := strings.Cut(strings.TrimPrefix(section, "BODY["), "]")
-	cut := strings.Index(m.Raw, "\r\n\r\n") + 4
-	body := m.Raw
-	switch {
-	case name == "HEADER":
-		body = m.Raw[:cut]
-	case name == "TEXT":
-		body = m.Raw[cut:]
-	case strings.HasPrefix(name, "HEADER.FIELDS"):
-		body = ""
-		for line := range strings.Lines(m.Raw[:cut]) {
-			field, _, ok := strings.Cut(line, ":")
-			if ok && strings.Contains(name, strings.ToUpper(field)) {
-				body += line
-			}
-		}
-		body += "\r\n"
-	}
-	var offset, size int
-	if n, _ := fmt.Sscanf(rest, "<%d.%d>", &offset, &size); n == 2 {
-		offset = min(offset, len(body))
-		body = body[offset:min(len(body), offset+size)]
-	}
-	return body
 }
