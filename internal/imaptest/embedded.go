@@ -28,18 +28,25 @@ const (
 	Password = "correct horse battery staple"
 )
 
-// Server is an embedded IMAP server with imapmemserver behind it. It has no
-// extension, as the seed's Exchange: neither LIST-STATUS nor CONDSTORE nor
-// UIDPLUS.
+// Server is an embedded IMAP server with imapmemserver behind it. Unless it is
+// given some, it has no extension, as the seed's Exchange: neither LIST-STATUS
+// nor CONDSTORE nor UIDPLUS.
 type Server struct {
 	Certificate *Certificate
+	caps        imap.CapSet
 	listener    net.Listener
 	server      *imapserver.Server
 	user        *imapmemserver.User
 	done        chan struct{}
 
 	mu     sync.Mutex
-	broken map[imap.UID]Substitute // of INBOX
+	broken map[place]Substitute
+}
+
+// place is where a message is. Mailbox is upper case.
+type place struct {
+	mailbox string
+	uid     imap.UID
 }
 
 // NewServer starts a server with an empty INBOX on a port that the kernel picks.
@@ -48,7 +55,7 @@ func NewServer() (*Server, error) {
 	return start(user)
 }
 
-func start(user *imapmemserver.User) (*Server, error) {
+func start(user *imapmemserver.User, extensions ...imap.Cap) (*Server, error) {
 	cert, err := NewCertificate()
 	if err != nil {
 		return nil, err
@@ -57,12 +64,16 @@ func start(user *imapmemserver.User) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{Certificate: cert, listener: l, user: user, done: make(chan struct{}), broken: make(map[imap.UID]Substitute)}
+	caps := imap.CapSet{imap.CapIMAP4rev1: {}}
+	for _, c := range extensions {
+		caps[c] = struct{}{}
+	}
+	s := &Server{Certificate: cert, caps: caps, listener: l, user: user, done: make(chan struct{}), broken: make(map[place]Substitute)}
 	s.server = imapserver.New(&imapserver.Options{
 		NewSession: func(*imapserver.Conn) (imapserver.Session, *imapserver.GreetingData, error) {
 			return &session{UserSession: imapmemserver.NewUserSession(user), server: s}, nil, nil
 		},
-		Caps:   imap.CapSet{imap.CapIMAP4rev1: {}},
+		Caps:   caps,
 		Logger: log.New(io.Discard, "", 0),
 	})
 	go func() {
@@ -85,8 +96,9 @@ func (s *Server) Close() error {
 	return err
 }
 
-// NewSeed starts a server that holds the seed's mailbox.
-func NewSeed() (*Server, error) {
+// NewSeed starts a server that holds the seed's mailbox. The seed's own had no
+// extensions; UIDPLUS and MOVE can be had.
+func NewSeed(extensions ...imap.Cap) (*Server, error) {
 	user := imapmemserver.NewUser(User, Password)
 	// imapmemserver counts UIDVALIDITY up with each mailbox, and UIDs with each
 	// message.
@@ -119,11 +131,11 @@ func NewSeed() (*Server, error) {
 	if err := user.Create("Archive", nil); err != nil {
 		return nil, err
 	}
-	s, err := start(user)
+	s, err := start(user, extensions...)
 	if err != nil {
 		return nil, err
 	}
-	s.broken[SeedBadUID] = seedSubstitute()
+	s.broken[place{"INBOX", SeedBadUID}] = seedSubstitute()
 	return s, nil
 }
 
@@ -138,7 +150,7 @@ func (l literal) Size() int64 { return l.size }
 func (s *Server) Heal(uid imap.UID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.broken, uid)
+	maps.DeleteFunc(s.broken, func(p place, _ Substitute) bool { return p.uid == uid })
 }
 
 // Append puts a mail into a mailbox, and makes the mailbox if need be.
@@ -205,14 +217,107 @@ func (c *session) Fetch(w *imapserver.FetchWriter, set imap.NumSet, options *ima
 	return c.UserSession.Fetch(w, set, &safe)
 }
 
-// broken gives the broken messages of the selected mailbox.
-func (c *session) broken() map[imap.UID]Substitute {
-	if !strings.EqualFold(c.mailbox, "INBOX") {
+// refusal is the answer to a change of what is only examined, which
+// imapmemserver would make.
+func (c *session) refusal() error {
+	if c.examine {
+		return &imap.Error{Type: imap.StatusResponseTypeNo, Text: "The mailbox is read-only"}
+	}
+	return nil
+}
+
+// lacks is the answer to a command of an extension that is not told of.
+func (c *session) lacks(extension imap.Cap) error {
+	if c.server.caps.Has(extension) {
 		return nil
 	}
+	return &imap.Error{Type: imap.StatusResponseTypeBad, Text: "Unknown command"}
+}
+
+// Store changes no flag of what is only examined.
+func (c *session) Store(w *imapserver.FetchWriter, set imap.NumSet, flags *imap.StoreFlags, options *imap.StoreOptions) error {
+	if err := c.refusal(); err != nil {
+		return err
+	}
+	return c.UserSession.Store(w, set, flags, options)
+}
+
+// Expunge is for EXPUNGE, UID EXPUNGE and, with nobody to write to, CLOSE.
+func (c *session) Expunge(w *imapserver.ExpungeWriter, uids *imap.UIDSet) error {
+	if *w == (imapserver.ExpungeWriter{}) && c.examine {
+		return nil // RFC 9051 6.4.1: CLOSE then removes nothing, and that is no error
+	}
+	if uids != nil {
+		if err := c.lacks(imap.CapUIDPlus); err != nil {
+			return err
+		}
+	}
+	if err := c.refusal(); err != nil {
+		return err
+	}
+	return c.UserSession.Expunge(w, uids)
+}
+
+// Copy tells the new UIDs with UIDPLUS alone.
+func (c *session) Copy(set imap.NumSet, name string) (*imap.CopyData, error) {
+	data, err := c.copy(set, name)
+	if err != nil || len(data.SourceUIDs) == 0 || c.lacks(imap.CapUIDPlus) != nil {
+		return nil, err
+	}
+	return data, nil
+}
+
+// copy copies a broken message as a broken one.
+func (c *session) copy(set imap.NumSet, name string) (*imap.CopyData, error) {
+	data, err := c.UserSession.Copy(set, name)
+	if err != nil {
+		return nil, err
+	}
+	from, _ := data.SourceUIDs.Nums() // both sets are of numbers alone
+	to, _ := data.DestUIDs.Nums()
+	broken := c.broken()
 	c.server.mu.Lock()
 	defer c.server.mu.Unlock()
-	return maps.Clone(c.server.broken)
+	for i, uid := range from {
+		if sub, ok := broken[uid]; ok {
+			c.server.broken[place{strings.ToUpper(name), to[i]}] = sub
+		}
+	}
+	return data, nil
+}
+
+// Move is copy and expunge; imapmemserver's own tells each EXPUNGE twice.
+func (c *session) Move(w *imapserver.MoveWriter, set imap.NumSet, name string) error {
+	if err := c.lacks(imap.CapMove); err != nil {
+		return err
+	}
+	if err := c.refusal(); err != nil {
+		return err
+	}
+	data, err := c.copy(set, name)
+	if err != nil || len(data.SourceUIDs) == 0 {
+		return err
+	}
+	if c.lacks(imap.CapUIDPlus) == nil {
+		if err := w.WriteCopyData(data); err != nil {
+			return err
+		}
+	}
+	deleted := &imap.StoreFlags{Op: imap.StoreFlagsAdd, Silent: true, Flags: []imap.Flag{imap.FlagDeleted}}
+	return errors.Join(c.UserSession.Store(nil, data.SourceUIDs, deleted, &imap.StoreOptions{}), c.UserSession.Expunge(nil, &data.SourceUIDs))
+}
+
+// broken gives the broken messages of the selected mailbox.
+func (c *session) broken() map[imap.UID]Substitute {
+	c.server.mu.Lock()
+	defer c.server.mu.Unlock()
+	out := make(map[imap.UID]Substitute)
+	for p, sub := range c.server.broken {
+		if strings.EqualFold(p.mailbox, c.mailbox) {
+			out[p.uid] = sub
+		}
+	}
+	return out
 }
 
 // seq gives a message's sequence number; 0 if it is gone.

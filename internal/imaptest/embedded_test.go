@@ -16,9 +16,9 @@ import (
 )
 
 // seedSession signs in to a new server that holds the seed's mailbox.
-func seedSession(t *testing.T) (*Server, *dialogue) {
+func seedSession(t *testing.T, extensions ...imap.Cap) (*Server, *dialogue) {
 	t.Helper()
-	s, err := NewSeed()
+	s, err := NewSeed(extensions...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,6 +200,56 @@ func TestSeedMarksAsSeenAsServersDo(t *testing.T) {
 			t.Errorf("%s, %s: %q, want seen: %v", tt.select_, tt.fetch, got, tt.seen)
 		}
 	}
+}
+
+// TestSeedLosesTheMessage has the broken message deleted and moved, with what
+// the seed's server had and with what it lacked.
+func TestSeedLosesTheMessage(t *testing.T) {
+	t.Parallel()
+	const ok, no, bad = "x OK", "x NO The mailbox is read-only\r\n", "x BAD Unknown command\r\n"
+	converse := func(t *testing.T, d *dialogue, exchanges []exchange) {
+		t.Helper()
+		for _, e := range exchanges {
+			if got, end := d.say("x", e.command); end != answered || !strings.HasPrefix(got, e.want) {
+				t.Errorf("%s\n got %q (%s)\nwant %q", e.command, got, end, e.want)
+			}
+		}
+	}
+	t.Run("bare", func(t *testing.T) {
+		t.Parallel()
+		_, d := seedSession(t)
+		d.must(t, "EXAMINE INBOX")
+		converse(t, d, []exchange{
+			{`UID STORE 15541 +FLAGS (\Deleted)`, no}, {"EXPUNGE", no}, {"CLOSE", ok}, {"SELECT INBOX", "* 1233 EXISTS\r\n"},
+			{`UID STORE 15541 +FLAGS (\Deleted)`, "* 1045 FETCH (UID 15541 FLAGS (\\deleted))\r\n" + ok},
+			{"UID SEARCH DELETED", "* SEARCH 15541\r\n" + ok},
+			{"UID EXPUNGE 15541", bad}, {"UID MOVE 15541 Archive", bad},
+			{"UID COPY 15545 Archive", "x OK COPY completed\r\n"},
+			{"EXPUNGE", "* 1045 EXPUNGE\r\n" + ok},
+			{"UID SEARCH UID 15541:15544", "* SEARCH 15544\r\n" + ok},
+			{"UID FETCH 15523:15544 (UID)", "* 1044 FETCH (UID 15523)\r\n* 1045 FETCH (UID 15544)\r\n" + ok},
+		})
+	})
+	t.Run("UIDPLUS", func(t *testing.T) {
+		t.Parallel()
+		_, d := seedSession(t, imap.CapUIDPlus, imap.CapMove)
+		if got := d.must(t, "CAPABILITY"); !strings.Contains(got, " UIDPLUS MOVE") {
+			t.Errorf("capabilities: %q", got)
+		}
+		d.must(t, "EXAMINE INBOX")
+		converse(t, d, []exchange{
+			{"UID EXPUNGE 15541", no}, {"UID MOVE 15541 Archive", no}, {"SELECT INBOX", "* OK [CLOSED]"},
+			{`UID STORE 15500,15553 +FLAGS.SILENT (\Deleted)`, ok},
+			{"UID MOVE 15541 Nowhere", "x NO [TRYCREATE]"},
+			{"UID MOVE 15541,15544 Archive", "* OK [COPYUID 15 15541,15544 1:2] COPY completed\r\n* 1046 EXPUNGE\r\n* 1045 EXPUNGE\r\n" + ok},
+			{"UID MOVE 15541 Archive", ok},
+			{"UID EXPUNGE 15553", "* 1046 EXPUNGE\r\n" + ok},
+			{"UID SEARCH DELETED", "* SEARCH 15500\r\n" + ok},
+			{"SELECT Archive", "* OK [CLOSED]"},
+			{"UID FETCH 1:2 (FLAGS)", "* 1 FETCH (UID 1 FLAGS ())\r\n* 2 FETCH (UID 2 FLAGS (\\seen))\r\n" + ok},
+			{"UID FETCH 1 (BODY.PEEK[])", "x OK"}, // it is as broken there
+		})
+	})
 }
 
 func TestCertificatePin(t *testing.T) {
