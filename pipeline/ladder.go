@@ -80,17 +80,18 @@ type climb struct {
 	done func(road string, m mail.Message, s mail.Spool) error
 	// top: go on to the last rung even if the mail came before it.
 	top bool
-	// each is the longest time for one rung; deaths is how many connections the
-	// climb may cost, 0 any number.
+	// each is the longest time for one rung; deaths is how many connections may
+	// die of what is asked for, 0 any number.
 	each   time.Duration
 	deaths int
 
 	rungs []Rung
-	road  string // by which the whole mail came; "" if it did not
-	lost  error  // why there was no session any more
-	seen  string // what became of \Seen, in words; "" if it stayed as it was
-	fatal error  // of our own side
-	head  []byte // HEADER, as it came
+	road  string  // by which the whole mail came; "" if it did not
+	lost  error   // why there was no session any more
+	seen  string  // what became of \Seen, in words; "" if it stayed as it was
+	fatal error   // of our own side
+	head  []byte  // HEADER, as it came
+	used  Session // the last rung's
 	// before are the flags as they were first told.
 	before []string
 }
@@ -176,18 +177,40 @@ func (c *climb) rung(ctx context.Context, item string) bool {
 
 // ask asks for item and reads the answer. The rung is told as named.
 func (c *climb) ask(ctx context.Context, item, named string) (v mail.Value, answer Answer, ok bool) {
-	s, ok := c.live(ctx)
-	if !ok {
-		return v, "", false
+	for {
+		s, ok := c.live(ctx)
+		if !ok {
+			return v, "", false
+		}
+		fresh := s != c.used
+		c.used = s
+		r := Rung{Item: named}
+		if v, r = c.once(ctx, s, item, r); ctx.Err() != nil {
+			return v, "", false
+		}
+		if r.Answer == AnswerCut && !fresh {
+			continue // it may have hung up after the answer before
+		}
+		c.rungs = append(c.rungs, r)
+		if !s.Alive() && c.deaths > 0 {
+			if c.deaths--; c.deaths == 0 {
+				return v, r.Answer, false
+			}
+		}
+		return v, r.Answer, true
 	}
+}
+
+// once asks on one connection.
+func (c *climb) once(ctx context.Context, s Session, item string, r Rung) (mail.Value, Rung) {
 	within, cancel := context.WithTimeout(ctx, c.each)
 	defer cancel()
 	ex, err := s.Exchange(within, fmt.Sprintf("UID FETCH %d (%s)", c.uid, item))
 	if ctx.Err() != nil {
-		return v, "", false
+		return mail.Value{}, r
 	}
 	c.heard(ex)
-	r := Rung{Item: named}
+	var v mail.Value
 	v, r.Answer = c.answer(ex, err, item)
 	switch r.Answer {
 	case AnswerData:
@@ -205,13 +228,7 @@ func (c *climb) ask(ctx context.Context, item, named string) (v mail.Value, answ
 			r.Text = clean(f.Text, 300)
 		}
 	}
-	c.rungs = append(c.rungs, r)
-	if !s.Alive() && c.deaths > 0 {
-		if c.deaths--; c.deaths == 0 {
-			return v, r.Answer, false
-		}
-	}
-	return v, r.Answer, true
+	return v, r
 }
 
 // live gives a session for the next rung.

@@ -1,0 +1,285 @@
+package pipeline
+
+import (
+	"context"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+)
+
+// file gives the name of a message's file.
+func (h *home) file(mailbox string, uid imap.UID) string {
+	h.t.Helper()
+	l, err := ledger.OpenReadOnly(context.Background(), filepath.Join(h.dir, "state"))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	row, ok, err := l.Get(context.Background(), mailbox, 14, uid)
+	if err != nil || !ok {
+		h.t.Fatalf("UID %d is not in the ledger: %v", uid, err)
+	}
+	key := row.Key
+	if key == "" {
+		key = row.StubKey
+	}
+	name, ok, err := maildir.Dir(filepath.Join(h.dir, "mail", mailbox)).Find(key)
+	if err != nil || !ok {
+		h.t.Fatalf("UID %d has no file: %v", uid, err)
+	}
+	return name
+}
+
+// flag gives a message's file these letters, as Mutt does, and tells the index,
+// as `notmuch new` does.
+func (h *home) flag(mailbox string, uid imap.UID, letters string) {
+	h.t.Helper()
+	from := h.file(mailbox, uid)
+	key, _ := maildir.ParseName(from)
+	to := "cur/" + filepath.Base(key) + ":2," + letters
+	dir := filepath.Join(h.dir, "mail", mailbox)
+	if err := os.Rename(filepath.Join(dir, from), filepath.Join(dir, to)); err != nil {
+		h.t.Fatal(err)
+	}
+	db, err := h.index.load()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	for _, m := range db {
+		if i := slices.Index(m.Files, filepath.Join(dir, from)); i >= 0 {
+			m.Files[i] = filepath.Join(dir, to)
+		}
+	}
+	if err := h.index.save(db); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func TestFlagsThatTheUserChangesReachTheServer(t *testing.T) {
+	for name, caps := range extensions() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, h := newServer(caps...), newHome(t)
+			in := s.box("INBOX")
+			for i := range 6 {
+				in.add(rawMail(i), [][]string{nil, {`\Seen`}, {`\Seen`, `\Flagged`, "todo"}}[i%3]...)
+			}
+			h.sync(s)
+			h.flag("INBOX", 1, "S")
+			h.flag("INBOX", 2, "")
+			h.flag("INBOX", 3, "RS")
+			in.flag(3, `\Seen`, `\Flagged`, "todo", `$Forwarded`)
+			in.flag(4, `\Seen`)
+			h.flag("INBOX", 4, "S")
+			if rep := h.sync(s); rep.Pushed != 4 || !rep.Clean() {
+				t.Errorf("%+v", rep)
+			}
+			for u, want := range map[imap.UID][]string{1: {`\Seen`}, 2: {}, 3: {"todo", `\Seen`, `$Forwarded`, `\Answered`}, 4: {`\Seen`}, 5: {`\Seen`}} {
+				if !sameFlags(in.msgs[u].flags, want) {
+					t.Errorf("UID %d has %v, want %v", u, in.msgs[u].flags, want)
+				}
+			}
+			h.check(s)
+			for range 2 {
+				if rep := h.sync(s); rep.Pushed+rep.Flagged != 0 || !rep.Clean() {
+					t.Errorf("then: %+v", rep)
+				}
+			}
+			s.asked = nil
+			h.sync(s)
+			if s.Has("CONDSTORE") && !slices.Equal(s.asked, []string{"LIST"}) {
+				t.Errorf("idle asks %q", s.asked)
+			}
+		})
+	}
+}
+
+func (s *server) Has(capability string) bool { return slices.Contains(s.caps, capability) }
+
+func TestWhatNeverGoesUp(t *testing.T) {
+	t.Parallel()
+	s, h := newServer(), newHome(t)
+	in := s.box("INBOX")
+	for i := range 4 {
+		in.add(rawMail(i))
+	}
+	in.msgs[2].fault = &serverFault{}
+	h.sync(s)
+	h.flag("INBOX", 1, "T")  // to delete is more than to flag
+	h.flag("INBOX", 2, "FS") // a stub
+	if rep := h.sync(s); rep.Pushed != 0 || s.writes != 0 {
+		t.Errorf("%+v, %d writes", rep, s.writes)
+	}
+	h.flag("INBOX", 3, "F")
+	if rep := h.sync(s, func(o *Options) { o.ReadOnly = true }); rep.Pushed != 0 || s.writes != 0 {
+		t.Errorf("read only: %+v, %d writes", rep, s.writes)
+	}
+	if rep := h.sync(s, func(o *Options) { o.DryRun = true }); rep.Pushed != 1 || s.writes != 0 {
+		t.Errorf("dry run: %+v, %d writes", rep, s.writes)
+	}
+	if rep := h.sync(s); rep.Pushed != 1 || !hasFlag(in.msgs[3].flags, `\Flagged`) {
+		t.Errorf("%+v", rep)
+	}
+}
+
+// What the server does not keep stays in the file, and is said once.
+func TestAFlagThatTheServerDoesNotKeepStaysHere(t *testing.T) {
+	for name, caps := range extensions() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, h := newServer(caps...), newHome(t)
+			s.permanent = []string{`\Seen`}
+			in := s.box("INBOX")
+			for i := range 3 {
+				in.add(rawMail(i))
+			}
+			h.sync(s)
+			h.flag("INBOX", 1, "PS")
+			said := 0
+			for i := range 4 {
+				h.flag("INBOX", 2, []string{"S", ""}[i%2])
+				in.flag(3, [][]string{{`\Seen`}, {}}[i%2]...)
+				h.events = nil
+				h.sync(s)
+				for _, e := range h.events {
+					if e.Type == EventNote && strings.Contains(e.Text, "$Forwarded") {
+						said++
+					}
+				}
+				if name := h.file("INBOX", 1); !strings.HasSuffix(name, ":2,PS") {
+					t.Errorf("the file became %s", name)
+				}
+				if !sameFlags(in.msgs[1].flags, []string{`\Seen`}) {
+					t.Errorf("the server has %v", in.msgs[1].flags)
+				}
+			}
+			if said != 1 {
+				t.Errorf("said %d times", said)
+			}
+		})
+	}
+}
+
+func TestACutInThePushIsMadeGood(t *testing.T) {
+	t.Parallel()
+	for at := 1; at <= 3; at++ {
+		s, h := newServer(), newHome(t)
+		in := s.box("INBOX")
+		for i := range 6 {
+			in.add(rawMail(i), [][]string{nil, {`\Seen`}}[i%2]...)
+		}
+		h.sync(s)
+		h.flag("INBOX", 1, "FS")
+		h.flag("INBOX", 2, "")
+		in.flag(3, `\Answered`)
+		s.cutAt = at
+		h.sync(s) // on a fresh connection, or with the next run
+		if s.writes < at {
+			t.Errorf("no cut at %d", at)
+		}
+		h.sync(s)
+		h.check(s)
+		if !sameFlags(in.msgs[1].flags, []string{`\Seen`, `\Flagged`}) || !sameFlags(in.msgs[2].flags, nil) {
+			t.Errorf("cut at %d: %v %v", at, in.msgs[1].flags, in.msgs[2].flags)
+		}
+	}
+}
+
+func TestARefusedStoreCostsOnlyItsMailbox(t *testing.T) {
+	t.Parallel()
+	s, h := newServer(), newHome(t)
+	s.box("INBOX").add(rawMail(1))
+	s.box("Other").add(rawMail(2))
+	h.sync(s)
+	h.flag("INBOX", 1, "S")
+	s.refuses = map[string]*mail.Fault{"UID STORE": {Text: "read-only today"}}
+	s.box("Other").add(rawMail(3))
+	if rep := h.sync(s); len(rep.Faults) != 1 || rep.Faults[0].Mailbox != "INBOX" || rep.New != 1 {
+		t.Errorf("%+v", rep)
+	}
+	s.refuses = nil
+	if rep := h.sync(s); rep.Pushed != 1 || !rep.Clean() {
+		t.Errorf("%+v", rep)
+	}
+	h.check(s)
+}
+
+// Random changes of flags on both sides, with any extensions, and a connection
+// that dies now and then: both sides end with what a person would expect of the
+// two, flag by flag, and the sync after that has nothing to do.
+func TestRandomFlagsConverge(t *testing.T) {
+	t.Parallel()
+	rows := slices.DeleteFunc(flagRows(), func(f flagRow) bool { return f.tag == "" })
+	for seed := range uint64(60) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		caps := [][]string{nil, {"CONDSTORE"}, {"CONDSTORE", "QRESYNC"}}[r.IntN(3)]
+		s, h := newServer(caps...), newHome(t)
+		in := s.box("INBOX")
+		random := func() (letters string, flags []string) {
+			for _, f := range rows {
+				if r.IntN(2) == 0 {
+					letters, flags = letters+f.letter, append(flags, f.flag)
+				}
+			}
+			b := []byte(letters)
+			slices.Sort(b)
+			return string(b), flags
+		}
+		for i := range 8 {
+			_, flags := random()
+			in.add(rawMail(i), flags...)
+		}
+		h.sync(s)
+		for range 3 {
+			want := map[imap.UID][]string{}
+			for _, u := range in.uids() {
+				base := in.msgs[u].flags
+				letters, ours := "", slices.Clone(base)
+				theirs := slices.Clone(base)
+				if r.IntN(2) == 0 {
+					letters, ours = random()
+					h.flag("INBOX", u, letters)
+				}
+				if r.IntN(2) == 0 {
+					_, theirs = random()
+					in.flag(u, theirs...)
+				}
+				for _, f := range rows {
+					was, a, b := hasFlag(base, f.flag), hasFlag(ours, f.flag), hasFlag(theirs, f.flag)
+					if a != was && a || b != was && b || was && a && b {
+						want[u] = append(want[u], f.flag)
+					}
+				}
+			}
+			if r.IntN(2) == 0 {
+				s.cutAt = s.writes + 1 + r.IntN(5)
+				h.sync(s)
+				s.cutAt = 0
+			}
+			for range 2 {
+				h.sync(s)
+			}
+			for u, flags := range want {
+				if !sameFlags(in.msgs[u].flags, flags) {
+					t.Errorf("seed %d: UID %d has %v, want %v", seed, u, in.msgs[u].flags, flags)
+				}
+			}
+			h.check(s)
+			if rep := h.sync(s); rep.Pushed+rep.Flagged != 0 || !rep.Clean() {
+				t.Errorf("seed %d: not quiet: %+v", seed, rep)
+			}
+			if t.Failed() {
+				t.FailNow()
+			}
+		}
+	}
+}
