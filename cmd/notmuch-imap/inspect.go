@@ -91,7 +91,7 @@ func (p *program) inspect(ctx context.Context, a *config.Account, t pipeline.Tar
 		return nil, err
 	}
 	in := &inspection{account: *a}
-	o.Transcript = func(l mail.Line) {
+	o.Record = func(l mail.Line) {
 		if len(in.lines) < maxInspectLines {
 			in.lines = append(in.lines, l)
 		}

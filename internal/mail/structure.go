@@ -126,11 +126,9 @@ func (s *structure) quoted() (node, error) {
 	return node{none: true}, errStructure
 }
 
-// unquote undoes the quotes of a string, or of what was a literal.
+// unquote undoes the quotes of a string, which a literal has, too, when it comes
+// here.
 func unquote(quoted string) string {
-	if text, err := strconv.Unquote(quoted); err == nil {
-		return text
-	}
 	return strings.NewReplacer(`\\`, `\`, `\"`, `"`).Replace(quoted[1 : len(quoted)-1])
 }
 

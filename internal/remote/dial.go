@@ -51,10 +51,10 @@ type Options struct {
 	// Names is shared by the sessions of an account: one lists the mailboxes,
 	// another selects them. Nil is one of its own.
 	Names *Names
-	// Transcript gets what is said line by line, signing in included, secrets
-	// replaced and long lines cut. It is called by one goroutine at a time. Nil
-	// for all but the search for a fault.
-	Transcript func(mail.Line)
+	// Record gets what is said, from the greeting to the good-bye, secrets
+	// replaced and long lines cut, one line at a time. While Dial runs that is in
+	// any goroutine, and it must not use the session. Nil for nobody.
+	Record func(mail.Line)
 	// DialContext replaces the net.Dialer's, for tests.
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
 }
@@ -115,9 +115,7 @@ func dial(ctx context.Context, o Options) (*Session, error) {
 		conn = secure
 	}
 	w := newWire(conn, o.Timeout, o.Note)
-	if o.Transcript != nil {
-		w.log = &transcript{redact: w.redact, out: o.Transcript}
-	}
+	w.log = newLog(o, w)
 	if o.TLS == "starttls" {
 		// There is no greeting after the handshake, and imapclient wants one.
 		// Without capabilities: those from before TLS do not count.
@@ -177,6 +175,7 @@ func startTLS(ctx context.Context, conn net.Conn, o Options) (greeting string, e
 		return &mail.Fault{Kind: mail.KindTLS, Op: "STARTTLS", Text: fmt.Sprintf(format, args...)}
 	}
 	w := newWire(conn, o.Timeout, nil)
+	w.log = newLog(o, w)
 	stop := context.AfterFunc(ctx, func() { _ = w.Close() })
 	defer stop()
 	ended := func(op string, err error) error {
@@ -189,6 +188,7 @@ func startTLS(ctx context.Context, conn net.Conn, o Options) (greeting string, e
 	if err != nil {
 		return "", ended("greeting", err)
 	}
+	w.trace(false, string(line))
 	status, rest, _ := strings.Cut(strings.TrimPrefix(string(line), "* "), " ")
 	code, text := splitCode(rest)
 	switch strings.ToUpper(status) {
@@ -209,6 +209,7 @@ func startTLS(ctx context.Context, conn net.Conn, o Options) (greeting string, e
 		if err != nil {
 			return "", ended("STARTTLS", err)
 		}
+		w.trace(false, string(line))
 		tag, rest, _ := strings.Cut(string(line), " ")
 		if tag != "s" {
 			continue

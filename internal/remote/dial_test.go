@@ -524,7 +524,7 @@ func TestSecretsAreNotShown(t *testing.T) {
 				o.Auth = m.name
 				o.Note = func(s string) { shown = append(shown, s) }
 				var trace strings.Builder
-				o.Transcript = func(l mail.Line) {
+				o.Record = func(l mail.Line) {
 					who := "\nS: "
 					if l.Client {
 						who = "\nC: "

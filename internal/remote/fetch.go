@@ -362,13 +362,20 @@ func (s *Session) Exchange(ctx context.Context, command string) (*mail.Exchange,
 
 // recorded keeps the transcript of what f says, and the answer to it.
 func (s *Session) recorded(ex *mail.Exchange, f func(handler) (answer, error)) error {
-	s.record = &transcript{redact: s.redact, keep: true}
+	s.record = &transcript{wire: s.wire, keep: true}
 	if s.log != nil {
-		s.record.out = s.log.out
+		s.record.to = s.log.to
 	}
 	other := func(line string) {
-		if len(ex.Untagged) < maxFetched {
-			ex.Untagged = append(ex.Untagged, s.shown(line, maxLineText))
+		switch most := maxLineText; len(ex.Untagged) {
+		case maxFetched:
+			ex.Untagged = append(ex.Untagged, "...")
+		case maxFetched + 1:
+		default:
+			if word, _, _ := strings.Cut(line, " "); word == "SEARCH" || word == "ESEARCH" {
+				most = 2 * maxKept // what line gives, not half a number
+			}
+			ex.Untagged = append(ex.Untagged, s.shown(line, most))
 		}
 	}
 	a, err := f(handler{other: other, status: func(word, code, text string) {
@@ -378,7 +385,7 @@ func (s *Session) recorded(ex *mail.Exchange, f func(handler) (answer, error)) e
 		other(word + " " + text)
 	}})
 	if len(s.record.part) > 0 {
-		s.record.end() // what came of a line that the connection cut
+		s.record.end(true) // what came of a line that the connection cut
 	}
 	ex.Lines = s.record.lines
 	s.record = s.log

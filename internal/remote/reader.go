@@ -72,7 +72,7 @@ func (r *reader) byte() (byte, error) {
 	r.mark(c)
 	if r.record != nil {
 		if c == '\n' {
-			r.record.end()
+			r.record.end(false)
 		} else if c != '\r' {
 			r.record.take(c)
 		}
@@ -147,9 +147,11 @@ func (r *reader) tooLong() error {
 }
 
 // line takes the rest of a response, to the end of the line, and on if the line
-// ends with a literal. It gives the first most bytes, literals apart.
+// ends with a literal. It gives the first most bytes, literals apart, and then
+// "..." if there are more.
 func (r *reader) line(most int) (string, error) {
 	var text strings.Builder
+	all := 0
 	for {
 		if n := r.next; n >= 0 {
 			if r.dropped += n; r.dropped > r.maxLiteral {
@@ -166,11 +168,16 @@ func (r *reader) line(most int) (string, error) {
 		if err != nil {
 			return "", err
 		}
+		all += took
 		if r.junk += took; r.junk > maxJunk {
 			return "", &mail.Fault{Kind: mail.KindTooLarge, Text: fmt.Sprintf("more than %d bytes that nobody asked for", maxJunk)}
 		}
 		if r.next < 0 {
-			return strings.ReplaceAll(text.String(), "\r", ""), nil
+			line := text.String()
+			if all > len(line) {
+				line = r.cut(line) + "..."
+			}
+			return strings.ReplaceAll(line, "\r", ""), nil
 		}
 	}
 }
@@ -465,7 +472,14 @@ func (r *reader) keep(n, most int64) ([]byte, error) {
 	return h.b, err
 }
 
-// list takes a parenthesised list as raw text.
+// writeQuoted writes a string with quotes. Its bytes stay what they are, line
+// ends as well, which is more than a quoted string may hold on the wire.
+func writeQuoted(b *strings.Builder, s string) {
+	b.WriteString(`"` + strings.ReplaceAll(strings.ReplaceAll(s, `\`, `\\`), `"`, `\"`) + `"`)
+}
+
+// list takes a parenthesised list as raw text. Its literals become quoted
+// strings.
 func (r *reader) list() (string, error) {
 	var b strings.Builder
 	depth := 0
@@ -482,7 +496,7 @@ func (r *reader) list() (string, error) {
 			if err != nil {
 				return "", err
 			}
-			b.WriteString(strconv.Quote(string(kept)))
+			writeQuoted(&b, string(kept))
 			if b.Len() > maxData { // literals are not in used
 				return "", &mail.Fault{Kind: mail.KindTooLarge, Text: fmt.Sprintf("a response of more than %d bytes", maxData)}
 			}
@@ -500,7 +514,7 @@ func (r *reader) list() (string, error) {
 			if err != nil {
 				return "", err
 			}
-			b.WriteString(`"` + strings.ReplaceAll(strings.ReplaceAll(s, `\`, `\\`), `"`, `\"`) + `"`)
+			writeQuoted(&b, s)
 			continue
 		case '(':
 			if depth++; depth > maxDepth {

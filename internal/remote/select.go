@@ -16,21 +16,19 @@ import (
 // Examine selects a mailbox read-only. With QRESYNC (RFC 7162 3.2) and known,
 // the server tells in the same answer what changed since.
 func (s *Session) Examine(ctx context.Context, name string, known *mail.Known) (*mail.Selected, error) {
-	return s.byName(ctx, name, func() (*mail.Selected, error) { return s.examine(ctx, name, known) })
+	return s.learning(ctx, name, func() (*mail.Selected, error) { return s.examine(ctx, name, known) })
 }
 
-// Select selects a mailbox for reading and writing.
+// Select selects a mailbox for changes. Whether they are allowed is told by
+// Selected.ReadOnly.
 func (s *Session) Select(ctx context.Context, name string) (*mail.Selected, error) {
-	return s.byName(ctx, name, func() (*mail.Selected, error) { return s.selectWith(ctx, name, "SELECT", "") })
+	return s.learning(ctx, name, func() (*mail.Selected, error) { return s.open(ctx, name, "SELECT") })
 }
 
-// Quote gives a mailbox's name as a command has it, for Exchange.
-func (s *Session) Quote(mailbox string) string { return s.quoteMailbox(mailbox) }
-
-// byName selects a mailbox, once more if its name turns out to be another on the
-// wire than it seemed.
-func (s *Session) byName(ctx context.Context, name string, selects func() (*mail.Selected, error)) (*mail.Selected, error) {
-	sel, err := selects()
+// learning selects a mailbox, and again if that fails and the mailbox turns out
+// to have another name on the wire.
+func (s *Session) learning(ctx context.Context, name string, try func() (*mail.Selected, error)) (*mail.Selected, error) {
+	sel, err := try()
 	if f, ok := errors.AsType[*mail.Fault](err); ok && !s.dead && f.Kind == mail.KindNo && !s.listed && strings.ContainsFunc(name, func(r rune) bool { return r > '~' || r == '&' || r == '%' }) {
 		// It may be called otherwise on the wire.
 		before, _ := s.names.wire(name)
@@ -38,36 +36,42 @@ func (s *Session) byName(ctx context.Context, name string, selects func() (*mail
 			return nil, err
 		}
 		if now, ok := s.names.wire(name); ok && now != before {
-			return selects()
+			return try()
 		}
 	}
 	return sel, err
 }
 
 // examine asks in the best way that the server has. What it advertises and then
-// refuses is not asked for again, if the plain way is open.
+// refuses is not asked for again, if the plain way is open; so does open.
 func (s *Session) examine(ctx context.Context, name string, known *mail.Known) (*mail.Selected, error) {
-	refused := ""
+	refused := false
 	if known != nil && s.Has("QRESYNC") && known.UIDValidity > 0 && known.HighestModSeq > 0 {
 		sel, err := s.resync(ctx, name, known)
 		if sel != nil || err != nil {
 			return sel, err
 		}
-		refused = "QRESYNC"
+		refused = true
 	}
+	sel, err := s.open(ctx, name, "EXAMINE")
+	if err == nil && refused {
+		s.disable("QRESYNC")
+	}
+	return sel, err
+}
+
+// open selects with EXAMINE or SELECT.
+func (s *Session) open(ctx context.Context, name, verb string) (*mail.Selected, error) {
 	suffix := ""
 	if s.Has("CONDSTORE") {
 		suffix = " (CONDSTORE)"
 	}
-	sel, err := s.selectWith(ctx, name, "EXAMINE", suffix)
+	sel, err := s.selectWith(ctx, name, verb, suffix)
 	if f, ok := errors.AsType[*mail.Fault](err); ok && suffix != "" && f.Kind == mail.KindBad && !s.dead {
-		if sel, err = s.selectWith(ctx, name, "EXAMINE", ""); err == nil {
-			refused = "CONDSTORE"
+		if sel, err = s.selectWith(ctx, name, verb, ""); err == nil {
+			s.disable("CONDSTORE")
 			sel.HighestModSeq, s.modSeq = 0, false
 		}
-	}
-	if err == nil && refused != "" {
-		s.disable(refused)
 	}
 	return sel, err
 }
@@ -139,12 +143,13 @@ func (s *Session) selecting(sel *selecting) handler {
 
 func (s *Session) deselect() { s.mailbox, s.exists, s.modSeq = "", unknownExists, false }
 
-// selected says that a mailbox is.
-func (s *Session) selected(name string, sel *selecting) *mail.Selected {
+// selected says that a mailbox is, by the answer a.
+func (s *Session) selected(name string, sel *selecting, a answer) *mail.Selected {
 	s.mailbox, s.modSeq = name, sel.HighestModSeq > 0
 	if s.exists != unknownExists {
 		sel.Messages = s.exists
 	}
+	sel.ReadOnly = a.code == "READ-ONLY"
 	sel.Vanished = join(sel.vanished)
 	return &sel.Selected
 }
@@ -154,7 +159,7 @@ func (s *Session) selected(name string, sel *selecting) *mail.Selected {
 func (s *Session) selectWith(ctx context.Context, name, verb, suffix string) (*mail.Selected, error) {
 	s.deselect()
 	var sel selecting
-	a, err := s.command(ctx, verb+" "+s.quoteMailbox(name)+suffix, s.selecting(&sel))
+	a, err := s.command(ctx, verb+" "+s.Quote(name)+suffix, s.selecting(&sel))
 	if err != nil {
 		if f, ok := errors.AsType[*mail.Fault](err); ok {
 			f.Mailbox = name
@@ -170,9 +175,7 @@ func (s *Session) selectWith(ctx context.Context, name, verb, suffix string) (*m
 		// is asked for later changes a flag, so SELECT is as good.
 		return s.selectWith(ctx, name, "SELECT", suffix)
 	}
-	out := s.selected(name, &sel)
-	out.ReadOnly = strings.HasPrefix(a.code, "READ-ONLY")
-	return out, nil
+	return s.selected(name, &sel, a), nil
 }
 
 // resync gives nil if the server does not do it after all.
@@ -185,7 +188,7 @@ func (s *Session) resync(ctx context.Context, name string, known *mail.Known) (*
 			uids = " " + parts[0]
 		}
 	}
-	lines := []string{fmt.Sprintf("EXAMINE %s (QRESYNC (%d %d%s))", s.quoteMailbox(name), known.UIDValidity, known.HighestModSeq, uids)}
+	lines := []string{fmt.Sprintf("EXAMINE %s (QRESYNC (%d %d%s))", s.Quote(name), known.UIDValidity, known.HighestModSeq, uids)}
 	if !s.qresync {
 		lines = append([]string{"ENABLE QRESYNC"}, lines...)
 	}
@@ -200,14 +203,15 @@ func (s *Session) resync(ctx context.Context, name string, known *mail.Known) (*
 		// A proxy may say OK and mean nothing (cyrus-imapd#4787).
 		s.qresync = answers[0].status == "OK" && (sel.enabled == nil || slices.Contains(sel.enabled, "QRESYNC"))
 	}
-	if err := s.refused(answers[len(answers)-1], "EXAMINE"); err != nil {
+	a := answers[len(answers)-1]
+	if err := s.refused(a, "EXAMINE"); err != nil {
 		if f, ok := errors.AsType[*mail.Fault](err); ok && f.Kind == mail.KindBad {
 			return nil, nil //nolint:nilnil // said in the comment
 		}
 		s.mailboxIs(err, name)
 		return nil, err
 	}
-	out := s.selected(name, &sel)
+	out := s.selected(name, &sel, a)
 	// Complete: the server speaks of the same mailbox, said that it resynchronises,
 	// and no line of it was lost.
 	out.Resynced = s.qresync && !s.lost && out.UIDValidity == known.UIDValidity && out.HighestModSeq > 0

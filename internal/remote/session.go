@@ -216,6 +216,13 @@ func (s *Session) commands(ctx context.Context, lines []string, h handler) (answ
 			continue
 		}
 		i, ok := pending[tag]
+		if !ok && h.other != nil && tag[0] == '[' {
+			// Exchange 2013 leaves the "* OK" of a COPYUID out (net-imap#250).
+			if err := s.others(tag, h); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		if !ok {
 			s.note(fmt.Sprintf("%s: dropped a line that nobody asked for", op))
 			if err := s.skipLine(); err != nil {
@@ -325,7 +332,7 @@ func (s *Session) others(words string, h handler) error {
 	if h.other == nil {
 		return s.skipLine()
 	}
-	rest, err := s.line(maxLineText)
+	rest, err := s.line(maxKept)
 	if err == nil {
 		h.other(words + rest)
 	}
@@ -397,11 +404,12 @@ func (s *Session) tagged() (answer, error) {
 	return a, nil
 }
 
-// quoteMailbox gives a mailbox's name as a command has it.
-func (s *Session) quoteMailbox(name string) string {
-	wire, ok := s.names.wire(name)
+// Quote gives a mailbox's name as a command for Exchange has it. A name that is
+// odd on the wire is known to whoever has listed or selected it.
+func (s *Session) Quote(mailbox string) string {
+	wire, ok := s.names.wire(mailbox)
 	if !ok {
-		wire = encodeName(name)
+		wire = encodeName(mailbox)
 	}
 	return `"` + strings.ReplaceAll(strings.ReplaceAll(wire, `\`, `\\`), `"`, `\"`) + `"`
 }

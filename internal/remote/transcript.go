@@ -18,26 +18,34 @@ const (
 	maxLiteralText = 2000 // bytes of a literal that are shown
 )
 
-// transcript keeps what was said during one exchange, or writes it down for
-// somebody who looks for a fault. What a server echoes of a secret is replaced.
+// transcript keeps what was said during one exchange, or tells it line by line
+// to who asked for that. What a server echoes of a secret is replaced.
 type transcript struct {
-	redact func(string) string
-	keep   bool // in lines, up to maxLines
-	lines  []mail.Line
-	out    func(mail.Line) // nil: nobody looks
+	wire  *wire
+	keep  bool // in lines, up to maxLines
+	lines []mail.Line
+	to    func(mail.Line) // nil: nobody looks
 
 	part []byte // the server's line so far, up to maxLineKept
 	size int    // all of it
+}
+
+// newLog gives the transcript of a whole session, nil if nobody asked for it.
+func newLog(o Options, w *wire) *transcript {
+	if o.Record == nil {
+		return nil
+	}
+	return &transcript{wire: w, to: o.Record}
 }
 
 func (t *transcript) add(client bool, text string) { t.addSized(client, text, len(text)) }
 
 func (t *transcript) addSized(client bool, text string, size int) {
 	keep := t.keep && len(t.lines) < maxLines
-	if !keep && t.out == nil {
+	if !keep && t.to == nil {
 		return
 	}
-	text = printable(t.redact(text))
+	text = printable(t.wire.redact(text))
 	if len(text) > maxLineText {
 		text = fmt.Sprintf("%s... (%d bytes)", strings.ToValidUTF8(text[:maxLineText], ""), size)
 	}
@@ -45,8 +53,8 @@ func (t *transcript) addSized(client bool, text string, size int) {
 	if keep {
 		t.lines = append(t.lines, line)
 	}
-	if t.out != nil {
-		t.out(line)
+	if t.to != nil {
+		t.to(line)
 	}
 }
 
@@ -56,8 +64,13 @@ func (t *transcript) take(p ...byte) {
 	t.part = append(t.part, p[:min(len(p), maxLineKept-len(t.part))]...)
 }
 
-func (t *transcript) end() {
-	t.addSized(false, string(bytes.TrimSuffix(t.part, []byte("\r"))), t.size)
+// end ends the server's line; cut says that it has not come to its end.
+func (t *transcript) end(cut bool) {
+	text := string(bytes.TrimSuffix(t.part, []byte("\r")))
+	if cut || t.size > len(t.part) {
+		text = t.wire.cut(text)
+	}
+	t.addSized(false, text, t.size)
 	t.part, t.size = t.part[:0], 0
 }
 
@@ -65,9 +78,13 @@ func (t *transcript) end() {
 // wire.
 func (t *transcript) literal(head []byte, size int64) {
 	if len(t.part) > 0 {
-		t.end()
+		t.end(false)
 	}
-	for line := range strings.Lines(t.redact(string(head))) {
+	text := string(head)
+	if int64(len(head)) < size {
+		text = t.wire.cut(text)
+	}
+	for line := range strings.Lines(t.wire.redact(text)) {
 		t.add(false, strings.TrimRight(line, "\r\n"))
 	}
 	if int64(len(head)) < size {

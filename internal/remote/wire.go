@@ -66,7 +66,7 @@ type wire struct {
 	line    []byte // part of a line that a deadline cut
 
 	record *transcript // nil: nothing is recorded
-	log    *transcript // what record is between exchanges: Options.Transcript, or nil
+	log    *transcript // what record is between exchanges; nil if nobody asked for it
 	got    int         // bytes since pulse
 	pulse  time.Time
 }
@@ -344,7 +344,7 @@ func (w *wire) hears(sent string) {
 				mechanism = words[2] + " "
 			}
 			w.trace(true, words[0]+" "+words[1]+" "+mechanism+"[...]")
-		case len(words) == 2 && isClientTag(words[0]):
+		case len(words) == 2 && (isClientTag(words[0]) || words[1] == "STARTTLS"):
 			w.trace(true, strings.Join(words, " "))
 		default:
 			w.trace(true, "[...]")
@@ -383,6 +383,22 @@ func (w *wire) redact(s string) string {
 		s = strings.ReplaceAll(s, secret, "[secret]")
 	}
 	return s
+}
+
+// cut takes from the end of a text that was cut what may be the beginning of a
+// secret.
+func (w *wire) cut(s string) string {
+	w.secrets.mu.Lock()
+	defer w.secrets.mu.Unlock()
+	most := 0
+	for _, secret := range w.secrets.list {
+		for n := min(len(secret), len(s)); n > most; n-- {
+			if strings.HasSuffix(s, secret[:n]) {
+				most = n
+			}
+		}
+	}
+	return s[:len(s)-most]
 }
 
 // hide makes secrets of its arguments.
