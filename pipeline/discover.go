@@ -210,7 +210,15 @@ func (w *worker) put(ctx context.Context, b *box, a actions, rows []ledger.Row) 
 		if text := does(a); text != "" {
 			w.emit(Event{Type: EventMailbox, Mailbox: b.Name, Total: len(a.fetch), Text: "would: " + text})
 		}
-		w.tally(func(r *Report) { r.New += len(a.fetch); r.Flagged += len(a.flags); r.Removed += len(a.gone) })
+		if n := len(b.local); n > 0 {
+			w.emit(Event{Type: EventMailbox, Mailbox: b.Name, Text: fmt.Sprintf("would: tell the server the flags of %d messages that changed here", n)})
+		}
+		w.tally(func(r *Report) {
+			r.New += len(a.fetch)
+			r.Flagged += len(a.flags)
+			r.Removed += len(a.gone)
+			r.Pushed += len(b.local)
+		})
 		return nil
 	}
 	if len(a.fetch)+len(a.flags)+len(a.gone) > 0 {
@@ -219,8 +227,17 @@ func (w *worker) put(ctx context.Context, b *box, a actions, rows []ledger.Row) 
 	if err := w.putGone(ctx, b, a.gone); err != nil {
 		return err
 	}
+	var err error
+	if a.flags, err = w.push(ctx, b, a); err != nil {
+		return err
+	}
 	if err := w.putFlags(ctx, b, a.flags); err != nil {
 		return err
+	}
+	if len(a.fetch) > 0 || len(b.due) > 0 {
+		if err := w.enter(ctx, b); err != nil {
+			return err
+		}
 	}
 	fetch, err := w.link(ctx, b, a.fetch)
 	if err != nil {

@@ -39,6 +39,7 @@ type server struct {
 	// writes counts commands that change something; the connection dies after
 	// the effect of number cutAt, before its answer. 0: never.
 	writes, cutAt int
+	permanent     []string // PERMANENTFLAGS of every mailbox
 }
 
 type serverBox struct {
@@ -324,6 +325,8 @@ func (s *session) Exchange(_ context.Context, command string) (ex *mail.Exchange
 				if rest[0] == '+' {
 					m.flags = append(m.flags, flag)
 				}
+				b.modseq++
+				m.modseq = b.modseq
 			}
 		}
 	case "EXPUNGE", "UID EXPUNGE":
@@ -403,7 +406,11 @@ func (s *session) exchangeFetch(ex *mail.Exchange, args string) (*mail.Exchange,
 }
 
 func (s *session) Select(ctx context.Context, name string) (*mail.Selected, error) {
-	return s.Examine(ctx, name, nil)
+	sel, err := s.Examine(ctx, name, nil)
+	if err == nil {
+		sel.PermanentFlags = s.server.permanent
+	}
+	return sel, err
 }
 
 func (s *session) Quote(name string) string { return `"` + name + `"` }
@@ -534,14 +541,18 @@ func (x *notmuch) Apply(_ context.Context, changes []mail.Change) ([]mail.Result
 			forget(c.Path)
 		}
 	}
+	return out, x.save(db)
+}
+
+func (x *notmuch) save(db map[string]*indexed) error {
 	b, err := json.Marshal(db)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := os.WriteFile(x.path+".new", b, 0o600); err != nil {
-		return nil, err
+		return err
 	}
-	return out, os.Rename(x.path+".new", x.path)
+	return os.Rename(x.path+".new", x.path)
 }
 
 func sameKey(path string) func(string) bool {

@@ -94,6 +94,7 @@ type Options struct {
 	GiveUp    []Target // ask for these no more, and remove their stubs
 	Orders    []string // tags by which a stub's owner asks for that; the real mail does not inherit them
 	Full      bool     // compare every mailbox as a whole, whatever STATUS says, and ask for every stub again
+	ReadOnly  bool     // change nothing on the server
 	DryRun    bool     // say what would be done, change nothing
 	YesDelete bool     // let deletions beyond the guard through
 
@@ -142,6 +143,7 @@ type Report struct {
 	Linked    int       `json:"linked"`    // of these, already here and not downloaded
 	Salvaged  int       `json:"salvaged"`  // of these, by another road than a plain fetch
 	Flagged   int       `json:"flagged"`   // mails whose flags changed
+	Pushed    int       `json:"pushed"`    // mails whose flags the server was told
 	Removed   int       `json:"removed"`   // mails that are gone from the server
 	Held      int       `json:"held"`      // deletions that the guard held back
 	NewStubs  int       `json:"new_stubs"`

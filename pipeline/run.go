@@ -54,6 +54,9 @@ type box struct {
 	stubs  map[imap.UID]ledger.Message // all its stubs
 	add    []string                    // tags by rule
 	remove []string
+	local  map[imap.UID]delta // flags that the user changed here
+	// scanned is what the ledger is to remember of the scan that found them.
+	scanned string
 
 	// guarded by run.mu
 	looked  bool
@@ -283,6 +286,12 @@ func (r *run) survey(ctx context.Context, s Session) ([]*box, error) {
 			}
 		}
 		b.need = needOf(b.known, *m.Status, len(b.due) > 0, r.Full)
+		if err := r.scan(ctx, b); err != nil {
+			return nil, err
+		}
+		if len(b.local) > 0 {
+			b.need = needChanges
+		}
 		if b.need == needNothing {
 			continue
 		}

@@ -122,7 +122,9 @@ func TestKilledWithRealNotmuch(t *testing.T) {
 			t.Errorf("after a whole run: %+v", rep)
 		}
 
-		// And an incremental one: new, flags, deletion, a stub that heals.
+		// And an incremental one: new, flags both ways, deletion, a stub that
+		// heals.
+		w.notmuch("tag", "+replied", "--", "id:f2@example.org", "or", "id:f4@example.org")
 		fresh := faultMail(500)
 		s.With(func(boxes []*imaptest.ScriptBox) {
 			b := boxes[0]
@@ -143,7 +145,17 @@ func TestKilledWithRealNotmuch(t *testing.T) {
 		if n := w.notmuch("count", "tag:flagged"); n != "1" {
 			t.Errorf("killed at %d: %s flagged", at, n)
 		}
-		if again := w.sync(); again.New+again.Flagged+again.Removed+again.NewStubs+again.Healed != 0 || !again.Clean() {
+		if n := w.notmuch("count", "tag:replied"); n != "2" {
+			t.Errorf("killed at %d: %s replied", at, n)
+		}
+		s.With(func(boxes []*imaptest.ScriptBox) {
+			for i, flags := range map[int]string{1: `\Answered`, 3: `\Seen \Answered`} {
+				if got := boxes[0].Mails[i].Flags; got != flags {
+					t.Errorf("killed at %d: the server has %q for UID %d, want %q", at, got, boxes[0].Mails[i].UID, flags)
+				}
+			}
+		})
+		if again := w.sync(); again.New+again.Pushed+again.Flagged+again.Removed+again.NewStubs+again.Healed != 0 || !again.Clean() {
 			t.Errorf("killed at %d: the run after finds work: %+v", at, again)
 		}
 		if err := s.Close(); err != nil {

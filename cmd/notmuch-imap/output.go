@@ -258,6 +258,7 @@ func summary(r pipeline.Report) string {
 	add(r.New, "new", "new")
 	add(r.Linked, "of them was here already", "of them were here already")
 	add(r.Flagged, "change of flags", "changes of flags")
+	add(r.Pushed, "change of flags sent", "changes of flags sent")
 	add(r.Removed, "removed", "removed")
 	add(r.Held, "deletion held back", "deletions held back")
 	add(r.Salvaged, "had by another road", "had by another road")

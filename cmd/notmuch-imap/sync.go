@@ -237,6 +237,7 @@ func (p *program) pipelineOptions(a *config.Account, root string, idx *index.Ind
 		Connections: a.Connections,
 		Timeout:     a.Timeout,
 		Orders:      []string{a.RetryTag, a.DropTag},
+		ReadOnly:    a.ReadOnly,
 		Now:         time.Now,
 		Emit:        out.event,
 	}

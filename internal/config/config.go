@@ -61,6 +61,7 @@ type Account struct {
 	Tags        []TagRule // in the order of the file
 	RetryTag    string    // on a stub: ask for it at the next sync; "": no such tag
 	DropTag     string    // on a stub: ask for it no more
+	ReadOnly    bool      // a sync changes nothing on the server
 }
 
 // TagRule is one line of an account's `tags` table.

@@ -103,7 +103,7 @@ const tick = 10 * time.Millisecond
 func (d Dir) Scan() (*Listing, error) {
 	l := &Listing{dir: d, names: make(map[string]string)}
 	for range scans {
-		before := d.changed()
+		before := d.Changed()
 		// new before cur: a file that a mail reader moves meanwhile is seen.
 		errNew, errCur := l.read("new"), l.read("cur")
 		if err := errors.Join(errNew, errCur); err != nil {
@@ -113,15 +113,16 @@ func (d Dir) Scan() (*Listing, error) {
 		}
 		// A file that is renamed while its directory is read may be passed
 		// over under both names.
-		if now := d.changed(); now == before && time.Since(now[0]) > tick && time.Since(now[1]) > tick {
+		if now := d.Changed(); now == before && time.Since(now[0]) > tick && time.Since(now[1]) > tick {
 			break
 		}
 	}
 	return l, nil
 }
 
-// changed gives when a name in the folder changed last.
-func (d Dir) changed() (t [2]time.Time) {
+// Changed gives when a name in new and in cur changed last; zero of one that is
+// not there.
+func (d Dir) Changed() (t [2]time.Time) {
 	for i, sub := range []string{"new", "cur"} {
 		if fi, err := os.Stat(filepath.Join(string(d), sub)); err == nil {
 			t[i] = fi.ModTime()
