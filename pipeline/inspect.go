@@ -257,10 +257,10 @@ func (in *Inspection) verdict(c *climb) Verdict {
 	}
 	if in.Road != "" {
 		return Verdict{"The server does not hand " + name + " over as a whole, but by another road: " + in.Road + ".",
-			in.blame(c),
+			in.blame(),
 			"Fetch it by that road: notmuch imap retry"}
 	}
-	v := Verdict{Finding: in.finding(c), Cause: in.blame(c)}
+	v := Verdict{Finding: in.finding(c), Cause: in.blame()}
 	switch {
 	case c.substitute != nil:
 		v.Advice = "It is not deleted: look for it in Outlook or Outlook on the web, or ask its sender. The administrator can be told with `notmuch imap inspect --report`."
@@ -304,7 +304,7 @@ func (in *Inspection) finding(c *climb) string {
 }
 
 // blame says whose fault it is and how that was established.
-func (in *Inspection) blame(*climb) string {
+func (in *Inspection) blame() string {
 	switch {
 	case in.Control == 0:
 		return "The fault is the server's: it lists the message, and was asked for it item by item."

@@ -58,7 +58,7 @@ func (w *worker) store(ctx context.Context, b *box, sel *mail.Selected, flag, si
 	if len(uids) == 0 {
 		return nil
 	}
-	if p := sel.PermanentFlags; len(p) > 0 && !hasFlag(p, flag) && !(strings.HasPrefix(flag, "$") && slices.Contains(p, `\*`)) {
+	if p := sel.PermanentFlags; len(p) > 0 && !hasFlag(p, flag) && (!strings.HasPrefix(flag, "$") || !slices.Contains(p, `\*`)) {
 		return w.staysHere(ctx, b, flag, len(uids))
 	}
 	slices.Sort(uids)
