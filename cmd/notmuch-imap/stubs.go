@@ -19,6 +19,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/config"
 	"github.com/notmuch-imap/notmuch-imap/internal/index"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
 )
 
@@ -32,7 +33,7 @@ needed, and a sync may be under way.`,
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "also those that were given up or deleted on the server"},
 			&cli.BoolFlag{Name: "json", Usage: "print one JSON object a line for each message"},
-			&cli.StringFlag{Name: "maildir", Usage: "print nothing, but make `DIR` a maildir of links to the stubs, for Mutt"},
+			&cli.StringFlag{Name: "maildir", Usage: "print nothing, but make `DIR` a maildir that holds the stubs, for Mutt"},
 		},
 		Action: p.stubs,
 	}
@@ -76,7 +77,7 @@ func (p *program) stubs(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		err = linkStubs(c.Context, idx, c.String("maildir"), all)
+		err = listInMaildir(c.Context, idx, c.String("maildir"), all)
 		if errors.Is(err, errNotOurs) {
 			return &usageError{err.Error(), c.Command.HelpName}
 		}
@@ -199,100 +200,97 @@ func listStubs(all []stub, now time.Time) string {
 	return b.String()
 }
 
-// linkMark is the file by which a maildir of links is known to be ours.
-const linkMark = "." + name
+// listMark is the file by which a maildir is known to be a list of stubs.
+const listMark = "." + name
 
 // errNotOurs says that a directory is not for us to change.
-var errNotOurs = errors.New("no directory for links")
+var errNotOurs = errors.New("no directory for a list")
 
-// linkStubs makes dir a maildir of links to the stubs' files. What is right
-// there already stays as it is, since Mutt may look at it.
-func linkStubs(ctx context.Context, idx *index.Index, dir string, all []stub) error {
+// listInMaildir makes dir a maildir that holds the stubs' files. They are hard
+// links, or copies where there can be none: symbolic ones would lead nowhere as
+// soon as a mail reader marks a stub as read, which renames its file. What is
+// right there already stays as it is, since Mutt may look at it.
+func listInMaildir(ctx context.Context, idx *index.Index, dir string, all []stub) error {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return err
 	}
 	if rel, err := filepath.Rel(idx.MailRoot(), dir); err == nil && filepath.IsLocal(rel) {
-		return fmt.Errorf("%w: %s is below notmuch's mail root, where links would be indexed", errNotOurs, dir)
+		return fmt.Errorf("%w: %s is below notmuch's mail root, and would be indexed", errNotOurs, dir)
 	}
-	if err := takeForLinks(dir); err != nil {
+	if err := takeForList(dir); err != nil {
 		return err
 	}
-	wanted := make(map[string]bool) // by path
+	wanted := make(map[string]string) // key -> path
 	for _, s := range all {
 		files, err := idx.Files(ctx, s.ID)
 		if err != nil {
 			return err
 		}
-		// One will do, of those that the user did not just remove.
-		i := slices.IndexFunc(files, func(f string) bool {
-			_, err := os.Stat(f)
-			return err == nil
-		})
-		if i >= 0 {
-			wanted[files[i]] = true
+		if len(files) == 0 {
+			continue
 		}
-	}
-	for _, sub := range []string{"cur", "new"} {
-		entries, err := os.ReadDir(filepath.Join(dir, sub))
+		// A mail reader may have renamed it, and notmuch not know yet.
+		key, _ := maildir.ParseName(files[0])
+		folder := maildir.Dir(filepath.Dir(filepath.Dir(files[0])))
+		name, ok, err := folder.Find(key)
 		if err != nil {
 			return err
 		}
-		for _, e := range entries {
-			path := filepath.Join(dir, sub, e.Name())
-			to, err := os.Readlink(path)
-			if err != nil {
-				continue // no link, so not ours
-			}
-			if wanted[to] {
-				delete(wanted, to)
-				continue
-			}
-			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
+		if ok {
+			wanted[key] = filepath.Join(string(folder), name)
 		}
 	}
-	for to := range wanted {
-		sub := "cur"
-		if filepath.Base(filepath.Dir(to)) == "new" {
-			sub = "new"
+	list := maildir.Dir(dir)
+	there, err := list.Scan()
+	if err != nil {
+		return err
+	}
+	for _, f := range there.Files() {
+		raw, err := os.ReadFile(filepath.Join(dir, f.Name))
+		if err != nil {
+			return err
 		}
-		err := os.Symlink(to, filepath.Join(dir, sub, filepath.Base(to)))
-		if err != nil && !errors.Is(err, fs.ErrExist) { // another Mutt was quicker
+		if now, err := os.ReadFile(wanted[f.Key]); err == nil && bytes.Equal(raw, now) {
+			delete(wanted, f.Key)
+			continue
+		}
+		if _, err := pipeline.ReadStub(bytes.NewReader(raw)); err != nil {
+			continue // put there by the user
+		}
+		if err := list.Remove(f.Name); err != nil {
+			return err
+		}
+	}
+	for key, path := range wanted {
+		_, flags := maildir.ParseName(path)
+		_, err := list.Link(path, key, flags)
+		// Another Mutt was quicker, or the stub is gone just now.
+		if err != nil && !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
 	return nil
 }
 
-// takeForLinks makes dir, unless it is there and ours.
-func takeForLinks(dir string) error {
+// takeForList makes dir a maildir, unless it is there and not ours.
+func takeForList(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %w", errNotOurs, err)
+	}
+	ours := slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == listMark && e.Type().IsRegular() })
+	if len(entries) > 0 && !ours {
+		return fmt.Errorf("%w: %s holds other things", errNotOurs, dir)
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	mark := filepath.Join(dir, linkMark)
-	if fi, err := os.Lstat(mark); err != nil || !fi.Mode().IsRegular() {
-		if len(entries) > 0 {
-			return fmt.Errorf("%w: %s holds other things", errNotOurs, dir)
-		}
-		text := "The links in this maildir come and go; notmuch imap stubs --maildir makes them.\n"
-		if err := errors.Join(os.Chmod(dir, 0o700), os.WriteFile(mark, []byte(text), 0o600)); err != nil {
+	if !ours {
+		text := "What is in this maildir comes and goes: notmuch imap stubs --maildir makes it.\n"
+		if err := errors.Join(os.Chmod(dir, 0o700), os.WriteFile(filepath.Join(dir, listMark), []byte(text), 0o600)); err != nil {
 			return err
 		}
 	}
-	for _, sub := range []string{"cur", "new", "tmp"} {
-		path := filepath.Join(dir, sub)
-		if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-			return err
-		}
-		if fi, err := os.Lstat(path); err != nil || !fi.IsDir() {
-			return fmt.Errorf("%w: %s is no directory", errNotOurs, path)
-		}
-	}
-	return nil
+	return maildir.Dir(dir).Create()
 }
