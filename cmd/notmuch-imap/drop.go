@@ -133,7 +133,7 @@ func (k *killer) kill(ctx context.Context, h *hold, t pipeline.Target) error {
 		return errLater
 	}
 	t.UIDValidity = row.UIDValidity
-	note, err := k.note(ctx, h, row)
+	note, err := pipeline.StubFile(ctx, h.options, row)
 	if err != nil {
 		return err
 	}
@@ -200,15 +200,6 @@ func (k *killer) forgive(ctx context.Context, h *hold, done *pipeline.Expunged, 
 		}
 	}
 	return nil
-}
-
-// note gives the path of the message's stub.
-func (k *killer) note(ctx context.Context, h *hold, row ledger.Message) (string, error) {
-	files, err := h.idx.Files(ctx, pipeline.NewStubKey(k.account.Name, row.Mailbox, row.UIDValidity, row.UID).MessageID())
-	if err != nil || len(files) == 0 {
-		return "", err
-	}
-	return files[0], nil
 }
 
 // confirm asks on the terminal, since standard input may be the mail.
