@@ -223,22 +223,13 @@ func listInMaildir(ctx context.Context, idx *index.Index, dir string, all []stub
 	}
 	wanted := make(map[string]string) // key -> path
 	for _, s := range all {
-		files, err := idx.Files(ctx, s.ID)
+		path, err := stubFile(ctx, idx, s.ID)
 		if err != nil {
 			return err
 		}
-		if len(files) == 0 {
-			continue
-		}
-		// A mail reader may have renamed it, and notmuch not know yet.
-		key, _ := maildir.ParseName(files[0])
-		folder := maildir.Dir(filepath.Dir(filepath.Dir(files[0])))
-		name, ok, err := folder.Find(key)
-		if err != nil {
-			return err
-		}
-		if ok {
-			wanted[key] = filepath.Join(string(folder), name)
+		if path != "" {
+			key, _ := maildir.ParseName(path)
+			wanted[key] = path
 		}
 	}
 	list := maildir.Dir(dir)
@@ -271,6 +262,22 @@ func listInMaildir(ctx context.Context, idx *index.Index, dir string, all []stub
 		}
 	}
 	return nil
+}
+
+// stubFile gives the path of a stub, "" if it has no file. A mail reader may have
+// renamed it, and notmuch not know yet.
+func stubFile(ctx context.Context, idx *index.Index, id string) (string, error) {
+	files, err := idx.Files(ctx, id)
+	if err != nil || len(files) == 0 {
+		return "", err
+	}
+	key, _ := maildir.ParseName(files[0])
+	folder := maildir.Dir(filepath.Dir(filepath.Dir(files[0])))
+	name, ok, err := folder.Find(key)
+	if err != nil || !ok {
+		return "", err
+	}
+	return filepath.Join(string(folder), name), nil
 }
 
 // takeForList makes dir a maildir, unless it is there and not ours.
