@@ -131,24 +131,6 @@ func (r *run) removeStub(ctx context.Context, b *box, row ledger.Message) error 
 	return err
 }
 
-// StubFile gives the path of a message's stub, wherever a mail reader has moved
-// it; "" if there is none.
-func StubFile(ctx context.Context, o Options, row ledger.Message) (string, error) {
-	boxes, err := (&run{Options: o}).knownBoxes(ctx)
-	if err != nil {
-		return "", err
-	}
-	b := boxes[row.Mailbox]
-	if b == nil {
-		return "", nil
-	}
-	name, ok, err := b.find(row.StubKey, row.StubName)
-	if err != nil || !ok {
-		return "", err
-	}
-	return b.path(name), nil
-}
-
 // Forget removes what is left here of a message that was deleted on the server:
 // its stub and its row.
 func Forget(ctx context.Context, o Options, row ledger.Message) error {

@@ -133,7 +133,7 @@ func (k *killer) kill(ctx context.Context, h *hold, t pipeline.Target) error {
 		return errLater
 	}
 	t.UIDValidity = row.UIDValidity
-	note, err := pipeline.StubFile(ctx, h.options, row)
+	note, err := stubFile(ctx, h.idx, pipeline.NewStubKey(k.account.Name, row.Mailbox, row.UIDValidity, row.UID).MessageID())
 	if err != nil {
 		return err
 	}
