@@ -40,10 +40,10 @@ func (f *failure) attachments() []attachment {
 	return out
 }
 
-// salvaged names the attachments.
-func (f *failure) salvaged() string {
+// named names attachments.
+func named(attached []attachment) string {
 	var out []string
-	for _, a := range f.attachments() {
+	for _, a := range attached {
 		out = append(out, a.what)
 	}
 	return strings.Join(out, ", ")

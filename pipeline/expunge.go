@@ -158,12 +158,8 @@ func (x *expunge) say(ctx context.Context, format string, args ...any) (*mail.Ex
 	if err != nil {
 		return ex, err
 	}
-	if ex.Status != "OK" {
-		kind := mail.KindNo
-		if ex.Status != "NO" {
-			kind = mail.KindBad
-		}
-		return ex, &mail.Fault{Kind: kind, Op: ex.Command, Mailbox: x.Mailbox, UID: x.UID, Code: ex.Code, Text: ex.Text}
+	if err := refused(ex, ex.Command, x.Mailbox, x.UID); err != nil {
+		return ex, err
 	}
 	x.step(ex.Command)
 	return ex, nil

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"time"
 
+	"github.com/emersion/go-imap/v2"
+
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
@@ -76,6 +78,18 @@ func scopeOf(err error, at place) Scope {
 		}
 	}
 	return ScopeRun
+}
+
+// refused gives the fault of a raw exchange that was not answered by OK.
+func refused(ex *mail.Exchange, op, mailbox string, uid imap.UID) error {
+	if ex.Status == "OK" {
+		return nil
+	}
+	f := &mail.Fault{Kind: mail.KindBad, Op: op, Mailbox: mailbox, UID: uid, Code: ex.Code, Text: ex.Text}
+	if ex.Status == "NO" {
+		f.Kind = mail.KindNo
+	}
+	return f
 }
 
 // patience is how long a run waits on the spot for a server that asks for time;

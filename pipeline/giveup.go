@@ -12,6 +12,9 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
+// TargetOf names a row's message.
+func TargetOf(row ledger.Message) Target { return Target{row.Mailbox, row.UIDValidity, row.UID} }
+
 // is tells whether a row is of the target.
 func (t Target) is(row ledger.Message) bool {
 	return t.Mailbox == row.Mailbox && t.UID == row.UID && (t.UIDValidity == 0 || t.UIDValidity == row.UIDValidity)
@@ -121,7 +124,7 @@ func (r *run) removeStub(ctx context.Context, b *box, row ledger.Message) error 
 	}
 	id := row.ID
 	if id == "" {
-		id = NewStubKey(r.Account, row.Mailbox, row.UIDValidity, row.UID).MessageID()
+		id = KeyOf(r.Account, row).MessageID()
 	}
 	results, err := r.Index.Apply(ctx, []mail.Change{{Op: mail.OpRemove, Path: filepath.Join(string(b.dir), row.StubName), ID: id}})
 	if err == nil && len(results) == 1 && results[0].Err != nil && !errors.Is(results[0].Err, fs.ErrNotExist) {

@@ -57,7 +57,6 @@ const (
 	rungText   = "BODY.PEEK[TEXT]"
 	rungWhole  = "BODY.PEEK[]"
 	rungUnpeek = "BODY[]"
-	rungPieces = "BODY.PEEK[]<0.262144>"
 	rungFlags  = "FLAGS"
 	rungDate   = "INTERNALDATE"
 	rungSize   = "RFC822.SIZE"
@@ -149,7 +148,7 @@ func (c *climb) rung(ctx context.Context, item string) bool {
 	if c.road != "" && !c.top {
 		return false
 	}
-	v, answer, ok := c.ask(ctx, item, item)
+	v, answer, ok := c.ask(ctx, item)
 	if item == rungUnpeek {
 		c.restoreSeen(ctx)
 	}
@@ -175,8 +174,8 @@ func (c *climb) rung(ctx context.Context, item string) bool {
 	return ok
 }
 
-// ask asks for item and reads the answer. The rung is told as named.
-func (c *climb) ask(ctx context.Context, item, named string) (v mail.Value, answer Answer, ok bool) {
+// ask asks for item and reads the answer.
+func (c *climb) ask(ctx context.Context, item string) (v mail.Value, answer Answer, ok bool) {
 	for {
 		s, ok := c.live(ctx)
 		if !ok {
@@ -184,8 +183,8 @@ func (c *climb) ask(ctx context.Context, item, named string) (v mail.Value, answ
 		}
 		fresh := s != c.used
 		c.used = s
-		r := Rung{Item: named}
-		if v, r = c.once(ctx, s, item, r); ctx.Err() != nil {
+		var r Rung
+		if v, r = c.once(ctx, s, item); ctx.Err() != nil {
 			return v, "", false
 		}
 		if r.Answer == AnswerCut && !fresh {
@@ -202,7 +201,8 @@ func (c *climb) ask(ctx context.Context, item, named string) (v mail.Value, answ
 }
 
 // once asks on one connection.
-func (c *climb) once(ctx context.Context, s Session, item string, r Rung) (mail.Value, Rung) {
+func (c *climb) once(ctx context.Context, s Session, item string) (mail.Value, Rung) {
+	r := Rung{Item: item}
 	within, cancel := context.WithTimeout(ctx, c.each)
 	defer cancel()
 	ex, err := s.Exchange(within, fmt.Sprintf("UID FETCH %d (%s)", c.uid, item))
@@ -322,10 +322,13 @@ func itemOf(ex *mail.Exchange, uid imap.UID, item string) (mail.Value, bool) {
 
 // joinFields puts header fields that came one by one under each other.
 func joinFields(header, more []byte) []byte {
-	if len(bytes.TrimSpace(more)) == 0 {
+	switch {
+	case len(bytes.TrimSpace(more)) == 0:
 		return header
+	case len(header) == 0:
+		return more
 	}
-	return slices.Concat(bytes.TrimRight(header, "\r\n"), crlfAfter(header), more)
+	return slices.Concat(bytes.TrimRight(header, "\r\n"), []byte("\r\n"), more)
 }
 
 // newFields gives the fields of more that header does not have yet.
@@ -343,13 +346,6 @@ func newFields(header, more []byte) []byte {
 		}
 	}
 	return out
-}
-
-func crlfAfter(header []byte) []byte {
-	if len(header) == 0 {
-		return nil
-	}
-	return []byte("\r\n")
 }
 
 // isSubstitute keeps what a substitute reveals, and tells that it is one.
@@ -423,7 +419,7 @@ func (c *climb) finish(road string, s mail.Spool) bool {
 func (c *climb) stream(ctx context.Context, section string, s mail.Spool) (Answer, bool) {
 	for offset := int64(0); ; offset += pieceSize {
 		piece := fmt.Sprintf("%s<%d.%d>", section, offset, pieceSize)
-		v, answer, ok := c.ask(ctx, piece, piece)
+		v, answer, ok := c.ask(ctx, piece)
 		if offset > 0 && answer == AnswerEmpty && ok {
 			return AnswerData, true // it ended with the piece before
 		}
@@ -467,7 +463,7 @@ func (c *climb) pieces(ctx context.Context) bool {
 
 // part asks for one MIME part, as it is encoded.
 func (c *climb) part(ctx context.Context, p mail.Part) bool {
-	v, answer, ok := c.ask(ctx, "BODY.PEEK["+p.Path+"]", "BODY.PEEK["+p.Path+"]")
+	v, answer, ok := c.ask(ctx, "BODY.PEEK["+p.Path+"]")
 	if answer != AnswerData {
 		return ok
 	}
@@ -493,7 +489,7 @@ func (c *climb) restoreSeen(ctx context.Context) {
 		return
 	}
 	ex, err := s.Exchange(ctx, fmt.Sprintf("UID FETCH %d (FLAGS)", c.uid))
-	c.lines = append(c.lines, exchangeLines(ex)...)
+	c.heard(ex)
 	v, there := itemOf(ex, c.uid, rungFlags)
 	if err != nil || !there {
 		c.seen = `whether \Seen changed could not be seen`
@@ -502,11 +498,11 @@ func (c *climb) restoreSeen(ctx context.Context) {
 	if !hasFlag(strings.Fields(strings.Trim(string(v.Text), "()")), `\Seen`) {
 		return
 	}
-	c.message.Flags = c.before
 	c.seen = `the server set \Seen although the mailbox was opened for reading only; it was put back`
 	if err := c.clearSeen(ctx, s); err != nil {
 		c.seen = `the server set \Seen although the mailbox was opened for reading only, and it could not be put back: ` + err.Error()
 	}
+	c.message.Flags = c.before
 }
 
 func (c *climb) clearSeen(ctx context.Context, s Session) error {
@@ -519,17 +515,10 @@ func (c *climb) clearSeen(ctx context.Context, s Session) error {
 		return errors.New("the mailbox has a new UIDVALIDITY")
 	}
 	ex, err := s.Exchange(ctx, fmt.Sprintf(`UID STORE %d -FLAGS.SILENT (\Seen)`, c.uid))
-	c.lines = append(c.lines, exchangeLines(ex)...)
+	c.heard(ex)
 	if err == nil && ex.Status != "OK" {
 		err = fmt.Errorf("%s %s", ex.Status, ex.Text)
 	}
 	_, again := s.Examine(ctx, name, nil)
 	return errors.Join(err, again)
-}
-
-func exchangeLines(ex *mail.Exchange) []mail.Line {
-	if ex == nil {
-		return nil
-	}
-	return ex.Lines
 }

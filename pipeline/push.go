@@ -67,12 +67,8 @@ func (w *worker) store(ctx context.Context, b *box, sel *mail.Selected, flag, si
 		if err != nil {
 			return err
 		}
-		if ex.Status != "OK" {
-			kind := mail.KindNo
-			if ex.Status != "NO" {
-				kind = mail.KindBad
-			}
-			return &mail.Fault{Kind: kind, Op: "UID STORE", Mailbox: b.Name, Code: ex.Code, Text: ex.Text}
+		if err := refused(ex, "UID STORE", b.Name, 0); err != nil {
+			return err
 		}
 		w.step("flags stored")
 	}

@@ -47,6 +47,11 @@ func NewStubKey(account, mailbox string, uidValidity uint64, uid imap.UID) StubK
 	return StubKey{hex.EncodeToString(sum[:8]), uidValidity, uid}
 }
 
+// KeyOf gives the key of a row's message.
+func KeyOf(account string, row ledger.Message) StubKey {
+	return NewStubKey(account, row.Mailbox, row.UIDValidity, row.UID)
+}
+
 // String gives HASH.UIDVALIDITY.UID.
 func (k StubKey) String() string {
 	return fmt.Sprintf("%s.%d.%d", k.Hash, k.UIDValidity, k.UID)
@@ -360,7 +365,7 @@ func (w *worker) stub(f failure, now time.Time) []byte {
 	para("Whatever you do with this note, nothing happens to the message on the server, unless you press ,D and say yes.")
 
 	if len(attached) > 0 {
-		para("What could be had of the mail is attached to this note: %s.", f.salvaged())
+		para("What could be had of the mail is attached to this note: %s.", named(attached))
 	}
 	if len(f.header) > 0 && f.substitute == nil {
 		m.WriteString("What could be had of it\n\n")

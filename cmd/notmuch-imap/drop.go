@@ -17,6 +17,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/config"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
 )
 
@@ -35,7 +36,7 @@ on the terminal, and it is verified that all others are still there; its stub is
 			&cli.StringFlag{Name: "to", Usage: "with --remote: move it to this `MAILBOX` of the server instead"},
 			&cli.BoolFlag{Name: "protect-others", Usage: "with --remote, on a server without UIDPLUS: take \\Deleted off other messages meanwhile"},
 			&cli.BoolFlag{Name: "yes", Usage: "do not ask"},
-			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "say nothing but what went wrong"},
+			quietFlag(),
 		},
 		Action: p.drop,
 	}
@@ -86,8 +87,7 @@ func (p *program) giveUp(ctx context.Context, ch *chosen, keys *secrets, out *ou
 			return err
 		}
 		for _, m := range rows {
-			t := pipeline.Target{Mailbox: m.Mailbox, UID: m.UID}
-			out.say(label(ch.account.Name, t) + ": not asked for any more; nothing happened on the server")
+			out.say(label(ch.account.Name, pipeline.TargetOf(m)) + ": not asked for any more; nothing happened on the server")
 		}
 		if len(rows) < len(ch.targets) {
 			out.account(ch.account.Name, fmt.Sprintf("%d of the messages named have no stub; see `notmuch imap stubs`", len(ch.targets)-len(rows)))
@@ -133,13 +133,13 @@ func (k *killer) kill(ctx context.Context, h *hold, t pipeline.Target) error {
 		return errLater
 	}
 	t.UIDValidity = row.UIDValidity
-	note, err := stubFile(ctx, h.idx, pipeline.NewStubKey(k.account.Name, row.Mailbox, row.UIDValidity, row.UID).MessageID())
+	note, err := stubFile(ctx, h.idx, pipeline.KeyOf(k.account.Name, row).MessageID())
 	if err != nil {
 		return err
 	}
 	var kept string
 	done, err := pipeline.Expunge(ctx, pipeline.ExpungeOptions{
-		Target: t, Dial: h.options.Dial, Ledger: h.ledger, Protect: k.protect, To: k.to,
+		Target: t, Dial: h.options.Dial, Ledger: h.options.Ledger, Protect: k.protect, To: k.to,
 		Confirm: func(plan pipeline.ExpungePlan) (bool, error) { return k.confirm(ctx, name, note, plan) },
 		Keep: func() (err error) {
 			kept, err = k.keep(row, note)
@@ -187,13 +187,13 @@ func told(to string, done *pipeline.Expunged) string {
 
 // forgive records that the message is not asked for where it was moved to.
 func (k *killer) forgive(ctx context.Context, h *hold, done *pipeline.Expunged, row ledger.Message) error {
-	boxes, err := h.ledger.Mailboxes(ctx)
+	boxes, err := h.options.Ledger.Mailboxes(ctx)
 	if err != nil {
 		return err
 	}
 	for _, b := range boxes {
 		if b.Name == k.to && b.UIDValidity == done.MovedTo {
-			return h.ledger.Save(ctx, ledger.Message{
+			return h.options.Ledger.Save(ctx, ledger.Message{
 				Mailbox: k.to, UIDValidity: done.MovedTo, UID: done.Moved, State: ledger.GivenUp, Size: row.Size, Date: row.Date, Flags: row.Flags,
 				Attempts: row.Attempts, Since: row.Since, Reason: row.Reason,
 			})
@@ -216,7 +216,7 @@ func (k *killer) confirm(ctx context.Context, name, note string, plan pipeline.E
 	fmt.Fprintf(&b, "\n  message  %s\n", name)
 	fmt.Fprintf(&b, "  mailbox  %s, %d messages\n", plain(plan.Mailbox), plan.Messages)
 	fmt.Fprintf(&b, "  UID      %d\n", plan.UID)
-	fmt.Fprintf(&b, "  subject  %s\n\n", plain(strings.TrimPrefix(field(note, "Subject"), pipeline.StubSubject)))
+	fmt.Fprintf(&b, "  subject  %s\n\n", plain(strings.TrimPrefix(field(headerOf(note), "Subject"), pipeline.StubSubject)))
 	for _, line := range will(plan) {
 		for _, l := range wrap(plain(line), width-2) {
 			b.WriteString("  " + l + "\n")
@@ -233,20 +233,25 @@ func (k *killer) confirm(ctx context.Context, name, note string, plan pipeline.E
 	return yes(ctx, tty)
 }
 
-// field is one of a stub's header, decoded; "" if it cannot be read.
-func field(note, name string) string {
+// headerOf reads a stub's header; it is empty if it cannot be read.
+func headerOf(note string) mail.Header {
 	f, err := os.Open(note)
 	if err != nil {
-		return ""
+		return nil
 	}
 	defer f.Close() //nolint:errcheck // only read
 	m, err := mail.ReadMessage(io.LimitReader(f, 64<<10))
 	if err != nil {
-		return ""
+		return nil
 	}
-	text, err := new(mime.WordDecoder).DecodeHeader(m.Header.Get(name))
+	return m.Header
+}
+
+// field is one of a stub's header, decoded.
+func field(h mail.Header, name string) string {
+	text, err := new(mime.WordDecoder).DecodeHeader(h.Get(name))
 	if err != nil {
-		return m.Header.Get(name)
+		return h.Get(name)
 	}
 	return text
 }
@@ -292,7 +297,7 @@ func (k *killer) keep(row ledger.Message, note string) (string, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", err
 	}
-	path := filepath.Join(dir, pipeline.NewStubKey(k.account.Name, row.Mailbox, row.UIDValidity, row.UID).String()+".eml")
+	path := filepath.Join(dir, pipeline.KeyOf(k.account.Name, row).String()+".eml")
 	return path, copyDurably(note, path)
 }
 
@@ -326,9 +331,5 @@ func copyDurably(from, to string) (err error) {
 	if err := os.Rename(out.Name(), to); err != nil {
 		return err
 	}
-	dir, err := os.Open(filepath.Dir(to))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return maildir.SyncDir(filepath.Dir(to))
 }

@@ -47,10 +47,14 @@ const (
 // outputFlags are the options of every command that runs for a while.
 func outputFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "say nothing but what went wrong"},
+		quietFlag(),
 		&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "say also what is odd about the servers' answers"},
 		&cli.BoolFlag{Name: "json", Usage: "print one JSON object a line for each event"},
 	}
+}
+
+func quietFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "say nothing but what went wrong"}
 }
 
 // output is what outputFlags ask for.

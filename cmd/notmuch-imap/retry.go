@@ -23,7 +23,7 @@ func (p *program) retryCommand() *cli.Command {
 
 ` + targetHelp,
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "say nothing but what went wrong"},
+			quietFlag(),
 		},
 		Action: func(c *cli.Context) error {
 			all, err := p.choose(c)
@@ -88,7 +88,7 @@ const notKnownText = ": this is none of the messages that failed; see `notmuch i
 
 // askAgain synchronises the message's mailbox with the message asked for.
 func askAgain(ctx context.Context, h *hold, t pipeline.Target) (row ledger.Message, end askEnd, err error) {
-	before, known, err := rowOf(ctx, h.ledger, t)
+	before, known, err := rowOf(ctx, h.options.Ledger, t)
 	if err != nil {
 		return row, 0, err
 	}
@@ -105,7 +105,7 @@ func askAgain(ctx context.Context, h *hold, t pipeline.Target) (row ledger.Messa
 		return row, 0, err
 	}
 	t.UIDValidity = before.UIDValidity
-	row, there, err := rowOf(ctx, h.ledger, t)
+	row, there, err := rowOf(ctx, h.options.Ledger, t)
 	switch {
 	case err != nil:
 		return row, 0, err
@@ -173,8 +173,8 @@ type order struct {
 
 // orders reads the tags by which an account's stubs ask for something: any
 // notmuch front end can set them. None of them ever deletes on the server.
-func (p *program) orders(ctx context.Context, a *config.Account, idx *index.Index) (o orders, err error) {
-	rows, err := p.failed(ctx, *a)
+func (p *program) orders(ctx context.Context, a *config.Account, l *ledger.Ledger, idx *index.Index) (o orders, err error) {
+	rows, err := failures(ctx, l)
 	if err != nil || len(rows) == 0 {
 		return o, err
 	}
@@ -191,11 +191,9 @@ func (p *program) orders(ctx context.Context, a *config.Account, idx *index.Inde
 			if !ok {
 				continue // another mail, which somebody tagged so
 			}
-			for _, m := range rows {
-				if pipeline.NewStubKey(a.Name, m.Mailbox, m.UIDValidity, m.UID) == key {
-					*list = append(*list, pipeline.Target{Mailbox: m.Mailbox, UIDValidity: m.UIDValidity, UID: m.UID})
-					o.given = append(o.given, order{id, tag, m})
-				}
+			if m, ok := withKey(rows, a.Name, key); ok {
+				*list = append(*list, pipeline.TargetOf(m))
+				o.given = append(o.given, order{id, tag, m})
 			}
 		}
 	}

@@ -189,7 +189,7 @@ func (p *program) syncAccount(ctx context.Context, a *config.Account, root strin
 	o.Batch, o.Only, o.Full, o.DryRun, o.YesDelete = batch, req.only, req.full, req.dryRun, req.yesDelete
 	var asked orders
 	if !req.dryRun {
-		if asked, err = p.orders(ctx, a, idx); err != nil {
+		if asked, err = p.orders(ctx, a, l, idx); err != nil {
 			return endBroken, err
 		}
 		o.Retry, o.GiveUp = asked.retry, asked.giveUp

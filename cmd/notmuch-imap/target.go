@@ -152,14 +152,21 @@ func (ch *chooser) key(ctx context.Context, key pipeline.StubKey) error {
 		if err != nil {
 			return err
 		}
-		for _, m := range rows {
-			if pipeline.NewStubKey(a.Name, m.Mailbox, m.UIDValidity, m.UID) == key {
-				ch.take(a, pipeline.Target{Mailbox: m.Mailbox, UIDValidity: m.UIDValidity, UID: m.UID})
-				return nil
-			}
+		if m, ok := withKey(rows, a.Name, key); ok {
+			ch.take(a, pipeline.TargetOf(m))
+			return nil
 		}
 	}
 	return noTarget("UID %d of this stub is not among the messages that failed: it came meanwhile, or went; see `notmuch imap stubs --all`", key.UID)
+}
+
+// withKey finds the row of a stub.
+func withKey(rows []ledger.Message, account string, key pipeline.StubKey) (ledger.Message, bool) {
+	i := slices.IndexFunc(rows, func(m ledger.Message) bool { return pipeline.KeyOf(account, m) == key })
+	if i < 0 {
+		return ledger.Message{}, false
+	}
+	return rows[i], true
 }
 
 // failed gives the messages of an account that failed, given-up ones included.
@@ -175,8 +182,12 @@ func (p *program) failed(ctx context.Context, a config.Account) ([]ledger.Messag
 	if err != nil {
 		return nil, err
 	}
-	rows, err := l.InState(ctx, ledger.Stub, ledger.GivenUp)
+	rows, err := failures(ctx, l)
 	return rows, errors.Join(err, l.Close())
+}
+
+func failures(ctx context.Context, l *ledger.Ledger) ([]ledger.Message, error) {
+	return l.InState(ctx, ledger.Stub, ledger.GivenUp)
 }
 
 func (ch *chooser) take(a config.Account, t pipeline.Target) {
@@ -195,11 +206,9 @@ func label(account string, t pipeline.Target) string {
 	return plain(fmt.Sprintf("%s/%s/%d", account, t.Mailbox, t.UID))
 }
 
-// hold is an account held by this run: its ledger, locked, and what a sync
-// needs.
+// hold is an account held by this run: what a sync of it needs.
 type hold struct {
-	ledger  *ledger.Ledger
-	options pipeline.Options
+	options pipeline.Options // with its ledger, locked
 	idx     *index.Index
 }
 
@@ -229,7 +238,7 @@ func (p *program) withAccount(ctx context.Context, a *config.Account, keys *secr
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
 	root := filepath.Join(idx.MailRoot(), filepath.FromSlash(a.Folder))
-	return f(&hold{l, p.pipelineOptions(a, root, idx, l, keys, out), idx})
+	return f(&hold{p.pipelineOptions(a, root, idx, l, keys, out), idx})
 }
 
 // waitForLedger waits for another run on the account to end.

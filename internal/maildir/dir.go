@@ -42,7 +42,7 @@ func (d Dir) Create() error {
 		}
 	}
 	for _, p := range sync {
-		if err := syncDir(p); err != nil {
+		if err := SyncDir(p); err != nil {
 			return err
 		}
 	}
@@ -61,10 +61,11 @@ func (d Dir) Exists() bool {
 
 // Sync makes the names in the folder durable.
 func (d Dir) Sync() error {
-	return errors.Join(syncDir(filepath.Join(string(d), "cur")), syncDir(filepath.Join(string(d), "new")))
+	return errors.Join(SyncDir(filepath.Join(string(d), "cur")), SyncDir(filepath.Join(string(d), "new")))
 }
 
-func syncDir(path string) error {
+// SyncDir makes the names in a directory durable, where the file system can.
+func SyncDir(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
