@@ -70,6 +70,8 @@ type serverFault struct {
 	plain string
 	// sets: BODY[] sets \Seen, although it must not after EXAMINE.
 	sets bool
+	// silent are the items to which no answer comes.
+	silent []string
 	// times is how often it happens; 0 means always.
 	times int
 }
@@ -290,7 +292,10 @@ func (s *session) FetchOne(ctx context.Context, uid imap.UID, sink mail.Sink) (*
 	return ex, err
 }
 
-func (s *session) Exchange(_ context.Context, command string) (ex *mail.Exchange, err error) {
+func (s *session) Exchange(ctx context.Context, command string) (ex *mail.Exchange, err error) {
+	if err := ctx.Err(); err != nil {
+		return &mail.Exchange{}, err
+	}
 	defer s.ask("%s", command)()
 	ex = &mail.Exchange{Command: command, Status: "OK", Lines: []mail.Line{{Client: true, Text: command}}}
 	verb, args := command, ""
@@ -355,7 +360,7 @@ func (s *session) Exchange(_ context.Context, command string) (ex *mail.Exchange
 	case "CREATE":
 		s.server.box(strings.Trim(args, `"`))
 	case "UID FETCH":
-		return s.exchangeFetch(ex, args)
+		return s.exchangeFetch(ctx, ex, args)
 	default:
 		ex.Status = "BAD"
 	}
@@ -375,7 +380,7 @@ func parseUIDs(set string) (uids []imap.UID) {
 	return uids
 }
 
-func (s *session) exchangeFetch(ex *mail.Exchange, args string) (*mail.Exchange, error) {
+func (s *session) exchangeFetch(ctx context.Context, ex *mail.Exchange, args string) (*mail.Exchange, error) {
 	var uid imap.UID
 	if _, err := fmt.Sscanf(args, "%d", &uid); err != nil {
 		return nil, err
@@ -397,6 +402,11 @@ func (s *session) exchangeFetch(ex *mail.Exchange, args string) (*mail.Exchange,
 			m.flags = append(m.flags, `\Seen`)
 		}
 		has(strings.Replace(item, ".PEEK", "", 1), text)
+	}
+	if slices.Contains(m.fault.silent, item) {
+		<-ctx.Done()
+		s.dead, s.name = true, ""
+		return &mail.Exchange{}, ctx.Err()
 	}
 	if m.fault.death {
 		s.dead, s.name = true, ""

@@ -91,6 +91,8 @@ type climb struct {
 	fatal error   // of our own side
 	head  []byte  // HEADER, as it came
 	used  Session // the last rung's
+	// opened: the rung that is no PEEK was asked for, so that \Seen may be set.
+	opened bool
 	// before are the flags as they were first told.
 	before []string
 }
@@ -149,7 +151,7 @@ func (c *climb) rung(ctx context.Context, item string) bool {
 		return false
 	}
 	v, answer, ok := c.ask(ctx, item)
-	if item == rungUnpeek {
+	if c.opened && item == rungUnpeek {
 		c.restoreSeen(ctx)
 	}
 	if answer != AnswerData {
@@ -203,6 +205,7 @@ func (c *climb) ask(ctx context.Context, item string) (v mail.Value, answer Answ
 // once asks on one connection.
 func (c *climb) once(ctx context.Context, s Session, item string) (mail.Value, Rung) {
 	r := Rung{Item: item}
+	c.opened = c.opened || item == rungUnpeek
 	within, cancel := context.WithTimeout(ctx, c.each)
 	defer cancel()
 	ex, err := s.Exchange(within, fmt.Sprintf("UID FETCH %d (%s)", c.uid, item))
@@ -238,7 +241,8 @@ func (c *climb) live(ctx context.Context) (Session, bool) {
 		return s, true
 	}
 	c.lost = err
-	if scopeOf(err, atMailbox) == ScopeRun {
+	// That the ladder's own time was up while connecting is no fault of ours.
+	if ctx.Err() == nil && scopeOf(err, atMailbox) == ScopeRun {
 		c.fatal = err
 	}
 	return nil, false
@@ -478,11 +482,14 @@ func (c *climb) part(ctx context.Context, p mail.Part) bool {
 }
 
 // restoreSeen looks whether the rung that was no PEEK set \Seen, although the
-// mailbox is open for reading only, and puts it back.
+// mailbox is open for reading only, and puts it back. It has time of its own: the
+// ladder's may have ended with that rung, or the user may have ended the run.
 func (c *climb) restoreSeen(ctx context.Context) {
 	if !c.has(rungFlags) || c.message.Flags == nil || hasFlag(c.before, `\Seen`) {
 		return
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.each)
+	defer cancel()
 	s, ok := c.live(ctx)
 	if !ok {
 		c.seen = `whether \Seen changed could not be seen`

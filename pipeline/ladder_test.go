@@ -231,6 +231,44 @@ func TestSeenIsPutBack(t *testing.T) {
 	}
 }
 
+// A server that is slow to let the ladder in costs that message its other roads,
+// not the run.
+func TestTimeThatIsUpWhileConnectingEndsOnlyTheLadder(t *testing.T) {
+	t.Parallel()
+	s, h := newServer(), newHome(t)
+	u := s.box("INBOX").add(rawMail(0))
+	s.box("INBOX").add(rawMail(1))
+	s.box("INBOX").msgs[u].fault = &serverFault{death: true}
+	rep := h.sync(s, func(o *Options) {
+		o.Timeout = 10 * time.Millisecond
+		o.Dial = func(ctx context.Context) (Session, error) {
+			if _, bounded := ctx.Deadline(); bounded {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			return s.dial(ctx)
+		}
+	})
+	if rep.New != 1 || rep.NewStubs != 1 || len(rep.Faults) != 0 {
+		t.Errorf("%+v", rep)
+	}
+	h.check(s, u)
+}
+
+// Also when the time for the whole ladder ends with the rung that set it.
+func TestSeenIsPutBackAfterTheTimeIsUp(t *testing.T) {
+	t.Parallel()
+	s, h := newServer(), newHome(t)
+	u := s.box("INBOX").add(rawMail(0))
+	m := s.box("INBOX").msgs[u]
+	m.fault = &serverFault{sets: true, silent: []string{"BODY", "BODY[]"}, items: map[string]string{"BODY[]": "never seen"}}
+	h.sync(s, func(o *Options) { o.Timeout = 50 * time.Millisecond })
+	if len(m.flags) != 0 {
+		t.Errorf("flags are %v", m.flags)
+	}
+	h.check(s, u)
+}
+
 func (h *home) inspect(s *server, uid imap.UID) *Inspection {
 	h.t.Helper()
 	in, err := Inspect(context.Background(), InspectOptions{Target: Target{"INBOX", 14, uid}, Dial: s.dial, Timeout: 5 * time.Second, Now: func() time.Time { return h.now }})
