@@ -109,13 +109,31 @@ func Expunge(ctx context.Context, o ExpungeOptions) (_ *Expunged, err error) {
 	if err != nil || !yes {
 		return out, err
 	}
-	// The server may have grown tired of waiting for the answer.
-	if x.s, err = m.enter(ctx); err != nil {
-		return nil, err
-	}
 	if err := o.Keep(); err != nil {
 		return nil, fmt.Errorf("what is known of the message could not be kept, so it was not deleted: %w", err)
 	}
+	// The server may have grown tired of waiting for the answer, which shows
+	// only when it is asked again.
+	for range 2 {
+		if x.s, err = m.enter(ctx); err != nil {
+			return nil, err
+		}
+		if out.Listed, err = listed(ctx, x.s, o.UID); x.s.Alive() {
+			break
+		}
+	}
+	if err != nil || !out.Listed {
+		return out, err
+	}
+	// Others may have been unmarked meanwhile: whoever did so wants to keep them.
+	if deleted, err = x.deleted(ctx); err != nil {
+		return nil, err
+	}
+	x.had = slices.Contains(deleted, o.UID)
+	plan.Others = slices.DeleteFunc(plan.Others, func(u imap.UID) bool {
+		_, still := slices.BinarySearch(deleted, u)
+		return !still
+	})
 	if err := x.do(ctx, plan, out); err != nil {
 		return nil, err
 	}

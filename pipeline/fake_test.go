@@ -40,6 +40,7 @@ type server struct {
 	// the effect of number cutAt, before its answer. 0: never.
 	writes, cutAt int
 	permanent     []string // PERMANENTFLAGS of every mailbox
+	hangUp        bool     // the connection dies at the next SEARCH
 }
 
 type serverBox struct {
@@ -215,6 +216,10 @@ func (s *session) Flags(_ context.Context, uids imap.UIDSet, since uint64) (out 
 
 func (s *session) Search(_ context.Context, uids imap.UIDSet) (out imap.UIDSet, err error) {
 	defer s.ask("SEARCH")()
+	if s.server.hangUp {
+		s.server.hangUp, s.dead, s.name = false, true, ""
+		return nil, &mail.Fault{Kind: mail.KindCut, Op: "UID SEARCH"}
+	}
 	s.each(uids, func(u imap.UID, _ *serverMail) bool { out.AddNum(u); return true })
 	return out, nil
 }
