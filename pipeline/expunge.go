@@ -386,12 +386,15 @@ func restoreMarks(ctx context.Context, l *ledger.Ledger, s Session, step func(st
 		return "", fmt.Errorf("the ledger's note of an interrupted deletion cannot be read: %w", err)
 	}
 	x := &expunge{ExpungeOptions: ExpungeOptions{Target: Target{m.Mailbox, m.UIDValidity, m.UID}, Ledger: l, Step: step}, s: s}
+	text = fmt.Sprintf("the deletion of UID %d was interrupted; ", m.UID)
 	sel, err := s.Select(ctx, m.Mailbox)
-	if err != nil {
+	gone := err != nil && s.Alive() && deletedSince(ctx, s, m.Mailbox)
+	if err != nil && !gone {
 		return "", err
 	}
-	text = fmt.Sprintf("the deletion of UID %d was interrupted; ", m.UID)
-	if sel.UIDValidity != m.UIDValidity {
+	if gone {
+		text += fmt.Sprintf("the server has the mailbox %s no more, so that nothing is left to put right", m.Mailbox)
+	} else if sel.UIDValidity != m.UIDValidity {
 		text += "the mailbox has a new UIDVALIDITY since, so that nothing can be put right"
 	} else {
 		after, err := x.all(ctx)
@@ -422,4 +425,13 @@ func restoreMarks(ctx context.Context, l *ledger.Ledger, s Session, step func(st
 	}
 	x.step("marks forgotten")
 	return text, nil
+}
+
+// deletedSince tells whether the server has a mailbox no more, which it has just
+// refused to open: that may be for today only.
+func deletedSince(ctx context.Context, s Session, mailbox string) bool {
+	list, err := s.List(ctx)
+	return err == nil && len(list) > 0 && !slices.ContainsFunc(list, func(b mail.Mailbox) bool {
+		return b.Name == mailbox && (b.Status != nil || b.Err != nil)
+	})
 }

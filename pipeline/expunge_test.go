@@ -332,3 +332,41 @@ func TestAServerThatHangsUpWhileTheQuestionStandsIsAskedAnew(t *testing.T) {
 	}
 	s.intact(t, "hung up", nil)
 }
+
+// Marks in a mailbox that is deleted meanwhile cannot be put right, and need not
+// be. In one that only cannot be opened today they can, later.
+func TestMarksInAMailboxThatIsGoneAreForgotten(t *testing.T) {
+	t.Parallel()
+	s, h := doomed(nil, 2, 5), newHome(t)
+	s.box("Other")
+	h.sync(s)
+	s.cutAt = s.writes + 2 // both others are unmarked, the message is marked
+	if _, err := h.kill(s, func(o *ExpungeOptions) { o.Protect = true }); err == nil {
+		t.Fatal("no error")
+	}
+	in := s.box("INBOX")
+	in.refuse = &mail.Fault{Kind: mail.KindNo, Text: "in use"}
+	if rep := h.sync(s); rep.Clean() {
+		t.Errorf("%+v", rep)
+	}
+	in.refuse = nil
+	delete(s.boxes, "INBOX")
+	if rep := h.sync(s); !rep.Clean() || !slices.ContainsFunc(h.events, func(e Event) bool { return strings.Contains(e.Text, "interrupted") }) {
+		t.Errorf("%+v %v", rep, h.events)
+	}
+	if rep := h.sync(s); !rep.Clean() || slices.ContainsFunc(h.events, func(e Event) bool { return strings.Contains(e.Text, "interrupted") }) {
+		t.Errorf("then: %+v %v", rep, h.events)
+	}
+	// Refused today, and put right tomorrow.
+	s, h = doomed(nil, 2, 5), newHome(t)
+	h.sync(s)
+	s.cutAt = s.writes + 2
+	if _, err := h.kill(s, func(o *ExpungeOptions) { o.Protect = true }); err == nil {
+		t.Fatal("no error")
+	}
+	s.box("INBOX").refuse = &mail.Fault{Kind: mail.KindNo, Text: "in use"}
+	h.sync(s)
+	s.box("INBOX").refuse = nil
+	h.sync(s)
+	s.marked(t, "refused for a day", []imap.UID{2, 5})
+}

@@ -173,6 +173,9 @@ func (s *session) Examine(_ context.Context, name string, known *mail.Known) (*m
 	defer s.ask("EXAMINE %s", name)()
 	s.name = ""
 	b := s.server.boxes[name]
+	if b == nil {
+		return nil, &mail.Fault{Kind: mail.KindNo, Op: "EXAMINE", Text: "no such mailbox"}
+	}
 	if b.refuse != nil {
 		return nil, b.refuse
 	}
