@@ -41,6 +41,7 @@ type server struct {
 	writes, cutAt int
 	permanent     []string // PERMANENTFLAGS of every mailbox
 	hangUp        bool     // the connection dies at the next SEARCH
+	cutExamine    int      // the connection dies at the EXAMINE or SELECT of this number; 0: never
 }
 
 type serverBox struct {
@@ -172,6 +173,12 @@ func (s *session) List(context.Context) ([]mail.Mailbox, error) {
 func (s *session) Examine(_ context.Context, name string, known *mail.Known) (*mail.Selected, error) {
 	defer s.ask("EXAMINE %s", name)()
 	s.name = ""
+	if s.server.cutExamine > 0 {
+		if s.server.cutExamine--; s.server.cutExamine == 0 {
+			s.dead = true
+			return nil, &mail.Fault{Kind: mail.KindCut, Op: "EXAMINE"}
+		}
+	}
 	b := s.server.boxes[name]
 	if b == nil {
 		return nil, &mail.Fault{Kind: mail.KindNo, Op: "EXAMINE", Text: "no such mailbox"}

@@ -283,3 +283,39 @@ func TestRandomFlagsConverge(t *testing.T) {
 		}
 	}
 }
+
+// A connection that dies behind the push lets the mailbox be looked into again:
+// what was done is not done, nor counted, twice.
+func TestALookThatIsRepeatedCountsOnce(t *testing.T) {
+	for name, caps := range extensions() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, h := newServer(caps...), newHome(t)
+			in := s.box("INBOX")
+			for i := range 6 {
+				in.add(rawMail(i))
+			}
+			h.sync(s)
+			h.flag("INBOX", 1, "S")
+			h.flag("INBOX", 2, "F")
+			in.flag(3, `\Seen`)
+			in.expunge(4)
+			in.add(rawMail(7)) // wants EXAMINE behind the push
+			for _, at := range []int{2, 3} { // SELECT before the push, EXAMINE behind it
+				s.dials, s.writes, s.cutExamine = 0, 0, at
+				if at == 3 {
+					h.flag("INBOX", 1, "")
+					h.flag("INBOX", 2, "")
+					in.flag(3)
+					in.expunge(5)
+					in.add(rawMail(8))
+				}
+				rep := h.sync(s)
+				if s.dials != 2 || rep.Pushed != 2 || rep.Flagged != 1 || rep.Removed != 1 || rep.New != 1 || !rep.Clean() || s.writes != 2 {
+					t.Errorf("cut at %d: %d dials, %d writes, %+v", at, s.dials, s.writes, rep)
+				}
+			}
+			h.check(s)
+		})
+	}
+}
