@@ -458,11 +458,22 @@ type notmuch struct {
 	mu   sync.Mutex
 	path string
 	fail error
+	// refuses is what a single change gives that reads a file anew.
+	refuses error
 }
 
 type indexed struct {
 	Files []string
 	Tags  []string
+	Read  map[string]int // by key: how long the file was when it was read
+}
+
+func (m *indexed) read(path string, raw []byte) {
+	if m.Read == nil {
+		m.Read = map[string]int{}
+	}
+	key, _ := maildir.ParseName(path)
+	m.Read[key] = len(raw)
 }
 
 func (x *notmuch) load() (map[string]*indexed, error) {
@@ -540,12 +551,21 @@ func (x *notmuch) Apply(_ context.Context, changes []mail.Change) ([]mail.Result
 			if !slices.Contains(m.Files, c.Path) {
 				m.Files = append(m.Files, c.Path)
 			}
+			m.read(c.Path, raw)
 			if c.Op == mail.OpReplace {
 				retag(m, forget(c.OldPath), nil)
 			}
 			retag(m, c.Add, c.Remove)
 			out[i] = mail.Result{ID: id, Path: c.Path, Duplicate: known}
 		case mail.OpReindex:
+			raw, err := os.ReadFile(c.Path)
+			if err != nil {
+				return nil, err
+			}
+			if _, m := byKey(c.Path); m != nil {
+				m.read(c.Path, raw)
+			}
+			out[i].Err = x.refuses
 		case mail.OpFlag:
 			// As the real one: a path that the database has from before a
 			// crash is found by its key.
@@ -679,6 +699,10 @@ func (h *home) check(s *server, stubs ...imap.UID) {
 	for _, m := range db {
 		for _, f := range m.Files {
 			paths[f] = true
+			key, _ := maildir.ParseName(f)
+			if raw, err := os.ReadFile(f); err == nil && m.Read[key] != len(raw) {
+				h.t.Errorf("notmuch has read %d bytes of %s, which has %d", m.Read[key], f, len(raw))
+			}
 		}
 	}
 	n := 0

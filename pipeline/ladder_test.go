@@ -214,6 +214,23 @@ func TestAStubGrowsWithWhatComes(t *testing.T) {
 	}
 }
 
+// A stub that notmuch cannot read costs no other mail anything.
+func TestAStubThatNotmuchCannotReadAnewIsNoMatterOfTheRun(t *testing.T) {
+	t.Parallel()
+	s, h := newServer(), newHome(t)
+	s.box("INBOX").add(rawMail(2))
+	u := s.box("INBOX").add(rawMail(0))
+	s.box("INBOX").msgs[u].fault = &serverFault{}
+	h.sync(s)
+	s.box("INBOX").msgs[u].fault = &serverFault{items: map[string]string{"BODY.PEEK[TEXT]": "only words\r\n"}}
+	s.box("Other").add(rawMail(1))
+	h.now, h.index.refuses = h.now.Add(time.Hour), errors.New("the path is too long for notmuch")
+	if rep := h.sync(s); rep.New != 1 || rep.Stubs != 1 || !rep.Clean() {
+		t.Errorf("%+v", rep)
+	}
+	h.check(s, u)
+}
+
 // A server that marks a message as read although the mailbox is only examined
 // gets it put back.
 func TestSeenIsPutBack(t *testing.T) {

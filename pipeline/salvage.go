@@ -181,6 +181,9 @@ func (void) Discard()                    {}
 func (w *worker) fail(ctx context.Context, f failure) error {
 	now := w.Now().UTC().Truncate(time.Second)
 	if old, ok := f.box.stubs[f.uid]; ok && old.StubKey != "" {
+		if err := w.enrich(ctx, f, &old, now); err != nil {
+			return err
+		}
 		old.Attempts++
 		old.NextTry = retryAt(now, old.Attempts)
 		old.Reason = f.reason()
@@ -189,7 +192,7 @@ func (w *worker) fail(ctx context.Context, f failure) error {
 		}
 		w.step("attempt recorded")
 		w.tally(func(r *Report) { r.Stubs++ })
-		return w.enrich(ctx, f, old, now)
+		return nil
 	}
 	return w.sendStub(ctx, f, now)
 }
