@@ -458,7 +458,7 @@ type notmuch struct {
 	mu   sync.Mutex
 	path string
 	fail error
-	// refuses is what a single change gives that reads a file anew.
+	// refuses is what a single change of flags gives, or of a stub's words.
 	refuses error
 }
 
@@ -567,6 +567,10 @@ func (x *notmuch) Apply(_ context.Context, changes []mail.Change) ([]mail.Result
 			}
 			out[i].Err = x.refuses
 		case mail.OpFlag:
+			if x.refuses != nil {
+				out[i].Err = x.refuses
+				continue
+			}
 			// As the real one: a path that the database has from before a
 			// crash is found by its key.
 			id, m := byKey(c.Path)

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -300,7 +301,7 @@ func TestALookThatIsRepeatedCountsOnce(t *testing.T) {
 			h.flag("INBOX", 2, "F")
 			in.flag(3, `\Seen`)
 			in.expunge(4)
-			in.add(rawMail(7)) // wants EXAMINE behind the push
+			in.add(rawMail(7))               // wants EXAMINE behind the push
 			for _, at := range []int{2, 3} { // SELECT before the push, EXAMINE behind it
 				s.dials, s.writes, s.cutExamine = 0, 0, at
 				if at == 3 {
@@ -316,6 +317,38 @@ func TestALookThatIsRepeatedCountsOnce(t *testing.T) {
 				}
 			}
 			h.check(s)
+		})
+	}
+}
+
+// A change of flags that could not be made here is none of the user's: it does
+// not go back to the server, and is made when it can be.
+func TestAFlagThatCouldNotBeSetHereIsNotTakenOffTheServer(t *testing.T) {
+	for name, caps := range extensions() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, h := newServer(caps...), newHome(t)
+			in := s.box("INBOX")
+			for i := range 3 {
+				in.add(rawMail(i), `\Flagged`)
+			}
+			h.sync(s)
+			in.flag(2, `\Flagged`, `\Seen`)
+			h.index.refuses = errors.New("permission denied")
+			if rep := h.sync(s); rep.Flagged != 0 {
+				t.Errorf("%+v", rep)
+			}
+			h.flag("INBOX", 1, "FR")
+			h.sync(s)
+			if !sameFlags(in.msgs[1].flags, []string{`\Flagged`, `\Answered`}) || !sameFlags(in.msgs[2].flags, []string{`\Flagged`, `\Seen`}) {
+				t.Errorf("the server has %v and %v", in.msgs[1].flags, in.msgs[2].flags)
+			}
+			h.index.refuses = nil
+			h.sync(s)
+			h.check(s)
+			if !sameFlags(in.msgs[2].flags, []string{`\Flagged`, `\Seen`}) {
+				t.Errorf("the server has %v", in.msgs[2].flags)
+			}
 		})
 	}
 }
