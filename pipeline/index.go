@@ -121,9 +121,10 @@ func (r *run) record(ctx context.Context, items []*item, results []mail.Result) 
 			r.note(it.box, "UID %d: %v", it.row.UID, res.Err)
 			if it.op == opFlag {
 				// The file has its letters still: recorded otherwise, they would
-				// look as if the user had changed them, and undo the server's.
+				// look as if the user had changed them, and undo the server's. It
+				// stays pending, so that the mailbox's marks stay, too.
 				r.mu.Lock()
-				it.box.failed = true
+				it.box.pending++
 				r.mu.Unlock()
 				continue
 			}

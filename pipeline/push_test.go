@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/emersion/go-imap/v2"
 
@@ -350,5 +351,54 @@ func TestAFlagThatCouldNotBeSetHereIsNotTakenOffTheServer(t *testing.T) {
 				t.Errorf("the server has %v", in.msgs[2].flags)
 			}
 		})
+	}
+}
+
+// In a mailbox that had a fault nothing is removed, and nothing anywhere once
+// the account is left: what moved may not have come yet.
+func TestNothingIsRemovedAfterAFault(t *testing.T) {
+	t.Parallel()
+	for name, fault := range map[string]*mail.Fault{
+		"of the mailbox": {Kind: mail.KindNo, Text: "in use"},
+		"of the account": {Kind: mail.KindThrottled, Text: "slow down", RetryAfter: time.Hour},
+	} {
+		s, h := newServer(), newHome(t)
+		in := s.box("INBOX")
+		for i := range 6 {
+			in.add(rawMail(i))
+		}
+		s.box("Archive").add(rawMail(9))
+		h.sync(s)
+		// One of INBOX goes to Archive, and Archive or INBOX cannot be had.
+		m := in.expunge(2)
+		s.box("Archive").msgs[s.box("Archive").add(m.raw, m.flags...)].date = m.date
+		if name == "of the mailbox" {
+			in.msgs[in.add(rawMail(7))].fault = &serverFault{death: true}
+			first := s.dials + 1
+			s.dialErr = func(n int) error {
+				if n > first {
+					in.refuse = fault
+				}
+				return nil
+			}
+		} else {
+			s.box("Archive").refuse = fault
+		}
+		rep := h.sync(s, func(o *Options) { o.Connections = 1 })
+		if rep.Removed != 0 || len(rep.Faults) == 0 {
+			t.Errorf("%s: %+v", name, rep)
+		}
+		if n := len(h.files("INBOX")); n != 6 {
+			t.Errorf("%s: %d files in INBOX", name, n)
+		}
+		in.refuse, s.box("Archive").refuse, s.dialErr = nil, nil, nil
+		for _, m := range in.msgs {
+			m.fault = nil
+		}
+		h.now = h.now.Add(2 * time.Hour)
+		if rep := h.sync(s); rep.Removed != 1 || !rep.Clean() {
+			t.Errorf("%s: %+v", name, rep)
+		}
+		h.check(s)
 	}
 }
