@@ -406,14 +406,14 @@ func (s *session) exchangeFetch(ctx context.Context, ex *mail.Exchange, args str
 		return ex, nil
 	}
 	has := func(name, text string) {
-		ex.Fetched = []mail.Fetched{{Message: mail.Message{UID: uid}, Items: map[string]mail.Value{name: {Text: []byte(text), Size: int64(len(text))}}}}
+		ex.Fetched = []mail.Fetched{{Message: mail.Message{UID: uid}, Items: map[string]mail.Value{name: {Text: []byte(text[:min(len(text), 1<<20)]), Size: int64(len(text))}}}}
 	}
 	if item == "FLAGS" && !m.fault.death {
 		has(item, strings.Join(m.flags, " "))
 		ex.Fetched[0].Flags = m.flags
 	}
 	if text, ok := m.fault.items[item]; ok {
-		if m.fault.sets && item == "BODY[]" {
+		if m.fault.sets && strings.HasPrefix(item, "BODY[") && !slices.Contains(m.flags, `\Seen`) {
 			m.flags = append(m.flags, `\Seen`)
 		}
 		has(strings.Replace(item, ".PEEK", "", 1), text)

@@ -89,7 +89,7 @@ type climb struct {
 	lost  error   // why there was no session any more
 	seen  string  // what became of \Seen, in words; "" if it stayed as it was
 	fatal error   // of our own side
-	head  []byte  // HEADER, as it came
+	head  []byte  // HEADER, if the whole of it came
 	used  Session // the last rung's
 	// opened: the rung that is no PEEK was asked for, so that \Seen may be set.
 	opened bool
@@ -163,7 +163,10 @@ func (c *climb) rung(ctx context.Context, item string) bool {
 	case item == rungStruct:
 		c.structure, _ = mail.ParseStructure(v.Text) // as far as it can be read
 	case item == rungHeader:
-		c.head, c.header = v.Text, v.Text
+		c.header = v.Text
+		if v.Size == int64(len(v.Text)) {
+			c.head = v.Text // all of it, fit to begin a mail
+		}
 	case strings.HasPrefix(item, "BODY.PEEK[HEADER.FIELDS") && c.head == nil:
 		c.header = joinFields(c.header, newFields(c.header, v.Text))
 	case item == rungText && c.head != nil:
@@ -376,6 +379,9 @@ func (c *climb) take(ctx context.Context, road, item string, head []byte, v mail
 	}
 	if v.Size > int64(len(v.Text)) {
 		answer, going := c.stream(ctx, item, s)
+		if item == rungUnpeek {
+			c.restoreSeen(ctx) // its pieces are no PEEK either
+		}
 		if answer != AnswerData {
 			s.Discard()
 			return going

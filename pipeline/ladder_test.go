@@ -286,6 +286,37 @@ func TestSeenIsPutBackAfterTheTimeIsUp(t *testing.T) {
 	h.check(s, u)
 }
 
+// Also when the mail is too long to be kept in memory, so that it is asked for
+// again in pieces, which are no PEEK either.
+func TestSeenIsPutBackAfterPieces(t *testing.T) {
+	t.Parallel()
+	raw := rawMail(0) + strings.Repeat("many words of a long mail\r\n", 50_000)
+	s, h := newServer(), newHome(t)
+	u := s.box("INBOX").add(raw)
+	m := s.box("INBOX").msgs[u]
+	m.fault = &serverFault{sets: true, items: map[string]string{"BODY[]": raw}}
+	for item, piece := range piecesOf(raw, 100) {
+		m.fault.items[strings.Replace(item, ".PEEK", "", 1)] = piece
+	}
+	if rep := h.sync(s); rep.Salvaged != 1 || len(m.flags) != 0 {
+		t.Errorf("%+v, flags are %v", rep, m.flags)
+	}
+	h.check(s)
+}
+
+// A header beyond what is kept in memory is no beginning for a whole mail.
+func TestAHeaderThatWasCutMakesNoMail(t *testing.T) {
+	t.Parallel()
+	raw := "Subject: long\r\n" + strings.Repeat("X-Word: many words of a long header\r\n", 30_000) + "\r\nbody\r\n"
+	cut := strings.Index(raw, "\r\n\r\n") + 4
+	s, h := newServer(), newHome(t)
+	u := s.box("INBOX").add(raw)
+	s.box("INBOX").msgs[u].fault = &serverFault{items: map[string]string{"BODY.PEEK[HEADER]": raw[:cut], "BODY.PEEK[TEXT]": raw[cut:]}}
+	if rep := h.sync(s); rep.Salvaged != 0 || rep.NewStubs != 1 {
+		t.Errorf("%+v", rep)
+	}
+}
+
 func (h *home) inspect(s *server, uid imap.UID) *Inspection {
 	h.t.Helper()
 	in, err := Inspect(context.Background(), InspectOptions{Target: Target{"INBOX", 14, uid}, Dial: s.dial, Timeout: 5 * time.Second, Now: func() time.Time { return h.now }})
