@@ -491,7 +491,13 @@ func (c *climb) part(ctx context.Context, p mail.Part) bool {
 // mailbox is open for reading only, and puts it back. It has time of its own: the
 // ladder's may have ended with that rung, or the user may have ended the run.
 func (c *climb) restoreSeen(ctx context.Context) {
-	if !c.has(rungFlags) || c.message.Flags == nil || hasFlag(c.before, `\Seen`) {
+	if !c.has(rungFlags) || c.message.Flags == nil {
+		if c.top {
+			c.seen = `whether \Seen changed is not known, since the server did not tell the flags before`
+		}
+		return
+	}
+	if hasFlag(c.before, `\Seen`) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.each)
@@ -525,7 +531,8 @@ func (c *climb) clearSeen(ctx context.Context, s Session) error {
 		return err
 	}
 	if before.UIDValidity != c.validity {
-		return errors.New("the mailbox has a new UIDVALIDITY")
+		// It stays selected otherwise, and its UIDs are those of other messages.
+		return errors.Join(ErrUIDValidity, s.Close())
 	}
 	ex, err := s.Exchange(ctx, fmt.Sprintf(`UID STORE %d -FLAGS.SILENT (\Seen)`, c.uid))
 	c.heard(ex)

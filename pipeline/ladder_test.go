@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/emersion/go-imap/v2"
+
+	wire "github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
 func TestSalvagedMailIsTheRealMail(t *testing.T) {
@@ -390,5 +392,57 @@ func TestNothingIsInspectedUnderAnotherUIDValidity(t *testing.T) {
 	_, err := Inspect(context.Background(), InspectOptions{Target: Target{"INBOX", 14, u}, Dial: s.dial, Now: func() time.Time { return h.now }})
 	if !errors.Is(err, ErrUIDValidity) {
 		t.Errorf("%v", err)
+	}
+}
+
+// That the network went away in the middle is not the server's fault, and says
+// nothing about the message.
+func TestAnInspectionThatEndedEarlyBlamesNobody(t *testing.T) {
+	t.Parallel()
+	s, h := newServer(), newHome(t)
+	u := s.box("INBOX").add(rawMail(0))
+	s.box("INBOX").msgs[u].fault = &serverFault{death: true}
+	s.dialErr = func(n int) error {
+		if n > 3 {
+			return &wire.Fault{Kind: wire.KindDial, Text: "network is unreachable"}
+		}
+		return nil
+	}
+	in := h.inspect(s, u)
+	if v := in.Verdict; in.Stopped == "" || strings.Contains(v.Cause, "server") || !strings.Contains(v.Finding, "ended") {
+		t.Errorf("%q %+v", in.Stopped, v)
+	}
+}
+
+// What the flags were before is not known to a session that was not told.
+func TestAnInspectionDoesNotVouchForFlagsThatItWasNotTold(t *testing.T) {
+	t.Parallel()
+	s, h := newServer(), newHome(t)
+	u := s.box("INBOX").add(rawMail(0))
+	s.box("INBOX").msgs[u].fault = &serverFault{death: true}
+	if in := h.inspect(s, u); !strings.Contains(in.Seen, "not known") {
+		t.Errorf("%q", in.Seen)
+	}
+}
+
+// A mailbox that is made anew while \Seen is put back is not worked on: its UIDs
+// are other messages'.
+func TestPuttingSeenBackLeavesNoOtherMailboxOpen(t *testing.T) {
+	t.Parallel()
+	s := newServer()
+	in := s.box("INBOX")
+	u := in.add(rawMail(0))
+	ctx := context.Background()
+	made, err := s.dial(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := made.Examine(ctx, "INBOX", nil); err != nil {
+		t.Fatal(err)
+	}
+	c := &climb{failure: &failure{uid: u}, validity: 14, each: time.Second}
+	in.validity = 15
+	if err := c.clearSeen(ctx, made); err == nil || made.Alive() {
+		t.Errorf("%v, alive %v", err, made.Alive())
 	}
 }
