@@ -72,6 +72,8 @@ type serverFault struct {
 	plain string
 	// sets: BODY[] sets \Seen, although it must not after EXAMINE.
 	sets bool
+	// leaves: the server hangs up behind the answer to BODY[].
+	leaves bool
 	// silent are the items to which no answer comes.
 	silent []string
 	// times is how often it happens; 0 means always.
@@ -139,6 +141,7 @@ type session struct {
 	server *server
 	name   string
 	dead   bool
+	left   bool // the server has hung up, which shows at the next command
 }
 
 func (s *session) Has(c string) bool { return slices.Contains(s.server.caps, c) }
@@ -312,6 +315,10 @@ func (s *session) Exchange(ctx context.Context, command string) (ex *mail.Exchan
 		return &mail.Exchange{}, err
 	}
 	defer s.ask("%s", command)()
+	if s.left {
+		s.dead, s.name = true, ""
+		return &mail.Exchange{}, &mail.Fault{Kind: mail.KindCut}
+	}
 	ex = &mail.Exchange{Command: command, Status: "OK", Lines: []mail.Line{{Client: true, Text: command}}}
 	verb, args := command, ""
 	for _, v := range []string{"UID FETCH", "UID STORE", "UID EXPUNGE", "UID MOVE", "UID COPY", "EXPUNGE", "CREATE"} {
@@ -417,6 +424,7 @@ func (s *session) exchangeFetch(ctx context.Context, ex *mail.Exchange, args str
 			m.flags = append(m.flags, `\Seen`)
 		}
 		has(strings.Replace(item, ".PEEK", "", 1), text)
+		s.left = m.fault.leaves && item == "BODY[]"
 	}
 	if slices.Contains(m.fault.silent, item) {
 		<-ctx.Done()

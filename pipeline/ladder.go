@@ -502,12 +502,19 @@ func (c *climb) restoreSeen(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.each)
 	defer cancel()
-	s, ok := c.live(ctx)
-	if !ok {
-		c.seen = `whether \Seen changed could not be seen`
-		return
+	var s Session
+	var ex *mail.Exchange
+	var err error
+	for range 2 { // it may have hung up after the answer before
+		var ok bool
+		if s, ok = c.live(ctx); !ok {
+			c.seen = `whether \Seen changed could not be seen`
+			return
+		}
+		if ex, err = s.Exchange(ctx, fmt.Sprintf("UID FETCH %d (FLAGS)", c.uid)); s.Alive() {
+			break
+		}
 	}
-	ex, err := s.Exchange(ctx, fmt.Sprintf("UID FETCH %d (FLAGS)", c.uid))
 	c.heard(ex)
 	v, there := itemOf(ex, c.uid, rungFlags)
 	if err != nil || !there {

@@ -237,11 +237,12 @@ func TestAStubThatNotmuchCannotReadAnewIsNoMatterOfTheRun(t *testing.T) {
 // gets it put back.
 func TestSeenIsPutBack(t *testing.T) {
 	t.Parallel()
-	for _, flags := range [][]string{{}, {`\Seen`}, {`\Flagged`}} {
+	for i, flags := range [][]string{{}, {`\Seen`}, {`\Flagged`}, {}, {`\Seen`}, {`\Flagged`}} {
+		leaves := i >= 3 // it hangs up behind each answer for the mail
 		s, h := newServer(), newHome(t)
 		u := s.box("INBOX").add(rawMail(0), flags...)
 		m := s.box("INBOX").msgs[u]
-		m.fault = &serverFault{sets: true, items: map[string]string{"BODY[]": exchangeSubstitute}}
+		m.fault = &serverFault{sets: true, leaves: leaves, items: map[string]string{"BODY[]": exchangeSubstitute}}
 		h.sync(s)
 		if !sameFlags(m.flags, flags) {
 			t.Errorf("flags were %v and are %v", flags, m.flags)
