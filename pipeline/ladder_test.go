@@ -447,3 +447,40 @@ func TestPuttingSeenBackLeavesNoOtherMailboxOpen(t *testing.T) {
 		t.Errorf("%v, alive %v", err, made.Alive())
 	}
 }
+
+// Messages that fail one after the other, before anything else has come, cost no
+// other message: they get their stubs as soon as the server is seen to be well.
+func TestAFirstSyncThatBeginsWithFailuresGoesOn(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		older, failing int
+		first          int // mails that come in the first run
+	}{
+		"the newest of a mailbox": {older: 20, failing: 30, first: 21},
+		"all of a mailbox":        {failing: 30, first: 1},
+	} {
+		s, h := newServer(), newHome(t)
+		in := s.box("INBOX")
+		for i := range tc.older {
+			in.add(rawMail(i))
+		}
+		var bad []imap.UID
+		for i := range tc.failing {
+			bad = append(bad, in.add(rawMail(100+i)))
+			in.msgs[bad[i]].fault = &serverFault{}
+		}
+		for range tc.older + tc.failing { // UIDs that are no stub's in INBOX
+			s.box("Other").next++
+		}
+		s.box("Other").add(rawMail(1000))
+		alone := func(o *Options) { o.Connections = 1 }
+		if rep := h.sync(s, alone); rep.New != tc.first {
+			t.Errorf("%s: %+v", name, rep)
+		}
+		h.sync(s, alone)
+		h.check(s, bad...)
+		if rep := h.sync(s, alone); !rep.Clean() {
+			t.Errorf("%s: %+v", name, rep)
+		}
+	}
+}
