@@ -233,6 +233,9 @@ func (x *expunge) do(ctx context.Context, plan ExpungePlan, out *Expunged) (err 
 	}
 	x.step("marks recorded")
 	if err := x.kill(ctx, plan); err != nil {
+		if x.To != "" {
+			err = fmt.Errorf("%w; a copy of it is in %s already", err, x.To)
+		}
 		if ctx.Err() != nil || !x.s.Alive() {
 			return fmt.Errorf("%w; the marks are put right by the next run", err)
 		}

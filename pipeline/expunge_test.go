@@ -370,3 +370,14 @@ func TestMarksInAMailboxThatIsGoneAreForgotten(t *testing.T) {
 	h.sync(s)
 	s.marked(t, "refused for a day", []imap.UID{2, 5})
 }
+
+// A copy that was made for a move that then failed is told of.
+func TestACopyThatStaysIsTold(t *testing.T) {
+	t.Parallel()
+	s, h := doomed(nil), newHome(t)
+	s.refuses = map[string]*mail.Fault{"EXPUNGE": {Text: "not now"}}
+	if _, err := h.kill(s, func(o *ExpungeOptions) { o.To = "Quarantine" }); err == nil || !strings.Contains(err.Error(), "a copy of it is in Quarantine") {
+		t.Errorf("%v", err)
+	}
+	s.marked(t, "copied", nil)
+}
