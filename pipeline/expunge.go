@@ -77,6 +77,7 @@ func Expunge(ctx context.Context, o ExpungeOptions) (_ *Expunged, err error) {
 	if err != nil {
 		return nil, err
 	}
+	o.UIDValidity = m.UIDValidity // as it is now, if that was not said
 	x := &expunge{ExpungeOptions: o, s: s}
 	if err := x.restore(ctx); err != nil {
 		return nil, err

@@ -381,3 +381,16 @@ func TestACopyThatStaysIsTold(t *testing.T) {
 	}
 	s.marked(t, "copied", nil)
 }
+
+// Also where the caller did not say which UIDVALIDITY it means.
+func TestMarksArePutRightUnderTheUIDValidityThatWasMet(t *testing.T) {
+	t.Parallel()
+	s, h := doomed(nil, 2, 5), newHome(t)
+	h.sync(s)
+	s.cutAt = s.writes + 2
+	if _, err := h.kill(s, func(o *ExpungeOptions) { o.Protect, o.UIDValidity = true, 0 }); err == nil {
+		t.Fatal("no error")
+	}
+	h.sync(s)
+	s.marked(t, "no UIDVALIDITY", []imap.UID{2, 5})
+}
