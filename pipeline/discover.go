@@ -199,9 +199,10 @@ func count(set imap.UIDSet) (n uint64) {
 // put hands the planned actions to the stages.
 func (w *worker) put(ctx context.Context, b *box, a actions, rows []ledger.Row) error {
 	held := 0
-	if guarded(len(a.gone), len(rows), w.YesDelete) {
-		held = len(a.gone)
-		a.gone = nil
+	ours, theirs := b.sorted(a.gone)
+	if guarded(len(theirs), len(rows), w.YesDelete) {
+		held = len(theirs)
+		a.gone = ours
 		w.tally(func(r *Report) { r.Held += held })
 		w.mailboxFault(b, fmt.Errorf("the server lists %d of %d messages no more; none was removed here, since that may be a mistake: "+
 			"look at the mailbox, then run sync with --yes-delete", held, len(rows)))
@@ -210,28 +211,24 @@ func (w *worker) put(ctx context.Context, b *box, a actions, rows []ledger.Row) 
 		if text := does(a); text != "" {
 			w.emit(Event{Type: EventMailbox, Mailbox: b.Name, Total: len(a.fetch), Text: "would: " + text})
 		}
-		if n := len(b.local); n > 0 {
-			w.emit(Event{Type: EventMailbox, Mailbox: b.Name, Text: fmt.Sprintf("would: tell the server the flags of %d messages that changed here", n)})
-		}
 		w.tally(func(r *Report) {
 			r.New += len(a.fetch)
 			r.Flagged += len(a.flags)
 			r.Removed += len(a.gone)
-			r.Pushed += len(b.local)
 		})
 		return nil
 	}
 	if len(a.fetch)+len(a.flags)+len(a.gone) > 0 {
 		w.emit(Event{Type: EventMailbox, Mailbox: b.Name, Total: len(a.fetch), Text: does(a)})
 	}
-	var err error
-	if a.flags, err = w.push(ctx, b, a); err != nil {
-		return err
-	}
 	if len(a.fetch) > 0 || len(b.due) > 0 {
 		if err := w.enter(ctx, b); err != nil {
 			return err
 		}
+	}
+	fetch, err := w.adopt(ctx, b, a.fetch)
+	if err != nil {
+		return err
 	}
 	// From here on no connection that dies lets the look be repeated, which
 	// would put all this on the line twice.
@@ -241,7 +238,7 @@ func (w *worker) put(ctx context.Context, b *box, a actions, rows []ledger.Row) 
 	if err := w.putFlags(ctx, b, a.flags); err != nil {
 		return err
 	}
-	fetch, err := w.link(ctx, b, a.fetch)
+	fetch, err = w.link(ctx, b, fetch)
 	if err != nil {
 		return err
 	}
@@ -256,6 +253,23 @@ func (w *worker) put(ctx context.Context, b *box, a actions, rows []ledger.Row) 
 	}
 	w.give(b, bs)
 	return nil
+}
+
+// sorted tells messages that are gone from the server because they went from
+// here, before or by this run, from those that others took away.
+func (b *box) sorted(gone []imap.UID) (ours, theirs []imap.UID) {
+	missing := make(map[imap.UID]bool, len(b.local.missing))
+	for _, m := range b.local.missing {
+		missing[m.UID] = true
+	}
+	for _, u := range gone {
+		if b.ours[u] || missing[u] {
+			ours = append(ours, u)
+		} else {
+			theirs = append(theirs, u)
+		}
+	}
+	return ours, theirs
 }
 
 // does says in words what will be done.

@@ -40,6 +40,8 @@ type server struct {
 	// the effect of number cutAt, before its answer. 0: never.
 	writes, cutAt int
 	permanent     []string // PERMANENTFLAGS of every mailbox
+	mute          bool     // it tells no new UIDs
+	footer        string   // what it puts below every mail that it is given, as Exchange changes them
 	hangUp        bool     // the connection dies at the next SEARCH
 	cutExamine    int      // the connection dies at the EXAMINE or SELECT of this number; 0: never
 }
@@ -373,11 +375,21 @@ func (s *session) Exchange(ctx context.Context, command string) (ex *mail.Exchan
 			ex.Status, ex.Code = "NO", "TRYCREATE"
 			break
 		}
-		uid := parseUIDs(set)[0]
-		ex.Untagged = []string{fmt.Sprintf("OK [COPYUID %d %d %d] done", to.validity, uid, to.next)}
-		to.add(b.msgs[uid].raw, b.msgs[uid].flags...)
-		if verb == "UID MOVE" {
-			b.expunge(uid)
+		var from, dest []string
+		for _, uid := range parseUIDs(set) {
+			m := b.msgs[uid]
+			if m == nil {
+				continue
+			}
+			from, dest = append(from, fmt.Sprint(uid)), append(dest, fmt.Sprint(to.next))
+			copied := to.msgs[to.add(m.raw, slices.Clone(m.flags)...)]
+			copied.date = m.date
+			if verb == "UID MOVE" {
+				b.expunge(uid)
+			}
+		}
+		if !s.server.mute && len(from) > 0 {
+			ex.Untagged = []string{fmt.Sprintf("OK [COPYUID %d %s %s] done", to.validity, strings.Join(from, ","), strings.Join(dest, ","))}
 		}
 	case "CREATE":
 		s.server.box(strings.Trim(args, `"`))
@@ -444,6 +456,44 @@ func (s *session) Select(ctx context.Context, name string) (*mail.Selected, erro
 		sel.PermanentFlags = s.server.permanent
 	}
 	return sel, err
+}
+
+func (s *session) Append(_ context.Context, name string, uploads []mail.Upload) ([]mail.Appended, error) {
+	defer s.ask("APPEND %s %d", name, len(uploads))()
+	out := make([]mail.Appended, len(uploads))
+	b := s.server.boxes[name]
+	for i, u := range uploads {
+		raw, err := os.ReadFile(u.Path)
+		if err != nil {
+			out[i].Err = err
+			continue
+		}
+		if f := s.server.refuses["APPEND"]; f != nil {
+			out[i].Err = f
+			continue
+		}
+		wire := strings.ReplaceAll(strings.ReplaceAll(string(raw), "\r\n", "\n"), "\n", "\r\n")
+		if int64(len(wire)) != u.Size {
+			return out, fmt.Errorf("%s has %d bytes, announced were %d", u.Path, len(wire), u.Size)
+		}
+		uid := b.add(wire+s.server.footer, u.Flags...)
+		b.msgs[uid].date = u.InternalDate
+		if s.server.footer != "" {
+			b.msgs[uid].date = b.msgs[uid].date.Add(time.Hour)
+		}
+		if s.server.writes++; s.server.writes == s.server.cutAt {
+			s.dead, s.name = true, ""
+			err := &mail.Fault{Kind: mail.KindCut, Op: "APPEND"}
+			for ; i < len(out); i++ {
+				out[i].Err = err
+			}
+			return out, err
+		}
+		if !s.server.mute {
+			out[i] = mail.Appended{UIDValidity: b.validity, UID: uid}
+		}
+	}
+	return out, nil
 }
 
 func (s *session) Quote(name string) string { return `"` + name + `"` }
@@ -781,12 +831,12 @@ func difference(want, got map[string]int) string {
 			break
 		}
 		if got[k] != n {
-			fmt.Fprintf(&b, "\n  want %d, have %d of %.80q", n, got[k], k)
+			fmt.Fprintf(&b, "\n  want %d, have %d of %.80q%s", n, got[k], k, k[strings.LastIndexByte(k, '|'):])
 		}
 	}
 	for k, n := range got {
 		if want[k] == 0 {
-			fmt.Fprintf(&b, "\n  %d too many of %.80q", n, k)
+			fmt.Fprintf(&b, "\n  %d too many of %.80q%s", n, k, k[strings.LastIndexByte(k, '|'):])
 		}
 	}
 	return b.String()

@@ -57,6 +57,11 @@ type Session interface {
 	FetchOne(ctx context.Context, uid imap.UID, sink mail.Sink) (*mail.Exchange, error)
 	// Exchange speaks one command by hand. A tagged NO or BAD is no error.
 	Exchange(ctx context.Context, command string) (*mail.Exchange, error)
+	// Append gives the server mails, many in one flight where it allows that
+	// (RFC 9051 6.3.12). The results stand at the places of the uploads; the
+	// error is of the connection, and those that were not answered then have it,
+	// too.
+	Append(ctx context.Context, mailbox string, uploads []mail.Upload) ([]mail.Appended, error)
 	Alive() bool
 	Close() error
 }
@@ -97,6 +102,10 @@ type Options struct {
 	ReadOnly  bool     // change nothing on the server
 	DryRun    bool     // say what would be done, change nothing
 	YesDelete bool     // let deletions beyond the guard through
+	Restore   bool     // where the folders differ from what was agreed, the server is right
+
+	Deletions Deletions // of files here; "" means to the Trash
+	Trash     string    // the mailbox that is the Trash; "" finds it
 
 	Now func() time.Time
 	// Emit is told what happens while it happens. Calls are serialised.
@@ -144,6 +153,9 @@ type Report struct {
 	Salvaged  int       `json:"salvaged"`  // of these, by another road than a plain fetch
 	Flagged   int       `json:"flagged"`   // mails whose flags changed
 	Pushed    int       `json:"pushed"`    // mails whose flags the server was told
+	Moved     int       `json:"moved"`     // mails moved on the server, as their files were here
+	Deleted   int       `json:"deleted"`   // mails deleted on the server, as their files were here
+	Uploaded  int       `json:"uploaded"`  // mails that are new here, and that the server was given
 	Removed   int       `json:"removed"`   // mails that are gone from the server
 	Held      int       `json:"held"`      // deletions that the guard held back
 	NewStubs  int       `json:"new_stubs"`

@@ -2,55 +2,244 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/emersion/go-imap/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 )
 
-// storeAtOnce bounds how many messages one STORE names.
+// storeAtOnce bounds how many messages one command names.
 const storeAtOnce = 500
 
-// push tells the server the flags that the user changed here, and gives the
-// changes that remain to be made here, with both sides merged. A crash between
-// the server's yes and the record does no harm: the next run finds that both
-// sides changed alike.
-func (w *worker) push(ctx context.Context, b *box, a actions) ([]flagChange, error) {
-	maps.DeleteFunc(b.local, func(u imap.UID, _ delta) bool { return slices.Contains(a.gone, u) })
-	if len(b.local) == 0 || b.now.UIDValidity != b.known.UIDValidity {
-		return a.flags, nil
+// pushAll tells the server what the user changed here, mailbox by mailbox,
+// before anything is fetched. It changes the server alone, and records nothing
+// but flags: the look that follows finds moved and uploaded mail on the server
+// and pairs it with its files, whoever brought it there and whenever that was.
+// So a crash or a cut at any point leaves nothing to put right.
+func (w *worker) pushAll(ctx context.Context, boxes []*box) error {
+	locals := make(map[string]*local, len(boxes))
+	byName := make(map[string]*box, len(boxes))
+	for _, b := range boxes {
+		byName[b.Name] = b
+		if !b.local.nothing() {
+			locals[b.Name] = &b.local
+		}
 	}
-	sel, err := w.session.Select(ctx, b.Name)
-	w.selected = nil // what fetches wants EXAMINE
+	plans := planOut(locals, policy{w.Deletions, w.YesDelete, w.Restore, len(w.Only) == 0})
+	for _, name := range slices.Sorted(maps.Keys(plans)) {
+		b, o := byName[name], plans[name]
+		w.say(b, o)
+		if w.DryRun || o.nothing() && len(b.local.flags) == 0 {
+			continue
+		}
+		err := w.push(ctx, b, o, byName)
+		if err != nil && ctx.Err() == nil && !w.session.Alive() && scopeOf(err, atMailbox) == ScopeMailbox {
+			// As in look. What was done already is seen, and not done again.
+			err = w.push(ctx, b, o, byName)
+		}
+		switch {
+		case err == nil:
+			continue
+		case ctx.Err() != nil:
+			return ctx.Err()
+		}
+		if _, connecting := errors.AsType[*connectError](err); connecting {
+			return err
+		}
+		if _, said := errors.AsType[*leftHere](err); !said && scopeOf(err, atMailbox) > ScopeMailbox {
+			return err
+		}
+		w.mailboxFault(b, err)
+	}
+	return nil
+}
+
+// leftHere says why something cannot go to the server.
+type leftHere struct{ text string }
+
+func (e *leftHere) Error() string { return e.text }
+
+func leftf(format string, args ...any) error { return &leftHere{fmt.Sprintf(format, args...)} }
+
+// say tells what the server will be told, or would be.
+func (w *worker) say(b *box, o *outgoing) {
+	if o.held > 0 {
+		w.tally(func(r *Report) { r.Held += o.held })
+		w.mailboxFault(b, fmt.Errorf("%s gone from its folder, and %s: not deleted on the server, since that may be a mistake; "+
+			"look at the folder, then run sync with --yes-delete, or with --restore to have them back", number(o.held, "message is", "messages are"), o.why))
+	}
+	if o.doubted > 0 {
+		w.mailboxFault(b, fmt.Errorf("%s: %s not sent to the server; look at the folder, then run sync with --yes-delete if it is right, "+
+			"or with --restore if the server is", o.why, number(o.doubted, "new message or flag that was taken off is", "new messages and flags that were taken off are")))
+	}
+	var lines []string
+	add := func(n int, format string, args ...any) {
+		if n > 0 {
+			lines = append(lines, fmt.Sprintf(format, append([]any{number(n, "message", "messages")}, args...)...))
+		}
+	}
+	add(len(b.local.flags), "change the flags of %s on the server")
+	for _, to := range slices.Sorted(maps.Keys(o.moves)) {
+		add(len(o.moves[to]), "move %s on the server: %s -> %s", b.Name, to)
+	}
+	if trash := w.trashFor(b); trash != nil {
+		add(len(o.deleted), "move %s to the Trash on the server: %s -> %s", b.Name, trash.Name)
+	} else {
+		add(len(o.deleted), "delete %s on the server")
+	}
+	add(len(o.uploads), "upload %s")
+	add(len(o.restore), "bring %s back here")
+	would := ""
+	if w.DryRun {
+		would = "would: "
+		w.tally(func(r *Report) {
+			r.Pushed += len(b.local.flags)
+			r.Moved += o.moved()
+			r.Deleted += len(o.deleted)
+			r.Uploaded += len(o.uploads)
+		})
+	}
+	if len(lines) > 0 {
+		w.emit(Event{Type: EventMailbox, Mailbox: b.Name, Text: would + strings.Join(lines, ", ")})
+	}
+}
+
+func (o *outgoing) moved() (n int) {
+	for _, ms := range o.moves {
+		n += len(ms)
+	}
+	return n
+}
+
+func number(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return strconv.Itoa(n) + " " + many
+}
+
+// push tells the server of one mailbox.
+func (w *worker) push(ctx context.Context, b *box, o *outgoing, boxes map[string]*box) error {
+	if len(o.renamed) > 0 {
+		if err := w.Ledger.Save(ctx, o.renamed...); err != nil {
+			return err
+		}
+		w.step("new names recorded")
+	}
+	if w.Restore {
+		return w.restore(ctx, b, o)
+	}
+	if len(b.local.flags)+o.moved()+len(o.deleted)+len(o.uploads) == 0 {
+		return nil
+	}
+	sel, err := w.openFor(ctx, b)
 	if err != nil {
-		return a.flags, err
-	}
-	if sel.UIDValidity != b.now.UIDValidity {
-		return a.flags, &mail.Fault{Kind: mail.KindMalformed, Op: "SELECT", Mailbox: b.Name, Text: "UIDVALIDITY changed during the run"}
+		return err
 	}
 	if sel.ReadOnly {
-		w.note(b, "the server opens this mailbox for reading only; changed flags stay here")
-		return a.flags, w.markScanned(ctx, b)
+		w.note(b, "the server opens this mailbox for reading only; what changed here stays here")
+		if o.nothing() {
+			return w.markScanned(ctx, b)
+		}
+		return nil
 	}
+	b.need = needChanges
+	if err := w.pushFlags(ctx, b, sel); err != nil {
+		return err
+	}
+	for _, to := range slices.Sorted(maps.Keys(o.moves)) {
+		if err := w.pushMoves(ctx, b, o.moves[to], boxes[to]); err != nil {
+			return err
+		}
+	}
+	unable := w.pushDeleted(ctx, b, o.deleted)
+	if _, ok := errors.AsType[*leftHere](unable); unable != nil && !ok {
+		return unable
+	}
+	if err := w.pushUploads(ctx, b, sel, o.uploads); err != nil {
+		return err
+	}
+	if o.nothing() {
+		return w.markScanned(ctx, b)
+	}
+	return unable
+}
+
+// openFor opens a mailbox for changes, on a fresh connection if the one before
+// has died.
+func (w *worker) openFor(ctx context.Context, b *box) (*mail.Selected, error) {
+	if err := w.connect(ctx); err != nil {
+		return nil, err
+	}
+	w.selected = nil // what fetches wants EXAMINE
+	sel, err := w.session.Select(ctx, b.Name)
+	if err != nil {
+		return nil, err
+	}
+	if sel.UIDValidity != b.known.UIDValidity {
+		return nil, &mail.Fault{Kind: mail.KindMalformed, Op: "SELECT", Mailbox: b.Name, Text: "UIDVALIDITY changed during the run"}
+	}
+	return sel, nil
+}
+
+// command speaks one command, whose answer must be OK.
+func (w *worker) command(ctx context.Context, b *box, format string, args ...any) (*mail.Exchange, error) {
+	ex, err := w.session.Exchange(ctx, fmt.Sprintf(format, args...))
+	if err != nil {
+		return ex, err
+	}
+	words := strings.Fields(ex.Command)
+	if words[0] != "UID" {
+		words = words[:1]
+	}
+	return ex, refused(ex, strings.Join(words[:min(2, len(words))], " "), b.Name, 0)
+}
+
+// pushFlags sets and clears flags where the user did, and records that. The
+// look that comes after it finds what the server changed beside it. A crash
+// before the record does no harm: both sides then changed alike.
+func (w *worker) pushFlags(ctx context.Context, b *box, sel *mail.Selected) error {
 	for _, f := range flagRows() {
 		for _, sign := range []string{"+", "-"} {
 			if err := w.store(ctx, b, sel, f.flag, sign); err != nil {
-				return a.flags, err
+				return err
 			}
 		}
 	}
-	return w.agree(ctx, b, a.flags)
+	maps.DeleteFunc(b.local.flags, func(_ imap.UID, d delta) bool { return len(d.add)+len(d.remove) == 0 })
+	rows, err := w.Ledger.GetMany(ctx, b.Name, b.known.UIDValidity, slices.Collect(maps.Keys(b.local.flags)))
+	if err != nil || len(rows) == 0 {
+		return err
+	}
+	for i := range rows {
+		rows[i].Flags = b.local.flags[rows[i].UID].merged(rows[i].Flags)
+	}
+	if err := w.Ledger.Save(ctx, rows...); err != nil {
+		return err
+	}
+	w.step("pushed flags recorded")
+	if w.stored == nil {
+		w.stored = make(map[string]map[imap.UID]delta)
+	}
+	w.stored[b.Name] = b.local.flags
+	b.local.flags = nil // the push may be repeated
+	w.tally(func(r *Report) { r.Pushed += len(rows) })
+	return nil
 }
 
 // store sets or clears one flag where the user did so.
 func (w *worker) store(ctx context.Context, b *box, sel *mail.Selected, flag, sign string) error {
 	var uids []imap.UID
-	for u, d := range b.local {
+	for u, d := range b.local.flags {
 		if sign == "+" && hasFlag(d.add, flag) || sign == "-" && hasFlag(d.remove, flag) {
 			uids = append(uids, u)
 		}
@@ -61,13 +250,13 @@ func (w *worker) store(ctx context.Context, b *box, sel *mail.Selected, flag, si
 	if p := sel.PermanentFlags; len(p) > 0 && !hasFlag(p, flag) && (!strings.HasPrefix(flag, "$") || !slices.Contains(p, `\*`)) {
 		return w.staysHere(ctx, b, flag, len(uids))
 	}
+	return w.storeFlag(ctx, b, uids, sign, flag)
+}
+
+func (w *worker) storeFlag(ctx context.Context, b *box, uids []imap.UID, sign, flag string) error {
 	slices.Sort(uids)
 	for part := range slices.Chunk(uids, storeAtOnce) {
-		ex, err := w.session.Exchange(ctx, fmt.Sprintf("UID STORE %s %sFLAGS.SILENT (%s)", uidSet(part).String(), sign, flag))
-		if err != nil {
-			return err
-		}
-		if err := refused(ex, "UID STORE", b.Name, 0); err != nil {
+		if _, err := w.command(ctx, b, "UID STORE %s %sFLAGS.SILENT (%s)", uidSet(part).String(), sign, flag); err != nil {
 			return err
 		}
 		w.step("flags stored")
@@ -78,9 +267,9 @@ func (w *worker) store(ctx context.Context, b *box, sel *mail.Selected, flag, si
 // staysHere leaves a flag that the server does not keep to the files. That is
 // said once.
 func (w *worker) staysHere(ctx context.Context, b *box, flag string, n int) error {
-	for u, d := range b.local {
+	for u, d := range b.local.flags {
 		other := func(f string) bool { return strings.EqualFold(f, flag) }
-		b.local[u] = delta{slices.DeleteFunc(d.add, other), slices.DeleteFunc(d.remove, other)}
+		b.local.flags[u] = delta{slices.DeleteFunc(d.add, other), slices.DeleteFunc(d.remove, other)}
 	}
 	key := "stays/" + flag + "/" + b.Name
 	said, err := w.Ledger.Meta(ctx, key)
@@ -91,32 +280,394 @@ func (w *worker) staysHere(ctx context.Context, b *box, flag string, n int) erro
 	return w.Ledger.SetMeta(ctx, key, "said")
 }
 
-// agree records what was pushed. Where the server changed flags of the same
-// message, the change goes on as it came, with what the user did added.
-func (w *worker) agree(ctx context.Context, b *box, changes []flagChange) ([]flagChange, error) {
-	maps.DeleteFunc(b.local, func(_ imap.UID, d delta) bool { return len(d.add)+len(d.remove) == 0 })
-	n := len(b.local)
-	for i, c := range changes {
-		if d, ok := b.local[c.uid]; ok {
-			changes[i].after = d.merged(c.after)
-			delete(b.local, c.uid)
+// pushMoves moves messages on the server as their files were moved here.
+func (w *worker) pushMoves(ctx context.Context, b *box, moves []move, to *box) error {
+	rows := make([]ledger.Message, len(moves))
+	keys := make(map[imap.UID]string, len(moves))
+	for i, m := range moves {
+		rows[i], keys[m.row.UID] = m.row, m.key
+	}
+	pairs, err := w.transfer(ctx, b, rows, to)
+	for from, uid := range pairs {
+		to.expect(uid, keys[from])
+	}
+	if err == nil {
+		w.tally(func(r *Report) { r.Moved += len(moves) })
+	}
+	return err
+}
+
+// took remembers messages that we took out of the mailbox on the server: the guard
+// against a server that loses mail does not count them.
+func (b *box) took(uids []imap.UID) {
+	if b.ours == nil {
+		b.ours = make(map[imap.UID]bool)
+	}
+	for _, u := range uids {
+		b.ours[u] = true
+	}
+}
+
+// expect remembers which file a new message is.
+func (b *box) expect(uid imap.UID, key string) {
+	if b.expected == nil {
+		b.expected = make(map[imap.UID]string)
+	}
+	b.expected[uid] = key
+}
+
+// transfer moves messages on the server: with MOVE, or with COPY and an expunge
+// of exactly these. It gives their new UIDs as far as they were told.
+func (w *worker) transfer(ctx context.Context, b *box, rows []ledger.Message, to *box) (map[imap.UID]imap.UID, error) {
+	w.moved, to.need = true, needChanges
+	out := make(map[imap.UID]imap.UID)
+	verb := "MOVE"
+	if !w.session.Has("MOVE") {
+		verb = "COPY"
+		// Copies that an interrupted run made, and did not come to expunge.
+		there, err := w.copied(ctx, b, rows, to)
+		if err != nil {
+			return out, err
+		}
+		if err := w.expunge(ctx, b, there); err != nil {
+			return out, err
+		}
+		rows = slices.DeleteFunc(slices.Clone(rows), func(m ledger.Message) bool { return slices.Contains(there, m.UID) })
+	}
+	for part := range slices.Chunk(rows, storeAtOnce) {
+		uids := uidsOf(part)
+		to.unknown = true
+		ex, err := w.command(ctx, b, "UID %s %s %s", verb, uidSet(uids).String(), w.session.Quote(to.Name))
+		if f, ok := errors.AsType[*mail.Fault](err); ok && strings.HasPrefix(f.Code, "TRYCREATE") {
+			if _, err = w.command(ctx, b, "CREATE %s", w.session.Quote(to.Name)); err != nil {
+				return out, err
+			}
+			ex, err = w.command(ctx, b, "UID %s %s %s", verb, uidSet(uids).String(), w.session.Quote(to.Name))
+		}
+		if err != nil {
+			return out, err
+		}
+		w.step("messages transferred")
+		b.took(uids)
+		if validity, pairs := copyUIDs(ex); validity == to.known.UIDValidity {
+			maps.Copy(out, pairs)
+		}
+		if verb == "COPY" {
+			if err := w.expunge(ctx, b, uids); err != nil {
+				return out, err
+			}
 		}
 	}
-	rows, err := w.Ledger.GetMany(ctx, b.Name, b.now.UIDValidity, slices.Collect(maps.Keys(b.local)))
-	if err != nil {
-		return changes, err
+	return out, nil
+}
+
+func uidsOf(rows []ledger.Message) []imap.UID {
+	uids := make([]imap.UID, len(rows))
+	for i, m := range rows {
+		uids[i] = m.UID
 	}
-	rows = slices.DeleteFunc(rows, func(m ledger.Message) bool { return m.State != ledger.Present })
+	return uids
+}
+
+// copied gives those of the messages that have a copy already among what is new
+// in the other mailbox. Afterwards b is selected again.
+func (w *worker) copied(ctx context.Context, b *box, rows []ledger.Message, to *box) ([]imap.UID, error) {
+	if !to.hasNews() {
+		return nil, nil
+	}
+	sel, err := w.session.Examine(ctx, to.Name, nil)
+	if f, ok := errors.AsType[*mail.Fault](err); ok && f.Kind == mail.KindNo && w.session.Alive() {
+		_, err := w.openFor(ctx, b) // there is no such mailbox yet
+		return nil, err
+	}
+	if err != nil {
+		return nil, err
+	}
+	var here []stranger
+	for _, m := range rows {
+		m.Key, m.ID = strconv.FormatUint(uint64(m.UID), 10), realID(m.ID)
+		here = append(here, stranger{Message: m})
+	}
+	pairs, err := w.arrived(ctx, to, sel, here)
+	if err != nil {
+		return nil, err
+	}
+	var uids []imap.UID
+	for _, h := range pairs {
+		uids = append(uids, h.UID)
+	}
+	_, err = w.openFor(ctx, b)
+	return uids, err
+}
+
+// hasNews tells whether the mailbox may have messages that the ledger does not
+// know.
+func (b *box) hasNews() bool {
+	return b.unknown || b.Status == nil || b.Status.UIDNext == 0 || b.Status.UIDNext != b.known.UIDNext
+}
+
+// copyUIDs reads a COPYUID code (RFC 4315 3), which Exchange and others put into
+// untagged lines (ruby/net-imap#250, MailKit#555).
+func copyUIDs(ex *mail.Exchange) (validity uint64, pairs map[imap.UID]imap.UID) {
+	pairs = make(map[imap.UID]imap.UID)
+	for _, text := range append([]string{ex.Code}, ex.Untagged...) {
+		_, text, ok := strings.Cut(strings.ToUpper(text), "COPYUID ")
+		if !ok {
+			continue
+		}
+		words := strings.Fields(strings.ReplaceAll(text, "]", " "))
+		if len(words) < 3 || strings.Contains(text, "...") { // it was cut
+			continue
+		}
+		v, err := strconv.ParseUint(words[0], 10, 64)
+		from, to := orderedUIDs(words[1]), orderedUIDs(words[2])
+		if err != nil || len(from) != len(to) || validity != 0 && v != validity {
+			continue
+		}
+		validity = v
+		for i := range from {
+			pairs[from[i]] = to[i]
+		}
+	}
+	return validity, pairs
+}
+
+// orderedUIDs reads a set in the order in which it stands, at most as long as a
+// command of ours has messages.
+func orderedUIDs(set string) (uids []imap.UID) {
+	for part := range strings.SplitSeq(set, ",") {
+		first, last, isRange := strings.Cut(part, ":")
+		if !isRange {
+			last = first
+		}
+		a, err1 := strconv.ParseUint(first, 10, 32)
+		z, err2 := strconv.ParseUint(last, 10, 32)
+		if err1 != nil || err2 != nil || a == 0 || z < a || z-a >= storeAtOnce || len(uids) > storeAtOnce {
+			return nil
+		}
+		for u := a; u <= z; u++ {
+			uids = append(uids, imap.UID(u))
+		}
+	}
+	return uids
+}
+
+// trashFor gives the mailbox that deleted messages of b go to; nil if they are
+// expunged, or if there is none.
+func (r *run) trashFor(b *box) *box {
+	if r.Deletions != DeletionsTrash || r.trash == nil || r.trash.Name == b.Name {
+		return nil
+	}
+	return r.trash
+}
+
+// pushDeleted deletes messages on the server whose files were deleted here.
+func (w *worker) pushDeleted(ctx context.Context, b *box, rows []ledger.Message) error {
+	rows, err := w.stillWanted(ctx, b, rows)
+	if err != nil || len(rows) == 0 {
+		return err
+	}
+	switch trash := w.trashFor(b); {
+	case trash != nil:
+		_, err = w.transfer(ctx, b, rows, trash)
+	case w.Deletions == DeletionsTrash && w.trash == nil:
+		return leftf("%s deleted here, and the account has no Trash to move them to: name it in the configuration (trash = \"...\"), "+
+			"or say there deletions = \"expunge\" or \"keep\"; nothing was deleted on the server", number(len(rows), "message was", "messages were"))
+	default:
+		err = w.expunge(ctx, b, uidsOf(rows))
+	}
+	if err == nil {
+		w.tally(func(r *Report) { r.Deleted += len(rows) })
+	}
+	return err
+}
+
+// restore makes the server right: what is missing here is forgotten, so that it
+// comes again, and flags are compared anew with those that the files have.
+func (w *worker) restore(ctx context.Context, b *box, o *outgoing) error {
+	rows, err := w.Ledger.GetMany(ctx, b.Name, b.known.UIDValidity, slices.Collect(maps.Keys(b.local.flags)))
+	if err != nil {
+		return err
+	}
 	for i := range rows {
-		rows[i].Flags = b.local[rows[i].UID].merged(rows[i].Flags)
+		rows[i].Flags = b.local.flags[rows[i].UID].merged(rows[i].Flags)
+	}
+	if err := w.incomplete(ctx, b); err != nil {
+		return err
 	}
 	if len(rows) > 0 {
 		if err := w.Ledger.Save(ctx, rows...); err != nil {
-			return changes, err
+			return err
 		}
-		w.step("pushed flags recorded")
+		w.step("flags of the files recorded")
 	}
-	clear(b.local) // the look may be repeated
-	w.tally(func(r *Report) { r.Pushed += n })
-	return changes, w.markScanned(ctx, b)
+	if err := w.fetchAgain(ctx, b, o.restore); err != nil {
+		return err
+	}
+	return w.believe(ctx, b)
+}
+
+// incomplete lets the look compare the mailbox as a whole.
+func (w *worker) incomplete(ctx context.Context, b *box) error {
+	b.need, b.known.Complete, b.now.UIDValidity = needChanges, false, b.known.UIDValidity
+	return w.saveMailbox(ctx, b, false)
+}
+
+// stillWanted takes those out of what was deleted here that somebody changed on
+// the server meanwhile: they are kept, and come again. That it was read is no
+// such change, nor that it was marked for deletion.
+func (w *worker) stillWanted(ctx context.Context, b *box, rows []ledger.Message) ([]ledger.Message, error) {
+	if len(rows) == 0 {
+		return nil, nil
+	}
+	now, err := w.session.Flags(ctx, uidSet(uidsOf(rows)), 0)
+	if err != nil {
+		return nil, err
+	}
+	flags := make(map[imap.UID][]string, len(now))
+	for _, m := range now {
+		if m.Flags != nil {
+			flags[m.UID] = m.Flags
+		}
+	}
+	var kept []ledger.Message
+	rows = slices.DeleteFunc(slices.Clone(rows), func(m ledger.Message) bool {
+		is, there := flags[m.UID]
+		if !there {
+			return true // gone from the server, too
+		}
+		moot := func(f string) bool { return strings.EqualFold(f, `\Seen`) || strings.EqualFold(f, `\Deleted`) }
+		if sameFlags(slices.DeleteFunc(slices.Clone(is), moot), slices.DeleteFunc(slices.Clone(b.local.flags[m.UID].merged(m.Flags)), moot)) {
+			return false
+		}
+		kept = append(kept, m)
+		return true
+	})
+	if len(kept) == 0 {
+		return rows, nil
+	}
+	w.note(b, "%s deleted here and changed on the server meanwhile: kept", number(len(kept), "message was", "messages were"))
+	return rows, w.fetchAgain(ctx, b, kept)
+}
+
+// fetchAgain lets messages come again that are not here any more. One that is
+// here, marked with T, loses the mark.
+func (w *worker) fetchAgain(ctx context.Context, b *box, rows []ledger.Message) error {
+	var gone []imap.UID
+	for _, m := range rows {
+		name, ok, err := b.find(m.Key, "")
+		if err != nil {
+			return err
+		}
+		if !ok {
+			gone = append(gone, m.UID)
+			continue
+		}
+		if err := b.dir.Rename(name, maildir.WithFlags(name, "", "T")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		w.step("mark taken off")
+	}
+	if len(gone) == 0 {
+		return nil
+	}
+	// Incomplete first: what the ledger does not know is looked for in an
+	// incomplete mailbox only.
+	if err := w.incomplete(ctx, b); err != nil {
+		return err
+	}
+	if err := w.Ledger.Delete(ctx, b.Name, b.known.UIDValidity, gone...); err != nil {
+		return err
+	}
+	w.step("messages forgotten")
+	return nil
+}
+
+// expunge deletes exactly these messages.
+func (w *worker) expunge(ctx context.Context, b *box, uids []imap.UID) error {
+	if len(uids) == 0 {
+		return nil
+	}
+	if err := w.storeFlag(ctx, b, uids, "+", `\Deleted`); err != nil {
+		return err
+	}
+	b.took(uids)
+	if w.session.Has("UIDPLUS") {
+		for part := range slices.Chunk(uids, storeAtOnce) {
+			if _, err := w.command(ctx, b, "UID EXPUNGE %s", uidSet(part).String()); err != nil {
+				return err
+			}
+			w.step("messages expunged")
+		}
+		return nil
+	}
+	// A bare EXPUNGE takes everything along that is marked.
+	marked, err := w.session.Deleted(ctx)
+	if err != nil {
+		return err
+	}
+	for _, r := range marked {
+		for u := uint64(r.Start); u <= uint64(r.Stop); u++ {
+			if _, ours := slices.BinarySearch(uids, imap.UID(u)); !ours {
+				w.note(b, "%s marked \\Deleted on the server, not expunged: others are marked there, too, and the server cannot tell them apart",
+					number(len(uids), "message is", "messages are"))
+				return nil
+			}
+		}
+	}
+	if _, err := w.command(ctx, b, "EXPUNGE"); err != nil {
+		return err
+	}
+	w.step("messages expunged")
+	return nil
+}
+
+// pushUploads gives the server the files that are new here, but for those that
+// it has already from a run that was interrupted.
+func (w *worker) pushUploads(ctx context.Context, b *box, sel *mail.Selected, files []stranger) error {
+	if len(files) == 0 {
+		return nil
+	}
+	there, err := w.arrived(ctx, b, sel, files)
+	if err != nil {
+		return err
+	}
+	files = slices.Clone(files)
+	for _, f := range there {
+		files = slices.DeleteFunc(files, func(s stranger) bool { return s.Key == f.Key })
+	}
+	uploads := make([]mail.Upload, len(files))
+	for i, f := range files {
+		_, letters := maildir.ParseName(f.Name)
+		uploads[i] = mail.Upload{Path: b.path(f.Name), Size: f.Size, Flags: flagsOf(letters), InternalDate: f.when(w.Now())}
+	}
+	results, err := w.session.Append(ctx, b.Name, uploads)
+	var refusals []error
+	n := 0
+	for i, res := range results {
+		switch {
+		case errors.Is(res.Err, fs.ErrNotExist):
+			continue // renamed or taken away this moment: the next run sees it
+		case res.Err != nil && err == nil:
+			refusals = append(refusals, fmt.Errorf("%s: %w", files[i].Name, res.Err))
+			continue
+		case res.Err != nil:
+			continue
+		}
+		n++
+		w.step("message uploaded")
+		if res.UID != 0 && res.UIDValidity == b.known.UIDValidity {
+			b.expect(res.UID, files[i].Key)
+			continue
+		}
+		b.uploaded = append(b.uploaded, files[i])
+	}
+	w.tally(func(r *Report) { r.Uploaded += n })
+	if err != nil {
+		return err
+	}
+	if len(refusals) > 0 {
+		return leftf("%s not taken by the server; the first: %v", number(len(refusals), "new message was", "new messages were"), refusals[0])
+	}
+	return nil
 }

@@ -43,8 +43,18 @@ func (w *worker) rematch(ctx context.Context, b *box, v *view, rows []ledger.Row
 	}
 	fromDisk := len(old) == 0
 	if fromDisk {
-		if here, err = b.strangers(rows); err != nil {
+		files, err := b.dir.Scan()
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
+		}
+		if err == nil {
+			found, err := b.strangers(rows, files)
+			if err != nil {
+				return err
+			}
+			for _, f := range found {
+				here = append(here, f.Message)
+			}
 		}
 	} else {
 		w.note(b, "the server gives its messages other numbers than before; they are matched with those here")
@@ -185,27 +195,27 @@ func realID(id string) string {
 	return id
 }
 
+// stranger is a file that the ledger does not know.
+type stranger struct {
+	ledger.Message           // Date is the file's
+	sent           time.Time // the Date of its header; zero if there is none
+}
+
 // strangers reads those files of the mailbox's folder that have no row: mail
-// that may be the server's, after the ledger was lost.
-func (b *box) strangers(rows []ledger.Row) ([]ledger.Message, error) {
-	l, err := b.dir.Scan()
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
+// that may be the server's, after the ledger was lost, or that the user put
+// there.
+func (b *box) strangers(rows []ledger.Row, l *maildir.Listing) ([]stranger, error) {
 	known := make(map[string]bool, len(rows))
 	for _, r := range rows {
 		known[r.Key] = true
 	}
-	var out []ledger.Message
-	for _, f := range l.Files() {
-		if known[f.Key] {
-			continue
-		}
+	var out []stranger
+	for _, f := range l.Some(func(key string) bool { return !known[key] }) {
 		path := b.path(f.Name)
 		head, err := readHead(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // renamed or taken away this moment: the next run sees it
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -213,12 +223,16 @@ func (b *box) strangers(rows []ledger.Row) ([]ledger.Message, error) {
 			continue
 		}
 		size, err := maildir.WireSize(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, ledger.Message{
-			Key: f.Key, Name: f.Name, ID: parseHeader(head).messageID, Size: size, WireSize: size, Date: f.ModTime.UTC().Truncate(time.Second),
-		})
+		h := parseHeader(head)
+		out = append(out, stranger{ledger.Message{
+			Mailbox: b.Name, Key: f.Key, Name: f.Name, ID: h.messageID, Size: size, WireSize: size, Date: f.ModTime.UTC().Truncate(time.Second),
+		}, h.date.UTC().Truncate(time.Second)})
 	}
 	return out, nil
 }
@@ -248,6 +262,7 @@ func (w *worker) link(ctx context.Context, b *box, uids []imap.UID) ([]imap.UID,
 		return uids, w.connect(ctx)
 	}
 	sources := make(map[imap.UID]string)
+	letter := make(map[imap.UID]string)
 	var intents []ledger.Message
 	for _, m := range listed {
 		c, path, err := w.copyOf(ctx, m)
@@ -258,6 +273,8 @@ func (w *worker) link(ctx context.Context, b *box, uids []imap.UID) ([]imap.UID,
 			continue
 		}
 		sources[m.UID] = path
+		// Flags that only the file has are what the next scan tells the server of.
+		letter[m.UID] = letters(w.stored[c.Mailbox][c.UID].merged(m.Flags))
 		intents = append(intents, ledger.Message{
 			Mailbox: b.Name, UIDValidity: b.now.UIDValidity, UID: m.UID, State: ledger.Intended, Key: w.keys.New(w.Now()), ID: c.ID,
 			Size: c.Size, WireSize: c.WireSize, Date: c.Date, Flags: storedFlags(m.Flags),
@@ -272,9 +289,15 @@ func (w *worker) link(ctx context.Context, b *box, uids []imap.UID) ([]imap.UID,
 	w.step("links intended")
 	linked := make(map[imap.UID]bool)
 	for _, row := range intents {
-		row.Name, err = b.dir.Link(sources[row.UID], row.Key, letters(row.Flags))
+		row.Name, err = b.dir.Link(sources[row.UID], row.Key, letter[row.UID])
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // its user took it away this moment; the intent has no file and is overwritten by the fetch
+		}
+		if err == nil && letter[row.UID] == "" && letters(row.Flags) != "" {
+			// Without letters it would say nothing of what its owner took off.
+			name := row.Name
+			row.Name = "cur/" + row.Key + ":2,"
+			err = b.dir.Rename(name, row.Name)
 		}
 		if err != nil {
 			return nil, err

@@ -39,6 +39,10 @@ type run struct {
 	total  int     // messages to come
 	done   int     // messages recorded
 	gone   []*item // deletions, held until all that is new has come
+	trash  *box    // the account's Trash; nil if it has none
+	// stored are the flags that the server was told, by mailbox: of a message that
+	// somebody moved meanwhile they are not with it.
+	stored map[string]map[imap.UID]delta
 }
 
 // box is one mailbox while it is worked on. Fields below mu are guarded by
@@ -54,9 +58,15 @@ type box struct {
 	stubs  map[imap.UID]ledger.Message // all its stubs
 	add    []string                    // tags by rule
 	remove []string
-	local  map[imap.UID]delta // flags that the user changed here
-	// scanned is what the ledger is to remember of the scan that found them.
+	local  local // what the user changed here
+	// scanned is what the ledger is to remember of the scan that found that.
 	scanned string
+	// expected are files by the UID that their message has got on the server;
+	// uploaded are files whose UID was not told.
+	expected map[imap.UID]string
+	uploaded []stranger
+	ours     map[imap.UID]bool // messages that we took out of it on the server
+	unknown  bool              // we may have put messages into it since its status was told
 
 	// guarded by run.mu
 	looked  bool
@@ -73,6 +83,9 @@ func Sync(ctx context.Context, o Options) (*Report, error) {
 	}
 	if o.Timeout <= 0 {
 		o.Timeout = time.Minute
+	}
+	if o.Deletions == "" {
+		o.Deletions = DeletionsTrash
 	}
 	r := &run{Options: o, report: Report{Account: o.Account, DryRun: o.DryRun}}
 	r.cond = sync.NewCond(&r.mu)
@@ -123,10 +136,19 @@ func (r *run) sync(ctx context.Context) error {
 		err = r.accountFault(ctx, err, atList)
 		return errors.Join(err, ignore(s.Close()))
 	}
-	if len(boxes) == 0 {
-		return ignore(s.Close())
+	w := &worker{run: r, session: s}
+	if err := w.pushAll(ctx, boxes); err != nil {
+		if w.session != nil {
+			err = errors.Join(err, ignore(w.session.Close()))
+		}
+		return r.accountFault(ctx, err, atConnect)
 	}
-	return r.work(ctx, s, boxes)
+	boxes = slices.DeleteFunc(boxes, func(b *box) bool { return b.need == needNothing })
+	r.report.Changed = len(boxes)
+	if len(boxes) == 0 {
+		return ignore(w.session.Close())
+	}
+	return r.work(ctx, w.session, boxes)
 }
 
 // putMarksRight ends a deletion on the server that was interrupted. That it
@@ -295,12 +317,6 @@ func (r *run) survey(ctx context.Context, s Session) ([]*box, error) {
 		if err := r.scan(ctx, b); err != nil {
 			return nil, err
 		}
-		if len(b.local) > 0 {
-			b.need = needChanges
-		}
-		if b.need == needNothing {
-			continue
-		}
 		if mayHaveMoved(b.known, *m.Status) {
 			r.moved = true
 		}
@@ -308,6 +324,12 @@ func (r *run) survey(ctx context.Context, s Session) ([]*box, error) {
 			b.add, b.remove = r.TagRules(m.Name, m.Delim)
 		}
 		boxes = append(boxes, b)
+	}
+	if name := trashOf(r.Trash, list); name != "" {
+		r.trash = &box{Mailbox: mail.Mailbox{Name: name}} // it need not be synchronised
+		if i := slices.IndexFunc(boxes, func(b *box) bool { return b.Name == name }); i >= 0 {
+			r.trash = boxes[i]
+		}
 	}
 	for _, want := range r.Only {
 		if !listed[want] {
@@ -319,10 +341,31 @@ func (r *run) survey(ctx context.Context, s Session) ([]*box, error) {
 			r.emit(Event{Type: EventNote, Mailbox: k.Name, Text: "the server has this mailbox no more; its mail is kept"})
 		}
 	}
-	r.report.Changed = len(boxes)
 	// INBOX first: it is where the mail is that its owner waits for.
 	slices.SortStableFunc(boxes, func(a, b *box) int { return rank(a) - rank(b) })
 	return boxes, nil
+}
+
+// trashOf gives the mailbox that is the account's Trash: the one of the
+// configuration, the one that the server marks (RFC 6154), or one that is called
+// as it usually is; "" if there is none.
+func trashOf(configured string, list []mail.Mailbox) string {
+	if configured != "" {
+		return configured
+	}
+	for _, m := range list {
+		if slices.ContainsFunc(m.Attrs, func(a string) bool { return strings.EqualFold(a, `\Trash`) }) {
+			return m.Name
+		}
+	}
+	for _, name := range []string{"Trash", "Deleted Items", "Deleted Messages"} {
+		for _, m := range list {
+			if m.Name == name || m.Delim != 0 && m.Name == "INBOX"+string(m.Delim)+name {
+				return m.Name
+			}
+		}
+	}
+	return ""
 }
 
 func rank(b *box) int {
@@ -339,19 +382,22 @@ func (r *run) selects(m mail.Mailbox) bool {
 	return r.Selects == nil || r.Selects(m.Name, m.Delim)
 }
 
-// checkRoot refuses to work when the account's folder is gone although the
-// ledger has mail in it: a disk that is not mounted looks just like that.
+// checkRoot refuses to work when the account's folder, or all that was in it, is
+// gone although the ledger has mail there: a disk that is not mounted looks just
+// like that.
 func (r *run) checkRoot(ctx context.Context) error {
-	_, err := os.Stat(r.Root)
-	switch {
-	case err == nil:
-		return nil
-	case !errors.Is(err, fs.ErrNotExist):
+	if _, err := os.Stat(r.Root); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("cannot read the mail folder: %w", err)
 	}
 	boxes, err := r.Ledger.Mailboxes(ctx)
 	if err != nil {
 		return err
+	}
+	if slices.ContainsFunc(boxes, func(b ledger.Mailbox) bool {
+		_, err := os.Stat(filepath.Join(r.Root, b.Folder))
+		return err == nil
+	}) {
+		return nil
 	}
 	for _, b := range boxes {
 		n, err := r.Ledger.Count(ctx, b.Name, b.UIDValidity, ledger.Present, ledger.Stub)
@@ -359,7 +405,7 @@ func (r *run) checkRoot(ctx context.Context) error {
 			return err
 		}
 		if n > 0 {
-			return fmt.Errorf("the mail folder %s is gone, though mail was put there: is its disk mounted? "+
+			return fmt.Errorf("the mail folder %s is gone or empty, though mail was put there: is its disk mounted? "+
 				"Nothing was done. If you removed it to begin anew, remove this account's ledger too", r.Root)
 		}
 	}

@@ -19,47 +19,143 @@ type delta struct {
 	add, remove []string
 }
 
-// scan finds the flags that the user changed in a mailbox's files, by Mutt or by
-// notmuch, which renames files for its tags (maildir.synchronize_flags). A folder
-// in which no name changed since the last scan is not read. Nothing is asked of
-// the server.
+// local is what the user changed in a mailbox's folder since the last agreement.
+type local struct {
+	flags     map[imap.UID]delta
+	marked    []ledger.Message // present, with the letter T
+	missing   []ledger.Message // present by the ledger, without a file in the folder
+	strangers []stranger       // files that the ledger does not know
+	have      int              // messages that are present by the ledger
+	files     int              // mails in the folder
+	// doubt says, if it is not empty, why the folder cannot be believed when it
+	// lacks something.
+	doubt string
+}
+
+func (l *local) nothing() bool {
+	return len(l.flags)+len(l.marked)+len(l.missing)+len(l.strangers) == 0
+}
+
+// scan finds what the user changed in a mailbox's files, by Mutt or by notmuch,
+// which renames files for its tags (maildir.synchronize_flags). A folder in which
+// no name changed since the last scan is not read. Nothing is asked of the
+// server.
 func (r *run) scan(ctx context.Context, b *box) error {
 	if r.ReadOnly || !b.known.Complete || b.known.UIDValidity == 0 || b.known.UIDValidity != b.Status.UIDValidity {
 		return nil
 	}
-	key := metaScanned + b.Name
-	last, err := r.Ledger.Meta(ctx, key)
+	last, err := r.Ledger.Meta(ctx, metaScanned+b.Name)
 	if err != nil {
 		return err
 	}
 	// The time before the listing: what changes while it is made shows in the
 	// next run.
 	now := b.dir.Changed()
-	b.scanned = fmt.Sprintf("%d %d %d", b.known.UIDValidity, now[0].UnixNano(), now[1].UnixNano())
+	b.scanned = fmt.Sprintf("%d %d %d %d", b.known.UIDValidity, now[0].UnixNano(), now[1].UnixNano(), b.dir.Inode())
 	if last == b.scanned {
 		return nil
 	}
 	files, err := b.dir.Scan()
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+	gone := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !gone {
 		return err
 	}
 	rows, err := r.Ledger.Rows(ctx, b.Name, b.known.UIDValidity)
 	if err != nil {
 		return err
 	}
-	b.local = localChanges(rows, files.Find)
-	if len(b.local) > 0 || r.DryRun {
+	if gone {
+		files = &maildir.Listing{}
+	}
+	// The directory's number stands last.
+	replaced := last != "" && last[strings.LastIndexByte(last, ' ')+1:] != b.scanned[strings.LastIndexByte(b.scanned, ' ')+1:]
+	if err := r.compare(ctx, b, rows, files, replaced); err != nil {
+		return err
+	}
+	switch {
+	case gone:
+		b.local.doubt = "its folder is gone"
+	case b.local.have > 0 && b.local.files == 0:
+		b.local.doubt = "its folder is empty"
+	case replaced:
+		b.local.doubt = "its folder is another one than before, as after a restored backup"
+	}
+	if !b.local.nothing() || r.DryRun || gone {
 		return nil
 	}
 	return r.markScanned(ctx, b)
 }
 
-// metaScanned begins the ledger's keys that hold when a mailbox's folder was
-// scanned last.
-const metaScanned = "scanned/"
+// compare sorts out what is in the folder and what is not. A file without
+// letters, as in new, says nothing about flags, unless the folder was replaced.
+func (r *run) compare(ctx context.Context, b *box, rows []ledger.Row, files *maildir.Listing, replaced bool) error {
+	var marked, missing []imap.UID
+	b.local = local{flags: make(map[imap.UID]delta), files: files.Len()}
+	for _, row := range rows {
+		if row.State != ledger.Present || row.Key == "" {
+			continue
+		}
+		b.local.have++
+		name, ok := files.Find(row.Key)
+		// What was agreed to be \Deleted is deleted already, as far as the
+		// server lets us.
+		settled := hasFlag(row.Flags, `\Deleted`)
+		switch {
+		case !ok && !settled:
+			missing = append(missing, row.UID)
+		case ok && (replaced || hasInfo(name)):
+			_, letters := maildir.ParseName(name)
+			if strings.Contains(letters, "T") && !settled {
+				marked = append(marked, row.UID)
+			}
+			if d := deltaOf(row.Flags, letters); len(d.add)+len(d.remove) > 0 {
+				b.local.flags[row.UID] = d
+			}
+		}
+	}
+	var err error
+	if b.local.marked, err = r.Ledger.GetMany(ctx, b.Name, b.known.UIDValidity, marked); err != nil {
+		return err
+	}
+	if b.local.missing, err = r.Ledger.GetMany(ctx, b.Name, b.known.UIDValidity, missing); err != nil {
+		return err
+	}
+	return r.strangersOf(ctx, b, rows, files)
+}
+
+// strangersOf finds the files that are new: neither of a row of the ledger, nor
+// a stub, nor one that was uploaded to a server that does not give it back as it
+// was.
+func (r *run) strangersOf(ctx context.Context, b *box, rows []ledger.Row, files *maildir.Listing) error {
+	found, err := b.strangers(rows, files)
+	if err != nil || len(found) == 0 {
+		return err
+	}
+	old, err := r.Ledger.OtherValidity(ctx, b.Name, b.known.UIDValidity)
+	if err != nil {
+		return err
+	}
+	for _, f := range found {
+		if f.Size == 0 || slices.ContainsFunc(old, func(m ledger.Message) bool { return m.Key == f.Key }) {
+			continue
+		}
+		sent, err := r.Ledger.Meta(ctx, metaUploaded+f.Key)
+		if err != nil {
+			return err
+		}
+		if sent == "" {
+			b.local.strangers = append(b.local.strangers, f)
+		}
+	}
+	return nil
+}
+
+// The ledger's keys that hold when a mailbox's folder was scanned last, and
+// which files were uploaded and not found again among the server's messages.
+const (
+	metaScanned  = "scanned/"
+	metaUploaded = "uploaded/"
+)
 
 // markScanned records that nothing is left to tell the server of what the scan
 // saw.
@@ -74,37 +170,29 @@ func (r *run) markScanned(ctx context.Context, b *box) error {
 	return nil
 }
 
-// localChanges compares the letters of files with the flags that were agreed on.
-// Stubs are none of the server's business, nor are files that are gone; a file
-// whose name has no letters at all, as in new, says nothing. The letter T is
-// left alone: to delete is more than to flag.
-func localChanges(rows []ledger.Row, find func(key string) (string, bool)) map[imap.UID]delta {
-	out := make(map[imap.UID]delta)
-	for _, row := range rows {
-		if row.State != ledger.Present || row.Key == "" {
-			continue
-		}
-		name, ok := find(row.Key)
-		if !ok || !strings.Contains(name, ":2,") {
-			continue
-		}
-		_, letters := maildir.ParseName(name)
-		var d delta
-		for _, f := range flagRows() {
-			is, was := strings.Contains(letters, f.letter), hasFlag(row.Flags, f.flag)
-			switch {
-			case f.tag == "" || is == was:
-			case is:
-				d.add = append(d.add, f.flag)
-			default:
-				d.remove = append(d.remove, f.flag)
-			}
-		}
-		if len(d.add)+len(d.remove) > 0 {
-			out[row.UID] = d
+// believe records that the folder is the right one, to be scanned again.
+func (r *run) believe(ctx context.Context, b *box) error {
+	return r.Ledger.SetMeta(ctx, metaScanned+b.Name, fmt.Sprintf("again %d", b.dir.Inode()))
+}
+
+// hasInfo tells whether a file's name has letters, if only none of them: one
+// without says nothing about flags.
+func hasInfo(name string) bool { return strings.Contains(name, ":2,") }
+
+// deltaOf compares the letters of a file with the flags that were agreed on. The
+// letter T is left alone: to delete is more than to flag.
+func deltaOf(flags []string, letters string) (d delta) {
+	for _, f := range flagRows() {
+		is, was := strings.Contains(letters, f.letter), hasFlag(flags, f.flag)
+		switch {
+		case f.tag == "" || is == was:
+		case is:
+			d.add = append(d.add, f.flag)
+		default:
+			d.remove = append(d.remove, f.flag)
 		}
 	}
-	return out
+	return d
 }
 
 // merged gives flags with a delta applied: a flag that one side changed since
@@ -119,4 +207,9 @@ func (d delta) merged(flags []string) []string {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// flagsOf gives the flags that a file's letters stand for.
+func flagsOf(letters string) []string {
+	return deltaOf(nil, letters).add
 }

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -74,5 +76,105 @@ func TestDovecotIsToldOfChangedFlags(t *testing.T) {
 				t.Errorf("the server has\n%s, want\n%s", got, want)
 			}
 		})
+	}
+}
+
+// What is done to files and tags on two machines reaches a real server, with any
+// of its extensions, and both machines end with the same.
+func TestTwoMachinesAndADovecot(t *testing.T) {
+	for name, hide := range dovecots() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := dovecot(t, hide...)
+			var raws []string
+			for i := range 8 {
+				raws = append(raws, rawDovecot(i))
+			}
+			appendAll(t, s, "INBOX", raws...)
+			appendAll(t, s, "Archiv&AOk-/2024", rawDovecot(100))
+			appendAll(t, s, "Trash", rawDovecot(200))
+			one, two := newWorld(t, s.Addr(), s.User, s.Password), newWorld(t, s.Addr(), s.User, s.Password)
+			both := func() {
+				for range 3 {
+					for _, w := range []*world{one, two} {
+						if rep := w.sync(); !rep.Clean() {
+							t.Errorf("%+v", rep)
+						}
+						w.notmuch("new")
+					}
+				}
+			}
+			both()
+			one.notmuch("tag", "-unread", "+flagged", "--", "id:d0@example.org")
+			one.mv("d1@example.org", "Archivé/2024", true)
+			one.mv("d2@example.org", "Archivé/2024", false)
+			one.rm("d3@example.org")
+			one.put("INBOX", rawDovecot(300), "S")
+			two.notmuch("tag", "+replied", "--", "id:d0@example.org", "or", "id:d1@example.org")
+			two.rm("d4@example.org")
+			two.put("Archivé/2024", rawDovecot(301), "FS")
+			both()
+			for _, w := range []*world{one, two} {
+				w.holds("INBOX", []string{raws[0], raws[5], raws[6], raws[7], rawDovecot(300)})
+				w.holds("Archivé/2024", []string{raws[1], raws[2], rawDovecot(100), rawDovecot(301)})
+				w.holds("Trash", []string{raws[3], raws[4], rawDovecot(200)})
+				if rep := w.sync(); rep.New+rep.Pushed+rep.Flagged+rep.Moved+rep.Deleted+rep.Uploaded+rep.Removed != 0 || !rep.Clean() {
+					t.Errorf("not quiet: %+v", rep)
+				}
+			}
+			search := "--output=tags"
+			for _, id := range []string{"d0", "d1", "d2", "d5", "d300", "d301"} {
+				a, b := one.notmuch("search", search, "id:"+id+"@example.org"), two.notmuch("search", search, "id:"+id+"@example.org")
+				if a != b {
+					t.Errorf("%s has %q here and %q there", id, a, b)
+				}
+			}
+			if got := two.notmuch("search", search, "id:d0@example.org"); got != "flagged\ninbox\nreplied" {
+				t.Errorf("tags %q", got)
+			}
+			out, err := s.Command("EXAMINE INBOX", "UID FETCH 1:* (FLAGS INTERNALDATE)")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if text := strings.Join(out, "\n"); !strings.Contains(text, "2020") && !strings.Contains(text, "FLAGS") {
+				t.Errorf("INBOX: %s", text)
+			}
+		})
+	}
+}
+
+// file gives the one file of a message below the account's folder.
+func (w *world) file(id string) string {
+	w.t.Helper()
+	return w.notmuch("search", "--output=files", "id:"+id)
+}
+
+// mv puts a mail into another folder, with its name or with a new one, as Mutt
+// does.
+func (w *world) mv(id, folder string, renamed bool) {
+	w.t.Helper()
+	from := w.file(id)
+	key, letters, _ := strings.Cut(filepath.Base(from), ":2,")
+	if renamed {
+		key = "1700000000.R1." + id[:2] + ".mutt"
+	}
+	if err := os.Rename(from, filepath.Join(w.index.MailRoot(), "work", folder, "cur", key+":2,"+letters)); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) rm(id string) {
+	w.t.Helper()
+	if err := os.Remove(w.file(id)); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// put delivers a mail into a folder, as an Fcc does.
+func (w *world) put(folder, raw, letters string) {
+	w.t.Helper()
+	path := filepath.Join(w.index.MailRoot(), "work", folder, "cur", fmt.Sprintf("1700000001.R%d.mutt:2,%s", len(raw)*1000+int(raw[len(raw)/2]), letters))
+	if err := os.WriteFile(path, []byte(strings.ReplaceAll(raw, "\r\n", "\n")), 0o600); err != nil {
+		w.t.Fatal(err)
 	}
 }

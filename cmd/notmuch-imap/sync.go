@@ -30,16 +30,18 @@ const importBatch = 50
 func (p *program) syncCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "sync",
-		Usage:     "fetch what is new, and apply changed flags and deletions",
+		Usage:     "fetch what is new, and take changes to the server",
 		ArgsUsage: "[ACCOUNT]...",
-		Description: `Brings the local mail to the state of the server's, for all accounts or for those that are named. The newest
-mail comes first and is searchable while the rest is still on its way.
+		Description: `Brings to the server what was done to the mail here: flags, moves, deletions, new mail; then what is new on
+the server here; for all accounts or for those that are named. The newest mail comes first and is searchable while the rest is
+still on its way.
 
 A message that the server lists but does not hand over keeps nothing else from coming: a mail tagged fetch-failed stands for it.`,
 		Flags: append([]cli.Flag{
 			&cli.StringSliceFlag{Name: "mailbox", Aliases: []string{"m"}, Usage: "only this mailbox, by the server's `NAME` for it; may be given again"},
 			&cli.BoolFlag{Name: "full", Usage: "compare every mailbox as a whole, even if nothing seems to have changed, and ask again for all that failed"},
-			&cli.BoolFlag{Name: "yes-delete", Usage: "remove also when very much of a mailbox is gone from the server at once"},
+			&cli.BoolFlag{Name: "yes-delete", Usage: "delete also when very much of a mailbox is gone on one side, or its folder is in doubt"},
+			&cli.BoolFlag{Name: "restore", Usage: "bring back what is missing here, instead of deleting it on the server"},
 			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "say what would be done, and do nothing"},
 		}, outputFlags()...),
 		Action: p.syncAction,
@@ -55,7 +57,7 @@ func (p *program) syncAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	req := request{accounts: accounts, full: c.Bool("full"), yesDelete: c.Bool("yes-delete"), dryRun: c.Bool("dry-run")}
+	req := request{accounts: accounts, full: c.Bool("full"), yesDelete: c.Bool("yes-delete"), restore: c.Bool("restore"), dryRun: c.Bool("dry-run")}
 	for _, m := range c.StringSlice("mailbox") {
 		if strings.EqualFold(m, "INBOX") {
 			m = "INBOX" // the same in any case (RFC 9051 5.1)
@@ -93,6 +95,7 @@ type request struct {
 	only      []string
 	full      bool
 	yesDelete bool
+	restore   bool
 	dryRun    bool
 }
 
@@ -187,6 +190,7 @@ func (p *program) syncAccount(ctx context.Context, a *config.Account, root strin
 	defer func() { err = errors.Join(err, done()) }()
 	o := p.pipelineOptions(a, root, idx, l, keys, out)
 	o.Batch, o.Only, o.Full, o.DryRun, o.YesDelete = batch, req.only, req.full, req.dryRun, req.yesDelete
+	o.Restore = req.restore
 	var asked orders
 	if !req.dryRun {
 		if asked, err = p.orders(ctx, a, l, idx); err != nil {
@@ -238,6 +242,8 @@ func (p *program) pipelineOptions(a *config.Account, root string, idx *index.Ind
 		Timeout:     a.Timeout,
 		Orders:      []string{a.RetryTag, a.DropTag},
 		ReadOnly:    a.ReadOnly,
+		Deletions:   pipeline.Deletions(a.Deletions),
+		Trash:       a.Trash,
 		Now:         time.Now,
 		Emit:        out.event,
 	}

@@ -62,6 +62,8 @@ type Account struct {
 	RetryTag    string    // on a stub: ask for it at the next sync; "": no such tag
 	DropTag     string    // on a stub: ask for it no more
 	ReadOnly    bool      // a sync changes nothing on the server
+	Deletions   string    // of mail here: "trash", "expunge" or "keep" it on the server
+	Trash       string    // the mailbox that is the Trash; "" finds it
 }
 
 // TagRule is one line of an account's `tags` table.

@@ -119,7 +119,7 @@ func (r *reader) config(tree map[string]any) *Config {
 // keys are an account's, in the order of the manual page.
 func keys() []string {
 	return []string{"host", "port", "tls", "allow_plaintext", "tls_ca_file", "tls_pin", "user", "auth", "password_command", "password_file",
-		"keyring", "mailboxes", "folder", "timeout", "connections", "disable_extensions", "tags", "retry_tag", "drop_tag", "read_only"}
+		"keyring", "mailboxes", "folder", "timeout", "connections", "disable_extensions", "tags", "retry_tag", "drop_tag", "read_only", "deletions", "trash"}
 }
 
 func (r *reader) account(name string, table map[string]any) Account {
@@ -170,6 +170,8 @@ func (r *reader) account(name string, table map[string]any) Account {
 	a.RetryTag = t.tag("retry_tag", "fetch-retry")
 	a.DropTag = t.tag("drop_tag", "fetch-drop")
 	a.ReadOnly = t.boolean("read_only")
+	a.Deletions = t.oneOf("deletions", "trash", "trash", "expunge", "keep")
+	a.Trash = t.string("trash")
 	a.Tags = t.tags("tags")
 	return a
 }

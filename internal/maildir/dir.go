@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -132,6 +133,20 @@ func (d Dir) Changed() (t [2]time.Time) {
 	return t
 }
 
+// Inode is the number of the folder's cur, by which a directory that was
+// restored or made anew is told from the one before; 0 if there is none.
+func (d Dir) Inode() uint64 {
+	fi, err := os.Stat(filepath.Join(string(d), "cur"))
+	if err != nil {
+		return 0
+	}
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0
+	}
+	return st.Ino
+}
+
 // read adds the names in one of the folder's directories.
 func (l *Listing) read(sub string) error {
 	f, err := os.Open(filepath.Join(string(l.dir), sub))
@@ -154,11 +169,20 @@ func (l *Listing) Find(key string) (string, bool) {
 	return name, ok
 }
 
+// Len is how many mails there were.
+func (l *Listing) Len() int { return len(l.names) }
+
 // Files gives the folder's mails by name; those that went away meanwhile are
 // left out.
-func (l *Listing) Files() []File {
-	out := make([]File, 0, len(l.names))
+func (l *Listing) Files() []File { return l.Some(func(string) bool { return true }) }
+
+// Some is Files, of those whose key is wanted.
+func (l *Listing) Some(wanted func(key string) bool) []File {
+	var out []File
 	for key, name := range l.names {
+		if !wanted(key) {
+			continue
+		}
 		fi, err := os.Lstat(filepath.Join(string(l.dir), name))
 		if err != nil || !fi.Mode().IsRegular() {
 			continue

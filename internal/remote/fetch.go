@@ -374,6 +374,8 @@ func (s *Session) recorded(ex *mail.Exchange, f func(handler) (answer, error)) e
 		default:
 			if word, _, _ := strings.Cut(line, " "); word == "SEARCH" || word == "ESEARCH" {
 				most = 2 * maxKept // what line gives, not half a number
+			} else if strings.Contains(line, "[COPYUID ") {
+				most = maxCode
 			}
 			ex.Untagged = append(ex.Untagged, s.shown(line, most))
 		}

@@ -135,19 +135,36 @@ func (s *Session) command(ctx context.Context, line string, h handler) (answer, 
 }
 
 // commands sends commands in one flight and reads up to the last answer.
-func (s *Session) commands(ctx context.Context, lines []string, h handler) (answers []answer, err error) {
+func (s *Session) commands(ctx context.Context, lines []string, h handler) ([]answer, error) {
 	op := operation(lines[0])
+	for _, line := range lines {
+		if strings.ContainsAny(line, "\r\n\x00") {
+			return nil, &mail.Fault{Kind: mail.KindBad, Op: op, Mailbox: s.mailbox, Err: errors.New("a command is one line")}
+		}
+	}
+	return s.flight(ctx, op, len(lines), h, func(tags []string) (*answer, error) {
+		var out strings.Builder
+		for i, line := range lines {
+			fmt.Fprintf(&out, "%s %s\r\n", tags[i], line)
+			if s.record != nil {
+				s.record.add(true, tags[i]+" "+line)
+			}
+		}
+		_, err := s.Write([]byte(out.String()))
+		return nil, err
+	})
+}
+
+// flight lets send write n commands, and reads up to the last answer. What send
+// gives is the answer of a command that needed no more of it. Answers that did
+// not come before an error are empty.
+func (s *Session) flight(ctx context.Context, op string, n int, h handler, send func(tags []string) (*answer, error)) (answers []answer, err error) {
 	mailbox := s.mailbox
 	if s.dead {
 		return nil, &mail.Fault{Kind: mail.KindCut, Op: op, Text: "the connection is closed"}
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
-	}
-	for _, line := range lines {
-		if strings.ContainsAny(line, "\r\n\x00") {
-			return nil, &mail.Fault{Kind: mail.KindBad, Op: op, Mailbox: mailbox, Err: errors.New("a command is one line")}
-		}
 	}
 	defer func() {
 		if err == nil {
@@ -176,26 +193,29 @@ func (s *Session) commands(ctx context.Context, lines []string, h handler) (answ
 	s.beginCommand()
 	s.aside, s.weight = nil, 0
 
-	var out strings.Builder
-	pending := make(map[string]int, len(lines))
-	for i, line := range lines {
+	tags := make([]string, n)
+	pending := make(map[string]int, n)
+	for i := range tags {
 		s.n++
-		tag := s.tags + strconv.Itoa(s.n)
-		pending[tag] = i
-		fmt.Fprintf(&out, "%s %s\r\n", tag, line)
-		if s.record != nil {
-			s.record.add(true, tag+" "+line)
-		}
+		tags[i] = s.tags + strconv.Itoa(s.n)
+		pending[tags[i]] = i
 	}
-	_, sent := s.Write([]byte(out.String()))
+	answers = make([]answer, n)
+	early, sent := send(tags)
+	if early != nil {
+		answers[0] = *early
+		return answers, nil
+	}
+	if f, ok := errors.AsType[*mail.Fault](sent); ok {
+		return answers, f
+	}
 	if errors.Is(sent, os.ErrDeadlineExceeded) {
-		return nil, ioFault(sent)
+		return answers, ioFault(sent)
 	}
 	// After any other error there may be a BYE to read, which says why.
-	answers = make([]answer, len(lines))
 	for fetches, noise := 0, 0; len(pending) > 0; {
 		if fetches > maxAnswers || noise > maxNoise {
-			return nil, &mail.Fault{Kind: mail.KindTooLarge, Text: "no end of answers"}
+			return answers, &mail.Fault{Kind: mail.KindTooLarge, Text: "no end of answers"}
 		}
 		s.begin()
 		tag, isFetch, err := s.response(h)
@@ -210,7 +230,7 @@ func (s *Session) commands(ctx context.Context, lines []string, h handler) (answ
 			tag, err = "", s.skipLine()
 		}
 		if err != nil {
-			return nil, err
+			return answers, err
 		}
 		if tag == "" {
 			continue
@@ -219,20 +239,20 @@ func (s *Session) commands(ctx context.Context, lines []string, h handler) (answ
 		if !ok && h.other != nil && tag[0] == '[' {
 			// Exchange 2013 leaves the "* OK" of a COPYUID out (net-imap#250).
 			if err := s.others(tag, h); err != nil {
-				return nil, err
+				return answers, err
 			}
 			continue
 		}
 		if !ok {
 			s.note(fmt.Sprintf("%s: dropped a line that nobody asked for", op))
 			if err := s.skipLine(); err != nil {
-				return nil, err
+				return answers, err
 			}
 			continue
 		}
 		delete(pending, tag)
 		if answers[i], err = s.tagged(); err != nil {
-			return nil, err
+			return answers, err
 		}
 	}
 	return answers, nil
@@ -384,6 +404,18 @@ func (s *Session) untagged(word string, h handler) error {
 	return s.skipLine()
 }
 
+// mostOf is how much of a response code is kept: COPYUID lists messages, and
+// half of it is worth nothing.
+func mostOf(code string) int {
+	if strings.HasPrefix(strings.ToUpper(code), "COPYUID") {
+		return maxCode
+	}
+	return 200
+}
+
+// maxCode is room for two sets of a thousand UIDs, none beside another.
+const maxCode = 32 << 10
+
 func (s *Session) tagged() (answer, error) {
 	if err := s.spaces(); err != nil {
 		return answer{}, err
@@ -397,7 +429,7 @@ func (s *Session) tagged() (answer, error) {
 		return answer{}, err
 	}
 	code, text := splitCode(rest)
-	a := answer{strings.ToUpper(status), strings.ToUpper(s.shown(code, 200)), s.shown(text, 400)}
+	a := answer{strings.ToUpper(status), strings.ToUpper(s.shown(code, mostOf(code))), s.shown(text, 400)}
 	if a.status != "OK" && a.status != "NO" {
 		a.status = "BAD"
 	}

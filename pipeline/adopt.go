@@ -1,0 +1,132 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+)
+
+// adopt finds those of the new messages whose file is here already: it was
+// uploaded, or moved here as it was on the server. It gives the UIDs that remain.
+func (w *worker) adopt(ctx context.Context, b *box, fetch []imap.UID) ([]imap.UID, error) {
+	if len(b.local.strangers) == 0 || len(fetch) == 0 {
+		return fetch, nil
+	}
+	byKey := make(map[string]stranger, len(b.local.strangers))
+	for _, s := range b.local.strangers {
+		byKey[s.Key] = s
+	}
+	ask := fetch
+	if len(b.expected) >= len(byKey) {
+		ask = slices.DeleteFunc(slices.Clone(fetch), func(u imap.UID) bool { return b.expected[u] == "" })
+	}
+	if len(ask) == 0 {
+		return fetch, nil
+	}
+	listed, err := w.session.Identify(ctx, uidSet(ask))
+	if err != nil {
+		return nil, err
+	}
+	listed = slices.DeleteFunc(listed, func(m mail.Message) bool { return !slices.Contains(fetch, m.UID) })
+	pairs := make(map[imap.UID]stranger)
+	for uid, key := range b.expected {
+		if s, ok := byKey[key]; ok {
+			pairs[uid] = s
+			delete(byKey, key)
+		}
+	}
+	rest := slices.DeleteFunc(slices.Clone(listed), func(m mail.Message) bool { _, ok := pairs[m.UID]; return ok })
+	for uid, s := range pair(rest, slices.Collect(maps.Values(byKey))) {
+		pairs[uid] = s
+		delete(byKey, s.Key)
+	}
+	if err := w.notFound(ctx, b, rest, pairs, byKey); err != nil {
+		return nil, err
+	}
+	done := make(map[imap.UID]bool)
+	for _, m := range listed {
+		s, ok := pairs[m.UID]
+		if !ok {
+			continue
+		}
+		if done[m.UID], err = w.adoptOne(ctx, b, m, s); err != nil {
+			return nil, err
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(fetch), func(u imap.UID) bool { return done[u] }), nil
+}
+
+// adoptOne records a file as the server's message. Its name gets the letters of
+// flags that the server has; those that only the file has are what the next scan
+// tells the server of.
+func (w *worker) adoptOne(ctx context.Context, b *box, m mail.Message, s stranger) (bool, error) {
+	name, ok, err := b.find(s.Key, s.Name)
+	if err != nil || !ok {
+		return false, err
+	}
+	to := maildir.WithFlags(name, letters(m.Flags), "")
+	if err := b.dir.Rename(name, to); errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	row := s.Message
+	row.Mailbox, row.UIDValidity, row.UID, row.Name = b.Name, b.now.UIDValidity, m.UID, to
+	row.Size, row.Date, row.Flags = m.Size, m.InternalDate.UTC().Truncate(time.Second), storedFlags(m.Flags)
+	it := &item{box: b, op: opAdd, row: row, known: true}
+	it.add, it.remove = initialTags(row.Flags, b.add, b.remove)
+	return true, w.send(ctx, it)
+}
+
+// notFound deals with files that were uploaded to a server which neither says
+// what UID they got nor gives them back as they were (Exchange): one new message
+// with that Message-ID is it; otherwise the file is remembered, so that it is
+// never uploaded twice.
+func (w *worker) notFound(ctx context.Context, b *box, listed []mail.Message, pairs map[imap.UID]stranger, left map[string]stranger) error {
+	for _, s := range b.uploaded {
+		if _, ok := left[s.Key]; !ok {
+			continue
+		}
+		i := slices.IndexFunc(listed, func(m mail.Message) bool {
+			_, paired := pairs[m.UID]
+			return !paired && s.ID != "" && strings.TrimSpace(m.MessageID) == s.ID
+		})
+		if i >= 0 {
+			pairs[listed[i].UID] = s
+			continue
+		}
+		if err := w.Ledger.SetMeta(ctx, metaUploaded+s.Key, b.Name); err != nil {
+			return err
+		}
+		w.step("upload recorded")
+	}
+	b.uploaded = nil
+	return nil
+}
+
+// arrived finds those of the files, or of copied messages, that are among what
+// is new in the selected mailbox.
+func (w *worker) arrived(ctx context.Context, b *box, sel *mail.Selected, here []stranger) (map[imap.UID]stranger, error) {
+	if sel.UIDValidity != b.known.UIDValidity || sel.Messages == 0 || sel.UIDNext != 0 && sel.UIDNext == b.known.UIDNext {
+		return nil, nil
+	}
+	listed, err := w.session.Identify(ctx, imap.UIDSet{{Start: max(b.known.UIDNext, 1), Stop: 4294967295}})
+	if err != nil {
+		return nil, err
+	}
+	rows, err := w.Ledger.Rows(ctx, b.Name, b.known.UIDValidity)
+	if err != nil {
+		return nil, err
+	}
+	listed = slices.DeleteFunc(listed, func(m mail.Message) bool { return taken(rows, m.UID) })
+	return pair(listed, here), nil
+}

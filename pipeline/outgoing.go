@@ -1,0 +1,215 @@
+package pipeline
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+)
+
+// Deletions says what becomes on the server of a message whose file the user
+// deleted, or marked with T.
+type Deletions string
+
+// The kinds.
+const (
+	DeletionsTrash   Deletions = "trash"   // moved to the Trash; in the Trash itself, expunged
+	DeletionsExpunge Deletions = "expunge" // expunged
+	DeletionsKeep    Deletions = "keep"    // it stays there
+)
+
+// outgoing is what the server is to be told of one mailbox.
+type outgoing struct {
+	moves   map[string][]move // by the mailbox that they go to
+	deleted []ledger.Message
+	uploads []stranger
+	renamed []ledger.Message // present, with the key and name that the file has now
+	held    int              // deletions that the guard held back
+	doubted int              // uploads, and flags taken off, in a folder that is not believed
+	why     string           // they were
+	restore []ledger.Message // missing here, and wanted back
+}
+
+// move is a message whose file the user put into another folder.
+type move struct {
+	row ledger.Message // as it was
+	key string         // of its file where it is now
+}
+
+func (o *outgoing) nothing() bool {
+	return len(o.moves)+len(o.deleted)+len(o.uploads)+len(o.renamed)+len(o.restore)+o.held+o.doubted == 0
+}
+
+// policy is what the user wants of deletions.
+type policy struct {
+	deletions Deletions
+	yes       bool // past the guard
+	restore   bool // what is missing comes again
+	whole     bool // all mailboxes were scanned: what is missing in one is in no other
+}
+
+// planOut decides what the server is told of the local changes, by mailbox. It
+// adds the flags of moved files to the mailbox that they come from. A file that
+// is missing in one folder and new in another was moved; Message-ID and size, or
+// its key, tell that they are one.
+func planOut(locals map[string]*local, p policy) map[string]*outgoing {
+	out := make(map[string]*outgoing, len(locals))
+	names := slices.Sorted(maps.Keys(locals))
+	for _, name := range names {
+		out[name] = &outgoing{moves: make(map[string][]move)}
+	}
+	taken := make(map[*ledger.Message]bool)
+	byID, byKey := make(map[string][]*ledger.Message), make(map[string][]*ledger.Message)
+	for _, name := range names {
+		for i := range locals[name].missing {
+			m := &locals[name].missing[i]
+			byKey[m.Key] = append(byKey[m.Key], m)
+			if id := realID(m.ID); id != "" {
+				byID[id] = append(byID[id], m)
+			}
+		}
+	}
+	first := func(candidates []*ledger.Message, good func(*ledger.Message) bool) *ledger.Message {
+		for _, m := range candidates {
+			if !taken[m] && good(m) {
+				taken[m] = true
+				return m
+			}
+		}
+		return nil
+	}
+	for _, name := range names {
+		for _, s := range locals[name].strangers {
+			elsewhere := func(m *ledger.Message) bool { return m.Mailbox != name && near(m.Size, s.Size) }
+			m := first(byKey[s.Key], elsewhere)
+			if m == nil {
+				// The same mail under another name, or one that its owner edited,
+				// which is a new one.
+				m = first(byID[s.ID], func(m *ledger.Message) bool { return m.Mailbox == name && m.Size == s.Size })
+			}
+			if m == nil {
+				m = first(byID[s.ID], elsewhere)
+			}
+			switch {
+			case m == nil:
+				out[name].uploads = append(out[name].uploads, s)
+			case m.Mailbox == name:
+				row := *m
+				row.Key, row.Name = s.Key, s.Name
+				out[name].renamed = append(out[name].renamed, row)
+			default:
+				from := out[m.Mailbox]
+				from.moves[name] = append(from.moves[name], move{*m, s.Key})
+				if _, letters := maildir.ParseName(s.Name); hasInfo(s.Name) {
+					if d := deltaOf(m.Flags, letters); len(d.add)+len(d.remove) > 0 {
+						locals[m.Mailbox].flags[m.UID] = d
+					}
+				}
+			}
+		}
+	}
+	for _, name := range names {
+		l, o := locals[name], out[name]
+		if !p.whole {
+			o.moves, o.uploads = nil, nil // what seems new or gone here may be elsewhere
+			continue
+		}
+		left := 0
+		for i := range l.missing {
+			if m := &l.missing[i]; !taken[m] {
+				o.deleted = append(o.deleted, *m)
+				left++
+			}
+		}
+		if p.restore {
+			o.restore, o.deleted, o.uploads = append(o.deleted, l.marked...), nil, nil
+			continue
+		}
+		if l.doubt != "" && !p.yes {
+			o.doubt(l)
+		}
+		o.deleted = append(o.deleted, l.marked...)
+		switch {
+		case p.deletions == DeletionsKeep:
+			o.deleted = nil
+		case p.yes || len(o.deleted) == 0:
+		case left > 0 && l.doubt != "":
+			o.hold(l.doubt)
+		case guarded(len(o.deleted), l.have, false):
+			o.hold(fmt.Sprintf("they are many of %d", l.have))
+		}
+	}
+	return out
+}
+
+// doubt holds back what a folder that was restored from a backup would undo on
+// the server: mail that was deleted comes back, mail that was read is unread.
+func (o *outgoing) doubt(l *local) {
+	o.doubted, o.why = len(o.uploads), l.doubt
+	o.uploads = nil
+	for u, d := range l.flags {
+		if len(d.remove) > 0 {
+			o.doubted++
+			l.flags[u] = delta{add: d.add}
+		}
+	}
+}
+
+func (o *outgoing) hold(why string) {
+	o.held, o.why = len(o.deleted), why
+	o.deleted = nil
+}
+
+// nearly is by how many bytes a mail reader may change a mail that it copies
+// from one folder to another: Mutt writes Content-Length and Lines.
+const nearly = 512
+
+func near(a, b int64) bool { return max(a-b, b-a) <= nearly }
+
+// pair finds those of the server's messages that are files of ours. An equal
+// Message-ID is not enough, since one mail may come in several copies: size or
+// date must agree, too, and without Message-ID both must.
+func pair(server []mail.Message, here []stranger) map[imap.UID]stranger {
+	used := make([]bool, len(here))
+	out := make(map[imap.UID]stranger)
+	sorted := slices.Clone(server)
+	slices.SortFunc(sorted, func(a, b mail.Message) int { return cmp.Compare(a.UID, b.UID) })
+	try := func(good func(mail.Message, stranger) bool) {
+		for _, m := range sorted {
+			if _, done := out[m.UID]; done || m.UID == 0 {
+				continue
+			}
+			for i, h := range here {
+				if !used[i] && strings.TrimSpace(m.MessageID) == h.ID && good(m, h) {
+					used[i], out[m.UID] = true, h
+					break
+				}
+			}
+		}
+	}
+	dated := func(m mail.Message, h stranger) bool {
+		at := m.InternalDate.UTC().Truncate(time.Second)
+		return at.Equal(h.Date) || at.Equal(h.sent)
+	}
+	try(func(m mail.Message, h stranger) bool { return m.Size == h.Size && dated(m, h) })
+	try(func(m mail.Message, h stranger) bool { return h.ID != "" && m.Size == h.Size })
+	try(func(m mail.Message, h stranger) bool { return h.ID != "" && (near(m.Size, h.Size) || dated(m, h)) })
+	return out
+}
+
+// when is the INTERNALDATE of an upload: what its header says, unless that
+// cannot be, or else its file.
+func (s stranger) when(now time.Time) time.Time {
+	if s.sent.Year() >= 1980 && s.sent.Before(now.Add(24*time.Hour)) {
+		return s.sent
+	}
+	return s.Date
+}
