@@ -49,6 +49,10 @@ func crashSync(dir, addr string, at int64, now time.Time) error {
 	}
 	w.remote = remote.Options{Host: host, Port: n, TLS: "none", AllowPlaintext: true, User: "user", Timeout: 10 * time.Second,
 		Password: func(context.Context) (string, error) { return "pass", nil }}
+	if user := os.Getenv("CRASH_USER"); user != "" {
+		w.remote.User = user
+		w.remote.Password = func(context.Context) (string, error) { return os.Getenv("CRASH_PASSWORD"), nil }
+	}
 	if w.index, err = index.Open(ctx, index.Options{Config: w.config}); err != nil {
 		return err
 	}
@@ -75,6 +79,10 @@ func killedAt(t *testing.T, w *world, addr string, at, hours int) bool {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Args = []string{crashChild, w.dir, addr, strconv.Itoa(at), strconv.Itoa(hours)}
+	cmd.Env = append(os.Environ(), "CRASH_USER="+w.remote.User)
+	if password, err := w.remote.Password(t.Context()); err == nil {
+		cmd.Env = append(cmd.Env, "CRASH_PASSWORD="+password)
+	}
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	err := cmd.Run()
@@ -176,6 +184,74 @@ func TestKilledWithRealNotmuch(t *testing.T) {
 	t.Logf("%d kill points", points)
 	if points < crashFloor {
 		t.Errorf("only %d kill points, want at least %d", points, crashFloor)
+	}
+}
+
+// TestKilledWhileItTellsADovecot kills a sync after each durable effect of flags,
+// moves, deletions and uploads on a real server. The runs after it end with what
+// the user did, each message once.
+func TestKilledWhileItTellsADovecot(t *testing.T) {
+	for name, hide := range map[string][]string{"everything": nil, "bare": {"QRESYNC", "CONDSTORE", "LIST-STATUS", "ESEARCH", "UIDPLUS", "MOVE"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := dovecot(t, hide...)
+			appendAll(t, s, "Archive", rawDovecot(1))
+			appendAll(t, s, "Trash", rawDovecot(2))
+			appendAll(t, s, "INBOX", rawDovecot(3))
+			w := newWorld(t, s.Addr(), s.User, s.Password)
+			archive, trash, inbox := []string{rawDovecot(1)}, []string{rawDovecot(2)}, []string{rawDovecot(3)}
+			points := 0
+			for at := 1; ; at++ {
+				n := 10 * at
+				var raws []string
+				for i := range 5 {
+					raws = append(raws, rawDovecot(n+i))
+				}
+				appendAll(t, s, "INBOX", raws[:4]...)
+				w.sync()
+				id := func(i int) string { return fmt.Sprintf("d%d@example.org", n+i) }
+				w.mv(id(0), "Archive", true)
+				w.mv(id(1), "Archive", false)
+				w.rm(id(2))
+				w.notmuch("tag", "+flagged", "--", "id:"+id(3))
+				w.put("Archive", raws[4], "S")
+				killed := killedAt(t, w, s.Addr(), at, 0)
+				if killed && at%2 == 0 {
+					w.notmuch("new")
+				}
+				w.sync()
+				w.sync()
+				w.notmuch("new")
+				archive, trash, inbox = append(archive, raws[0], raws[1], raws[4]), append(trash, raws[2]), append(inbox, raws[3])
+				for folder, want := range map[string][]string{"INBOX": inbox, "Archive": archive, "Trash": trash} {
+					w.holds(folder, want)
+					out, err := s.Command("STATUS " + folder + " (MESSAGES)")
+					if err != nil {
+						t.Fatal(err)
+					}
+					if want := fmt.Sprintf("(MESSAGES %d)", len(want)); !strings.Contains(strings.Join(out, " "), want) {
+						t.Errorf("killed at %d: %s: %q, want %s", at, folder, out, want)
+					}
+				}
+				if n := w.notmuch("count", "tag:flagged"); n != strconv.Itoa(at) {
+					t.Errorf("killed at %d: %s flagged", at, n)
+				}
+				if rep := w.sync(); rep.New+rep.Pushed+rep.Flagged+rep.Moved+rep.Deleted+rep.Uploaded+rep.Removed != 0 || !rep.Clean() {
+					t.Errorf("killed at %d: not quiet: %+v", at, rep)
+				}
+				if t.Failed() {
+					t.Fatalf("killed at effect %d", at)
+				}
+				if !killed {
+					break
+				}
+				points++
+			}
+			if points < 15 {
+				t.Errorf("only %d kill points", points)
+			}
+			t.Logf("%d kill points", points)
+		})
 	}
 }
 

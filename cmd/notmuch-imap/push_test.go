@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"hash/crc32"
 	"os"
 	"path/filepath"
 	"strings"
@@ -156,7 +157,7 @@ func (w *world) mv(id, folder string, renamed bool) {
 	from := w.file(id)
 	key, letters, _ := strings.Cut(filepath.Base(from), ":2,")
 	if renamed {
-		key = "1700000000.R1." + id[:2] + ".mutt"
+		key = "1700000000.R1." + id[:strings.IndexByte(id, '@')] + ".mutt"
 	}
 	if err := os.Rename(from, filepath.Join(w.index.MailRoot(), "work", folder, "cur", key+":2,"+letters)); err != nil {
 		w.t.Fatal(err)
@@ -173,7 +174,8 @@ func (w *world) rm(id string) {
 // put delivers a mail into a folder, as an Fcc does.
 func (w *world) put(folder, raw, letters string) {
 	w.t.Helper()
-	path := filepath.Join(w.index.MailRoot(), "work", folder, "cur", fmt.Sprintf("1700000001.R%d.mutt:2,%s", len(raw)*1000+int(raw[len(raw)/2]), letters))
+	sum := crc32.ChecksumIEEE([]byte(raw))
+	path := filepath.Join(w.index.MailRoot(), "work", folder, "cur", fmt.Sprintf("1700000001.R%d.mutt:2,%s", sum, letters))
 	if err := os.WriteFile(path, []byte(strings.ReplaceAll(raw, "\r\n", "\n")), 0o600); err != nil {
 		w.t.Fatal(err)
 	}
