@@ -250,7 +250,7 @@ func (w *worker) put(ctx context.Context, b *box, a actions, rows []ledger.Row) 
 	// Stubs come last: a message that hangs must not keep new mail waiting.
 	bs := batches(fetch)
 	if len(due) > 0 {
-		bs = append(bs, due)
+		bs = slices.AppendSeq(bs, slices.Chunk(due, 200))
 	}
 	w.give(b, bs)
 	return nil

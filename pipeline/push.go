@@ -25,6 +25,9 @@ func (w *worker) push(ctx context.Context, b *box, a actions) ([]flagChange, err
 	if len(b.local) == 0 || b.now.UIDValidity != b.known.UIDValidity {
 		return a.flags, nil
 	}
+	if err := w.prePush(ctx, b); err != nil || len(b.local) == 0 {
+		return a.flags, err
+	}
 	sel, err := w.session.Select(ctx, b.Name)
 	w.selected = nil // what fetches wants EXAMINE
 	if err != nil {

@@ -39,6 +39,7 @@ type run struct {
 	total  int     // messages to come
 	done   int     // messages recorded
 	gone   []*item // deletions, held until all that is new has come
+	hooked hooked
 }
 
 // box is one mailbox while it is worked on. Fields below mu are guarded by
@@ -74,6 +75,9 @@ func Sync(ctx context.Context, o Options) (*Report, error) {
 	if o.Timeout <= 0 {
 		o.Timeout = time.Minute
 	}
+	if o.Hooks != nil {
+		o.Index = apart{o.Index, o.Hooks}
+	}
 	r := &run{Options: o, report: Report{Account: o.Account, DryRun: o.DryRun}}
 	r.cond = sync.NewCond(&r.mu)
 	r.spooled = make(chan *item, 256)
@@ -81,6 +85,10 @@ func Sync(ctx context.Context, o Options) (*Report, error) {
 	// waits here is names of files on disk.
 	r.written = make(chan *item, 8192)
 	err := r.sync(ctx)
+	if err == nil {
+		err = r.postSync(ctx)
+	}
+	r.endHooks()
 	if cause := context.Cause(ctx); cause != nil && ctx.Err() != nil {
 		err = cause
 	}
@@ -103,6 +111,9 @@ func (r *run) sync(ctx context.Context) error {
 		}
 	}
 	if wait, err := r.notBefore(ctx); err != nil || wait {
+		return err
+	}
+	if ok, err := r.preSync(ctx); err != nil || !ok {
 		return err
 	}
 	s, err := r.Dial(ctx)
@@ -233,7 +244,7 @@ func (r *run) survey(ctx context.Context, s Session) ([]*box, error) {
 		known[k.Name] = k
 		folders[strings.ToLower(k.Folder)] = true
 	}
-	stubs, err := r.Ledger.InState(ctx, ledger.Stub)
+	stubs, err := r.Ledger.InState(ctx, r.asked()...)
 	if err != nil {
 		return nil, err
 	}
