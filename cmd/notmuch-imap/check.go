@@ -103,6 +103,9 @@ func (p *program) check(cc *cli.Context) error {
 		c.ok("configuration", "%s", file)
 	}
 	root := c.notmuch(ctx)
+	if len(accounts) > 0 {
+		c.hooks(accounts[0].Hooks)
+	}
 	keys := &secrets{got: make(map[string]string)}
 	for i := range accounts {
 		c.account = accounts[i].Name

@@ -62,6 +62,7 @@ type Account struct {
 	RetryTag    string    // on a stub: ask for it at the next sync; "": no such tag
 	DropTag     string    // on a stub: ask for it no more
 	ReadOnly    bool      // a sync changes nothing on the server
+	Hooks       []Hook    // in the order of the file; the same for all accounts
 }
 
 // TagRule is one line of an account's `tags` table.
