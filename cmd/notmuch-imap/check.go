@@ -147,7 +147,7 @@ func (c *checker) notmuch(ctx context.Context) string {
 	case err == nil && strings.Contains(string(text), name):
 		c.ok("notmuch new", "%s synchronises first", hook)
 	default:
-		c.ok("notmuch new", "does not synchronise first; for that, %s has to call: %s hook pre-new", hook, name)
+		c.ok("notmuch new", "does not synchronise first; for that: notmuch imap setup hooks (%s)", hook)
 	}
 	return root
 }
