@@ -224,20 +224,22 @@ func (w *worker) put(ctx context.Context, b *box, a actions, rows []ledger.Row) 
 	if len(a.fetch)+len(a.flags)+len(a.gone) > 0 {
 		w.emit(Event{Type: EventMailbox, Mailbox: b.Name, Total: len(a.fetch), Text: does(a)})
 	}
-	if err := w.putGone(ctx, b, a.gone); err != nil {
-		return err
-	}
 	var err error
 	if a.flags, err = w.push(ctx, b, a); err != nil {
-		return err
-	}
-	if err := w.putFlags(ctx, b, a.flags); err != nil {
 		return err
 	}
 	if len(a.fetch) > 0 || len(b.due) > 0 {
 		if err := w.enter(ctx, b); err != nil {
 			return err
 		}
+	}
+	// From here on no connection that dies lets the look be repeated, which
+	// would put all this on the line twice.
+	if err := w.putGone(ctx, b, a.gone); err != nil {
+		return err
+	}
+	if err := w.putFlags(ctx, b, a.flags); err != nil {
+		return err
 	}
 	fetch, err := w.link(ctx, b, a.fetch)
 	if err != nil {

@@ -77,6 +77,7 @@ func Expunge(ctx context.Context, o ExpungeOptions) (_ *Expunged, err error) {
 	if err != nil {
 		return nil, err
 	}
+	o.UIDValidity = m.UIDValidity // as it is now, if that was not said
 	x := &expunge{ExpungeOptions: o, s: s}
 	if err := x.restore(ctx); err != nil {
 		return nil, err
@@ -109,13 +110,31 @@ func Expunge(ctx context.Context, o ExpungeOptions) (_ *Expunged, err error) {
 	if err != nil || !yes {
 		return out, err
 	}
-	// The server may have grown tired of waiting for the answer.
-	if x.s, err = m.enter(ctx); err != nil {
-		return nil, err
-	}
 	if err := o.Keep(); err != nil {
 		return nil, fmt.Errorf("what is known of the message could not be kept, so it was not deleted: %w", err)
 	}
+	// The server may have grown tired of waiting for the answer, which shows
+	// only when it is asked again.
+	for range 2 {
+		if x.s, err = m.enter(ctx); err != nil {
+			return nil, err
+		}
+		if out.Listed, err = listed(ctx, x.s, o.UID); x.s.Alive() {
+			break
+		}
+	}
+	if err != nil || !out.Listed {
+		return out, err
+	}
+	// Others may have been unmarked meanwhile: whoever did so wants to keep them.
+	if deleted, err = x.deleted(ctx); err != nil {
+		return nil, err
+	}
+	x.had = slices.Contains(deleted, o.UID)
+	plan.Others = slices.DeleteFunc(plan.Others, func(u imap.UID) bool {
+		_, still := slices.BinarySearch(deleted, u)
+		return !still
+	})
 	if err := x.do(ctx, plan, out); err != nil {
 		return nil, err
 	}
@@ -215,6 +234,9 @@ func (x *expunge) do(ctx context.Context, plan ExpungePlan, out *Expunged) (err 
 	}
 	x.step("marks recorded")
 	if err := x.kill(ctx, plan); err != nil {
+		if x.To != "" {
+			err = fmt.Errorf("%w; a copy of it is in %s already", err, x.To)
+		}
 		if ctx.Err() != nil || !x.s.Alive() {
 			return fmt.Errorf("%w; the marks are put right by the next run", err)
 		}
@@ -368,12 +390,15 @@ func restoreMarks(ctx context.Context, l *ledger.Ledger, s Session, step func(st
 		return "", fmt.Errorf("the ledger's note of an interrupted deletion cannot be read: %w", err)
 	}
 	x := &expunge{ExpungeOptions: ExpungeOptions{Target: Target{m.Mailbox, m.UIDValidity, m.UID}, Ledger: l, Step: step}, s: s}
+	text = fmt.Sprintf("the deletion of UID %d was interrupted; ", m.UID)
 	sel, err := s.Select(ctx, m.Mailbox)
-	if err != nil {
+	gone := err != nil && s.Alive() && deletedSince(ctx, s, m.Mailbox)
+	if err != nil && !gone {
 		return "", err
 	}
-	text = fmt.Sprintf("the deletion of UID %d was interrupted; ", m.UID)
-	if sel.UIDValidity != m.UIDValidity {
+	if gone {
+		text += fmt.Sprintf("the server has the mailbox %s no more, so that nothing is left to put right", m.Mailbox)
+	} else if sel.UIDValidity != m.UIDValidity {
 		text += "the mailbox has a new UIDVALIDITY since, so that nothing can be put right"
 	} else {
 		after, err := x.all(ctx)
@@ -404,4 +429,13 @@ func restoreMarks(ctx context.Context, l *ledger.Ledger, s Session, step func(st
 	}
 	x.step("marks forgotten")
 	return text, nil
+}
+
+// deletedSince tells whether the server has a mailbox no more, which it has just
+// refused to open: that may be for today only.
+func deletedSince(ctx context.Context, s Session, mailbox string) bool {
+	list, err := s.List(ctx)
+	return err == nil && len(list) > 0 && !slices.ContainsFunc(list, func(b mail.Mailbox) bool {
+		return b.Name == mailbox && (b.Status != nil || b.Err != nil)
+	})
 }

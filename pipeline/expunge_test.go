@@ -266,3 +266,131 @@ func TestAMarkThatComesInBetweenStopsIt(t *testing.T) {
 	}
 	s.marked(t, "in between", []imap.UID{5})
 }
+
+// What another client does while the question stands holds: what it unmarked
+// stays unmarked, and what it marked stays marked.
+func TestWhatOthersDoWhileTheQuestionStandsHolds(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		meanwhile func(*serverBox)
+		fails     bool
+		deleted   []imap.UID
+	}{
+		"another is unmarked":       {func(b *serverBox) { b.flag(2) }, false, []imap.UID{5}},
+		"all others are unmarked":   {func(b *serverBox) { b.flag(2); b.flag(5) }, false, nil},
+		"it is marked, then a fail": {func(b *serverBox) { b.flag(3, `\Deleted`) }, true, []imap.UID{2, 3, 5}},
+	} {
+		s, h := doomed(nil, 2, 5), newHome(t)
+		if tc.fails {
+			s.refuses = map[string]*mail.Fault{"EXPUNGE": {Text: "not now"}}
+		}
+		_, err := h.kill(s, func(o *ExpungeOptions) {
+			o.Protect = true
+			o.Confirm = func(ExpungePlan) (bool, error) {
+				tc.meanwhile(s.box("INBOX"))
+				return true, nil
+			}
+		})
+		if (err != nil) != tc.fails {
+			t.Errorf("%s: %v", name, err)
+		}
+		s.marked(t, name, tc.deleted)
+	}
+}
+
+func TestAMessageThatGoesWhileTheQuestionStandsWasNotDeletedHere(t *testing.T) {
+	t.Parallel()
+	for name, caps := range map[string][]string{"UIDPLUS": {"UIDPLUS"}, "MOVE": {"MOVE"}, "plain": nil} {
+		s, h := doomed(caps), newHome(t)
+		done, err := h.kill(s, func(o *ExpungeOptions) {
+			if name == "MOVE" {
+				o.To = "Quarantine"
+			}
+			o.Confirm = func(ExpungePlan) (bool, error) {
+				s.box("INBOX").expunge(3)
+				return true, nil
+			}
+		})
+		if err != nil || done.Listed || done.Done || s.writes != 0 {
+			t.Errorf("%s: %+v %v, %d writes", name, done, err, s.writes)
+		}
+	}
+}
+
+// A person takes long to answer, and servers hang up on who is idle.
+func TestAServerThatHangsUpWhileTheQuestionStandsIsAskedAnew(t *testing.T) {
+	t.Parallel()
+	s, h := doomed([]string{"UIDPLUS"}), newHome(t)
+	done, err := h.kill(s, func(o *ExpungeOptions) {
+		o.Confirm = func(ExpungePlan) (bool, error) {
+			s.hangUp = true
+			return true, nil
+		}
+	})
+	if err != nil || !done.Done {
+		t.Errorf("%+v %v", done, err)
+	}
+	s.intact(t, "hung up", nil)
+}
+
+// Marks in a mailbox that is deleted meanwhile cannot be put right, and need not
+// be. In one that only cannot be opened today they can, later.
+func TestMarksInAMailboxThatIsGoneAreForgotten(t *testing.T) {
+	t.Parallel()
+	s, h := doomed(nil, 2, 5), newHome(t)
+	s.box("Other")
+	h.sync(s)
+	s.cutAt = s.writes + 2 // both others are unmarked, the message is marked
+	if _, err := h.kill(s, func(o *ExpungeOptions) { o.Protect = true }); err == nil {
+		t.Fatal("no error")
+	}
+	in := s.box("INBOX")
+	in.refuse = &mail.Fault{Kind: mail.KindNo, Text: "in use"}
+	if rep := h.sync(s); rep.Clean() {
+		t.Errorf("%+v", rep)
+	}
+	in.refuse = nil
+	delete(s.boxes, "INBOX")
+	if rep := h.sync(s); !rep.Clean() || !slices.ContainsFunc(h.events, func(e Event) bool { return strings.Contains(e.Text, "interrupted") }) {
+		t.Errorf("%+v %v", rep, h.events)
+	}
+	if rep := h.sync(s); !rep.Clean() || slices.ContainsFunc(h.events, func(e Event) bool { return strings.Contains(e.Text, "interrupted") }) {
+		t.Errorf("then: %+v %v", rep, h.events)
+	}
+	// Refused today, and put right tomorrow.
+	s, h = doomed(nil, 2, 5), newHome(t)
+	h.sync(s)
+	s.cutAt = s.writes + 2
+	if _, err := h.kill(s, func(o *ExpungeOptions) { o.Protect = true }); err == nil {
+		t.Fatal("no error")
+	}
+	s.box("INBOX").refuse = &mail.Fault{Kind: mail.KindNo, Text: "in use"}
+	h.sync(s)
+	s.box("INBOX").refuse = nil
+	h.sync(s)
+	s.marked(t, "refused for a day", []imap.UID{2, 5})
+}
+
+// A copy that was made for a move that then failed is told of.
+func TestACopyThatStaysIsTold(t *testing.T) {
+	t.Parallel()
+	s, h := doomed(nil), newHome(t)
+	s.refuses = map[string]*mail.Fault{"EXPUNGE": {Text: "not now"}}
+	if _, err := h.kill(s, func(o *ExpungeOptions) { o.To = "Quarantine" }); err == nil || !strings.Contains(err.Error(), "a copy of it is in Quarantine") {
+		t.Errorf("%v", err)
+	}
+	s.marked(t, "copied", nil)
+}
+
+// Also where the caller did not say which UIDVALIDITY it means.
+func TestMarksArePutRightUnderTheUIDValidityThatWasMet(t *testing.T) {
+	t.Parallel()
+	s, h := doomed(nil, 2, 5), newHome(t)
+	h.sync(s)
+	s.cutAt = s.writes + 2
+	if _, err := h.kill(s, func(o *ExpungeOptions) { o.Protect, o.UIDValidity = true, 0 }); err == nil {
+		t.Fatal("no error")
+	}
+	h.sync(s)
+	s.marked(t, "no UIDVALIDITY", []imap.UID{2, 5})
+}

@@ -40,6 +40,8 @@ type server struct {
 	// the effect of number cutAt, before its answer. 0: never.
 	writes, cutAt int
 	permanent     []string // PERMANENTFLAGS of every mailbox
+	hangUp        bool     // the connection dies at the next SEARCH
+	cutExamine    int      // the connection dies at the EXAMINE or SELECT of this number; 0: never
 }
 
 type serverBox struct {
@@ -70,6 +72,8 @@ type serverFault struct {
 	plain string
 	// sets: BODY[] sets \Seen, although it must not after EXAMINE.
 	sets bool
+	// leaves: the server hangs up behind the answer to BODY[].
+	leaves bool
 	// silent are the items to which no answer comes.
 	silent []string
 	// times is how often it happens; 0 means always.
@@ -137,6 +141,7 @@ type session struct {
 	server *server
 	name   string
 	dead   bool
+	left   bool // the server has hung up, which shows at the next command
 }
 
 func (s *session) Has(c string) bool { return slices.Contains(s.server.caps, c) }
@@ -171,7 +176,16 @@ func (s *session) List(context.Context) ([]mail.Mailbox, error) {
 func (s *session) Examine(_ context.Context, name string, known *mail.Known) (*mail.Selected, error) {
 	defer s.ask("EXAMINE %s", name)()
 	s.name = ""
+	if s.server.cutExamine > 0 {
+		if s.server.cutExamine--; s.server.cutExamine == 0 {
+			s.dead = true
+			return nil, &mail.Fault{Kind: mail.KindCut, Op: "EXAMINE"}
+		}
+	}
 	b := s.server.boxes[name]
+	if b == nil {
+		return nil, &mail.Fault{Kind: mail.KindNo, Op: "EXAMINE", Text: "no such mailbox"}
+	}
 	if b.refuse != nil {
 		return nil, b.refuse
 	}
@@ -215,6 +229,10 @@ func (s *session) Flags(_ context.Context, uids imap.UIDSet, since uint64) (out 
 
 func (s *session) Search(_ context.Context, uids imap.UIDSet) (out imap.UIDSet, err error) {
 	defer s.ask("SEARCH")()
+	if s.server.hangUp {
+		s.server.hangUp, s.dead, s.name = false, true, ""
+		return nil, &mail.Fault{Kind: mail.KindCut, Op: "UID SEARCH"}
+	}
 	s.each(uids, func(u imap.UID, _ *serverMail) bool { out.AddNum(u); return true })
 	return out, nil
 }
@@ -297,6 +315,10 @@ func (s *session) Exchange(ctx context.Context, command string) (ex *mail.Exchan
 		return &mail.Exchange{}, err
 	}
 	defer s.ask("%s", command)()
+	if s.left {
+		s.dead, s.name = true, ""
+		return &mail.Exchange{}, &mail.Fault{Kind: mail.KindCut}
+	}
 	ex = &mail.Exchange{Command: command, Status: "OK", Lines: []mail.Line{{Client: true, Text: command}}}
 	verb, args := command, ""
 	for _, v := range []string{"UID FETCH", "UID STORE", "UID EXPUNGE", "UID MOVE", "UID COPY", "EXPUNGE", "CREATE"} {
@@ -391,17 +413,18 @@ func (s *session) exchangeFetch(ctx context.Context, ex *mail.Exchange, args str
 		return ex, nil
 	}
 	has := func(name, text string) {
-		ex.Fetched = []mail.Fetched{{Message: mail.Message{UID: uid}, Items: map[string]mail.Value{name: {Text: []byte(text), Size: int64(len(text))}}}}
+		ex.Fetched = []mail.Fetched{{Message: mail.Message{UID: uid}, Items: map[string]mail.Value{name: {Text: []byte(text[:min(len(text), 1<<20)]), Size: int64(len(text))}}}}
 	}
 	if item == "FLAGS" && !m.fault.death {
 		has(item, strings.Join(m.flags, " "))
 		ex.Fetched[0].Flags = m.flags
 	}
 	if text, ok := m.fault.items[item]; ok {
-		if m.fault.sets && item == "BODY[]" {
+		if m.fault.sets && strings.HasPrefix(item, "BODY[") && !slices.Contains(m.flags, `\Seen`) {
 			m.flags = append(m.flags, `\Seen`)
 		}
 		has(strings.Replace(item, ".PEEK", "", 1), text)
+		s.left = m.fault.leaves && item == "BODY[]"
 	}
 	if slices.Contains(m.fault.silent, item) {
 		<-ctx.Done()
@@ -443,11 +466,22 @@ type notmuch struct {
 	mu   sync.Mutex
 	path string
 	fail error
+	// refuses is what a single change of flags gives, or of a stub's words.
+	refuses error
 }
 
 type indexed struct {
 	Files []string
 	Tags  []string
+	Read  map[string]int // by key: how long the file was when it was read
+}
+
+func (m *indexed) read(path string, raw []byte) {
+	if m.Read == nil {
+		m.Read = map[string]int{}
+	}
+	key, _ := maildir.ParseName(path)
+	m.Read[key] = len(raw)
 }
 
 func (x *notmuch) load() (map[string]*indexed, error) {
@@ -525,13 +559,26 @@ func (x *notmuch) Apply(_ context.Context, changes []mail.Change) ([]mail.Result
 			if !slices.Contains(m.Files, c.Path) {
 				m.Files = append(m.Files, c.Path)
 			}
+			m.read(c.Path, raw)
 			if c.Op == mail.OpReplace {
 				retag(m, forget(c.OldPath), nil)
 			}
 			retag(m, c.Add, c.Remove)
 			out[i] = mail.Result{ID: id, Path: c.Path, Duplicate: known}
 		case mail.OpReindex:
+			raw, err := os.ReadFile(c.Path)
+			if err != nil {
+				return nil, err
+			}
+			if _, m := byKey(c.Path); m != nil {
+				m.read(c.Path, raw)
+			}
+			out[i].Err = x.refuses
 		case mail.OpFlag:
+			if x.refuses != nil {
+				out[i].Err = x.refuses
+				continue
+			}
 			// As the real one: a path that the database has from before a
 			// crash is found by its key.
 			id, m := byKey(c.Path)
@@ -664,6 +711,10 @@ func (h *home) check(s *server, stubs ...imap.UID) {
 	for _, m := range db {
 		for _, f := range m.Files {
 			paths[f] = true
+			key, _ := maildir.ParseName(f)
+			if raw, err := os.ReadFile(f); err == nil && m.Read[key] != len(raw) {
+				h.t.Errorf("notmuch has read %d bytes of %s, which has %d", m.Read[key], f, len(raw))
+			}
 		}
 	}
 	n := 0

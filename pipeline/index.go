@@ -121,8 +121,17 @@ func (r *run) record(ctx context.Context, items []*item, results []mail.Result) 
 		default:
 			// It is stored; that notmuch cannot have this one file must not
 			// keep it from the others.
-			results[i].NotMail = true
 			r.note(it.box, "UID %d: %v", it.row.UID, res.Err)
+			if it.op == opFlag {
+				// The file has its letters still: recorded otherwise, they would
+				// look as if the user had changed them, and undo the server's. It
+				// stays pending, so that the mailbox's marks stay, too.
+				r.mu.Lock()
+				it.box.pending++
+				r.mu.Unlock()
+				continue
+			}
+			results[i].NotMail = true
 		}
 		if res.ID != "" {
 			row.ID = res.ID
@@ -204,7 +213,9 @@ func (r *run) told(it *item, res mail.Result) {
 				rep.NotMail++
 			}
 		case opFlag:
-			rep.Flagged++
+			if res.Err == nil {
+				rep.Flagged++
+			}
 		case opGone:
 			rep.Removed++
 		case opStub:

@@ -260,6 +260,11 @@ func (in *Inspection) verdict(c *climb) Verdict {
 			in.blame(),
 			"Fetch it by that road: notmuch imap retry"}
 	}
+	if in.Stopped != "" && c.substitute == nil && !slices.ContainsFunc(in.Rungs, func(r Rung) bool { return r.Item == rungWhole }) {
+		return Verdict{"The session ended before " + name + " was asked for as a whole.",
+			"Whether anything is wrong with the message cannot be told from that.",
+			"Try again later."}
+	}
 	v := Verdict{Finding: in.finding(c), Cause: in.blame()}
 	switch {
 	case c.substitute != nil:

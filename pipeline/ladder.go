@@ -89,7 +89,7 @@ type climb struct {
 	lost  error   // why there was no session any more
 	seen  string  // what became of \Seen, in words; "" if it stayed as it was
 	fatal error   // of our own side
-	head  []byte  // HEADER, as it came
+	head  []byte  // HEADER, if the whole of it came
 	used  Session // the last rung's
 	// opened: the rung that is no PEEK was asked for, so that \Seen may be set.
 	opened bool
@@ -163,7 +163,10 @@ func (c *climb) rung(ctx context.Context, item string) bool {
 	case item == rungStruct:
 		c.structure, _ = mail.ParseStructure(v.Text) // as far as it can be read
 	case item == rungHeader:
-		c.head, c.header = v.Text, v.Text
+		c.header = v.Text
+		if v.Size == int64(len(v.Text)) {
+			c.head = v.Text // all of it, fit to begin a mail
+		}
 	case strings.HasPrefix(item, "BODY.PEEK[HEADER.FIELDS") && c.head == nil:
 		c.header = joinFields(c.header, newFields(c.header, v.Text))
 	case item == rungText && c.head != nil:
@@ -376,6 +379,9 @@ func (c *climb) take(ctx context.Context, road, item string, head []byte, v mail
 	}
 	if v.Size > int64(len(v.Text)) {
 		answer, going := c.stream(ctx, item, s)
+		if item == rungUnpeek {
+			c.restoreSeen(ctx) // its pieces are no PEEK either
+		}
 		if answer != AnswerData {
 			s.Discard()
 			return going
@@ -485,17 +491,30 @@ func (c *climb) part(ctx context.Context, p mail.Part) bool {
 // mailbox is open for reading only, and puts it back. It has time of its own: the
 // ladder's may have ended with that rung, or the user may have ended the run.
 func (c *climb) restoreSeen(ctx context.Context) {
-	if !c.has(rungFlags) || c.message.Flags == nil || hasFlag(c.before, `\Seen`) {
+	if !c.has(rungFlags) || c.message.Flags == nil {
+		if c.top {
+			c.seen = `whether \Seen changed is not known, since the server did not tell the flags before`
+		}
+		return
+	}
+	if hasFlag(c.before, `\Seen`) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.each)
 	defer cancel()
-	s, ok := c.live(ctx)
-	if !ok {
-		c.seen = `whether \Seen changed could not be seen`
-		return
+	var s Session
+	var ex *mail.Exchange
+	var err error
+	for range 2 { // it may have hung up after the answer before
+		var ok bool
+		if s, ok = c.live(ctx); !ok {
+			c.seen = `whether \Seen changed could not be seen`
+			return
+		}
+		if ex, err = s.Exchange(ctx, fmt.Sprintf("UID FETCH %d (FLAGS)", c.uid)); s.Alive() {
+			break
+		}
 	}
-	ex, err := s.Exchange(ctx, fmt.Sprintf("UID FETCH %d (FLAGS)", c.uid))
 	c.heard(ex)
 	v, there := itemOf(ex, c.uid, rungFlags)
 	if err != nil || !there {
@@ -519,7 +538,8 @@ func (c *climb) clearSeen(ctx context.Context, s Session) error {
 		return err
 	}
 	if before.UIDValidity != c.validity {
-		return errors.New("the mailbox has a new UIDVALIDITY")
+		// It stays selected otherwise, and its UIDs are those of other messages.
+		return errors.Join(ErrUIDValidity, s.Close())
 	}
 	ex, err := s.Exchange(ctx, fmt.Sprintf(`UID STORE %d -FLAGS.SILENT (\Seen)`, c.uid))
 	c.heard(ex)

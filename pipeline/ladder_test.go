@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/emersion/go-imap/v2"
+
+	wire "github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
 func TestSalvagedMailIsTheRealMail(t *testing.T) {
@@ -214,15 +216,33 @@ func TestAStubGrowsWithWhatComes(t *testing.T) {
 	}
 }
 
+// A stub that notmuch cannot read costs no other mail anything.
+func TestAStubThatNotmuchCannotReadAnewIsNoMatterOfTheRun(t *testing.T) {
+	t.Parallel()
+	s, h := newServer(), newHome(t)
+	s.box("INBOX").add(rawMail(2))
+	u := s.box("INBOX").add(rawMail(0))
+	s.box("INBOX").msgs[u].fault = &serverFault{}
+	h.sync(s)
+	s.box("INBOX").msgs[u].fault = &serverFault{items: map[string]string{"BODY.PEEK[TEXT]": "only words\r\n"}}
+	s.box("Other").add(rawMail(1))
+	h.now, h.index.refuses = h.now.Add(time.Hour), errors.New("the path is too long for notmuch")
+	if rep := h.sync(s); rep.New != 1 || rep.Stubs != 1 || !rep.Clean() {
+		t.Errorf("%+v", rep)
+	}
+	h.check(s, u)
+}
+
 // A server that marks a message as read although the mailbox is only examined
 // gets it put back.
 func TestSeenIsPutBack(t *testing.T) {
 	t.Parallel()
-	for _, flags := range [][]string{{}, {`\Seen`}, {`\Flagged`}} {
+	for i, flags := range [][]string{{}, {`\Seen`}, {`\Flagged`}, {}, {`\Seen`}, {`\Flagged`}} {
+		leaves := i >= 3 // it hangs up behind each answer for the mail
 		s, h := newServer(), newHome(t)
 		u := s.box("INBOX").add(rawMail(0), flags...)
 		m := s.box("INBOX").msgs[u]
-		m.fault = &serverFault{sets: true, items: map[string]string{"BODY[]": exchangeSubstitute}}
+		m.fault = &serverFault{sets: true, leaves: leaves, items: map[string]string{"BODY[]": exchangeSubstitute}}
 		h.sync(s)
 		if !sameFlags(m.flags, flags) {
 			t.Errorf("flags were %v and are %v", flags, m.flags)
@@ -267,6 +287,37 @@ func TestSeenIsPutBackAfterTheTimeIsUp(t *testing.T) {
 		t.Errorf("flags are %v", m.flags)
 	}
 	h.check(s, u)
+}
+
+// Also when the mail is too long to be kept in memory, so that it is asked for
+// again in pieces, which are no PEEK either.
+func TestSeenIsPutBackAfterPieces(t *testing.T) {
+	t.Parallel()
+	raw := rawMail(0) + strings.Repeat("many words of a long mail\r\n", 50_000)
+	s, h := newServer(), newHome(t)
+	u := s.box("INBOX").add(raw)
+	m := s.box("INBOX").msgs[u]
+	m.fault = &serverFault{sets: true, items: map[string]string{"BODY[]": raw}}
+	for item, piece := range piecesOf(raw, 100) {
+		m.fault.items[strings.Replace(item, ".PEEK", "", 1)] = piece
+	}
+	if rep := h.sync(s); rep.Salvaged != 1 || len(m.flags) != 0 {
+		t.Errorf("%+v, flags are %v", rep, m.flags)
+	}
+	h.check(s)
+}
+
+// A header beyond what is kept in memory is no beginning for a whole mail.
+func TestAHeaderThatWasCutMakesNoMail(t *testing.T) {
+	t.Parallel()
+	raw := "Subject: long\r\n" + strings.Repeat("X-Word: many words of a long header\r\n", 30_000) + "\r\nbody\r\n"
+	cut := strings.Index(raw, "\r\n\r\n") + 4
+	s, h := newServer(), newHome(t)
+	u := s.box("INBOX").add(raw)
+	s.box("INBOX").msgs[u].fault = &serverFault{items: map[string]string{"BODY.PEEK[HEADER]": raw[:cut], "BODY.PEEK[TEXT]": raw[cut:]}}
+	if rep := h.sync(s); rep.Salvaged != 0 || rep.NewStubs != 1 {
+		t.Errorf("%+v", rep)
+	}
 }
 
 func (h *home) inspect(s *server, uid imap.UID) *Inspection {
@@ -342,5 +393,94 @@ func TestNothingIsInspectedUnderAnotherUIDValidity(t *testing.T) {
 	_, err := Inspect(context.Background(), InspectOptions{Target: Target{"INBOX", 14, u}, Dial: s.dial, Now: func() time.Time { return h.now }})
 	if !errors.Is(err, ErrUIDValidity) {
 		t.Errorf("%v", err)
+	}
+}
+
+// That the network went away in the middle is not the server's fault, and says
+// nothing about the message.
+func TestAnInspectionThatEndedEarlyBlamesNobody(t *testing.T) {
+	t.Parallel()
+	s, h := newServer(), newHome(t)
+	u := s.box("INBOX").add(rawMail(0))
+	s.box("INBOX").msgs[u].fault = &serverFault{death: true}
+	s.dialErr = func(n int) error {
+		if n > 3 {
+			return &wire.Fault{Kind: wire.KindDial, Text: "network is unreachable"}
+		}
+		return nil
+	}
+	in := h.inspect(s, u)
+	if v := in.Verdict; in.Stopped == "" || strings.Contains(v.Cause, "server") || !strings.Contains(v.Finding, "ended") {
+		t.Errorf("%q %+v", in.Stopped, v)
+	}
+}
+
+// What the flags were before is not known to a session that was not told.
+func TestAnInspectionDoesNotVouchForFlagsThatItWasNotTold(t *testing.T) {
+	t.Parallel()
+	s, h := newServer(), newHome(t)
+	u := s.box("INBOX").add(rawMail(0))
+	s.box("INBOX").msgs[u].fault = &serverFault{death: true}
+	if in := h.inspect(s, u); !strings.Contains(in.Seen, "not known") {
+		t.Errorf("%q", in.Seen)
+	}
+}
+
+// A mailbox that is made anew while \Seen is put back is not worked on: its UIDs
+// are other messages'.
+func TestPuttingSeenBackLeavesNoOtherMailboxOpen(t *testing.T) {
+	t.Parallel()
+	s := newServer()
+	in := s.box("INBOX")
+	u := in.add(rawMail(0))
+	ctx := context.Background()
+	made, err := s.dial(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := made.Examine(ctx, "INBOX", nil); err != nil {
+		t.Fatal(err)
+	}
+	c := &climb{failure: &failure{uid: u}, validity: 14, each: time.Second}
+	in.validity = 15
+	if err := c.clearSeen(ctx, made); err == nil || made.Alive() {
+		t.Errorf("%v, alive %v", err, made.Alive())
+	}
+}
+
+// Messages that fail one after the other, before anything else has come, cost no
+// other message: they get their stubs as soon as the server is seen to be well.
+func TestAFirstSyncThatBeginsWithFailuresGoesOn(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		older, failing int
+		first          int // mails that come in the first run
+	}{
+		"the newest of a mailbox": {older: 20, failing: 30, first: 21},
+		"all of a mailbox":        {failing: 30, first: 1},
+	} {
+		s, h := newServer(), newHome(t)
+		in := s.box("INBOX")
+		for i := range tc.older {
+			in.add(rawMail(i))
+		}
+		var bad []imap.UID
+		for i := range tc.failing {
+			bad = append(bad, in.add(rawMail(100+i)))
+			in.msgs[bad[i]].fault = &serverFault{}
+		}
+		for range tc.older + tc.failing { // UIDs that are no stub's in INBOX
+			s.box("Other").next++
+		}
+		s.box("Other").add(rawMail(1000))
+		alone := func(o *Options) { o.Connections = 1 }
+		if rep := h.sync(s, alone); rep.New != tc.first {
+			t.Errorf("%s: %+v", name, rep)
+		}
+		h.sync(s, alone)
+		h.check(s, bad...)
+		if rep := h.sync(s, alone); !rep.Clean() {
+			t.Errorf("%s: %+v", name, rep)
+		}
 	}
 }

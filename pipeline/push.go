@@ -119,6 +119,7 @@ func (w *worker) agree(ctx context.Context, b *box, changes []flagChange) ([]fla
 		}
 		w.step("pushed flags recorded")
 	}
+	clear(b.local) // the look may be repeated
 	w.tally(func(r *Report) { r.Pushed += n })
 	return changes, w.markScanned(ctx, b)
 }

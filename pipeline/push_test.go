@@ -2,12 +2,14 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/emersion/go-imap/v2"
 
@@ -281,5 +283,122 @@ func TestRandomFlagsConverge(t *testing.T) {
 				t.FailNow()
 			}
 		}
+	}
+}
+
+// A connection that dies behind the push lets the mailbox be looked into again:
+// what was done is not done, nor counted, twice.
+func TestALookThatIsRepeatedCountsOnce(t *testing.T) {
+	for name, caps := range extensions() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, h := newServer(caps...), newHome(t)
+			in := s.box("INBOX")
+			for i := range 6 {
+				in.add(rawMail(i))
+			}
+			h.sync(s)
+			h.flag("INBOX", 1, "S")
+			h.flag("INBOX", 2, "F")
+			in.flag(3, `\Seen`)
+			in.expunge(4)
+			in.add(rawMail(7))               // wants EXAMINE behind the push
+			for _, at := range []int{2, 3} { // SELECT before the push, EXAMINE behind it
+				s.dials, s.writes, s.cutExamine = 0, 0, at
+				if at == 3 {
+					h.flag("INBOX", 1, "")
+					h.flag("INBOX", 2, "")
+					in.flag(3)
+					in.expunge(5)
+					in.add(rawMail(8))
+				}
+				rep := h.sync(s)
+				if s.dials != 2 || rep.Pushed != 2 || rep.Flagged != 1 || rep.Removed != 1 || rep.New != 1 || !rep.Clean() || s.writes != 2 {
+					t.Errorf("cut at %d: %d dials, %d writes, %+v", at, s.dials, s.writes, rep)
+				}
+			}
+			h.check(s)
+		})
+	}
+}
+
+// A change of flags that could not be made here is none of the user's: it does
+// not go back to the server, and is made when it can be.
+func TestAFlagThatCouldNotBeSetHereIsNotTakenOffTheServer(t *testing.T) {
+	for name, caps := range extensions() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, h := newServer(caps...), newHome(t)
+			in := s.box("INBOX")
+			for i := range 3 {
+				in.add(rawMail(i), `\Flagged`)
+			}
+			h.sync(s)
+			in.flag(2, `\Flagged`, `\Seen`)
+			h.index.refuses = errors.New("permission denied")
+			if rep := h.sync(s); rep.Flagged != 0 {
+				t.Errorf("%+v", rep)
+			}
+			h.flag("INBOX", 1, "FR")
+			h.sync(s)
+			if !sameFlags(in.msgs[1].flags, []string{`\Flagged`, `\Answered`}) || !sameFlags(in.msgs[2].flags, []string{`\Flagged`, `\Seen`}) {
+				t.Errorf("the server has %v and %v", in.msgs[1].flags, in.msgs[2].flags)
+			}
+			h.index.refuses = nil
+			h.sync(s)
+			h.check(s)
+			if !sameFlags(in.msgs[2].flags, []string{`\Flagged`, `\Seen`}) {
+				t.Errorf("the server has %v", in.msgs[2].flags)
+			}
+		})
+	}
+}
+
+// In a mailbox that had a fault nothing is removed, and nothing anywhere once
+// the account is left: what moved may not have come yet.
+func TestNothingIsRemovedAfterAFault(t *testing.T) {
+	t.Parallel()
+	for name, fault := range map[string]*mail.Fault{
+		"of the mailbox": {Kind: mail.KindNo, Text: "in use"},
+		"of the account": {Kind: mail.KindThrottled, Text: "slow down", RetryAfter: time.Hour},
+	} {
+		s, h := newServer(), newHome(t)
+		in := s.box("INBOX")
+		for i := range 6 {
+			in.add(rawMail(i))
+		}
+		s.box("Archive").add(rawMail(9))
+		h.sync(s)
+		// One of INBOX goes to Archive, and Archive or INBOX cannot be had.
+		m := in.expunge(2)
+		s.box("Archive").msgs[s.box("Archive").add(m.raw, m.flags...)].date = m.date
+		if name == "of the mailbox" {
+			in.msgs[in.add(rawMail(7))].fault = &serverFault{death: true}
+			first := s.dials + 1
+			s.dialErr = func(n int) error {
+				if n > first {
+					in.refuse = fault
+				}
+				return nil
+			}
+		} else {
+			s.box("Archive").refuse = fault
+		}
+		rep := h.sync(s, func(o *Options) { o.Connections = 1 })
+		if rep.Removed != 0 || len(rep.Faults) == 0 {
+			t.Errorf("%s: %+v", name, rep)
+		}
+		if n := len(h.files("INBOX")); n != 6 {
+			t.Errorf("%s: %d files in INBOX", name, n)
+		}
+		in.refuse, s.box("Archive").refuse, s.dialErr = nil, nil, nil
+		for _, m := range in.msgs {
+			m.fault = nil
+		}
+		h.now = h.now.Add(2 * time.Hour)
+		if rep := h.sync(s); rep.Removed != 1 || !rep.Clean() {
+			t.Errorf("%s: %+v", name, rep)
+		}
+		h.check(s)
 	}
 }

@@ -207,9 +207,15 @@ func (r *run) work(ctx context.Context, first Session, boxes []*box) error {
 
 // sendGone lets the deletions onto the line, behind everything that came: mail
 // that moved is linked from where it was, and nothing goes before its successor
-// is here.
+// is here. After a fault of the mailbox or the account they stay for the next run.
 func (r *run) sendGone(ctx context.Context) error {
 	for _, it := range r.gone {
+		r.mu.Lock()
+		faulty := r.ended || it.box.failed
+		r.mu.Unlock()
+		if faulty {
+			continue // it stays pending, so that the mailbox's marks stay
+		}
 		if err := r.send(ctx, it); err != nil {
 			return err
 		}

@@ -3,10 +3,13 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
 
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 )
@@ -122,14 +125,17 @@ func (w *worker) settle(ctx context.Context, b *box) error {
 		return nil
 	}
 	if w.streak >= sick {
-		well, err := w.canary(ctx, b)
+		well, told, err := w.canary(ctx, b)
 		if err != nil {
 			return err
 		}
-		if !well {
+		if told && !well {
 			return errSick
 		}
 		w.streak = 0
+		if !well {
+			return w.doubt(b)
+		}
 	}
 	held := w.held
 	w.held = nil
@@ -141,23 +147,68 @@ func (w *worker) settle(ctx context.Context, b *box) error {
 	return nil
 }
 
-// canary asks for a message of the mailbox that came in an earlier run.
-func (w *worker) canary(ctx context.Context, b *box) (bool, error) {
-	rows, err := w.Ledger.Rows(ctx, b.Name, b.now.UIDValidity)
+// canary asks for a message that came in an earlier run: of the mailbox, or, if
+// none did, of another one. Where nothing came ever, as in a first sync, the
+// mailbox's oldest ones are asked for. told is false if that says nothing of the
+// server as a whole.
+func (w *worker) canary(ctx context.Context, b *box) (well, told bool, err error) {
+	known, err := w.knownBoxes(ctx)
 	if err != nil {
-		return false, err
+		return false, false, err
+	}
+	boxes := []*box{b}
+	for _, name := range slices.Sorted(maps.Keys(known)) {
+		if name != b.Name {
+			boxes = append(boxes, known[name])
+		}
 	}
 	tried := 0
-	for i := len(rows) - 1; i >= 0 && tried < 3; i-- {
-		if rows[i].State != "present" {
+	for _, from := range boxes {
+		rows, err := w.Ledger.Rows(ctx, from.Name, from.now.UIDValidity)
+		if err != nil {
+			return false, false, err
+		}
+		var uids []imap.UID
+		for i := len(rows) - 1; i >= 0 && len(uids) < canaries; i-- {
+			if rows[i].State == ledger.Present {
+				uids = append(uids, rows[i].UID)
+			}
+		}
+		if len(uids) == 0 {
 			continue
 		}
-		tried++
+		well, err = w.comes(ctx, from, uids)
+		if tried++; well || err != nil || from == b || tried == canaries {
+			return well, true, err
+		}
+	}
+	if tried > 0 {
+		return false, true, nil
+	}
+	if err := w.enter(ctx, b); err != nil {
+		return false, true, nil //nolint:nilerr // a server that does not even let us in is not well
+	}
+	set, err := w.session.Search(ctx, everyUID())
+	if err != nil {
+		return false, true, ctx.Err()
+	}
+	uids, _ := uidList(set, maxUIDs)
+	well, err = w.comes(ctx, b, uids[:min(canaries, len(uids))])
+	return well, well, err
+}
+
+// canaries is how many messages of a mailbox, and how many mailboxes, are tried
+// before the server is suspected.
+const canaries = 3
+
+// comes tells whether one of these messages comes.
+func (w *worker) comes(ctx context.Context, b *box, uids []imap.UID) (bool, error) {
+	for _, u := range uids {
 		if err := w.enter(ctx, b); err != nil {
-			return false, nil //nolint:nilerr // a server that does not even let us in is not well
+			return false, ctx.Err() // a server that does not even let us in is not well
 		}
 		came := false
-		_, err := w.session.FetchOne(ctx, rows[i].UID, mail.Sink{
+		_, err := w.session.FetchOne(ctx, u, mail.Sink{
 			Open: func(int64) (mail.Spool, error) { return void{}, nil },
 			Done: func(mail.Message, mail.Spool) error { came = true; return nil },
 		})
@@ -171,6 +222,16 @@ func (w *worker) canary(ctx context.Context, b *box) (bool, error) {
 	return false, nil
 }
 
+// doubt leaves a mailbox of which nothing comes, while nothing is known by which
+// to tell its fault from the server's. When others have come, the next run can.
+func (w *worker) doubt(b *box) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	b.batches = nil
+	w.open = slices.DeleteFunc(w.open, func(o *box) bool { return o == b })
+	return &mail.Fault{Kind: mail.KindNoData, Op: "UID FETCH", Mailbox: b.Name, Text: "message after message fails; no stub was written"}
+}
+
 // void takes a body that nobody wants.
 type void struct{}
 
@@ -181,6 +242,9 @@ func (void) Discard()                    {}
 func (w *worker) fail(ctx context.Context, f failure) error {
 	now := w.Now().UTC().Truncate(time.Second)
 	if old, ok := f.box.stubs[f.uid]; ok && old.StubKey != "" {
+		if err := w.enrich(ctx, f, &old, now); err != nil {
+			return err
+		}
 		old.Attempts++
 		old.NextTry = retryAt(now, old.Attempts)
 		old.Reason = f.reason()
@@ -189,7 +253,7 @@ func (w *worker) fail(ctx context.Context, f failure) error {
 		}
 		w.step("attempt recorded")
 		w.tally(func(r *Report) { r.Stubs++ })
-		return w.enrich(ctx, f, old, now)
+		return nil
 	}
 	return w.sendStub(ctx, f, now)
 }

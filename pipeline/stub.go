@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"mime"
 	"net/mail"
 	"os"
@@ -133,7 +134,7 @@ func (w *worker) sendStub(ctx context.Context, f failure, now time.Time) error {
 	}
 	it := &item{box: b, op: opStub, spool: s, row: ledger.Message{
 		Mailbox: b.Name, UIDValidity: b.now.UIDValidity, UID: f.uid,
-		StubKey: s.Key(), Size: f.message.Size, Date: date, Flags: storedFlags(f.message.Flags),
+		StubKey: s.Key(), Size: f.message.Size, WireSize: int64(f.size()), Date: date, Flags: storedFlags(f.message.Flags),
 		Attempts: 1, Since: now, NextTry: retryAt(now, 1), Reason: f.reason(),
 	}}
 	it.add, it.remove = initialTags(it.row.Flags, b.add, b.remove)
@@ -157,16 +158,45 @@ func (f *failure) size() int {
 }
 
 // enrich writes a stub anew if more of its mail could be had than before. The
-// file keeps its name, so that nobody who looks at it loses it.
-func (w *worker) enrich(ctx context.Context, f failure, old ledger.Message, now time.Time) error {
+// file keeps its name, so that nobody who looks at it loses it. WireSize of its
+// row says how much of the mail notmuch has read in it: after a crash in the
+// middle of this the file has more.
+func (w *worker) enrich(ctx context.Context, f failure, old *ledger.Message, now time.Time) error {
 	name, ok, err := f.box.find(old.StubKey, old.StubName)
 	if err != nil || !ok {
 		return err
 	}
 	had, err := salvagedSize(f.box.path(name))
-	if err != nil || f.size() <= had {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // renamed or removed this moment; the next attempt looks again
+	}
+	if err != nil {
 		return err
 	}
+	if size := f.size(); size > had {
+		if err := w.rewrite(f, *old, name, now); err != nil {
+			return err
+		}
+		had = size
+	}
+	if old.WireSize == int64(had) {
+		return nil
+	}
+	results, err := w.Index.Apply(ctx, []wire.Change{{Op: wire.OpReindex, Path: f.box.path(name), ID: old.ID}})
+	if err != nil {
+		return err
+	}
+	w.step("stub read anew")
+	if len(results) == 1 && results[0].Err != nil {
+		// It stands as it is; that notmuch cannot read it costs nothing else.
+		w.note(f.box, "UID %d: %v", f.uid, results[0].Err)
+	}
+	old.WireSize = int64(had)
+	return nil
+}
+
+// rewrite puts a stub into the place of the one that is there.
+func (w *worker) rewrite(f failure, old ledger.Message, name string, now time.Time) error {
 	s, err := f.box.dir.Spool(w.keys.New(now))
 	if err != nil {
 		return err
@@ -185,12 +215,7 @@ func (w *worker) enrich(ctx context.Context, f failure, old ledger.Message, now 
 		return err
 	}
 	w.step("stub written anew")
-	results, err := w.Index.Apply(ctx, []wire.Change{{Op: wire.OpReindex, Path: f.box.path(name), ID: old.ID}})
-	if err == nil && len(results) == 1 {
-		err = results[0].Err
-	}
-	w.step("stub read anew")
-	return err
+	return nil
 }
 
 // salvagedSize reads from a stub how much of the mail it has.

@@ -91,8 +91,16 @@ type batch struct {
 func (b *batch) apply(c mail.Change) (r mail.Result, err error) {
 	r.Path = c.Path
 	if err := b.fits(c.Path); err != nil {
-		r.Err = err
-		return r, nil //nolint:nilerr // it is the change's alone
+		switch {
+		case !errors.Is(err, errTooLong):
+			r.Err = err
+		case c.Op == mail.OpFlag:
+			// notmuch cannot know it: the name alone changes.
+			r.Path, r.Err = reletter(c.Path, nil, c.Set, c.Clear)
+		case c.Op != mail.OpRemove && c.Op != mail.OpReindex:
+			r.Err = err
+		}
+		return r, nil // it is the change's alone
 	}
 	switch c.Op {
 	case mail.OpAdd:
@@ -129,6 +137,8 @@ const (
 	maxFile   = 200
 )
 
+var errTooLong = errors.New("the path is too long for notmuch")
+
 // fits refuses paths that libnotmuch would end the process for.
 func (b *batch) fits(path string) error {
 	folder, err := filepath.Rel(b.root, filepath.Dir(path))
@@ -139,7 +149,7 @@ func (b *batch) fits(path string) error {
 		folder = filepath.Dir(folder)
 	}
 	if len(folder) > maxFolder || len(filepath.Base(path)) > maxFile {
-		return fmt.Errorf("the path is too long for notmuch (a folder has at most %d bytes, a file's name %d): %s", maxFolder, maxFile, path)
+		return fmt.Errorf("%w (a folder has at most %d bytes, a file's name %d): %s", errTooLong, maxFolder, maxFile, path)
 	}
 	return nil
 }

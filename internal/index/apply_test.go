@@ -181,6 +181,23 @@ func TestFoldersUpToTheLimitAreIndexed(t *testing.T) {
 	w.count("*", 1)
 }
 
+// What notmuch cannot have is no reason not to flag it, nor to complain that it
+// is forgotten.
+func TestBeyondTheLimitFilesAreFlaggedAllTheSame(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	path := w.deliver(strings.Repeat("x", 120)+"/"+strings.Repeat("y", maxFolder-120)+"/new/a", "a@example.org")
+	want := filepath.Join(filepath.Dir(filepath.Dir(path)), "cur", "a:2,S")
+	if r := w.try(mail.Change{Op: mail.OpFlag, Path: path, Set: "S", Remove: []string{"unread"}})[0]; r.Err != nil || r.Path != want || !exists(want) {
+		t.Errorf("%+v", r)
+	}
+	for _, op := range []mail.Op{mail.OpReindex, mail.OpRemove} {
+		if r := w.try(mail.Change{Op: op, Path: want})[0]; r.Err != nil {
+			t.Errorf("%d: %v", op, r.Err)
+		}
+	}
+}
+
 func TestRemove(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
