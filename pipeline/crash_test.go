@@ -81,6 +81,7 @@ func scenarios() []scenario {
 		{name: "asked again and failing", acts: []func(*server){withBad, func(*server) {}}, stubs: []imap.UID{5}, change: func(o *Options) {
 			o.Retry = []Target{{"INBOX", 14, 5}}
 		}},
+		{name: "hooks", acts: []func(*server){withBad}, stubs: []imap.UID{5}, givenUp: []imap.UID{2, 3}, change: withCrashHooks},
 		{name: "asked again, and more of it comes", acts: []func(*server){withBad, func(s *server) {
 			s.box("INBOX").msgs[5].fault = &serverFault{items: map[string]string{"BODY.PEEK[TEXT]": "only words\r\n"}}
 		}}, stubs: []imap.UID{5}, change: func(o *Options) {

@@ -249,7 +249,7 @@ func (w *worker) put(ctx context.Context, b *box, a actions, rows []ledger.Row) 
 	// Stubs come last: a message that hangs must not keep new mail waiting.
 	bs := batches(fetch)
 	if len(due) > 0 {
-		bs = append(bs, due)
+		bs = slices.AppendSeq(bs, slices.Chunk(due, 200))
 	}
 	w.give(b, bs)
 	return nil
@@ -334,6 +334,9 @@ func (w *worker) putFlags(ctx context.Context, b *box, changes []flagChange) err
 			continue
 		}
 		it := &item{box: b, op: opFlag, row: row}
+		if d, ok := w.stored[b.Name][row.UID]; ok {
+			it.known = sameFlags(d.merged(row.Flags), after[row.UID]) // it is the user's own change
+		}
 		it.add, it.remove, it.set, it.clear = flagTags(row.Flags, after[row.UID])
 		it.row.Flags = after[row.UID]
 		if err := w.send(ctx, it); err != nil {

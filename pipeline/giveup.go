@@ -30,7 +30,7 @@ func (r *run) revived(ctx context.Context) ([]ledger.Message, error) {
 	if len(r.Retry) == 0 {
 		return nil, nil
 	}
-	rows, err := r.Ledger.InState(ctx, ledger.GivenUp)
+	rows, err := r.Ledger.InState(ctx, ledger.GivenUp, ledger.Skipped)
 	if err != nil {
 		return nil, err
 	}

@@ -95,6 +95,9 @@ func (r *run) indexItems(ctx context.Context, items []*item) error {
 		return fmt.Errorf("notmuch was told %d changes and answered %d", len(changes), len(results))
 	}
 	r.step("batch indexed")
+	if err := r.postIndex(ctx, items, results); err != nil {
+		return err
+	}
 	return r.record(ctx, items, results)
 }
 
@@ -210,7 +213,7 @@ func (r *run) told(it *item, res mail.Result) {
 				rep.NotMail++
 			}
 		case opFlag:
-			if res.Err == nil {
+			if res.Err == nil && !it.known {
 				rep.Flagged++
 			}
 		case opGone:

@@ -132,7 +132,7 @@ func TestWhatTheUserDidReachesTheServer(t *testing.T) {
 			want:  boxes{"INBOX": "2 3 4", "Trash": "1"}, rep: Report{Deleted: 1, New: 1},
 		},
 		"the letter T": {
-			local: func(h *home, _ *server) { h.flag("INBOX", 2, "ST") },
+			local: func(h *home, _ *server) { h.flag("INBOX", 2, "FST") },
 			want:  boxes{"INBOX": "1 3 4", "Trash": "2"}, rep: Report{Deleted: 1, Pushed: 1, New: 1},
 		},
 		"a deleted file, to be expunged": {

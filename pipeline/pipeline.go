@@ -17,6 +17,7 @@ import (
 
 	"github.com/emersion/go-imap/v2"
 
+	"github.com/notmuch-imap/notmuch-imap/hooks"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
@@ -94,6 +95,10 @@ type Options struct {
 	Timeout     time.Duration // longest silence of the server; bounds the salvage of one message
 	Batch       int           // mails per commit of the index, without waiting for more; 0 means 300 or what a second brings
 
+	// Hooks are asked and told on the way; nil has none. A dry run leaves them
+	// alone.
+	Hooks *hooks.Runner
+
 	Only      []string // mailboxes, instead of all that Selects takes
 	Retry     []Target // ask for these now, whatever the schedule says, also if they were given up
 	GiveUp    []Target // ask for these no more, and remove their stubs
@@ -139,6 +144,7 @@ const (
 	EventHealed   EventType = "healed"   // the real mail took a stub's place
 	EventGone     EventType = "gone"     // a stub went away with its message
 	EventNote     EventType = "note"     // worth knowing, no fault
+	EventHook     EventType = "hook"     // a hook failed; told once, at the end
 	EventFault    EventType = "fault"    // a mailbox or account that was left for now
 	EventDone     EventType = "done"     // the account's run is over; Report is set
 )
@@ -161,6 +167,8 @@ type Report struct {
 	NewStubs  int       `json:"new_stubs"`
 	Stubs     int       `json:"known_stubs"` // known before this run and still failing
 	Healed    int       `json:"healed"`
+	Skipped   int       `json:"skipped"`  // messages that a hook did not want
+	Deferred  int       `json:"deferred"` // messages that a hook put off
 	NotMail   int       `json:"not_mail"` // stored, but notmuch does not take them for mail
 	DryRun    bool      `json:"dry_run,omitempty"`
 	Faults    []Failure `json:"faults,omitempty"`

@@ -21,9 +21,9 @@ import (
 const storeAtOnce = 500
 
 // pushAll tells the server what the user changed here, mailbox by mailbox,
-// before anything is fetched. It changes the server alone, and records nothing
-// but flags: the look that follows finds moved and uploaded mail on the server
-// and pairs it with its files, whoever brought it there and whenever that was.
+// before anything is fetched. It changes the server alone, and records nothing:
+// the look that follows finds changed flags, and moved and uploaded mail, on the
+// server and pairs it with its files, whoever brought it there and whenever.
 // So a crash or a cut at any point leaves nothing to put right.
 func (w *worker) pushAll(ctx context.Context, boxes []*box) error {
 	locals := make(map[string]*local, len(boxes))
@@ -141,6 +141,12 @@ func (w *worker) push(ctx context.Context, b *box, o *outgoing, boxes map[string
 	if len(b.local.flags)+o.moved()+len(o.deleted)+len(o.uploads) == 0 {
 		return nil
 	}
+	if err := w.prePush(ctx, b); err != nil {
+		return err
+	}
+	if o.nothing() && len(b.local.flags) == 0 {
+		return w.markScanned(ctx, b)
+	}
 	sel, err := w.openFor(ctx, b)
 	if err != nil {
 		return err
@@ -204,9 +210,9 @@ func (w *worker) command(ctx context.Context, b *box, format string, args ...any
 	return ex, refused(ex, strings.Join(words[:min(2, len(words))], " "), b.Name, 0)
 }
 
-// pushFlags sets and clears flags where the user did, and records that. The
-// look that comes after it finds what the server changed beside it. A crash
-// before the record does no harm: both sides then changed alike.
+// pushFlags sets and clears flags where the user did. The look that comes after
+// it finds them on the server, beside what others changed, and records both; it
+// also tells notmuch, which may not have seen a file's new name yet.
 func (w *worker) pushFlags(ctx context.Context, b *box, sel *mail.Selected) error {
 	for _, f := range flagRows() {
 		for _, sign := range []string{"+", "-"} {
@@ -216,23 +222,13 @@ func (w *worker) pushFlags(ctx context.Context, b *box, sel *mail.Selected) erro
 		}
 	}
 	maps.DeleteFunc(b.local.flags, func(_ imap.UID, d delta) bool { return len(d.add)+len(d.remove) == 0 })
-	rows, err := w.Ledger.GetMany(ctx, b.Name, b.known.UIDValidity, slices.Collect(maps.Keys(b.local.flags)))
-	if err != nil || len(rows) == 0 {
-		return err
-	}
-	for i := range rows {
-		rows[i].Flags = b.local.flags[rows[i].UID].merged(rows[i].Flags)
-	}
-	if err := w.Ledger.Save(ctx, rows...); err != nil {
-		return err
-	}
-	w.step("pushed flags recorded")
+	n := len(b.local.flags)
+	w.tally(func(r *Report) { r.Pushed += n })
 	if w.stored == nil {
 		w.stored = make(map[string]map[imap.UID]delta)
 	}
 	w.stored[b.Name] = b.local.flags
 	b.local.flags = nil // the push may be repeated
-	w.tally(func(r *Report) { r.Pushed += len(rows) })
 	return nil
 }
 
@@ -537,7 +533,7 @@ func (w *worker) stillWanted(ctx context.Context, b *box, rows []ledger.Message)
 			return true // gone from the server, too
 		}
 		moot := func(f string) bool { return strings.EqualFold(f, `\Seen`) || strings.EqualFold(f, `\Deleted`) }
-		if sameFlags(slices.DeleteFunc(slices.Clone(is), moot), slices.DeleteFunc(slices.Clone(b.local.flags[m.UID].merged(m.Flags)), moot)) {
+		if sameFlags(slices.DeleteFunc(slices.Clone(is), moot), slices.DeleteFunc(slices.Clone(w.stored[b.Name][m.UID].merged(m.Flags)), moot)) {
 			return false
 		}
 		kept = append(kept, m)

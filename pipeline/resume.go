@@ -41,7 +41,7 @@ func (r *run) resume(ctx context.Context) error {
 				return err
 			}
 		}
-		it := &item{box: b, row: row, known: true}
+		it := &item{box: b, row: row, known: true, resumed: true}
 		it.add, it.remove = initialTags(row.Flags, b.add, b.remove)
 		name, here := find(files[b], row.Key)
 		stub, stubHere := find(files[b], row.StubKey)
@@ -82,6 +82,9 @@ func (r *run) resume(ctx context.Context) error {
 			}
 			r.step("intents withdrawn")
 		}
+	}
+	if err := r.tagAgain(ctx, items); err != nil {
+		return err
 	}
 	for len(items) > 0 {
 		n := min(len(items), indexBatch)

@@ -43,6 +43,7 @@ type run struct {
 	// stored are the flags that the server was told, by mailbox: of a message that
 	// somebody moved meanwhile they are not with it.
 	stored map[string]map[imap.UID]delta
+	hooked hooked
 }
 
 // box is one mailbox while it is worked on. Fields below mu are guarded by
@@ -87,6 +88,9 @@ func Sync(ctx context.Context, o Options) (*Report, error) {
 	if o.Deletions == "" {
 		o.Deletions = DeletionsTrash
 	}
+	if o.Hooks != nil {
+		o.Index = apart{o.Index, o.Hooks}
+	}
 	r := &run{Options: o, report: Report{Account: o.Account, DryRun: o.DryRun}}
 	r.cond = sync.NewCond(&r.mu)
 	r.spooled = make(chan *item, 256)
@@ -94,6 +98,10 @@ func Sync(ctx context.Context, o Options) (*Report, error) {
 	// waits here is names of files on disk.
 	r.written = make(chan *item, 8192)
 	err := r.sync(ctx)
+	if err == nil {
+		err = r.postSync(ctx)
+	}
+	r.endHooks()
 	if cause := context.Cause(ctx); cause != nil && ctx.Err() != nil {
 		err = cause
 	}
@@ -116,6 +124,9 @@ func (r *run) sync(ctx context.Context) error {
 		}
 	}
 	if wait, err := r.notBefore(ctx); err != nil || wait {
+		return err
+	}
+	if ok, err := r.preSync(ctx); err != nil || !ok {
 		return err
 	}
 	s, err := r.Dial(ctx)
@@ -261,7 +272,7 @@ func (r *run) survey(ctx context.Context, s Session) ([]*box, error) {
 		known[k.Name] = k
 		folders[strings.ToLower(k.Folder)] = true
 	}
-	stubs, err := r.Ledger.InState(ctx, ledger.Stub)
+	stubs, err := r.Ledger.InState(ctx, r.asked()...)
 	if err != nil {
 		return nil, err
 	}

@@ -242,7 +242,7 @@ func (w *worker) dueStubs(ctx context.Context, b *box, gone []imap.UID) ([]imap.
 		if err != nil {
 			return nil, err
 		}
-		if ok || w.wants(st) {
+		if ok || w.wants(st) || waits(st) {
 			uids = append(uids, st.UID)
 			continue
 		}

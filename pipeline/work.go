@@ -211,7 +211,11 @@ func (w *worker) do(ctx context.Context, u unit) error {
 	if err := w.enter(ctx, u.box); err != nil {
 		return err
 	}
-	return w.fetch(ctx, u.box, u.batch)
+	uids, err := w.preFetch(ctx, u.box, u.batch)
+	if err != nil || len(uids) == 0 {
+		return err
+	}
+	return w.fetch(ctx, u.box, uids)
 }
 
 // connect makes sure that there is a live connection. It waits where the

@@ -34,6 +34,7 @@ type item struct {
 	set      string   // opFlag: maildir letters
 	clear    string
 	salvaged bool
+	resumed  bool // an interrupted run had it in place
 	known    bool // notmuch may know the file already: it was there before a crash
 }
 
@@ -91,11 +92,15 @@ func (r *run) write(ctx context.Context) error {
 			discardAll(batch)
 			return err
 		}
-		if err := r.writeItems(ctx, batch); err != nil {
+		on, err := r.preWrite(ctx, batch)
+		if err == nil {
+			err = r.writeItems(ctx, on)
+		}
+		if err != nil {
 			discardAll(batch)
 			return err
 		}
-		for _, it := range batch {
+		for _, it := range on {
 			select {
 			case r.written <- it:
 			case <-ctx.Done():

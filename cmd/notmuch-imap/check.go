@@ -103,6 +103,9 @@ func (p *program) check(cc *cli.Context) error {
 		c.ok("configuration", "%s", file)
 	}
 	root := c.notmuch(ctx)
+	if len(accounts) > 0 {
+		c.hooks(accounts[0].Hooks)
+	}
 	keys := &secrets{got: make(map[string]string)}
 	for i := range accounts {
 		c.account = accounts[i].Name
@@ -144,7 +147,7 @@ func (c *checker) notmuch(ctx context.Context) string {
 	case err == nil && strings.Contains(string(text), name):
 		c.ok("notmuch new", "%s synchronises first", hook)
 	default:
-		c.ok("notmuch new", "does not synchronise first; for that, %s has to call: %s hook pre-new", hook, name)
+		c.ok("notmuch new", "does not synchronise first; for that: notmuch imap setup hooks (%s)", hook)
 	}
 	return root
 }

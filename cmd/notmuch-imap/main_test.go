@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -13,6 +14,8 @@ import (
 	"testing"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/pipeline"
 )
 
 // everyCommand gives the path of each command of the program.
@@ -87,6 +90,24 @@ func TestManualPageKnowsEveryCommandOptionAndStatus(t *testing.T) {
 		}
 		if !regexp.MustCompile(`\n +` + strconv.Itoa(n) + `  `).MatchString(exits) {
 			t.Errorf("exit status %d is not in the help", n)
+		}
+	}
+}
+
+func TestManualPageKnowsTheReport(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../docs/notmuch-imap.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, events, _ := strings.Cut(string(text), "\n.Sh EVENTS")
+	events, _, _ = strings.Cut(events, "\n.Sh ")
+	for _, typ := range []reflect.Type{reflect.TypeFor[pipeline.Report](), reflect.TypeFor[pipeline.Event](), reflect.TypeFor[pipeline.Failure]()} {
+		for i := range typ.NumField() {
+			key, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
+			if key != "-" && !strings.Contains(events, "Ql "+key) {
+				t.Errorf("%s: no word of %q", typ.Name(), key)
+			}
 		}
 	}
 }

@@ -144,7 +144,7 @@ func (o *output) event(e pipeline.Event) {
 	}
 	line := plain(where) + ": " + plain(text)
 	switch e.Type {
-	case pipeline.EventFault, pipeline.EventStub:
+	case pipeline.EventFault, pipeline.EventStub, pipeline.EventHook:
 		o.red(plain(where), plain(text))
 	default:
 		o.print(o.stdout, line)
@@ -165,7 +165,7 @@ func jsonLine(v any) string {
 // rank says how important an event is.
 func rank(e pipeline.Event) int {
 	switch e.Type {
-	case pipeline.EventFault, pipeline.EventStub:
+	case pipeline.EventFault, pipeline.EventStub, pipeline.EventHook:
 		return showFaults
 	case pipeline.EventDone, pipeline.EventHealed:
 		return showResults
@@ -271,6 +271,8 @@ func summary(r pipeline.Report) string {
 	add(r.Salvaged, "had by another road", "had by another road")
 	add(r.Healed, "stub gave way to its mail", "stubs gave way to their mails")
 	add(r.NewStubs, "could not be fetched", "could not be fetched")
+	add(r.Skipped, "not wanted by a hook", "not wanted by hooks")
+	add(r.Deferred, "put off by a hook", "put off by hooks")
 	add(r.NotMail, "is no mail for notmuch", "are no mail for notmuch")
 	if len(parts) == 0 && r.Nothing() {
 		return ""

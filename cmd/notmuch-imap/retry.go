@@ -44,6 +44,12 @@ func (p *program) retryCommand() *cli.Command {
 // retry asks for the messages of one account, and says what became of each.
 func (p *program) retry(ctx context.Context, ch *chosen, keys *secrets, out *output) error {
 	return p.withAccount(ctx, &ch.account, keys, out, func(h *hold) error {
+		runner, err := p.runner(ch.account)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = runner.Close() }() // what the hooks failed at was told
+		h.options.Hooks = runner
 		var left error
 		for _, t := range ch.targets {
 			row, end, err := askAgain(ctx, h, t)
@@ -95,7 +101,7 @@ func askAgain(ctx context.Context, h *hold, t pipeline.Target) (row ledger.Messa
 	switch {
 	case !known:
 		return row, notKnown, nil
-	case before.State != ledger.Stub && before.State != ledger.GivenUp:
+	case before.State == ledger.Present || before.State == ledger.Intended || before.State == ledger.Kept:
 		return before, wasHere, nil
 	}
 	o := h.options

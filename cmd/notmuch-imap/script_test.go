@@ -46,6 +46,7 @@ func TestScripts(t *testing.T) {
 			"seed":    seed,
 			"heal":    heal,
 			"due":     due,
+			"aged":    aged,
 			"silent":  silent,
 			"await":   await,
 			"hang-up": hangUp,
@@ -107,8 +108,9 @@ func account(ts *testscript.TestScript, _ bool, args []string) {
 	})
 	f.listen(ts)
 	served := make(chan error, 1)
-	go func() { served <- f.server.Serve(f.listener) }()
-	ts.Defer(func() { _ = f.server.Close(); <-served })
+	server, listener := f.server, f.listener // a script may have several
+	go func() { served <- server.Serve(listener) }()
+	ts.Defer(func() { _ = server.Close(); <-served })
 	f.configure(ts, args, plainAccount(f.listener))
 }
 
@@ -199,6 +201,20 @@ func due(ts *testscript.TestScript, _ bool, args []string) {
 		stubs[i].NextTry = time.Unix(1, 0)
 	}
 	ts.Check(l.Save(ctx, stubs...))
+	ts.Check(l.Close())
+}
+
+// aged NAME lets a month pass since hooks put mail off.
+func aged(ts *testscript.TestScript, _ bool, args []string) {
+	ctx := context.Background()
+	l, err := ledger.Open(ctx, ts.MkAbs(".local/state/notmuch-imap/"+args[0]))
+	ts.Check(err)
+	rows, err := l.InState(ctx, ledger.Deferred)
+	ts.Check(err)
+	for i := range rows {
+		rows[i].Since = rows[i].Since.AddDate(0, -1, 0)
+	}
+	ts.Check(l.Save(ctx, rows...))
 	ts.Check(l.Close())
 }
 

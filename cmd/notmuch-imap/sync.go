@@ -11,6 +11,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/notmuch-imap/notmuch-imap/hooks"
 	"github.com/notmuch-imap/notmuch-imap/internal/config"
 	"github.com/notmuch-imap/notmuch-imap/internal/index"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
@@ -97,6 +98,7 @@ type request struct {
 	yesDelete bool
 	restore   bool
 	dryRun    bool
+	hooks     *hooks.Runner // of this run
 }
 
 // ending is how one account's sync ended.
@@ -111,8 +113,11 @@ const (
 
 // sync synchronises the accounts, some at once. What one of them comes to costs
 // no other anything.
-func (p *program) sync(ctx context.Context, out *output, req request) error {
+func (p *program) sync(ctx context.Context, out *output, req request) (err error) {
 	defer out.close()
+	if p.inside(out) {
+		return nil
+	}
 	idx, err := index.Open(ctx, p.indexOptions(out))
 	if err != nil {
 		return err
@@ -125,6 +130,10 @@ func (p *program) sync(ctx context.Context, out *output, req request) error {
 		}
 		roots[i] = filepath.Join(idx.MailRoot(), filepath.FromSlash(a.Folder))
 	}
+	if req.hooks, err = p.runner(req.accounts...); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, req.hooks.Close()) }()
 	batch := 0
 	if n, err := idx.Count(ctx, "*"); err != nil {
 		return err
@@ -189,6 +198,7 @@ func (p *program) syncAccount(ctx context.Context, a *config.Account, root strin
 	}
 	defer func() { err = errors.Join(err, done()) }()
 	o := p.pipelineOptions(a, root, idx, l, keys, out)
+	o.Hooks = req.hooks
 	o.Batch, o.Only, o.Full, o.DryRun, o.YesDelete = batch, req.only, req.full, req.dryRun, req.yesDelete
 	o.Restore = req.restore
 	var asked orders

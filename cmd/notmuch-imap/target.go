@@ -217,6 +217,9 @@ const lockWait = 30 * time.Second
 
 // withAccount lets f work on an account that no other run works on meanwhile.
 func (p *program) withAccount(ctx context.Context, a *config.Account, keys *secrets, out *output, f func(*hold) error) (err error) {
+	if p.inside(out) {
+		return nil
+	}
 	idx, err := index.Open(ctx, p.indexOptions(out))
 	if err != nil {
 		return err

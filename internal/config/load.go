@@ -84,11 +84,13 @@ func (r *reader) config(tree map[string]any) *Config {
 	c := &Config{Path: r.file}
 	for _, k := range slices.Sorted(maps.Keys(tree)) {
 		switch k {
-		case "account":
+		case "account", "hook":
+		case "hooks":
+			r.fail([]string{k}, "a hook is written as [[hook]]")
 		case "accounts":
 			r.fail([]string{k}, "an account is written as [account.NAME]")
 		default:
-			r.unknown([]string{k}, []string{"account"}, "an account is written as [account.NAME]")
+			r.unknown([]string{k}, []string{"account", "hook"}, "an account is written as [account.NAME]")
 		}
 	}
 	accounts, ok := tree["account"].(map[string]any)
@@ -113,6 +115,10 @@ func (r *reader) config(tree map[string]any) *Config {
 		c.Accounts = append(c.Accounts, r.account(name, table))
 	}
 	r.apart(c.Accounts)
+	hooks := r.hooks(tree["hook"])
+	for i := range c.Accounts {
+		c.Accounts[i].Hooks = hooks
+	}
 	return c
 }
 

@@ -30,7 +30,8 @@ const (
 	Intended State = "intended" // a file is about to get its name
 	Present  State = "present"  // the mail is on disk, durable and indexed
 	Stub     State = "stub"     // it could not be fetched; a stub stands for it
-	Skipped  State = "skipped"  // not wanted
+	Skipped  State = "skipped"  // a hook does not want it
+	Deferred State = "deferred" // a hook does not want it yet
 	GivenUp  State = "givenup"  // the user does not want it asked for any more
 	Kept     State = "kept"     // of an older UIDVALIDITY, without a match; its file stays
 )

@@ -103,6 +103,9 @@ func (s *Spool) WireSize() int64 { return s.wire }
 // Key is the mail's base name.
 func (s *Spool) Key() string { return s.key }
 
+// Path is where the mail lies until Commit.
+func (s *Spool) Path() string { return s.path() }
+
 // SetTime says which modification time the file is to have: the mail's
 // INTERNALDATE, so that a lost ledger can be rebuilt from the files.
 func (s *Spool) SetTime(t time.Time) { s.time = t }
