@@ -48,7 +48,14 @@ type ScriptBox struct {
 	// SeenOnExamine marks mail as seen even for who opened it by EXAMINE, which
 	// RFC 9051 6.3.3 forbids.
 	SeenOnExamine bool
-	gone          []scriptGone
+	// Refuse gives the answer to APPEND of a mail of so many bytes ("NO [TOOBIG]
+	// too large"), "" if it is stored. Nil stores all.
+	Refuse func(size int) string
+	// HangUpAt is which of the mails that APPEND stores is not answered: the
+	// connection is closed instead. The first is 1; 0 is none.
+	HangUpAt int
+	appended int
+	gone     []scriptGone
 }
 
 type scriptGone struct {
@@ -198,6 +205,8 @@ type scriptConn struct {
 	after   func() error // without the server's lock, before the tagged answer
 	final   string       // instead of "OK done", for the command that is being answered
 	last    bool         // hang up after the tagged answer
+	literal string       // the mail of an APPEND
+	no      string       // the answer to an APPEND that is refused
 }
 
 // send writes without flushing.
@@ -268,9 +277,13 @@ func (s *Script) fault() *Fault {
 // errHang falls silent, without the server's lock.
 var errHang = errors.New("fall silent")
 
-// command reads a command with its literals.
+// maxScriptLiteral is the largest literal that is read, in bytes.
+const maxScriptLiteral = 64 << 20
+
+// command reads a command with its literals. The mail of an APPEND is kept apart.
 func (c *scriptConn) command() (tag, command, args string, err error) {
 	var b strings.Builder
+	c.literal = ""
 	for {
 		line, err := c.r.ReadString('\n')
 		if err != nil {
@@ -284,8 +297,15 @@ func (c *scriptConn) command() (tag, command, args string, err error) {
 		}
 		size := strings.TrimSuffix(line[i+1:len(line)-1], "+")
 		n, err := strconv.Atoi(size)
-		if err != nil || n > 1<<20 {
+		if err != nil || n > maxScriptLiteral {
 			break
+		}
+		words := strings.Fields(b.String())
+		mail := len(words) > 2 && strings.EqualFold(words[1], "APPEND")
+		if mail {
+			if c.no = c.refusal(words[2:], n); c.no != "" && !strings.HasSuffix(line, "+}") {
+				break // no leave to send it
+			}
 		}
 		if !strings.HasSuffix(line, "+}") {
 			c.send("+ go on\r\n")
@@ -297,7 +317,11 @@ func (c *scriptConn) command() (tag, command, args string, err error) {
 		if _, err := io.ReadFull(c.r, literal); err != nil {
 			return "", "", "", err
 		}
-		b.Write(literal)
+		if mail {
+			c.literal = string(literal)
+		} else {
+			b.Write(literal)
+		}
 	}
 	tag, rest, _ := strings.Cut(b.String(), " ")
 	command, args, _ = strings.Cut(rest, " ")
@@ -361,6 +385,8 @@ func (c *scriptConn) answer(command, args string) error {
 		}
 	case "CREATE":
 		c.create(args)
+	case "APPEND":
+		return c.append(args)
 	case "EXAMINE", "SELECT":
 		c.open(args)
 	default:

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // writable tells whether the selected mailbox takes changes.
@@ -157,4 +158,79 @@ func (c *scriptConn) close(expunge bool) {
 		}
 	}
 	c.box = nil
+}
+
+// splitAppend takes the arguments of APPEND apart.
+func splitAppend(args string) (name, flags, date, literal string) {
+	if rest, ok := strings.CutPrefix(args, `"`); ok {
+		name, args, _ = strings.Cut(rest, `"`)
+	} else {
+		name, args, _ = strings.Cut(args, " ")
+	}
+	if rest, ok := strings.CutPrefix(strings.TrimSpace(args), "("); ok {
+		flags, args, _ = strings.Cut(rest, ")")
+	}
+	if rest, ok := strings.CutPrefix(strings.TrimSpace(args), `"`); ok {
+		date, args, _ = strings.Cut(rest, `"`)
+	}
+	return name, flags, date, strings.TrimSpace(args)
+}
+
+// refusal gives the answer to an APPEND of a mail of so many bytes that is
+// refused, else "".
+func (c *scriptConn) refusal(args []string, size int) string {
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	name, _, _, _ := splitAppend(strings.Join(args, " "))
+	b := c.s.named(name)
+	switch {
+	case b == nil:
+		return "NO [TRYCREATE] no such mailbox"
+	case b.ReadOnly:
+		return "NO the mailbox is read-only"
+	case b.Refuse != nil:
+		return b.Refuse(size)
+	}
+	return ""
+}
+
+// append answers APPEND.
+func (c *scriptConn) append(args string) error {
+	name, flags, date, literal := splitAppend(args)
+	digits, plus := strings.CutSuffix(strings.Trim(literal, "{}"), "+")
+	size, err := strconv.Atoi(digits)
+	if err != nil {
+		c.final = "BAD one mail, as a literal"
+		return nil //nolint:nilerr // the client hears of it
+	}
+	if plus && !c.s.has("LITERAL+") && (size > 4096 || !c.s.has("LITERAL-")) {
+		// Such a server would take the mail for commands.
+		c.final, c.last = "BAD no leave was given to send a literal", true
+		return nil
+	}
+	when := time.Now()
+	if date != "" {
+		if when, err = time.Parse("_2-Jan-2006 15:04:05 -0700", date); err != nil || len(date) != 26 {
+			c.final = "BAD not a date"
+			return nil //nolint:nilerr // the client hears of it
+		}
+	}
+	if c.no != "" {
+		c.final = c.no
+		return nil
+	}
+	b := c.s.named(name)
+	m := b.Add(c.literal, flags)
+	m.Date = when
+	if b.appended++; b.appended == b.HangUpAt {
+		return errHangUp
+	}
+	if c.box == b {
+		c.send("* %d EXISTS\r\n", len(b.Mails))
+	}
+	c.final = "OK done"
+	if c.s.has("UIDPLUS") {
+		c.final = "OK [APPENDUID " + b.UIDValidity + " " + m.value("UID") + "] done"
+	}
+	return nil
 }

@@ -185,3 +185,79 @@ func TestScriptHandsOutParts(t *testing.T) {
 	exchanges = append(exchanges, exchange{"UID FETCH 2 (BODY[2.1] RFC822.SIZE BODY[1])", "* 2 FETCH (UID 2 BODY[2.1] {0}\r\n RFC822.SIZE 80 BODY[1] {5}\r\ngiven)\r\nx OK done\r\n"})
 	converse(t, s, exchanges)
 }
+
+func TestScriptTakesMail(t *testing.T) {
+	t.Parallel()
+	mail := scriptMail(7)
+	lit, plus := fmt.Sprintf("{%d}\r\n%s", len(mail), mail), fmt.Sprintf("{%d+}\r\n%s", len(mail), mail)
+	const leave = "+ go on\r\n"
+	for caps, tt := range map[string]struct{ add, answer, wait string }{
+		"IMAP4rev1":                  {lit, "x OK done\r\n", leave},
+		"IMAP4rev1 LITERAL+ UIDPLUS": {plus, "x OK [APPENDUID 14 %d] done\r\n", ""},
+		"IMAP4rev1 LITERAL- UIDPLUS": {plus, "x OK [APPENDUID 14 %d] done\r\n", ""},
+	} {
+		inbox, archive := writeBoxes()
+		locked := Box("Locked")
+		locked.ReadOnly = true
+		archive.Refuse = func(size int) string {
+			if size > 70 {
+				return "NO [TOOBIG] too large"
+			}
+			return ""
+		}
+		s := startScript(t, caps, nil, inbox, archive, locked)
+		answer := func(uid int) string { return strings.Replace(tt.answer, "%d", fmt.Sprint(uid), 1) }
+		refused := []exchange{ // by who asks for leave, before the mail is sent
+			{`APPEND "Nowhere" {5}`, "x NO [TRYCREATE] no such mailbox\r\n"},
+			{`APPEND Locked {5}`, "x NO the mailbox is read-only\r\n"},
+			{`APPEND Archive {71}`, "x NO [TOOBIG] too large\r\n"},
+		}
+		if tt.wait == "" {
+			refused = append(refused, exchange{"APPEND Archive " + fmt.Sprintf("{71+}\r\n%71s", ""), "x NO [TOOBIG] too large\r\n"})
+		}
+		converse(t, s, append(refused, []exchange{
+			{`APPEND "INBOX" (\Seen todo) "17-Jul-1996 02:44:25 -0700" ` + tt.add, tt.wait + answer(6)},
+			{"SELECT INBOX", "x OK [READ-WRITE] selected\r\n"},
+			{`APPEND INBOX ` + tt.add, tt.wait + "* 7 EXISTS\r\n" + answer(7)},
+			{`APPEND INBOX "yesterday" ` + tt.add, tt.wait + "x BAD not a date\r\n"},
+			{`APPEND INBOX`, "x BAD one mail, as a literal\r\n"},
+			{"UID FETCH 6 (FLAGS INTERNALDATE BODY.PEEK[])", fmt.Sprintf("* 6 FETCH (UID 6 FLAGS (\\Seen todo) INTERNALDATE \"17-Jul-1996 02:44:25 -0700\" BODY[] %s)\r\nx OK done\r\n", lit)},
+		}...))
+		for _, line := range s.Log() {
+			if strings.Contains(line, "body of 7") {
+				t.Errorf("the mail is in the log: %q", line)
+			}
+		}
+	}
+}
+
+func TestScriptHangsUpOnMailItHasStored(t *testing.T) {
+	t.Parallel()
+	inbox, _ := writeBoxes()
+	inbox.HangUpAt = 2
+	s := startScript(t, "IMAP4rev1 LITERAL+", nil, inbox)
+	d := speak(t, s.Addr(), true)
+	d.say("", "")
+	const add = "APPEND INBOX {2+}\r\nab"
+	if got, end := d.say("x", add); got != "x OK done\r\n" || end != answered {
+		t.Errorf("%q (%s)", got, end)
+	}
+	if got, end := d.say("x", add); got != "" || end != closed {
+		t.Errorf("%q (%s)", got, end)
+	}
+	s.With(func(boxes []*ScriptBox) {
+		if n := len(boxes[0].Mails); n != 7 {
+			t.Errorf("%d mails, want 7", n)
+		}
+	})
+	// A literal that nobody gave leave for is read as commands by such a server.
+	s = startScript(t, "IMAP4rev1 LITERAL-", nil, Box("INBOX"))
+	d = speak(t, s.Addr(), true)
+	d.say("", "")
+	if got, _ := d.say("x", fmt.Sprintf("APPEND INBOX {4097+}\r\n%4097s", "")); !strings.HasPrefix(got, "x BAD") {
+		t.Errorf("%q", got)
+	}
+	if got, end := d.say("x", "NOOP"); end == answered {
+		t.Errorf("%q", got)
+	}
+}

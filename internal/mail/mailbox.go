@@ -88,18 +88,3 @@ type Sink struct {
 	// An error ends the fetch and is returned by it as it is.
 	Done func(Message, Spool) error
 }
-
-// Upload is a mail that the server is to be given.
-type Upload struct {
-	Path         string // of the file; its LF become CRLF
-	Size         int64  // on the wire, in bytes
-	Flags        []string
-	InternalDate time.Time
-}
-
-// Appended is what became of the Upload at the same place.
-type Appended struct {
-	UIDValidity uint64
-	UID         imap.UID // 0: not told (no UIDPLUS)
-	Err         error    // this mail alone was refused, or its file cannot be read
-}

@@ -2,224 +2,337 @@ package remote
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/emersion/go-imap/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
-// How much is sent before the answers are read. Servers answer an APPEND with a
-// line or two, which the buffers of a socket hold for so many: nobody waits for
-// the other to read.
+// Bounds of what is sent before the answers are read. Nothing is read meanwhile,
+// so that what the server says until then must fit into the buffers of the two
+// sockets, or both sides wait for each other until the deadline: the answers to
+// so many commands are some 10 kB, where the buffers take 100 at least.
 const (
-	flightBytes = 1 << 20
-	flightMails = 64
-	// literalMinus is the largest literal that LITERAL- lets go without asking
-	// (RFC 7888 5).
-	literalMinus = 4096
+	maxFlight         = 1 << 20 // bytes of mails
+	maxFlightCommands = 64
 )
 
-// Append gives the server mails (RFC 9051 6.3.12), many in one flight where it
-// takes literals without being asked (RFC 7888). The results stand at the places
-// of the uploads. The error is of the connection; those that were not answered
-// then have it, too.
+// maxMinus is the largest literal, in bytes, that LITERAL- sends without being
+// asked for it (RFC 7888 5).
+const maxMinus = 4096
+
+// maxWrite is how much is sent within one deadline, in bytes. A write ends when
+// the last byte is taken; of a whole mail over a slow line that could be later
+// than any deadline.
+const maxWrite = 16 << 10
+
+// errChanged says that a file is not what was announced.
+var errChanged = errors.New("the file has changed")
+
+// Append stores mails in a mailbox, which need not be the selected one, in their
+// order. What became of each is told also beside an error, which is of the
+// connection; it is then that of each mail without an answer, too, and the
+// server may have stored some of those.
 func (s *Session) Append(ctx context.Context, mailbox string, uploads []mail.Upload) ([]mail.Appended, error) {
-	results := make([]mail.Appended, len(uploads))
-	for from := 0; from < len(uploads); {
-		to, size := from, int64(0)
-		for to < len(uploads) && to-from < flightMails && (to == from || size+uploads[to].Size <= flightBytes && s.unasked(uploads[to].Size)) {
-			size += uploads[to].Size
-			if to++; !s.unasked(uploads[from].Size) {
-				break
+	if len(uploads) == 0 {
+		return nil, nil
+	}
+	a := &appending{
+		s: s, mailbox: mailbox, name: s.Quote(mailbox), uploads: uploads, pending: make(map[string]int),
+		results: make([]mail.Appended, len(uploads)), known: make([]bool, len(uploads)),
+		out: bufio.NewWriterSize(s.wire, maxWrite),
+	}
+	err := a.run(ctx)
+	if err != nil {
+		for i := range a.results {
+			if !a.known[i] {
+				a.results[i].Err = err
 			}
 		}
-		if err := s.appendSome(ctx, mailbox, uploads[from:to], results[from:to]); err != nil {
-			for i := to; i < len(results); i++ {
-				results[i].Err = err
-			}
-			return results, err
-		}
-		from = to
 	}
-	return results, nil
+	return a.results, err
 }
 
-// unasked tells whether a literal may be sent without waiting for "+".
-func (s *Session) unasked(size int64) bool {
-	return s.Has("LITERAL+") || s.Has("LITERAL-") && size <= literalMinus
+// appending is one call of Append.
+type appending struct {
+	s       *Session
+	mailbox string
+	name    string // as it goes over the wire
+	uploads []mail.Upload
+	results []mail.Appended
+	known   []bool         // what became of the mail
+	pending map[string]int // places by tag
+	size    int64          // bytes of the mails of pending
+	out     *bufio.Writer
+	goOn    bool
+	buf     [maxWrite / 2]byte
+	crlf    []byte // what is in buf, as it goes over the wire
 }
 
-// appendSome is one flight. Of several mails none waits for "+".
-func (s *Session) appendSome(ctx context.Context, mailbox string, uploads []mail.Upload, results []mail.Appended) error {
-	// What cannot be read is found before anything of it is announced.
-	var files []*os.File
-	var index []int
-	defer func() {
-		for _, f := range files {
-			_ = f.Close() // only read
-		}
-	}()
-	for i, u := range uploads {
-		f, err := openSized(u)
-		if err != nil {
-			results[i].Err = err
-			continue
-		}
-		files, index = append(files, f), append(index, i)
+func (a *appending) run(ctx context.Context) (err error) {
+	if err := a.s.usable(ctx, "APPEND"); err != nil {
+		return err
 	}
-	if len(files) == 0 {
-		return ctx.Err()
+	if strings.ContainsAny(a.name, "\r\n\x00") {
+		return &mail.Fault{Kind: mail.KindBad, Op: "APPEND", Mailbox: a.mailbox, Err: errors.New("a command is one line")}
 	}
+	defer func() { err = a.s.over(ctx, "APPEND", a.mailbox, err) }()
+	stop := context.AfterFunc(ctx, func() { _ = a.s.wire.Close() })
+	defer stop()
+	for i, u := range a.uploads {
+		if a.s.bye != "" {
+			return byeFault(a.s.bye)
+		}
+		if err := a.send(i, u); err != nil {
+			return err
+		}
+	}
+	return a.drain()
+}
+
+// send sends one mail, after the answers to those before it if it would be too
+// much for the flight.
+func (a *appending) send(i int, u mail.Upload) (err error) {
+	if len(a.pending) == maxFlightCommands || len(a.pending) > 0 && a.size+u.Size > maxFlight {
+		if err := a.drain(); err != nil {
+			return err
+		}
+		if a.s.bye != "" {
+			return byeFault(a.s.bye)
+		}
+	}
+	refuse := func(err error) error {
+		a.known[i], a.results[i].Err = true, err
+		return nil
+	}
+	line, err := a.command(u)
+	if err != nil {
+		return refuse(err)
+	}
+	file, err := os.Open(u.Path)
+	if err != nil {
+		return refuse(err)
+	}
+	defer func() { _ = file.Close() }() // it was only read
+	switch size, err := a.copy(io.Discard, file); {
+	case err != nil:
+		return refuse(err)
+	case size != u.Size:
+		return refuse(fmt.Errorf("%s: %w: it has %d bytes, not %d", u.Path, errChanged, size, u.Size))
+	}
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return refuse(err)
+	}
+
+	// A mail that has a flight of its own can as well wait for the server's
+	// leave: one that is too large for it then costs no connection (RFC 7888 4).
 	plus := ""
-	if s.unasked(uploads[index[0]].Size) {
+	if a.s.Has("LITERAL+") && u.Size <= maxFlight || a.s.Has("LITERAL-") && u.Size <= maxMinus {
 		plus = "+"
 	}
-	h := handler{}
-	answers, err := s.flight(ctx, "APPEND", len(files), h, func(tags []string) (early *answer, err error) {
-		w := bufio.NewWriterSize(s, 64<<10)
-		for n, i := range index {
-			u := uploads[i]
-			command := fmt.Sprintf("APPEND %s (%s) %q {%d%s}", s.Quote(mailbox), strings.Join(u.Flags, " "),
-				u.InternalDate.Format("02-Jan-2006 15:04:05 -0700"), u.Size, plus)
-			if s.record != nil {
-				s.record.add(true, tags[n]+" "+command)
-			}
-			if _, err := w.WriteString(tags[n] + " " + command + "\r\n"); err != nil {
-				return nil, err
-			}
-			if plus == "" {
-				if err := w.Flush(); err != nil {
-					return nil, err
-				}
-				if early, err := s.invited(h); early != nil || err != nil {
-					return early, err
-				}
-			}
-			size, err := copyCRLF(w, files[n])
-			if _, ok := errors.AsType[*ourFault](err); ok || err == nil && size != u.Size {
-				// The server waits for bytes that there are not, or takes some for
-				// commands: the connection is of no more use.
-				return nil, &mail.Fault{Kind: mail.KindShort, Text: u.Path + " changed while it was sent", Err: err}
-			}
-			if err != nil {
-				return nil, err
-			}
-			if _, err := w.WriteString("\r\n"); err != nil {
-				return nil, err
-			}
+	a.s.n++
+	tag := a.s.tags + strconv.Itoa(a.s.n)
+	line = fmt.Sprintf("%s %s {%d%s}", tag, line, u.Size, plus)
+	a.pending[tag] = i
+	a.size += u.Size
+	a.record(line)
+	a.s.beginCommands()
+	_, _ = a.out.WriteString(line + "\r\n") // it keeps its first error for Flush
+	if plus == "" {
+		if err := a.leave(tag, i); err != nil || a.known[i] {
+			return err
 		}
-		return nil, w.Flush()
+	}
+	a.record(fmt.Sprintf("(%d bytes)", u.Size))
+	return a.stream(tag, u, file)
+}
+
+func (a *appending) record(line string) {
+	if a.s.record != nil {
+		a.s.record.add(true, line)
+	}
+}
+
+// command gives the command up to its literal.
+func (a *appending) command(u mail.Upload) (string, error) {
+	line := "APPEND " + a.name
+	flags := slices.DeleteFunc(slices.Clone(u.Flags), func(f string) bool { return strings.EqualFold(f, `\Recent`) })
+	for _, f := range flags {
+		// A server that cannot read the line may take the mail for commands.
+		name := strings.TrimPrefix(f, `\`)
+		if name == "" || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`(){%*"\`, r) }) {
+			return "", &mail.Fault{Kind: mail.KindBad, Op: "APPEND", Mailbox: a.mailbox, Err: fmt.Errorf("%q is no flag", f)}
+		}
+	}
+	if len(flags) > 0 {
+		line += " (" + strings.Join(flags, " ") + ")"
+	}
+	if d := u.InternalDate; !d.IsZero() && d.Year() > 0 && d.Year() < 10_000 {
+		line += d.Format(` "_2-Jan-2006 15:04:05 -0700"`)
+	}
+	return line, nil
+}
+
+// leave waits until the server asks for a literal, or answers without it.
+func (a *appending) leave(tag string, i int) error {
+	if err := a.flush(); err != nil {
+		return err
+	}
+	a.goOn = false
+	err := a.await(func() bool {
+		_, waits := a.pending[tag]
+		return a.goOn || !waits
 	})
-	for n, a := range answers {
-		r := &results[index[n]]
-		switch {
-		case a.status == "OK":
-			r.UIDValidity, r.UID = appendUID(a.code)
-		case a.status != "":
-			f := refusal(a.status, a.code, a.text)
-			f.Op, f.Mailbox = "APPEND", mailbox
-			if f.Code == "OVERQUOTA" {
-				f.Kind, f.RetryAfter = mail.KindNo, 0 // the mailbox is full
-			}
-			r.Err = f
-		case err != nil:
-			r.Err = err
-		}
+	if err == nil && a.known[i] && a.results[i].Err == nil {
+		a.results[i] = mail.Appended{Err: &mail.Fault{Kind: mail.KindMalformed, Op: "APPEND", Mailbox: a.mailbox, Text: "OK before the mail was sent"}}
 	}
 	return err
 }
 
-// invited waits for the "+" that a literal needs. A tagged answer says that the
-// server does not want it.
-func (s *Session) invited(h handler) (*answer, error) {
-	for {
-		s.begin()
-		c, err := s.peek()
-		if err != nil {
-			return nil, err
-		}
-		if c == '+' {
-			return nil, s.skipLine()
-		}
-		tag, _, err := s.response(h)
-		if bad, ok := errors.AsType[*errSyntax](err); ok {
-			s.note("APPEND: dropped an answer that cannot be read: " + bad.Error())
-			tag, err = "", s.skipLine()
-		}
-		if err != nil {
-			return nil, err
-		}
-		if tag != "" {
-			a, err := s.tagged()
-			return &a, err
-		}
-	}
-}
-
-// appendUID reads APPENDUID (RFC 4315 3); zeros if it is not there.
-func appendUID(code string) (validity uint64, uid imap.UID) {
-	words := strings.Fields(code)
-	if len(words) != 3 || words[0] != "APPENDUID" {
-		return 0, 0
-	}
-	v, err1 := strconv.ParseUint(words[1], 10, 64)
-	u, err2 := strconv.ParseUint(words[2], 10, 32)
-	if err1 != nil || err2 != nil || u == 0 {
-		return 0, 0
-	}
-	return v, imap.UID(u)
-}
-
-// openSized opens a file whose mail has the announced size.
-func openSized(u mail.Upload) (*os.File, error) {
-	f, err := os.Open(u.Path)
-	if err != nil {
-		return nil, err
-	}
-	n, err := copyCRLF(io.Discard, f)
-	if err == nil && n != u.Size {
-		err = fmt.Errorf("%s has %d bytes now and had %d", u.Path, n, u.Size)
+// stream sends a literal, and the end of the command.
+func (a *appending) stream(tag string, u mail.Upload, file io.Reader) error {
+	size, err := a.copy(&exactly{a.out, u.Size}, file)
+	if err == nil && size != u.Size {
+		err = errChanged
 	}
 	if err == nil {
-		_, err = f.Seek(0, io.SeekStart)
+		_, _ = a.out.WriteString("\r\n") // it keeps its first error for Flush
+		return nil
 	}
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
+	if err := a.flush(); err != nil {
+		return err
 	}
-	return f, nil
+	// What was announced cannot be sent, and whatever else were sent the server
+	// would take for part of it. The mails before this one are whole.
+	_ = a.await(func() bool { // there is an error already
+		_, waits := a.pending[tag]
+		return !waits || len(a.pending) == 1
+	})
+	return &mail.Fault{Kind: mail.KindCut, Err: fmt.Errorf("%s: %w while it was sent: the connection had to be closed", u.Path, err)}
 }
 
-// copyCRLF copies a mail with CRLF where it has LF, and gives the bytes written.
-// An error of reading is an *ourFault.
-func copyCRLF(w io.Writer, r io.Reader) (size int64, err error) {
-	in, out := make([]byte, 32<<10), make([]byte, 0, 64<<10)
-	cr := false // the byte before was CR
+// exactly takes so many bytes at most.
+type exactly struct {
+	w    io.Writer
+	left int64
+}
+
+func (e *exactly) Write(p []byte) (int, error) {
+	if int64(len(p)) > e.left {
+		return 0, errChanged
+	}
+	e.left -= int64(len(p))
+	return e.w.Write(p)
+}
+
+// copy copies a mail as it goes over the wire, with CRLF where it has LF alone,
+// and gives its size there in bytes.
+func (a *appending) copy(to io.Writer, from io.Reader) (size int64, err error) {
+	cr := false // the piece before ended with CR
 	for {
-		n, err := r.Read(in)
-		out = out[:0]
-		for _, c := range in[:n] {
-			if c == '\n' && !cr {
-				out = append(out, '\r')
+		n, err := from.Read(a.buf[:])
+		a.crlf = a.crlf[:0]
+		for rest := a.buf[:n]; len(rest) > 0; {
+			end := bytes.IndexByte(rest, '\n')
+			if end < 0 {
+				a.crlf = append(a.crlf, rest...)
+				cr = rest[len(rest)-1] == '\r'
+				break
 			}
-			out = append(out, c)
-			cr = c == '\r'
+			if end > 0 {
+				cr = rest[end-1] == '\r'
+			}
+			a.crlf = append(a.crlf, rest[:end]...)
+			if !cr {
+				a.crlf = append(a.crlf, '\r')
+			}
+			a.crlf = append(a.crlf, '\n')
+			cr, rest = false, rest[end+1:]
 		}
-		if _, err := w.Write(out); err != nil {
-			return size, err
+		if n > 0 {
+			if _, err := to.Write(a.crlf); err != nil {
+				return size, err
+			}
+			size += int64(len(a.crlf))
 		}
-		size += int64(len(out))
 		if errors.Is(err, io.EOF) {
 			return size, nil
 		}
 		if err != nil {
-			return size, &ourFault{err}
+			return size, err
 		}
 	}
+}
+
+// flush sends what is left to send. If that fails, what the server said before
+// is read: those mails are stored.
+func (a *appending) flush() error {
+	err := a.out.Flush()
+	a.s.rest() // it was not the server's turn
+	if err == nil {
+		return nil
+	}
+	a.s.timeout = min(a.s.timeout, 2*time.Second)
+	_ = a.drainAnswers() // there is an error already
+	return ioFault(err)
+}
+
+// drain sends what is left to send, and reads all answers.
+func (a *appending) drain() error {
+	if err := a.flush(); err != nil {
+		return err
+	}
+	return a.drainAnswers()
+}
+
+func (a *appending) drainAnswers() error { return a.await(func() bool { return len(a.pending) == 0 }) }
+
+// await reads responses until enough says so.
+func (a *appending) await(enough func() bool) error {
+	h := handler{goOn: func() { a.goOn = true }}
+	for !enough() {
+		i, answer, err := a.s.step("APPEND", a.pending, h)
+		if err != nil {
+			return err
+		}
+		if i >= 0 {
+			a.s.rest() // a short line, but a whole mail went before it
+			a.answered(i, answer)
+		}
+	}
+	return nil
+}
+
+// answered takes the answer about one mail.
+func (a *appending) answered(i int, ans answer) {
+	a.known[i] = true
+	a.size -= a.uploads[i].Size
+	r := &a.results[i]
+	if ans.status == "OK" {
+		// [APPENDUID 14 5] (RFC 9051 7.1)
+		if f := strings.Fields(ans.code); len(f) == 3 && f[0] == "APPENDUID" {
+			validity, errV := strconv.ParseUint(f[1], 10, 64)
+			uid, errU := strconv.ParseUint(f[2], 10, 32)
+			if errV == nil && errU == nil && validity > 0 && uid > 0 {
+				r.UIDValidity, r.UID = validity, imap.UID(uid)
+			}
+		}
+		return
+	}
+	f := refusal(ans.status, ans.code, ans.text)
+	if f.Code == "OVERQUOTA" && !strings.Contains(strings.ToLower(f.Text), "bandwidth") {
+		f.Kind, f.RetryAfter = mail.KindNo, 0 // here it is the mailbox that is full, and waiting is no help
+	}
+	f.Op, f.Mailbox = "APPEND", a.mailbox
+	r.Err = f
 }

@@ -1,195 +1,672 @@
 package remote
 
 import (
+	"bufio"
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/iotest"
 	"time"
 
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/imaptest"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 )
 
-// uploads writes mails with LF to disk.
-func uploads(t *testing.T, mails ...string) (out []mail.Upload) {
-	t.Helper()
-	dir := t.TempDir()
-	for i, m := range mails {
-		path := filepath.Join(dir, fmt.Sprint(i))
-		if err := os.WriteFile(path, []byte(strings.ReplaceAll(m, "\r\n", "\n")), 0o600); err != nil {
+// upload makes a file.
+func upload(tb testing.TB, text string, flags ...string) mail.Upload {
+	tb.Helper()
+	f, err := os.CreateTemp(tb.TempDir(), "mail")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if _, err := f.WriteString(text); err != nil {
+		tb.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		tb.Fatal(err)
+	}
+	size, err := maildir.WireSize(f.Name())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return mail.Upload{Path: f.Name(), Size: size, Flags: flags}
+}
+
+// letter is a mail of about so many bytes, with LF.
+func letter(n, size int) string {
+	line := fmt.Sprintf("line of letter %d, bare\n", n)
+	return fmt.Sprintf("From: a@example.org\nSubject: letter %d\nMessage-ID: <l%d@example.org>\n\n", n, n) + strings.Repeat(line, 1+size/len(line))
+}
+
+// onWire is a text as it goes over the wire.
+func onWire(text string) string {
+	return strings.ReplaceAll(strings.ReplaceAll(text, "\r\n", "\n"), "\n", "\r\n")
+}
+
+func script(tb testing.TB, caps string, boxes ...*imaptest.ScriptBox) *imaptest.Script {
+	tb.Helper()
+	s, err := imaptest.NewScript(caps, nil, boxes...)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			tb.Error(err)
+		}
+	})
+	return s
+}
+
+// oddMails are mails whose lines end in all ways.
+func oddMails() []string {
+	return []string{
+		letter(1, 100), onWire(letter(2, 100)), "Subject: mixed\r\n\nbare\nboth\r\n\r\r\nalone\rhere\n", "Subject: no end\n\nof the line", "\n", "\r\n",
+		"Subject: 8 bits\n\n\xff\xc3\xa4\n", "Subject: commands\n\nx LOGOUT\n+ {5}\nx2 APPEND INBOX {3+}\nabc\n", letter(3, 4200), letter(4, 40_000), letter(5, 3<<20),
+	}
+}
+
+func TestAppend(t *testing.T) {
+	t.Parallel()
+	zone := time.FixedZone("", -(7*60+30)*60)
+	date := time.Date(1996, 7, 4, 2, 44, 25, 0, zone)
+	for _, caps := range []string{"IMAP4rev1", "IMAP4rev1 LITERAL- UIDPLUS", "IMAP4rev1 LITERAL+ UIDPLUS"} {
+		server := script(t, caps, imaptest.Box("INBOX", "before"), imaptest.Box("Sent &- back"))
+		var h heard
+		s := dialed(t, h.options(plain(server.Port())))
+		if _, err := s.Select(t.Context(), "INBOX"); err != nil {
 			t.Fatal(err)
 		}
-		out = append(out, mail.Upload{
-			Path: path, Size: int64(len(m)), Flags: []string{`\Seen`, "work"}, InternalDate: time.Date(2026, 3, 4, 5, 6, 7, 0, time.FixedZone("", 3600)),
+		for _, box := range []string{"INBOX", "Sent & back"} {
+			var uploads []mail.Upload
+			for _, text := range oddMails() {
+				u := upload(t, text, `\Seen`, `\recent`, "$Forwarded")
+				u.InternalDate = date
+				uploads = append(uploads, u)
+			}
+			results, err := s.Append(t.Context(), box, uploads)
+			if err != nil || len(results) != len(uploads) {
+				t.Fatalf("%s: %d results, %v", caps, len(results), err)
+			}
+			first := uint32(1)
+			if box == "INBOX" {
+				first = 2
+			}
+			server.With(func(boxes []*imaptest.ScriptBox) {
+				b := boxes[0]
+				if box != "INBOX" {
+					b = boxes[1]
+				}
+				if len(b.Mails) != len(uploads)+int(first)-1 {
+					t.Fatalf("%s: %d mails", caps, len(b.Mails))
+				}
+				for i, text := range oddMails() {
+					want := mail.Appended{UIDValidity: 14, UID: imap.UID(first) + imap.UID(i)}
+					if !strings.Contains(caps, "UIDPLUS") {
+						want = mail.Appended{}
+					}
+					if results[i] != want {
+						t.Errorf("%s: mail %d: %+v, want %+v", caps, i, results[i], want)
+					}
+					m := b.Mails[i+int(first)-1]
+					if i == 2 {
+						text = "Subject: mixed\r\n\r\nbare\r\nboth\r\n\r\r\nalone\rhere\r\n"
+					} else {
+						text = onWire(text)
+					}
+					if m.Raw != text {
+						t.Errorf("%s: mail %d arrives as %.200q, not %.200q", caps, i, m.Raw, text)
+					}
+					if m.Flags != `\Seen $Forwarded` || !m.Date.Equal(date) {
+						t.Errorf("%s: mail %d: flags %q, date %v", caps, i, m.Flags, m.Date)
+					}
+				}
+			})
+		}
+		if s.exists != uint32(1+len(oddMails())) {
+			t.Errorf("%s: %d messages exist", caps, s.exists)
+		}
+		if _, err := s.Exchange(t.Context(), "NOOP"); err != nil {
+			t.Errorf("%s: afterwards: %v", caps, err)
+		}
+		_ = s.Close() // the last line
+		text := h.String(t)
+		for _, want := range []string{` APPEND "Sent &- back" (\Seen $Forwarded) " 4-Jul-1996 02:44:25 -0730" {2`, "\nC: (2 bytes)\n"} {
+			if !strings.Contains(text, want) {
+				t.Errorf("%s: no %q in the transcript\n%.3000s", caps, want, text)
+			}
+		}
+		if strings.Contains(text, "of letter") {
+			t.Errorf("%s: mail is in the transcript", caps)
+		}
+	}
+}
+
+func TestAppendWithoutFlagsAndDate(t *testing.T) {
+	t.Parallel()
+	server := script(t, "IMAP4rev1 LITERAL+", imaptest.Box("INBOX"))
+	s := dialed(t, plain(server.Port()))
+	server.Log()
+	results, err := s.Append(t.Context(), "INBOX", []mail.Upload{upload(t, "\n", `\Recent`)})
+	if err != nil || results[0].Err != nil {
+		t.Fatal(results, err)
+	}
+	if log := server.Log(); !reflect.DeepEqual(log, []string{`APPEND "INBOX" {2+}`}) {
+		t.Errorf("sent %q", log)
+	}
+	if results, err := s.Append(t.Context(), "INBOX", nil); err != nil || len(results) > 0 {
+		t.Error(results, err)
+	}
+}
+
+// TestAppendRefused has mails refused that stand between others.
+func TestAppendRefused(t *testing.T) {
+	t.Parallel()
+	for answer, want := range map[string]mail.Fault{
+		"NO [TOOBIG] too large":                                       {Kind: mail.KindNo, Code: "TOOBIG", Text: "too large"},
+		"NO [OVERQUOTA] Quota exceeded":                               {Kind: mail.KindNo, Code: "OVERQUOTA", Text: "Quota exceeded"},
+		"NO [OVERQUOTA] Account exceeded command or bandwidth limits": {Kind: mail.KindThrottled, Code: "OVERQUOTA", Text: "Account exceeded command or bandwidth limits", RetryAfter: time.Hour},
+		"NO [LIMIT 5] too many":                                       {Kind: mail.KindNo, Code: "LIMIT", Text: "too many"},
+		"BAD [CLIENTBUG] Additional arguments":                        {Kind: mail.KindBad, Code: "CLIENTBUG", Text: "Additional arguments"},
+	} {
+		for _, caps := range []string{"IMAP4rev1 UIDPLUS", "IMAP4rev1 UIDPLUS LITERAL- ", "IMAP4rev1 UIDPLUS LITERAL+"} {
+			box := imaptest.Box("INBOX")
+			box.Refuse = func(size int) string {
+				if size > 50_000 {
+					return answer
+				}
+				return ""
+			}
+			locked := imaptest.Box("Locked")
+			locked.ReadOnly = true
+			s := dialed(t, plain(script(t, caps, box, locked).Port()))
+			gone := upload(t, "\n")
+			if err := os.Remove(gone.Path); err != nil {
+				t.Fatal(err)
+			}
+			changed := upload(t, "\n")
+			changed.Size = 5
+			results, err := s.Append(t.Context(), "INBOX", []mail.Upload{
+				upload(t, letter(1, 10)), upload(t, letter(2, 60_000)), gone, upload(t, letter(3, 2<<20)), changed,
+				upload(t, "\n", "two words"), upload(t, "\n", `\`), upload(t, letter(4, 5000), `\*`), upload(t, letter(5, 5000), "kept]")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := want
+			want.Op, want.Mailbox = "APPEND", "INBOX"
+			for _, i := range []int{1, 3} {
+				if f, ok := errors.AsType[*mail.Fault](results[i].Err); !ok || *f != want {
+					t.Errorf("%s, %s: %+v", answer, caps, results[i].Err)
+				}
+			}
+			if !errors.Is(results[2].Err, fs.ErrNotExist) || !errors.Is(results[4].Err, errChanged) {
+				t.Errorf("%v; %v", results[2].Err, results[4].Err)
+			}
+			for _, i := range []int{5, 6, 7} {
+				wantFault(t, results[i].Err, mail.KindBad)
+			}
+			for i, uid := range map[int]imap.UID{0: 1, 8: 2} {
+				if results[i] != (mail.Appended{UIDValidity: 14, UID: uid}) {
+					t.Errorf("%s, %s: mail %d: %+v", answer, caps, i, results[i])
+				}
+			}
+			for name, code := range map[string]string{"Nowhere": "TRYCREATE", "Locked": ""} {
+				results, err := s.Append(t.Context(), name, []mail.Upload{upload(t, "\n")})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if f := wantFault(t, results[0].Err, mail.KindNo); f.Code != code || f.Mailbox != name || results[0].UID != 0 {
+					t.Errorf("%s: %+v", name, f)
+				}
+			}
+			if !s.Alive() {
+				t.Error("the session is over")
+			}
+		}
+	}
+}
+
+// TestAppendCut hangs up after it has stored a mail.
+func TestAppendCut(t *testing.T) {
+	t.Parallel()
+	for _, caps := range []string{"IMAP4rev1 UIDPLUS", "IMAP4rev1 UIDPLUS LITERAL+"} {
+		box := imaptest.Box("INBOX")
+		box.HangUpAt = 3
+		server := script(t, caps, box)
+		s := dialed(t, plain(server.Port()))
+		var uploads []mail.Upload
+		for i := range 5 {
+			uploads = append(uploads, upload(t, letter(i, 10_000)))
+		}
+		results, err := s.Append(t.Context(), "INBOX", uploads)
+		if f := wantFault(t, err, mail.KindCut); f.Op != "APPEND" || f.Mailbox != "INBOX" || s.Alive() || len(results) != 5 {
+			t.Fatalf("%+v, alive: %v, %d results", f, s.Alive(), len(results))
+		}
+		for i, r := range results {
+			if i < 2 && r != (mail.Appended{UIDValidity: 14, UID: imap.UID(i + 1)}) || i >= 2 && r != (mail.Appended{Err: err}) {
+				t.Errorf("%s: mail %d: %+v", caps, i, r)
+			}
+		}
+		server.With(func(boxes []*imaptest.ScriptBox) {
+			if n := len(boxes[0].Mails); n != 3 {
+				t.Errorf("%s: %d mails are stored", caps, n)
+			}
 		})
+		results, err = s.Append(t.Context(), "INBOX", uploads[:1])
+		wantFault(t, err, mail.KindCut)
+		if len(results) != 1 || results[0].Err == nil {
+			t.Error(results)
+		}
 	}
-	return out
 }
 
-// mailroom takes mails and remembers them. wait is how many commands it wants
-// before it answers one.
-type mailroom struct {
-	mu   sync.Mutex
-	got  []string
-	most int // commands that came before the first of them was answered
+// TestAppendTakesFewRoundTrips counts them, and how long they take over a link
+// of 50 ms.
+func TestAppendTakesFewRoundTrips(t *testing.T) {
+	t.Parallel()
+	box := imaptest.Box("INBOX")
+	p, err := imaptest.NewProxy(script(t, "IMAP4rev1 UIDPLUS LITERAL+", box).Addr(), 25*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	var n atomic.Int32
+	o := plain(p.Port())
+	o.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+		return &flights{Conn: conn, n: &n}, err
+	}
+	s := dialed(t, o)
+	var uploads []mail.Upload
+	for i := range 500 {
+		uploads = append(uploads, upload(t, letter(i, 14_000)))
+	}
+	n.Store(0)
+	start := time.Now()
+	results, err := s.Append(t.Context(), "INBOX", uploads)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d round trips, %v", n.Load(), time.Since(start))
+	if n.Load() > 10 {
+		t.Errorf("%d round trips", n.Load())
+	}
+	for i, r := range results {
+		if r != (mail.Appended{UIDValidity: 14, UID: imap.UID(i + 1)}) {
+			t.Fatalf("mail %d: %+v", i, r)
+		}
+	}
 }
 
-func (m *mailroom) serve(caps string, answer func(n int, command string) string) func(*peer) {
-	return func(p *peer) {
+// TestAppendOfAFileThatChanges changes it when the server has been told its size.
+func TestAppendOfAFileThatChanges(t *testing.T) {
+	t.Parallel()
+	for _, now := range []string{"", letter(2, 9_000), letter(2, 11_000), letter(2, 2<<20)} {
+		big := upload(t, letter(2, 10_000))
+		sent := make(chan string, 1)
+		s := dialed(t, plain(serve(t, func(p *peer) {
+			p.greet("IMAP4rev1 LITERAL- UIDPLUS")
+			first, _ := p.command()
+			p.line()
+			_ = os.WriteFile(big.Path, []byte(now), 0o600) // else nothing changes, and the test fails
+			p.send("+ go on\r\n")
+			// What is sent of the literal has no end; the answer to the first
+			// mail comes all the same.
+			time.Sleep(50 * time.Millisecond)
+			p.send("%s OK [APPENDUID 14 7] done\r\n", first)
+			rest, _ := io.ReadAll(p.r)
+			sent <- string(rest)
+		})))
+		results, err := s.Append(t.Context(), "INBOX", []mail.Upload{upload(t, letter(1, 10)), big, upload(t, letter(3, 10))})
+		f := wantFault(t, err, mail.KindCut)
+		if !errors.Is(f, errChanged) || s.Alive() || results[0] != (mail.Appended{UIDValidity: 14, UID: 7}) || !errors.Is(results[1].Err, err) || !errors.Is(results[2].Err, err) {
+			t.Errorf("%v, %+v, alive: %v", f, results, s.Alive())
+		}
+		if rest := <-sent; len(rest) > int(big.Size) || !strings.HasPrefix(onWire(now), rest) {
+			t.Errorf("%d bytes were sent after the announcement of %d: %.200q", len(rest), big.Size, rest)
+		}
+	}
+}
+
+// pipe gives a session over a connection without buffers, after the sign-in.
+func pipe(t *testing.T, timeout time.Duration, caps string, script func(*peer)) *Session {
+	t.Helper()
+	here, there := net.Pipe()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer there.Close()
+		p := &peer{there, bufio.NewReader(there)}
 		p.greet(caps)
-		for n := 1; ; {
-			var tags, commands []string
-			for {
-				tag, command := p.command()
-				if tag == "" {
-					return
-				}
-				tags, commands = append(tags, tag), append(commands, command)
-				if p.r.Buffered() == 0 {
-					break
-				}
-			}
-			m.mu.Lock()
-			m.most = max(m.most, len(tags))
-			m.mu.Unlock()
-			for i, tag := range tags {
-				a := answer(n, commands[i])
-				n++
-				if a == "" {
-					return
-				}
-				m.mu.Lock()
-				m.got = append(m.got, commands[i])
-				m.mu.Unlock()
-				p.send("* %d EXISTS\r\n%s %s\r\n", n, tag, a)
-			}
-		}
-	}
+		script(p)
+	}()
+	o := plain(1)
+	o.Timeout = timeout
+	o.DialContext = func(context.Context, string, string) (net.Conn, error) { return here, nil }
+	s := dialed(t, o)
+	t.Cleanup(func() {
+		_ = s.Close() // it may be closed already
+		<-done
+	})
+	return s
 }
 
-func TestMailsAreUploadedAsTheyAre(t *testing.T) {
+// TestAppendOverASlowLine takes several timeouts, and no silence is as long as
+// one.
+func TestAppendOverASlowLine(t *testing.T) {
 	t.Parallel()
-	mails := []string{"Subject: a\r\n\r\nbody\r\n", "Subject: b\r\n\r\n" + strings.Repeat("a long line of text\r\n", 200_000), "no end of line"}
-	for caps, literal := range map[string]string{testCaps: "}", testCaps + " LITERAL+": "+}", testCaps + " LITERAL-": "+}"} {
-		var m mailroom
-		s := dialed(t, plain(serve(t, m.serve(caps, func(n int, _ string) string { return fmt.Sprintf("OK [APPENDUID 14 %d] done", 100+n) }))))
-		got, err := s.Append(t.Context(), "Entwürfe", uploads(t, mails...))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i, a := range got {
-			if a.Err != nil || a.UIDValidity != 14 || int(a.UID) != 101+i {
-				t.Errorf("%s: %d: %+v", caps, i, a)
-			}
-			if strings.HasSuffix(caps, "LITERAL-") && len(mails[i]) > literalMinus {
-				literal = "}"
-			}
-			want := fmt.Sprintf("APPEND \"Entw&APw-rfe\" (\\Seen work) \"04-Mar-2026 05:06:07 +0100\" {%d%s\r\n%s", len(mails[i]), literal, mails[i])
-			if m.got[i] != want {
-				t.Errorf("%s: mail %d was sent as %.200q, want %.200q", caps, i, m.got[i], want)
-			}
-			if strings.HasSuffix(caps, "LITERAL-") {
-				literal = "+}"
-			}
-		}
-	}
-}
-
-func TestManyMailsGoInOneFlight(t *testing.T) {
-	t.Parallel()
-	var m mailroom
-	s := dialed(t, plain(serve(t, m.serve(testCaps+" LITERAL+", func(int, string) string { return "OK done" }))))
-	var mails []string
-	for i := range 200 {
-		mails = append(mails, fmt.Sprintf("Subject: %d\r\n\r\nbody\r\n", i))
-	}
-	got, err := s.Append(t.Context(), "INBOX", uploads(t, mails...))
-	if err != nil || len(got) != 200 || len(m.got) != 200 {
-		t.Fatalf("%v, %d, %d", err, len(got), len(m.got))
-	}
-	if m.most < 2 {
-		t.Errorf("at most %d commands came at once", m.most)
-	}
-}
-
-// What the server does not want, and what cannot be read, costs the others
-// nothing.
-func TestARefusedUploadCostsOnlyItself(t *testing.T) {
-	t.Parallel()
-	for _, caps := range []string{testCaps, testCaps + " LITERAL+"} {
-		var m mailroom
-		s := dialed(t, plain(serve(t, m.serve(caps, func(_ int, command string) string {
-			if strings.Contains(command, "Subject: 1") {
-				return "NO [OVERQUOTA] full"
-			}
-			return "OK done"
-		}))))
-		us := uploads(t, "Subject: 0\r\n\r\n", "Subject: 1\r\n\r\n", "Subject: 2\r\n\r\n", "Subject: 3\r\n\r\n", "Subject: 4\r\n\r\n")
-		if err := os.Remove(us[2].Path); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(us[3].Path, []byte("another size"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		got, err := s.Append(t.Context(), "INBOX", us)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if f := wantFault(t, got[1].Err, mail.KindNo); f.Code != "OVERQUOTA" {
-			t.Errorf("%+v", f)
-		}
-		for i, bad := range []bool{false, true, true, true, false} {
-			if (got[i].Err != nil) != bad {
-				t.Errorf("%s: %d: %v", caps, i, got[i].Err)
-			}
-		}
-		if len(m.got) != 3 || !s.Alive() {
-			t.Errorf("%d commands, alive %v", len(m.got), s.Alive())
-		}
-	}
-}
-
-// A server may refuse a literal before it is sent.
-func TestAnUploadThatIsNotInvited(t *testing.T) {
-	t.Parallel()
-	s := dialed(t, plain(serve(t, func(p *peer) {
-		p.greet(testCaps)
-		for {
-			tag, _, ok := strings.Cut(p.line(), " ")
-			if !ok {
+	const timeout = 400 * time.Millisecond
+	u := upload(t, letter(1, 400_000))
+	s := pipe(t, timeout, "IMAP4rev1 LITERAL+", func(p *peer) {
+		tag, _, _ := strings.Cut(p.line(), " ")
+		for left := u.Size; left > 0; {
+			n, err := io.CopyN(io.Discard, p.r, min(left, 4<<10))
+			if left -= n; err != nil {
 				return
 			}
-			p.send("* OK thinking\r\n%s NO [TRYCREATE] no such mailbox\r\n", tag)
+			time.Sleep(timeout / 20)
 		}
-	})))
-	got, err := s.Append(t.Context(), "INBOX", uploads(t, "a: b\r\n\r\n", "c: d\r\n\r\n"))
-	if err != nil || len(got) != 2 {
-		t.Fatalf("%v, %v", err, got)
+		p.line()
+		p.send("%s OK done\r\n", tag)
+	})
+	start := time.Now()
+	results, err := s.Append(t.Context(), "INBOX", []mail.Upload{u})
+	if err != nil || results[0].Err != nil || time.Since(start) < 4*timeout {
+		t.Errorf("%+v, %v after %v", results, err, time.Since(start))
 	}
-	for _, a := range got {
-		if f := wantFault(t, a.Err, mail.KindNo); f.Code != "TRYCREATE" {
-			t.Errorf("%+v", f)
+}
+
+// TestAppendToAServerThatReadsNoMore tells silence from the end, and knows what
+// was answered before.
+func TestAppendToAServerThatReadsNoMore(t *testing.T) {
+	t.Parallel()
+	small, large := upload(t, "\n"), upload(t, letter(1, 400_000))
+	for name, tt := range map[string]struct {
+		script func(p *peer)
+		want   mail.Kind
+	}{
+		"silence": {func(*peer) { time.Sleep(time.Second) }, mail.KindSilent},
+		"BYE":     {func(p *peer) { p.send("* BYE [TOOBIG] too large\r\n") }, mail.KindBye},
+	} {
+		s := dialed(t, func() Options {
+			o := plain(serve(t, func(p *peer) {
+				p.greet("IMAP4rev1 LITERAL+ UIDPLUS")
+				tag, _ := p.command()
+				p.send("%s OK [APPENDUID 14 7] done\r\n", tag)
+				p.line()
+				tt.script(p)
+			}))
+			o.Timeout = 300 * time.Millisecond
+			o.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+				if err == nil {
+					err = conn.(*net.TCPConn).SetWriteBuffer(10_000)
+				}
+				return conn, err
+			}
+			return o
+		}())
+		uploads := []mail.Upload{small, large, large, small}
+		results, err := s.Append(t.Context(), "INBOX", uploads)
+		f := wantFault(t, err, tt.want)
+		if results[0] != (mail.Appended{UIDValidity: 14, UID: 7}) {
+			t.Errorf("%s: %+v", name, results[0])
+		}
+		for _, r := range results[1:] {
+			if !errors.Is(r.Err, err) {
+				t.Errorf("%s: %+v", name, r)
+			}
+		}
+		if tt.want == mail.KindBye && f.Code != "TOOBIG" || s.Alive() {
+			t.Errorf("%s: %+v, alive: %v", name, f, s.Alive())
 		}
 	}
 }
 
-func TestAnUploadThatIsCut(t *testing.T) {
+func TestAppendIsCancelled(t *testing.T) {
 	t.Parallel()
-	for _, caps := range []string{testCaps, testCaps + " LITERAL+"} {
-		var m mailroom
-		s := dialed(t, plain(serve(t, m.serve(caps, func(n int, _ string) string {
-			if n == 2 {
-				return "" // stored, perhaps
-			}
-			return "OK [APPENDUID 14 7] done"
-		}))))
-		got, err := s.Append(context.Background(), "INBOX", uploads(t, "a: b\r\n\r\n", "c: d\r\n\r\n", "e: f\r\n\r\n"))
-		wantFault(t, err, mail.KindCut)
-		if len(got) != 3 || got[0].Err != nil || got[0].UID != 7 || got[1].Err == nil || got[2].Err == nil || s.Alive() {
-			t.Errorf("%s: %+v", caps, got)
+	ctx, cancel := context.WithCancel(t.Context())
+	s := pipe(t, time.Minute, "IMAP4rev1", func(p *peer) {
+		p.line()
+		cancel()
+		p.hang()
+	})
+	results, err := s.Append(ctx, "INBOX", []mail.Upload{upload(t, "\n"), upload(t, "\n")})
+	if !errors.Is(err, context.Canceled) || len(results) != 2 || !errors.Is(results[0].Err, context.Canceled) || !errors.Is(results[1].Err, context.Canceled) {
+		t.Errorf("%+v, %v", results, err)
+	}
+}
+
+// TestAppendAnswers are odd ones to two mails.
+func TestAppendAnswers(t *testing.T) {
+	t.Parallel()
+	fine := mail.Appended{UIDValidity: 14, UID: 5}
+	for answer, want := range map[string]mail.Appended{
+		"* 3 EXISTS\r\n* 1 RECENT\r\n* OK Hang in there..\r\n* 1 FETCH (FLAGS ())\r\n{tag} OK [APPENDUID 14 5] done\r\n": fine,
+		"{tag} OK [appenduid 14 5]\r\n":                                              fine,
+		"\r\nwhat\r\n* XYZZY {3}\r\nabc\r\n+ go on\r\n{tag} OK [APPENDUID 14 5]\r\n": fine,
+		"{tag} OK [APPENDUID 1234567890123456 5] done\r\n":                           {UIDValidity: 1234567890123456, UID: 5},
+		"{tag} OK [APPENDUID 14 5:6] done\r\n":                                       {},
+		"{tag} OK [APPENDUID 14 0] done\r\n":                                         {},
+		"{tag} OK [APPENDUID 5] done\r\n":                                            {},
+		"{tag} OK done\r\n":                                                          {},
+		"* BYE going\r\n{tag} OK [APPENDUID 14 5]\r\n":                               fine,
+	} {
+		s := answering(t, "IMAP4rev1 LITERAL+", [2]string{"APPEND", answer})
+		results, err := s.Append(t.Context(), "INBOX", []mail.Upload{upload(t, "\n"), upload(t, "\n")})
+		if err != nil || results[0] != want || results[1] != want {
+			t.Errorf("%q: %+v, %v", answer, results, err)
 		}
 	}
+	// A server that answers all that was sent, and then goes.
+	many := make([]mail.Upload, maxFlightCommands+2)
+	for i := range many {
+		many[i] = upload(t, "\n")
+	}
+	results, err := answering(t, "IMAP4rev1 LITERAL+", [2]string{"APPEND", "* BYE going\r\n{tag} OK [APPENDUID 14 5]\r\n"}).Append(t.Context(), "INBOX", many)
+	if f := wantFault(t, err, mail.KindBye); f.Text != "going" || results[maxFlightCommands-1] != fine || !errors.Is(results[maxFlightCommands].Err, err) {
+		t.Errorf("%+v, %+v", f, results)
+	}
+	// An answer that takes the mail for sent before it was.
+	s := dialed(t, plain(serve(t, func(p *peer) {
+		p.greet("IMAP4rev1")
+		for range 2 {
+			tag, _, _ := strings.Cut(p.line(), " ")
+			p.send("%s OK [APPENDUID 14 5] done\r\n", tag)
+		}
+	})))
+	results, err = s.Append(t.Context(), "INBOX", []mail.Upload{upload(t, "\n"), upload(t, "\n")})
+	if err != nil || results[0].UID != 0 || results[1].UID != 0 {
+		t.Errorf("%+v, %v", results, err)
+	}
+	wantFault(t, results[0].Err, mail.KindMalformed)
+	wantFault(t, results[1].Err, mail.KindMalformed)
+}
+
+// TestWireSizes copies mails in pieces of all sizes, as maildir counts them.
+func TestWireSizes(t *testing.T) {
+	t.Parallel()
+	a := new(appending)
+	for i := range 200 {
+		text := make([]byte, rand.IntN(3*len(a.buf)))
+		for j := range text {
+			text[j] = "\r\n\r\nab"[rand.IntN(6)]
+		}
+		u := upload(t, string(text))
+		var want []byte
+		for j, c := range text {
+			if c == '\n' && (j == 0 || text[j-1] != '\r') {
+				want = append(want, '\r')
+			}
+			want = append(want, c)
+		}
+		var r io.Reader = bytes.NewReader(text)
+		switch i % 3 {
+		case 1:
+			r = iotest.OneByteReader(r)
+		case 2:
+			r = iotest.DataErrReader(r)
+		}
+		var got bytes.Buffer
+		size, err := a.copy(&got, r)
+		if err != nil || size != u.Size || !bytes.Equal(got.Bytes(), want) {
+			t.Fatalf("%d bytes, %v; want %d", size, err, u.Size)
+		}
+	}
+}
+
+// TestAppendToDovecot reads the mails back.
+func TestAppendToDovecot(t *testing.T) {
+	t.Parallel()
+	server, err := imaptest.StartDovecot(t.Context(), t.TempDir(), imaptest.DovecotOptions{TLS: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := server.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if _, err := server.Command("CREATE plain", "CREATE LITERAL+"); err != nil {
+		t.Fatal(err)
+	}
+	cert, err := imaptest.NewCertificate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := cert.Pool()
+	roots.AppendCertsFromPEM(server.CertPEM())
+	date := time.Date(2021, 3, 4, 5, 6, 7, 0, time.FixedZone("", 3600))
+	for box, disable := range map[string][]string{"plain": {"LITERAL+"}, "LITERAL+": nil} {
+		o := plain(server.Port)
+		o.TLS, o.RootCAs, o.User, o.Disable = "implicit", roots, server.User, disable
+		o.Password = func(context.Context) (string, error) { return server.Password, nil }
+		var h heard
+		s := dialed(t, h.options(o))
+		if s.Has("LITERAL+") != (disable == nil) {
+			t.Fatal(s.Capabilities())
+		}
+		mails := oddMails()
+		for i := range 300 {
+			mails = append(mails, letter(10+i, 14_000))
+		}
+		var uploads []mail.Upload
+		for _, text := range mails {
+			u := upload(t, text, `\Seen`, `\Recent`, "$Forwarded", "work")
+			u.InternalDate = date
+			uploads = append(uploads, u)
+		}
+		// Neither costs the mails around it anything.
+		uploads[20].Flags = []string{"bad flag"}
+		empty := len(uploads) - 10
+		uploads[empty] = upload(t, "")
+		start := time.Now()
+		results, err := s.Append(t.Context(), box, uploads)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%s: %d mails in %v", box, len(uploads), time.Since(start))
+		wantFault(t, results[20].Err, mail.KindBad)
+		t.Logf("an empty mail: %v", results[empty].Err)
+		if results[empty].Err == nil {
+			t.Error("an empty mail is stored")
+		}
+		sel, err := s.Examine(t.Context(), box, nil)
+		if err != nil || int(sel.Messages) != len(uploads)-2 {
+			t.Fatalf("%d messages, %v", sel.Messages, err)
+		}
+		byUID := make(map[imap.UID]string)
+		for i, r := range results {
+			if i == 20 || i == empty {
+				continue
+			}
+			if r.Err != nil || r.UIDValidity != sel.UIDValidity || r.UID == 0 || byUID[r.UID] != "" {
+				t.Fatalf("mail %d: %+v", i, r)
+			}
+			byUID[r.UID] = onWire(mails[i])
+			if i == 2 { // Dovecot stores lines with LF, and makes CRLF of CR CR LF
+				byUID[r.UID] = "Subject: mixed\r\n\r\nbare\r\nboth\r\n\r\nalone\rhere\r\n"
+			}
+		}
+		var b basket
+		if err := s.Fetch(t.Context(), imap.UIDSet{{Start: 1, Stop: maxUID}}, b.sink()); err != nil || len(b.got) != len(byUID) {
+			t.Fatalf("%d mails, %v", len(b.got), err)
+		}
+		for i, m := range b.got {
+			if b.bodies[i] != byUID[m.UID] {
+				t.Errorf("mail %d: %.200q, want %.200q", m.UID, b.bodies[i], byUID[m.UID])
+			}
+			if !m.InternalDate.Equal(date) || len(m.Flags) != 3 || !strings.Contains(strings.Join(m.Flags, " "), "$Forwarded") {
+				t.Errorf("mail %d: %v, %q", m.UID, m.InternalDate, m.Flags)
+			}
+		}
+
+		results, err = s.Append(t.Context(), "nowhere", uploads[:3])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range results {
+			if f := wantFault(t, r.Err, mail.KindNo); f.Code != "TRYCREATE" {
+				t.Errorf("%+v", f)
+			}
+		}
+		results, err = s.Append(t.Context(), box, []mail.Upload{upload(t, "Subject: NUL\n\n\x00\n"), uploads[0]})
+		t.Logf("a NUL: %+v, %v", results, err)
+		if err != nil || results[1].Err != nil {
+			t.Errorf("after a NUL: %+v, %v", results, err)
+		}
+
+		// A mail of which only the beginning came is not stored.
+		before, err := s.Examine(t.Context(), box, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u := upload(t, letter(1, 200_000))
+		o.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+			return &truncates{conn, u.Path}, err
+		}
+		o.Record = nil
+		cut := dialed(t, o)
+		results, err = cut.Append(t.Context(), box, []mail.Upload{uploads[0], u})
+		if f := wantFault(t, err, mail.KindCut); !errors.Is(f, errChanged) || results[0].Err != nil || !errors.Is(results[1].Err, err) {
+			t.Errorf("%v, %+v", f, results)
+		}
+		if sel, err := s.Examine(t.Context(), box, nil); err != nil || sel.Messages != before.Messages+1 {
+			t.Errorf("%d messages, then %d, %v", before.Messages, sel.Messages, err)
+		}
+		if strings.Contains(h.String(t), "C: line of letter") {
+			t.Error("mail is in the transcript")
+		}
+	}
+}
+
+// truncates makes a file empty as soon as much is written.
+type truncates struct {
+	net.Conn
+	path string
+}
+
+func (c *truncates) Write(p []byte) (int, error) {
+	if len(p) > 8<<10 {
+		_ = os.Truncate(filepath.Clean(c.path), 0) // else the test fails
+	}
+	return c.Conn.Write(p)
 }

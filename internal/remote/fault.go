@@ -33,7 +33,8 @@ func refusal(status, code, text string) *mail.Fault {
 		code == "LIMIT" && status == "BYE":
 		f.Kind = mail.KindThrottled
 	// Gmail: [OVERQUOTA] Account exceeded command or bandwidth limits (imapsync FAQ.Gmail); an hour is
-	// what it takes at least. Nothing here fills a mailbox, so the quota is one of reading.
+	// what it takes at least. What fills a mailbox is APPEND alone (see there); elsewhere the quota is
+	// one of reading.
 	case strings.Contains(lower, "exceeded command or bandwidth limits"), code == "OVERQUOTA":
 		f.Kind, f.RetryAfter = mail.KindThrottled, time.Hour
 	// Office 365 after LOGIN (imapsync#411)

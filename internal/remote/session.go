@@ -36,6 +36,8 @@ type Session struct {
 	bye     string   // what the server said when it left; "" if it did not
 	aside   []string // untagged NO, BAD and BYE during the command
 	weight  int      // bytes of what is gathered during the command, about
+	fetches int      // FETCH responses during the command
+	noise   int      // other responses during the command
 }
 
 // unknownExists is how many messages are in a mailbox before that is told.
@@ -99,6 +101,7 @@ type handler struct {
 	data   func(word string) (taken bool, err error)
 	status func(word, code, text string)
 	other  func(line string)
+	goOn   func() // the server asks for a literal
 }
 
 // answer is a tagged response.
@@ -135,127 +138,122 @@ func (s *Session) command(ctx context.Context, line string, h handler) (answer, 
 }
 
 // commands sends commands in one flight and reads up to the last answer.
-func (s *Session) commands(ctx context.Context, lines []string, h handler) ([]answer, error) {
+func (s *Session) commands(ctx context.Context, lines []string, h handler) (answers []answer, err error) {
 	op := operation(lines[0])
+	mailbox := s.mailbox
+	if err := s.usable(ctx, op); err != nil {
+		return nil, err
+	}
 	for _, line := range lines {
 		if strings.ContainsAny(line, "\r\n\x00") {
-			return nil, &mail.Fault{Kind: mail.KindBad, Op: op, Mailbox: s.mailbox, Err: errors.New("a command is one line")}
+			return nil, &mail.Fault{Kind: mail.KindBad, Op: op, Mailbox: mailbox, Err: errors.New("a command is one line")}
 		}
 	}
-	return s.flight(ctx, op, len(lines), h, func(tags []string) (*answer, error) {
-		var out strings.Builder
-		for i, line := range lines {
-			fmt.Fprintf(&out, "%s %s\r\n", tags[i], line)
-			if s.record != nil {
-				s.record.add(true, tags[i]+" "+line)
-			}
-		}
-		_, err := s.Write([]byte(out.String()))
-		return nil, err
-	})
-}
-
-// flight lets send write n commands, and reads up to the last answer. What send
-// gives is the answer of a command that needed no more of it. Answers that did
-// not come before an error are empty.
-func (s *Session) flight(ctx context.Context, op string, n int, h handler, send func(tags []string) (*answer, error)) (answers []answer, err error) {
-	mailbox := s.mailbox
-	if s.dead {
-		return nil, &mail.Fault{Kind: mail.KindCut, Op: op, Text: "the connection is closed"}
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err == nil {
-			if s.bye != "" {
-				s.kill() // this was the last answer
-			}
-			return
-		}
-		s.kill()
-		if ctx.Err() != nil {
-			err = ctx.Err()
-			return
-		}
-		if f, ok := errors.AsType[*mail.Fault](err); ok {
-			if s.bye != "" && (f.Kind == mail.KindCut || f.Kind == mail.KindSilent) {
-				f = byeFault(s.bye)
-			} else if f.Text == "" {
-				f.Text = strings.Join(s.aside, "; ")
-			}
-			f.Op, f.Mailbox = op, mailbox
-			err = f
-		}
-	}()
+	defer func() { err = s.over(ctx, op, mailbox, err) }()
 	stop := context.AfterFunc(ctx, func() { _ = s.wire.Close() })
 	defer stop()
-	s.beginCommand()
-	s.aside, s.weight = nil, 0
+	s.beginCommands()
 
-	tags := make([]string, n)
-	pending := make(map[string]int, n)
-	for i := range tags {
+	var out strings.Builder
+	pending := make(map[string]int, len(lines))
+	for i, line := range lines {
 		s.n++
-		tags[i] = s.tags + strconv.Itoa(s.n)
-		pending[tags[i]] = i
+		tag := s.tags + strconv.Itoa(s.n)
+		pending[tag] = i
+		fmt.Fprintf(&out, "%s %s\r\n", tag, line)
+		if s.record != nil {
+			s.record.add(true, tag+" "+line)
+		}
 	}
-	answers = make([]answer, n)
-	early, sent := send(tags)
-	if early != nil {
-		answers[0] = *early
-		return answers, nil
-	}
-	if f, ok := errors.AsType[*mail.Fault](sent); ok {
-		return answers, f
-	}
+	_, sent := s.Write([]byte(out.String()))
 	if errors.Is(sent, os.ErrDeadlineExceeded) {
-		return answers, ioFault(sent)
+		return nil, ioFault(sent)
 	}
 	// After any other error there may be a BYE to read, which says why.
-	for fetches, noise := 0, 0; len(pending) > 0; {
-		if fetches > maxAnswers || noise > maxNoise {
-			return answers, &mail.Fault{Kind: mail.KindTooLarge, Text: "no end of answers"}
-		}
-		s.begin()
-		tag, isFetch, err := s.response(h)
-		if isFetch {
-			fetches++
-		} else {
-			noise++
-		}
-		if bad, ok := errors.AsType[*errSyntax](err); ok {
-			s.lost = true
-			s.note(fmt.Sprintf("%s: dropped an answer that cannot be read: %v", op, bad))
-			tag, err = "", s.skipLine()
-		}
+	answers = make([]answer, len(lines))
+	for len(pending) > 0 {
+		i, a, err := s.step(op, pending, h)
 		if err != nil {
-			return answers, err
+			return nil, err
 		}
-		if tag == "" {
-			continue
-		}
-		i, ok := pending[tag]
-		if !ok && h.other != nil && tag[0] == '[' {
-			// Exchange 2013 leaves the "* OK" of a COPYUID out (net-imap#250).
-			if err := s.others(tag, h); err != nil {
-				return answers, err
-			}
-			continue
-		}
-		if !ok {
-			s.note(fmt.Sprintf("%s: dropped a line that nobody asked for", op))
-			if err := s.skipLine(); err != nil {
-				return answers, err
-			}
-			continue
-		}
-		delete(pending, tag)
-		if answers[i], err = s.tagged(); err != nil {
-			return answers, err
+		if i >= 0 {
+			answers[i] = a
 		}
 	}
 	return answers, nil
+}
+
+// usable gives the reason why no command can be sent.
+func (s *Session) usable(ctx context.Context, op string) error {
+	if s.dead {
+		return &mail.Fault{Kind: mail.KindCut, Op: op, Text: "the connection is closed"}
+	}
+	return ctx.Err()
+}
+
+// beginCommands forgets the last commands.
+func (s *Session) beginCommands() {
+	s.beginCommand()
+	s.aside, s.weight, s.fetches, s.noise = nil, 0, 0, 0
+}
+
+// over ends commands. After an error, or a BYE, the connection is of no more use.
+func (s *Session) over(ctx context.Context, op, mailbox string, err error) error {
+	if err == nil {
+		if s.bye != "" {
+			s.kill() // this was the last answer
+		}
+		return nil
+	}
+	s.kill()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if f, ok := errors.AsType[*mail.Fault](err); ok {
+		if s.bye != "" && (f.Kind == mail.KindCut || f.Kind == mail.KindSilent) {
+			f = byeFault(s.bye)
+		} else if f.Text == "" {
+			f.Text = strings.Join(s.aside, "; ")
+		}
+		f.Op, f.Mailbox = op, mailbox
+		return f
+	}
+	return err
+}
+
+// step reads one response. If it is the answer to a command of pending, that is
+// taken out, and step gives its place; else -1.
+func (s *Session) step(op string, pending map[string]int, h handler) (int, answer, error) {
+	if s.fetches > maxAnswers || s.noise > maxNoise {
+		return -1, answer{}, &mail.Fault{Kind: mail.KindTooLarge, Text: "no end of answers"}
+	}
+	s.begin()
+	tag, isFetch, err := s.response(h)
+	if isFetch {
+		s.fetches++
+	} else {
+		s.noise++
+	}
+	if bad, ok := errors.AsType[*errSyntax](err); ok {
+		s.lost = true
+		s.note(fmt.Sprintf("%s: dropped an answer that cannot be read: %v", op, bad))
+		tag, err = "", s.skipLine()
+	}
+	if err != nil || tag == "" {
+		return -1, answer{}, err
+	}
+	i, ok := pending[tag]
+	if !ok && h.other != nil && tag[0] == '[' {
+		// Exchange 2013 leaves the "* OK" of a COPYUID out (net-imap#250).
+		return -1, answer{}, s.others(tag, h)
+	}
+	if !ok {
+		s.note(fmt.Sprintf("%s: dropped a line that nobody asked for", op))
+		return -1, answer{}, s.skipLine()
+	}
+	delete(pending, tag)
+	a, err := s.tagged()
+	return i, a, err
 }
 
 // operation is a command in words, for people.
@@ -300,7 +298,11 @@ func (s *Session) response(h handler) (tag string, isFetch bool, err error) {
 		return "", false, err
 	}
 	if c == '+' || c == '\r' || c == '\n' {
-		return "", false, s.skipLine() // nobody waits for it; or an extra line (Exchange 2003, libetpan#45)
+		err := s.skipLine() // or an extra line (Exchange 2003, libetpan#45)
+		if err == nil && c == '+' && h.goOn != nil {
+			h.goOn()
+		}
+		return "", false, err
 	}
 	word, err := s.word()
 	if err != nil {
