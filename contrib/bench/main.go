@@ -40,6 +40,12 @@ type bench struct {
 func (b *bench) parts() map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
 		"a": b.firstSync, "b": b.idleSync, "c": b.largeMail, "d": b.changes, "e": b.fsync,
+		"f": b.outgoing(fmt.Sprintf("(f) %d tags changed here and %d new mails here, among %d", flagChanges, newMails, b.changed), b.changed, 0,
+			b.tagAndPut, func(run int) int { return b.changed + (run+1)*newMails }),
+		"g": b.outgoing(fmt.Sprintf("(g) %d files renamed here as Mutt does, among %d", flagChanges, b.changed), b.changed, 0,
+			func(c *client, _ int) error { return c.rename(flagChanges) }, func(run int) int { return b.changed - (run+1)*flagChanges }),
+		"h": b.outgoing(fmt.Sprintf("(h) %d mails to be uploaded, %v each way", uploads, b.oneWay), 10, b.oneWay,
+			func(c *client, run int) error { return c.put(b.seed+3_000_000+uint64(run), uploads) }, func(run int) int { return 10 + (run+1)*uploads }),
 	}
 }
 
@@ -57,14 +63,14 @@ func main() {
 
 func run(ctx context.Context) (err error) {
 	b := &bench{out: os.Stdout}
-	parts := flag.String("parts", "abcde", "what to measure: a first sync, b idle sync, c a large message, d changes, e fsync")
+	parts := flag.String("parts", "abcdefgh", "what to measure: a first sync, b idle sync, c a large message, d changes there, e fsync, f tags and new mail here, g renames here, h uploads")
 	sizes := flag.String("n", "2000,20000", "mails of the first syncs")
 	binary := flag.String("binary", "./notmuch-imap", "the program; empty measures mbsync and notmuch new alone")
 	temp := flag.String("dir", os.TempDir(), "make the scratch directory below this one; a file system in memory hides what fsync costs")
 	timeout := flag.Duration("timeout", time.Hour, "give up after this time")
 	flag.Uint64Var(&b.seed, "seed", 1, "of the mails")
 	flag.IntVar(&b.mailboxes, "mailboxes", 200, "of the idle sync")
-	flag.DurationVar(&b.oneWay, "delay", 25*time.Millisecond, "of the network in part b, each way")
+	flag.DurationVar(&b.oneWay, "delay", 25*time.Millisecond, "of the network in parts b and h, each way")
 	flag.IntVar(&b.large, "mb", 200, "size of the large message")
 	flag.IntVar(&b.changed, "changed", 2000, "mails in the mailbox of part d, 240 or more for each of -runs")
 	flag.IntVar(&b.runs, "runs", 1, "repeat parts a, b and d this often and take medians")
