@@ -638,3 +638,48 @@ func TestNeoMuttOutlivesAStubOfAVirtualFolder(t *testing.T) {
 		}
 	}
 }
+
+// notmuch-mutt makes a maildir of symbolic links. That of a stub leads nowhere
+// when the stub is gone; nothing else suffers.
+func TestMuttKeysOnTheResultsOfNotmuchMutt(t *testing.T) {
+	t.Parallel()
+	for program := range readers() {
+		t.Run(program, func(t *testing.T) {
+			t.Parallel()
+			o := newOffice(t)
+			dir := filepath.Join(o.dir, ".cache", "notmuch", "mutt", "results")
+			search := func() {
+				t.Helper()
+				cmd := exec.Command("notmuch-mutt", "-o", dir, "search", "tag:fetch-failed or from:Build subject:208")
+				cmd.Env = o.env
+				if out, err := cmd.CombinedOutput(); err != nil {
+					t.Fatalf("notmuch-mutt: %v: %s", err, out)
+				}
+			}
+			search()
+			r := o.openIn(program, dir, "Msgs:2", seedStub)
+			r.press("/not.fetched\r\r", "This is not the mail itself")
+			r.press("q", "^-.-"+statusLine)
+			r.press(",i", "^work/INBOX/15541$")
+			r.press("q", "^-.-"+statusLine, seedStub)
+			r.press(",r", "its stub stays", "Press any key")
+			r.press(" ", "^-.-"+statusLine, seedStub)
+
+			r.press(",d", "^-.-"+statusLine, "!any key")
+			r.within("the stub is gone", func() bool { return fmt.Sprint(o.rows()) == "[givenup]" })
+			r.press("$", "^---"+statusLine, "Msgs:2", seedStub)
+			r.press("=\r", "Subject: nightly build failed")
+			r.press("q", "^-.-"+statusLine)
+
+			o.run(exitPartly, "retry", "work/INBOX/15541")
+			search()
+			r.press("c"+dir+"\r", "Msgs:2", seedStub)
+			o.server.Heal(imaptest.SeedBadUID)
+			r.press("/not.fetched\r,r", "^work/INBOX/15541: the mail came", "Press any key")
+			r.press(" ", "^-.-"+statusLine, seedStub, "!any key")
+			r.press("c=work/INBOX\r", "Msgs:1233")
+			r.press("l~s Minutes.of.the.meeting\r", "Msgs:1/1233|Shown:1", seedMail)
+			r.press("c"+dir+"\r", "Msgs:1", "!"+seedStub, "nightly build failed")
+		})
+	}
+}
