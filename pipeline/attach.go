@@ -74,6 +74,9 @@ func (p salvagedPart) attachment() attachment {
 	if name == "" {
 		name = p.Params["name"]
 	}
+	if decoded, err := new(mime.WordDecoder).DecodeHeader(name); err == nil {
+		name = decoded // many senders encode it so, against RFC 2047 5; a slash may be in there
+	}
 	if name = clean(filepath.Base(name), 200); name == "." || name == "/" {
 		name = ""
 	}

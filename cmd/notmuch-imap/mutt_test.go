@@ -483,13 +483,19 @@ func (o *office) run(status int, args ...string) string {
 // open starts a reader in the INBOX, with the keys as the manual page has it.
 func (o *office) open(program string) *reader {
 	o.t.Helper()
+	return o.openIn(program, "=work/INBOX", "Msgs:1233")
+}
+
+// openIn starts a reader in another folder, and waits for the screen.
+func (o *office) openIn(program, folder string, patterns ...string) *reader {
+	o.t.Helper()
 	rc := filepath.Join(o.dir, "rc")
 	text := "set folder=" + o.dir + "/Mail\nset sleep_time=0\nsource '" + name + " setup " + program + "|'\n"
 	if err := os.WriteFile(rc, []byte(text), 0o600); err != nil {
 		o.t.Fatal(err)
 	}
-	r := startReader(o.t, append([]string{"PAGER=less", "LESS="}, o.env...), program, "-n", "-F", rc, "-f", "=work/INBOX")
-	r.shows("Msgs:1233")
+	r := startReader(o.t, append([]string{"PAGER=less", "LESS="}, o.env...), program, "-n", "-F", rc, "-f", folder)
+	r.shows(patterns...)
 	return r
 }
 
@@ -589,6 +595,91 @@ func TestMuttDeletesOnTheServer(t *testing.T) {
 			if got := o.rows(); len(got) > 0 {
 				t.Errorf("after yes: %v", got)
 			}
+		})
+	}
+}
+
+// NeoMutt 20220429 crashes when it has a change to write to a mail of a virtual
+// folder that is gone from the disk and from notmuch.
+func TestNeoMuttOutlivesAStubOfAVirtualFolder(t *testing.T) {
+	t.Parallel()
+	const (
+		read   = `^ +[0-9]+     .*not fetched`
+		marked = `^ +[0-9]+  D  .*Zoë`
+	)
+	for _, inPager := range []bool{false, true} {
+		for _, key := range []string{",d", ",r"} {
+			t.Run(fmt.Sprintf("%s %t", key, inPager), func(t *testing.T) {
+				t.Parallel()
+				o := newOffice(t)
+				o.server.Heal(imaptest.SeedBadUID)
+				r := o.openIn("neomutt", "notmuch://"+o.dir+"/Mail?query=tag:fetch-failed or from:Zoë subject:208", seedStub, "Zoë", "!"+read)
+				r.press("/Zoë\r")
+				r.press("d", marked)
+				r.press("/not.fetched\r\r", "This is not the mail itself")
+				list := []string{"^-.-" + statusLine, read, "Zoë", "!" + marked, "![Pp]ress any key"}
+				if !inPager {
+					r.press("q", list[0], read, marked)
+				}
+				r.press(key)
+				if key == ",r" {
+					r.shows("^work/INBOX/15541: the mail came", "Press any key")
+					r.press(" ", "!any key")
+				}
+				r.within("the stub is gone", func() bool { return o.run(exitDone, "stubs", "--json") == "" })
+				if inPager {
+					r.press("q")
+				}
+				r.shows(list...)
+				r.press(":set ?delete\r", `delete="ask-yes"`)
+				r.press("$", append(list, "Mailbox is unchanged")...)
+				r.press("c=work/INBOX\r", "Msgs:.*(1233|1232)")
+			})
+		}
+	}
+}
+
+// notmuch-mutt makes a maildir of symbolic links. That of a stub leads nowhere
+// when the stub is gone; nothing else suffers.
+func TestMuttKeysOnTheResultsOfNotmuchMutt(t *testing.T) {
+	t.Parallel()
+	for program := range readers() {
+		t.Run(program, func(t *testing.T) {
+			t.Parallel()
+			o := newOffice(t)
+			dir := filepath.Join(o.dir, ".cache", "notmuch", "mutt", "results")
+			search := func() {
+				t.Helper()
+				cmd := exec.Command("notmuch-mutt", "-o", dir, "search", "tag:fetch-failed or from:Build subject:208")
+				cmd.Env = o.env
+				if out, err := cmd.CombinedOutput(); err != nil {
+					t.Fatalf("notmuch-mutt: %v: %s", err, out)
+				}
+			}
+			search()
+			r := o.openIn(program, dir, "Msgs:2", seedStub)
+			r.press("/not.fetched\r\r", "This is not the mail itself")
+			r.press("q", "^-.-"+statusLine)
+			r.press(",i", "^work/INBOX/15541$")
+			r.press("q", "^-.-"+statusLine, seedStub)
+			r.press(",r", "its stub stays", "Press any key")
+			r.press(" ", "^-.-"+statusLine, seedStub)
+
+			r.press(",d", "^-.-"+statusLine, "!any key")
+			r.within("the stub is gone", func() bool { return fmt.Sprint(o.rows()) == "[givenup]" })
+			r.press("$", "^---"+statusLine, "Msgs:2", seedStub)
+			r.press("=\r", "Subject: nightly build failed")
+			r.press("q", "^-.-"+statusLine)
+
+			o.run(exitPartly, "retry", "work/INBOX/15541")
+			search()
+			r.press("c"+dir+"\r", "Msgs:2", seedStub)
+			o.server.Heal(imaptest.SeedBadUID)
+			r.press("/not.fetched\r,r", "^work/INBOX/15541: the mail came", "Press any key")
+			r.press(" ", "^-.-"+statusLine, seedStub, "!any key")
+			r.press("c=work/INBOX\r", "Msgs:1233")
+			r.press("l~s Minutes.of.the.meeting\r", "Msgs:1/1233|Shown:1", seedMail)
+			r.press("c"+dir+"\r", "Msgs:1", "!"+seedStub, "nightly build failed")
 		})
 	}
 }

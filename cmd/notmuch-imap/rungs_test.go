@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -96,6 +97,66 @@ func TestEveryRoadToAMail(t *testing.T) {
 				t.Errorf("flags are %q", m.Flags)
 			}
 		})
+	}
+}
+
+// What front ends read of a stub that has parts: the note first, then each part
+// with its own type, charset and name.
+func TestStubWithPartsAsNotmuchShowsIt(t *testing.T) {
+	t.Parallel()
+	raw := "From: =?utf-8?q?J=C3=BCrgen?= <a@example.org>\r\nMessage-ID: <rungs@example.org>\r\nSubject: of many parts\r\nMIME-Version: 1.0\r\n" +
+		"Content-Type: multipart/mixed; boundary=b\r\n\r\n" +
+		"--b\r\nContent-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n<p>kilimanjaro =C3=BC</p>\r\n" +
+		"--b\r\nContent-Type: application/pdf; name=\"=?utf-8?q?=2E=2E=2FBl=C3=A4tter=2Epdf?=\"\r\nContent-Transfer-Encoding: base64\r\n\r\nJVBERi0xLjQK\r\n" +
+		"--b\r\nContent-Type: text/plain; charset=iso-8859-1\r\nContent-Disposition: inline; filename=words.txt\r\nContent-Transfer-Encoding: 8bit\r\n\r\nna\xefve\r\n--b--\r\n"
+	w, _, _ := rungWorld(t, raw, imaptest.OnlyRungs(imaptest.NoData(), "BODYSTRUCTURE", "BODY.PEEK[HEADER]", "BODY.PEEK[1]", "BODY.PEEK[2]", "BODY.PEEK[3]"))
+	w.sync()
+	type part struct {
+		Type        string          `json:"content-type"`
+		Disposition string          `json:"content-disposition"`
+		Filename    string          `json:"filename"`
+		Content     json.RawMessage `json:"content"`
+	}
+	var threads [][][]json.RawMessage
+	var message struct {
+		Tags    []string          `json:"tags"`
+		Headers map[string]string `json:"headers"`
+		Body    []part            `json:"body"`
+	}
+	var parts []part
+	decode := func(text []byte, into any) {
+		t.Helper()
+		if err := json.Unmarshal(text, into); err != nil {
+			t.Fatalf("%v: %s", err, text)
+		}
+	}
+	decode([]byte(w.notmuch("show", "--format=json", "--include-html", "tag:fetch-failed")), &threads)
+	decode(threads[0][0][0], &message)
+	if h := message.Headers; h["From"] != "Jürgen <a@example.org>" || h["Subject"] != "[not fetched] of many parts" {
+		t.Errorf("%v", h)
+	}
+	if !slices.Contains(message.Tags, "attachment") || len(message.Body) != 1 || message.Body[0].Type != "multipart/mixed" {
+		t.Fatalf("%+v", message)
+	}
+	decode(message.Body[0].Content, &parts)
+	var got []string
+	for _, p := range parts {
+		var text string
+		if len(p.Content) > 0 {
+			decode(p.Content, &text)
+		}
+		text, _, _ = strings.Cut(strings.TrimSpace(text), " It is a note")
+		got = append(got, strings.Join([]string{p.Type, p.Disposition, p.Filename, text}, "|"))
+	}
+	want := []string{
+		"text/plain|||This is not the mail itself.", "text/html|inline||<p>kilimanjaro ü</p>",
+		"application/pdf|attachment|Blätter.pdf|", "text/plain|inline|words.txt|naïve",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q\nwant %q", got, want)
+	}
+	if reply := w.notmuch("reply", "tag:fetch-failed"); !strings.Contains(reply, "References: <rungs@example.org> <") {
+		t.Errorf("a reply is not in the mail's thread:\n%s", reply)
 	}
 }
 
