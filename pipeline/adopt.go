@@ -36,7 +36,8 @@ func (w *worker) adopt(ctx context.Context, b *box, fetch []imap.UID) ([]imap.UI
 	if err != nil {
 		return nil, err
 	}
-	listed = slices.DeleteFunc(listed, func(m mail.Message) bool { return !slices.Contains(fetch, m.UID) })
+	wanted := uidSet(ask)
+	listed = slices.DeleteFunc(listed, func(m mail.Message) bool { return !wanted.Contains(m.UID) })
 	pairs := make(map[imap.UID]stranger)
 	for uid, key := range b.expected {
 		if s, ok := byKey[key]; ok {

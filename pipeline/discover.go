@@ -202,7 +202,7 @@ func (w *worker) put(ctx context.Context, b *box, a actions, rows []ledger.Row) 
 	ours, theirs := b.sorted(a.gone)
 	if guarded(len(theirs), len(rows), w.YesDelete) {
 		held = len(theirs)
-		a.gone = ours
+		a.gone, theirs = ours, nil
 		w.tally(func(r *Report) { r.Held += held })
 		w.mailboxFault(b, fmt.Errorf("the server lists %d of %d messages no more; none was removed here, since that may be a mistake: "+
 			"look at the mailbox, then run sync with --yes-delete", held, len(rows)))
@@ -218,9 +218,6 @@ func (w *worker) put(ctx context.Context, b *box, a actions, rows []ledger.Row) 
 		})
 		return nil
 	}
-	if len(a.fetch)+len(a.flags)+len(a.gone) > 0 {
-		w.emit(Event{Type: EventMailbox, Mailbox: b.Name, Total: len(a.fetch), Text: does(a)})
-	}
 	if len(a.fetch) > 0 || len(b.due) > 0 {
 		if err := w.enter(ctx, b); err != nil {
 			return err
@@ -230,9 +227,14 @@ func (w *worker) put(ctx context.Context, b *box, a actions, rows []ledger.Row) 
 	if err != nil {
 		return err
 	}
+	// What the server was just told is no news.
+	news := actions{fetch: fetch, gone: theirs, flags: slices.DeleteFunc(slices.Clone(a.flags), func(c flagChange) bool { return w.own(b, c) })}
+	if text := does(news); text != "" {
+		w.emit(Event{Type: EventMailbox, Mailbox: b.Name, Total: len(fetch), Text: text})
+	}
 	// From here on no connection that dies lets the look be repeated, which
 	// would put all this on the line twice.
-	if err := w.putGone(ctx, b, a.gone); err != nil {
+	if err := w.putGone(ctx, b, a.gone, theirs); err != nil {
 		return err
 	}
 	if err := w.putFlags(ctx, b, a.flags); err != nil {
@@ -290,11 +292,13 @@ func does(a actions) string {
 }
 
 // putGone holds the messages that the server has no more for the end of the run.
-func (w *worker) putGone(ctx context.Context, b *box, gone []imap.UID) error {
+// Those that are not theirs went from here.
+func (w *worker) putGone(ctx context.Context, b *box, gone, theirs []imap.UID) error {
 	rows, err := w.Ledger.GetMany(ctx, b.Name, b.now.UIDValidity, gone)
 	if err != nil {
 		return err
 	}
+	others := uidSet(theirs)
 	for _, row := range rows {
 		if fileless(row) {
 			if err := w.Ledger.Delete(ctx, row.Mailbox, row.UIDValidity, row.UID); err != nil {
@@ -303,7 +307,7 @@ func (w *worker) putGone(ctx context.Context, b *box, gone []imap.UID) error {
 			w.step("deletions recorded")
 			continue
 		}
-		w.hold(&item{box: b, op: opGone, row: row})
+		w.hold(&item{box: b, op: opGone, row: row, known: !others.Contains(row.UID)})
 	}
 	return nil
 }
@@ -334,9 +338,7 @@ func (w *worker) putFlags(ctx context.Context, b *box, changes []flagChange) err
 			continue
 		}
 		it := &item{box: b, op: opFlag, row: row}
-		if d, ok := w.stored[b.Name][row.UID]; ok {
-			it.known = sameFlags(d.merged(row.Flags), after[row.UID]) // it is the user's own change
-		}
+		it.known = w.own(b, flagChange{row.UID, row.Flags, after[row.UID]})
 		it.add, it.remove, it.set, it.clear = flagTags(row.Flags, after[row.UID])
 		it.row.Flags = after[row.UID]
 		if err := w.send(ctx, it); err != nil {
@@ -344,6 +346,12 @@ func (w *worker) putFlags(ctx context.Context, b *box, changes []flagChange) err
 		}
 	}
 	return nil
+}
+
+// own tells whether a change of flags is what the server was just told.
+func (w *worker) own(b *box, c flagChange) bool {
+	d, ok := w.stored[b.Name][c.uid]
+	return ok && sameFlags(d.merged(c.before), c.after)
 }
 
 // saveMailbox records the mailbox's own row. Only a complete one moves its

@@ -217,7 +217,9 @@ func (r *run) told(it *item, res mail.Result) {
 				rep.Flagged++
 			}
 		case opGone:
-			rep.Removed++
+			if !it.known {
+				rep.Removed++
+			}
 		case opStub:
 			rep.NewStubs++
 			r.done++

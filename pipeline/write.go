@@ -35,7 +35,7 @@ type item struct {
 	clear    string
 	salvaged bool
 	resumed  bool // an interrupted run had it in place
-	known    bool // notmuch may know the file already: it was there before a crash
+	known    bool // no news: a file that was there before, or a change that came from here
 }
 
 func (it *item) discard() {
