@@ -516,6 +516,7 @@ type notmuch struct {
 	mu   sync.Mutex
 	path string
 	fail error
+	uuid string // of the database
 	// refuses is what a single change of flags gives, or of a stub's words.
 	refuses error
 }
@@ -649,6 +650,21 @@ func (x *notmuch) Apply(_ context.Context, changes []mail.Change) ([]mail.Result
 		}
 	}
 	return out, x.save(db)
+}
+
+func (x *notmuch) Changes(_ context.Context, since mail.Revision, under string) (now mail.Revision, tagged []mail.Tagged, whole bool, err error) {
+	db, err := x.load()
+	if err != nil {
+		return now, nil, false, err
+	}
+	now = mail.Revision{UUID: "db" + x.uuid, N: since.N + 1}
+	for id, m := range db {
+		t := mail.Tagged{ID: id, Tags: m.Tags, Paths: slices.DeleteFunc(slices.Clone(m.Files), func(f string) bool { return !strings.HasPrefix(f, under+"/") })}
+		if len(t.Paths) > 0 {
+			tagged = append(tagged, t)
+		}
+	}
+	return now, tagged, since.UUID != now.UUID, nil
 }
 
 func (x *notmuch) save(db map[string]*indexed) error {

@@ -477,7 +477,7 @@ func (w *worker) prePush(ctx context.Context, b *box) error {
 		w.step("tags of hooks given")
 	}
 	if deferred {
-		b.scanned = "" // the next run looks at the files again
+		b.scanned, w.tags = "", mail.Revision{} // the next run looks at them again
 	}
 	return nil
 }

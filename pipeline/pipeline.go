@@ -72,6 +72,10 @@ type Session interface {
 // changes. It may be called again with changes that it did before.
 type Index interface {
 	Apply(ctx context.Context, changes []mail.Change) ([]mail.Result, error)
+	// Changes gives the messages with files below the directory under that
+	// changed after since; all of them, and whole, if since means nothing to the
+	// database.
+	Changes(ctx context.Context, since mail.Revision, under string) (now mail.Revision, tagged []mail.Tagged, whole bool, err error)
 }
 
 // Options is one account's sync.
@@ -108,6 +112,13 @@ type Options struct {
 	DryRun    bool     // say what would be done, change nothing
 	YesDelete bool     // let deletions beyond the guard through
 	Restore   bool     // where the folders differ from what was agreed, the server is right
+
+	// Keywords are patterns of tags (path.Match) that go to the server as
+	// keywords; none means that no tags do.
+	Keywords []string
+	// TagFlags: notmuch does not rename files for its tags, so that the flags
+	// are in these.
+	TagFlags bool
 
 	Deletions Deletions // of files here; "" means to the Trash
 	Trash     string    // the mailbox that is the Trash; "" finds it

@@ -34,10 +34,13 @@ func (w *worker) pushAll(ctx context.Context, boxes []*box) error {
 			locals[b.Name] = &b.local
 		}
 	}
+	whole := true
 	plans := planOut(locals, policy{w.Deletions, w.YesDelete, w.Restore, len(w.Only) == 0})
 	for _, name := range slices.Sorted(maps.Keys(plans)) {
 		b, o := byName[name], plans[name]
 		w.say(b, o)
+		// Tags of a mail that is about to get another row are looked at again then.
+		whole = whole && len(o.moves)+len(o.uploads)+len(o.renamed) == 0
 		if w.DryRun || o.nothing() && len(b.local.flags) == 0 {
 			continue
 		}
@@ -59,8 +62,12 @@ func (w *worker) pushAll(ctx context.Context, boxes []*box) error {
 			return err
 		}
 		w.mailboxFault(b, err)
+		whole = false
 	}
-	return nil
+	if !whole {
+		return nil
+	}
+	return w.markTags(ctx)
 }
 
 // leftHere says why something cannot go to the server.
@@ -214,9 +221,15 @@ func (w *worker) command(ctx context.Context, b *box, format string, args ...any
 // it finds them on the server, beside what others changed, and records both; it
 // also tells notmuch, which may not have seen a file's new name yet.
 func (w *worker) pushFlags(ctx context.Context, b *box, sel *mail.Selected) error {
-	for _, f := range flagRows() {
+	flags := make(map[string]bool)
+	for _, d := range b.local.flags {
+		for _, f := range slices.Concat(d.add, d.remove) {
+			flags[f] = true
+		}
+	}
+	for _, f := range slices.Sorted(maps.Keys(flags)) {
 		for _, sign := range []string{"+", "-"} {
-			if err := w.store(ctx, b, sel, f.flag, sign); err != nil {
+			if err := w.store(ctx, b, sel, f, sign); err != nil {
 				return err
 			}
 		}
@@ -243,7 +256,7 @@ func (w *worker) store(ctx context.Context, b *box, sel *mail.Selected, flag, si
 	if len(uids) == 0 {
 		return nil
 	}
-	if p := sel.PermanentFlags; len(p) > 0 && !hasFlag(p, flag) && (!strings.HasPrefix(flag, "$") || !slices.Contains(p, `\*`)) {
+	if p := sel.PermanentFlags; len(p) > 0 && !hasFlag(p, flag) && (flag[0] == '\\' || !slices.Contains(p, `\*`)) {
 		return w.staysHere(ctx, b, flag, len(uids))
 	}
 	return w.storeFlag(ctx, b, uids, sign, flag)

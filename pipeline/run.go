@@ -31,15 +31,16 @@ type run struct {
 	mu     sync.Mutex
 	cond   *sync.Cond
 	report Report
-	todo   []*box  // not yet looked into
-	open   []*box  // looked into, with batches left
-	busy   int     // boxes being looked into: more batches may come
-	ended  bool    // no more work is given out
-	moved  bool    // mail may have moved between mailboxes: look before downloading
-	total  int     // messages to come
-	done   int     // messages recorded
-	gone   []*item // deletions, held until all that is new has come
-	trash  *box    // the account's Trash; nil if it has none
+	todo   []*box        // not yet looked into
+	open   []*box        // looked into, with batches left
+	busy   int           // boxes being looked into: more batches may come
+	ended  bool          // no more work is given out
+	moved  bool          // mail may have moved between mailboxes: look before downloading
+	total  int           // messages to come
+	done   int           // messages recorded
+	gone   []*item       // deletions, held until all that is new has come
+	trash  *box          // the account's Trash; nil if it has none
+	tags   mail.Revision // the notmuch database when its tags were looked at
 	// stored are the flags that the server was told, by mailbox: of a message that
 	// somebody moved meanwhile they are not with it.
 	stored map[string]map[imap.UID]delta
@@ -335,6 +336,9 @@ func (r *run) survey(ctx context.Context, s Session) ([]*box, error) {
 			b.add, b.remove = r.TagRules(m.Name, m.Delim)
 		}
 		boxes = append(boxes, b)
+	}
+	if err := r.scanTags(ctx, boxes); err != nil {
+		return nil, err
 	}
 	if name := trashOf(r.Trash, list); name != "" {
 		r.trash = &box{Mailbox: mail.Mailbox{Name: name}} // it need not be synchronised

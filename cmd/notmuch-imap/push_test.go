@@ -95,10 +95,11 @@ func TestTwoMachinesAndADovecot(t *testing.T) {
 			appendAll(t, s, "Archiv&AOk-/2024", rawDovecot(100))
 			appendAll(t, s, "Trash", rawDovecot(200))
 			one, two := newWorld(t, s.Addr(), s.User, s.Password), newWorld(t, s.Addr(), s.User, s.Password)
+			keywords := func(o *pipeline.Options) { o.Keywords = []string{"todo*"} }
 			both := func() {
 				for range 3 {
 					for _, w := range []*world{one, two} {
-						if rep := w.sync(); !rep.Clean() {
+						if rep := w.sync(keywords); !rep.Clean() {
 							t.Errorf("%+v", rep)
 						}
 						w.notmuch("new")
@@ -112,6 +113,7 @@ func TestTwoMachinesAndADovecot(t *testing.T) {
 			one.rm("d3@example.org")
 			one.put("INBOX", rawDovecot(300), "S")
 			two.notmuch("tag", "+replied", "--", "id:d0@example.org", "or", "id:d1@example.org")
+			one.notmuch("tag", "+todo/now", "+mine", "--", "id:d5@example.org")
 			two.rm("d4@example.org")
 			two.put("Archivé/2024", rawDovecot(301), "FS")
 			both()
@@ -119,16 +121,20 @@ func TestTwoMachinesAndADovecot(t *testing.T) {
 				w.holds("INBOX", []string{raws[0], raws[5], raws[6], raws[7], rawDovecot(300)})
 				w.holds("Archivé/2024", []string{raws[1], raws[2], rawDovecot(100), rawDovecot(301)})
 				w.holds("Trash", []string{raws[3], raws[4], rawDovecot(200)})
-				if rep := w.sync(); rep.New+rep.Pushed+rep.Flagged+rep.Moved+rep.Deleted+rep.Uploaded+rep.Removed != 0 || !rep.Clean() {
+				if rep := w.sync(keywords); rep.New+rep.Pushed+rep.Flagged+rep.Moved+rep.Deleted+rep.Uploaded+rep.Removed != 0 || !rep.Clean() {
 					t.Errorf("not quiet: %+v", rep)
 				}
 			}
 			search := "--output=tags"
+			one.notmuch("tag", "-mine", "--", "*")
 			for _, id := range []string{"d0", "d1", "d2", "d5", "d300", "d301"} {
 				a, b := one.notmuch("search", search, "id:"+id+"@example.org"), two.notmuch("search", search, "id:"+id+"@example.org")
 				if a != b {
 					t.Errorf("%s has %q here and %q there", id, a, b)
 				}
+			}
+			if got := two.notmuch("count", "tag:todo/now"); got != "1" {
+				t.Errorf("%s mails are to be done", got)
 			}
 			if got := two.notmuch("search", search, "id:d0@example.org"); got != "flagged\ninbox\nreplied" {
 				t.Errorf("tags %q", got)

@@ -254,6 +254,8 @@ func (p *program) pipelineOptions(a *config.Account, root string, idx *index.Ind
 		ReadOnly:    a.ReadOnly,
 		Deletions:   pipeline.Deletions(a.Deletions),
 		Trash:       a.Trash,
+		Keywords:    a.Keywords,
+		TagFlags:    !idx.SyncFlags(),
 		Now:         time.Now,
 		Emit:        out.event,
 	}

@@ -64,6 +64,7 @@ type Account struct {
 	ReadOnly    bool      // a sync changes nothing on the server
 	Deletions   string    // of mail here: "trash", "expunge" or "keep" it on the server
 	Trash       string    // the mailbox that is the Trash; "" finds it
+	Keywords    []string  // patterns (path.Match) of tags that go to the server
 	Hooks       []Hook    // in the order of the file; the same for all accounts
 }
 

@@ -125,7 +125,7 @@ func (r *reader) config(tree map[string]any) *Config {
 // keys are an account's, in the order of the manual page.
 func keys() []string {
 	return []string{"host", "port", "tls", "allow_plaintext", "tls_ca_file", "tls_pin", "user", "auth", "password_command", "password_file",
-		"keyring", "mailboxes", "folder", "timeout", "connections", "disable_extensions", "tags", "retry_tag", "drop_tag", "read_only", "deletions", "trash"}
+		"keyring", "mailboxes", "folder", "timeout", "connections", "disable_extensions", "tags", "retry_tag", "drop_tag", "read_only", "deletions", "trash", "keywords"}
 }
 
 func (r *reader) account(name string, table map[string]any) Account {
@@ -178,6 +178,7 @@ func (r *reader) account(name string, table map[string]any) Account {
 	a.ReadOnly = t.boolean("read_only")
 	a.Deletions = t.oneOf("deletions", "trash", "trash", "expunge", "keep")
 	a.Trash = t.string("trash")
+	a.Keywords = t.globs("keywords")
 	a.Tags = t.tags("tags")
 	return a
 }

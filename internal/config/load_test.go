@@ -37,7 +37,7 @@ func TestFullFileGivesEveryValue(t *testing.T) {
 			Name: "work", Host: "imap.example.org", Port: 10993, TLS: TLSStart, TLSCAFile: "/home/me/certs/ca.pem",
 			TLSPin: "sha256:" + strings.Repeat("00112233445566778899aabbccddeeff", 2),
 			User:   "me@example.org", Auth: "plain", PasswordCommand: []string{"/home/me/bin/secret", "mail/work"},
-			Mailboxes: []string{"*", "!Spam"}, Folder: "jobs/work", Timeout: 2 * time.Minute, Connections: 5, RetryTag: "again", DropTag: "", ReadOnly: true, Deletions: "expunge", Trash: "Bin",
+			Mailboxes: []string{"*", "!Spam"}, Folder: "jobs/work", Timeout: 2 * time.Minute, Connections: 5, RetryTag: "again", DropTag: "", ReadOnly: true, Deletions: "expunge", Trash: "Bin", Keywords: []string{"work", "todo*"},
 			Disable: []string{"QRESYNC", "LIST-STATUS"},
 			Tags: []TagRule{
 				{"Archive/*", []string{"+archive", "-inbox"}},
@@ -99,7 +99,7 @@ func TestOneMistakeGivesOneExactLine(t *testing.T) {
 		{"name cur", strings.Replace(good, "account.a", `account.cur`, 1), `c.toml:1: account.cur: the account's name is the name of a part of every maildir`},
 		{"hyphen for underscore", good + "password-file = \"x\"\n", `c.toml:5: account.a.password-file: unknown key; did you mean "password_file"?`},
 		{"nothing near", good + "colour = 1\n", `c.toml:5: account.a.colour: unknown key; allowed: host, port, tls, allow_plaintext, tls_ca_file, tls_pin, user, auth, ` +
-			`password_command, password_file, keyring, mailboxes, folder, timeout, connections, disable_extensions, tags, retry_tag, drop_tag, read_only, deletions, trash`},
+			`password_command, password_file, keyring, mailboxes, folder, timeout, connections, disable_extensions, tags, retry_tag, drop_tag, read_only, deletions, trash, keywords`},
 		{"host empty", strings.Replace(good, `"h"`, `""`, 1), `c.toml:2: account.a.host: is empty`},
 		{"host number", strings.Replace(good, `"h"`, `5`, 1), `c.toml:2: account.a.host: must be a string in quotes, not a number`},
 		{"host with port", strings.Replace(good, `"h"`, `"h:993"`, 1), `c.toml:2: account.a.host: "h:993" is not a host name; the port is a key of its own`},

@@ -284,6 +284,17 @@ func (t *section) folder(k, fallback string) string {
 	return s
 }
 
+// globs gives patterns of tags.
+func (t *section) globs(k string) []string {
+	list, _ := t.strings(k, `tags: ["work", "todo*"]`)
+	for _, p := range list {
+		if _, err := path.Match(p, ""); err != nil || p == "" {
+			t.fail(k, "%q is no pattern: * stands for any letters, ? for one, [ab] for one of these", p)
+		}
+	}
+	return list
+}
+
 func (t *section) extensions(k string) []string {
 	list, _ := t.strings(k, `names of server extensions: ["QRESYNC"]`)
 	for i, e := range list {

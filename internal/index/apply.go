@@ -28,7 +28,7 @@ func (x *Index) Apply(ctx context.Context, changes []mail.Change) (results []mai
 	if len(changes) == 0 {
 		return nil, nil
 	}
-	if err := x.waitForLock(ctx); err != nil {
+	if err := x.waitForLock(ctx, x.lockWait); err != nil {
 		return nil, err
 	}
 	db, err := x.open(notmuch.DBReadWrite)

@@ -12,9 +12,12 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 
 	notmuch "github.com/zenhack/go.notmuch"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
 // Options is where to find notmuch. What is left out is found as notmuch finds
@@ -151,22 +154,49 @@ func (x *Index) read(ctx context.Context, f func(*notmuch.DB) error) error {
 		return err
 	}
 	defer release()
-	once := func() (err error) {
-		db, err := x.open(notmuch.DBReadOnly)
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, db.Close()) }()
-		return f(db)
-	}
-	err = once()
+	err = x.once(notmuch.DBReadOnly, f)
 	if errors.Is(err, notmuch.ErrXapianException) {
-		err = once()
+		err = x.once(notmuch.DBReadOnly, f)
 	}
+	return unreadable(err)
+}
+
+func unreadable(err error) error {
 	if errors.Is(err, notmuch.ErrXapianException) {
 		return fmt.Errorf("the notmuch database cannot be read: %w", err)
 	}
 	return err
+}
+
+func (x *Index) once(mode notmuch.DBMode, f func(*notmuch.DB) error) (err error) {
+	db, err := x.open(mode)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	return f(db)
+}
+
+// steadyWait is how long steady waits for a program that writes.
+const steadyWait = 5 * time.Second
+
+// steady lets f read while nobody writes: under a list of messages that is read
+// while another program commits twice, libnotmuch 0.37 ends the process, since
+// nobody catches the exception of notmuch_messages_get. A program that holds the
+// lock for long commits rarely, and is not waited for any longer.
+func (x *Index) steady(ctx context.Context, f func(*notmuch.DB) error) error {
+	release, err := x.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	switch err := x.waitForLock(ctx, min(steadyWait, x.lockWait)); {
+	case err == nil:
+		return unreadable(x.once(notmuch.DBReadWrite, f))
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	return unreadable(x.once(notmuch.DBReadOnly, f))
 }
 
 // Count counts the messages that match a notmuch query. No tag is excluded,
@@ -182,7 +212,7 @@ func (x *Index) Count(ctx context.Context, query string) (n int, err error) {
 // Search gives the ids of the messages that match a notmuch query, newest
 // first, at most limit of them; 0 means all.
 func (x *Index) Search(ctx context.Context, query string, limit int) (ids []string, err error) {
-	err = x.read(ctx, func(db *notmuch.DB) error {
+	err = x.steady(ctx, func(db *notmuch.DB) error {
 		ids, err = search(db, query, limit)
 		return err
 	})
@@ -224,4 +254,44 @@ func (x *Index) Revision(ctx context.Context) (uuid string, revision uint64, err
 		return nil
 	})
 	return uuid, revision, err
+}
+
+// Changes gives the messages with files below the directory under that changed
+// after since. If since is of another database, or of a later state than there
+// is, as after a restored backup, whole is true and all of them are given. What
+// changes meanwhile is given again by the next call that begins at now.
+func (x *Index) Changes(ctx context.Context, since mail.Revision, under string) (now mail.Revision, tagged []mail.Tagged, whole bool, err error) {
+	err = x.steady(ctx, func(db *notmuch.DB) error {
+		now.UUID, now.N = revisionOf(handle(db))
+		tagged, whole = nil, since.UUID != now.UUID || since.N > now.N
+		query := "*"
+		if !whole {
+			if since.N == now.N {
+				return nil
+			}
+			query = fmt.Sprintf("lastmod:%d..", since.N+1)
+		}
+		ids, err := search(db, query, 0)
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			m, err := find(db.FindMessage(id))
+			if err != nil {
+				return err
+			}
+			if m == nil {
+				continue
+			}
+			t := mail.Tagged{ID: id, Tags: tagsOf(m), Paths: slices.DeleteFunc(filesOf(m), func(f string) bool { return !strings.HasPrefix(f, under+"/") })}
+			if err := m.Close(); err != nil {
+				return err
+			}
+			if len(t.Paths) > 0 {
+				tagged = append(tagged, t)
+			}
+		}
+		return nil
+	})
+	return now, tagged, whole, err
 }

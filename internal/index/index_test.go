@@ -374,3 +374,51 @@ func TestAKillInsideApplyLosesNothing(t *testing.T) {
 		t.Errorf("%s %v", out, err)
 	}
 }
+
+func TestChangesSinceARevision(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ctx := waitFor(t)
+	var changes []mail.Change
+	for _, path := range []string{"work/a b/new/m0", "work/a b/new/m1", "other/new/m2", "workshop/new/m3"} {
+		changes = append(changes, mail.Change{Op: mail.OpAdd, Path: w.deliver(path, filepath.Base(path)+"@example.org"), New: usual()})
+	}
+	// One mail in two folders, of which one is asked for.
+	changes = append(changes, mail.Change{Op: mail.OpAdd, Path: w.deliver("other/new/m1b", "m1@example.org"), New: usual()})
+	w.apply(changes...)
+	under := filepath.Join(w.root, "work")
+	look := func(since mail.Revision) (mail.Revision, []string, bool) {
+		t.Helper()
+		now, tagged, whole, err := w.x.Changes(ctx, since, under)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out []string
+		for _, m := range tagged {
+			for i, p := range m.Paths {
+				m.Paths[i], _ = filepath.Rel(w.root, p)
+			}
+			out = append(out, fmt.Sprint(m.ID, m.Paths, m.Tags))
+		}
+		slices.Sort(out)
+		return now, out, whole
+	}
+	all := []string{"m0@example.org[work/a b/new/m0] [inbox unread]", "m1@example.org[work/a b/new/m1] [inbox unread]"}
+	now, got, whole := look(mail.Revision{})
+	if !slices.Equal(got, all) || !whole {
+		t.Errorf("at first: %q, whole %v", got, whole)
+	}
+	if _, got, whole := look(now); len(got) > 0 || whole {
+		t.Errorf("nothing changed: %q, whole %v", got, whole)
+	}
+	w.apply(mail.Change{Op: mail.OpFlag, Path: changes[1].Path, Add: []string{"todo"}}, mail.Change{Op: mail.OpFlag, Path: changes[2].Path, Add: []string{"todo"}})
+	then, got, whole := look(now)
+	if want := []string{"m1@example.org[work/a b/new/m1] [inbox todo unread]"}; !slices.Equal(got, want) || whole {
+		t.Errorf("after a change: %q, whole %v, want %q", got, whole, want)
+	}
+	for _, since := range []mail.Revision{{UUID: "another", N: 1}, {UUID: then.UUID, N: then.N + 1}} {
+		if _, got, whole := look(since); len(got) != 2 || !whole {
+			t.Errorf("since %v: %q, whole %v", since, got, whole)
+		}
+	}
+}

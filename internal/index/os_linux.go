@@ -17,7 +17,7 @@ const pollLock = 20 * time.Millisecond
 // waitForLock waits until nobody holds the write lock, since libnotmuch would
 // wait without bound (F_OFD_SETLKW). Somebody may take it between the answer
 // and the opening; then opening waits as long as that program holds it.
-func (x *Index) waitForLock(ctx context.Context) error {
+func (x *Index) waitForLock(ctx context.Context, most time.Duration) error {
 	f, err := os.OpenFile(filepath.Join(x.path, "flintlock"), os.O_RDWR, 0)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -26,7 +26,7 @@ func (x *Index) waitForLock(ctx context.Context) error {
 		return fmt.Errorf("the notmuch database cannot be locked: %w", err)
 	}
 	defer func() { _ = f.Close() }() // nothing was written
-	ctx, cancel := context.WithTimeoutCause(ctx, x.lockWait, ErrLocked)
+	ctx, cancel := context.WithTimeoutCause(ctx, most, ErrLocked)
 	defer cancel()
 	tick := time.NewTicker(pollLock)
 	defer tick.Stop()
@@ -42,7 +42,7 @@ func (x *Index) waitForLock(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			if errors.Is(context.Cause(ctx), ErrLocked) {
-				return fmt.Errorf("%w for %v (%s): end it, or run this again later", ErrLocked, x.lockWait, x.path)
+				return fmt.Errorf("%w for %v (%s): end it, or run this again later", ErrLocked, most, x.path)
 			}
 			return ctx.Err()
 		case <-tick.C:

@@ -46,3 +46,17 @@ type Result struct {
 	NotMail   bool   // notmuch does not take the file for a mail
 	Err       error  // this change alone failed; the others stand
 }
+
+// Revision is a state of the notmuch database. N grows with every change, in the
+// database with this UUID only.
+type Revision struct {
+	UUID string
+	N    uint64
+}
+
+// Tagged is a message as notmuch has it.
+type Tagged struct {
+	ID    string
+	Paths []string // absolute, of those of its files that were asked for
+	Tags  []string
+}

@@ -1,0 +1,177 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+)
+
+// metaTags is where the ledger keeps the revision of the notmuch database up to
+// which the server was told of tags.
+const metaTags = "tags"
+
+// scanTags finds the tags that the user changed and that the server is to have,
+// beside what scan found in the names of files.
+func (r *run) scanTags(ctx context.Context, boxes []*box) error {
+	if r.ReadOnly || len(r.Keywords) == 0 && !r.TagFlags {
+		return nil
+	}
+	text, err := r.Ledger.Meta(ctx, metaTags)
+	if err != nil {
+		return err
+	}
+	var since mail.Revision
+	_, _ = fmt.Sscanf(text, "%s %d", &since.UUID, &since.N) // else all is compared
+	now, tagged, whole, err := r.Index.Changes(ctx, since, r.Root)
+	if err != nil {
+		return err
+	}
+	r.tags = now
+	byDir := make(map[string]*box, len(boxes))
+	for _, b := range boxes {
+		if b.known.Complete && b.known.UIDValidity != 0 && b.Status != nil && b.known.UIDValidity == b.Status.UIDValidity {
+			byDir[string(b.dir)] = b
+		}
+	}
+	tags := make(map[*box]map[string][]string) // by key
+	for _, t := range tagged {
+		for _, p := range t.Paths {
+			b := byDir[filepath.Dir(filepath.Dir(p))]
+			if b == nil {
+				continue
+			}
+			if tags[b] == nil {
+				tags[b] = make(map[string][]string)
+			}
+			key, _ := maildir.ParseName(p)
+			tags[b][key] = t.Tags
+		}
+	}
+	for b, byKey := range tags {
+		rows, err := r.Ledger.Rows(ctx, b.Name, b.known.UIDValidity)
+		if err != nil {
+			return err
+		}
+		for _, row := range rows {
+			if row.State != ledger.Present || row.Key == "" {
+				continue
+			}
+			have, ok := byKey[row.Key]
+			if !ok {
+				continue
+			}
+			d := r.tagDelta(row.Flags, have)
+			if whole {
+				// A database that was made anew lacks tags that nobody took off.
+				d.remove = nil
+			}
+			b.addLocal(row, d)
+		}
+	}
+	return nil
+}
+
+// addLocal adds a delta to what scan found of the message.
+func (b *box) addLocal(row ledger.Row, d delta) {
+	if len(d.add)+len(d.remove) == 0 {
+		return
+	}
+	if b.local.flags == nil {
+		b.local.flags = make(map[imap.UID]delta)
+	}
+	have := b.local.flags[row.UID]
+	for _, f := range d.add {
+		if !hasFlag(have.add, f) && !hasFlag(have.remove, f) {
+			have.add = append(have.add, f)
+		}
+	}
+	for _, f := range d.remove {
+		if !hasFlag(have.add, f) && !hasFlag(have.remove, f) {
+			have.remove = append(have.remove, f)
+		}
+	}
+	b.local.flags[row.UID] = have
+}
+
+// tagDelta compares a message's tags with the flags and keywords that were
+// agreed on.
+func (r *run) tagDelta(flags, tags []string) (d delta) {
+	for _, tag := range tags {
+		k := tagKeyword(tag)
+		if k == "" || !r.goesUp(tag) || slices.ContainsFunc(flags, func(f string) bool { return strings.EqualFold(keywordTag(f), tag) }) {
+			continue
+		}
+		d.add = append(d.add, k)
+	}
+	for _, f := range flags {
+		if tag := keywordTag(f); tag != "" && r.goesUp(tag) && !slices.ContainsFunc(tags, func(t string) bool { return strings.EqualFold(t, tag) }) {
+			d.remove = append(d.remove, f)
+		}
+	}
+	if !r.TagFlags {
+		return d
+	}
+	for _, f := range flagRows() {
+		if f.tag == "" {
+			continue
+		}
+		is, was := slices.Contains(tags, f.tag) != f.absent, hasFlag(flags, f.flag)
+		switch {
+		case is && !was:
+			d.add = append(d.add, f.flag)
+		case was && !is:
+			d.remove = append(d.remove, f.flag)
+		}
+	}
+	return d
+}
+
+// goesUp tells whether the configuration sends a tag to the server.
+func (r *run) goesUp(tag string) bool {
+	// To path.Match a slash is more than a letter; in a tag it is none.
+	flat := func(s string) string { return strings.ReplaceAll(s, "/", "\x00") }
+	return slices.ContainsFunc(r.Keywords, func(p string) bool {
+		ok, _ := path.Match(flat(p), flat(tag)) // the configuration has checked it
+		return ok
+	})
+}
+
+// tagKeyword is keywordTag the other way: "" for a tag that is no keyword (RFC
+// 9051 9, flag-keyword is an atom), or that means something else to us.
+func tagKeyword(tag string) string {
+	switch tag {
+	case "spam":
+		return "$Junk"
+	case "attachment", "signed", "encrypted":
+		return "" // notmuch gives them by itself
+	}
+	if keywordTag(tag) != tag || strings.ContainsFunc(tag, func(c rune) bool { return c <= ' ' || c > '~' || strings.ContainsRune(`(){%*"\]`, c) }) {
+		return ""
+	}
+	return tag
+}
+
+// markTags records up to where the server was told of tags.
+func (r *run) markTags(ctx context.Context) error {
+	if r.tags.UUID == "" || r.DryRun || len(r.Only) > 0 {
+		return nil
+	}
+	text := fmt.Sprintf("%s %d", r.tags.UUID, r.tags.N)
+	if last, err := r.Ledger.Meta(ctx, metaTags); err != nil || last == text {
+		return err
+	}
+	if err := r.Ledger.SetMeta(ctx, metaTags, text); err != nil {
+		return err
+	}
+	r.step("tags recorded")
+	return nil
+}

@@ -1,0 +1,124 @@
+package pipeline
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/emersion/go-imap/v2"
+)
+
+// tag changes a message's tags, as a notmuch front end does.
+func (h *home) tag(id string, add, remove []string) {
+	h.t.Helper()
+	db, err := h.index.load()
+	h.do(err)
+	m := db[id]
+	m.Tags = slices.DeleteFunc(append(m.Tags, add...), func(t string) bool { return slices.Contains(remove, t) })
+	slices.Sort(m.Tags)
+	h.do(h.index.save(db))
+}
+
+func TestTagsReachTheServerAsKeywords(t *testing.T) {
+	for name, caps := range wires() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, h := newServer(caps...), newHome(t)
+			in := s.box("INBOX")
+			s.box("Archive")
+			for i := range 4 {
+				in.add(plainMail(i), [][]string{nil, {"work", "$MDNSent"}}[i%2]...)
+			}
+			keywords := func(o *Options) { o.Keywords = []string{"work", "todo*", "spam"} }
+			h.sync(s, keywords)
+			h.sync(s, keywords)
+			h.tag("m0@example.org", []string{"work", "todo/x", "private", "todo with space"}, nil)
+			h.tag("m1@example.org", []string{"spam"}, []string{"work"})
+			h.tag("m2@example.org", []string{"todo1"}, nil)
+			in.flag(3, "late")
+			h.move("INBOX", 4, "Archive", false)
+			h.tag("m3@example.org", []string{"todo2"}, nil)
+			if rep := h.sync(s, keywords); rep.Pushed != 4 || rep.Moved != 1 || !rep.Clean() {
+				t.Errorf("%+v", rep)
+			}
+			h.notmuchNew()
+			for range 2 {
+				h.sync(s, keywords)
+			}
+			for u, want := range map[imap.UID][]string{1: {"work", "todo/x"}, 2: {"$MDNSent", "$Junk"}, 3: {"late", "todo1"}} {
+				if !sameFlags(in.msgs[u].flags, want) {
+					t.Errorf("UID %d has %v, want %v", u, in.msgs[u].flags, want)
+				}
+			}
+			for _, m := range s.box("Archive").msgs {
+				if !sameFlags(m.flags, []string{"work", "$MDNSent", "todo2"}) {
+					t.Errorf("what was moved has %v", m.flags)
+				}
+			}
+			if tags := h.tags("m2@example.org"); !slices.Contains(tags, "late") || !slices.Contains(tags, "todo1") {
+				t.Errorf("tags %v", tags)
+			}
+			h.check(s)
+			h.quiet(s, keywords)
+
+			// A database that was made anew takes nothing away.
+			l, err := h.index.load()
+			h.do(err)
+			for _, m := range l {
+				m.Tags = []string{"inbox"}
+			}
+			h.do(h.index.save(l))
+			h.index.uuid = "another"
+			h.sync(s, keywords)
+			if !sameFlags(in.msgs[1].flags, []string{"work", "todo/x"}) {
+				t.Errorf("a new database: %v", in.msgs[1].flags)
+			}
+		})
+	}
+}
+
+// Without maildir.synchronize_flags the flags are in the tags alone.
+func TestTagsAreFlagsWhereNotmuchDoesNotRenameFiles(t *testing.T) {
+	t.Parallel()
+	s, h := newServer("CONDSTORE"), newHome(t)
+	in := s.box("INBOX")
+	for i := range 3 {
+		in.add(plainMail(i), [][]string{nil, {`\Seen`}, {`\Flagged`}}[i]...)
+	}
+	tagged := func(o *Options) { o.TagFlags = true }
+	h.sync(s, tagged)
+	h.sync(s, tagged)
+	h.tag("m0@example.org", []string{"replied"}, []string{"unread"})
+	h.tag("m1@example.org", []string{"unread"}, nil)
+	h.tag("m2@example.org", nil, []string{"flagged"})
+	if rep := h.sync(s, tagged); rep.Pushed != 3 || !rep.Clean() {
+		t.Errorf("%+v", rep)
+	}
+	for u, want := range map[imap.UID][]string{1: {`\Seen`, `\Answered`}, 2: {}, 3: {}} {
+		if !sameFlags(in.msgs[u].flags, want) {
+			t.Errorf("UID %d has %v, want %v", u, in.msgs[u].flags, want)
+		}
+	}
+	h.check(s)
+	h.sync(s, tagged)
+	h.quiet(s, tagged)
+}
+
+func TestTheServerThatKeepsNoKeywords(t *testing.T) {
+	t.Parallel()
+	s, h := newServer("CONDSTORE"), newHome(t)
+	s.permanent = []string{`\Seen`, `\Flagged`, "todo"}
+	s.box("INBOX").add(plainMail(0))
+	keywords := func(o *Options) { o.Keywords = []string{"*"} }
+	h.sync(s, keywords)
+	h.sync(s, keywords)
+	h.tag("m0@example.org", []string{"work", "todo"}, nil)
+	for range 3 {
+		h.sync(s, keywords)
+	}
+	if got := s.box("INBOX").msgs[1].flags; !sameFlags(got, []string{"todo"}) {
+		t.Errorf("flags %v", got)
+	}
+	if tags := h.tags("m0@example.org"); !slices.Contains(tags, "work") {
+		t.Errorf("tags %v", tags)
+	}
+}
