@@ -34,6 +34,7 @@ type run struct {
 	todo   []*box        // not yet looked into
 	open   []*box        // looked into, with batches left
 	busy   int           // boxes being looked into: more batches may come
+	sick   bool          // it was said that the server is not well
 	ended  bool          // no more work is given out
 	moved  bool          // mail may have moved between mailboxes: look before downloading
 	total  int           // messages to come
@@ -455,6 +456,14 @@ func (r *run) accountFault(ctx context.Context, err error, at place) error {
 		return ctx.Err()
 	}
 	if errors.Is(err, errSick) {
+		// Two connections may find that at once.
+		r.mu.Lock()
+		said := r.sick
+		r.sick = true
+		r.mu.Unlock()
+		if said {
+			return nil
+		}
 		r.fault(Failure{Scope: ScopeAccount, Text: err.Error(), Err: err})
 		return nil
 	}
