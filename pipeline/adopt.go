@@ -18,8 +18,21 @@ import (
 // adopt finds those of the new messages whose file is here already: it was
 // uploaded, or moved here as it was on the server. It gives the UIDs that remain.
 func (w *worker) adopt(ctx context.Context, b *box, fetch []imap.UID) ([]imap.UID, error) {
-	if len(b.local.strangers) == 0 || len(fetch) == 0 {
+	if len(b.local.strangers) == 0 {
 		return fetch, nil
+	}
+	// Where the server made no new message of a file (Gmail has each mail once),
+	// the next run must not send it again.
+	fresh := uidSet(fetch)
+	for uid, key := range b.expected {
+		if !fresh.Contains(uid) {
+			if err := w.neverUpload(ctx, b, key); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if len(fetch) == 0 {
+		return fetch, w.notFound(ctx, b, nil, nil, nil)
 	}
 	byKey := make(map[string]stranger, len(b.local.strangers))
 	for _, s := range b.local.strangers {
@@ -38,19 +51,18 @@ func (w *worker) adopt(ctx context.Context, b *box, fetch []imap.UID) ([]imap.UI
 	}
 	wanted := uidSet(ask)
 	listed = slices.DeleteFunc(listed, func(m mail.Message) bool { return !wanted.Contains(m.UID) })
-	pairs := make(map[imap.UID]stranger)
+	pairs, paired := make(map[imap.UID]stranger), make(map[string]bool)
 	for uid, key := range b.expected {
 		if s, ok := byKey[key]; ok {
-			pairs[uid] = s
+			pairs[uid], paired[key] = s, true
 			delete(byKey, key)
 		}
 	}
 	rest := slices.DeleteFunc(slices.Clone(listed), func(m mail.Message) bool { _, ok := pairs[m.UID]; return ok })
 	for uid, s := range pair(rest, slices.Collect(maps.Values(byKey))) {
-		pairs[uid] = s
-		delete(byKey, s.Key)
+		pairs[uid], paired[s.Key] = s, true
 	}
-	if err := w.notFound(ctx, b, rest, pairs, byKey); err != nil {
+	if err := w.notFound(ctx, b, rest, pairs, paired); err != nil {
 		return nil, err
 	}
 	done := make(map[imap.UID]bool)
@@ -91,24 +103,23 @@ func (w *worker) adoptOne(ctx context.Context, b *box, m mail.Message, s strange
 // notFound deals with files that were uploaded to a server which neither says
 // what UID they got nor gives them back as they were (Exchange): one new message
 // with that Message-ID is it; otherwise the file is remembered, so that it is
-// never uploaded twice.
-func (w *worker) notFound(ctx context.Context, b *box, listed []mail.Message, pairs map[imap.UID]stranger, left map[string]stranger) error {
+// never uploaded twice. paired are those that were found.
+func (w *worker) notFound(ctx context.Context, b *box, listed []mail.Message, pairs map[imap.UID]stranger, paired map[string]bool) error {
 	for _, s := range b.uploaded {
-		if _, ok := left[s.Key]; !ok {
+		if paired[s.Key] {
 			continue
 		}
 		i := slices.IndexFunc(listed, func(m mail.Message) bool {
-			_, paired := pairs[m.UID]
-			return !paired && s.ID != "" && strings.TrimSpace(m.MessageID) == s.ID
+			_, taken := pairs[m.UID]
+			return !taken && s.ID != "" && strings.TrimSpace(m.MessageID) == s.ID
 		})
 		if i >= 0 {
 			pairs[listed[i].UID] = s
 			continue
 		}
-		if err := w.Ledger.SetMeta(ctx, metaUploaded+s.Key, b.Name); err != nil {
+		if err := w.neverUpload(ctx, b, s.Key); err != nil {
 			return err
 		}
-		w.step("upload recorded")
 	}
 	b.uploaded = nil
 	return nil

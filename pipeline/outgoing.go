@@ -202,8 +202,16 @@ func pair(server []mail.Message, here []stranger) map[imap.UID]stranger {
 	try(func(m mail.Message, h stranger) bool { return m.Size == h.Size && dated(m, h) })
 	try(func(m mail.Message, h stranger) bool { return h.ID != "" && m.Size == h.Size })
 	try(func(m mail.Message, h stranger) bool { return h.ID != "" && (near(m.Size, h.Size) || dated(m, h)) })
+	// A mail that was just sent, saved here by Mutt and there by the server with
+	// headers of its own.
+	try(func(m mail.Message, h stranger) bool {
+		return h.ID != "" && (m.InternalDate.Sub(h.Date).Abs() < soon || m.InternalDate.Sub(h.sent).Abs() < soon)
+	})
 	return out
 }
+
+// soon is within what time a mail that was sent is saved.
+const soon = 10 * time.Minute
 
 // when is the INTERNALDATE of an upload: what its header says, unless that
 // cannot be, or else its file.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/emersion/go-imap/v2"
 
@@ -565,4 +566,49 @@ func TestAStubIsNeverUploaded(t *testing.T) {
 	if rep := h.sync(s); rep.Uploaded+rep.Moved+rep.Deleted != 0 || s.writes != 0 {
 		t.Errorf("%+v", rep)
 	}
+}
+
+// What the server has already is not uploaded: files that another program left,
+// and mail that a server like Gmail does not take twice.
+func TestWhatTheServerHasAlreadyIsNotUploaded(t *testing.T) {
+	t.Parallel()
+	s, h := newServer("UIDPLUS", "CONDSTORE"), newHome(t)
+	in := s.box("INBOX")
+	for i := range 3 {
+		in.add(plainMail(i))
+	}
+	h.sync(s)
+	h.put("INBOX", plainMail(1)+strings.Repeat("X-OfflineIMAP: x\r\n", 100), "S")
+	for range 3 {
+		if rep := h.sync(s); rep.Uploaded != 0 || !rep.Clean() {
+			t.Errorf("%+v", rep)
+		}
+	}
+	s.dedup = true
+	h.put("INBOX", strings.Replace(plainMail(2), "<m2@", "<M2@", 1), "S")
+	sum := 0
+	for range 3 {
+		sum += h.sync(s).Uploaded
+	}
+	if sum != 1 || len(in.msgs) != 3 {
+		t.Errorf("uploaded %d times, the server has %d", sum, len(in.msgs))
+	}
+	h.quiet(s)
+}
+
+// Mutt saves what it sends, and so does the server, with headers of its own.
+func TestSentMailThatTheServerSavesToo(t *testing.T) {
+	t.Parallel()
+	s, h := newServer("UIDPLUS", "CONDSTORE"), newHome(t)
+	s.box("Sent").add(plainMail(0))
+	h.sync(s)
+	h.put("Sent", plainMail(1), "S")
+	u := s.box("Sent").add(strings.Repeat("Received: by us\r\n", 60)+plainMail(1), `\Seen`)
+	s.box("Sent").msgs[u].date = time.Now().Add(-time.Minute)
+	for range 2 {
+		if rep := h.sync(s); rep.Uploaded+rep.New != 0 || !rep.Clean() {
+			t.Errorf("%+v", rep)
+		}
+	}
+	h.quiet(s)
 }

@@ -124,8 +124,7 @@ func (r *run) compare(ctx context.Context, b *box, rows []ledger.Row, files *mai
 }
 
 // strangersOf finds the files that are new: neither of a row of the ledger, nor
-// a stub, nor one that was uploaded to a server that does not give it back as it
-// was.
+// a stub, nor one that was ruled out.
 func (r *run) strangersOf(ctx context.Context, b *box, rows []ledger.Row, files *maildir.Listing) error {
 	found, err := b.strangers(rows, files)
 	if err != nil || len(found) == 0 {
@@ -143,15 +142,52 @@ func (r *run) strangersOf(ctx context.Context, b *box, rows []ledger.Row, files 
 		if err != nil {
 			return err
 		}
-		if sent == "" {
+		if sent != "" {
+			continue
+		}
+		twin, err := r.twin(ctx, b, f, files)
+		if err != nil {
+			return err
+		}
+		if !twin {
 			b.local.strangers = append(b.local.strangers, f)
+			continue
+		}
+		r.note(b, "%s has the Message-ID of a mail that is in this mailbox already, as after a change from another program; it is not uploaded", f.Name)
+		if err := r.neverUpload(ctx, b, f.Key); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
+// twin tells whether another file of the folder is the server's message with the
+// same Message-ID: uploading this one would make the mail twice there.
+func (r *run) twin(ctx context.Context, b *box, f stranger, files *maildir.Listing) (bool, error) {
+	if f.ID == "" {
+		return false, nil
+	}
+	copies, err := r.Ledger.ByMessageID(ctx, f.ID)
+	return slices.ContainsFunc(copies, func(m ledger.Message) bool {
+		_, here := files.Find(m.Key)
+		return here && m.Mailbox == b.Name && m.UIDValidity == b.known.UIDValidity && m.State == ledger.Present
+	}), err
+}
+
+// neverUpload remembers a file that the server is not to be given.
+func (r *run) neverUpload(ctx context.Context, b *box, key string) error {
+	if r.DryRun {
+		return nil
+	}
+	if err := r.Ledger.SetMeta(ctx, metaUploaded+key, b.Name); err != nil {
+		return err
+	}
+	r.step("upload ruled out")
+	return nil
+}
+
 // The ledger's keys that hold when a mailbox's folder was scanned last, and
-// which files were uploaded and not found again among the server's messages.
+// which files are not to be uploaded, or not again.
 const (
 	metaScanned  = "scanned/"
 	metaUploaded = "uploaded/"
