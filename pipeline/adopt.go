@@ -59,7 +59,7 @@ func (w *worker) adopt(ctx context.Context, b *box, fetch []imap.UID) ([]imap.UI
 		}
 	}
 	rest := slices.DeleteFunc(slices.Clone(listed), func(m mail.Message) bool { _, ok := pairs[m.UID]; return ok })
-	for uid, s := range pair(rest, slices.Collect(maps.Values(byKey))) {
+	for uid, s := range pair(rest, slices.Collect(maps.Values(byKey)), false) {
 		pairs[uid], paired[s.Key] = s, true
 	}
 	if err := w.notFound(ctx, b, rest, pairs, paired); err != nil {
@@ -126,8 +126,8 @@ func (w *worker) notFound(ctx context.Context, b *box, listed []mail.Message, pa
 }
 
 // arrived finds those of the files, or of copied messages, that are among what
-// is new in the selected mailbox.
-func (w *worker) arrived(ctx context.Context, b *box, sel *mail.Selected, here []stranger) (map[imap.UID]stranger, error) {
+// is new in the selected mailbox. exact is as in pair.
+func (w *worker) arrived(ctx context.Context, b *box, sel *mail.Selected, here []stranger, exact bool) (map[imap.UID]stranger, error) {
 	if sel.UIDValidity != b.known.UIDValidity || sel.Messages == 0 || sel.UIDNext != 0 && sel.UIDNext == b.known.UIDNext {
 		return nil, nil
 	}
@@ -140,5 +140,5 @@ func (w *worker) arrived(ctx context.Context, b *box, sel *mail.Selected, here [
 		return nil, err
 	}
 	listed = slices.DeleteFunc(listed, func(m mail.Message) bool { return taken(rows, m.UID) })
-	return pair(listed, here), nil
+	return pair(listed, here, exact), nil
 }

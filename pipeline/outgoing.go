@@ -177,7 +177,8 @@ func near(a, b int64) bool { return max(a-b, b-a) <= nearly }
 // pair finds those of the server's messages that are files of ours. An equal
 // Message-ID is not enough, since one mail may come in several copies: size or
 // date must agree, too, and without Message-ID both must.
-func pair(server []mail.Message, here []stranger) map[imap.UID]stranger {
+// exact wants all three, as a copy on the server has them.
+func pair(server []mail.Message, here []stranger, exact bool) map[imap.UID]stranger {
 	used := make([]bool, len(here))
 	out := make(map[imap.UID]stranger)
 	sorted := slices.Clone(server)
@@ -197,15 +198,18 @@ func pair(server []mail.Message, here []stranger) map[imap.UID]stranger {
 	}
 	dated := func(m mail.Message, h stranger) bool {
 		at := m.InternalDate.UTC().Truncate(time.Second)
-		return at.Equal(h.Date) || at.Equal(h.sent)
+		return !m.InternalDate.IsZero() && (at.Equal(h.Date) || at.Equal(h.sent))
 	}
 	try(func(m mail.Message, h stranger) bool { return m.Size == h.Size && dated(m, h) })
+	if exact {
+		return out
+	}
 	try(func(m mail.Message, h stranger) bool { return h.ID != "" && m.Size == h.Size })
 	try(func(m mail.Message, h stranger) bool { return h.ID != "" && (near(m.Size, h.Size) || dated(m, h)) })
 	// A mail that was just sent, saved here by Mutt and there by the server with
 	// headers of its own.
 	try(func(m mail.Message, h stranger) bool {
-		return h.ID != "" && (m.InternalDate.Sub(h.Date).Abs() < soon || m.InternalDate.Sub(h.sent).Abs() < soon)
+		return h.ID != "" && !m.InternalDate.IsZero() && (m.InternalDate.Sub(h.Date).Abs() < soon || m.InternalDate.Sub(h.sent).Abs() < soon)
 	})
 	return out
 }

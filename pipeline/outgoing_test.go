@@ -612,3 +612,23 @@ func TestSentMailThatTheServerSavesToo(t *testing.T) {
 	}
 	h.quiet(s)
 }
+
+// Without MOVE, only a copy in every respect is taken for one that a run left
+// behind: what is taken for copied is expunged.
+func TestAnotherCopyInTheTrashIsNotTheOneThatWasDeleted(t *testing.T) {
+	t.Parallel()
+	s, h := newServer("UIDPLUS"), newHome(t)
+	in, trash := s.box("INBOX"), s.box("Trash")
+	in.add(plainMail(1))
+	in.add(plainMail(3))
+	trash.add(plainMail(2))
+	h.sync(s)
+	h.remove("INBOX", 1)
+	trash.add(plainMail(1) + "-- list\r\n") // the list's copy, which somebody else deletes now
+	if rep := h.sync(s); rep.Deleted != 1 || !rep.Clean() {
+		t.Errorf("%+v", rep)
+	}
+	if len(trash.msgs) != 3 || len(in.msgs) != 1 {
+		t.Errorf("the Trash has %d, INBOX %d", len(trash.msgs), len(in.msgs))
+	}
+}

@@ -397,7 +397,7 @@ func (w *worker) copied(ctx context.Context, b *box, rows []ledger.Message, to *
 		m.Key, m.ID = strconv.FormatUint(uint64(m.UID), 10), realID(m.ID)
 		here = append(here, stranger{Message: m})
 	}
-	pairs, err := w.arrived(ctx, to, sel, here)
+	pairs, err := w.arrived(ctx, to, sel, here, true) // what is found is expunged
 	if err != nil {
 		return nil, err
 	}
@@ -637,7 +637,7 @@ func (w *worker) pushUploads(ctx context.Context, b *box, sel *mail.Selected, fi
 	if len(files) == 0 {
 		return nil
 	}
-	there, err := w.arrived(ctx, b, sel, files)
+	there, err := w.arrived(ctx, b, sel, files, false)
 	if err != nil {
 		return err
 	}
