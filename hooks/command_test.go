@@ -174,7 +174,7 @@ func TestHangingExecutableIsKilledWithItsChildren(t *testing.T) {
 		dir := t.TempDir()
 		for mode, run := range runners(t, "cd "+dir+"; "+script) {
 			e := sample()
-			_, err := run(within(t, 500*time.Millisecond), &e)
+			_, err := run(within(t, 2*time.Second), &e)
 			if !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("%s, %s: %v", script, mode, err)
 			}
@@ -193,7 +193,7 @@ func TestChildThatHoldsTheOutputKeepsNobody(t *testing.T) {
 	}
 	ended(t, filepath.Join(dir, "child"))
 	run, stop := Stream("test", sh("cd "+dir+"; sleep 1000 & echo $! >child; exit 0"))
-	if _, err := run(within(t, 500*time.Millisecond), &e); err == nil {
+	if _, err := run(within(t, 2*time.Second), &e); err == nil {
 		t.Error("an answer came")
 	}
 	ended(t, filepath.Join(dir, "child"))
