@@ -45,7 +45,8 @@ func (w *worker) pushAll(ctx context.Context, boxes []*box) error {
 			continue
 		}
 		err := w.push(ctx, b, o, byName)
-		if err != nil && ctx.Err() == nil && !w.session.Alive() && scopeOf(err, atMailbox) == ScopeMailbox {
+		// There is no session after a failed attempt at a fresh one.
+		if err != nil && ctx.Err() == nil && w.session != nil && !w.session.Alive() && scopeOf(err, atMailbox) == ScopeMailbox {
 			// As in look. What was done already is seen, and not done again.
 			err = w.push(ctx, b, o, byName)
 		}

@@ -401,3 +401,29 @@ func TestNothingIsRemovedAfterAFault(t *testing.T) {
 		h.check(s)
 	}
 }
+
+// A server that goes away in the middle is no more than that.
+func TestAServerThatGoesAwayDuringThePush(t *testing.T) {
+	t.Parallel()
+	s, h := newServer("CONDSTORE"), newHome(t)
+	s.box("A").add(rawMail(1))
+	s.box("B").add(rawMail(2))
+	h.sync(s)
+	h.flag("A", 1, "S")
+	h.flag("B", 1, "S")
+	first := s.dials
+	s.refuses = map[string]*mail.Fault{"UID STORE": {Kind: mail.KindCut}}
+	s.dialErr = func(n int) error {
+		if n > first+2 {
+			return &mail.Fault{Kind: mail.KindDial, Text: "refused"}
+		}
+		return nil
+	}
+	if rep := h.sync(s); len(rep.Faults) != 2 {
+		t.Errorf("%+v", rep)
+	}
+	s.refuses, s.dialErr = nil, nil
+	if rep := h.sync(s); rep.Pushed != 2 || !rep.Clean() {
+		t.Errorf("%+v", rep)
+	}
+}
