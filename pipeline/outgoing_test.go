@@ -632,3 +632,47 @@ func TestAnotherCopyInTheTrashIsNotTheOneThatWasDeleted(t *testing.T) {
 		t.Errorf("the Trash has %d, INBOX %d", len(trash.msgs), len(in.msgs))
 	}
 }
+
+// What a run with --mailbox leaves for later is not forgotten because flags went.
+func TestWhatOneMailboxAloneLeavesComesWithTheNextRun(t *testing.T) {
+	t.Parallel()
+	s, h := newServer("MOVE", "UIDPLUS", "CONDSTORE"), newHome(t)
+	in := s.box("INBOX")
+	for i := range 3 {
+		in.add(plainMail(i))
+	}
+	s.box("Trash")
+	h.sync(s)
+	h.flag("INBOX", 1, "F")
+	h.remove("INBOX", 2)
+	h.put("INBOX", plainMail(7), "S")
+	if rep := h.sync(s, func(o *Options) { o.Only = []string{"INBOX"} }); rep.Pushed != 1 || rep.Uploaded+rep.Deleted != 0 {
+		t.Errorf("%+v", rep)
+	}
+	if rep := h.sync(s); rep.Uploaded != 1 || rep.Deleted != 1 || !rep.Clean() {
+		t.Errorf("%+v", rep)
+	}
+}
+
+// Without UIDPLUS nothing is expunged on the word of a server that does not even
+// list what it was told to mark: others may be marked there, too.
+func TestAnAnswerThatCannotBeTrueExpungesNothing(t *testing.T) {
+	for name, blind := range map[string]imap.UIDSet{"empty": {}, "without an end": {{Start: 1, Stop: 0}}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, h := newServer(), newHome(t)
+			in := s.box("INBOX")
+			for i := range 3 {
+				in.add(plainMail(i))
+			}
+			h.sync(s)
+			h.remove("INBOX", 1)
+			in.flag(2, `\Deleted`)
+			s.blind = blind
+			h.sync(s, func(o *Options) { o.Deletions = DeletionsExpunge })
+			if slices.Contains(s.asked, "EXPUNGE") || len(in.msgs) != 3 {
+				t.Errorf("the server has %d messages", len(in.msgs))
+			}
+		})
+	}
+}

@@ -612,17 +612,24 @@ func (w *worker) expunge(ctx context.Context, b *box, uids []imap.UID) error {
 		return nil
 	}
 	// A bare EXPUNGE takes everything along that is marked.
-	marked, err := w.session.Deleted(ctx)
+	set, err := w.session.Deleted(ctx)
 	if err != nil {
 		return err
 	}
-	for _, r := range marked {
-		for u := uint64(r.Start); u <= uint64(r.Stop); u++ {
-			if _, ours := slices.BinarySearch(uids, imap.UID(u)); !ours {
-				w.note(b, "%s marked \\Deleted on the server, not expunged: others are marked there, too, and the server cannot tell them apart",
-					number(len(uids), "message is", "messages are"))
-				return nil
-			}
+	marked, ok := uidList(set, maxUIDs)
+	if !ok {
+		return &mail.Fault{Kind: mail.KindMalformed, Op: "UID SEARCH", Mailbox: b.Name, Text: "a list of deleted messages that cannot be true"}
+	}
+	if len(marked) == 0 {
+		// Not even ours: they are gone, or the answer is wrong and others may be
+		// marked, too.
+		return nil
+	}
+	for _, u := range marked {
+		if _, ours := slices.BinarySearch(uids, u); !ours {
+			w.note(b, "%s marked \\Deleted on the server, not expunged: others are marked there, too, and the server cannot tell them apart",
+				number(len(uids), "message is", "messages are"))
+			return nil
 		}
 	}
 	if _, err := w.command(ctx, b, "EXPUNGE"); err != nil {
