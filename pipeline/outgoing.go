@@ -36,6 +36,7 @@ type outgoing struct {
 	doubted int              // uploads, and flags taken off, in a folder that is not believed
 	why     string           // they were
 	restore []ledger.Message // missing here, and wanted back
+	later   bool             // something waits for a run with all mailboxes
 }
 
 // move is a message whose file the user put into another folder.
@@ -45,7 +46,7 @@ type move struct {
 }
 
 func (o *outgoing) nothing() bool {
-	return len(o.moves)+len(o.deleted)+len(o.uploads)+len(o.renamed)+len(o.restore)+o.held+o.doubted == 0
+	return !o.later && len(o.moves)+len(o.deleted)+len(o.uploads)+len(o.renamed)+len(o.restore)+o.held+o.doubted == 0
 }
 
 // policy is what the user wants of deletions.
@@ -120,6 +121,7 @@ func planOut(locals map[string]*local, p policy) map[string]*outgoing {
 		l, o := locals[name], out[name]
 		if !p.whole {
 			o.moves, o.uploads = nil, nil // what seems new or gone here may be elsewhere
+			o.later = len(l.missing)+len(l.marked)+len(l.strangers) > 0
 			continue
 		}
 		left := 0
