@@ -36,7 +36,9 @@ func (w *worker) adopt(ctx context.Context, b *box, fetch []imap.UID) ([]imap.UI
 	}
 	byKey := make(map[string]stranger, len(b.local.strangers))
 	for _, s := range b.local.strangers {
-		byKey[s.Key] = s
+		if !s.twin {
+			byKey[s.Key] = s
+		}
 	}
 	ask := fetch
 	if len(b.expected) >= len(byKey) {

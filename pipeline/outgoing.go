@@ -89,7 +89,8 @@ func planOut(locals map[string]*local, p policy) map[string]*outgoing {
 	}
 	for _, name := range names {
 		for _, s := range locals[name].strangers {
-			elsewhere := func(m *ledger.Message) bool { return m.Mailbox != name && near(m.Size, s.Size) }
+			// What is not new has not come from elsewhere.
+			elsewhere := func(m *ledger.Message) bool { return s.new() && m.Mailbox != name && near(m.Size, s.Size) }
 			m := first(byKey[s.Key], elsewhere)
 			if m == nil {
 				// The same mail under another name, or one that its owner edited,
@@ -100,6 +101,7 @@ func planOut(locals map[string]*local, p policy) map[string]*outgoing {
 				m = first(byID[s.ID], elsewhere)
 			}
 			switch {
+			case m == nil && !s.new():
 			case m == nil:
 				out[name].uploads = append(out[name].uploads, s)
 			case m.Mailbox == name:
@@ -121,7 +123,7 @@ func planOut(locals map[string]*local, p policy) map[string]*outgoing {
 		l, o := locals[name], out[name]
 		if !p.whole {
 			o.moves, o.uploads = nil, nil // what seems new or gone here may be elsewhere
-			o.later = len(l.missing)+len(l.marked)+len(l.strangers) > 0
+			o.later = len(l.missing)+len(l.marked) > 0 || slices.ContainsFunc(l.strangers, stranger.new)
 			continue
 		}
 		left := 0

@@ -676,3 +676,105 @@ func TestAnAnswerThatCannotBeTrueExpungesNothing(t *testing.T) {
 		})
 	}
 }
+
+// A file that is not uploaded, because the server has its mail, is that mail's
+// file when the other one is gone.
+func TestOneOfTwoFilesOfAMailMayGo(t *testing.T) {
+	t.Parallel()
+	s, h := newServer("MOVE", "UIDPLUS", "CONDSTORE"), newHome(t)
+	in := s.box("INBOX")
+	for i := range 3 {
+		in.add(plainMail(i))
+	}
+	s.box("Trash")
+	h.sync(s)
+	h.put("INBOX", plainMail(1), "S")
+	h.sync(s)
+	h.quiet(s)
+	h.remove("INBOX", 2)
+	if rep := h.sync(s); rep.Deleted+rep.Uploaded != 0 || len(in.msgs) != 3 || len(s.box("Trash").msgs) != 0 || !rep.Clean() {
+		t.Errorf("%+v, the server has %d", rep, len(in.msgs))
+	}
+	h.sync(s)
+	h.quiet(s)
+	h.notmuchNew()
+	h.check(s)
+}
+
+// A mail that is edited in Mutt is a new file beside the old one, which gets the
+// letter T, or goes later.
+func TestAnEditedMailTakesThePlaceOfTheOld(t *testing.T) {
+	for _, how := range []string{"marked", "removed at once", "removed later"} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			s, h := newServer("MOVE", "UIDPLUS", "CONDSTORE"), newHome(t)
+			in := s.box("INBOX")
+			for i := range 3 {
+				in.add(plainMail(i))
+			}
+			s.box("Trash")
+			h.sync(s)
+			h.put("INBOX", plainMail(1)+strings.Repeat("edited\r\n", 200), "")
+			switch how {
+			case "marked":
+				h.flag("INBOX", 2, "T")
+			case "removed later":
+				h.sync(s)
+				fallthrough
+			default:
+				h.remove("INBOX", 2)
+			}
+			for range 2 {
+				h.sync(s)
+			}
+			if len(in.msgs) != 3 || in.msgs[4] == nil || in.msgs[2] != nil || len(s.box("Trash").msgs) != 1 {
+				t.Errorf("INBOX has %v, the Trash %d", in.uids(), len(s.box("Trash").msgs))
+			}
+			h.quiet(s)
+			h.notmuchNew()
+			h.check(s)
+		})
+	}
+}
+
+// What is not to be uploaded into one folder is a new file in another.
+func TestAFileThatIsNotUploadedMayMoveElsewhere(t *testing.T) {
+	t.Parallel()
+	s, h := newServer("MOVE", "UIDPLUS", "CONDSTORE"), newHome(t)
+	in, archive := s.box("INBOX"), s.box("Archive")
+	in.add(plainMail(1))
+	archive.add(plainMail(2))
+	h.sync(s)
+	h.put("INBOX", plainMail(1), "S")
+	h.sync(s)
+	for name := range h.files("INBOX") {
+		if strings.Contains(name, "mutt") {
+			h.do(os.Rename(h.path("INBOX", name), h.path("Archive", name)))
+		}
+	}
+	if rep := h.sync(s); rep.Uploaded != 1 || len(archive.msgs) != 2 || len(in.msgs) != 1 {
+		t.Errorf("%+v, the Archive has %d", rep, len(archive.msgs))
+	}
+	h.quiet(s)
+	h.notmuchNew()
+	h.check(s)
+}
+
+// A server that shows late what it was given does not make the mail twice here.
+func TestAnUploadThatShowsLateIsNotFetched(t *testing.T) {
+	t.Parallel()
+	s, h := newServer("UIDPLUS", "CONDSTORE"), newHome(t)
+	in := s.box("INBOX")
+	in.add(plainMail(1))
+	h.sync(s)
+	h.put("INBOX", plainMail(7), "S")
+	s.dedup = true // it says that it has it, and lists nothing new
+	h.sync(s)
+	in.add(plainMail(7), `\Seen`)
+	if rep := h.sync(s); rep.New != 0 || !rep.Clean() || len(h.files("INBOX")) != 2 {
+		t.Errorf("%+v, %d files", rep, len(h.files("INBOX")))
+	}
+	h.quiet(s)
+	h.notmuchNew()
+	h.check(s)
+}

@@ -199,6 +199,8 @@ func realID(id string) string {
 type stranger struct {
 	ledger.Message           // Date is the file's
 	sent           time.Time // the Date of its header; zero if there is none
+	ruledOut       bool      // the server is not to be given it (again)
+	twin           bool      // another file of the folder is the server's message
 }
 
 // strangers reads those files of the mailbox's folder that have no row: mail
@@ -232,7 +234,7 @@ func (b *box) strangers(rows []ledger.Row, l *maildir.Listing) ([]stranger, erro
 		h := parseHeader(head)
 		out = append(out, stranger{ledger.Message{
 			Mailbox: b.Name, Key: f.Key, Name: f.Name, ID: h.messageID, Size: size, WireSize: size, Date: f.ModTime.UTC().Truncate(time.Second),
-		}, h.date.UTC().Truncate(time.Second)})
+		}, h.date.UTC().Truncate(time.Second), false, false})
 	}
 	return out, nil
 }

@@ -33,8 +33,12 @@ type local struct {
 }
 
 func (l *local) nothing() bool {
-	return len(l.flags)+len(l.marked)+len(l.missing)+len(l.strangers) == 0
+	return len(l.flags)+len(l.marked)+len(l.missing) == 0 && !slices.ContainsFunc(l.strangers, stranger.new)
 }
+
+// new tells whether the server may be given the file. What it is not to be given
+// may still be the file of a message.
+func (s stranger) new() bool { return !s.ruledOut && !s.twin }
 
 // scan finds what the user changed in a mailbox's files, by Mutt or by notmuch,
 // which renames files for its tags (maildir.synchronize_flags). A folder in which
@@ -123,8 +127,9 @@ func (r *run) compare(ctx context.Context, b *box, rows []ledger.Row, files *mai
 	return r.strangersOf(ctx, b, rows, files)
 }
 
-// strangersOf finds the files that are new: neither of a row of the ledger, nor
-// a stub, nor one that was ruled out.
+// strangersOf finds the files that are neither of a row of the ledger nor a stub.
+// That one was ruled out holds for this folder, and that it is a twin only while
+// the other file is there.
 func (r *run) strangersOf(ctx context.Context, b *box, rows []ledger.Row, files *maildir.Listing) error {
 	found, err := b.strangers(rows, files)
 	if err != nil || len(found) == 0 {
@@ -142,19 +147,27 @@ func (r *run) strangersOf(ctx context.Context, b *box, rows []ledger.Row, files 
 		if err != nil {
 			return err
 		}
-		if sent != "" {
+		if f.ruledOut = sent == b.Name; !f.ruledOut {
+			if f.twin, err = r.twin(ctx, b, f, files); err != nil {
+				return err
+			}
+		}
+		b.local.strangers = append(b.local.strangers, f)
+		if !f.twin {
 			continue
 		}
-		twin, err := r.twin(ctx, b, f, files)
+		said, err := r.Ledger.Meta(ctx, metaTwin+f.Key)
 		if err != nil {
 			return err
 		}
-		if !twin {
-			b.local.strangers = append(b.local.strangers, f)
+		if said != "" {
 			continue
 		}
 		r.note(b, "%s has the Message-ID of a mail that is in this mailbox already, as after a change from another program; it is not uploaded", f.Name)
-		if err := r.neverUpload(ctx, b, f.Key); err != nil {
+		if r.DryRun {
+			continue
+		}
+		if err := r.Ledger.SetMeta(ctx, metaTwin+f.Key, "said"); err != nil {
 			return err
 		}
 	}
@@ -162,15 +175,18 @@ func (r *run) strangersOf(ctx context.Context, b *box, rows []ledger.Row, files 
 }
 
 // twin tells whether another file of the folder is the server's message with the
-// same Message-ID: uploading this one would make the mail twice there.
+// same Message-ID: uploading this one would make the mail twice there. One that
+// is marked for deletion does not count, since Mutt leaves that of a mail that was
+// edited.
 func (r *run) twin(ctx context.Context, b *box, f stranger, files *maildir.Listing) (bool, error) {
 	if f.ID == "" {
 		return false, nil
 	}
 	copies, err := r.Ledger.ByMessageID(ctx, f.ID)
 	return slices.ContainsFunc(copies, func(m ledger.Message) bool {
-		_, here := files.Find(m.Key)
-		return here && m.Mailbox == b.Name && m.UIDValidity == b.known.UIDValidity && m.State == ledger.Present
+		name, here := files.Find(m.Key)
+		_, letters := maildir.ParseName(name)
+		return here && !strings.Contains(letters, "T") && m.Mailbox == b.Name && m.UIDValidity == b.known.UIDValidity && m.State == ledger.Present
 	}), err
 }
 
@@ -186,11 +202,12 @@ func (r *run) neverUpload(ctx context.Context, b *box, key string) error {
 	return nil
 }
 
-// The ledger's keys that hold when a mailbox's folder was scanned last, and
-// which files are not to be uploaded, or not again.
+// The ledger's keys that hold when a mailbox's folder was scanned last, which
+// files are not to be uploaded, or not again, and of which twins that was said.
 const (
 	metaScanned  = "scanned/"
 	metaUploaded = "uploaded/"
+	metaTwin     = "twin/"
 )
 
 // markScanned records that nothing is left to tell the server of what the scan
