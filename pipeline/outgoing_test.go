@@ -778,3 +778,22 @@ func TestAnUploadThatShowsLateIsNotFetched(t *testing.T) {
 	h.notmuchNew()
 	h.check(s)
 }
+
+// A file that got another name is not taken for a mail that came since.
+func TestARenamedFileIsNoOthersMail(t *testing.T) {
+	t.Parallel()
+	s, h := newServer("MOVE", "UIDPLUS", "CONDSTORE"), newHome(t)
+	in := s.box("INBOX")
+	in.add(plainMail(1))
+	in.add(plainMail(2))
+	s.box("Trash")
+	h.sync(s)
+	h.move("INBOX", 1, "INBOX", true)
+	in.add(plainMail(1) + "-- list\r\n")
+	if rep := h.sync(s); rep.New != 1 || rep.Uploaded+rep.Deleted != 0 || !rep.Clean() {
+		t.Errorf("%+v", rep)
+	}
+	h.quiet(s)
+	h.notmuchNew()
+	h.check(s)
+}

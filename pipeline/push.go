@@ -142,6 +142,11 @@ func (w *worker) push(ctx context.Context, b *box, o *outgoing, boxes map[string
 			return err
 		}
 		w.step("new names recorded")
+		// From here on they are known: no other message may get their files.
+		for _, m := range o.renamed {
+			b.local.missing = slices.DeleteFunc(b.local.missing, func(l ledger.Message) bool { return l.UID == m.UID })
+			b.local.strangers = slices.DeleteFunc(b.local.strangers, func(s stranger) bool { return s.Key == m.Key })
+		}
 	}
 	if w.Restore {
 		return w.restore(ctx, b, o)
