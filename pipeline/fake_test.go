@@ -44,6 +44,7 @@ type server struct {
 	dedup         bool     // what it is given it has already, as UID 1
 	footer        string   // what it puts below every mail that it is given, as Exchange changes them
 	hangUp        bool     // the connection dies at the next SEARCH
+	fat           int64    // by how much it says that mails are bigger than they are
 	// blind, if not nil, is what it says are the messages that are marked \Deleted.
 	blind      imap.UIDSet
 	cutExamine int // the connection dies at the EXAMINE or SELECT of this number; 0: never
@@ -245,7 +246,7 @@ func (s *session) Search(_ context.Context, uids imap.UIDSet) (out imap.UIDSet, 
 func (s *session) Identify(_ context.Context, uids imap.UIDSet) (out []mail.Message, err error) {
 	defer s.ask("IDENTIFY")()
 	s.each(uids, func(u imap.UID, m *serverMail) bool {
-		out = append(out, mail.Message{UID: u, Flags: m.flags, InternalDate: m.date, Size: int64(len(m.raw)), MessageID: parseHeader([]byte(m.raw)).messageID})
+		out = append(out, mail.Message{UID: u, Flags: m.flags, InternalDate: m.date, Size: int64(len(m.raw)) + s.server.fat, MessageID: parseHeader([]byte(m.raw)).messageID})
 		return true
 	})
 	return out, nil
@@ -283,14 +284,14 @@ func (s *session) Fetch(_ context.Context, uids imap.UIDSet, sink mail.Sink) (er
 				return true
 			}
 		}
-		err = hand(sink, u, m, raw)
+		err = hand(sink, u, m, raw, s.server.fat)
 		s.server.fetched[u]++
 		return err == nil
 	})
 	return err
 }
 
-func hand(sink mail.Sink, u imap.UID, m *serverMail, raw string) error {
+func hand(sink mail.Sink, u imap.UID, m *serverMail, raw string, fat int64) error {
 	sp, err := sink.Open(int64(len(raw)))
 	if err != nil {
 		return err
@@ -299,7 +300,7 @@ func hand(sink mail.Sink, u imap.UID, m *serverMail, raw string) error {
 		sp.Discard()
 		return err
 	}
-	return sink.Done(mail.Message{UID: u, Flags: m.flags, InternalDate: m.date, Size: int64(len(raw)), BodySize: int64(len(raw))}, sp)
+	return sink.Done(mail.Message{UID: u, Flags: m.flags, InternalDate: m.date, Size: int64(len(raw)) + fat, BodySize: int64(len(raw))}, sp)
 }
 
 func (s *session) FetchOne(ctx context.Context, uid imap.UID, sink mail.Sink) (*mail.Exchange, error) {

@@ -797,3 +797,25 @@ func TestARenamedFileIsNoOthersMail(t *testing.T) {
 	h.notmuchNew()
 	h.check(s)
 }
+
+// The user deletes and flags one mail, and the connection dies in between: what
+// this run told the server is not what somebody else changed.
+func TestAFlagOfOursIsNoReasonToKeepAMail(t *testing.T) {
+	t.Parallel()
+	s, h := newServer("UIDPLUS", "CONDSTORE"), newHome(t)
+	in := s.box("INBOX")
+	in.add(plainMail(1))
+	in.add(plainMail(2))
+	s.box("Trash")
+	h.sync(s)
+	h.flag("INBOX", 1, "FT")
+	s.box("Trash").add(plainMail(3))
+	s.cutExamine = 2 // of the Trash, to see whether a copy is there
+	if rep := h.sync(s); rep.Deleted != 1 || len(in.msgs) != 1 || len(s.box("Trash").msgs) != 2 {
+		t.Errorf("%+v, INBOX has %d", rep, len(in.msgs))
+	}
+	h.sync(s)
+	h.quiet(s)
+	h.notmuchNew()
+	h.check(s)
+}

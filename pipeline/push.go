@@ -246,8 +246,12 @@ func (w *worker) pushFlags(ctx context.Context, b *box, sel *mail.Selected) erro
 	if w.stored == nil {
 		w.stored = make(map[string]map[imap.UID]delta)
 	}
-	w.stored[b.Name] = b.local.flags
-	b.local.flags = nil // the push may be repeated
+	// The push may be repeated: what was told stays told.
+	if w.stored[b.Name] == nil {
+		w.stored[b.Name] = make(map[imap.UID]delta)
+	}
+	maps.Copy(w.stored[b.Name], b.local.flags)
+	b.local.flags = nil
 	return nil
 }
 
