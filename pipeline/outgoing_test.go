@@ -819,3 +819,24 @@ func TestAFlagOfOursIsNoReasonToKeepAMail(t *testing.T) {
 	h.notmuchNew()
 	h.check(s)
 }
+
+// Servers lie about sizes (Exchange): a mail is known by that of its file, too.
+func TestAMoveWhereTheServerLiesAboutSizes(t *testing.T) {
+	t.Parallel()
+	for _, renamed := range []bool{false, true} {
+		s, h := newServer("MOVE", "UIDPLUS", "CONDSTORE"), newHome(t)
+		in, archive := s.box("INBOX"), s.box("Archive")
+		s.fat = 5000
+		for i := range 3 {
+			in.add(plainMail(i))
+		}
+		s.box("Trash")
+		h.sync(s)
+		h.move("INBOX", 1, "Archive", renamed)
+		h.move("INBOX", 2, "INBOX", true)
+		if rep := h.sync(s); rep.Moved != 1 || rep.Uploaded+rep.Deleted+rep.New != 0 || len(in.msgs) != 2 || len(archive.msgs) != 1 || !rep.Clean() {
+			t.Errorf("%+v", rep)
+		}
+		h.quiet(s)
+	}
+}
