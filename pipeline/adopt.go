@@ -21,6 +21,9 @@ func (w *worker) adopt(ctx context.Context, b *box, fetch []imap.UID) ([]imap.UI
 	if len(b.local.strangers) == 0 {
 		return fetch, nil
 	}
+	if b.now.UIDValidity != b.known.UIDValidity {
+		b.expected = nil // these numbers are of other messages by now
+	}
 	// Where the server made no new message of a file (Gmail has each mail once),
 	// the next run must not send it again.
 	fresh := uidSet(fetch)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/emersion/go-imap/v2"
 
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 )
@@ -838,5 +839,41 @@ func TestAMoveWhereTheServerLiesAboutSizes(t *testing.T) {
 			t.Errorf("%+v", rep)
 		}
 		h.quiet(s)
+	}
+}
+
+// What number an upload got means nothing once the server gives other numbers.
+func TestNewNumbersBehindAnUpload(t *testing.T) {
+	t.Parallel()
+	s, h := newServer("UIDPLUS", "CONDSTORE"), newHome(t)
+	in := s.box("INBOX")
+	in.add(plainMail(1))
+	in.add(plainMail(2))
+	h.sync(s)
+	h.put("INBOX", plainMail(7), "")
+	h.sync(s, func(o *Options) {
+		o.Step = func(effect string) {
+			if effect == "message uploaded" {
+				s.mu.Lock()
+				in.validity++
+				in.msgs[4], in.next = in.msgs[3], 5
+				in.msgs[3] = &serverMail{raw: plainMail(9), flags: []string{}, date: h.now, modseq: in.modseq}
+				s.mu.Unlock()
+			}
+		}
+	})
+	h.sync(s)
+	h.quiet(s)
+	h.notmuchNew()
+	h.check(s)
+	for u, want := range map[imap.UID]string{3: "mail 9", 4: "mail 7"} {
+		l, err := ledger.OpenReadOnly(t.Context(), filepath.Join(h.dir, "state"))
+		h.do(err)
+		row, ok, err := l.Get(t.Context(), "INBOX", in.validity, u)
+		h.do(err)
+		h.do(l.Close())
+		if raw := h.files("INBOX")[row.Name]; !ok || !strings.Contains(raw, want) {
+			t.Errorf("UID %d is the file %s: %q", u, row.Name, raw)
+		}
 	}
 }
