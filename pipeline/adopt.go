@@ -133,10 +133,18 @@ func (w *worker) notFound(ctx context.Context, b *box, listed []mail.Message, pa
 // arrived finds those of the files, or of copied messages, that are among what
 // is new in the selected mailbox. exact is as in pair.
 func (w *worker) arrived(ctx context.Context, b *box, sel *mail.Selected, here []stranger, exact bool) (map[imap.UID]stranger, error) {
-	if sel.UIDValidity != b.known.UIDValidity || sel.Messages == 0 || sel.UIDNext != 0 && sel.UIDNext == b.known.UIDNext {
+	from := b.known.UIDNext
+	switch {
+	case exact && b.known.UIDValidity == 0 && sel.Messages > 0:
+		// A mailbox that is not synchronised, as the Trash may be: what was left
+		// behind is among its newest.
+		if sel.UIDNext > 2*storeAtOnce {
+			from = sel.UIDNext - 2*storeAtOnce
+		}
+	case sel.UIDValidity != b.known.UIDValidity || sel.Messages == 0 || sel.UIDNext != 0 && sel.UIDNext == b.known.UIDNext:
 		return nil, nil
 	}
-	listed, err := w.session.Identify(ctx, imap.UIDSet{{Start: max(b.known.UIDNext, 1), Stop: 4294967295}})
+	listed, err := w.session.Identify(ctx, imap.UIDSet{{Start: max(from, 1), Stop: 4294967295}})
 	if err != nil {
 		return nil, err
 	}

@@ -877,3 +877,26 @@ func TestNewNumbersBehindAnUpload(t *testing.T) {
 		}
 	}
 }
+
+// A copy that a killed run left in a Trash that is not synchronised is found.
+func TestACopyThatWasLeftInATrashThatIsNotSynchronised(t *testing.T) {
+	t.Parallel()
+	s, h := newServer("UIDPLUS", "CONDSTORE"), newHome(t)
+	in, trash := s.box("INBOX"), s.box("Trash")
+	for i := range 3 {
+		in.add(plainMail(i))
+	}
+	for i := range 2000 {
+		trash.add(plainMail(100 + i))
+	}
+	noTrash := func(o *Options) { o.Selects = func(name string, _ rune) bool { return name != "Trash" } }
+	h.sync(s, noTrash)
+	h.remove("INBOX", 1)
+	s.refuses = map[string]*mail.Fault{"UID STORE": {Kind: mail.KindCut}}
+	h.sync(s, noTrash)
+	s.refuses = nil
+	if rep := h.sync(s, noTrash); rep.Deleted != 1 || len(in.msgs) != 2 || len(trash.msgs) != 2001 {
+		t.Errorf("%+v, the Trash has %d", rep, len(trash.msgs))
+	}
+	h.quiet(s, noTrash)
+}
