@@ -91,7 +91,9 @@ func planOut(locals map[string]*local, p policy) map[string]*outgoing {
 		for _, s := range locals[name].strangers {
 			// What is not new has not come from elsewhere. Sizes are the server's,
 			// which may be wrong (Exchange), or those that came.
-			elsewhere := func(m *ledger.Message) bool { return s.new() && m.Mailbox != name && (near(m.Size, s.Size) || near(m.WireSize, s.Size)) }
+			elsewhere := func(m *ledger.Message) bool {
+				return s.new() && m.Mailbox != name && (near(m.Size, s.Size) || near(m.WireSize, s.Size))
+			}
 			m := first(byKey[s.Key], elsewhere)
 			if m == nil {
 				// The same mail under another name, or one that its owner edited,

@@ -900,3 +900,37 @@ func TestACopyThatWasLeftInATrashThatIsNotSynchronised(t *testing.T) {
 	}
 	h.quiet(s, noTrash)
 }
+
+// A folder that cannot be read costs the other mailboxes nothing, and what is
+// missing in them may be in it.
+func TestAFolderThatCannotBeReadCostsOnlyItself(t *testing.T) {
+	t.Parallel()
+	s, h := newServer("MOVE", "UIDPLUS", "CONDSTORE"), newHome(t)
+	in, archive := s.box("INBOX"), s.box("Archive")
+	for i := range 3 {
+		in.add(plainMail(i))
+	}
+	archive.add(plainMail(5))
+	s.box("Trash")
+	h.sync(s)
+	h.move("INBOX", 1, "Archive", false)
+	h.do(os.Rename(h.path("Archive", "cur"), h.path("Archive", "away")))
+	h.do(os.WriteFile(h.path("Archive", "cur"), nil, 0o600))
+	h.flag("INBOX", 2, "S")
+	in.add(plainMail(6))
+	rep, err := h.try(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(rep.Faults) != 1 || rep.Faults[0].Mailbox != "Archive" || rep.New != 1 || rep.Pushed != 1 || rep.Deleted+rep.Moved != 0 {
+		t.Errorf("%+v", rep)
+	}
+	h.do(os.Remove(h.path("Archive", "cur")))
+	h.do(os.Rename(h.path("Archive", "away"), h.path("Archive", "cur")))
+	if rep := h.sync(s); rep.Moved != 1 || rep.Deleted != 0 || !rep.Clean() {
+		t.Errorf("%+v", rep)
+	}
+	h.quiet(s)
+	h.notmuchNew()
+	h.check(s)
+}

@@ -35,7 +35,7 @@ func (w *worker) pushAll(ctx context.Context, boxes []*box) error {
 		}
 	}
 	whole := true
-	plans := planOut(locals, policy{w.Deletions, w.YesDelete, w.Restore, len(w.Only) == 0})
+	plans := planOut(locals, policy{w.Deletions, w.YesDelete, w.Restore, len(w.Only) == 0 && !w.unread})
 	for _, name := range slices.Sorted(maps.Keys(plans)) {
 		b, o := byName[name], plans[name]
 		w.say(b, o)

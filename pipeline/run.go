@@ -36,6 +36,7 @@ type run struct {
 	busy   int           // boxes being looked into: more batches may come
 	sick   bool          // it was said that the server is not well
 	ended  bool          // no more work is given out
+	unread bool          // a folder could not be read: what is missing in others may be in it
 	moved  bool          // mail may have moved between mailboxes: look before downloading
 	total  int           // messages to come
 	done   int           // messages recorded
@@ -328,7 +329,13 @@ func (r *run) survey(ctx context.Context, s Session) ([]*box, error) {
 		}
 		b.need = needOf(b.known, *m.Status, len(b.due) > 0, r.Full)
 		if err := r.scan(ctx, b); err != nil {
-			return nil, err
+			if _, ok := errors.AsType[*fs.PathError](err); !ok {
+				return nil, err
+			}
+			// A file or folder that cannot be read: what else was found does not
+			// count, and what is missing elsewhere may be here.
+			b.local, b.scanned, r.unread = local{}, "", true
+			r.mailboxFault(b, fmt.Errorf("its folder cannot be read, so that only flags go to the server: %w", err))
 		}
 		if mayHaveMoved(b.known, *m.Status) {
 			r.moved = true
