@@ -934,3 +934,21 @@ func TestAFolderThatCannotBeReadCostsOnlyItself(t *testing.T) {
 	h.notmuchNew()
 	h.check(s)
 }
+
+// A folder that came back with --restore is the right one from then on.
+func TestAFolderThatCameBackIsBelieved(t *testing.T) {
+	t.Parallel()
+	s, h := newServer("MOVE", "UIDPLUS", "CONDSTORE"), newHome(t)
+	in := s.box("INBOX")
+	for i := range 3 {
+		in.add(plainMail(i))
+	}
+	s.box("Trash").add(plainMail(9))
+	h.sync(s)
+	h.do(os.RemoveAll(h.path("INBOX", "")))
+	h.sync(s, func(o *Options) { o.Restore = true })
+	h.remove("INBOX", 1)
+	if rep := h.sync(s); rep.Deleted != 1 || rep.Held != 0 || !rep.Clean() {
+		t.Errorf("%+v", rep)
+	}
+}

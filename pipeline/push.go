@@ -523,6 +523,10 @@ func (w *worker) restore(ctx context.Context, b *box, o *outgoing) error {
 	if err := w.fetchAgain(ctx, b, o.restore); err != nil {
 		return err
 	}
+	// One that was gone is another when it is there again.
+	if err := b.dir.Create(); err != nil {
+		return err
+	}
 	return w.believe(ctx, b)
 }
 
