@@ -50,11 +50,11 @@ func (w *worker) adopt(ctx context.Context, b *box, fetch []imap.UID) ([]imap.UI
 	if len(ask) == 0 {
 		return fetch, nil
 	}
-	listed, err := w.session.Identify(ctx, uidSet(ask))
+	wanted := uidSet(ask)
+	listed, err := w.session.Identify(ctx, wanted)
 	if err != nil {
 		return nil, err
 	}
-	wanted := uidSet(ask)
 	listed = slices.DeleteFunc(listed, func(m mail.Message) bool { return !wanted.Contains(m.UID) })
 	pairs, paired := make(map[imap.UID]stranger), make(map[string]bool)
 	for uid, key := range b.expected {
@@ -144,7 +144,7 @@ func (w *worker) arrived(ctx context.Context, b *box, sel *mail.Selected, here [
 	case sel.UIDValidity != b.known.UIDValidity || sel.Messages == 0 || sel.UIDNext != 0 && sel.UIDNext == b.known.UIDNext:
 		return nil, nil
 	}
-	listed, err := w.session.Identify(ctx, imap.UIDSet{{Start: max(from, 1), Stop: 4294967295}})
+	listed, err := w.session.Identify(ctx, uidsFrom(max(from, 1)))
 	if err != nil {
 		return nil, err
 	}

@@ -19,8 +19,11 @@ const maxUIDs = 20_000_000
 
 // everyUID is all of a mailbox. Cyrus leaves the highest UID out of VANISHED
 // for `1:*` (cyrus-imapd#6071).
-func everyUID() imap.UIDSet {
-	return imap.UIDSet{{Start: 1, Stop: 4294967295}}
+func everyUID() imap.UIDSet { return uidsFrom(1) }
+
+// uidsFrom is what of a mailbox has this UID or a higher one.
+func uidsFrom(first imap.UID) imap.UIDSet {
+	return imap.UIDSet{{Start: first, Stop: 4294967295}}
 }
 
 // look finds out what changed in a mailbox, puts the work out, and does the
@@ -278,11 +281,8 @@ func (b *box) sorted(gone []imap.UID) (ours, theirs []imap.UID) {
 func does(a actions) string {
 	var parts []string
 	add := func(n int, one, many string) {
-		switch {
-		case n == 1:
-			parts = append(parts, "1 "+one)
-		case n > 1:
-			parts = append(parts, fmt.Sprintf("%d %s", n, many))
+		if n > 0 {
+			parts = append(parts, number(n, one, many))
 		}
 	}
 	add(len(a.fetch), "new message", "new messages")

@@ -214,14 +214,14 @@ func (x *expunge) do(ctx context.Context, plan ExpungePlan, out *Expunged) (err 
 		if err != nil {
 			return err
 		}
-		out.MovedTo, out.Moved = copied(ex)
+		out.moved(ex, x.UID)
 		return x.verify(ctx, before, nil, out)
 	case plan.To != "":
 		ex, err := x.transfer(ctx, "COPY")
 		if err != nil {
 			return err
 		}
-		out.MovedTo, out.Moved = copied(ex)
+		out.moved(ex, x.UID)
 	}
 	// Intent before effect: what is marked and unmarked now is put right by the
 	// next run if this one does not come to its end.
@@ -256,17 +256,17 @@ func (x *expunge) do(ctx context.Context, plan ExpungePlan, out *Expunged) (err 
 	return nil
 }
 
-// transfer moves or copies the message, into a mailbox that is made if it is
-// not there.
-func (x *expunge) transfer(ctx context.Context, verb string) (*mail.Exchange, error) {
-	command := fmt.Sprintf("UID %s %d %s", verb, x.UID, x.s.Quote(x.To))
-	ex, err := x.s.Exchange(ctx, command)
-	if err == nil && ex.Status == "NO" && strings.HasPrefix(ex.Code, "TRYCREATE") {
-		if _, err = x.say(ctx, "CREATE %s", x.s.Quote(x.To)); err != nil {
-			return nil, err
-		}
-		ex, err = x.s.Exchange(ctx, command)
+// moved takes the UID that the message has got in the other mailbox.
+func (e *Expunged) moved(ex *mail.Exchange, uid imap.UID) {
+	validity, pairs := copyUIDs(ex)
+	if to, ok := pairs[uid]; ok {
+		e.MovedTo, e.Moved = validity, to
 	}
+}
+
+// transfer moves or copies the message.
+func (x *expunge) transfer(ctx context.Context, verb string) (*mail.Exchange, error) {
+	ex, err := into(ctx, x.s, verb, []imap.UID{x.UID}, x.To, x.step)
 	if err != nil {
 		return nil, err
 	}
@@ -275,27 +275,6 @@ func (x *expunge) transfer(ctx context.Context, verb string) (*mail.Exchange, er
 	}
 	x.step(ex.Command)
 	return ex, nil
-}
-
-// copied reads a COPYUID code (RFC 4315 3), which Exchange and others put into
-// untagged lines (ruby/net-imap#250, MailKit#555).
-func copied(ex *mail.Exchange) (validity uint64, uid imap.UID) {
-	for _, text := range append([]string{ex.Code}, ex.Untagged...) {
-		_, text, ok := strings.Cut(strings.ToUpper(text), "COPYUID ")
-		if !ok {
-			continue
-		}
-		words := strings.Fields(strings.ReplaceAll(text, "]", " "))
-		if len(words) < 3 {
-			continue
-		}
-		v, err1 := strconv.ParseUint(words[0], 10, 64)
-		u, err2 := strconv.ParseUint(words[2], 10, 32)
-		if err1 == nil && err2 == nil {
-			return v, imap.UID(u)
-		}
-	}
-	return 0, 0
 }
 
 // kill marks the message and expunges it, and nothing else.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
 	"sync"
@@ -369,6 +370,11 @@ func (r *run) preWrite(ctx context.Context, items []*item) ([]*item, error) {
 func (r *run) judgeMail(ctx context.Context, p hooks.Point, it *item, path string, since time.Time) (hooks.Outcome, error) {
 	e := eventOf(p, it.row)
 	e.Tags = r.tagsToBe(it.add, it.remove)
+	return r.judgeFile(ctx, e, path, since)
+}
+
+// judgeFile is judge with the mail at path lent to the hooks.
+func (r *run) judgeFile(ctx context.Context, e hooks.Event, path string, since time.Time) (hooks.Outcome, error) {
 	defer r.lend(&e, path)()
 	return r.judge(ctx, e, since)
 }
@@ -418,10 +424,7 @@ func (r *run) postIndex(ctx context.Context, items []*item, results []mail.Resul
 		if path == "" {
 			path = it.box.path(it.name())
 		}
-		giveBack := r.lend(&e, path)
-		_, err := r.judge(ctx, e, time.Time{})
-		giveBack()
-		if err != nil {
+		if _, err := r.judgeFile(ctx, e, path, time.Time{}); err != nil {
 			return err
 		}
 	}
@@ -435,11 +438,7 @@ func (w *worker) prePush(ctx context.Context, b *box) error {
 	if !w.Hooks.At(hooks.PrePush) {
 		return nil
 	}
-	var uids []imap.UID
-	for u := range b.local.flags {
-		uids = append(uids, u)
-	}
-	rows, err := w.Ledger.GetMany(ctx, b.Name, b.known.UIDValidity, uids)
+	rows, err := w.Ledger.GetMany(ctx, b.Name, b.known.UIDValidity, slices.Collect(maps.Keys(b.local.flags)))
 	if err != nil {
 		return err
 	}
@@ -455,9 +454,7 @@ func (w *worker) prePush(ctx context.Context, b *box) error {
 		}
 		e := eventOf(hooks.PrePush, row)
 		e.ID, e.Set, e.Clear = row.ID, b.local.flags[row.UID].add, b.local.flags[row.UID].remove
-		giveBack := w.lend(&e, b.path(name))
-		out, err := w.judge(ctx, e, time.Time{})
-		giveBack()
+		out, err := w.judgeFile(ctx, e, b.path(name), time.Time{})
 		if err != nil {
 			return err
 		}

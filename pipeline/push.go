@@ -290,13 +290,7 @@ func (w *worker) staysHere(ctx context.Context, b *box, flag string, n int) erro
 		other := func(f string) bool { return strings.EqualFold(f, flag) }
 		b.local.flags[u] = delta{slices.DeleteFunc(d.add, other), slices.DeleteFunc(d.remove, other)}
 	}
-	key := "stays/" + flag + "/" + b.Name
-	said, err := w.Ledger.Meta(ctx, key)
-	if err != nil || said != "" {
-		return err
-	}
-	w.note(b, "the server keeps no flag %s in this mailbox; that of %d messages stays here", flag, n)
-	return w.Ledger.SetMeta(ctx, key, "said")
+	return w.noteOnce(ctx, b, "stays/"+flag+"/"+b.Name, "the server keeps no flag %s in this mailbox; that of %d messages stays here", flag, n)
 }
 
 // pushMoves moves messages on the server as their files were moved here.
@@ -333,142 +327,6 @@ func (b *box) expect(uid imap.UID, key string) {
 		b.expected = make(map[imap.UID]string)
 	}
 	b.expected[uid] = key
-}
-
-// transfer moves messages on the server: with MOVE, or with COPY and an expunge
-// of exactly these. It gives their new UIDs as far as they were told.
-func (w *worker) transfer(ctx context.Context, b *box, rows []ledger.Message, to *box) (map[imap.UID]imap.UID, error) {
-	w.moved, to.need = true, needChanges
-	out := make(map[imap.UID]imap.UID)
-	verb := "MOVE"
-	if !w.session.Has("MOVE") {
-		verb = "COPY"
-		// Copies that an interrupted run made, and did not come to expunge.
-		there, err := w.copied(ctx, b, rows, to)
-		if err != nil {
-			return out, err
-		}
-		if err := w.expunge(ctx, b, there); err != nil {
-			return out, err
-		}
-		rows = slices.DeleteFunc(slices.Clone(rows), func(m ledger.Message) bool { return slices.Contains(there, m.UID) })
-	}
-	for part := range slices.Chunk(rows, storeAtOnce) {
-		uids := uidsOf(part)
-		to.unknown = true
-		ex, err := w.command(ctx, b, "UID %s %s %s", verb, uidSet(uids).String(), w.session.Quote(to.Name))
-		if f, ok := errors.AsType[*mail.Fault](err); ok && strings.HasPrefix(f.Code, "TRYCREATE") {
-			if _, err = w.command(ctx, b, "CREATE %s", w.session.Quote(to.Name)); err != nil {
-				return out, err
-			}
-			ex, err = w.command(ctx, b, "UID %s %s %s", verb, uidSet(uids).String(), w.session.Quote(to.Name))
-		}
-		if err != nil {
-			return out, err
-		}
-		w.step("messages transferred")
-		b.took(uids)
-		if validity, pairs := copyUIDs(ex); validity == to.known.UIDValidity {
-			maps.Copy(out, pairs)
-		}
-		if verb == "COPY" {
-			if err := w.expunge(ctx, b, uids); err != nil {
-				return out, err
-			}
-		}
-	}
-	return out, nil
-}
-
-func uidsOf(rows []ledger.Message) []imap.UID {
-	uids := make([]imap.UID, len(rows))
-	for i, m := range rows {
-		uids[i] = m.UID
-	}
-	return uids
-}
-
-// copied gives those of the messages that have a copy already among what is new
-// in the other mailbox. Afterwards b is selected again.
-func (w *worker) copied(ctx context.Context, b *box, rows []ledger.Message, to *box) ([]imap.UID, error) {
-	if !to.hasNews() {
-		return nil, nil
-	}
-	sel, err := w.session.Examine(ctx, to.Name, nil)
-	if f, ok := errors.AsType[*mail.Fault](err); ok && f.Kind == mail.KindNo && w.session.Alive() {
-		_, err := w.openFor(ctx, b) // there is no such mailbox yet
-		return nil, err
-	}
-	if err != nil {
-		return nil, err
-	}
-	var here []stranger
-	for _, m := range rows {
-		m.Key, m.ID = strconv.FormatUint(uint64(m.UID), 10), realID(m.ID)
-		here = append(here, stranger{Message: m})
-	}
-	pairs, err := w.arrived(ctx, to, sel, here, true) // what is found is expunged
-	if err != nil {
-		return nil, err
-	}
-	var uids []imap.UID
-	for _, h := range pairs {
-		uids = append(uids, h.UID)
-	}
-	_, err = w.openFor(ctx, b)
-	return uids, err
-}
-
-// hasNews tells whether the mailbox may have messages that the ledger does not
-// know.
-func (b *box) hasNews() bool {
-	return b.unknown || b.Status == nil || b.Status.UIDNext == 0 || b.Status.UIDNext != b.known.UIDNext
-}
-
-// copyUIDs reads a COPYUID code (RFC 4315 3), which Exchange and others put into
-// untagged lines (ruby/net-imap#250, MailKit#555).
-func copyUIDs(ex *mail.Exchange) (validity uint64, pairs map[imap.UID]imap.UID) {
-	pairs = make(map[imap.UID]imap.UID)
-	for _, text := range append([]string{ex.Code}, ex.Untagged...) {
-		_, text, ok := strings.Cut(strings.ToUpper(text), "COPYUID ")
-		if !ok {
-			continue
-		}
-		words := strings.Fields(strings.ReplaceAll(text, "]", " "))
-		if len(words) < 3 || strings.Contains(text, "...") { // it was cut
-			continue
-		}
-		v, err := strconv.ParseUint(words[0], 10, 64)
-		from, to := orderedUIDs(words[1]), orderedUIDs(words[2])
-		if err != nil || len(from) != len(to) || validity != 0 && v != validity {
-			continue
-		}
-		validity = v
-		for i := range from {
-			pairs[from[i]] = to[i]
-		}
-	}
-	return validity, pairs
-}
-
-// orderedUIDs reads a set in the order in which it stands, at most as long as a
-// command of ours has messages.
-func orderedUIDs(set string) (uids []imap.UID) {
-	for part := range strings.SplitSeq(set, ",") {
-		first, last, isRange := strings.Cut(part, ":")
-		if !isRange {
-			last = first
-		}
-		a, err1 := strconv.ParseUint(first, 10, 32)
-		z, err2 := strconv.ParseUint(last, 10, 32)
-		if err1 != nil || err2 != nil || a == 0 || z < a || z-a >= storeAtOnce || len(uids) > storeAtOnce {
-			return nil
-		}
-		for u := a; u <= z; u++ {
-			uids = append(uids, imap.UID(u))
-		}
-	}
-	return uids
 }
 
 // trashFor gives the mailbox that deleted messages of b go to; nil if they are
@@ -606,52 +464,6 @@ func (w *worker) fetchAgain(ctx context.Context, b *box, rows []ledger.Message) 
 	return nil
 }
 
-// expunge deletes exactly these messages.
-func (w *worker) expunge(ctx context.Context, b *box, uids []imap.UID) error {
-	if len(uids) == 0 {
-		return nil
-	}
-	if err := w.storeFlag(ctx, b, uids, "+", `\Deleted`); err != nil {
-		return err
-	}
-	b.took(uids)
-	if w.session.Has("UIDPLUS") {
-		for part := range slices.Chunk(uids, storeAtOnce) {
-			if _, err := w.command(ctx, b, "UID EXPUNGE %s", uidSet(part).String()); err != nil {
-				return err
-			}
-			w.step("messages expunged")
-		}
-		return nil
-	}
-	// A bare EXPUNGE takes everything along that is marked.
-	set, err := w.session.Deleted(ctx)
-	if err != nil {
-		return err
-	}
-	marked, ok := uidList(set, maxUIDs)
-	if !ok {
-		return &mail.Fault{Kind: mail.KindMalformed, Op: "UID SEARCH", Mailbox: b.Name, Text: "a list of deleted messages that cannot be true"}
-	}
-	if len(marked) == 0 {
-		// Not even ours: they are gone, or the answer is wrong and others may be
-		// marked, too.
-		return nil
-	}
-	for _, u := range marked {
-		if _, ours := slices.BinarySearch(uids, u); !ours {
-			w.note(b, "%s marked \\Deleted on the server, not expunged: others are marked there, too, and the server cannot tell them apart",
-				number(len(uids), "message is", "messages are"))
-			return nil
-		}
-	}
-	if _, err := w.command(ctx, b, "EXPUNGE"); err != nil {
-		return err
-	}
-	w.step("messages expunged")
-	return nil
-}
-
 // pushUploads gives the server the files that are new here, but for those that
 // it has already from a run that was interrupted.
 func (w *worker) pushUploads(ctx context.Context, b *box, sel *mail.Selected, files []stranger) error {
@@ -662,10 +474,11 @@ func (w *worker) pushUploads(ctx context.Context, b *box, sel *mail.Selected, fi
 	if err != nil {
 		return err
 	}
-	files = slices.Clone(files)
+	has := make(map[string]bool, len(there))
 	for _, f := range there {
-		files = slices.DeleteFunc(files, func(s stranger) bool { return s.Key == f.Key })
+		has[f.Key] = true
 	}
+	files = slices.DeleteFunc(slices.Clone(files), func(s stranger) bool { return has[s.Key] })
 	uploads := make([]mail.Upload, len(files))
 	for i, f := range files {
 		_, letters := maildir.ParseName(f.Name)

@@ -527,6 +527,20 @@ func (r *run) note(b *box, format string, args ...any) {
 	r.emit(Event{Type: EventNote, Mailbox: b.Name, Text: fmt.Sprintf(format, args...)})
 }
 
+// noteOnce is a note that no later run repeats: key is where the ledger has that
+// it was given.
+func (r *run) noteOnce(ctx context.Context, b *box, key, format string, args ...any) error {
+	said, err := r.Ledger.Meta(ctx, key)
+	if err != nil || said != "" {
+		return err
+	}
+	r.note(b, format, args...)
+	if r.DryRun {
+		return nil
+	}
+	return r.Ledger.SetMeta(ctx, key, "said")
+}
+
 func (r *run) step(effect string) {
 	if r.Step != nil {
 		r.Step(effect)

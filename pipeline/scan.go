@@ -45,7 +45,7 @@ func (s stranger) new() bool { return !s.ruledOut && !s.twin }
 // no name changed since the last scan is not read. Nothing is asked of the
 // server.
 func (r *run) scan(ctx context.Context, b *box) error {
-	if r.ReadOnly || !b.known.Complete || b.known.UIDValidity == 0 || b.known.UIDValidity != b.Status.UIDValidity {
+	if r.ReadOnly || !b.agreed() {
 		return nil
 	}
 	last, err := r.Ledger.Meta(ctx, metaScanned+b.Name)
@@ -88,6 +88,12 @@ func (r *run) scan(ctx context.Context, b *box) error {
 		return nil
 	}
 	return r.markScanned(ctx, b)
+}
+
+// agreed tells whether the ledger's rows are of the mailbox as it is, and of all
+// that was in it.
+func (b *box) agreed() bool {
+	return b.known.Complete && b.known.UIDValidity != 0 && b.known.UIDValidity == b.Status.UIDValidity
 }
 
 // compare sorts out what is in the folder and what is not. A file without
@@ -156,18 +162,8 @@ func (r *run) strangersOf(ctx context.Context, b *box, rows []ledger.Row, files 
 		if !f.twin {
 			continue
 		}
-		said, err := r.Ledger.Meta(ctx, metaTwin+f.Key)
-		if err != nil {
-			return err
-		}
-		if said != "" {
-			continue
-		}
-		r.note(b, "%s has the Message-ID of a mail that is in this mailbox already, as after a change from another program; it is not uploaded", f.Name)
-		if r.DryRun {
-			continue
-		}
-		if err := r.Ledger.SetMeta(ctx, metaTwin+f.Key, "said"); err != nil {
+		if err := r.noteOnce(ctx, b, metaTwin+f.Key,
+			"%s has the Message-ID of a mail that is in this mailbox already, as after a change from another program; it is not uploaded", f.Name); err != nil {
 			return err
 		}
 	}
@@ -234,9 +230,15 @@ func hasInfo(name string) bool { return strings.Contains(name, ":2,") }
 
 // deltaOf compares the letters of a file with the flags that were agreed on. The
 // letter T is left alone: to delete is more than to flag.
-func deltaOf(flags []string, letters string) (d delta) {
+func deltaOf(flags []string, letters string) delta {
+	return flagDelta(flags, func(f flagRow) bool { return strings.Contains(letters, f.letter) })
+}
+
+// flagDelta compares what is said here of each flag that has a tag with the flags
+// that were agreed on.
+func flagDelta(flags []string, here func(flagRow) bool) (d delta) {
 	for _, f := range flagRows() {
-		is, was := strings.Contains(letters, f.letter), hasFlag(flags, f.flag)
+		is, was := here(f), hasFlag(flags, f.flag)
 		switch {
 		case f.tag == "" || is == was:
 		case is:

@@ -38,7 +38,7 @@ func (r *run) scanTags(ctx context.Context, boxes []*box) error {
 	r.tags = now
 	byDir := make(map[string]*box, len(boxes))
 	for _, b := range boxes {
-		if b.known.Complete && b.known.UIDValidity != 0 && b.Status != nil && b.known.UIDValidity == b.Status.UIDValidity {
+		if b.agreed() {
 			byDir[string(b.dir)] = b
 		}
 	}
@@ -120,19 +120,8 @@ func (r *run) tagDelta(flags, tags []string) (d delta) {
 	if !r.TagFlags {
 		return d
 	}
-	for _, f := range flagRows() {
-		if f.tag == "" {
-			continue
-		}
-		is, was := slices.Contains(tags, f.tag) != f.absent, hasFlag(flags, f.flag)
-		switch {
-		case is && !was:
-			d.add = append(d.add, f.flag)
-		case was && !is:
-			d.remove = append(d.remove, f.flag)
-		}
-	}
-	return d
+	f := flagDelta(flags, func(f flagRow) bool { return slices.Contains(tags, f.tag) != f.absent })
+	return delta{append(d.add, f.add...), append(d.remove, f.remove...)}
 }
 
 // goesUp tells whether the configuration sends a tag to the server.

@@ -72,11 +72,8 @@ func (r *reader) hook(table map[string]any) Hook {
 	if h.Name != "" && !regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$`).MatchString(h.Name) {
 		t.fail("name", "%q may hold letters, digits and . _ - only, and at most 64 of them", h.Name)
 	}
-	for _, k := range []string{"points", "command"} {
-		if _, there := table[k]; !there {
-			r.errs = append(r.errs, &Error{File: r.file, Line: r.lines.line(t.key), Key: dotted(t.path(k)), Text: "is missing"})
-		}
-	}
+	t.there("points")
+	t.there("command")
 	h.Points, _ = t.strings("points", `points: ["pre-write", "post-index"]`)
 	if v, ok := table["points"].([]any); ok && len(v) == 0 {
 		t.fail("points", "is empty; there is: %s", strings.Join(HookPoints(), ", "))

@@ -38,9 +38,17 @@ func (t *section) string(k string) string {
 	return s
 }
 
-func (t *section) required(k string) string {
-	if _, there := t.values[k]; !there {
+// there complains of a key that is missing.
+func (t *section) there(k string) bool {
+	_, ok := t.values[k]
+	if !ok {
 		t.r.errs = append(t.r.errs, &Error{File: t.r.file, Line: t.r.lines.line(t.key), Key: dotted(t.path(k)), Text: "is missing"})
+	}
+	return ok
+}
+
+func (t *section) required(k string) string {
+	if !t.there(k) {
 		return ""
 	}
 	s := t.string(k)

@@ -402,7 +402,7 @@ func TestAppendToAServerThatReadsNoMore(t *testing.T) {
 		script func(p *peer)
 		want   mail.Kind
 	}{
-		"silence": {func(*peer) { time.Sleep(time.Second) }, mail.KindSilent},
+		"silence": {func(*peer) { <-t.Context().Done() }, mail.KindSilent},
 		"BYE":     {func(p *peer) { p.send("* BYE [TOOBIG] too large\r\n") }, mail.KindBye},
 	} {
 		s := dialed(t, func() Options {
