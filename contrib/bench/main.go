@@ -41,11 +41,11 @@ func (b *bench) parts() map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
 		"a": b.firstSync, "b": b.idleSync, "c": b.largeMail, "d": b.changes, "e": b.fsync,
 		"f": b.outgoing(fmt.Sprintf("(f) %d tags changed here and %d new mails here, among %d", flagChanges, newMails, b.changed), b.changed, 0,
-			b.tagAndPut, func(run int) int { return b.changed + (run+1)*newMails }),
+			b.tagAndPut, func(run int) (int, int) { return b.changed + (run+1)*newMails, b.changed - (run+1)*flagChanges }),
 		"g": b.outgoing(fmt.Sprintf("(g) %d files renamed here as Mutt does, among %d", flagChanges, b.changed), b.changed, 0,
-			func(c *client, _ int) error { return c.rename(flagChanges) }, func(run int) int { return b.changed - (run+1)*flagChanges }),
+			func(c *client, _ int) error { return c.rename(flagChanges) }, func(run int) (int, int) { return b.changed, b.changed - (run+1)*flagChanges }),
 		"h": b.outgoing(fmt.Sprintf("(h) %d mails to be uploaded, %v each way", uploads, b.oneWay), 10, b.oneWay,
-			func(c *client, run int) error { return c.put(b.seed+3_000_000+uint64(run), uploads) }, func(run int) int { return 10 + (run+1)*uploads }),
+			func(c *client, run int) error { return c.put(b.seed+3_000_000+uint64(run), uploads) }, func(run int) (int, int) { return 10 + (run+1)*uploads, 10 }),
 	}
 }
 
