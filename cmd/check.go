@@ -1,0 +1,389 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/config"
+	"github.com/notmuch-imap/notmuch-imap/internal/index"
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/internal/remote"
+)
+
+func (p *program) checkCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "check",
+		Usage:     "verify accounts, and say what each of them costs",
+		ArgsUsage: "[ACCOUNT]...",
+		Description: `Goes the way of a sync without changing anything: configuration, notmuch, password, connection, sign-in, what
+the server can do and what it costs where it cannot, mailboxes and their folders. Each line is ok, warn or fail; status 1 means that one is fail.`,
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "json", Usage: "print one JSON object a line for each finding"},
+			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "list every mailbox and its folder"},
+		},
+		Action: p.check,
+	}
+}
+
+// level says how well a check went.
+type level string
+
+const (
+	levelOK   level = "ok"
+	levelWarn level = "warn"
+	levelFail level = "fail"
+)
+
+// finding is one line of a check.
+type finding struct {
+	Level   level  `json:"level"`
+	Account string `json:"account,omitempty"`
+	Check   string `json:"check"`
+	Text    string `json:"text"`
+	Do      string `json:"do,omitempty"` // what to do about it
+}
+
+// checker collects findings while it shows them.
+type checker struct {
+	p       *program
+	json    bool
+	verbose bool
+	colour  bool
+	failed  bool
+	account string
+}
+
+func (c *checker) tell(l level, check, do, format string, args ...any) {
+	f := finding{l, c.account, check, fmt.Sprintf(format, args...), do}
+	c.failed = c.failed || l == levelFail
+	if c.json {
+		fmt.Fprintln(c.p.stdout, jsonLine(f)) //nolint:errcheck // a closed standard output ends the process by SIGPIPE
+		return
+	}
+	mark := fmt.Sprintf("%-5s", f.Level)
+	if code := map[level]string{levelOK: "32", levelWarn: "33", levelFail: "31"}[l]; c.colour {
+		mark = "\x1b[" + code + "m" + mark + "\x1b[0m"
+	}
+	where := f.Check
+	if f.Account != "" {
+		where = f.Account + ": " + where
+	}
+	fmt.Fprintf(c.p.stdout, "%s %s: %s\n", mark, plain(where), plain(f.Text)) //nolint:errcheck // as above
+	if f.Do != "" {
+		fmt.Fprintf(c.p.stdout, "      -> %s\n", plain(f.Do)) //nolint:errcheck // as above
+	}
+}
+
+func (c *checker) ok(check, format string, args ...any) { c.tell(levelOK, check, "", format, args...) }
+
+func (c *checker) warn(check, do, format string, args ...any) {
+	c.tell(levelWarn, check, do, format, args...)
+}
+
+func (c *checker) fail(check, do string, err error) { c.tell(levelFail, check, do, "%v", err) }
+
+func (p *program) check(cc *cli.Context) error {
+	ctx := cc.Context
+	accounts, err := p.accounts(cc)
+	if err != nil {
+		return err
+	}
+	c := &checker{p: p, json: cc.Bool("json"), verbose: cc.Bool("verbose"), colour: p.colour(p.stdout)}
+	if file, err := config.Find(cc.String("config"), p.getenv); err == nil {
+		c.ok("configuration", "%s", file)
+	}
+	root := c.notmuch(ctx)
+	if len(accounts) > 0 {
+		c.hooks(accounts[0].Hooks)
+	}
+	keys := &secrets{got: make(map[string]string)}
+	for i := range accounts {
+		c.account = accounts[i].Name
+		c.local(ctx, &accounts[i], root)
+		c.server(ctx, &accounts[i], keys, root)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+	if c.failed {
+		return errTold
+	}
+	return nil
+}
+
+// notmuch looks at the database and gives the mail root, "" if there is none.
+func (c *checker) notmuch(ctx context.Context) string {
+	idx, err := index.Open(ctx, index.Options{})
+	if err != nil {
+		c.fail("notmuch", "", err)
+		return ""
+	}
+	c.ok("notmuch", "the database is %s", idx.DatabasePath())
+	root := idx.MailRoot()
+	if err := writable(root); err != nil {
+		c.fail("mail root", "notmuch config get database.mail_root says where it is", err)
+	} else {
+		c.ok("mail root", "%s", root)
+	}
+	c.ok("new.tags", "%s", either(strings.Join(idx.NewTags(), " "), "none"))
+	if idx.SyncFlags() {
+		c.ok("maildir.synchronize_flags", "true: tags such as unread and flagged go into the names of the files")
+	} else {
+		c.warn("maildir.synchronize_flags", "notmuch config set maildir.synchronize_flags true",
+			"false: what the server says becomes tags and file names, but what you tag stays in notmuch alone")
+	}
+	hook := filepath.Join(idx.HookDir(), "pre-new")
+	switch text, err := os.ReadFile(hook); {
+	case err == nil && strings.Contains(string(text), name):
+		c.ok("notmuch new", "%s synchronises first", hook)
+	default:
+		c.ok("notmuch new", "does not synchronise first; for that: notmuch imap setup hooks (%s)", hook)
+	}
+	return root
+}
+
+// writable tells why no mail can be put into a directory.
+func writable(dir string) error {
+	if st, err := os.Stat(dir); err != nil {
+		return err
+	} else if !st.IsDir() {
+		return fmt.Errorf("%s is no directory", dir)
+	}
+	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
+		return fmt.Errorf("%s cannot be written to: %w", dir, err)
+	}
+	return nil
+}
+
+// local looks at the account's folder and state.
+func (c *checker) local(ctx context.Context, a *config.Account, root string) {
+	if root != "" {
+		folder := filepath.Join(root, filepath.FromSlash(a.Folder))
+		switch err := writable(folder); {
+		case err == nil:
+			c.ok("folder", "%s", folder)
+		case errors.Is(err, os.ErrNotExist):
+			c.ok("folder", "%s will be made by the first sync", folder)
+		default:
+			c.fail("folder", "", err)
+		}
+	}
+	dir, err := a.StateDir(c.p.getenv)
+	if err != nil {
+		c.fail("state", "", err)
+		return
+	}
+	l, err := ledger.OpenReadOnly(ctx, dir)
+	if errors.Is(err, ledger.ErrNotExist) {
+		c.ok("state", "%s: nothing was synchronised yet", dir)
+		return
+	}
+	if err != nil {
+		c.fail("state", "", err)
+		return
+	}
+	boxes, err := l.Mailboxes(ctx)
+	stubs, err2 := l.InState(ctx, ledger.Stub)
+	if err := errors.Join(err, err2, l.Close()); err != nil {
+		c.fail("state", "", err)
+		return
+	}
+	text := fmt.Sprintf("%s: %d mailboxes", dir, len(boxes))
+	if len(stubs) > 0 {
+		text += fmt.Sprintf(", %d messages that could not be fetched (%s stubs)", len(stubs), name)
+	}
+	c.ok("state", "%s", text)
+	// Only the lock itself tells whether somebody holds it.
+	l, err = ledger.Open(ctx, dir)
+	switch {
+	case errors.Is(err, ledger.ErrBusy):
+		c.warn("lock", "", "%v; until it is done a second sync is refused", err)
+	case err != nil:
+		c.fail("state", "", err)
+	default:
+		if err := l.Close(); err != nil {
+			c.fail("state", "", err)
+		}
+	}
+}
+
+// server signs in and looks around.
+func (c *checker) server(ctx context.Context, a *config.Account, keys *secrets, root string) {
+	if a.Auth != "external" {
+		if _, err := keys.password(ctx, a); err != nil {
+			c.fail("password", "", err)
+			return
+		}
+		way := "the system's keyring"
+		switch {
+		case len(a.PasswordCommand) > 0:
+			way = "password_command " + a.PasswordCommand[0]
+		case a.PasswordFile != "":
+			way = a.PasswordFile
+		}
+		c.ok("password", "had from %s", way)
+	}
+	o, err := remoteOptions(a, keys)
+	if err != nil {
+		c.fail("tls", "", err)
+		return
+	}
+	begin := time.Now()
+	s, err := remote.Dial(ctx, o)
+	if err != nil {
+		c.fail("sign-in", advice(err, a), err)
+		return
+	}
+	defer s.Close() //nolint:errcheck // its work is done
+	c.ok("sign-in", "as %s at %s:%d, in %v", a.User, a.Host, a.Port, time.Since(begin).Round(time.Millisecond))
+	if a.TLS == config.TLSNone {
+		c.warn("tls", `set tls = "implicit" or "starttls" if the server has it`, "none: password and mail go over the network for everybody to read")
+	}
+	for _, e := range extensions() {
+		if s.Has(e.name) {
+			continue
+		}
+		why := "no " + e.name
+		for _, d := range a.Disable {
+			if d == e.name {
+				why = e.name + " is switched off by disable_extensions"
+			}
+		}
+		c.tell(e.level, "server", "", "%s: %s", why, e.cost)
+	}
+	boxes, err := s.List(ctx)
+	if err != nil {
+		c.fail("mailboxes", "", err)
+		return
+	}
+	c.mailboxes(a, boxes, root)
+}
+
+// extension is a server extension that is used where there is one.
+type extension struct {
+	name  string
+	level level
+	cost  string // of not having it
+}
+
+func extensions() []extension {
+	return []extension{
+		{"LIST-STATUS", levelWarn, "every sync asks for the state of each mailbox singly, though all at once"},
+		{"CONDSTORE", levelWarn, "every sync reads the flags of every message, since the server does not say which changed"},
+		{"QRESYNC", levelOK, "where messages were deleted, a mailbox's whole list of messages is read"},
+		{"ESEARCH", levelOK, "lists of messages come in long form"},
+		{"UIDPLUS", levelOK, "costs nothing while mail is only fetched; a message could not be removed from the server singly"},
+		{"MOVE", levelOK, "costs nothing while mail is only fetched"},
+	}
+}
+
+// mailboxes shows what is selected, and finds patterns that match nothing.
+func (c *checker) mailboxes(a *config.Account, boxes []mail.Mailbox, root string) {
+	selected, messages := 0, uint64(0)
+	matches := func(pattern string) bool {
+		for _, m := range boxes {
+			if config.Match(pattern, m.Name, m.Delim) {
+				return true
+			}
+		}
+		return false
+	}
+	type line struct{ box, folder string }
+	var lines []line
+	for _, m := range boxes {
+		if !a.Selects(m.Name, m.Delim) {
+			continue
+		}
+		if m.Err != nil {
+			c.warn("mailbox", "it is left out; the others are not affected", "%s: %v", m.Name, m.Err)
+			continue
+		}
+		if m.Status == nil {
+			continue // holds mailboxes, no mail
+		}
+		folder, err := maildir.Folder(m.Name, m.Delim)
+		if err != nil {
+			c.warn("mailbox", "rename it on the server, or leave it out with mailboxes", "%s: %v", m.Name, err)
+			continue
+		}
+		selected++
+		messages += uint64(m.Status.Messages)
+		lines = append(lines, line{fmt.Sprintf("%s (%d messages)", m.Name, m.Status.Messages), filepath.Join(root, a.Folder, folder)})
+	}
+	if selected == 0 {
+		c.tell(levelFail, "mailboxes", "see mailboxes in the configuration", "none of the server's %d is selected", len(boxes))
+	} else {
+		c.ok("mailboxes", "%d of the server's %d, with %d messages", selected, len(boxes), messages)
+	}
+	for i, l := range lines {
+		if !c.verbose && !c.json && i == mostMailboxes {
+			c.ok("mailbox", "... and %d more; --verbose lists them all", len(lines)-i)
+			break
+		}
+		c.ok("mailbox", "%s -> %s", l.box, l.folder)
+	}
+	for _, pattern := range a.Mailboxes {
+		if bare := strings.TrimPrefix(pattern, "!"); !matches(bare) {
+			c.warn("mailboxes", delimiter(pattern, boxes), "the pattern %q matches no mailbox", pattern)
+		}
+	}
+	for _, r := range a.Tags {
+		if !matches(r.Pattern) {
+			c.warn("tags", delimiter(r.Pattern, boxes), "the pattern %q matches no mailbox", r.Pattern)
+		}
+	}
+}
+
+// mostMailboxes is how many a check lists without --verbose.
+const mostMailboxes = 20
+
+// delimiter tells how the server writes its hierarchy, if the pattern may have
+// it wrong.
+func delimiter(pattern string, boxes []mail.Mailbox) string {
+	for _, m := range boxes {
+		if m.Delim != 0 && strings.ContainsAny(strings.ReplaceAll(pattern, string(m.Delim), ""), `/.\`) {
+			return fmt.Sprintf("the server writes a mailbox in another as A%cB", m.Delim)
+		}
+	}
+	return ""
+}
+
+// advice says what to look at when a sign-in fails.
+func advice(err error, a *config.Account) string {
+	f, ok := errors.AsType[*mail.Fault](err)
+	if !ok {
+		return ""
+	}
+	switch f.Kind {
+	case mail.KindDial:
+		return fmt.Sprintf("is the network there? are host = %q and port = %d right?", a.Host, a.Port)
+	case mail.KindTLS:
+		return fmt.Sprintf("does the server speak tls = %q at port %d? a server of your own wants tls_ca_file or tls_pin", a.TLS, a.Port)
+	case mail.KindAuth:
+		return fmt.Sprintf("is user = %q right? many providers want an application password", a.User)
+	case mail.KindNotConnected:
+		return "the usual causes: wrong password, no permission for this mailbox, too many connections"
+	case mail.KindThrottled:
+		return "wait, or lower connections"
+	case mail.KindSilent, mail.KindCut, mail.KindBye, mail.KindMalformed:
+		return fmt.Sprintf("is it an IMAP server that answers at %s:%d, and does it speak tls = %q there?", a.Host, a.Port, a.TLS)
+	}
+	return ""
+}
+
+func either(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}

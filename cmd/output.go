@@ -1,0 +1,300 @@
+package cmd
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+
+	"github.com/schollz/progressbar/v3"
+	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
+
+	"github.com/notmuch-imap/notmuch-imap/pipeline"
+)
+
+// output tells a person or a program what happens in a run. Faults go to
+// standard error, all else to standard output. It may be used by several
+// goroutines.
+type output struct {
+	mu     sync.Mutex
+	stdout io.Writer
+	stderr io.Writer
+	json   bool
+	most   int  // events worth showing at all
+	words  bool // the command tells itself what became of its messages
+	quiet  bool // and not even that
+	colour struct{ out, err bool }
+	limit  int // lines left; -1 is no limit
+	over   int // lines that the limit held back
+
+	bar      *progressbar.ProgressBar // nil: none
+	progress map[string][2]int        // account -> done, total
+}
+
+// How much is shown: everything up to one of these.
+const (
+	showFaults = iota
+	showResults
+	showAll
+	showNotes
+)
+
+// outputFlags are the options of every command that runs for a while.
+func outputFlags() []cli.Flag {
+	return []cli.Flag{
+		quietFlag(),
+		&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "say also what is odd about the servers' answers"},
+		&cli.BoolFlag{Name: "json", Usage: "print one JSON object a line for each event"},
+	}
+}
+
+func quietFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "say nothing but what went wrong"}
+}
+
+// output is what outputFlags ask for.
+func (p *program) output(c *cli.Context) (*output, error) {
+	o := &output{stdout: p.stdout, stderr: p.stderr, limit: -1, most: showAll, json: c.Bool("json"), progress: make(map[string][2]int)}
+	switch {
+	case c.Bool("quiet") && c.Bool("verbose"):
+		return nil, &usageError{"--quiet and --verbose are opposites", c.Command.HelpName}
+	case c.Bool("quiet"):
+		o.most = showFaults
+	case c.Bool("verbose"):
+		o.most = showNotes
+	}
+	o.colour.out, o.colour.err = p.colour(p.stdout), p.colour(p.stderr)
+	if !o.json && o.most > showFaults && p.terminal(p.stderr) {
+		o.bar = progressbar.NewOptions(-1, progressbar.OptionSetWriter(p.stderr), progressbar.OptionClearOnFinish(), progressbar.OptionShowCount(),
+			progressbar.OptionSetWidth(24), progressbar.OptionSetDescription("messages"),
+			progressbar.OptionSetRenderBlankState(false), progressbar.OptionSetPredictTime(true),
+			progressbar.OptionSetTheme(progressbar.Theme{Saucer: "#", SaucerPadding: ".", BarStart: "[", BarEnd: "]"}))
+	}
+	return o, nil
+}
+
+// hookOutput is for a run within notmuch new: a few plain lines at most.
+func (p *program) hookOutput() *output {
+	return &output{stdout: p.stdout, stderr: p.stderr, most: showResults, limit: 6, progress: make(map[string][2]int)}
+}
+
+// wordsOutput is for commands about single messages: a sync within them says
+// only what went wrong.
+func (p *program) wordsOutput(quiet bool) *output {
+	o := &output{stdout: p.stdout, stderr: p.stderr, most: showFaults, words: true, quiet: quiet, limit: -1, progress: make(map[string][2]int)}
+	o.colour.out, o.colour.err = p.colour(p.stdout), p.colour(p.stderr)
+	return o
+}
+
+// say shows a line of the command itself.
+func (o *output) say(text string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.quiet {
+		o.print(o.stdout, plain(text))
+	}
+}
+
+// terminal tells whether w is a terminal that can move its cursor.
+func (p *program) terminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && p.getenv("TERM") != "dumb" && term.IsTerminal(int(f.Fd()))
+}
+
+// colour tells whether w may be coloured (no-color.org).
+func (p *program) colour(w io.Writer) bool { return p.getenv("NO_COLOR") == "" && p.terminal(w) }
+
+// event shows an event of the pipeline.
+func (o *output) event(e pipeline.Event) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if e.Type == pipeline.EventProgress {
+		o.advance(e)
+	}
+	if e.Type == pipeline.EventStub && o.words {
+		return
+	}
+	if o.json {
+		if rank(e) > o.most {
+			return
+		}
+		o.print(o.stdout, jsonLine(e))
+		return
+	}
+	if rank(e) > o.most || e.Type == pipeline.EventProgress {
+		return
+	}
+	text := e.Text
+	if e.Type == pipeline.EventDone {
+		if text = summary(*e.Report); text == "" || o.most == showResults && strings.HasPrefix(text, nothingNew) {
+			return
+		}
+	}
+	where := e.Account
+	if e.Mailbox != "" {
+		where += "/" + e.Mailbox
+		if e.UID != 0 {
+			where += fmt.Sprintf("/%d", e.UID)
+		}
+	}
+	line := plain(where) + ": " + plain(text)
+	switch e.Type {
+	case pipeline.EventFault, pipeline.EventStub, pipeline.EventHook:
+		o.red(plain(where), plain(text))
+	default:
+		o.print(o.stdout, line)
+	}
+}
+
+// jsonLine gives a value as one line of JSON, readable as far as JSON is.
+func jsonLine(v any) string {
+	var b strings.Builder
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return "{}" // none of our types can fail
+	}
+	return strings.TrimSuffix(b.String(), "\n")
+}
+
+// rank says how important an event is.
+func rank(e pipeline.Event) int {
+	switch e.Type {
+	case pipeline.EventFault, pipeline.EventStub, pipeline.EventHook:
+		return showFaults
+	case pipeline.EventDone, pipeline.EventHealed:
+		return showResults
+	default:
+		return showAll
+	}
+}
+
+// fault shows something that went wrong and that no event tells of.
+func (o *output) fault(text string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.red(name, plain(text))
+}
+
+// account shows what ended an account's run.
+func (o *output) account(account, text string) {
+	o.event(pipeline.Event{Time: time.Now(), Type: pipeline.EventFault, Account: account, Text: text})
+}
+
+// remark shows something odd that cost nothing.
+func (o *output) remark(account, text string) {
+	if o.most < showNotes {
+		return
+	}
+	o.event(pipeline.Event{Time: time.Now(), Type: pipeline.EventNote, Account: account, Text: text})
+}
+
+func (o *output) red(where, text string) {
+	if o.colour.err {
+		where = "\x1b[31m" + where + "\x1b[0m"
+	}
+	o.print(o.stderr, where+": "+text)
+}
+
+// print writes a line above the progress bar.
+func (o *output) print(w io.Writer, line string) {
+	if o.limit == 0 {
+		o.over++
+		return
+	}
+	if o.limit > 0 {
+		o.limit--
+	}
+	if o.bar != nil {
+		_ = o.bar.Clear() // a bar that cannot be drawn costs nothing
+	}
+	fmt.Fprintln(w, line) //nolint:errcheck // a closed standard output ends the process by SIGPIPE
+}
+
+// advance moves the progress bar.
+func (o *output) advance(e pipeline.Event) {
+	if o.bar == nil {
+		return
+	}
+	o.progress[e.Account] = [2]int{e.Done, e.Total}
+	done, total := 0, 0
+	for _, p := range o.progress {
+		done, total = done+p[0], total+p[1]
+	}
+	if total == 0 || done >= total {
+		_ = o.bar.Clear()
+		return
+	}
+	o.bar.ChangeMax(total)
+	_ = o.bar.Set(done)
+}
+
+// close takes the progress bar away and says how much was not shown.
+func (o *output) close() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.bar != nil {
+		_ = o.bar.Clear()
+	}
+	if o.over > 0 {
+		fmt.Fprintf(o.stderr, "%s: %d more lines; see: notmuch imap sync, notmuch imap stubs\n", name, o.over) //nolint:errcheck // as print
+	}
+}
+
+const nothingNew = "nothing new"
+
+// summary says in one line what a run did.
+func summary(r pipeline.Report) string {
+	var parts []string
+	add := func(n int, one, many string) {
+		switch {
+		case n == 1:
+			parts = append(parts, "1 "+one)
+		case n > 1:
+			parts = append(parts, fmt.Sprintf("%d %s", n, many))
+		}
+	}
+	add(r.New, "new", "new")
+	add(r.Linked, "of them was here already", "of them were here already")
+	add(r.Flagged, "change of flags", "changes of flags")
+	add(r.Pushed, "change of flags sent", "changes of flags sent")
+	add(r.Moved, "moved on the server", "moved on the server")
+	add(r.Deleted, "deleted on the server", "deleted on the server")
+	add(r.Uploaded, "uploaded", "uploaded")
+	add(r.Removed, "removed", "removed")
+	add(r.Held, "deletion held back", "deletions held back")
+	add(r.Salvaged, "had by another road", "had by another road")
+	add(r.Healed, "stub gave way to its mail", "stubs gave way to their mails")
+	add(r.NewStubs, "could not be fetched", "could not be fetched")
+	add(r.Skipped, "not wanted by a hook", "not wanted by hooks")
+	add(r.Deferred, "put off by a hook", "put off by hooks")
+	add(r.NotMail, "is no mail for notmuch", "are no mail for notmuch")
+	if len(parts) == 0 && r.Nothing() {
+		return ""
+	}
+	if len(parts) == 0 {
+		parts = append(parts, nothingNew)
+	}
+	add(r.Stubs, "known stub", "known stubs")
+	text := strings.Join(parts, ", ")
+	if r.DryRun {
+		text = "would be: " + text
+	}
+	return text
+}
+
+// plain makes text safe for a terminal: what a server sends must not move the
+// cursor, nor turn the direction of writing.
+func plain(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || r == unicode.ReplacementChar || unicode.Is(unicode.Bidi_Control, r) {
+			return '?'
+		}
+		return r
+	}, s)
+}

@@ -1,0 +1,287 @@
+// Package cmd is the command notmuch-imap: flags -> configuration -> pipeline ->
+// exit status. It is a package so that a third party's main can be as short as
+// ours (contrib/example-main).
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/hooks"
+	"github.com/notmuch-imap/notmuch-imap/internal/config"
+)
+
+const name = "notmuch-imap"
+
+// The exit statuses, as the help and the manual page list them.
+const (
+	exitDone        = 0
+	exitBroken      = 1  // this machine: disk, notmuch, ledger
+	exitUsage       = 2  // command line or configuration
+	exitPartly      = 3  // something new could not be fetched, or was left for now
+	exitLater       = 75 // EX_TEMPFAIL: nothing could be done for now
+	exitInterrupted = 130
+)
+
+// What a command has to say about its end beside an error of this machine. The
+// details were told when they happened.
+var (
+	errPartly = errors.New("some mail or mailboxes were left for now")
+	errLater  = errors.New("nothing could be done for now")
+	errTold   = errors.New("failed")
+)
+
+// usageError is a mistake on the command line.
+type usageError struct {
+	text    string
+	command string // whose help to see: "notmuch-imap sync"
+}
+
+func (e *usageError) Error() string { return e.text }
+
+// program is one run of the command.
+type program struct {
+	stdin  io.Reader
+	stdout io.Writer
+	stderr io.Writer
+	getenv func(string) string
+	own    []hooks.Hook // beside those of the configuration
+}
+
+// Main is the whole command: it reads os.Args and gives the exit status. The
+// hooks are asked behind those of the configuration, in this order; one that is
+// not valid (hooks.Validate) fails every command that would ask it.
+func Main(own ...hooks.Hook) int {
+	p := &program{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, own: own}
+	return p.run(context.Background(), os.Args)
+}
+
+// run does what the arguments say and gives the exit status.
+func (p *program) run(ctx context.Context, args []string) int {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	// The first signal ends the run in order, a second one at once.
+	defer context.AfterFunc(ctx, stop)()
+	app := p.app()
+	args, err := arrange(app, args)
+	if err == nil {
+		err = app.RunContext(ctx, args)
+	}
+	return p.exit(ctx, err)
+}
+
+// exit says what there is to say about the end, and gives the exit status.
+func (p *program) exit(ctx context.Context, err error) int {
+	say := func(format string, args ...any) {
+		for line := range strings.SplitSeq(fmt.Sprintf(format, args...), "\n") {
+			fmt.Fprintf(p.stderr, "%s: %s\n", name, plain(line)) //nolint:errcheck // nowhere left to tell
+		}
+	}
+	var usage *usageError
+	var wrong *config.Error
+	var wrongs config.Errors
+	switch {
+	case err == nil:
+		return exitDone
+	case ctx.Err() != nil:
+		say("interrupted; the next run goes on from here")
+		return exitInterrupted
+	case errors.As(err, &usage):
+		say("%s (see %s --help)", usage.text, usage.command)
+		return exitUsage
+	case errors.As(err, &wrongs), errors.As(err, &wrong):
+		say("%v", err)
+		return exitUsage
+	case errors.Is(err, errPartly):
+		return exitPartly
+	case errors.Is(err, errLater):
+		return exitLater
+	case errors.Is(err, errTold):
+		return exitBroken
+	default:
+		say("%v", err)
+		return exitBroken
+	}
+}
+
+// commands is what the program can do, in the order of the help.
+func (p *program) commands() []*cli.Command {
+	return []*cli.Command{
+		p.syncCommand(),
+		p.stubsCommand(),
+		p.inspectCommand(),
+		p.retryCommand(),
+		p.dropCommand(),
+		p.checkCommand(),
+		p.hookCommand(),
+		p.setupCommand(),
+		p.demoCommand(),
+		p.versionCommand(),
+	}
+}
+
+func (p *program) app() *cli.App {
+	app := &cli.App{
+		Name:     name,
+		HelpName: name,
+		Usage:    "bring the mail of IMAP accounts into Maildir and notmuch",
+		Commands: p.commands(),
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "config", Usage: "read the configuration from `FILE`"},
+			&cli.BoolFlag{Name: "version", Usage: "say which version this is"},
+		},
+		Writer:    p.stdout,
+		ErrWriter: p.stderr,
+		Reader:    p.stdin,
+		// Help and its words are ours: urfave's neither fits 80 columns nor
+		// has room for exit statuses.
+		HideHelp:                  true,
+		HideVersion:               true,
+		DisableSliceFlagSeparator: true, // a mailbox's name may hold a comma
+		ExitErrHandler:            func(*cli.Context, error) {},
+		Action: func(c *cli.Context) error {
+			switch {
+			case c.Bool("version"):
+				return p.printVersion()
+			case c.Args().Present():
+				return &usageError{fmt.Sprintf("there is no command %q", c.Args().First()), name}
+			}
+			return &usageError{"no command", name}
+		},
+	}
+	help := &cli.Command{Name: "help", Usage: "say how to use a command", ArgsUsage: "[COMMAND]"}
+	help.Action = func(c *cli.Context) error {
+		return p.help(app, c.Args().Slice())
+	}
+	app.Commands = append(app.Commands, help)
+	p.finish(app)
+	return app
+}
+
+// finish gives every command errors in our words.
+func (p *program) finish(app *cli.App) {
+	wrong := func(c *cli.Context, err error, _ bool) error {
+		text := strings.TrimPrefix(err.Error(), "flag provided but not defined: ")
+		if text != err.Error() {
+			text = "there is no option " + dashes(text)
+		}
+		return &usageError{text, c.Command.HelpName}
+	}
+	app.OnUsageError = func(_ *cli.Context, err error, sub bool) error {
+		return wrong(&cli.Context{Command: &cli.Command{HelpName: name}}, err, sub)
+	}
+	var each func(cs []*cli.Command)
+	each = func(cs []*cli.Command) {
+		for _, c := range cs {
+			c.HideHelp = true
+			c.OnUsageError = wrong
+			if len(c.Subcommands) > 0 {
+				var names []string
+				for _, s := range c.Subcommands {
+					names = append(names, s.Name)
+				}
+				there := "there is: " + strings.Join(names, ", ")
+				c.Action = func(cc *cli.Context) error {
+					if cc.Args().Present() {
+						return &usageError{fmt.Sprintf("there is no %s %q; %s", c.Name, cc.Args().First(), there), name + " " + c.Name}
+					}
+					return &usageError{c.Name + " what? " + there, name + " " + c.Name}
+				}
+			}
+			each(c.Subcommands)
+		}
+	}
+	each(app.Commands)
+}
+
+// dashes writes an option's name as one types it.
+func dashes(flag string) string {
+	flag = strings.TrimLeft(flag, "-")
+	if len(flag) == 1 {
+		return "-" + flag
+	}
+	return "--" + flag
+}
+
+// arrange puts options where package flag looks for them, which is before all
+// other arguments: `sync work --quiet` is as good as `sync --quiet work`. A
+// --help, wherever it stands, becomes the command of that name.
+func arrange(app *cli.App, args []string) ([]string, error) {
+	var global, path, options, rest []string
+	commands, flags := app.Commands, []cli.Flag(nil)
+	// place tells where an option goes, and whether it takes a value.
+	place := func(flag string) (list *[]string, value bool) {
+		for _, f := range flags {
+			if has(f, flag) {
+				return &options, takesValue(f)
+			}
+		}
+		for _, f := range app.Flags {
+			if has(f, flag) && (len(path) == 0 || flag == "config") {
+				return &global, takesValue(f)
+			}
+		}
+		if len(path) == 0 {
+			return &global, false
+		}
+		return &options, false
+	}
+	for i := 1; i < len(args); i++ {
+		a := args[i]
+		if a == "--" {
+			rest = append(rest, args[i+1:]...)
+			break
+		}
+		if len(a) > 1 && a[0] == '-' {
+			flag, _, joined := strings.Cut(strings.TrimLeft(a, "-"), "=")
+			if flag == "help" || flag == "h" {
+				return append([]string{args[0], "help"}, path...), nil
+			}
+			list, value := place(flag)
+			*list = append(*list, a)
+			if value && !joined {
+				if i++; i == len(args) {
+					return nil, &usageError{"option " + dashes(flag) + " needs a value", strings.Join(append([]string{name}, path...), " ")}
+				}
+				*list = append(*list, args[i])
+			}
+			continue
+		}
+		if c := find(commands, a); c != nil && len(rest) == 0 {
+			path, commands, flags = append(path, a), c.Subcommands, c.Flags
+			continue
+		}
+		rest = append(rest, a)
+	}
+	out := append(args[:1:1], global...)
+	out = append(append(out, path...), options...)
+	if len(rest) > 0 {
+		out = append(append(out, "--"), rest...)
+	}
+	return out, nil
+}
+
+func find(commands []*cli.Command, name string) *cli.Command {
+	for _, c := range commands {
+		if c.HasName(name) {
+			return c
+		}
+	}
+	return nil
+}
+
+func has(f cli.Flag, name string) bool { return slices.Contains(f.Names(), name) }
+
+func takesValue(f cli.Flag) bool {
+	d, ok := f.(cli.DocGenerationFlag)
+	return ok && d.TakesValue()
+}

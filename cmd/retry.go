@@ -1,0 +1,233 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/config"
+	"github.com/notmuch-imap/notmuch-imap/internal/index"
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline"
+)
+
+func (p *program) retryCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "retry",
+		Usage:     "ask for failed messages now, whatever their schedule",
+		ArgsUsage: targetArgs,
+		Description: `When the mail comes, it takes its stub's place and keeps its tags. One that was given up is asked for again, too.
+
+` + targetHelp,
+		Flags: []cli.Flag{
+			quietFlag(),
+		},
+		Action: func(c *cli.Context) error {
+			all, err := p.choose(c)
+			if err != nil {
+				return err
+			}
+			out := p.wordsOutput(c.Bool("quiet"))
+			keys := newSecrets()
+			var ends []error
+			for i := range all {
+				ends = append(ends, p.retry(c.Context, &all[i], keys, out))
+			}
+			return worst(ends)
+		},
+	}
+}
+
+// retry asks for the messages of one account, and says what became of each.
+func (p *program) retry(ctx context.Context, ch *chosen, keys *secrets, out *output) error {
+	return p.withAccount(ctx, &ch.account, keys, out, func(h *hold) error {
+		runner, err := p.runner(ch.account)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = runner.Close() }() // what the hooks failed at was told
+		h.options.Hooks = runner
+		var left error
+		for _, t := range ch.targets {
+			row, end, err := askAgain(ctx, h, t)
+			if err != nil {
+				return err
+			}
+			name := label(ch.account.Name, t)
+			switch end {
+			case wasHere:
+				out.say(name + ": the mail is here; there is nothing to ask for")
+			case notKnown:
+				out.account(ch.account.Name, name+notKnownText)
+				left = errPartly
+			case cameNow:
+				out.say(name + ": the mail came and took its stub's place")
+			case goneNow:
+				out.say(name + ": the server has it no more; nothing is left to ask for")
+			case failsStill:
+				out.say(name + ": " + row.Reason + "; its stub stays")
+				left = errPartly
+			case notAsked:
+				left = errors.Join(left, errLater)
+			}
+		}
+		return left
+	})
+}
+
+// What became of a message that was asked for again.
+type askEnd int
+
+const (
+	wasHere  askEnd = iota + 1 // no failed message at all
+	notKnown                   // nor any other that a sync has met
+	cameNow
+	goneNow
+	failsStill
+	notAsked // the account or mailbox failed, and that was told
+)
+
+const notKnownText = ": this is none of the messages that failed; see `notmuch imap stubs --all`"
+
+// askAgain synchronises the message's mailbox with the message asked for.
+func askAgain(ctx context.Context, h *hold, t pipeline.Target) (row ledger.Message, end askEnd, err error) {
+	before, known, err := rowOf(ctx, h.options.Ledger, t)
+	if err != nil {
+		return row, 0, err
+	}
+	switch {
+	case !known:
+		return row, notKnown, nil
+	case before.State == ledger.Present || before.State == ledger.Intended || before.State == ledger.Kept:
+		return before, wasHere, nil
+	}
+	o := h.options
+	o.Only, o.Retry = []string{t.Mailbox}, []pipeline.Target{t}
+	report, err := pipeline.Sync(ctx, o)
+	if err != nil {
+		return row, 0, err
+	}
+	t.UIDValidity = before.UIDValidity
+	row, there, err := rowOf(ctx, h.options.Ledger, t)
+	switch {
+	case err != nil:
+		return row, 0, err
+	case there && row.State == ledger.Present:
+		return row, cameNow, nil
+	case len(report.Faults) > 0:
+		return row, notAsked, nil
+	case !there:
+		return row, goneNow, nil
+	}
+	return row, failsStill, nil
+}
+
+// rowOf gives the row of a message.
+func rowOf(ctx context.Context, l *ledger.Ledger, t pipeline.Target) (row ledger.Message, ok bool, err error) {
+	if t.UIDValidity == 0 {
+		boxes, err := l.Mailboxes(ctx)
+		if err != nil {
+			return row, false, err
+		}
+		for _, b := range boxes {
+			if b.Name == t.Mailbox {
+				t.UIDValidity = b.UIDValidity
+			}
+		}
+	}
+	return l.Get(ctx, t.Mailbox, t.UIDValidity, t.UID)
+}
+
+// worst sums up how several accounts ended: an error of this machine first.
+func worst(ends []error) error {
+	var partly, later, done int
+	for _, err := range ends {
+		switch {
+		case err == nil:
+			done++
+		case errors.Is(err, errPartly):
+			partly++
+		case errors.Is(err, errLater):
+			later++
+		default:
+			return err
+		}
+	}
+	switch {
+	case partly+later == 0:
+		return nil
+	case partly == 0 && done == 0:
+		return errLater
+	}
+	return errPartly
+}
+
+// orders are what the owners of stubs asked for by tags.
+type orders struct {
+	retry, giveUp []pipeline.Target
+	given         []order
+}
+
+// order is one tag on one stub.
+type order struct {
+	id, tag string
+	row     ledger.Message // as it was before
+}
+
+// orders reads the tags by which an account's stubs ask for something: any
+// notmuch front end can set them. None of them ever deletes on the server.
+func (p *program) orders(ctx context.Context, a *config.Account, l *ledger.Ledger, idx *index.Index) (o orders, err error) {
+	rows, err := failures(ctx, l)
+	if err != nil || len(rows) == 0 {
+		return o, err
+	}
+	for tag, list := range map[string]*[]pipeline.Target{a.RetryTag: &o.retry, a.DropTag: &o.giveUp} {
+		if tag == "" {
+			continue
+		}
+		ids, err := idx.Search(ctx, fmt.Sprintf("tag:%q and tag:%s", tag, pipeline.TagFailed), 0)
+		if err != nil {
+			return o, err
+		}
+		for _, id := range ids {
+			key, ok := pipeline.ParseStubID(id)
+			if !ok {
+				continue // another mail, which somebody tagged so
+			}
+			if m, ok := withKey(rows, a.Name, key); ok {
+				*list = append(*list, pipeline.TargetOf(m))
+				o.given = append(o.given, order{id, tag, m})
+			}
+		}
+	}
+	return o, nil
+}
+
+// obeyed takes the tags off those stubs that were asked for and still stand.
+func obeyed(ctx context.Context, idx *index.Index, l *ledger.Ledger, o orders) error {
+	var changes []mail.Change
+	for _, g := range o.given {
+		row, ok, err := l.Get(ctx, g.row.Mailbox, g.row.UIDValidity, g.row.UID)
+		if err != nil {
+			return err
+		}
+		if !ok || row.State != ledger.Stub || row.Attempts == g.row.Attempts {
+			continue // nothing to take it off, or not asked for yet
+		}
+		files, err := idx.Files(ctx, g.id)
+		if err != nil {
+			return err
+		}
+		if len(files) > 0 {
+			changes = append(changes, mail.Change{Op: mail.OpFlag, ID: g.id, Path: files[0], Remove: []string{g.tag}})
+		}
+	}
+	if len(changes) == 0 {
+		return nil
+	}
+	_, err := idx.Apply(ctx, changes)
+	return err
+}

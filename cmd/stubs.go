@@ -1,0 +1,200 @@
+package cmd
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+	"github.com/urfave/cli/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/config"
+	"github.com/notmuch-imap/notmuch-imap/internal/index"
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/pipeline"
+)
+
+func (p *program) stubsCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "stubs",
+		Usage:     "list the messages that could not be fetched",
+		ArgsUsage: "[ACCOUNT]...",
+		Description: `Each is named ACCOUNT/MAILBOX/UID. In notmuch they are the mails tagged fetch-failed. The network is not
+needed, and a sync may be under way.`,
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "also those that were given up or deleted on the server"},
+			&cli.BoolFlag{Name: "json", Usage: "print one JSON object a line for each message"},
+			&cli.StringFlag{Name: "maildir", Usage: "print nothing, but make `DIR` a maildir that holds the stubs, for Mutt"},
+		},
+		Action: p.stubs,
+	}
+}
+
+// stub is what is told of a message that could not be fetched.
+type stub struct {
+	Account     string    `json:"account"`
+	Mailbox     string    `json:"mailbox"`
+	UIDValidity uint64    `json:"uidvalidity"`
+	UID         imap.UID  `json:"uid"`
+	ID          string    `json:"id"` // of the stub in notmuch
+	Since       time.Time `json:"since"`
+	Attempts    int       `json:"attempts"`
+	NextTry     time.Time `json:"next_try"`
+	Reason      string    `json:"reason"`
+	State       string    `json:"state"`          // stub, givenup, or deleted on the server
+	Kept        string    `json:"kept,omitempty"` // deleted: the file in the morgue
+}
+
+const deleted = "deleted"
+
+func (p *program) stubs(c *cli.Context) error {
+	if c.IsSet("maildir") && (c.Bool("json") || c.Bool("all") || c.String("maildir") == "") {
+		return &usageError{"--maildir needs a directory, and goes neither with --json nor with --all", c.Command.HelpName}
+	}
+	accounts, err := p.accounts(c)
+	if err != nil {
+		return err
+	}
+	var all []stub
+	for i := range accounts {
+		found, err := p.stubsOf(c.Context, &accounts[i], c.Bool("all"))
+		if err != nil {
+			return err
+		}
+		all = append(all, found...)
+	}
+	if c.IsSet("maildir") {
+		idx, err := index.Open(c.Context, index.Options{})
+		if err != nil {
+			return err
+		}
+		err = listInMaildir(c.Context, idx, c.String("maildir"), all)
+		if errors.Is(err, errNotOurs) {
+			return &usageError{err.Error(), c.Command.HelpName}
+		}
+		return err
+	}
+	if c.Bool("json") {
+		for _, s := range all {
+			if _, err := fmt.Fprintln(p.stdout, jsonLine(s)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	_, err = io.WriteString(p.stdout, listStubs(all, time.Now()))
+	return err
+}
+
+// stubsOf gives an account's failed messages, the oldest failure first.
+func (p *program) stubsOf(ctx context.Context, a *config.Account, all bool) ([]stub, error) {
+	rows, err := p.failed(ctx, *a)
+	if err != nil {
+		return nil, err
+	}
+	var found []stub
+	for _, m := range rows {
+		if m.State != ledger.Stub && !all {
+			continue
+		}
+		found = append(found, stub{
+			Account: a.Name, Mailbox: m.Mailbox, UIDValidity: m.UIDValidity, UID: m.UID,
+			ID:    pipeline.KeyOf(a.Name, m).MessageID(),
+			Since: m.Since, Attempts: m.Attempts, NextTry: m.NextTry, Reason: m.Reason, State: string(m.State),
+		})
+	}
+	if all {
+		dead, err := p.buried(a)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, dead...)
+	}
+	slices.SortStableFunc(found, func(x, y stub) int { return x.Since.Compare(y.Since) })
+	return found, nil
+}
+
+// buried gives what lies in an account's morgue.
+func (p *program) buried(a *config.Account) (found []stub, err error) {
+	dir, err := p.morgue(a)
+	if err != nil {
+		return nil, err
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "*.eml"))
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range files {
+		s, err := unearth(path)
+		if errors.Is(err, pipeline.ErrNotStub) {
+			continue // not put there by us
+		}
+		if err != nil {
+			return nil, err
+		}
+		s.Account = a.Name
+		found = append(found, s)
+	}
+	return found, nil
+}
+
+func unearth(path string) (stub, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return stub{}, err
+	}
+	key, err := pipeline.ReadStub(bytes.NewReader(raw))
+	if err != nil {
+		return stub{}, err
+	}
+	fi, err := os.Stat(path)
+	if err != nil {
+		return stub{}, err
+	}
+	h := headerOf(path)
+	return stub{
+		Mailbox: field(h, "X-Notmuch-Imap-Mailbox"), UIDValidity: key.UIDValidity, UID: key.UID, ID: key.MessageID(), Since: fi.ModTime(),
+		Reason: field(h, "Subject"), State: deleted, Kept: path,
+	}, nil
+}
+
+// listStubs is the list for a person.
+func listStubs(all []stub, now time.Time) string {
+	if len(all) == 0 {
+		return "no message failed\n"
+	}
+	var b strings.Builder
+	for _, s := range all {
+		name := label(s.Account, pipeline.Target{Mailbox: s.Mailbox, UID: s.UID})
+		fmt.Fprintf(&b, "%s\n", name)
+		times := fmt.Sprintf("asked %d times", s.Attempts)
+		if s.Attempts == 1 {
+			times = "asked once"
+		}
+		switch s.State {
+		case string(ledger.GivenUp):
+			fmt.Fprintf(&b, "    given up, not asked for; notmuch imap retry %s asks again\n", name)
+			continue
+		case deleted:
+			fmt.Fprintf(&b, "    deleted on the server %s; its stub is kept in\n    %s\n", s.Since.Local().Format("2006-01-02 15:04"), plain(s.Kept))
+			continue
+		}
+		next := "due with the next sync"
+		if s.NextTry.After(now) {
+			next = "next time " + s.NextTry.Local().Format("2006-01-02 15:04")
+		}
+		for _, l := range wrap(plain(s.Reason), width-4) {
+			fmt.Fprintf(&b, "    %s\n", l)
+		}
+		fmt.Fprintf(&b, "    since %s, %s, %s\n", s.Since.Local().Format("2006-01-02 15:04"), times, next)
+		fmt.Fprintf(&b, "    notmuch show id:%s\n", s.ID)
+	}
+	return b.String()
+}

@@ -1,0 +1,75 @@
+package cmd
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+)
+
+func TestStubsListsWhatTheLedgerHas(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	conf := filepath.Join(home, "config.toml")
+	text := "[account.work]\nhost = \"h\"\nuser = \"u\"\nkeyring = true\n[account.home]\nhost = \"h\"\nuser = \"u\"\nkeyring = true\n"
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l, err := ledger.Open(t.Context(), filepath.Join(home, ".local/state/notmuch-imap/work"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// It stays open and locked: a sync may be under way.
+	defer l.Close()
+	if err := l.SaveMailbox(t.Context(), ledger.Mailbox{Name: "INBOX", Folder: "INBOX", UIDValidity: 14}); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now().UTC().Truncate(time.Second)
+	row := ledger.Message{
+		Mailbox: "INBOX", UIDValidity: 14, UID: 15541, State: ledger.Stub, Attempts: 2, Since: now.Add(-time.Hour), NextTry: now.Add(time.Hour),
+		Reason: "the server lists this message and says OK, but sends nothing of it",
+	}
+	fine := ledger.Message{Mailbox: "INBOX", UIDValidity: 14, UID: 15544, State: ledger.Present}
+	due := ledger.Message{Mailbox: "INBOX", UIDValidity: 14, UID: 9, State: ledger.Stub, Attempts: 1, Since: now, NextTry: now, Reason: "odd \x1b[1m"}
+	if err := l.Save(t.Context(), row, fine, due); err != nil {
+		t.Fatal(err)
+	}
+	env := map[string]string{"HOME": home}
+
+	status, out, errs := runHere(t.Context(), env, "stubs", "--config", conf)
+	if status != 0 || errs != "" {
+		t.Fatal(status, errs)
+	}
+	local := func(t time.Time) string { return t.Local().Format("2006-01-02 15:04") }
+	want := "work/INBOX/15541\n" +
+		"    the server lists this message and says OK, but sends nothing of it\n" +
+		"    since " + local(row.Since) + ", asked 2 times, next time " + local(row.NextTry) + "\n" +
+		"    notmuch show id:15541.14."
+	if !strings.HasPrefix(out, want) {
+		t.Errorf("got:\n%s\nwant:\n%s", out, want)
+	}
+	if !strings.Contains(out, "work/INBOX/9\n    odd ?[1m\n    since "+local(now)+", asked once, due with the next sync\n") || strings.Contains(out, "15544") {
+		t.Errorf("got:\n%s", out)
+	}
+
+	if status, out, errs = runHere(t.Context(), env, "stubs", "--config", conf, "--json", "work"); status != 0 || errs != "" {
+		t.Fatal(status, errs)
+	}
+	first, _, _ := strings.Cut(out, "\n")
+	var got stub
+	if err := json.Unmarshal([]byte(first), &got); err != nil {
+		t.Fatal(err)
+	}
+	if got.Account != "work" || got.UID != 15541 || got.UIDValidity != 14 || !got.Since.Equal(row.Since) || !got.NextTry.Equal(row.NextTry) ||
+		got.Attempts != 2 || got.Reason != row.Reason || !strings.HasSuffix(got.ID, "@imap-stub.invalid") {
+		t.Errorf("%+v", got)
+	}
+
+	if status, out, _ = runHere(t.Context(), env, "stubs", "--config", conf, "home"); status != 0 || out != "no message failed\n" {
+		t.Errorf("an account without a ledger: %d, %q", status, out)
+	}
+}

@@ -1,0 +1,268 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+	"github.com/urfave/cli/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/config"
+	"github.com/notmuch-imap/notmuch-imap/internal/index"
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/pipeline"
+)
+
+// targetHelp says how a message is named on the command line.
+const targetHelp = `A message is named by the notmuch id of its stub, by a notmuch query, as ACCOUNT/MAILBOX/UID, or by "-": then
+the stub itself is read from standard input, as Mutt pipes it.`
+
+const targetArgs = "MESSAGE... | -"
+
+// maxTargets bounds what one query may name: a slip must not ask a server for
+// ten thousand messages.
+const maxTargets = 1000
+
+// chosen are the messages of one account that the command line names.
+type chosen struct {
+	account config.Account
+	targets []pipeline.Target
+}
+
+// chooser finds out what messages are meant.
+type chooser struct {
+	*program
+	accounts []config.Account
+	idx      *index.Index // nil until it is needed
+	out      []chosen
+}
+
+// choose reads the arguments.
+func (p *program) choose(c *cli.Context) ([]chosen, error) {
+	wrong := func(format string, args ...any) error {
+		return &usageError{fmt.Sprintf(format, args...), c.Command.HelpName}
+	}
+	if !c.Args().Present() {
+		return nil, wrong("%s which message? %s", c.Command.Name, targetArgs)
+	}
+	conf, err := p.load(c)
+	if err != nil {
+		return nil, err
+	}
+	ch := &chooser{program: p, accounts: conf.Accounts}
+	for _, arg := range c.Args().Slice() {
+		err := ch.add(c.Context, arg)
+		if errors.Is(err, errNoTarget) {
+			return nil, wrong("%v", err)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return ch.out, nil
+}
+
+// errNoTarget says that an argument names no message that could be meant.
+var errNoTarget = errors.New("no such message")
+
+func noTarget(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", errNoTarget, fmt.Sprintf(format, args...))
+}
+
+func (ch *chooser) add(ctx context.Context, arg string) error {
+	if arg == "-" {
+		key, err := pipeline.ReadStub(ch.stdin)
+		// The rest of it is read, so that who pipes does not get SIGPIPE.
+		_, _ = io.Copy(io.Discard, ch.stdin)
+		if err != nil {
+			return noTarget("%v (a mail reader must pipe the mail as it is: in Mutt, pipe_decode=no)", err)
+		}
+		return ch.key(ctx, key)
+	}
+	if key, ok := pipeline.ParseStubID(strings.TrimPrefix(arg, "id:")); ok {
+		return ch.key(ctx, key)
+	}
+	if a, t, ok := ch.path(arg); ok {
+		ch.take(a, t)
+		return nil
+	}
+	return ch.query(ctx, arg)
+}
+
+// path reads ACCOUNT/MAILBOX/UID.
+func (ch *chooser) path(arg string) (config.Account, pipeline.Target, bool) {
+	account, rest, ok := strings.Cut(arg, "/")
+	i := strings.LastIndexByte(rest, '/')
+	if !ok || i <= 0 {
+		return config.Account{}, pipeline.Target{}, false
+	}
+	uid, err := strconv.ParseUint(rest[i+1:], 10, 32)
+	n := slices.IndexFunc(ch.accounts, func(a config.Account) bool { return a.Name == account })
+	if err != nil || uid == 0 || n < 0 {
+		return config.Account{}, pipeline.Target{}, false
+	}
+	mailbox := rest[:i]
+	if strings.EqualFold(mailbox, "INBOX") {
+		mailbox = "INBOX"
+	}
+	return ch.accounts[n], pipeline.Target{Mailbox: mailbox, UID: imap.UID(uid)}, true
+}
+
+// query takes every message that notmuch finds, if they are stubs.
+func (ch *chooser) query(ctx context.Context, query string) error {
+	if ch.idx == nil {
+		var err error
+		if ch.idx, err = index.Open(ctx, index.Options{}); err != nil {
+			return err
+		}
+	}
+	ids, err := ch.idx.Search(ctx, query, maxTargets+1)
+	switch {
+	case err != nil:
+		return err
+	case len(ids) == 0:
+		return noTarget("%q finds nothing in notmuch, and is no ACCOUNT/MAILBOX/UID of a configured account", query)
+	case len(ids) > maxTargets:
+		return noTarget("%q finds more than %d messages", query, maxTargets)
+	}
+	for _, id := range ids {
+		key, ok := pipeline.ParseStubID(id)
+		if !ok {
+			return noTarget("%q finds mail that is no stub, such as id:%s; add \"and tag:%s\"", query, plain(id), pipeline.TagFailed)
+		}
+		if err := ch.key(ctx, key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// key finds the message of a stub. Anybody can send a mail that looks like one:
+// the ledger must know it.
+func (ch *chooser) key(ctx context.Context, key pipeline.StubKey) error {
+	for _, a := range ch.accounts {
+		rows, err := ch.failed(ctx, a)
+		if err != nil {
+			return err
+		}
+		if m, ok := withKey(rows, a.Name, key); ok {
+			ch.take(a, pipeline.TargetOf(m))
+			return nil
+		}
+	}
+	return noTarget("UID %d of this stub is not among the messages that failed: it came meanwhile, or went; see `notmuch imap stubs --all`", key.UID)
+}
+
+// withKey finds the row of a stub.
+func withKey(rows []ledger.Message, account string, key pipeline.StubKey) (ledger.Message, bool) {
+	i := slices.IndexFunc(rows, func(m ledger.Message) bool { return pipeline.KeyOf(account, m) == key })
+	if i < 0 {
+		return ledger.Message{}, false
+	}
+	return rows[i], true
+}
+
+// failed gives the messages of an account that failed, given-up ones included.
+func (p *program) failed(ctx context.Context, a config.Account) ([]ledger.Message, error) {
+	dir, err := a.StateDir(p.getenv)
+	if err != nil {
+		return nil, err
+	}
+	l, err := ledger.OpenReadOnly(ctx, dir)
+	if errors.Is(err, ledger.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	rows, err := failures(ctx, l)
+	return rows, errors.Join(err, l.Close())
+}
+
+func failures(ctx context.Context, l *ledger.Ledger) ([]ledger.Message, error) {
+	return l.InState(ctx, ledger.Stub, ledger.GivenUp)
+}
+
+func (ch *chooser) take(a config.Account, t pipeline.Target) {
+	i := slices.IndexFunc(ch.out, func(c chosen) bool { return c.account.Name == a.Name })
+	if i < 0 {
+		i = len(ch.out)
+		ch.out = append(ch.out, chosen{account: a})
+	}
+	if !slices.Contains(ch.out[i].targets, t) {
+		ch.out[i].targets = append(ch.out[i].targets, t)
+	}
+}
+
+// label names a message as it is named on the command line.
+func label(account string, t pipeline.Target) string {
+	return plain(fmt.Sprintf("%s/%s/%d", account, t.Mailbox, t.UID))
+}
+
+// hold is an account held by this run: what a sync of it needs.
+type hold struct {
+	options pipeline.Options // with its ledger, locked
+	idx     *index.Index
+}
+
+// lockWait is how long a person who pressed a key waits for another run to end.
+const lockWait = 30 * time.Second
+
+// withAccount lets f work on an account that no other run works on meanwhile.
+func (p *program) withAccount(ctx context.Context, a *config.Account, keys *secrets, out *output, f func(*hold) error) (err error) {
+	if p.inside(out) {
+		return nil
+	}
+	idx, err := index.Open(ctx, p.indexOptions(out))
+	if err != nil {
+		return err
+	}
+	if _, err := a.CertPool(); err != nil {
+		return err
+	}
+	dir, err := a.StateDir(p.getenv)
+	if err != nil {
+		return err
+	}
+	l, err := p.waitForLedger(ctx, dir, a.Name, out)
+	if errors.Is(err, ledger.ErrBusy) {
+		out.account(a.Name, err.Error()+"; nothing was done")
+		return errLater
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, l.Close()) }()
+	root := filepath.Join(idx.MailRoot(), filepath.FromSlash(a.Folder))
+	return f(&hold{p.pipelineOptions(a, root, idx, l, keys, out), idx})
+}
+
+// waitForLedger waits for another run on the account to end.
+func (p *program) waitForLedger(ctx context.Context, dir, account string, out *output) (*ledger.Ledger, error) {
+	l, err := ledger.Open(ctx, dir)
+	if !errors.Is(err, ledger.ErrBusy) {
+		return l, err
+	}
+	out.say(account + ": waiting for another notmuch-imap to end ...")
+	within, cancel := context.WithTimeout(ctx, lockWait)
+	defer cancel()
+	again := time.NewTicker(200 * time.Millisecond)
+	defer again.Stop()
+	for {
+		select {
+		case <-within.Done():
+			return nil, errors.Join(ctx.Err(), err)
+		case <-again.C:
+		}
+		if l, err = ledger.Open(ctx, dir); !errors.Is(err, ledger.ErrBusy) {
+			return l, err
+		}
+	}
+}

@@ -1,0 +1,119 @@
+package cmd
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
+
+	"github.com/notmuch-imap/notmuch-imap/pipeline"
+)
+
+// terminal opens a pseudo-terminal: what the program writes to tty comes out of
+// the screen's end.
+func terminal(t *testing.T) (screen, tty *os.File) {
+	t.Helper()
+	screen, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = screen.Close() })
+	if err := unix.IoctlSetPointerInt(int(screen.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetInt(int(screen.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tty, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = tty.Close() })
+	if err := unix.IoctlSetWinsize(int(tty.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: 80}); err != nil {
+		t.Fatal(err)
+	}
+	return screen, tty
+}
+
+// shown plays what was written: what stands in each line at the end.
+func shown(written string) []string {
+	var lines []string
+	line, at := []rune{}, 0
+	written = strings.ReplaceAll(written, "\x1b[2K", "")
+	for _, r := range written {
+		switch r {
+		case '\r':
+			at = 0
+		case '\n':
+			lines = append(lines, strings.TrimRight(string(line), " "))
+			line, at = nil, 0
+		default:
+			if at < len(line) {
+				line[at] = r
+			} else {
+				line = append(line, r)
+			}
+			at++
+		}
+	}
+	return append(lines, strings.TrimRight(string(line), " "))
+}
+
+func TestATerminalGetsColoursAndABarThatLeavesNoTrace(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name   string
+		env    map[string]string
+		colour bool
+		bar    bool
+	}{
+		{"terminal", map[string]string{"TERM": "xterm"}, true, true},
+		{"NO_COLOR", map[string]string{"TERM": "xterm", "NO_COLOR": "1"}, false, true},
+		{"dumb", map[string]string{"TERM": "dumb"}, false, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			screen, tty := terminal(t)
+			p := &program{stdout: tty, stderr: tty, getenv: func(n string) string { return tc.env[n] }}
+			c := cli.NewContext(p.app(), flag.NewFlagSet("", flag.ContinueOnError), nil)
+			o, err := p.output(c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			o.event(pipeline.Event{Type: pipeline.EventProgress, Account: "work", Done: 250, Total: 1000})
+			o.event(pipeline.Event{Type: pipeline.EventFault, Account: "work", Mailbox: "Shared", Text: "refused"})
+			o.event(pipeline.Event{Type: pipeline.EventProgress, Account: "work", Done: 500, Total: 1000})
+			o.event(pipeline.Event{Type: pipeline.EventProgress, Account: "work", Done: 1000, Total: 1000})
+			o.event(pipeline.Event{Type: pipeline.EventDone, Account: "work", Report: &pipeline.Report{Mailboxes: 1, New: 1000}})
+			o.close()
+			if _, err := tty.WriteString("end"); err != nil {
+				t.Fatal(err)
+			}
+			var written strings.Builder
+			buf := make([]byte, 4096)
+			for !strings.HasSuffix(written.String(), "end") {
+				n, err := screen.Read(buf)
+				if err != nil {
+					t.Fatal(err)
+				}
+				written.Write(buf[:n])
+			}
+			got := written.String()
+			if strings.Contains(got, "\x1b[31m") != tc.colour {
+				t.Errorf("colour: %q", got)
+			}
+			if strings.Contains(got, "250/1000") != tc.bar {
+				t.Errorf("bar: %q", got)
+			}
+			got = strings.NewReplacer("\x1b[31m", "", "\x1b[0m", "").Replace(got)
+			if lines := strings.Join(shown(got), "|"); lines != "work/Shared: refused|work: 1000 new|end" {
+				t.Errorf("at the end there stands %q, of %q", lines, got)
+			}
+		})
+	}
+}
