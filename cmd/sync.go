@@ -23,11 +23,6 @@ import (
 // that does not answer keeps nobody waiting.
 const together = 4
 
-// importBatch is how many mails go into one commit of a database that is empty:
-// nobody reads in it whom commits could disturb, and with small ones 2,000 mails
-// took 9 s where with commits of 300 they took 15 s, on a machine busy otherwise.
-const importBatch = 50
-
 func (p *program) syncCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "sync",
@@ -134,12 +129,6 @@ func (p *program) sync(ctx context.Context, out *output, req request) (err error
 		return err
 	}
 	defer func() { err = errors.Join(err, req.hooks.Close()) }()
-	batch := 0
-	if n, err := idx.Count(ctx, "*"); err != nil {
-		return err
-	} else if n == 0 {
-		batch = importBatch
-	}
 	keys := newSecrets()
 	ends := make([]ending, len(req.accounts))
 	errs := make([]error, len(req.accounts))
@@ -150,7 +139,7 @@ func (p *program) sync(ctx context.Context, out *output, req request) (err error
 			turn <- struct{}{}
 			defer func() { <-turn }()
 			a := &req.accounts[i]
-			ends[i], errs[i] = p.syncAccount(ctx, a, roots[i], idx, batch, keys, out, req)
+			ends[i], errs[i] = p.syncAccount(ctx, a, roots[i], idx, keys, out, req)
 			if errs[i] != nil && ctx.Err() == nil {
 				ends[i] = endBroken
 				out.account(a.Name, errs[i].Error())
@@ -183,7 +172,7 @@ func verdict(ends []ending) error {
 
 // syncAccount synchronises one account. An error is one of this machine, or the
 // context's.
-func (p *program) syncAccount(ctx context.Context, a *config.Account, root string, idx *index.Index, batch int, keys *secrets, out *output, req request) (end ending, err error) {
+func (p *program) syncAccount(ctx context.Context, a *config.Account, root string, idx *index.Index, keys *secrets, out *output, req request) (end ending, err error) {
 	state, err := a.StateDir(p.getenv)
 	if err != nil {
 		return endBroken, err
@@ -199,7 +188,7 @@ func (p *program) syncAccount(ctx context.Context, a *config.Account, root strin
 	defer func() { err = errors.Join(err, done()) }()
 	o := p.pipelineOptions(a, root, idx, l, keys, out)
 	o.Hooks = req.hooks
-	o.Batch, o.Only, o.Full, o.DryRun, o.YesDelete = batch, req.only, req.full, req.dryRun, req.yesDelete
+	o.Only, o.Full, o.DryRun, o.YesDelete = req.only, req.full, req.dryRun, req.yesDelete
 	o.Restore = req.restore
 	var asked orders
 	if !req.dryRun {

@@ -15,10 +15,10 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
-// How much goes into one commit of the notmuch database. Small commits are
-// cheap; but a program that reads meanwhile survives about one commit, so they
-// come no faster than every second or so once the first mails are in
-// (NOTMUCH.md, Index speed).
+// How much goes into one commit of the notmuch database. A program that reads
+// meanwhile survives about one commit, so they come no faster than every second
+// or so once the first mails are in, and what waits for the write lock waits no
+// longer than one takes (NOTMUCH.md, Index speed).
 const (
 	indexBatch = 300
 	indexDelay = time.Second

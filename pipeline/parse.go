@@ -31,11 +31,21 @@ func parseHeader(head []byte) header {
 	out.subject, _ = mh.Text("Subject")
 	out.from, _ = mh.Text("From")
 	out.date, _ = mh.Date()
-	out.messageID, _ = mh.MessageID()
-	if out.messageID == "" {
-		out.messageID = bareID(h.Get("Message-Id"))
-	}
+	out.messageID = idOf(mh)
 	return out
+}
+
+// messageID gives the Message-ID alone, without angle brackets.
+func messageID(head []byte) string {
+	h, _ := textproto.ReadHeader(bufio.NewReader(bytes.NewReader(head)))
+	return strings.Clone(idOf(gomail.Header{Header: message.Header{Header: h}}))
+}
+
+func idOf(h gomail.Header) string {
+	if id, err := h.MessageID(); err == nil && id != "" {
+		return id
+	}
+	return bareID(h.Get("Message-Id"))
 }
 
 // bareID takes an identifier out of its angle brackets, as notmuch does with

@@ -30,6 +30,7 @@ type item struct {
 	spool    *maildir.Spool // opAdd, opReplace, opStub; nil if the file is in place
 	add      []string
 	remove   []string
+	id       string   // Message-ID of a mail that came
 	orders   []string // tags by which the stub's owner asked for something
 	set      string   // opFlag: maildir letters
 	clear    string
@@ -222,9 +223,9 @@ func (it *item) change(newTags []string) (mail.Change, error) {
 	c := mail.Change{Path: it.box.path(it.name()), Add: it.add, Remove: it.remove, ID: it.row.ID}
 	switch it.op {
 	case opAdd, opStub:
-		c.Op, c.New, c.ID = mail.OpAdd, newTags, ""
+		c.Op, c.New, c.ID = mail.OpAdd, newTags, it.id
 	case opReplace:
-		c.Op, c.New, c.ID = mail.OpReplace, newTags, ""
+		c.Op, c.New, c.ID = mail.OpReplace, newTags, it.id
 		name, ok, err := it.box.find(it.row.StubKey, it.row.StubName)
 		if err != nil {
 			return c, err

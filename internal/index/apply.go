@@ -227,6 +227,18 @@ func change(m *notmuch.Message, add, remove []string) (errs []error) {
 // stands for a mail on its own.
 func (b *batch) add(c mail.Change, carried []string) (r mail.Result, err error) {
 	r.Path = c.Path
+	ghost, err := b.tagGhost(c, carried)
+	if err != nil {
+		return r, err
+	}
+	if ghost {
+		defer func() {
+			// The file is of another message, or of none.
+			if r.ID != c.ID {
+				err = errors.Join(err, b.untagGhost(c, carried))
+			}
+		}()
+	}
 	m, err := b.db.AddMessage(c.Path)
 	if errors.Is(err, notmuch.ErrFileError) {
 		// A mail reader may have moved it from new to cur since it was written.
@@ -255,29 +267,8 @@ func (b *batch) add(c mail.Change, carried []string) (r mail.Result, err error) 
 	defer func() { err = errors.Join(err, m.Close()) }()
 	r.ID = m.ID()
 
-	add, remove := b.letterTags(r.Path)
-	switch {
-	case r.Duplicate:
-		// Known mail is not made unread by another copy, nor by its stub.
-		add = with(add, without(carried, []string{"unread"}), nil)
-	case carried != nil:
-		add = with(add, carried, nil)
-	default:
-		// As `notmuch new` does: new.tags, but never unread for mail that is
-		// read; and unread for any other, whatever new.tags say.
-		seen := strings.Contains(lettersOf(r.Path), "S")
-		for _, t := range c.New {
-			if t != "unread" || !seen {
-				add = append(add, t)
-			}
-		}
-		if b.syncFlags && !seen && hasInfo(r.Path) {
-			add = append(add, "unread")
-		}
-	}
-	add, remove = with(add, c.Add, nil), with(remove, c.Remove, nil)
-	add = without(add, remove)
-	if !r.Duplicate {
+	add, remove := b.tagsFor(c, r.Path, carried, r.Duplicate)
+	if !r.Duplicate && !ghost {
 		return r, retag(m, add, remove)
 	}
 	have := tagsOf(m)
@@ -286,6 +277,64 @@ func (b *batch) add(c mail.Change, carried []string) (r mail.Result, err error) 
 		return r, err
 	}
 	return r, b.forgetOldNames(files, r.Path)
+}
+
+// tagsFor gives what the file at path is to do to its message's tags.
+func (b *batch) tagsFor(c mail.Change, path string, carried []string, duplicate bool) (add, remove []string) {
+	add, remove = b.letterTags(path)
+	switch {
+	case duplicate:
+		// Known mail is not made unread by another copy, nor by its stub.
+		add = with(add, without(carried, []string{"unread"}), nil)
+	case carried != nil:
+		add = with(add, carried, nil)
+	default:
+		// As `notmuch new` does: new.tags, but never unread for mail that is
+		// read; and unread for any other, whatever new.tags say.
+		seen := strings.Contains(lettersOf(path), "S")
+		for _, t := range c.New {
+			if t != "unread" || !seen {
+				add = append(add, t)
+			}
+		}
+		if b.syncFlags && !seen && hasInfo(path) {
+			add = append(add, "unread")
+		}
+	}
+	add, remove = with(add, c.Add, nil), with(remove, c.Remove, nil)
+	return without(add, remove), remove
+}
+
+// tagGhost gives the tags of a mail that is about to be indexed to its ghost, if
+// it has one: the mail keeps them when it takes the ghost's place, which spares
+// the second write of all its words, a quarter of what indexing costs. The
+// newest come first, so that replies have left a ghost of about every other mail.
+func (b *batch) tagGhost(c mail.Change, carried []string) (bool, error) {
+	add, _ := b.tagsFor(c, c.Path, carried, false)
+	return b.onGhost(c.ID, func(m *notmuch.Message) error { return retag(m, add, nil) })
+}
+
+// untagGhost takes them back.
+func (b *batch) untagGhost(c mail.Change, carried []string) error {
+	add, _ := b.tagsFor(c, c.Path, carried, false)
+	_, err := b.onGhost(c.ID, func(m *notmuch.Message) error { return retag(m, nil, add) })
+	return err
+}
+
+// onGhost lets f at the message with this id, if it is a ghost.
+func (b *batch) onGhost(id string, f func(*notmuch.Message) error) (is bool, err error) {
+	if id == "" {
+		return false, nil
+	}
+	m, err := find(b.db.FindMessage(id))
+	if m == nil || err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, m.Close()) }()
+	if is, err = isGhost(b.db, m); !is || err != nil {
+		return false, err
+	}
+	return true, f(m)
 }
 
 // replace indexes a mail where a stub stood.

@@ -347,3 +347,53 @@ func TestAnUnknownChangeChangesNothing(t *testing.T) {
 		t.Error(rs, err)
 	}
 }
+
+// Newest first, replies come before what they reply to, and leave ghosts.
+func TestAddWhereRepliesLeftAGhost(t *testing.T) {
+	t.Parallel()
+	arrive := func(w *world, path, text string) mail.Change {
+		w.deliver("box/tmp/x", "x") // makes the maildir
+		c := mail.Change{Op: mail.OpAdd, New: usual(), Path: filepath.Join(w.root, path)}
+		w.write(c.Path, text)
+		return c
+	}
+	first := "From: b@example.org\nMessage-ID: <first@example.org>\nSubject: x\n\nfirst words\n"
+	for _, test := range []struct {
+		name, path, text, hint string
+		want                   []string
+	}{
+		{"unread", "box/new/k", first, "first@example.org", []string{"inbox", "list", "unread"}},
+		{"read", "box/cur/k:2,FS", first, "first@example.org", []string{"flagged", "inbox", "list"}},
+		{"without being told its id", "box/new/k", first, "", []string{"inbox", "list", "unread"}},
+		{"told the id of another", "box/new/k", strings.Replace(first, "first@", "other@", 1), "first@example.org", []string{"inbox", "list", "unread"}},
+		{"no mail", "box/new/k", "no header\n", "first@example.org", nil},
+		{"gone", "box/new/k", "", "first@example.org", nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.apply(arrive(w, "box/new/reply", "From: a@example.org\nMessage-ID: <reply@example.org>\nReferences: <first@example.org>\nSubject: x\n\nx\n"))
+			c := arrive(w, test.path, test.text)
+			if test.text == "" {
+				if err := os.Remove(c.Path); err != nil {
+					t.Fatal(err)
+				}
+			}
+			c.ID, c.Add = test.hint, []string{"list"}
+			r := w.try(c)[0]
+			if (r.Err != nil) != (test.text == "") || r.Duplicate || r.NotMail != (test.text == "no header\n") {
+				t.Fatalf("%+v", r)
+			}
+			if test.want != nil {
+				w.tags(r.ID, strings.Join(test.want, " "))
+			}
+			if r.ID == "first@example.org" {
+				if out := w.notmuch("count", "--output=threads", "*"); out != "1" {
+					t.Errorf("%s threads", out)
+				}
+			} else if got, _, err := w.x.Tags(t.Context(), "first@example.org"); err != nil || len(got) > 0 {
+				t.Errorf("the ghost has the tags %q, %v", got, err)
+			}
+		})
+	}
+}

@@ -33,7 +33,7 @@ func (b *batch) flag(c mail.Change) (r mail.Result, err error) {
 	path, gone := locate(c.Path, files)
 	if gone != nil {
 		want := with(have, c.Add, c.Remove)
-		return r, errors.Join(retag(m, without(want, have), without(have, want)), gone)
+		return r, errors.Join(b.retagAlone(r.ID, without(want, have), without(have, want)), gone)
 	}
 	// What its reader did by renaming the file comes first, then the server's
 	// change.
@@ -67,7 +67,7 @@ func (b *batch) flag(c mail.Change) (r mail.Result, err error) {
 		have, files = tagsOf(m), filesOf(m)
 		add, remove = without(want, have), without(have, want)
 	}
-	if err := retag(m, add, remove); err != nil {
+	if err := b.retagAlone(r.ID, add, remove); err != nil {
 		return r, err
 	}
 	if r.Path, err = reletter(path, files, c.Set, c.Clear); err != nil {
@@ -84,6 +84,21 @@ func (b *batch) flag(c mail.Change) (r mail.Result, err error) {
 		}
 	}
 	return r, b.forgetOldNames(files, r.Path)
+}
+
+// retagAlone changes the tags of a message and nothing else of it. Of the document
+// that it read last Xapian writes only what changed, in place of all words with
+// their places, which saves a quarter of the time; so it must be read anew after
+// its files were looked for.
+func (b *batch) retagAlone(id string, add, remove []string) error {
+	if len(add)+len(remove) == 0 {
+		return nil
+	}
+	m, err := find(b.db.FindMessage(id))
+	if m == nil || err != nil {
+		return err
+	}
+	return errors.Join(retag(m, add, remove), m.Close())
 }
 
 // flagged finds the message of a change by its id, else by its file.

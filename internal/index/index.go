@@ -58,6 +58,7 @@ func Open(ctx context.Context, o Options) (*Index, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	flushEarly()
 	conf, err := x.probe()
 	if errors.Is(err, errNoDatabase) {
 		if err = x.create(); err == nil {

@@ -30,7 +30,7 @@ type Change struct {
 	Op      Op
 	Path    string // absolute
 	OldPath string
-	ID      string // notmuch message id, if known; the file is looked up by it first
+	ID      string // notmuch message id, if known; the file is looked up by it first. Of a new file, what seems to be its
 	New     []string
 	Add     []string
 	Remove  []string
