@@ -77,6 +77,9 @@ type Verdict struct {
 	Add    []string `json:"add,omitempty"`    // tags
 	Remove []string `json:"remove,omitempty"` // tags
 	Reason string   `json:"reason,omitempty"` // of skip and defer: a few words for a person
+	// Placeholder, with skip at pre-fetch: a stub in notmuch says what was left on
+	// the server, and can be asked for it.
+	Placeholder bool `json:"placeholder,omitempty"`
 }
 
 // EventVersion is the version of the contract: it grows when something is taken
@@ -205,7 +208,7 @@ func PointNames() string {
 // check says what is wrong with a verdict at a point.
 func (v *Verdict) check(p Point) error {
 	if !p.Pre() {
-		if v.Action == Skip || v.Action == Defer || len(v.Add)+len(v.Remove) > 0 {
+		if v.Action == Skip || v.Action == Defer || v.Placeholder || len(v.Add)+len(v.Remove) > 0 {
 			return fmt.Errorf("it answered at %s, where a hook is only told", p)
 		}
 		return nil
@@ -219,6 +222,9 @@ func (v *Verdict) check(p Point) error {
 		if why := badTag(t); why != "" {
 			return fmt.Errorf("the tag %q %s", bound(t, 40), why)
 		}
+	}
+	if v.Placeholder && (v.Action != Skip || p != PreFetch) {
+		return fmt.Errorf("it answered placeholder, which goes with skip at %s only", PreFetch)
 	}
 	v.Reason = bound(v.Reason, maxReason)
 	return nil

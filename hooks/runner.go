@@ -131,7 +131,7 @@ func (r *Runner) Ask(ctx context.Context, e Event, last bool) (out Outcome, err 
 		out.Add, out.Remove = merge(out.Add, v.Add, v.Remove), merge(out.Remove, v.Remove, v.Add)
 		e.Tags = merge(e.Tags, v.Add, v.Remove)
 		if v.Action == Skip || v.Action == Defer {
-			out.Action, out.Reason, out.By = v.Action, v.Reason, h.Name
+			out.Action, out.Reason, out.Placeholder, out.By = v.Action, v.Reason, v.Placeholder, h.Name
 			return out, nil
 		}
 	}

@@ -34,6 +34,9 @@ type scenario struct {
 	// change alters the last sync, and every one that comes after it.
 	change  func(*Options)
 	givenUp []imap.UID
+	// before alters the syncs before the last one.
+	before       func(*Options)
+	placeholders []imap.UID
 }
 
 func scenarios() []scenario {
@@ -82,6 +85,20 @@ func scenarios() []scenario {
 			o.Retry = []Target{{"INBOX", 14, 5}}
 		}},
 		{name: "hooks", acts: []func(*server){withBad}, stubs: []imap.UID{5}, givenUp: []imap.UID{2, 3}, change: withCrashHooks},
+		{name: "placeholders", acts: []func(*server){withBad}, stubs: []imap.UID{5}, placeholders: []imap.UID{2, 3}, change: withPlaceholders},
+		{name: "placeholder asked for", acts: []func(*server){first, func(*server) {}}, placeholders: []imap.UID{3}, before: withPlaceholders, change: func(o *Options) {
+			withPlaceholders(o)
+			o.Retry = []Target{{"INBOX", 14, 2}}
+		}},
+		{name: "placeholder asked for and failing", acts: []func(*server){first, func(s *server) { s.box("INBOX").msgs[2].fault = &serverFault{} }},
+			placeholders: []imap.UID{3}, stubs: []imap.UID{2}, before: withPlaceholders, change: func(o *Options) {
+				withPlaceholders(o)
+				o.Retry = []Target{{"INBOX", 14, 2}}
+			}},
+		{name: "placeholder given up", acts: []func(*server){first, func(*server) {}}, placeholders: []imap.UID{3}, givenUp: []imap.UID{2}, before: withPlaceholders, change: func(o *Options) {
+			withPlaceholders(o)
+			o.GiveUp = []Target{{"INBOX", 14, 2}}
+		}},
 		{name: "asked again, and more of it comes", acts: []func(*server){withBad, func(s *server) {
 			s.box("INBOX").msgs[5].fault = &serverFault{items: map[string]string{"BODY.PEEK[TEXT]": "only words\r\n"}}
 		}}, stubs: []imap.UID{5}, change: func(o *Options) {
@@ -181,12 +198,18 @@ func TestKillAtEveryEffect(t *testing.T) {
 					t.Parallel()
 					for at := 1; ; at++ {
 						s, h := newServer(extensions()[caps]...), newHome(t)
-						h.givenUp = sc.givenUp
+						h.givenUp, h.placeholders = sc.givenUp, sc.placeholders
 						var change []func(*Options)
 						if sc.change != nil {
 							change = append(change, sc.change)
 						}
-						sc.prepare(s, func() { h.sync(s) })
+						sc.prepare(s, func() {
+							if sc.before != nil {
+								h.sync(s, sc.before)
+							} else {
+								h.sync(s)
+							}
+						})
 						h.now = h.now.Add(sc.later)
 						if err := os.MkdirAll(filepath.Join(h.dir, "mail"), 0o700); err != nil {
 							t.Fatal(err)

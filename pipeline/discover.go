@@ -337,15 +337,20 @@ func (w *worker) putFlags(ctx context.Context, b *box, changes []flagChange) err
 			w.step("flags recorded")
 			continue
 		}
-		it := &item{box: b, op: opFlag, row: row}
-		it.known = w.own(b, flagChange{row.UID, row.Flags, after[row.UID]})
-		it.add, it.remove, it.set, it.clear = flagTags(row.Flags, after[row.UID])
-		it.row.Flags = after[row.UID]
-		if err := w.send(ctx, it); err != nil {
+		if err := w.sendFlags(ctx, b, row, after[row.UID]); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// sendFlags sends the changed flags of one file down the line.
+func (w *worker) sendFlags(ctx context.Context, b *box, row ledger.Message, after []string) error {
+	it := &item{box: b, op: opFlag, row: row}
+	it.known = w.own(b, flagChange{row.UID, row.Flags, after})
+	it.add, it.remove, it.set, it.clear = flagTags(row.Flags, after)
+	it.row.Flags = after
+	return w.send(ctx, it)
 }
 
 // own tells whether a change of flags is what the server was just told.

@@ -424,6 +424,17 @@ func (s *session) exchangeFetch(ctx context.Context, ex *mail.Exchange, args str
 		return nil, err
 	}
 	item := strings.TrimSuffix(args[strings.IndexByte(args, '(')+1:], ")")
+	if fields, ok := strings.CutPrefix(item, "UID BODY.PEEK[HEADER.FIELDS"); ok {
+		for _, u := range parseUIDs(args[:strings.IndexByte(args, ' ')]) {
+			m := s.server.boxes[s.name].msgs[u]
+			if m == nil || m.fault != nil {
+				continue
+			}
+			head, _ := splitHeader([]byte(m.raw))
+			ex.Fetched = append(ex.Fetched, mail.Fetched{Message: mail.Message{UID: u}, Items: map[string]mail.Value{"BODY[HEADER.FIELDS" + fields: {Text: head}}})
+		}
+		return ex, nil
+	}
 	m := s.server.boxes[s.name].msgs[uid]
 	if m == nil || m.fault == nil {
 		return ex, nil
@@ -708,6 +719,8 @@ type home struct {
 	index  *notmuch
 	// givenUp are messages of INBOX of which nothing is to be here.
 	givenUp []imap.UID
+	// placeholders are messages of INBOX that a hook left on the server.
+	placeholders []imap.UID
 }
 
 func newHome(t *testing.T) *home {
@@ -799,19 +812,27 @@ func (h *home) check(s *server, stubs ...imap.UID) {
 	for name, b := range s.boxes {
 		want := map[string]int{}
 		for u, m := range b.msgs {
-			if !slices.Contains(stubs, u) && (name != "INBOX" || !slices.Contains(h.givenUp, u)) {
+			if !slices.Contains(stubs, u) && (name != "INBOX" || !slices.Contains(h.givenUp, u) && !slices.Contains(h.placeholders, u)) {
 				want[strings.ReplaceAll(m.raw, "\r\n", "\n")+"|"+letters(m.flags)]++
 			}
 		}
 		got := map[string]int{}
-		gotStubs := 0
+		gotStubs, gotPlaceholders := 0, 0
 		for file, raw := range h.files(name) {
 			n++
 			if !paths[filepath.Join(h.dir, "mail", name, file)] {
 				h.t.Errorf("%s/%s is not indexed", name, file)
 			}
 			if _, err := ReadStub(strings.NewReader(raw)); err == nil {
-				gotStubs++
+				if strings.Contains(raw, "\nX-Label: "+TagSkipped+"\n") {
+					gotPlaceholders++
+				} else {
+					gotStubs++
+				}
+				m := db[stubID(raw)]
+				if m == nil || slices.Contains(m.Tags, TagSkipped) == slices.Contains(m.Tags, TagFailed) || slices.Contains(m.Tags, TagSkipped) != strings.Contains(raw, "X-Label: "+TagSkipped) {
+					h.t.Errorf("%s/%s has the tags %+v", name, file, m)
+				}
 				continue
 			}
 			_, flags := maildir.ParseName(file)
@@ -822,6 +843,9 @@ func (h *home) check(s *server, stubs ...imap.UID) {
 		}
 		if name == "INBOX" && gotStubs != len(stubs) {
 			h.t.Errorf("%d stubs, want %d", gotStubs, len(stubs))
+		}
+		if name == "INBOX" && gotPlaceholders != len(h.placeholders) {
+			h.t.Errorf("%d placeholders, want %d", gotPlaceholders, len(h.placeholders))
 		}
 		if tmp, _ := os.ReadDir(filepath.Join(h.dir, "mail", name, "tmp")); len(tmp) > 0 {
 			h.t.Errorf("%s/tmp holds %d files", name, len(tmp))
@@ -850,6 +874,12 @@ func (h *home) check(s *server, stubs ...imap.UID) {
 			}
 		}
 	}
+}
+
+// stubID gives the Message-ID of a stub.
+func stubID(raw string) string {
+	key, _ := ReadStub(strings.NewReader(raw))
+	return key.MessageID()
 }
 
 func difference(want, got map[string]int) string {

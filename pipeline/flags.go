@@ -34,6 +34,7 @@ func flagRows() []flagRow {
 const (
 	TagFailed   = "fetch-failed"   // on a stub
 	TagSalvaged = "fetch-salvaged" // on a mail that came by another road
+	TagSkipped  = "fetch-skipped"  // on a stub of a message that a hook left on the server
 )
 
 // flagSet folds flags to one spelling for comparison: system flags and keywords
@@ -110,7 +111,7 @@ func keywordTag(keyword string) string {
 		return "spam"
 	case "nonjunk", "notjunk":
 		return ""
-	case "unread", "flagged", "replied", "passed", "draft", "deleted", "new", TagFailed, TagSalvaged:
+	case "unread", "flagged", "replied", "passed", "draft", "deleted", "new", TagFailed, TagSalvaged, TagSkipped:
 		return ""
 	}
 	// 200 bytes is NOTMUCH_TAG_MAX; a leading '-' could not be typed in `notmuch tag`.

@@ -59,12 +59,12 @@ func (r *run) giveUp(ctx context.Context) (done []ledger.Message, err error) {
 	if len(r.GiveUp) == 0 {
 		return nil, nil
 	}
-	rows, err := r.Ledger.InState(ctx, ledger.Stub, ledger.GivenUp)
+	rows, err := r.Ledger.InState(ctx, ledger.Stub, ledger.GivenUp, ledger.Skipped)
 	if err != nil {
 		return nil, err
 	}
 	for _, row := range rows {
-		if !slices.ContainsFunc(r.GiveUp, func(t Target) bool { return t.is(row) }) {
+		if row.State == ledger.Skipped && fileless(row) || !slices.ContainsFunc(r.GiveUp, func(t Target) bool { return t.is(row) }) {
 			continue
 		}
 		row.State, row.NextTry = ledger.GivenUp, time.Time{}

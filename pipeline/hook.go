@@ -188,6 +188,7 @@ func (w *worker) preFetch(ctx context.Context, b *box, uids []imap.UID) ([]imap.
 		return nil, err
 	}
 	var kept []ledger.Message
+	var left []leftThere
 	for _, u := range ask {
 		m := told[u]
 		row := ledger.Message{Mailbox: b.Name, UIDValidity: b.now.UIDValidity, UID: u, Size: m.Size, Flags: storedFlags(m.Flags)}
@@ -197,18 +198,30 @@ func (w *worker) preFetch(ctx context.Context, b *box, uids []imap.UID) ([]imap.
 		e := eventOf(hooks.PreFetch, row)
 		e.MessageID = clean(m.MessageID, maxField)
 		e.Tags = w.tagsToBe(initialTags(row.Flags, b.add, b.remove))
-		out, err := w.judge(ctx, e, b.stubs[u].Since)
+		old := b.stubs[u]
+		out, err := w.judge(ctx, e, old.Since)
 		if err != nil {
 			return nil, err
 		}
-		if out.Action == hooks.Pass {
+		row = w.keptAway(row, old, out)
+		switch {
+		case out.Action == hooks.Pass:
 			pass = append(pass, u)
 			w.remember(b, u, out.Verdict)
-			continue
+		case old.StubKey != "":
+			if err := w.stands(ctx, b, old, m.Flags); err != nil {
+				return nil, err
+			}
+		case out.Placeholder:
+			left = append(left, leftThere{failure{box: b, uid: u, message: m}, row, out.Verdict})
+		default:
+			kept = append(kept, row)
 		}
-		kept = append(kept, w.keptAway(row, b.stubs[u], out))
 	}
-	return pass, w.recordKept(ctx, kept)
+	if err := w.recordKept(ctx, kept); err != nil {
+		return nil, err
+	}
+	return pass, w.sendPlaceholders(ctx, b, left)
 }
 
 // describe asks the server for what a hook may want to know of messages before
@@ -244,9 +257,9 @@ func (w *worker) describe(ctx context.Context, b *box, uids []imap.UID) (map[ima
 // that the message is neither forgotten nor taken for deleted.
 func (r *run) keptAway(row, old ledger.Message, out hooks.Outcome) ledger.Message {
 	row.Key, row.Name, row.ID = "", "", ""
-	row.State, row.Since, row.Attempts = ledger.Skipped, r.Now().UTC().Truncate(time.Second), 1
+	row.State, row.Since = ledger.Skipped, r.Now().UTC().Truncate(time.Second)
 	if out.Action == hooks.Defer {
-		row.State = ledger.Deferred
+		row.State, row.Attempts = ledger.Deferred, 1
 		if old.State == ledger.Deferred {
 			row.Since, row.Attempts = old.Since, old.Attempts+1
 		}
@@ -345,7 +358,7 @@ func (r *run) preWrite(ctx context.Context, items []*item) ([]*item, error) {
 		}
 		it.tag(out.Verdict)
 		switch {
-		case out.Action == hooks.Pass, it.spool == nil, r.wants(it.row), it.op == opReplace && out.Action == hooks.Skip:
+		case out.Action == hooks.Pass, it.spool == nil, r.wants(it.row), it.op == opReplace && out.Action == hooks.Skip && old.State == ledger.Stub:
 			on = append(on, it)
 			continue
 		case it.op == opAdd:
@@ -387,7 +400,7 @@ func (r *run) tagAgain(ctx context.Context, items []*item) error {
 			continue
 		}
 		for _, it := range items {
-			if it.op == opStub {
+			if it.op == opStub || it.op == opPlaceholder && p == hooks.PreWrite {
 				continue
 			}
 			out, err := r.judgeMail(ctx, p, it, it.box.path(it.row.Name), time.Time{})

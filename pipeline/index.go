@@ -162,6 +162,8 @@ func (r *run) record(ctx context.Context, items []*item, results []mail.Result) 
 			}
 		case opStub:
 			row.State = ledger.Stub
+		case opPlaceholder:
+			row.State = ledger.Skipped
 		case opGone:
 			at := place{row.Mailbox, row.UIDValidity}
 			gone[at] = append(gone[at], row.UID)
@@ -223,6 +225,9 @@ func (r *run) told(it *item, res mail.Result) {
 		case opStub:
 			rep.NewStubs++
 			r.done++
+		case opPlaceholder:
+			rep.Skipped++
+			r.done++
 		}
 	})
 	switch {
@@ -231,7 +236,7 @@ func (r *run) told(it *item, res mail.Result) {
 	case it.op == opStub:
 		r.emit(Event{Type: EventStub, Mailbox: it.box.Name, UID: it.row.UID,
 			Text: it.row.Reason + "; a note with the details stands in its place (notmuch search tag:" + TagFailed + ")"})
-	case it.op == opGone && it.row.State == ledger.Stub:
+	case it.op == opGone && (it.row.State == ledger.Stub || it.row.State == ledger.Skipped):
 		r.emit(Event{Type: EventGone, Mailbox: it.box.Name, UID: it.row.UID, Text: "the server lists this message no more; its stub was removed"})
 	case res.NotMail:
 		r.note(it.box, "UID %d is stored as %s, but notmuch does not take it for a mail", it.row.UID, it.row.Name)

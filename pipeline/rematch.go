@@ -34,7 +34,7 @@ func (w *worker) rematch(ctx context.Context, b *box, v *view, rows []ledger.Row
 	var here, stubs []ledger.Message
 	for _, m := range old {
 		switch m.State {
-		case ledger.Stub:
+		case ledger.Stub, ledger.Skipped, ledger.Deferred:
 			stubs = append(stubs, m)
 		case ledger.Present, ledger.Kept:
 			m.ID = realID(m.ID)
@@ -181,6 +181,13 @@ func (w *worker) retire(ctx context.Context, b *box, stubs []ledger.Message) err
 		w.step("unmatched messages kept")
 	}
 	for _, s := range stubs {
+		if fileless(s) {
+			if err := w.Ledger.Delete(ctx, s.Mailbox, s.UIDValidity, s.UID); err != nil {
+				return err
+			}
+			w.step("deletions recorded")
+			continue
+		}
 		w.hold(&item{box: b, op: opGone, row: s})
 	}
 	return nil
@@ -209,7 +216,7 @@ type stranger struct {
 func (b *box) strangers(rows []ledger.Row, l *maildir.Listing) ([]stranger, error) {
 	known := make(map[string]bool, len(rows))
 	for _, r := range rows {
-		known[r.Key] = true
+		known[r.Key], known[r.StubKey] = true, true
 	}
 	var out []stranger
 	for _, f := range l.Some(func(key string) bool { return !known[key] }) {

@@ -52,13 +52,14 @@ func (r *run) resume(ctx context.Context) error {
 			it.op, it.row.Name = opAdd, name
 		case stubHere && row.Key == "":
 			it.op, it.row.StubName = opStub, stub
-			it.add = append(it.add, TagFailed)
+			tag := TagFailed
+			if stoodBy(row) == ledger.Skipped {
+				it.op, tag = opPlaceholder, TagSkipped
+			}
+			it.add = append(it.add, tag)
 		case stubHere:
 			// The real mail did not get there: the stub stands as before.
-			row.State, row.Key, row.Name, row.StubName = ledger.Stub, "", "", stub
-			if row.Attempts == 0 {
-				row.Attempts = 1
-			}
+			row.State, row.Key, row.Name, row.StubName = stoodBy(row), "", "", stub
 			if err := r.Ledger.Save(ctx, row); err != nil {
 				return err
 			}

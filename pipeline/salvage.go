@@ -242,6 +242,9 @@ func (void) Discard()                    {}
 func (w *worker) fail(ctx context.Context, f failure) error {
 	now := w.Now().UTC().Truncate(time.Second)
 	if old, ok := f.box.stubs[f.uid]; ok && old.StubKey != "" {
+		if old.State == ledger.Skipped {
+			return w.failed(ctx, f, old, now)
+		}
 		if err := w.enrich(ctx, f, &old, now); err != nil {
 			return err
 		}

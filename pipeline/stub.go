@@ -242,7 +242,7 @@ func (w *worker) dueStubs(ctx context.Context, b *box, gone []imap.UID) ([]imap.
 		if err != nil {
 			return nil, err
 		}
-		if ok || w.wants(st) || waits(st) {
+		if ok || w.wants(st) || waits(st) && st.StubKey == "" {
 			uids = append(uids, st.UID)
 			continue
 		}
@@ -297,7 +297,6 @@ func (f *failure) reason() string {
 // stub writes the mail that stands in the place of one that could not be had.
 func (w *worker) stub(f failure, now time.Time) []byte {
 	b := f.box
-	key := NewStubKey(w.Account, b.Name, b.now.UIDValidity, f.uid)
 	var real header
 	if len(f.header) > 0 {
 		real = parseHeader(f.header)
@@ -309,22 +308,7 @@ func (w *worker) stub(f failure, now time.Time) []byte {
 
 	var m bytes.Buffer
 	field := func(name, value string) { fmt.Fprintf(&m, "%s: %s\n", name, value) }
-	field("From", w.stubFrom(from))
-	field("To", mailAddress("", w.Address))
-	field("Subject", mime.QEncoding.Encode("utf-8", StubSubject+either(clean(subject, 400), fmt.Sprintf("%s UID %d", clean(b.Name, 100), f.uid))))
-	field("Date", f.date(now).Format(time.RFC1123Z))
-	field("Message-ID", "<"+key.MessageID()+">")
-	if id := real.messageID; validID(id) {
-		field("In-Reply-To", "<"+id+">")
-		field("References", "<"+id+">")
-	}
-	field("X-Label", TagFailed)
-	field(StubHeader, "v=1; key="+key.String())
-	field("X-Notmuch-Imap-Account", mime.QEncoding.Encode("utf-8", clean(w.Account, 200)))
-	field("X-Notmuch-Imap-Mailbox", mime.QEncoding.Encode("utf-8", clean(b.Name, 200)))
-	field(salvagedHeader, strconv.Itoa(f.size()))
-	field("Auto-Submitted", "auto-generated")
-	field("MIME-Version", "1.0")
+	w.stubHeader(&m, f, subject, from, real.messageID, nil, TagFailed, now)
 	attached := f.attachments()
 	boundary := boundary()
 	if len(attached) > 0 {
@@ -353,34 +337,11 @@ func (w *worker) stub(f failure, now time.Time) []byte {
 	m.WriteString("  ,d  stop asking, remove this note     notmuch imap drop\n")
 	m.WriteString("  ,D  delete the message on the server  notmuch imap drop --remote\n\n")
 
-	m.WriteString("What is known of it\n\n")
-	row := func(name, value string) {
-		if value != "" {
-			fmt.Fprintf(&m, "  %-13s %s\n", name, value)
-		}
-	}
-	row("Subject", clean(subject, 400))
-	row("From", clean(from, 400))
+	sent := real.fields.Get("Date")
 	if f.substitute != nil {
-		row("Sent", clean(f.substitute.sent, 100))
-	} else if real.fields.Has("Date") {
-		row("Sent", clean(real.fields.Get("Date"), 100))
+		sent = f.substitute.sent
 	}
-	row("Message-ID", clean(real.messageID, 400))
-	if !f.message.InternalDate.IsZero() {
-		row("Received", f.message.InternalDate.Format(time.RFC1123Z))
-	}
-	if f.message.Size > 0 {
-		row("Size", fmt.Sprintf("%d bytes, as the server says", f.message.Size))
-	}
-	if f.message.Flags != nil {
-		row("Flags", clean(either(strings.Join(f.message.Flags, " "), "none"), 400))
-	}
-	row("Account", clean(w.Account, 200))
-	row("Mailbox", clean(b.Name, 200))
-	row("UID", fmt.Sprintf("%d (UIDVALIDITY %d)", f.uid, b.now.UIDValidity))
-	m.WriteByte('\n')
-
+	w.known(&m, f, subject, from, sent, real.messageID)
 	m.WriteString("What happens next\n\n")
 	para("Every sync asks for it again when it is due: after 15 minutes, an hour, a day, then every week. When the mail comes it takes this " +
 		"note's place and keeps your tags. When it is deleted on the server, this note goes away.")
@@ -414,6 +375,58 @@ func (w *worker) stub(f failure, now time.Time) []byte {
 		m.WriteString("\n--" + boundary + "--\n")
 	}
 	return m.Bytes()
+}
+
+// stubHeader writes what every stub's header has, but for its MIME type. id is
+// the real mail's, and refs are what that refers to.
+func (w *worker) stubHeader(m *bytes.Buffer, f failure, subject, from, id string, refs []string, label string, now time.Time) {
+	b := f.box
+	key := NewStubKey(w.Account, b.Name, b.now.UIDValidity, f.uid)
+	field := func(name, value string) { fmt.Fprintf(m, "%s: %s\n", name, value) }
+	field("From", w.stubFrom(from))
+	field("To", mailAddress("", w.Address))
+	field("Subject", mime.QEncoding.Encode("utf-8", StubSubject+either(clean(subject, 400), fmt.Sprintf("%s UID %d", clean(b.Name, 100), f.uid))))
+	field("Date", f.date(now).Format(time.RFC1123Z))
+	field("Message-ID", "<"+key.MessageID()+">")
+	if validID(id) {
+		field("In-Reply-To", "<"+id+">")
+		refs = append(slices.DeleteFunc(slices.Clone(refs), func(r string) bool { return !validID(r) }), id)
+		field("References", "<"+strings.Join(refs, ">\n <")+">")
+	}
+	field("X-Label", label)
+	field(StubHeader, "v=1; key="+key.String())
+	field("X-Notmuch-Imap-Account", mime.QEncoding.Encode("utf-8", clean(w.Account, 200)))
+	field("X-Notmuch-Imap-Mailbox", mime.QEncoding.Encode("utf-8", clean(b.Name, 200)))
+	field(salvagedHeader, strconv.Itoa(f.size()))
+	field("Auto-Submitted", "auto-generated")
+	field("MIME-Version", "1.0")
+}
+
+// known writes what is known of the real mail.
+func (w *worker) known(m *bytes.Buffer, f failure, subject, from, sent, id string) {
+	m.WriteString("What is known of it\n\n")
+	row := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(m, "  %-13s %s\n", name, value)
+		}
+	}
+	row("Subject", clean(subject, 400))
+	row("From", clean(from, 400))
+	row("Sent", clean(sent, 100))
+	row("Message-ID", clean(id, 400))
+	if !f.message.InternalDate.IsZero() {
+		row("Received", f.message.InternalDate.Format(time.RFC1123Z))
+	}
+	if f.message.Size > 0 {
+		row("Size", fmt.Sprintf("%d bytes, as the server says", f.message.Size))
+	}
+	if f.message.Flags != nil {
+		row("Flags", clean(either(strings.Join(f.message.Flags, " "), "none"), 400))
+	}
+	row("Account", clean(w.Account, 200))
+	row("Mailbox", clean(f.box.Name, 200))
+	row("UID", fmt.Sprintf("%d (UIDVALIDITY %d)", f.uid, f.box.now.UIDValidity))
+	m.WriteByte('\n')
 }
 
 // blame says whose fault it is and how that was found.

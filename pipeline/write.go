@@ -18,6 +18,7 @@ const (
 	opAdd     itemOp = iota + 1 // a mail that came
 	opReplace                   // a mail that came where a stub stands
 	opStub                      // a stub that was made
+	opPlaceholder               // a stub for what a hook left on the server
 	opFlag                      // flags that changed
 	opGone                      // a message that the server has no more
 )
@@ -27,7 +28,7 @@ type item struct {
 	box      *box
 	op       itemOp
 	row      ledger.Message // as it will be recorded
-	spool    *maildir.Spool // opAdd, opReplace, opStub; nil if the file is in place
+	spool    *maildir.Spool // of what gets a file; nil if that is in place
 	add      []string
 	remove   []string
 	id       string   // Message-ID of a mail that came
@@ -222,7 +223,7 @@ func (b *box) find(key, name string) (string, bool, error) {
 func (it *item) change(newTags []string) (mail.Change, error) {
 	c := mail.Change{Path: it.box.path(it.name()), Add: it.add, Remove: it.remove, ID: it.row.ID}
 	switch it.op {
-	case opAdd, opStub:
+	case opAdd, opStub, opPlaceholder:
 		c.Op, c.New, c.ID = mail.OpAdd, newTags, it.id
 	case opReplace:
 		c.Op, c.New, c.ID = mail.OpReplace, newTags, it.id
@@ -234,7 +235,7 @@ func (it *item) change(newTags []string) (mail.Change, error) {
 			it.row.StubName = name
 		}
 		c.OldPath = it.box.path(it.row.StubName)
-		c.Remove = slices.Concat(it.remove, []string{TagFailed}, it.orders)
+		c.Remove = slices.Concat(it.remove, []string{TagFailed, TagSkipped}, it.orders)
 	case opFlag:
 		c.Op, c.Set, c.Clear = mail.OpFlag, it.set, it.clear
 		name, ok, err := it.box.find(it.key(), it.name())

@@ -59,10 +59,11 @@ type Message struct {
 
 // Row is what comparing a mailbox with the server needs of a message.
 type Row struct {
-	UID   imap.UID
-	State State
-	Flags []string // rows share them: not to be written to
-	Key   string
+	UID     imap.UID
+	State   State
+	Flags   []string // rows share them: not to be written to
+	Key     string
+	StubKey string
 }
 
 // Mailbox is the row of one mailbox. The marks (UIDNext, HighestModSeq,

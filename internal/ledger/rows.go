@@ -48,7 +48,7 @@ func (l *Ledger) SaveMailbox(ctx context.Context, b Mailbox) error {
 
 // Rows gives a mailbox's messages under one UIDVALIDITY, by UID.
 func (l *Ledger) Rows(ctx context.Context, mailbox string, uidValidity uint64) (out []Row, err error) {
-	rows, err := l.db.QueryContext(ctx, `SELECT uid, state, flags, key FROM message
+	rows, err := l.db.QueryContext(ctx, `SELECT uid, state, flags, key, stubkey FROM message
 		WHERE mailbox = (SELECT id FROM mailbox WHERE name = ?) AND uidvalidity = ? ORDER BY uid`, mailbox, int64(uidValidity))
 	if err != nil {
 		return nil, l.fail(err)
@@ -60,7 +60,7 @@ func (l *Ledger) Rows(ctx context.Context, mailbox string, uidValidity uint64) (
 	var state, flags sql.RawBytes
 	for rows.Next() {
 		var r Row
-		if err := rows.Scan(&r.UID, &state, &flags, &r.Key); err != nil {
+		if err := rows.Scan(&r.UID, &state, &flags, &r.Key, &r.StubKey); err != nil {
 			return nil, l.fail(err)
 		}
 		var ok bool

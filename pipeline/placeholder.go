@@ -1,0 +1,190 @@
+package pipeline
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/hooks"
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	wire "github.com/notmuch-imap/notmuch-imap/internal/mail"
+)
+
+// leftThere is a message that a hook leaves on the server, and for which a stub
+// is to stand.
+type leftThere struct {
+	failure
+	row     ledger.Message
+	verdict hooks.Verdict
+}
+
+// stoodBy is what a row with a stub was before its mail was asked for: what a
+// hook skipped was never asked for.
+func stoodBy(row ledger.Message) ledger.State {
+	if row.Attempts == 0 {
+		return ledger.Skipped
+	}
+	return ledger.Stub
+}
+
+// stands leaves a placeholder as it is, but for flags that changed meanwhile.
+func (w *worker) stands(ctx context.Context, b *box, old ledger.Message, flags []string) error {
+	w.tally(func(rep *Report) { rep.Skipped++; w.done++ })
+	if flags == nil || sameFlags(old.Flags, flags) {
+		return nil
+	}
+	return w.sendFlags(ctx, b, old, storedFlags(flags))
+}
+
+// sendPlaceholders puts stubs on the line for messages that hooks leave on the
+// server. What is not known of a message is no reason not to have one.
+func (w *worker) sendPlaceholders(ctx context.Context, b *box, left []leftThere) error {
+	for part := range slices.Chunk(left, headsAtOnce) {
+		heads, err := w.heads(ctx, b, part)
+		if err != nil {
+			return err
+		}
+		for _, l := range part {
+			l.header = heads[l.uid]
+			if err := w.sendPlaceholder(ctx, l); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (w *worker) sendPlaceholder(ctx context.Context, l leftThere) error {
+	now := w.Now()
+	s, err := l.box.dir.Spool(w.keys.New(now))
+	if err != nil {
+		return err
+	}
+	if _, err := s.Write(w.placeholder(l, now)); err != nil {
+		s.Discard()
+		return err
+	}
+	it := &item{box: l.box, op: opPlaceholder, spool: s, row: l.row}
+	it.row.StubKey, it.row.Date = s.Key(), l.date(now)
+	it.add, it.remove = initialTags(it.row.Flags, l.box.add, l.box.remove)
+	it.tag(l.verdict)
+	it.add = append(it.add, TagSkipped)
+	// What waits on the line shall hold no buffers.
+	if err := s.Finish(); err != nil {
+		s.Discard()
+		return err
+	}
+	return w.send(ctx, it)
+}
+
+// headsAtOnce is of how many messages the headers are asked for at once.
+const headsAtOnce = 50
+
+// heads asks for those fields of messages that a placeholder shows.
+func (w *worker) heads(ctx context.Context, b *box, left []leftThere) (map[imap.UID][]byte, error) {
+	uids := make([]imap.UID, len(left))
+	for i, l := range left {
+		uids[i] = l.uid
+	}
+	out := make(map[imap.UID][]byte, len(left))
+	if err := w.enter(ctx, b); err != nil {
+		return nil, err
+	}
+	ex, err := w.command(ctx, b, "UID FETCH %s (UID BODY.PEEK[HEADER.FIELDS (DATE FROM SUBJECT MESSAGE-ID REFERENCES)])", uidSet(uids).String())
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if err != nil {
+		w.note(b, "the server does not send headers of what is left there: %v", err)
+	}
+	if ex == nil {
+		return out, nil
+	}
+	for _, f := range ex.Fetched {
+		for name, v := range f.Items {
+			if strings.HasPrefix(name, "BODY[HEADER.FIELDS") && len(v.Text) > 0 {
+				out[f.UID] = v.Text
+			}
+		}
+	}
+	return out, nil
+}
+
+// maxReferences bounds how many mails a placeholder says that its mail refers to.
+const maxReferences = 20
+
+// placeholder writes the mail that stands in the place of one that was left on
+// the server.
+func (w *worker) placeholder(l leftThere, now time.Time) []byte {
+	var real header
+	if len(l.header) > 0 {
+		real = parseHeader(l.header)
+	}
+	refs := strings.Fields(strings.NewReplacer("<", " ", ">", " ").Replace(real.fields.Get("References")))
+	refs = refs[max(0, len(refs)-maxReferences):]
+
+	var m bytes.Buffer
+	w.stubHeader(&m, l.failure, real.subject, real.from, real.messageID, refs, TagSkipped, now)
+	m.WriteString("Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\n")
+	para := func(format string, args ...any) {
+		m.WriteString(wrap(fmt.Sprintf(format, args...), 72) + "\n\n")
+	}
+	para("This is not the mail itself. It is a note that notmuch-imap wrote, since your configuration leaves the mail on the server. %s.", l.row.Reason)
+	para("Nothing is wrong with it. It stays there, and is not asked for until you say so.")
+
+	m.WriteString("Keys on this note (they come from `notmuch imap setup mutt`)\n\n")
+	m.WriteString("  ,r  fetch the mail now                notmuch imap retry\n")
+	m.WriteString("  ,d  remove this note                  notmuch imap drop\n\n")
+
+	w.known(&m, l.failure, real.subject, real.from, real.fields.Get("Date"), real.messageID)
+
+	m.WriteString("What happens next\n\n")
+	para("When you ask for the mail, it takes this note's place and keeps your tags. When it is deleted on the server, this note goes away.")
+	m.WriteString("  list all of these    notmuch search tag:" + TagSkipped + "\n")
+	m.WriteString("  with the reasons     notmuch imap stubs --all\n\n")
+	para("Whatever you do with this note, nothing happens to the message on the server.")
+	return bytes.TrimSuffix(m.Bytes(), []byte("\n"))
+}
+
+// failed makes a stub like any other of the placeholder of a message that the
+// server does not hand over now that it is asked for it. The file keeps its name.
+func (w *worker) failed(ctx context.Context, f failure, old ledger.Message, now time.Time) error {
+	name, ok, err := f.box.find(old.StubKey, old.StubName)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return w.sendStub(ctx, f, now) // its user removed it, and asked all the same
+	}
+	if err := w.rewrite(f, old, name, now); err != nil {
+		return err
+	}
+	path := f.box.path(name)
+	results, err := w.Index.Apply(ctx, []wire.Change{
+		{Op: wire.OpReindex, Path: path, ID: old.ID},
+		{Op: wire.OpFlag, Path: path, ID: old.ID, Add: []string{TagFailed}, Remove: []string{TagSkipped}},
+	})
+	if err != nil {
+		return err
+	}
+	w.step("stub read anew")
+	for _, res := range results {
+		if res.Err != nil {
+			w.note(f.box, "UID %d: %v", f.uid, res.Err)
+		}
+	}
+	old.State, old.Attempts, old.Since, old.NextTry = ledger.Stub, 1, now, retryAt(now, 1)
+	old.Reason, old.WireSize = f.reason(), int64(f.size())
+	if err := w.Ledger.Save(ctx, old); err != nil {
+		return err
+	}
+	w.step("attempt recorded")
+	w.tally(func(r *Report) { r.NewStubs++ })
+	w.emit(Event{Type: EventStub, Mailbox: f.box.Name, UID: f.uid, Text: old.Reason + "; its stub says more (notmuch search tag:" + TagFailed + ")"})
+	return nil
+}
