@@ -102,9 +102,9 @@ func (p *program) check(cc *cli.Context) error {
 	if file, err := config.Find(cc.String("config"), p.getenv); err == nil {
 		c.ok("configuration", "%s", file)
 	}
-	root := c.notmuch(ctx)
-	if len(accounts) > 0 {
-		c.hooks(accounts[0].Hooks)
+	idx, root := c.notmuch(ctx)
+	if idx != nil && len(accounts) > 0 {
+		c.hooks(accounts[0].Hooks, idx, accounts)
 	}
 	keys := &secrets{got: make(map[string]string)}
 	for i := range accounts {
@@ -121,12 +121,13 @@ func (p *program) check(cc *cli.Context) error {
 	return nil
 }
 
-// notmuch looks at the database and gives the mail root, "" if there is none.
-func (c *checker) notmuch(ctx context.Context) string {
+// notmuch looks at the database and gives it and the mail root; nil and "" if
+// there is none.
+func (c *checker) notmuch(ctx context.Context) (*index.Index, string) {
 	idx, err := index.Open(ctx, index.Options{})
 	if err != nil {
 		c.fail("notmuch", "", err)
-		return ""
+		return nil, ""
 	}
 	c.ok("notmuch", "the database is %s", idx.DatabasePath())
 	root := idx.MailRoot()
@@ -149,7 +150,7 @@ func (c *checker) notmuch(ctx context.Context) string {
 	default:
 		c.ok("notmuch new", "does not synchronise first; for that: notmuch imap setup hooks (%s)", hook)
 	}
-	return root
+	return idx, root
 }
 
 // writable tells why no mail can be put into a directory.

@@ -109,6 +109,13 @@ type killer struct {
 
 // kill deletes one message, if it still fails and its owner says yes.
 func (k *killer) kill(ctx context.Context, h *hold, t pipeline.Target) error {
+	if row, ok, err := rowOf(ctx, h.options.Ledger, t); err != nil {
+		return err
+	} else if ok && (row.State == ledger.Skipped || row.State == ledger.Deferred) {
+		k.out.account(k.account.Name, label(k.account.Name, t)+": a hook left this mail on the server, where nothing is wrong with it; only messages that fail are deleted there. "+
+			"`notmuch imap retry` fetches it")
+		return errPartly
+	}
 	// A mail that can be had is not to be killed for having been hard to get.
 	row, end, err := askAgain(ctx, h, t)
 	if err != nil {

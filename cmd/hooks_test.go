@@ -16,7 +16,7 @@ func TestEveryPointCanBeConfigured(t *testing.T) {
 		c.Points = append(c.Points, string(p))
 	}
 	for _, c.Stream = range []bool{false, true} {
-		list := hookList([]config.Hook{c})
+		list := hookList([]config.Hook{c}, nil, nil)
 		if err := hooks.Validate(list); err != nil {
 			t.Error(err)
 		}

@@ -44,7 +44,7 @@ func (p *program) retryCommand() *cli.Command {
 // retry asks for the messages of one account, and says what became of each.
 func (p *program) retry(ctx context.Context, ch *chosen, keys *secrets, out *output) error {
 	return p.withAccount(ctx, &ch.account, keys, out, func(h *hold) error {
-		runner, err := p.runner(ch.account)
+		runner, err := p.runner(h.idx, ch.account)
 		if err != nil {
 			return err
 		}
@@ -188,7 +188,7 @@ func (p *program) orders(ctx context.Context, a *config.Account, l *ledger.Ledge
 		if tag == "" {
 			continue
 		}
-		ids, err := idx.Search(ctx, fmt.Sprintf("tag:%q and tag:%s", tag, pipeline.TagFailed), 0)
+		ids, err := idx.Search(ctx, fmt.Sprintf("tag:%q and (tag:%s or tag:%s)", tag, pipeline.TagFailed, pipeline.TagSkipped), 0)
 		if err != nil {
 			return o, err
 		}

@@ -43,6 +43,7 @@ func TestScripts(t *testing.T) {
 			"account": account,
 			"mailbox": mailbox,
 			"deliver": deliver,
+			"post":    post,
 			"seed":    seed,
 			"heal":    heal,
 			"due":     due,
@@ -168,6 +169,18 @@ func deliver(ts *testscript.TestScript, _ bool, args []string) {
 		_, err := of(ts).user.Append(args[0], bytes.NewReader([]byte(raw)), &imap.AppendOptions{Time: time.Date(2026, 11, 1, 10, 0, i, 0, time.UTC)})
 		ts.Check(err)
 	}
+}
+
+// post MAILBOX FILE [BYTES] puts a mail on the server, with so many bytes more.
+func post(ts *testscript.TestScript, _ bool, args []string) {
+	raw := strings.ReplaceAll(ts.ReadFile(args[1]), "\n", "\r\n")
+	if len(args) > 2 {
+		n, err := strconv.Atoi(args[2])
+		ts.Check(err)
+		raw += strings.Repeat(strings.Repeat("x", 70)+"\r\n", n/72)
+	}
+	_, err := of(ts).user.Append(args[0], bytes.NewReader([]byte(raw)), &imap.AppendOptions{Time: time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)})
+	ts.Check(err)
 }
 
 // seed NAME [FILE] is account with the server of the seed, over TLS.

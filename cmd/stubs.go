@@ -29,7 +29,7 @@ func (p *program) stubsCommand() *cli.Command {
 		Description: `Each is named ACCOUNT/MAILBOX/UID. In notmuch they are the mails tagged fetch-failed. The network is not
 needed, and a sync may be under way.`,
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "also those that were given up or deleted on the server"},
+			&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "also those that were given up, or deleted on the server, or that hooks left there"},
 			&cli.BoolFlag{Name: "json", Usage: "print one JSON object a line for each message"},
 			&cli.StringFlag{Name: "maildir", Usage: "print nothing, but make `DIR` a maildir that holds the stubs, for Mutt"},
 		},
@@ -43,12 +43,12 @@ type stub struct {
 	Mailbox     string    `json:"mailbox"`
 	UIDValidity uint64    `json:"uidvalidity"`
 	UID         imap.UID  `json:"uid"`
-	ID          string    `json:"id"` // of the stub in notmuch
+	ID          string    `json:"id,omitempty"` // of the stub in notmuch, if there is one
 	Since       time.Time `json:"since"`
 	Attempts    int       `json:"attempts"`
-	NextTry     time.Time `json:"next_try"`
+	NextTry     time.Time `json:"next_try,omitzero"`
 	Reason      string    `json:"reason"`
-	State       string    `json:"state"`          // stub, givenup, or deleted on the server
+	State       string    `json:"state"`          // stub, givenup, skipped, deferred, or deleted on the server
 	Kept        string    `json:"kept,omitempty"` // deleted: the file in the morgue
 }
 
@@ -95,20 +95,26 @@ func (p *program) stubs(c *cli.Context) error {
 
 // stubsOf gives an account's failed messages, the oldest failure first.
 func (p *program) stubsOf(ctx context.Context, a *config.Account, all bool) ([]stub, error) {
-	rows, err := p.failed(ctx, *a)
+	states := []ledger.State{ledger.Stub}
+	if all {
+		states = append(states, ledger.GivenUp, ledger.Skipped, ledger.Deferred)
+	}
+	rows, err := p.rows(ctx, *a, func(ctx context.Context, l *ledger.Ledger) ([]ledger.Message, error) {
+		return l.InState(ctx, states...)
+	})
 	if err != nil {
 		return nil, err
 	}
 	var found []stub
 	for _, m := range rows {
-		if m.State != ledger.Stub && !all {
-			continue
-		}
-		found = append(found, stub{
+		s := stub{
 			Account: a.Name, Mailbox: m.Mailbox, UIDValidity: m.UIDValidity, UID: m.UID,
-			ID:    pipeline.KeyOf(a.Name, m).MessageID(),
 			Since: m.Since, Attempts: m.Attempts, NextTry: m.NextTry, Reason: m.Reason, State: string(m.State),
-		})
+		}
+		if m.StubKey != "" || m.State == ledger.Stub || m.State == ledger.GivenUp {
+			s.ID = pipeline.KeyOf(a.Name, m).MessageID()
+		}
+		found = append(found, s)
 	}
 	if all {
 		dead, err := p.buried(a)
@@ -178,7 +184,21 @@ func listStubs(all []stub, now time.Time) string {
 		if s.Attempts == 1 {
 			times = "asked once"
 		}
+		since := s.Since.Local().Format("2006-01-02 15:04")
 		switch s.State {
+		case string(ledger.Skipped), string(ledger.Deferred):
+			for _, l := range wrap(plain(s.Reason), width-4) {
+				fmt.Fprintf(&b, "    %s\n", l)
+			}
+			if s.State == string(ledger.Deferred) {
+				fmt.Fprintf(&b, "    put off since %s, due with the next sync\n", since)
+			} else {
+				fmt.Fprintf(&b, "    left on the server since %s, not asked for; notmuch imap retry %s fetches it\n", since, name)
+			}
+			if s.ID != "" {
+				fmt.Fprintf(&b, "    notmuch show id:%s\n", s.ID)
+			}
+			continue
 		case string(ledger.GivenUp):
 			fmt.Fprintf(&b, "    given up, not asked for; notmuch imap retry %s asks again\n", name)
 			continue
@@ -193,7 +213,7 @@ func listStubs(all []stub, now time.Time) string {
 		for _, l := range wrap(plain(s.Reason), width-4) {
 			fmt.Fprintf(&b, "    %s\n", l)
 		}
-		fmt.Fprintf(&b, "    since %s, %s, %s\n", s.Since.Local().Format("2006-01-02 15:04"), times, next)
+		fmt.Fprintf(&b, "    since %s, %s, %s\n", since, times, next)
 		fmt.Fprintf(&b, "    notmuch show id:%s\n", s.ID)
 	}
 	return b.String()

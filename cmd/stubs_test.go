@@ -69,6 +69,42 @@ func TestStubsListsWhatTheLedgerHas(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 
+	// What hooks kept away is in the list of all alone.
+	left := ledger.Message{Mailbox: "INBOX", UIDValidity: 14, UID: 20, State: ledger.Skipped, StubKey: "k", Since: now, Reason: "hook big: it has 20.0 MB, more than 10.0 MB"}
+	plain := ledger.Message{Mailbox: "INBOX", UIDValidity: 14, UID: 21, State: ledger.Skipped, Since: now, Reason: "hook mine"}
+	later := ledger.Message{Mailbox: "INBOX", UIDValidity: 14, UID: 22, State: ledger.Deferred, Since: now, Attempts: 3, Reason: "hook scan: not now"}
+	if err := l.Save(t.Context(), left, plain, later); err != nil {
+		t.Fatal(err)
+	}
+	if status, out, _ = runHere(t.Context(), env, "stubs", "--config", conf); status != 0 || strings.Contains(out, "hook") {
+		t.Errorf("%d, %q", status, out)
+	}
+	status, out, _ = runHere(t.Context(), env, "stubs", "--config", conf, "--all")
+	for _, want := range []string{
+		"work/INBOX/20\n    hook big: it has 20.0 MB, more than 10.0 MB\n    left on the server since " + local(now) + ", not asked for; notmuch imap retry work/INBOX/20 fetches it\n    notmuch show id:20.14.",
+		"work/INBOX/21\n    hook mine\n    left on the server since " + local(now) + ", not asked for; notmuch imap retry work/INBOX/21 fetches it\nwork/INBOX/22\n" +
+			"    hook scan: not now\n    put off since " + local(now) + ", due with the next sync\n",
+	} {
+		if status != 0 || !strings.Contains(out, want) {
+			t.Errorf("%d, got:\n%s\nwant:\n%s", status, out, want)
+		}
+	}
+	_, out, _ = runHere(t.Context(), env, "stubs", "--config", conf, "--all", "--json")
+	states := make(map[uint32]string)
+	for line := range strings.Lines(out) {
+		var s stub
+		if err := json.Unmarshal([]byte(line), &s); err != nil {
+			t.Fatal(err)
+		}
+		states[uint32(s.UID)] = s.State + " " + s.Reason
+		if (s.ID != "") != (s.UID != 21 && s.UID != 22) || s.Since.IsZero() || s.Account != "work" || s.Mailbox != "INBOX" || strings.Contains(line, "0001") {
+			t.Errorf("%s", line)
+		}
+	}
+	if len(states) != 5 || states[20] != "skipped "+left.Reason || states[21] != "skipped hook mine" || states[22] != "deferred "+later.Reason {
+		t.Errorf("%v", states)
+	}
+
 	if status, out, _ = runHere(t.Context(), env, "stubs", "--config", conf, "home"); status != 0 || out != "no message failed\n" {
 		t.Errorf("an account without a ledger: %d, %q", status, out)
 	}

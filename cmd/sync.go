@@ -125,7 +125,7 @@ func (p *program) sync(ctx context.Context, out *output, req request) (err error
 		}
 		roots[i] = filepath.Join(idx.MailRoot(), filepath.FromSlash(a.Folder))
 	}
-	if req.hooks, err = p.runner(req.accounts...); err != nil {
+	if req.hooks, err = p.runner(idx, req.accounts...); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, req.hooks.Close()) }()

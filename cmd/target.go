@@ -169,8 +169,14 @@ func withKey(rows []ledger.Message, account string, key pipeline.StubKey) (ledge
 	return rows[i], true
 }
 
-// failed gives the messages of an account that failed, given-up ones included.
+// failed gives the messages of an account that failed, given-up ones included,
+// and those that a hook left on the server with a stub.
 func (p *program) failed(ctx context.Context, a config.Account) ([]ledger.Message, error) {
+	return p.rows(ctx, a, failures)
+}
+
+// rows gives what some query finds in an account's ledger.
+func (p *program) rows(ctx context.Context, a config.Account, query func(context.Context, *ledger.Ledger) ([]ledger.Message, error)) ([]ledger.Message, error) {
 	dir, err := a.StateDir(p.getenv)
 	if err != nil {
 		return nil, err
@@ -182,12 +188,13 @@ func (p *program) failed(ctx context.Context, a config.Account) ([]ledger.Messag
 	if err != nil {
 		return nil, err
 	}
-	rows, err := failures(ctx, l)
+	rows, err := query(ctx, l)
 	return rows, errors.Join(err, l.Close())
 }
 
 func failures(ctx context.Context, l *ledger.Ledger) ([]ledger.Message, error) {
-	return l.InState(ctx, ledger.Stub, ledger.GivenUp)
+	rows, err := l.InState(ctx, ledger.Stub, ledger.GivenUp, ledger.Skipped)
+	return slices.DeleteFunc(rows, func(m ledger.Message) bool { return m.State == ledger.Skipped && m.StubKey == "" }), err
 }
 
 func (ch *chooser) take(a config.Account, t pipeline.Target) {

@@ -134,7 +134,7 @@ func (w *worker) placeholder(l leftThere, now time.Time) []byte {
 	para := func(format string, args ...any) {
 		m.WriteString(wrap(fmt.Sprintf(format, args...), 72) + "\n\n")
 	}
-	para("This is not the mail itself. It is a note that notmuch-imap wrote, since your configuration leaves the mail on the server. %s.", l.row.Reason)
+	para("This is not the mail itself. It is a note that notmuch-imap wrote, since your configuration leaves the mail on the server (%s).", l.row.Reason)
 	para("Nothing is wrong with it. It stays there, and is not asked for until you say so.")
 
 	m.WriteString("Keys on this note (they come from `notmuch imap setup mutt`)\n\n")

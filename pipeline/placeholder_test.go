@@ -84,7 +84,7 @@ func TestPlaceholderSaysWhatWasLeftAndCanBeFetched(t *testing.T) {
 			_, text := h.placeholder(2)
 			for _, want := range []string{
 				"From: \"Jane Doe\" <jane@example.org>\n", "Subject: =?utf-8?q?[not_fetched]_Bilder_aus_K=C3=B6ln?=\n", "In-Reply-To: <m1@example.org>\n",
-				"References: <a@b>\n <c@d>\n <m1@example.org>\n", "X-Label: fetch-skipped\n", "leaves the mail on the server. hook test: too much of it.",
+				"References: <a@b>\n <c@d>\n <m1@example.org>\n", "X-Label: fetch-skipped\n", "leaves the mail on the server (hook test: too much of it).",
 				"  Subject       Bilder aus Köln\n", fmt.Sprintf("  Size          %d bytes, as the server says\n", len(in.msgs[2].raw)), "notmuch imap retry",
 			} {
 				if !strings.Contains(foldSpace(text), foldSpace(want)) {

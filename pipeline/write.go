@@ -15,12 +15,12 @@ import (
 type itemOp int
 
 const (
-	opAdd     itemOp = iota + 1 // a mail that came
-	opReplace                   // a mail that came where a stub stands
-	opStub                      // a stub that was made
-	opPlaceholder               // a stub for what a hook left on the server
-	opFlag                      // flags that changed
-	opGone                      // a message that the server has no more
+	opAdd         itemOp = iota + 1 // a mail that came
+	opReplace                       // a mail that came where a stub stands
+	opStub                          // a stub that was made
+	opPlaceholder                   // a stub for what a hook left on the server
+	opFlag                          // flags that changed
+	opGone                          // a message that the server has no more
 )
 
 // item is one message on its way from a connection to the ledger.

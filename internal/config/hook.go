@@ -9,20 +9,21 @@ import (
 	"time"
 )
 
-// Hook is one table of the `hook` list: an executable that is asked or told of
-// what happens to mail.
+// Hook is one table of the `hook` list: what is asked or told of what happens to
+// mail, an executable or a built-in one.
 type Hook struct {
 	Name     string
 	Points   []string // as in package hooks, which knows them
 	Command  []string // without a shell; the program's path is absolute, or looked for on the PATH
 	Timeout  time.Duration
 	Required bool
-	Stream   bool // one process for all events
+	Stream   bool     // one process for all events
+	Builtin  *Builtin // instead of points, command and mode; nil: it is an executable
 }
 
 // hookKeys are a hook's, in the order of the manual page.
 func hookKeys() []string {
-	return []string{"name", "points", "command", "timeout", "required", "mode"}
+	return []string{"name", "points", "command", "timeout", "required", "mode", "builtin"}
 }
 
 // HookPoints are the points of package hooks, which no internal package
@@ -51,8 +52,13 @@ func (r *reader) hooks(v any) []Hook {
 		one := &reader{file: r.file, getenv: r.getenv, lines: r.lines.entry("hook", i)}
 		h := one.hook(table)
 		for _, o := range out {
-			if o.Name == h.Name && h.Name != "" {
+			_, named := table["name"]
+			switch {
+			case o.Name != h.Name || h.Name == "":
+			case named:
 				one.fail([]string{"hook", "name"}, "there is a hook %q already", h.Name)
+			default:
+				one.fail([]string{"hook", "builtin"}, "there is a hook %q already; give this one a name", h.Name)
 			}
 		}
 		out = append(out, h)
@@ -63,15 +69,21 @@ func (r *reader) hooks(v any) []Hook {
 
 func (r *reader) hook(table map[string]any) Hook {
 	t := &section{r: r, key: []string{"hook"}, values: table}
+	if t.has("builtin") {
+		h := Hook{Name: t.text("builtin"), Builtin: t.builtin()}
+		if t.has("name") {
+			h.Name = t.required("name")
+		}
+		t.common(&h)
+		return h
+	}
 	for _, k := range slices.Sorted(maps.Keys(table)) {
 		if !slices.Contains(hookKeys(), k) {
 			r.unknown(t.path(k), hookKeys(), "")
 		}
 	}
 	h := Hook{Name: t.required("name")}
-	if h.Name != "" && !regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$`).MatchString(h.Name) {
-		t.fail("name", "%q may hold letters, digits and . _ - only, and at most 64 of them", h.Name)
-	}
+	t.common(&h)
 	t.there("points")
 	t.there("command")
 	h.Points, _ = t.strings("points", `points: ["pre-write", "post-index"]`)
@@ -93,10 +105,17 @@ func (r *reader) hook(table map[string]any) Hook {
 		}
 	}
 	h.Command = t.command("command")
-	h.Timeout = t.duration("timeout", 30*time.Second, minTimeout, maxTimeout)
-	h.Required = t.boolean("required")
 	h.Stream = t.oneOf("mode", "event", "event", "stream") == "stream"
 	return h
+}
+
+// common reads what every hook has.
+func (t *section) common(h *Hook) {
+	if h.Name != "" && !regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$`).MatchString(h.Name) {
+		t.fail("name", "%q may hold letters, digits and . _ - only, and at most 64 of them", h.Name)
+	}
+	h.Timeout = t.duration("timeout", 30*time.Second, minTimeout, maxTimeout)
+	h.Required = t.boolean("required")
 }
 
 // entry gives the positions of the nth table of a list, n from 0.

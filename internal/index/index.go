@@ -108,6 +108,9 @@ func (x *Index) HookDir() string { return x.conf.hookDir }
 // NewTags is notmuch's new.tags.
 func (x *Index) NewTags() []string { return slices.Clone(x.conf.newTags) }
 
+// Addresses are the user's own: user.primary_email and user.other_email.
+func (x *Index) Addresses() []string { return slices.Clone(x.conf.addresses) }
+
 // SyncFlags is notmuch's maildir.synchronize_flags.
 func (x *Index) SyncFlags() bool { return x.conf.syncFlags }
 

@@ -67,6 +67,7 @@ type configuration struct {
 	hookDir   string
 	newTags   []string
 	syncFlags bool
+	addresses []string // of the user
 	uuid      string
 }
 
@@ -77,13 +78,18 @@ func readConfiguration(h *C.notmuch_database_t) configuration {
 		hookDir:   C.GoString(C.notmuch_config_get(h, C.NOTMUCH_CONFIG_HOOK_DIR)),
 		syncFlags: true, // notmuch's default
 	}
-	values := C.notmuch_config_get_values(h, C.NOTMUCH_CONFIG_NEW_TAGS)
-	for ; C.notmuch_config_values_valid(values) != 0; C.notmuch_config_values_move_to_next(values) {
-		if tag := C.GoString(C.notmuch_config_values_get(values)); tag != "" {
-			c.newTags = append(c.newTags, tag)
+	list := func(key C.notmuch_config_key_t) (out []string) {
+		values := C.notmuch_config_get_values(h, key)
+		defer C.notmuch_config_values_destroy(values)
+		for ; C.notmuch_config_values_valid(values) != 0; C.notmuch_config_values_move_to_next(values) {
+			if value := C.GoString(C.notmuch_config_values_get(values)); value != "" {
+				out = append(out, value)
+			}
 		}
+		return out
 	}
-	C.notmuch_config_values_destroy(values)
+	c.newTags = list(C.NOTMUCH_CONFIG_NEW_TAGS)
+	c.addresses = append(list(C.NOTMUCH_CONFIG_PRIMARY_EMAIL), list(C.NOTMUCH_CONFIG_OTHER_EMAIL)...)
 	var sync C.notmuch_bool_t
 	if C.notmuch_config_get_bool(h, C.NOTMUCH_CONFIG_SYNC_MAILDIR_FLAGS, &sync) == C.NOTMUCH_STATUS_SUCCESS {
 		c.syncFlags = sync != 0
