@@ -91,7 +91,8 @@ func (w *worker) adoptOne(ctx context.Context, b *box, m mail.Message, s strange
 	if err != nil || !ok {
 		return false, err
 	}
-	to := maildir.WithFlags(name, letters(m.Flags), "")
+	here := b.withheld[s.Key].merged(m.Flags)
+	to := maildir.WithFlags(name, letters(here), "")
 	if err := b.dir.Rename(name, to); errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	} else if err != nil {
@@ -101,7 +102,7 @@ func (w *worker) adoptOne(ctx context.Context, b *box, m mail.Message, s strange
 	row.Mailbox, row.UIDValidity, row.UID, row.Name = b.Name, b.now.UIDValidity, m.UID, to
 	row.Size, row.Date, row.Flags = m.Size, m.InternalDate.UTC().Truncate(time.Second), storedFlags(m.Flags)
 	it := &item{box: b, op: opAdd, row: row, known: true}
-	it.add, it.remove = initialTags(row.Flags, b.add, b.remove)
+	it.add, it.remove = initialTags(storedFlags(here), b.add, b.remove)
 	return true, w.send(ctx, it)
 }
 

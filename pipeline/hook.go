@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"os"
 	"slices"
 	"sync"
@@ -440,54 +439,6 @@ func (r *run) postIndex(ctx context.Context, items []*item, results []mail.Resul
 		if _, err := r.judgeFile(ctx, e, path, time.Time{}); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// prePush asks the hooks about flags that the user changed, and takes out of
-// them what the server is not to be told: for now, or until they change again.
-// They stay in the files in both cases.
-func (w *worker) prePush(ctx context.Context, b *box) error {
-	if !w.Hooks.At(hooks.PrePush) {
-		return nil
-	}
-	rows, err := w.Ledger.GetMany(ctx, b.Name, b.known.UIDValidity, slices.Collect(maps.Keys(b.local.flags)))
-	if err != nil {
-		return err
-	}
-	deferred := false
-	var changes []mail.Change
-	for _, row := range rows {
-		name, ok, err := b.find(row.Key, row.Name)
-		if err != nil {
-			return err
-		}
-		if !ok {
-			continue
-		}
-		e := eventOf(hooks.PrePush, row)
-		e.ID, e.Set, e.Clear = row.ID, b.local.flags[row.UID].add, b.local.flags[row.UID].remove
-		out, err := w.judgeFile(ctx, e, b.path(name), time.Time{})
-		if err != nil {
-			return err
-		}
-		if len(out.Add)+len(out.Remove) > 0 {
-			changes = append(changes, mail.Change{Op: mail.OpFlag, Path: b.path(name), ID: row.ID, Add: out.Add, Remove: out.Remove})
-		}
-		if out.Action != hooks.Pass {
-			delete(b.local.flags, row.UID)
-			deferred = deferred || out.Action == hooks.Defer
-		}
-	}
-	if len(changes) > 0 {
-		// What a file that is gone by now was to be tagged with does not matter.
-		if _, err := w.Index.Apply(ctx, changes); err != nil {
-			return err
-		}
-		w.step("tags of hooks given")
-	}
-	if deferred {
-		b.scanned, w.tags = "", mail.Revision{} // the next run looks at them again
 	}
 	return nil
 }

@@ -154,11 +154,14 @@ func (w *worker) push(ctx context.Context, b *box, o *outgoing, boxes map[string
 	if len(b.local.flags)+o.moved()+len(o.deleted)+len(o.uploads) == 0 {
 		return nil
 	}
-	if err := w.prePush(ctx, b); err != nil {
+	if err := w.prePush(ctx, b, o, boxes); err != nil {
 		return err
 	}
-	if o.nothing() && len(b.local.flags) == 0 {
-		return w.markScanned(ctx, b)
+	if o.moved()+len(o.deleted)+len(o.uploads)+len(b.local.flags) == 0 {
+		if b.settled(o) {
+			return w.markScanned(ctx, b)
+		}
+		return nil
 	}
 	sel, err := w.openFor(ctx, b)
 	if err != nil {
@@ -166,7 +169,7 @@ func (w *worker) push(ctx context.Context, b *box, o *outgoing, boxes map[string
 	}
 	if sel.ReadOnly {
 		w.note(b, "the server opens this mailbox for reading only; what changed here stays here")
-		if o.nothing() {
+		if b.settled(o) {
 			return w.markScanned(ctx, b)
 		}
 		return nil
@@ -187,10 +190,17 @@ func (w *worker) push(ctx context.Context, b *box, o *outgoing, boxes map[string
 	if err := w.pushUploads(ctx, b, sel, o.uploads); err != nil {
 		return err
 	}
-	if o.nothing() {
+	if b.settled(o) {
 		return w.markScanned(ctx, b)
 	}
 	return unable
+}
+
+// settled tells whether nothing of what the scan saw waits for another mailbox's
+// turn: a file that came from there is new here until it is adopted, and to a run
+// that does not see it, it would look deleted there.
+func (b *box) settled(o *outgoing) bool {
+	return o.nothing() && !slices.ContainsFunc(b.local.strangers, stranger.new)
 }
 
 // openFor opens a mailbox for changes, on a fresh connection if the one before

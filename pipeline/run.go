@@ -68,6 +68,7 @@ type box struct {
 	// expected are files by the UID that their message has got on the server;
 	// uploaded are files whose UID was not told.
 	expected map[imap.UID]string
+	withheld map[string]delta // by file: flags that a hook keeps from the server
 	uploaded []stranger
 	ours     map[imap.UID]bool // messages that we took out of it on the server
 	unknown  bool              // we may have put messages into it since its status was told

@@ -1,0 +1,102 @@
+package pipeline
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/hooks"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+)
+
+// prePush asks the hooks about flags that the user changed, and takes out of
+// them what the server is not to be told: for now, or until they change again.
+// They stay in the files in both cases. A mail that was moved as well is where its
+// file is; put off, it is moved with the run that tells of its flags, since from
+// the other mailbox on the server's flags are what was agreed.
+func (w *worker) prePush(ctx context.Context, b *box, o *outgoing, boxes map[string]*box) error {
+	if !w.Hooks.At(hooks.PrePush) || len(b.local.flags) == 0 {
+		return nil
+	}
+	went := make(map[imap.UID]fileAt)
+	for to, moves := range o.moves {
+		for _, m := range moves {
+			went[m.row.UID] = fileAt{boxes[to], m.key}
+		}
+	}
+	rows, err := w.Ledger.GetMany(ctx, b.Name, b.known.UIDValidity, slices.Collect(maps.Keys(b.local.flags)))
+	if err != nil {
+		return err
+	}
+	deferred := make(map[imap.UID]bool)
+	var changes []mail.Change
+	for _, row := range rows {
+		at := fileAt{b, row.Key}
+		if to, ok := went[row.UID]; ok {
+			at = to
+		}
+		name, ok, err := at.box.find(at.key, row.Name)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			continue
+		}
+		path := at.box.path(name)
+		e := eventOf(hooks.PrePush, row)
+		d := b.local.flags[row.UID]
+		e.ID, e.Set, e.Clear = row.ID, d.add, d.remove
+		out, err := w.judgeFile(ctx, e, path, time.Time{})
+		if err != nil {
+			return err
+		}
+		if len(out.Add)+len(out.Remove) > 0 {
+			changes = append(changes, mail.Change{Op: mail.OpFlag, Path: path, ID: row.ID, Add: out.Add, Remove: out.Remove})
+		}
+		if out.Action == hooks.Pass {
+			continue
+		}
+		delete(b.local.flags, row.UID)
+		switch {
+		case out.Action == hooks.Defer:
+			deferred[row.UID] = true
+		case at.box != b:
+			at.box.withhold(at.key, d)
+		}
+	}
+	if len(changes) > 0 {
+		// What a file that is gone by now was to be tagged with does not matter.
+		if _, err := w.Index.Apply(ctx, changes); err != nil {
+			return err
+		}
+		w.step("tags of hooks given")
+	}
+	if len(deferred) == 0 {
+		return nil
+	}
+	for to := range o.moves {
+		o.moves[to] = slices.DeleteFunc(o.moves[to], func(m move) bool { return deferred[m.row.UID] })
+		if len(o.moves[to]) == 0 {
+			delete(o.moves, to)
+		}
+	}
+	b.scanned, w.tags = "", mail.Revision{} // the next run looks at them again
+	return nil
+}
+
+// fileAt is where a mail's file is after its user moved it.
+type fileAt struct {
+	box *box
+	key string
+}
+
+// withhold remembers what of a moved mail's flags the server is not told.
+func (b *box) withhold(key string, d delta) {
+	if b.withheld == nil {
+		b.withheld = make(map[string]delta)
+	}
+	b.withheld[key] = d
+}
