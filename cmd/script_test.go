@@ -20,6 +20,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 
+	"github.com/notmuch-imap/notmuch-imap/hooks"
 	"github.com/notmuch-imap/notmuch-imap/internal/imaptest"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 )
@@ -294,7 +295,23 @@ func lock(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){name: func() { os.Exit(Main()) }, crashChild: runCrashChild})
+	testscript.Main(m, map[string]func(){
+		name: func() { os.Exit(Main()) }, crashChild: runCrashChild,
+		"with-own": func() { os.Exit(Main(ownHook("tags what comes"))) }, "without-doc": func() { os.Exit(Main(ownHook(""))) },
+	})
+}
+
+// ownHook is one of a third party's main, as in contrib/example-main.
+func ownHook(doc string) hooks.Hook {
+	return hooks.Hook{
+		Name: "own", Doc: doc, Points: []hooks.Point{hooks.PreWrite, hooks.PostIndex},
+		Run: func(_ context.Context, e *hooks.Event) (hooks.Verdict, error) {
+			if e.Point == hooks.PostIndex {
+				return hooks.Verdict{}, exec.Command("notmuch", "tag", "+told", "--", "id:"+e.ID).Run()
+			}
+			return hooks.Verdict{Add: []string{"own"}}, nil
+		},
+	}
 }
 
 // runHere runs the program in this process.
