@@ -180,10 +180,11 @@ type order struct {
 // orders reads the tags by which an account's stubs ask for something: any
 // notmuch front end can set them. None of them ever deletes on the server.
 func (p *program) orders(ctx context.Context, a *config.Account, l *ledger.Ledger, idx *index.Index) (o orders, err error) {
-	rows, err := failures(ctx, l)
-	if err != nil || len(rows) == 0 {
+	some, err := l.Any(ctx, ledger.Stub, ledger.GivenUp, ledger.Skipped)
+	if err != nil || !some {
 		return o, err
 	}
+	var rows []ledger.Message // read when there is an order: they may be many
 	for tag, list := range map[string]*[]pipeline.Target{a.RetryTag: &o.retry, a.DropTag: &o.giveUp} {
 		if tag == "" {
 			continue
@@ -191,6 +192,11 @@ func (p *program) orders(ctx context.Context, a *config.Account, l *ledger.Ledge
 		ids, err := idx.Search(ctx, fmt.Sprintf("tag:%q and (tag:%s or tag:%s)", tag, pipeline.TagFailed, pipeline.TagSkipped), 0)
 		if err != nil {
 			return o, err
+		}
+		if len(ids) > 0 && rows == nil {
+			if rows, err = failures(ctx, l); err != nil {
+				return o, err
+			}
 		}
 		for _, id := range ids {
 			key, ok := pipeline.ParseStubID(id)

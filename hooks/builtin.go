@@ -80,7 +80,7 @@ func headerOf(file string) (header, error) {
 			h[last] = append(h[last], strings.TrimSpace(value))
 		}
 		if err != nil {
-			return h, nil //nolint:nilerr // what could be read is enough
+			return h, nil // what could be read is enough
 		}
 	}
 }

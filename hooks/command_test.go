@@ -76,14 +76,15 @@ func TestExecutableAnswers(t *testing.T) {
 	for script, want := range map[string]Verdict{
 		`echo`:      {},
 		`echo '{}'`: {},
-		`echo '{"action":"skip","reason":"big"}'`:    {Action: Skip, Reason: "big"},
-		`echo ' {"add":["a b"],"remove":["inbox"]}'`: {Add: []string{"a b"}, Remove: []string{"inbox"}},
+		`echo '{"action":"skip","reason":"big"}'`:     {Action: Skip, Reason: "big"},
+		`echo '{"action":"skip","placeholder":true}'`: {Action: Skip, Placeholder: true},
+		`echo ' {"add":["a b"],"remove":["inbox"]}'`:  {Add: []string{"a b"}, Remove: []string{"inbox"}},
 	} {
 		for mode, run := range runners(t, script) {
 			for range 3 {
 				e := sample()
 				v, err := run(within(t, time.Minute), &e)
-				if err != nil || v.Action != want.Action || v.Reason != want.Reason || !slices.Equal(v.Add, want.Add) || !slices.Equal(v.Remove, want.Remove) {
+				if err != nil || v.Action != want.Action || v.Reason != want.Reason || v.Placeholder != want.Placeholder || !slices.Equal(v.Add, want.Add) || !slices.Equal(v.Remove, want.Remove) {
 					t.Errorf("%s, %s: %+v, %v", script, mode, v, err)
 				}
 			}

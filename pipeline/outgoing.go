@@ -141,7 +141,7 @@ func planOut(locals map[string]*local, p policy) map[string]*outgoing {
 			continue
 		}
 		if l.doubt != "" && !p.yes {
-			o.doubt(l)
+			o.doubt(l, locals)
 		}
 		o.deleted = append(o.deleted, l.marked...)
 		switch {
@@ -158,12 +158,19 @@ func planOut(locals map[string]*local, p policy) map[string]*outgoing {
 }
 
 // doubt holds back what a folder that was restored from a backup would undo on
-// the server: mail that was deleted comes back, mail that was read is unread.
-func (o *outgoing) doubt(l *local) {
+// the server: mail that was deleted comes back, mail that was read is unread. What
+// was moved has its flags from the folder where it is now.
+func (o *outgoing) doubt(l *local, locals map[string]*local) {
 	o.doubted, o.why = len(o.uploads), l.doubt
 	o.uploads = nil
+	sure := make(map[imap.UID]bool)
+	for to, moves := range o.moves {
+		for _, m := range moves {
+			sure[m.row.UID] = locals[to].doubt == ""
+		}
+	}
 	for u, d := range l.flags {
-		if len(d.remove) > 0 {
+		if len(d.remove) > 0 && !sure[u] {
 			o.doubted++
 			l.flags[u] = delta{add: d.add}
 		}

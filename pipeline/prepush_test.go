@@ -127,3 +127,31 @@ func TestMoveIsNotForgottenByTheFolderItWentTo(t *testing.T) {
 		})
 	}
 }
+
+// Whoever empties the folder by moving its mail has done nothing odd, though a
+// flag was taken off one of them on the way.
+func TestEmptiedFolderIsNoReasonToDoubtFlagsOfMovedMail(t *testing.T) {
+	t.Parallel()
+	for name, caps := range wires() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, h := newServer(caps...), newHome(t)
+			s.box("INBOX").add(plainMail(1), `\Seen`)
+			s.box("INBOX").add(plainMail(2), `\Seen`)
+			s.box("Archive")
+			h.sync(s)
+			h.flag("INBOX", 1, "")
+			h.move("INBOX", 1, "Archive", false)
+			h.move("INBOX", 2, "Archive", true)
+			h.notmuchNew()
+			if rep := h.sync(s); rep.Moved != 2 || rep.Pushed != 1 || !rep.Clean() {
+				t.Errorf("%+v", rep)
+			}
+			h.quiet(s)
+			h.check(s)
+			if got := s.box("Archive").subjects(); !slices.Equal(got, []string{"mail 1", "mail 2"}) {
+				t.Errorf("Archive has %q", got)
+			}
+		})
+	}
+}

@@ -245,6 +245,12 @@ func TestMessagesAreFoundByStateAndID(t *testing.T) {
 			t.Errorf("%s: %v, %v", s, uids(got), err)
 		}
 	}
+	if some, err := l.Any(t.Context(), Stub, GivenUp); err != nil || !some {
+		t.Errorf("Any: %v %v", some, err)
+	}
+	if some, err := l.Any(t.Context(), "it's none"); err != nil || some {
+		t.Errorf("Any of none: %v %v", some, err)
+	}
 	if got, err := l.InState(t.Context(), Present, Stub, "it's none"); err != nil || !slices.Equal(uids(got), []imap.UID{2, 3}) {
 		t.Errorf("%v, %v", uids(got), err)
 	}

@@ -144,6 +144,16 @@ func (l *Ledger) InState(ctx context.Context, states ...State) ([]Message, error
 	return l.query(ctx, where+" ORDER BY mailbox, uidvalidity, uid")
 }
 
+// Any tells whether the account has a message in any of the states, all but
+// Present.
+func (l *Ledger) Any(ctx context.Context, states ...State) (found bool, err error) {
+	err = l.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM message WHERE state IN (`+quoted(states)+`) AND state <> 'present')`).Scan(&found)
+	if err != nil {
+		return false, l.fail(err)
+	}
+	return found, nil
+}
+
 func quoted(states []State) string {
 	words := make([]string, len(states))
 	for i, s := range states {
