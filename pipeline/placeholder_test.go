@@ -262,6 +262,44 @@ func TestPlaceholdersOutliveANewUIDValidity(t *testing.T) {
 	}
 }
 
+// With the ledger its stubs' rows are lost, but not what the stubs are for.
+func TestLostLedgerLeavesEveryMessageOneStub(t *testing.T) {
+	t.Parallel()
+	for name, caps := range extensions() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, h := inbox(7, caps...), newHome(t)
+			hook := with(leave(2, 3))
+			s.box("INBOX").msgs[5].fault = &serverFault{}
+			s.box("INBOX").msgs[6].fault = &serverFault{}
+			h.sync(s, hook)
+			h.placeholders = []imap.UID{2, 3}
+			h.check(s, 5, 6)
+			h.do(os.RemoveAll(filepath.Join(h.dir, "state")))
+			s.box("INBOX").expunge(3)
+			s.box("INBOX").expunge(6)
+			h.placeholders = []imap.UID{2}
+			for range 2 {
+				if rep := h.sync(s, hook); rep.New+rep.NewStubs != 0 || !rep.Clean() {
+					t.Errorf("%+v", rep)
+				}
+				h.check(s, 5)
+			}
+			if a, b := h.row(2), h.row(5); a.State != ledger.Skipped || a.Attempts != 0 || b.State != ledger.Stub || b.Attempts == 0 {
+				t.Errorf("%+v %+v", a, b)
+			}
+			s.box("INBOX").msgs[5].fault = nil
+			h.now = h.now.AddDate(0, 1, 0)
+			if rep := h.sync(s, hook, func(o *Options) { o.Retry = []Target{{"INBOX", 14, 2}} }); rep.Healed != 2 {
+				t.Errorf("%+v", rep)
+			}
+			h.placeholders = nil
+			h.check(s)
+			h.idle(s)
+		})
+	}
+}
+
 func TestOnlyAPreFetchSkipHasAPlaceholder(t *testing.T) {
 	t.Parallel()
 	for _, v := range []hooks.Verdict{{Placeholder: true}, {Action: hooks.Defer, Placeholder: true}} {

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -55,6 +56,9 @@ func (w *worker) rematch(ctx context.Context, b *box, v *view, rows []ledger.Row
 			for _, f := range found {
 				here = append(here, f.Message)
 			}
+			if err := w.orphans(ctx, b, v, rows, files); err != nil {
+				return err
+			}
 		}
 	} else {
 		w.note(b, "the server gives its messages other numbers than before; they are matched with those here")
@@ -78,6 +82,57 @@ func (w *worker) rematch(ctx context.Context, b *box, v *view, rows []ledger.Row
 		return nil
 	}
 	return w.retire(ctx, b, stubs)
+}
+
+// orphans gives stubs that the ledger does not know their rows back: else the
+// messages that they stand for would get another one, with the same Message-ID,
+// and no mail that came would take these away. Those of messages that are gone go.
+func (w *worker) orphans(ctx context.Context, b *box, v *view, rows []ledger.Row, files *listing) error {
+	listed := uidSet(v.uids)
+	for _, m := range v.messages {
+		listed.AddNum(m.UID)
+	}
+	known := make(map[string]bool, len(rows))
+	for _, r := range rows {
+		known[r.Key], known[r.StubKey] = true, true
+	}
+	now := w.Now().UTC().Truncate(time.Second)
+	var back []ledger.Message
+	for _, f := range files.Some(func(key string) bool { return !known[key] }) {
+		head, err := readHead(b.path(f.Name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		key, err := ReadStub(bytes.NewReader(head))
+		if err != nil || key.Hash != NewStubKey(w.Account, b.Name, 0, 0).Hash {
+			continue
+		}
+		_, letters := maildir.ParseName(f.Name)
+		row := ledger.Message{
+			Mailbox: b.Name, UIDValidity: key.UIDValidity, UID: key.UID, StubKey: f.Key, StubName: f.Name, ID: key.MessageID(), Flags: flagsOf(letters),
+			Date: f.ModTime.UTC().Truncate(time.Second), State: ledger.Stub, Attempts: 1, Since: now, NextTry: now, Reason: "it did not come before the ledger was lost",
+		}
+		if h := parseHeader(head); h.fields.Get("X-Label") == TagSkipped {
+			row.State, row.Attempts, row.NextTry, row.Reason = ledger.Skipped, 0, time.Time{}, "a hook left it on the server, before the ledger was lost"
+		}
+		switch {
+		case key.UIDValidity != b.now.UIDValidity || !listed.Contains(key.UID):
+			w.hold(&item{box: b, op: opGone, row: row, known: true})
+		case !taken(rows, key.UID):
+			back = append(back, row)
+		}
+	}
+	if len(back) == 0 {
+		return nil
+	}
+	if err := w.Ledger.Save(ctx, back...); err != nil {
+		return err
+	}
+	w.step("stubs matched")
+	return nil
 }
 
 // disowned is the UIDVALIDITY, which no server can send, under which rows wait
