@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os/exec"
 	"strings"
-	"time"
 
 	"github.com/notmuch-imap/notmuch-imap/hooks"
 	"github.com/notmuch-imap/notmuch-imap/internal/config"
@@ -58,7 +57,7 @@ func builtIn(c config.Hook, idx *index.Index, own []string) hooks.Hook {
 	case config.BuiltinLists:
 		return hooks.Lists(c.Name, b.Selects, b.Prefix, tags)
 	case config.BuiltinLimit:
-		return hooks.Limit(c.Name, hooks.Limits{Mailboxes: b.Selects, Size: b.Size, Age: b.Age, Tags: tags, Silent: !b.Placeholder, Now: time.Now})
+		return hooks.Limit(c.Name, hooks.Limits{Mailboxes: b.Selects, Size: b.Size, Age: b.Age, Tags: tags, Silent: !b.Placeholder})
 	case config.BuiltinSpam:
 		return hooks.Spam(c.Name, b.Selects, b.Score, tags)
 	case config.BuiltinMute:

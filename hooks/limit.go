@@ -14,12 +14,15 @@ type Limits struct {
 	Tags      Tags // of the placeholder
 	// Silent: no placeholder stands for it.
 	Silent bool
-	Now    func() time.Time
+	Now    func() time.Time // nil: time.Now
 }
 
 // Limit leaves messages on the server that are too large or too old. What the
 // server does not tell of a message does not keep it away.
 func Limit(name string, l Limits) Hook {
+	if l.Now == nil {
+		l.Now = time.Now
+	}
 	return Hook{
 		Name: name, Doc: "leaves large or old mail on the server", Points: []Point{PreFetch},
 		Run: l.Mailboxes.only(func(_ context.Context, e *Event) (Verdict, error) {
