@@ -3,6 +3,8 @@ package pipeline
 import (
 	"context"
 	"fmt"
+	"maps"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/hooks"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 )
 
 // leave skips messages of INBOX with a placeholder.
@@ -309,5 +312,109 @@ func TestOnlyAPreFetchSkipHasAPlaceholder(t *testing.T) {
 			t.Errorf("told %q", lines)
 		}
 		h.check(s)
+	}
+}
+
+// Random edits of placeholders here, and of everything on the server, with words
+// of the user in between and connections that die: nothing ever reaches the
+// server, every other mail is here, and no message has two stubs.
+func TestRandomEditsOfPlaceholders(t *testing.T) {
+	t.Parallel()
+	names := []string{"Archive", "INBOX"}
+	isLeft := func(id string) bool { return strings.ContainsAny(id[:strings.IndexByte(id, '@')], "369") }
+	for seed := range uint64(40) {
+		r := rand.New(rand.NewPCG(seed, 3))
+		sets := slices.Sorted(maps.Keys(extensions()))
+		s, h := newServer(extensions()[sets[r.IntN(len(sets))]]...), newHome(t)
+		leave := func(o *Options) {
+			with(hook(func(_ context.Context, e *hooks.Event) (hooks.Verdict, error) {
+				return hooks.Verdict{Action: map[bool]hooks.Action{true: hooks.Skip}[isLeft(e.MessageID)], Placeholder: isLeft(e.MessageID)}, nil
+			}, hooks.PreFetch))(o)
+			o.YesDelete = true
+		}
+		next := 0
+		add := func(b *serverBox) { next++; b.add(rawMail(next)) }
+		for _, name := range names {
+			for range 8 {
+				add(s.box(name))
+			}
+		}
+		h.sync(s, leave)
+		asked := make(map[string]bool) // what the user had all the same, or gave up: whatever
+		for range 4 {
+			var retry, giveUp []Target
+			for _, name := range names {
+				for file, raw := range h.files(name) {
+					if _, err := ReadStub(strings.NewReader(raw)); err != nil {
+						continue
+					}
+					switch r.IntN(8) {
+					case 0:
+						h.do(os.Remove(h.path(name, file)))
+					case 1:
+						key, _ := maildir.ParseName(file)
+						h.do(os.Rename(h.path(name, file), h.path(name, "cur/"+key+":2,"+[]string{"", "S", "FST"}[r.IntN(3)])))
+					}
+				}
+				b, to := s.box(name), s.box(names[r.IntN(2)])
+				for _, u := range b.uids() {
+					t := Target{name, 14, u}
+					id := parseHeader([]byte(b.msgs[u].raw)).messageID
+					switch r.IntN(16) {
+					case 0:
+						b.expunge(u)
+					case 1:
+						b.flag(u, [][]string{nil, {`\Seen`}, {`\Flagged`}}[r.IntN(3)]...)
+					case 2:
+						if to != b {
+							m := b.expunge(u)
+							to.msgs[to.add(m.raw, m.flags...)].date = m.date
+						}
+					case 3:
+						retry, asked[id] = append(retry, t), true
+					case 4:
+						giveUp = append(giveUp, t)
+					}
+				}
+				add(b)
+			}
+			for range r.IntN(3) {
+				s.cutExamine = 1 + r.IntN(3)
+				h.sync(s, leave, func(o *Options) { o.Retry = retry })
+			}
+			s.cutExamine = 0
+			h.sync(s, leave, func(o *Options) { o.Retry, o.GiveUp, o.Full = retry, giveUp, r.IntN(2) == 0 })
+			h.sync(s, leave)
+			h.quiet(s, leave)
+			if s.writes > 0 {
+				t.Errorf("the server was told of something")
+			}
+			for _, name := range names {
+				stubs := make(map[string]int)
+				mails := make(map[string]int)
+				for _, raw := range h.files(name) {
+					if key, err := ReadStub(strings.NewReader(raw)); err == nil {
+						stubs[fmt.Sprint(key.UID)]++
+					} else {
+						mails[parseHeader([]byte(raw)).messageID]++
+					}
+				}
+				for u, m := range s.box(name).msgs {
+					id := parseHeader([]byte(m.raw)).messageID
+					n, uid := mails[id], fmt.Sprint(u)
+					if n+stubs[uid] > 1 || !isLeft(id) && n != 1 || isLeft(id) && !asked[id] && n > 0 {
+						t.Errorf("%s UID %d (%s): %d mails, %d stubs", name, u, id, n, stubs[uid])
+					}
+					delete(mails, id)
+					delete(stubs, uid)
+				}
+				if len(mails)+len(stubs) > 0 {
+					t.Errorf("%s: mails %v and stubs %v of messages that are gone", name, mails, stubs)
+				}
+			}
+			if t.Failed() {
+				t.Fatalf("seed %d", seed)
+			}
+		}
 	}
 }
