@@ -338,6 +338,11 @@ func (c *checker) mailboxes(a *config.Account, boxes []mail.Mailbox, root string
 			c.warn("mailboxes", delimiter(pattern, boxes), "the pattern %q matches no mailbox", pattern)
 		}
 	}
+	for _, r := range a.Moves {
+		if !matches(r.From) {
+			c.warn("moves", delimiter(r.From, boxes), "there is no mailbox %q to move mail from", r.From)
+		}
+	}
 	for _, r := range a.Tags {
 		if !matches(r.Pattern) {
 			c.warn("tags", delimiter(r.Pattern, boxes), "the pattern %q matches no mailbox", r.Pattern)

@@ -214,11 +214,6 @@ func (k *killer) confirm(ctx context.Context, name, note string, plan pipeline.E
 	if k.yes {
 		return true, nil
 	}
-	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
-	if err != nil {
-		return false, &usageError{"there is no terminal to ask on; --yes does without", name + " drop"}
-	}
-	defer tty.Close() //nolint:errcheck // nothing of it is kept
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n  message  %s\n", name)
 	fmt.Fprintf(&b, "  mailbox  %s, %d messages\n", plain(plan.Mailbox), plan.Messages)
@@ -234,7 +229,17 @@ func (k *killer) confirm(ctx context.Context, name, note string, plan pipeline.E
 		question = "move it to " + plain(plan.To) + " on the server"
 	}
 	fmt.Fprintf(&b, "\n%s? [y/N] ", question)
-	if _, err := io.WriteString(tty, b.String()); err != nil {
+	return ask(ctx, b.String(), name+" drop")
+}
+
+// ask shows a text that ends in a question on the terminal, and reads the answer.
+func ask(ctx context.Context, text, command string) (bool, error) {
+	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	if err != nil {
+		return false, &usageError{"there is no terminal to ask on; --yes does without", command}
+	}
+	defer tty.Close() //nolint:errcheck // nothing of it is kept
+	if _, err := io.WriteString(tty, text); err != nil {
 		return false, err
 	}
 	return yes(ctx, tty)

@@ -121,6 +121,7 @@ func (p *program) commands() []*cli.Command {
 		p.inspectCommand(),
 		p.retryCommand(),
 		p.dropCommand(),
+		p.folderCommand(),
 		p.checkCommand(),
 		p.hookCommand(),
 		p.setupCommand(),

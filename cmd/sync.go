@@ -244,10 +244,21 @@ func (p *program) pipelineOptions(a *config.Account, root string, idx *index.Ind
 		Deletions:   pipeline.Deletions(a.Deletions),
 		Trash:       a.Trash,
 		Keywords:    a.Keywords,
+		Moves:       moves(a),
+		DeletedTag:  a.DeletedTag,
 		TagFlags:    !idx.SyncFlags(),
 		Now:         time.Now,
 		Emit:        out.event,
 	}
+}
+
+// moves are the rules by which tags move mail.
+func moves(a *config.Account) []pipeline.Move {
+	var out []pipeline.Move
+	for _, m := range a.Moves {
+		out = append(out, pipeline.Move{From: m.From, To: m.To, With: m.With, Without: m.Without})
+	}
+	return out
 }
 
 // openLedger opens the account's ledger. A dry run looks into it without its

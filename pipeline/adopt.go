@@ -102,7 +102,7 @@ func (w *worker) adoptOne(ctx context.Context, b *box, m mail.Message, s strange
 	row.Mailbox, row.UIDValidity, row.UID, row.Name = b.Name, b.now.UIDValidity, m.UID, to
 	row.Size, row.Date, row.Flags = m.Size, m.InternalDate.UTC().Truncate(time.Second), storedFlags(m.Flags)
 	it := &item{box: b, op: opAdd, row: row, known: true}
-	it.add, it.remove = initialTags(storedFlags(here), b.add, b.remove)
+	it.add, it.remove = w.arriving(b, storedFlags(here), byHand)
 	return true, w.send(ctx, it)
 }
 

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"bytes"
 	"context"
+	"crypto/sha1"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -47,7 +48,14 @@ type server struct {
 	fat           int64    // by how much it says that mails are bigger than they are
 	// blind, if not nil, is what it says are the messages that are marked \Deleted.
 	blind      imap.UIDSet
-	cutExamine int // the connection dies at the EXAMINE or SELECT of this number; 0: never
+	cutExamine int             // the connection dies at the EXAMINE or SELECT of this number; 0: never
+	prefix     string          // of all mailboxes but INBOX
+	delim      rune            // 0: a slash
+	shallow    bool            // it makes no mailbox above one that it is to make
+	holders    map[string]bool // \Noselect
+	subscribed map[string]bool
+	gone       map[string]bool // mailboxes that were deleted
+	made       uint64          // mailboxes that were made after that
 }
 
 type serverBox struct {
@@ -174,9 +182,48 @@ func (s *session) List(context.Context) ([]mail.Mailbox, error) {
 	var out []mail.Mailbox
 	for _, name := range slices.Sorted(maps.Keys(s.server.boxes)) {
 		st := s.status(s.server.boxes[name])
-		out = append(out, mail.Mailbox{Name: name, Delim: '/', Status: &st})
+		out = append(out, mail.Mailbox{Name: name, Delim: s.server.separator(), Status: &st})
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.server.holders)) {
+		out = append(out, mail.Mailbox{Name: name, Delim: s.server.separator(), Attrs: []string{`\Noselect`}})
 	}
 	return out, s.server.listErr
+}
+
+func (s *server) separator() rune {
+	if s.delim == 0 {
+		return '/'
+	}
+	return s.delim
+}
+
+// drop deletes a mailbox.
+func (s *server) drop(name string) {
+	delete(s.boxes, name)
+	if s.gone == nil {
+		s.gone = map[string]bool{}
+	}
+	s.gone[name] = true
+}
+
+// create answers CREATE. A mailbox that there was before gets another
+// UIDVALIDITY.
+func (s *server) create(ex *mail.Exchange, name string) {
+	up := name[:max(0, strings.LastIndexByte(name, byte(s.separator())))]
+	switch {
+	case s.boxes[name] != nil:
+		ex.Status, ex.Code = "NO", "ALREADYEXISTS"
+	case !strings.HasPrefix(name, s.prefix):
+		ex.Status, ex.Code = "NO", "CANNOT"
+	case s.shallow && up != "" && s.boxes[up] == nil:
+		ex.Status, ex.Code = "NO", "NONEXISTENT"
+	default:
+		if s.gone[name] {
+			s.made++
+		}
+		s.box(name).validity += s.made
+		delete(s.holders, name)
+	}
 }
 
 func (s *session) Examine(_ context.Context, name string, known *mail.Known) (*mail.Selected, error) {
@@ -327,7 +374,7 @@ func (s *session) Exchange(ctx context.Context, command string) (ex *mail.Exchan
 	}
 	ex = &mail.Exchange{Command: command, Status: "OK", Lines: []mail.Line{{Client: true, Text: command}}}
 	verb, args := command, ""
-	for _, v := range []string{"UID FETCH", "UID STORE", "UID EXPUNGE", "UID MOVE", "UID COPY", "EXPUNGE", "CREATE"} {
+	for _, v := range []string{"UID FETCH", "UID STORE", "UID EXPUNGE", "UID MOVE", "UID COPY", "EXPUNGE", "CREATE", "DELETE", "SUBSCRIBE", "UNSUBSCRIBE"} {
 		if strings.HasPrefix(command, v) {
 			verb, args = v, strings.TrimSpace(command[len(v):])
 			break
@@ -341,7 +388,7 @@ func (s *session) Exchange(ctx context.Context, command string) (ex *mail.Exchan
 		ex.Status, ex.Text = "NO", err.Text
 		return ex, nil
 	}
-	if verb != "UID FETCH" {
+	if verb != "UID FETCH" && verb != "NAMESPACE" {
 		if s.server.writes++; s.server.writes == s.server.cutAt {
 			defer func() { s.dead, s.name = true, "" }()
 			defer func() { err = &mail.Fault{Kind: mail.KindCut, Op: verb} }()
@@ -396,7 +443,21 @@ func (s *session) Exchange(ctx context.Context, command string) (ex *mail.Exchan
 			ex.Untagged = []string{fmt.Sprintf("OK [COPYUID %d %s %s] done", to.validity, strings.Join(from, ","), strings.Join(dest, ","))}
 		}
 	case "CREATE":
-		s.server.box(strings.Trim(args, `"`))
+		s.server.create(ex, strings.Trim(args, `"`))
+	case "DELETE":
+		name := strings.Trim(args, `"`)
+		if s.server.boxes[name] == nil {
+			ex.Status, ex.Code = "NO", "NONEXISTENT"
+			break
+		}
+		s.server.drop(name)
+	case "SUBSCRIBE", "UNSUBSCRIBE":
+		if s.server.subscribed == nil {
+			s.server.subscribed = map[string]bool{}
+		}
+		s.server.subscribed[strings.Trim(args, `"`)] = verb == "SUBSCRIBE"
+	case "NAMESPACE":
+		ex.Untagged = []string{fmt.Sprintf(`NAMESPACE (("%s" "%c")) NIL NIL`, s.server.prefix, s.server.separator())}
 	case "UID FETCH":
 		return s.exchangeFetch(ctx, ex, args)
 	default:
@@ -545,6 +606,7 @@ type notmuch struct {
 }
 
 type indexed struct {
+	Mod   uint64 // the revision at which it changed last
 	Files []string
 	Tags  []string
 	Read  map[string]int // by key: how long the file was when it was read
@@ -620,10 +682,7 @@ func (x *notmuch) Apply(_ context.Context, changes []mail.Change) ([]mail.Result
 			if err != nil {
 				return nil, err
 			}
-			id := parseHeader(raw).messageID
-			if id == "" {
-				id = "notmuch-sha1-" + filepath.Base(c.Path)
-			}
+			id := notmuchID(raw)
 			m, known := db[id]
 			if !known {
 				m = &indexed{}
@@ -680,17 +739,50 @@ func (x *notmuch) Changes(_ context.Context, since mail.Revision, under string) 
 	if err != nil {
 		return now, nil, false, err
 	}
-	now = mail.Revision{UUID: "db" + x.uuid, N: since.N + 1}
+	now = mail.Revision{UUID: "db" + x.uuid, N: x.revision()}
+	whole = since.UUID != now.UUID
 	for id, m := range db {
+		if !whole && m.Mod <= since.N {
+			continue
+		}
 		t := mail.Tagged{ID: id, Tags: m.Tags, Paths: slices.DeleteFunc(slices.Clone(m.Files), func(f string) bool { return !strings.HasPrefix(f, under+"/") })}
 		if len(t.Paths) > 0 {
 			tagged = append(tagged, t)
 		}
 	}
-	return now, tagged, since.UUID != now.UUID, nil
+	return now, tagged, whole, nil
+}
+
+// revision counts the changes, and is kept apart: the last message to change may
+// be gone.
+func (x *notmuch) revision() (n uint64) {
+	b, _ := os.ReadFile(x.path + ".revision")
+	_, _ = fmt.Sscan(string(b), &n)
+	return n
+}
+
+// notmuchID is the id that notmuch gives a mail.
+func notmuchID(raw []byte) string {
+	if id := parseHeader(raw).messageID; id != "" {
+		return id
+	}
+	return fmt.Sprintf("notmuch-sha1-%x", sha1.Sum(raw))
 }
 
 func (x *notmuch) save(db map[string]*indexed) error {
+	old, err := x.load()
+	if err != nil {
+		return err
+	}
+	now := x.revision() + 1
+	for id, m := range db {
+		if o := old[id]; o == nil || !slices.Equal(o.Tags, m.Tags) || !slices.Equal(o.Files, m.Files) {
+			m.Mod = now
+		}
+	}
+	if err := os.WriteFile(x.path+".revision", []byte(fmt.Sprint(now)), 0o600); err != nil {
+		return err
+	}
 	b, err := json.Marshal(db)
 	if err != nil {
 		return err

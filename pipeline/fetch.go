@@ -211,7 +211,7 @@ func (w *worker) deliver(ctx context.Context, b *box, m mail.Message, s *maildir
 		return err
 	}
 	it.row.WireSize = s.WireSize()
-	it.add, it.remove = initialTags(it.row.Flags, b.add, b.remove)
+	it.add, it.remove = w.arriving(b, it.row.Flags, asNew)
 	if stub, ok := b.stubs[m.UID]; ok && stub.StubKey != "" {
 		it.op, it.orders = opReplace, w.Orders
 		it.row.StubKey, it.row.StubName, it.row.ID = stub.StubKey, stub.StubName, stub.ID

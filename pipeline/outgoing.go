@@ -28,7 +28,8 @@ const (
 
 // outgoing is what the server is to be told of one mailbox.
 type outgoing struct {
-	moves   map[string][]move // by the mailbox that they go to
+	moves   map[string][]move           // by the mailbox that they go to
+	tagged  map[string][]ledger.Message // the same, for their tags
 	deleted []ledger.Message
 	uploads []stranger
 	renamed []ledger.Message // present, with the key and name that the file has now
@@ -46,7 +47,7 @@ type move struct {
 }
 
 func (o *outgoing) nothing() bool {
-	return !o.later && len(o.moves)+len(o.deleted)+len(o.uploads)+len(o.renamed)+len(o.restore)+o.held+o.doubted == 0
+	return !o.later && len(o.moves)+len(o.tagged)+len(o.deleted)+len(o.uploads)+len(o.renamed)+len(o.restore)+o.held+o.doubted == 0
 }
 
 // policy is what the user wants of deletions.
@@ -104,7 +105,9 @@ func planOut(locals map[string]*local, p policy) map[string]*outgoing {
 				m = first(byID[s.ID], elsewhere)
 			}
 			switch {
-			case m == nil && !s.new():
+			case m == nil && (!s.new() || locals[name].closed):
+			case locals[name].closed:
+				out[m.Mailbox].later = true // no mailbox to move it to yet
 			case m == nil:
 				out[name].uploads = append(out[name].uploads, s)
 			case m.Mailbox == name:
@@ -126,7 +129,7 @@ func planOut(locals map[string]*local, p policy) map[string]*outgoing {
 		l, o := locals[name], out[name]
 		if !p.whole {
 			o.moves, o.uploads = nil, nil // what seems new or gone here may be elsewhere
-			o.later = len(l.missing)+len(l.marked) > 0 || slices.ContainsFunc(l.strangers, stranger.new)
+			o.later = len(l.missing)+len(l.marked)+len(l.tagged) > 0 || slices.ContainsFunc(l.strangers, stranger.new)
 			continue
 		}
 		left := 0
@@ -143,6 +146,7 @@ func planOut(locals map[string]*local, p policy) map[string]*outgoing {
 		if l.doubt != "" && !p.yes {
 			o.doubt(l, locals)
 		}
+		o.tagged = l.tagged
 		o.deleted = append(o.deleted, l.marked...)
 		switch {
 		case p.deletions == DeletionsKeep:

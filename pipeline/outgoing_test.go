@@ -76,10 +76,7 @@ func (h *home) notmuchNew() {
 			return err
 		}
 		raw, err := os.ReadFile(path)
-		id := parseHeader(raw).messageID
-		if id == "" {
-			id = "notmuch-sha1-" + filepath.Base(path)
-		}
+		id := notmuchID(raw)
 		if db[id] == nil {
 			db[id] = &indexed{Tags: []string{"inbox", "unread"}}
 		}

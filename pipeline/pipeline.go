@@ -123,6 +123,12 @@ type Options struct {
 	Deletions Deletions // of files here; "" means to the Trash
 	Trash     string    // the mailbox that is the Trash; "" finds it
 
+	// Moves are the rules by which tags move mail; the first that holds counts.
+	Moves []Move
+	// DeletedTag is the tag by which mail is deleted as by removing its file; ""
+	// means none.
+	DeletedTag string
+
 	Now func() time.Time
 	// Emit is told what happens while it happens. Calls are serialised.
 	Emit func(Event)

@@ -34,13 +34,20 @@ func (w *worker) pushAll(ctx context.Context, boxes []*box) error {
 			locals[b.Name] = &b.local
 		}
 	}
+	if err := w.lookElsewhere(ctx, boxes, locals); err != nil {
+		return err
+	}
 	whole := true
 	plans := planOut(locals, policy{w.Deletions, w.YesDelete, w.Restore, len(w.Only) == 0 && !w.unread})
 	for _, name := range slices.Sorted(maps.Keys(plans)) {
 		b, o := byName[name], plans[name]
+		if b == nil {
+			continue // of no mailbox
+		}
 		w.say(b, o)
-		// Tags of a mail that is about to get another row are looked at again then.
-		whole = whole && len(o.moves)+len(o.uploads)+len(o.renamed) == 0
+		// Tags of a mail that is about to get another row are looked at again then,
+		// and those by which something is still to be done.
+		whole = whole && len(o.moves)+len(o.uploads)+len(o.renamed)+len(b.local.tagged)+o.held == 0
 		if w.DryRun || o.nothing() && len(b.local.flags) == 0 {
 			continue
 		}
@@ -82,8 +89,12 @@ func leftf(format string, args ...any) error { return &leftHere{fmt.Sprintf(form
 func (w *worker) say(b *box, o *outgoing) {
 	if o.held > 0 {
 		w.tally(func(r *Report) { r.Held += o.held })
-		w.mailboxFault(b, fmt.Errorf("%s gone from its folder, and %s: not deleted on the server, since that may be a mistake; "+
-			"look at the folder, then run sync with --yes-delete, or with --restore to have them back", number(o.held, "message is", "messages are"), o.why))
+		gone := "gone from its folder"
+		if len(b.local.marked) > 0 {
+			gone = "marked for deletion, or gone from its folder"
+		}
+		w.mailboxFault(b, fmt.Errorf("%s %s, and %s: not deleted on the server, since that may be a mistake; "+
+			"look at the folder, then run sync with --yes-delete, or with --restore to have them back", number(o.held, "message is", "messages are"), gone, o.why))
 	}
 	if o.doubted > 0 {
 		w.mailboxFault(b, fmt.Errorf("%s: %s not sent to the server; look at the folder, then run sync with --yes-delete if it is right, "+
@@ -104,6 +115,9 @@ func (w *worker) say(b *box, o *outgoing) {
 	} else {
 		add(len(o.deleted), "delete %s on the server")
 	}
+	for _, to := range slices.Sorted(maps.Keys(o.tagged)) {
+		add(len(o.tagged[to]), verbTo(to)+" %s: %s -> %s", b.Name, to)
+	}
 	add(len(o.uploads), "upload %s")
 	add(len(o.restore), "bring %s back here")
 	would := ""
@@ -123,6 +137,9 @@ func (w *worker) say(b *box, o *outgoing) {
 
 func (o *outgoing) moved() (n int) {
 	for _, ms := range o.moves {
+		n += len(ms)
+	}
+	for _, ms := range o.tagged {
 		n += len(ms)
 	}
 	return n
@@ -187,6 +204,11 @@ func (w *worker) push(ctx context.Context, b *box, o *outgoing, boxes map[string
 	if _, ok := errors.AsType[*leftHere](unable); unable != nil && !ok {
 		return unable
 	}
+	err = w.pushTagged(ctx, b, o.tagged, boxes)
+	if _, ok := errors.AsType[*leftHere](err); err != nil && !ok {
+		return err
+	}
+	unable = errors.Join(unable, err)
 	if err := w.pushUploads(ctx, b, sel, o.uploads); err != nil {
 		return err
 	}
@@ -442,8 +464,11 @@ func (w *worker) stillWanted(ctx context.Context, b *box, rows []ledger.Message)
 }
 
 // fetchAgain lets messages come again that are not here any more. One that is
-// here, marked with T, loses the mark.
+// here, marked with T or by its tag, loses the mark.
 func (w *worker) fetchAgain(ctx context.Context, b *box, rows []ledger.Message) error {
+	if err := w.untag(ctx, b, rows); err != nil {
+		return err
+	}
 	var gone []imap.UID
 	for _, m := range rows {
 		name, ok, err := b.find(m.Key, "")

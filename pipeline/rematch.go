@@ -314,7 +314,7 @@ func readHead(path string) ([]byte, error) {
 // mailbox: moved or copied on the server. They are linked, not downloaded. It
 // gives the UIDs that remain to be fetched.
 func (w *worker) link(ctx context.Context, b *box, uids []imap.UID) ([]imap.UID, error) {
-	if !w.moved || len(uids) == 0 || !b.known.Complete {
+	if !w.moved || len(uids) == 0 {
 		return uids, nil
 	}
 	listed, err := w.session.Identify(ctx, uidSet(uids))
@@ -329,7 +329,7 @@ func (w *worker) link(ctx context.Context, b *box, uids []imap.UID) ([]imap.UID,
 	letter := make(map[imap.UID]string)
 	var intents []ledger.Message
 	for _, m := range listed {
-		c, path, err := w.copyOf(ctx, m)
+		c, path, err := w.copyOf(ctx, b, m)
 		if err != nil {
 			return nil, err
 		}
@@ -368,7 +368,11 @@ func (w *worker) link(ctx context.Context, b *box, uids []imap.UID) ([]imap.UID,
 		}
 		w.step("file linked")
 		it := &item{box: b, op: opAdd, row: row}
-		it.add, it.remove = initialTags(row.Flags, b.add, b.remove)
+		by := byOther
+		if _, ours := b.came[row.UID]; ours {
+			by = byTags
+		}
+		it.add, it.remove = w.arriving(b, row.Flags, by)
 		if err := w.send(ctx, it); err != nil {
 			return nil, err
 		}
@@ -380,8 +384,13 @@ func (w *worker) link(ctx context.Context, b *box, uids []imap.UID) ([]imap.UID,
 
 // copyOf finds a message that is here and is the one that the server describes.
 // Message-ID alone proves nothing, since senders choose it: size and date must
-// agree, too.
-func (w *worker) copyOf(ctx context.Context, m mail.Message) (ledger.Message, string, error) {
+// agree, too, unless this run moved it there itself.
+func (w *worker) copyOf(ctx context.Context, b *box, m mail.Message) (ledger.Message, string, error) {
+	if row, ok := b.came[m.UID]; ok && b.now.UIDValidity == b.known.UIDValidity {
+		if path, here, err := w.fileOf(ctx, row); err != nil || here {
+			return row, path, err
+		}
+	}
 	if m.MessageID == "" || m.InternalDate.IsZero() {
 		return ledger.Message{}, "", nil
 	}

@@ -31,18 +31,21 @@ type run struct {
 	mu     sync.Mutex
 	cond   *sync.Cond
 	report Report
-	todo   []*box        // not yet looked into
-	open   []*box        // looked into, with batches left
-	busy   int           // boxes being looked into: more batches may come
-	sick   bool          // it was said that the server is not well
-	ended  bool          // no more work is given out
-	unread bool          // a folder could not be read: what is missing in others may be in it
-	moved  bool          // mail may have moved between mailboxes: look before downloading
-	total  int           // messages to come
-	done   int           // messages recorded
-	gone   []*item       // deletions, held until all that is new has come
-	trash  *box          // the account's Trash; nil if it has none
-	tags   mail.Revision // the notmuch database when its tags were looked at
+	todo   []*box          // not yet looked into
+	open   []*box          // looked into, with batches left
+	busy   int             // boxes being looked into: more batches may come
+	sick   bool            // it was said that the server is not well
+	ended  bool            // no more work is given out
+	unread bool            // a folder could not be read: what is missing in others may be in it
+	moved  bool            // mail may have moved between mailboxes: look before downloading
+	total  int             // messages to come
+	done   int             // messages recorded
+	gone   []*item         // deletions, held until all that is new has come
+	trash  *box            // the account's Trash; nil if it has none
+	listed map[string]bool // names that the server has
+	fresh  []*box          // folders of which the server is to make mailboxes
+	closed []*box          // folders whose mail the server cannot have now
+	tags   mail.Revision   // the notmuch database when its tags were looked at
 	// stored are the flags that the server was told, by mailbox: of a message that
 	// somebody moved meanwhile they are not with it.
 	stored map[string]map[imap.UID]delta
@@ -70,8 +73,9 @@ type box struct {
 	expected map[imap.UID]string
 	withheld map[string]delta // by file: flags that a hook keeps from the server
 	uploaded []stranger
-	ours     map[imap.UID]bool // messages that we took out of it on the server
-	unknown  bool              // we may have put messages into it since its status was told
+	came     map[imap.UID]ledger.Message // where this run moved a new message from
+	ours     map[imap.UID]bool           // messages that we took out of it on the server
+	unknown  bool                        // we may have put messages into it since its status was told
 
 	// guarded by run.mu
 	looked  bool
@@ -152,7 +156,10 @@ func (r *run) sync(ctx context.Context) error {
 		return errors.Join(err, ignore(s.Close()))
 	}
 	w := &worker{run: r, session: s}
-	if err := w.pushAll(ctx, boxes); err != nil {
+	if boxes, err = w.makeMailboxes(ctx, boxes); err == nil {
+		err = w.pushAll(ctx, boxes)
+	}
+	if err != nil {
 		if w.session != nil {
 			err = errors.Join(err, ignore(w.session.Close()))
 		}
@@ -266,6 +273,9 @@ func (r *run) survey(ctx context.Context, s Session) ([]*box, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := r.finishFolder(ctx, list); err != nil {
+		return nil, err
+	}
 	rows, err := r.Ledger.Mailboxes(ctx)
 	if err != nil {
 		return nil, err
@@ -291,9 +301,10 @@ func (r *run) survey(ctx context.Context, s Session) ([]*box, error) {
 	// gets the escapes when the ledger was lost.
 	slices.SortFunc(list, func(a, b mail.Mailbox) int { return strings.Compare(a.Name, b.Name) })
 	var boxes []*box
-	listed := make(map[string]bool, len(list))
+	prefix := prefixOf(list)
+	r.listed = make(map[string]bool, len(list))
 	for _, m := range list {
-		listed[m.Name] = true
+		r.listed[m.Name] = true
 		if !r.selects(m) {
 			continue
 		}
@@ -308,7 +319,7 @@ func (r *run) survey(ctx context.Context, s Session) ([]*box, error) {
 		}
 		b := &box{Mailbox: m, known: known[m.Name], stubs: make(map[imap.UID]ledger.Message)}
 		if b.known.Folder == "" {
-			folder, err := maildir.Folder(m.Name, m.Delim)
+			folder, err := r.folderOf(m, prefix)
 			if err != nil {
 				r.mailboxFault(b, err)
 				continue
@@ -329,14 +340,8 @@ func (r *run) survey(ctx context.Context, s Session) ([]*box, error) {
 			}
 		}
 		b.need = needOf(b.known, *m.Status, len(b.due) > 0, r.Full)
-		if err := r.scan(ctx, b); err != nil {
-			if _, ok := errors.AsType[*fs.PathError](err); !ok {
-				return nil, err
-			}
-			// A file or folder that cannot be read: what else was found does not
-			// count, and what is missing elsewhere may be here.
-			b.local, b.scanned, r.unread = local{}, "", true
-			r.mailboxFault(b, fmt.Errorf("its folder cannot be read, so that only flags go to the server: %w", err))
+		if err := r.scanBox(ctx, b); err != nil {
+			return nil, err
 		}
 		if mayHaveMoved(b.known, *m.Status) {
 			r.moved = true
@@ -346,24 +351,22 @@ func (r *run) survey(ctx context.Context, s Session) ([]*box, error) {
 		}
 		boxes = append(boxes, b)
 	}
-	if err := r.scanTags(ctx, boxes); err != nil {
-		return nil, err
-	}
 	if name := trashOf(r.Trash, list); name != "" {
 		r.trash = &box{Mailbox: mail.Mailbox{Name: name}} // it need not be synchronised
 		if i := slices.IndexFunc(boxes, func(b *box) bool { return b.Name == name }); i >= 0 {
 			r.trash = boxes[i]
 		}
 	}
+	if err := r.scanTags(ctx, boxes); err != nil {
+		return nil, err
+	}
 	for _, want := range r.Only {
-		if !listed[want] {
+		if !r.listed[want] {
 			r.mailboxFault(&box{Mailbox: mail.Mailbox{Name: want}}, errors.New("the server has no such mailbox"))
 		}
 	}
-	for _, k := range rows {
-		if !listed[k.Name] && len(r.Only) == 0 {
-			r.emit(Event{Type: EventNote, Mailbox: k.Name, Text: "the server has this mailbox no more; its mail is kept"})
-		}
+	if err := r.folders(ctx, s, list, rows, boxes); err != nil {
+		return nil, err
 	}
 	// INBOX first: it is where the mail is that its owner waits for.
 	slices.SortStableFunc(boxes, func(a, b *box) int { return rank(a) - rank(b) })

@@ -22,18 +22,20 @@ type delta struct {
 // local is what the user changed in a mailbox's folder since the last agreement.
 type local struct {
 	flags     map[imap.UID]delta
-	marked    []ledger.Message // present, with the letter T
-	missing   []ledger.Message // present by the ledger, without a file in the folder
-	strangers []stranger       // files that the ledger does not know
-	have      int              // messages that are present by the ledger
-	files     int              // mails in the folder
+	marked    []ledger.Message            // present, with the letter T
+	missing   []ledger.Message            // present by the ledger, without a file in the folder
+	strangers []stranger                  // files that the ledger does not know
+	have      int                         // messages that are present by the ledger
+	files     int                         // mails in the folder
+	tagged    map[string][]ledger.Message // present, to be moved by their tags, by the mailbox that they go to
+	closed    bool                        // what is in the folder cannot go to the server
 	// doubt says, if it is not empty, why the folder cannot be believed when it
 	// lacks something.
 	doubt string
 }
 
 func (l *local) nothing() bool {
-	return len(l.flags)+len(l.marked)+len(l.missing) == 0 && !slices.ContainsFunc(l.strangers, stranger.new)
+	return len(l.flags)+len(l.marked)+len(l.missing)+len(l.tagged) == 0 && !slices.ContainsFunc(l.strangers, stranger.new)
 }
 
 // new tells whether the server may be given the file. What it is not to be given
@@ -88,6 +90,18 @@ func (r *run) scan(ctx context.Context, b *box) error {
 		return nil
 	}
 	return r.markScanned(ctx, b)
+}
+
+// scanBox is scan for a folder that may not be readable: what else was found does
+// not count then, and what is missing elsewhere may be here.
+func (r *run) scanBox(ctx context.Context, b *box) error {
+	err := r.scan(ctx, b)
+	if _, ok := errors.AsType[*fs.PathError](err); !ok {
+		return err
+	}
+	b.local, b.scanned, r.unread = local{}, "", true
+	r.mailboxFault(b, fmt.Errorf("its folder cannot be read, so that only flags go to the server: %w", err))
+	return nil
 }
 
 // agreed tells whether the ledger's rows are of the mailbox as it is, and of all

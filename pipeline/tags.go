@@ -20,9 +20,10 @@ import (
 const metaTags = "tags"
 
 // scanTags finds the tags that the user changed and that the server is to have,
-// beside what scan found in the names of files.
+// beside what scan found in the names of files, and those by which a mail is to
+// be moved or deleted.
 func (r *run) scanTags(ctx context.Context, boxes []*box) error {
-	if r.ReadOnly || len(r.Keywords) == 0 && !r.TagFlags {
+	if r.ReadOnly || len(r.Keywords) == 0 && !r.TagFlags && r.ruled() == "" {
 		return nil
 	}
 	text, err := r.Ledger.Meta(ctx, metaTags)
@@ -30,33 +31,14 @@ func (r *run) scanTags(ctx context.Context, boxes []*box) error {
 		return err
 	}
 	var since mail.Revision
-	_, _ = fmt.Sscanf(text, "%s %d", &since.UUID, &since.N) // else all is compared
+	var obeyed string
+	_, _ = fmt.Sscanf(text, "%s %d %s", &since.UUID, &since.N, &obeyed) // else all is compared
 	now, tagged, whole, err := r.Index.Changes(ctx, since, r.Root)
 	if err != nil {
 		return err
 	}
 	r.tags = now
-	byDir := make(map[string]*box, len(boxes))
-	for _, b := range boxes {
-		if b.agreed() {
-			byDir[string(b.dir)] = b
-		}
-	}
-	tags := make(map[*box]map[string][]string) // by key
-	for _, t := range tagged {
-		for _, p := range t.Paths {
-			b := byDir[filepath.Dir(filepath.Dir(p))]
-			if b == nil {
-				continue
-			}
-			if tags[b] == nil {
-				tags[b] = make(map[string][]string)
-			}
-			key, _ := maildir.ParseName(p)
-			tags[b][key] = t.Tags
-		}
-	}
-	for b, byKey := range tags {
+	for b, byKey := range r.byBox(boxes, tagged) {
 		rows, err := r.Ledger.Rows(ctx, b.Name, b.known.UIDValidity)
 		if err != nil {
 			return err
@@ -77,7 +59,41 @@ func (r *run) scanTags(ctx context.Context, boxes []*box) error {
 			b.addLocal(row, d)
 		}
 	}
-	return nil
+	if r.ruled() != obeyed && !whole {
+		// New rules are about all mail.
+		if _, tagged, _, err = r.Index.Changes(ctx, mail.Revision{}, r.Root); err != nil {
+			return err
+		}
+	}
+	return r.obey(ctx, boxes, tagged, whole && since.UUID != "")
+}
+
+// byBox sorts what notmuch has of messages by mailbox, and there by the key of
+// the file. Of a mailbox that is not in step the tags are looked at again later.
+func (r *run) byBox(boxes []*box, tagged []mail.Tagged) map[*box]map[string][]string {
+	byDir := make(map[string]*box, len(boxes))
+	for _, b := range boxes {
+		byDir[string(b.dir)] = b
+	}
+	out := make(map[*box]map[string][]string)
+	for _, t := range tagged {
+		for _, p := range t.Paths {
+			b := byDir[filepath.Dir(filepath.Dir(p))]
+			if b == nil {
+				continue
+			}
+			if !b.agreed() {
+				r.tags = mail.Revision{}
+				continue
+			}
+			if out[b] == nil {
+				out[b] = make(map[string][]string)
+			}
+			key, _ := maildir.ParseName(p)
+			out[b][key] = t.Tags
+		}
+	}
+	return out
 }
 
 // addLocal adds a delta to what scan found of the message.
@@ -154,7 +170,7 @@ func (r *run) markTags(ctx context.Context) error {
 	if r.tags.UUID == "" || r.DryRun || len(r.Only) > 0 {
 		return nil
 	}
-	text := fmt.Sprintf("%s %d", r.tags.UUID, r.tags.N)
+	text := strings.TrimSpace(fmt.Sprintf("%s %d %s", r.tags.UUID, r.tags.N, r.ruled()))
 	if last, err := r.Ledger.Meta(ctx, metaTags); err != nil || last == text {
 		return err
 	}

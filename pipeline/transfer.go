@@ -48,6 +48,7 @@ func (w *worker) transfer(ctx context.Context, b *box, rows []ledger.Message, to
 		b.took(uids)
 		if validity, pairs := copyUIDs(ex); validity == to.known.UIDValidity {
 			maps.Copy(out, pairs)
+			to.comes(part, pairs)
 		}
 		if verb == "COPY" {
 			if err := w.expunge(ctx, b, uids); err != nil {

@@ -57,15 +57,17 @@ type Account struct {
 	Folder      string   // below notmuch's mail root, with slashes
 	Timeout     time.Duration
 	Connections int
-	Disable     []string  // server extensions not to use, upper case
-	Tags        []TagRule // in the order of the file
-	RetryTag    string    // on a stub: ask for it at the next sync; "": no such tag
-	DropTag     string    // on a stub: ask for it no more
-	ReadOnly    bool      // a sync changes nothing on the server
-	Deletions   string    // of mail here: "trash", "expunge" or "keep" it on the server
-	Trash       string    // the mailbox that is the Trash; "" finds it
-	Keywords    []string  // patterns (path.Match) of tags that go to the server
-	Hooks       []Hook    // in the order of the file; the same for all accounts
+	Disable     []string   // server extensions not to use, upper case
+	Tags        []TagRule  // in the order of the file
+	RetryTag    string     // on a stub: ask for it at the next sync; "": no such tag
+	DropTag     string     // on a stub: ask for it no more
+	ReadOnly    bool       // a sync changes nothing on the server
+	Deletions   string     // of mail here: "trash", "expunge" or "keep" it on the server
+	Trash       string     // the mailbox that is the Trash; "" finds it
+	Keywords    []string   // patterns (path.Match) of tags that go to the server
+	Moves       []MoveRule // in the order of the file; the first that holds counts
+	DeletedTag  string     // the tag that deletes mail; "": none does
+	Hooks       []Hook     // in the order of the file; the same for all accounts
 }
 
 // TagRule is one line of an account's `tags` table.

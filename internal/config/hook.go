@@ -49,7 +49,7 @@ func (r *reader) hooks(v any) []Hook {
 			r.fail([]string{"hook"}, "a hook is written as [[hook]], with two brackets")
 			return nil
 		}
-		one := &reader{file: r.file, getenv: r.getenv, lines: r.lines.entry("hook", i)}
+		one := &reader{file: r.file, getenv: r.getenv, lines: r.lines.entry([]string{"hook"}, i)}
 		h := one.hook(table)
 		for _, o := range out {
 			_, named := table["name"]
@@ -119,14 +119,14 @@ func (t *section) common(h *Hook) {
 }
 
 // entry gives the positions of the nth table of a list, n from 0.
-func (ps positions) entry(list string, n int) positions {
+func (ps positions) entry(list []string, n int) positions {
 	var out positions
 	at := -1
 	for _, p := range ps {
-		if len(p.key) == 0 || p.key[0] != list {
+		if len(p.key) < len(list) || !slices.Equal(p.key[:len(list)], list) {
 			continue
 		}
-		if len(p.key) == 1 {
+		if len(p.key) == len(list) {
 			at++
 		}
 		if at == n {

@@ -125,7 +125,7 @@ func (r *reader) config(tree map[string]any) *Config {
 // keys are an account's, in the order of the manual page.
 func keys() []string {
 	return []string{"host", "port", "tls", "allow_plaintext", "tls_ca_file", "tls_pin", "user", "auth", "password_command", "password_file",
-		"keyring", "mailboxes", "folder", "timeout", "connections", "disable_extensions", "tags", "retry_tag", "drop_tag", "read_only", "deletions", "trash", "keywords"}
+		"keyring", "mailboxes", "folder", "timeout", "connections", "disable_extensions", "tags", "retry_tag", "drop_tag", "read_only", "deletions", "trash", "deleted_tag", "keywords", "moves"}
 }
 
 func (r *reader) account(name string, table map[string]any) Account {
@@ -179,7 +179,9 @@ func (r *reader) account(name string, table map[string]any) Account {
 	a.Deletions = t.oneOf("deletions", "trash", "trash", "expunge", "keep")
 	a.Trash = t.string("trash")
 	a.Keywords = t.globs("keywords")
+	a.DeletedTag = t.tag("deleted_tag", "")
 	a.Tags = t.tags("tags")
+	a.Moves = t.moves("moves", &a)
 	return a
 }
 

@@ -38,6 +38,7 @@ func TestFullFileGivesEveryValue(t *testing.T) {
 			TLSPin: "sha256:" + strings.Repeat("00112233445566778899aabbccddeeff", 2),
 			User:   "me@example.org", Auth: "plain", PasswordCommand: []string{"/home/me/bin/secret", "mail/work"},
 			Mailboxes: []string{"*", "!Spam"}, Folder: "jobs/work", Timeout: 2 * time.Minute, Connections: 5, RetryTag: "again", DropTag: "", ReadOnly: true, Deletions: "expunge", Trash: "Bin", Keywords: []string{"work", "todo*"},
+			DeletedTag: "deleted", Moves: []MoveRule{{From: "INBOX", Without: "inbox", To: "Archive"}, {From: "INBOX", With: "spam", To: "Junk"}},
 			Disable: []string{"QRESYNC", "LIST-STATUS"},
 			Tags: []TagRule{
 				{"Archive/*", []string{"+archive", "-inbox"}},
@@ -99,7 +100,7 @@ func TestOneMistakeGivesOneExactLine(t *testing.T) {
 		{"name cur", strings.Replace(good, "account.a", `account.cur`, 1), `c.toml:1: account.cur: the account's name is the name of a part of every maildir`},
 		{"hyphen for underscore", good + "password-file = \"x\"\n", `c.toml:5: account.a.password-file: unknown key; did you mean "password_file"?`},
 		{"nothing near", good + "colour = 1\n", `c.toml:5: account.a.colour: unknown key; allowed: host, port, tls, allow_plaintext, tls_ca_file, tls_pin, user, auth, ` +
-			`password_command, password_file, keyring, mailboxes, folder, timeout, connections, disable_extensions, tags, retry_tag, drop_tag, read_only, deletions, trash, keywords`},
+			`password_command, password_file, keyring, mailboxes, folder, timeout, connections, disable_extensions, tags, retry_tag, drop_tag, read_only, deletions, trash, deleted_tag, keywords, moves`},
 		{"host empty", strings.Replace(good, `"h"`, `""`, 1), `c.toml:2: account.a.host: is empty`},
 		{"host number", strings.Replace(good, `"h"`, `5`, 1), `c.toml:2: account.a.host: must be a string in quotes, not a number`},
 		{"host with port", strings.Replace(good, `"h"`, `"h:993"`, 1), `c.toml:2: account.a.host: "h:993" is not a host name; the port is a key of its own`},
@@ -146,6 +147,23 @@ func TestOneMistakeGivesOneExactLine(t *testing.T) {
 		{"tag with two signs", good + "[account.a.tags]\nX = [\"+-x\"]\n", `c.toml:6: account.a.tags.X: "+-x" names a tag that begins with "+" or "-"`},
 		{"tag pattern not quoted", good + "[account.a.tags]\nArchive.2024 = [\"+x\"]\n", `c.toml:6: account.a.tags.Archive: put the pattern in quotes: "Archive..." = ["+archive", "-inbox"]`},
 		{"tag exclusion", good + "[account.a.tags]\n\"!X\" = [\"+x\"]\n", `c.toml:6: account.a.tags."!X": a tag rule cannot exclude ("!")`},
+		{"moves as table", good + "[account.a.moves]\nfrom = \"INBOX\"\n", `c.toml:5: account.a.moves: a rule is written as [[account.a.moves]], with two brackets`},
+		{"moves without a tag", good + "[[account.a.moves]]\nfrom = \"A\"\nto = \"B\"\n", `c.toml:5: account.a.moves: needs a tag: with = "spam", or without = "inbox"`},
+		{"moves with two tags", good + "[[account.a.moves]]\nfrom = \"A\"\nto = \"B\"\nwith = \"x\"\nwithout = \"y\"\n",
+			`c.toml:9: account.a.moves.without: one of with and without is enough; the first rule that holds counts`},
+		{"moves from a pattern", good + "[[account.a.moves]]\nfrom = \"A\"\nto = \"B\"\nwith = \"x\"\n[[account.a.moves]]\nfrom = \"L/*\"\nto = \"B\"\nwith = \"x\"\n",
+			`c.toml:10: account.a.moves.from: "L/*" is a pattern; the name of one mailbox is needed`},
+		{"moves in a list", good + "moves = [\n{from = \"A\", with = \"x\", to = \"B\"},\n{from = \"A\", with = \"x\"}]\n", `c.toml:5: account.a.moves.to: is missing`},
+		{"moves to the same", good + "moves = [{from = \"inbox\", with = \"x\", to = \"INBOX\"}]\n", `c.toml:5: account.a.moves.to: "INBOX" is where the mail is already`},
+		{"moves misspelt", good + "moves = [{from = \"A\", too = \"x\", with = \"y\", to = \"B\"}]\n", `c.toml:5: account.a.moves.too: unknown key; did you mean "to"?`},
+		{"moves there and back", good + "moves = [{from = \"A\", with = \"x\", to = \"B\"}, {from = \"B\", without = \"y\", to = \"A\"}]\n",
+			`c.toml:5: account.a.moves.to: some mail that this rule moves to A would be moved back to B by the rules before, without end`},
+		{"moves for what comes", good + "moves = [{from = \"A\", with = \"x\", to = \"B\"}]\n[account.a.tags]\nA = [\"+x\"]\n",
+			`c.toml:5: account.a.moves.to: all mail that comes to A would be moved to B, since its tags are given or taken there by tags`},
+		{"moves round by tags", good + "moves = [{from = \"A\", without = \"t\", to = \"B\"}, {from = \"B\", with = \"u\", to = \"C\"}, {from = \"C\", with = \"v\", to = \"A\"}]\n" +
+			"[account.a.tags]\nB = [\"+t\"]\nC = [\"-t\"]\n",
+			`c.toml:5: account.a.moves.to: some mail that this rule moves to A would be moved back to C by the rules before, without end`},
+		{"deleted_tag with a sign", good + "deleted_tag = \"+x\"\n", `c.toml:5: account.a.deleted_tag: "+x" names a tag that begins with "+" or "-"`},
 		{"folder twice", good + strings.Replace(good, "account.a", "account.b", 1) + "folder = \"A\"\n", `c.toml:9: account.b.folder: "A" is the folder of account.a already`},
 		{"folder within", good + strings.Replace(good, "account.a", "account.b", 1) + "folder = \"a/b\"\n", `c.toml:9: account.b.folder: "a/b" lies within "a", the folder of account.a`},
 		{"folder around", good + "folder = \"x/a\"\n" + strings.Replace(good, "account.a", "account.b", 1) + "folder = \"x\"\n", `c.toml:10: account.b.folder: "x" holds "x/a", the folder of account.a`},
@@ -167,6 +185,21 @@ func TestOneMistakeGivesOneExactLine(t *testing.T) {
 				t.Error("the error shows the password")
 			}
 		})
+	}
+}
+
+// Rules that lead back only for a mail whose tags its owner changed are what
+// afew's users have.
+func TestRulesThatComplementEachOtherAreGood(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{
+		`moves = [{from = "INBOX", without = "inbox", to = "Archive"}, {from = "Archive", with = "inbox", to = "INBOX"}, {from = "INBOX", with = "spam", to = "Junk"}, {from = "Junk", without = "spam", to = "INBOX"}]`,
+		"moves = [{from = \"A\", with = \"x\", to = \"B\"}, {from = \"B\", with = \"x\", to = \"C\"}]\n",
+		"moves = [{from = \"A\", with = \"x\", to = \"B\"}, {from = \"B\", with = \"y\", to = \"A\"}]\n[account.a.tags]\nB = [\"-x\"]\n",
+	} {
+		if _, err := parse("c.toml", []byte(good+text), env("HOME", "/home/me")); err != nil {
+			t.Errorf("%s: %v", text, err)
+		}
 	}
 }
 

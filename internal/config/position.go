@@ -81,7 +81,8 @@ func keyOf(p *parser, e *unstable.Node, table []string) (key []string, line int)
 	return key, line
 }
 
-// line gives the line of a key, or of the first key below it.
+// line gives the line of a key, or of the first key below it, or else of what the
+// key is in.
 func (ps positions) line(key []string) int {
 	for _, p := range ps {
 		if slices.Equal(p.key, key) {
@@ -93,7 +94,10 @@ func (ps positions) line(key []string) int {
 			return p.line
 		}
 	}
-	return 0
+	if len(key) == 0 {
+		return 0
+	}
+	return ps.line(key[:len(key)-1])
 }
 
 // under gives the keys right below a table, in the order of the file.

@@ -47,6 +47,9 @@ type DovecotOptions struct {
 	// "ESEARCH". Dovecot still obeys the commands: hiding shows what a client
 	// asks for, not what it does when it is refused.
 	Hide []string
+	// Prefix is what the names of all mailboxes but INBOX begin with; it ends in
+	// the hierarchy delimiter, such as "INBOX.". Left out, there is none.
+	Prefix string
 	// TLS makes the port speak implicit TLS, with a certificate made for this
 	// server alone. See CertPEM.
 	TLS bool

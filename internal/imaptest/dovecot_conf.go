@@ -44,6 +44,12 @@ mail_temp_dir = {{.Base}}
 mail_fsync = never
 mail_max_userip_connections = 50
 
+{{with .Prefix}}namespace inbox {
+  inbox = yes
+  prefix = {{.}}
+  separator = {{$.Separator}}
+}
+{{end}}
 disable_plaintext_auth = no
 auth_failure_delay = 0
 passdb {
@@ -105,6 +111,7 @@ func (s *DovecotServer) writeConfig(o DovecotOptions, greeting string) error {
 	err := template.Must(template.New("dovecot.conf").Parse(dovecotConf)).Execute(&conf, map[string]any{
 		"Base": s.base, "Host": s.Host, "Port": s.Port, "TLS": o.TLS,
 		"Greeting": greeting, "Capability": capability, "StockBanner": stockBanner, "Password": s.Password,
+		"Prefix": o.Prefix, "Separator": o.Prefix[max(0, len(o.Prefix)-1):],
 		"Owner": s.owner.name, "Group": s.owner.group, "UID": s.owner.uid, "GID": s.owner.gid,
 	})
 	if err != nil {

@@ -559,3 +559,31 @@ func BenchmarkRows100k(b *testing.B) {
 		}
 	})
 }
+
+func TestAForgottenMailboxLeavesNothingBehind(t *testing.T) {
+	l := newLedger(t)
+	ctx := t.Context()
+	other := present(1)
+	other.Mailbox, other.Key = "Archive", "k"
+	old := present(2)
+	old.UIDValidity = 13
+	if err := errors.Join(l.Save(ctx, present(1), other, old), l.SetMeta(ctx, "scanned/INBOX", "1"), l.SetMeta(ctx, "scanned/Archive", "2")); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := l.Forget(ctx, "INBOX", "scanned/INBOX", "none"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if ms := l.all(t); len(ms) != 1 || ms[0].Mailbox != "Archive" {
+		t.Errorf("left are %+v", ms)
+	}
+	if boxes, err := l.Mailboxes(ctx); err != nil || len(boxes) != 1 || boxes[0].Name != "Archive" {
+		t.Errorf("%+v %v", boxes, err)
+	}
+	for key, want := range map[string]string{"scanned/INBOX": "", "scanned/Archive": "2"} {
+		if v, err := l.Meta(ctx, key); err != nil || v != want {
+			t.Errorf("%s is %q, %v", key, v, err)
+		}
+	}
+}

@@ -46,6 +46,22 @@ func (l *Ledger) SaveMailbox(ctx context.Context, b Mailbox) error {
 	return nil
 }
 
+// Forget forgets a mailbox, its messages, and values of the account about it.
+func (l *Ledger) Forget(ctx context.Context, mailbox string, metas ...string) error {
+	return l.tx(ctx, func(tx *sql.Tx) error {
+		for _, m := range metas {
+			if _, err := tx.ExecContext(ctx, "DELETE FROM meta WHERE key = ?", m); err != nil {
+				return err
+			}
+		}
+		if _, err := tx.ExecContext(ctx, "DELETE FROM message WHERE mailbox = (SELECT id FROM mailbox WHERE name = ?)", mailbox); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, "DELETE FROM mailbox WHERE name = ?", mailbox)
+		return err
+	})
+}
+
 // Rows gives a mailbox's messages under one UIDVALIDITY, by UID.
 func (l *Ledger) Rows(ctx context.Context, mailbox string, uidValidity uint64) (out []Row, err error) {
 	rows, err := l.db.QueryContext(ctx, `SELECT uid, state, flags, key, stubkey FROM message

@@ -50,6 +50,55 @@ func (d Dir) Create() error {
 	return nil
 }
 
+// Folders gives the maildirs below root, by their paths below it, sorted. What
+// cannot be read, and what lies behind a symbolic link, is left out.
+func Folders(root string) []string {
+	var out []string
+	subs := subdirs()
+	var walk func(folder string)
+	walk = func(folder string) {
+		entries, err := os.ReadDir(filepath.Join(root, folder))
+		if err != nil || len(folder) > maxFolder {
+			return
+		}
+		parts := 0
+		for _, e := range entries {
+			switch {
+			case !e.IsDir():
+			case slices.Contains(subs[:], e.Name()):
+				parts++
+			default:
+				walk(filepath.Join(folder, e.Name()))
+			}
+		}
+		if parts == len(subs) && folder != "" {
+			out = append(out, filepath.ToSlash(folder))
+		}
+	}
+	walk("")
+	slices.Sort(out)
+	return out
+}
+
+// RemoveEmpty takes the folder itself away, if no mail is left in it: its three
+// directories, and itself unless other folders lie in it.
+func (d Dir) RemoveEmpty() error {
+	if err := d.CleanTmp(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	paths := []string{string(d)}
+	for _, sub := range subdirs() {
+		paths = append([]string{filepath.Join(string(d), sub)}, paths...)
+	}
+	for _, p := range paths {
+		err := os.Remove(p)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, unix.EEXIST) {
+			return err
+		}
+	}
+	return nil
+}
+
 // Exists tells whether the folder's three directories are there.
 func (d Dir) Exists() bool {
 	for _, sub := range subdirs() {

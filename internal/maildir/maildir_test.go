@@ -643,3 +643,57 @@ func BenchmarkFind(b *testing.B) {
 		})
 	}
 }
+
+func TestFoldersBelowARoot(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	for _, f := range []string{"INBOX", "INBOX/Sub", "A/B/é", ".hidden", "A/new/tmp"} {
+		if err := Dir(filepath.Join(root, f)).Create(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, d := range []string{"plain", "half/cur", "half/new", "cur"} {
+		if err := os.MkdirAll(filepath.Join(root, d), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(os.Symlink(root, filepath.Join(root, "loop")), os.Symlink(filepath.Join(root, "INBOX"), filepath.Join(root, "other")),
+		os.WriteFile(filepath.Join(root, "half", "tmp"), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := Folders(root), []string{".hidden", "A/B/é", "INBOX", "INBOX/Sub"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := Folders(filepath.Join(root, "none")); len(got) != 0 {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestOnlyAnEmptyFolderIsRemoved(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	d, sub := Dir(filepath.Join(root, "A")), Dir(filepath.Join(root, "A", "B"))
+	var keys Keys
+	if err := errors.Join(d.Create(), sub.Create(), os.WriteFile(filepath.Join(string(d), "tmp", keys.New(time.Now())), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	mail := filepath.Join(string(d), "cur", "x:2,")
+	if err := errors.Join(os.WriteFile(mail, nil, 0o600), d.RemoveEmpty()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(mail); err != nil {
+		t.Error(err)
+	}
+	if err := errors.Join(os.Remove(mail), d.RemoveEmpty()); err != nil {
+		t.Fatal(err)
+	}
+	if d.Exists() || !sub.Exists() {
+		t.Error("the folder is there, or the one in it is not")
+	}
+	if err := errors.Join(sub.RemoveEmpty(), d.RemoveEmpty(), d.RemoveEmpty()); err != nil {
+		t.Fatal(err)
+	}
+	if entries, err := os.ReadDir(root); err != nil || len(entries) > 0 {
+		t.Errorf("%v %v", entries, err)
+	}
+}

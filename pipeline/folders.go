@@ -1,0 +1,392 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+)
+
+// The ledger's keys that hold which folders were here before the first sync, and
+// that something was said of a folder or of a mailbox that is gone.
+const (
+	metaBefore = "before/"
+	metaFolder = "folder/"
+	metaGone   = "gone/"
+)
+
+// folders sorts out what the list of mailboxes does not explain: mailboxes that
+// the server has no more, and folders here that are of none. rows are those of
+// the ledger, before this run.
+func (r *run) folders(ctx context.Context, s Session, list []mail.Mailbox, rows []ledger.Mailbox, boxes []*box) error {
+	if len(r.Only) > 0 {
+		return nil
+	}
+	there := make(map[string]bool, len(list)) // mailboxes that can hold mail
+	taken := make(map[string]bool, len(list)) // their folders
+	for _, m := range list {
+		if m.Status == nil && m.Err == nil {
+			continue
+		}
+		there[m.Name] = true
+		if f, err := maildir.Folder(m.Name, m.Delim); err == nil {
+			taken[f] = true
+		}
+	}
+	for _, b := range boxes {
+		taken[b.known.Folder] = true
+	}
+	for _, k := range rows {
+		taken[k.Folder] = true
+		if !there[k.Name] {
+			if err := r.goneMailbox(ctx, k); err != nil {
+				return err
+			}
+		}
+	}
+	if r.ReadOnly || r.Restore {
+		return nil
+	}
+	n := &naming{list: list, there: there, delim: delimOf(list), first: len(rows) == 0}
+	for _, f := range maildir.Folders(r.Root) {
+		if taken[f] {
+			continue
+		}
+		if err := r.newFolder(ctx, s, f, n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// naming is what the names of new mailboxes depend on.
+type naming struct {
+	list  []mail.Mailbox
+	there map[string]bool
+	delim rune
+	first bool // nothing was synchronised before
+	// prefix is what the user's own mailboxes begin with, once it was asked for.
+	prefix string
+	asked  bool
+}
+
+// goneMailbox deals with a mailbox that was deleted on the server. Its mail here
+// stays, in a folder that takes part in nothing, until its owner says what is to
+// become of it. Once the folder is gone, too, both sides agree.
+func (r *run) goneMailbox(ctx context.Context, k ledger.Mailbox) error {
+	b := &box{Mailbox: mail.Mailbox{Name: k.Name, Delim: k.Delim}, known: k, dir: maildir.Dir(filepath.Join(r.Root, k.Folder))}
+	r.closed = append(r.closed, b)
+	key := goneKey(k)
+	if _, err := os.Lstat(string(b.dir)); !errors.Is(err, fs.ErrNotExist) {
+		said, err := r.Ledger.Meta(ctx, key)
+		if err != nil || said != "" {
+			return err
+		}
+		r.moved = true // it may have another name now, with the same mail
+		return r.noteOnce(ctx, b, key, "the server has this mailbox no more; its mail here stays, and goes nowhere. To have it elsewhere, move it to another folder; "+
+			"`notmuch imap folder delete %s/%s` removes it here, `notmuch imap folder create` makes the mailbox anew with it", r.Account, k.Name)
+	}
+	if r.DryRun {
+		return nil
+	}
+	if err := r.Ledger.Forget(ctx, k.Name, metaScanned+k.Name, key); err != nil {
+		return err
+	}
+	r.step("mailbox forgotten")
+	return nil
+}
+
+// goneKey is where the ledger has that this was said: of this mailbox, not of one
+// of the same name that comes after it.
+func goneKey(k ledger.Mailbox) string {
+	return fmt.Sprintf("%s%d/%s", metaGone, k.UIDValidity, k.Name)
+}
+
+// newFolder decides about a folder that is of no mailbox. What was here before
+// the account's first sync is not taken for something that its owner just made.
+func (r *run) newFolder(ctx context.Context, s Session, folder string, n *naming) error {
+	b := &box{Mailbox: mail.Mailbox{Name: folder, Delim: n.delim}, stubs: make(map[imap.UID]ledger.Message), dir: maildir.Dir(filepath.Join(r.Root, folder))}
+	b.known.Folder = folder
+	if slices.ContainsFunc(r.fresh, func(o *box) bool { return o.known.Folder == folder }) {
+		return nil // tags want it
+	}
+	before, err := r.Ledger.Meta(ctx, metaBefore+folder)
+	if err != nil {
+		return err
+	}
+	why := ""
+	name, err := maildir.Mailbox(folder, n.delim)
+	back, e := maildir.Folder(name, n.delim)
+	switch {
+	case err != nil || e != nil || back != folder || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl):
+		why = "the server can have no mailbox of this name; give the folder another one"
+	case before != "":
+		r.closed = append(r.closed, b)
+		return nil
+	default:
+		if b.Name, err = n.below(ctx, s, name); err != nil {
+			return err
+		}
+		switch {
+		case strings.EqualFold(b.Name, "INBOX") || r.Selects != nil && !r.Selects(b.Name, b.Delim):
+			return nil
+		case n.there[b.Name]:
+			why = fmt.Sprintf("its mailbox would be %s, whose folder is another one", b.Name)
+		case n.first:
+			why = fmt.Sprintf("it was here before the first sync, and the server has no such mailbox; `notmuch imap folder create %s/%s` lets the next sync make it", r.Account, b.Name)
+			if r.DryRun {
+				break
+			}
+			if err := r.Ledger.SetMeta(ctx, metaBefore+folder, "said"); err != nil {
+				return err
+			}
+		default:
+			r.fresh = append(r.fresh, b)
+			return nil
+		}
+	}
+	r.closed = append(r.closed, b)
+	return r.noteOnce(ctx, b, metaFolder+folder, "the folder %s does not go to the server: %s", folder, why)
+}
+
+// delimOf is the server's hierarchy delimiter; 0 if it has no hierarchy.
+func delimOf(list []mail.Mailbox) rune {
+	for _, m := range list {
+		if m.Delim != 0 {
+			return m.Delim
+		}
+	}
+	return 0
+}
+
+// personal gives the prefix that the user's own mailboxes have, such as "INBOX.".
+func personal(ctx context.Context, s Session, list []mail.Mailbox) (string, error) {
+	if !s.Has("NAMESPACE") {
+		return prefixOf(list), nil
+	}
+	ex, err := s.Exchange(ctx, "NAMESPACE")
+	if err != nil {
+		return "", err
+	}
+	for _, line := range ex.Untagged {
+		// RFC 2342 5; of several namespaces the first counts.
+		if m := regexp.MustCompile(`(?i)^NAMESPACE \(\("([^"\\]*)" `).FindStringSubmatch(line); m != nil {
+			return m[1], nil
+		}
+	}
+	return prefixOf(list), nil
+}
+
+// prefixOf tells from the mailboxes alone whether all are below INBOX.
+func prefixOf(list []mail.Mailbox) (prefix string) {
+	for _, m := range list {
+		if m.Name == "INBOX" {
+			continue
+		}
+		if m.Delim == 0 || !strings.HasPrefix(m.Name, "INBOX"+string(m.Delim)) {
+			return ""
+		}
+		prefix = "INBOX" + string(m.Delim)
+	}
+	return prefix
+}
+
+// below puts the prefix before a mailbox's name, unless it has it, or other
+// mailboxes beside it have none.
+func (n *naming) below(ctx context.Context, s Session, name string) (string, error) {
+	if !n.asked {
+		var err error
+		if n.prefix, err = personal(ctx, s, n.list); err != nil {
+			return "", err
+		}
+		n.asked = true
+	}
+	top := func(s string) string { s, _, _ = strings.Cut(s, string(n.delim)); return s }
+	if n.prefix == "" || n.delim == 0 || strings.HasPrefix(name+string(n.delim), n.prefix) ||
+		slices.ContainsFunc(n.list, func(m mail.Mailbox) bool { return m.Name != "INBOX" && top(m.Name) == top(name) }) {
+		return name, nil
+	}
+	return n.prefix + name, nil
+}
+
+// folderOf gives the folder of a mailbox that the ledger does not know: one of
+// its name, or of the name without prefix if its owner made that before the
+// ledger was lost.
+func (r *run) folderOf(m mail.Mailbox, prefix string) (string, error) {
+	folder, err := maildir.Folder(m.Name, m.Delim)
+	rest, ok := strings.CutPrefix(m.Name, prefix)
+	if err != nil || !ok || prefix == "" || rest == "" {
+		return folder, err
+	}
+	short, err := maildir.Folder(rest, m.Delim)
+	if exists := func(f string) bool { return maildir.Dir(filepath.Join(r.Root, f)).Exists() }; err != nil || exists(folder) || !exists(short) {
+		return folder, nil //nolint:nilerr // the long name is good, then
+	}
+	return short, nil
+}
+
+// makeMailboxes makes mailboxes of the new folders, which then go the way of all
+// others: mail in them is uploaded, or moved from where it is on the server. One
+// that is refused costs only itself.
+func (w *worker) makeMailboxes(ctx context.Context, boxes []*box) ([]*box, error) {
+	for _, b := range w.fresh {
+		files, err := b.dir.Scan()
+		if errors.Is(err, fs.ErrNotExist) {
+			files, err = &maildir.Listing{}, nil // one that tags want
+		}
+		if err != nil {
+			w.unread = true
+			w.mailboxFault(b, fmt.Errorf("its folder cannot be read: %w", err))
+			continue
+		}
+		if files.Len() == 0 && w.listed[b.Name] {
+			continue // on the server it only holds other mailboxes, as here
+		}
+		text := fmt.Sprintf("new folder: %s (%s)", b.known.Folder, number(files.Len(), "message", "messages"))
+		if w.DryRun {
+			text = "would: " + text
+		}
+		w.emit(Event{Type: EventMailbox, Mailbox: b.Name, Text: text})
+		switch err := w.makeMailbox(ctx, b); {
+		case err == nil:
+			w.tally(func(r *Report) { r.Mailboxes++ })
+			boxes = append(boxes, b)
+			continue
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case scopeOf(err, atMailbox) != ScopeMailbox || isConnecting(err):
+			return nil, err
+		default:
+			w.closed = append(w.closed, b)
+			w.mailboxFault(b, fmt.Errorf("the server did not make this mailbox, so that the mail of its folder stays here: %w", err))
+		}
+	}
+	return boxes, nil
+}
+
+func isConnecting(err error) bool {
+	_, ok := errors.AsType[*connectError](err)
+	return ok
+}
+
+// makeMailbox makes one mailbox, records it, and scans its folder. A crash before
+// that leaves a mailbox as others make them.
+func (w *worker) makeMailbox(ctx context.Context, b *box) error {
+	b.known.Name, b.known.Delim = b.Name, b.Delim
+	if w.TagRules != nil {
+		b.add, b.remove = w.TagRules(b.Name, b.Delim)
+	}
+	if w.DryRun {
+		b.known.Complete, b.known.UIDValidity = true, 1
+		b.Status = &mail.Status{UIDValidity: 1, UIDNext: 1}
+		return w.scanBox(ctx, b)
+	}
+	if err := w.connect(ctx); err != nil {
+		return err
+	}
+	if err := w.create(ctx, b); err != nil {
+		return err
+	}
+	w.selected = nil
+	sel, err := w.session.Select(ctx, b.Name)
+	if err != nil {
+		return err
+	}
+	b.Status = &sel.Status
+	if sel.Messages > 0 {
+		b.need = needChanges // somebody made it at the same time
+		return nil
+	}
+	b.known.UIDValidity, b.known.UIDNext, b.known.HighestModSeq, b.known.Complete = sel.UIDValidity, sel.UIDNext, sel.HighestModSeq, true
+	if err := w.Ledger.SaveMailbox(ctx, b.known); err != nil {
+		return err
+	}
+	w.step("mailbox recorded")
+	return w.scanBox(ctx, b)
+}
+
+// create makes a mailbox, and subscribes to it, since most mail readers show no
+// others.
+func (w *worker) create(ctx context.Context, b *box) error {
+	try := func(name string) (*mail.Exchange, error) {
+		ex, err := w.session.Exchange(ctx, "CREATE "+w.session.Quote(name))
+		if err != nil || ex.Status != "OK" {
+			return ex, err
+		}
+		w.step("mailbox made")
+		_, err = w.session.Exchange(ctx, "SUBSCRIBE "+w.session.Quote(name))
+		return ex, err
+	}
+	ex, err := try(b.Name)
+	if err == nil && ex.Status == "NO" && b.Delim != 0 {
+		// A server should make what is above it by itself (RFC 9051 6.3.4).
+		again := false
+		for i, c := range b.Name {
+			if up := b.Name[:i]; c == b.Delim && up != "" && !w.listed[up] {
+				w.listed[up], again = true, true
+				if _, err := try(up); err != nil {
+					return err
+				}
+			}
+		}
+		if again {
+			ex, err = try(b.Name)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return refused(ex, "CREATE", b.Name, 0)
+}
+
+// lookElsewhere adds to what is new here the files in folders that are not in
+// step with the server: a mail that is missing may lie there, and is not deleted.
+func (r *run) lookElsewhere(ctx context.Context, boxes []*box, locals map[string]*local) error {
+	missing := false
+	for _, l := range locals {
+		missing = missing || len(l.missing) > 0
+	}
+	if !missing || r.Restore {
+		return nil
+	}
+	closed := slices.Concat(boxes, r.closed)
+	for _, b := range slices.DeleteFunc(closed, (*box).inStep) {
+		files, err := b.dir.Scan()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if _, ok := errors.AsType[*fs.PathError](err); ok {
+			r.unread = true
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		rows, err := r.Ledger.Rows(ctx, b.Name, b.known.UIDValidity)
+		if err != nil {
+			return err
+		}
+		found, err := b.strangers(rows, files)
+		if err != nil {
+			return err
+		}
+		// Sorted behind every mailbox's name: a folder that has one comes first.
+		locals["\xff"+b.known.Folder] = &local{strangers: found, closed: true}
+	}
+	return nil
+}
+
+func (b *box) inStep() bool { return b.Status != nil && b.agreed() }

@@ -1,0 +1,254 @@
+package pipeline
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+)
+
+// What tags order: that a mail goes to another mailbox, or that it is deleted.
+// Only the server is told. The look that follows finds the mail where it went,
+// links its file there and takes it away here, as if another program had moved
+// it: so the server's own moves and deletions win, and there is nothing to put
+// right after a crash.
+
+// Move is a rule by which the mail of a mailbox goes to another one: one of With
+// and Without is set.
+type Move struct {
+	From, To      string
+	With, Without string // a tag
+}
+
+func (m Move) holds(mailbox string, tags []string) bool {
+	if m.From != mailbox {
+		return false
+	}
+	if m.With != "" {
+		return slices.Contains(tags, m.With)
+	}
+	return !slices.Contains(tags, m.Without)
+}
+
+// verbTo says what moving mail there is called.
+func verbTo(mailbox string) string {
+	if strings.Contains(strings.ToLower(mailbox), "archive") {
+		return "archive"
+	}
+	return "move"
+}
+
+// ruled is what tags order by the configuration, as one word; "" if nothing.
+func (r *run) ruled() string {
+	if len(r.Moves) == 0 && r.DeletedTag == "" {
+		return ""
+	}
+	return fmt.Sprintf("%x", sha256.Sum256(fmt.Appendf(nil, "%q %q", r.Moves, r.DeletedTag)))[:16]
+}
+
+// tagNew is what by convention a mail has in new.tags until the user's own
+// hook has tagged it.
+const tagNew = "new"
+
+// obey finds what tags order of the messages that changed. A database that was
+// made anew, or restored, lacks tags that nobody took off.
+func (r *run) obey(ctx context.Context, boxes []*box, tagged []mail.Tagged, rebuilt bool) error {
+	if r.ruled() == "" {
+		return nil
+	}
+	order := func(b *box, tags []string) (to string, deleted bool) {
+		if r.DeletedTag != "" && slices.Contains(tags, r.DeletedTag) {
+			// What is in the Trash has the tag since it was put there.
+			return "", r.Deletions != DeletionsKeep && (r.Deletions != DeletionsTrash || r.trashFor(b) != nil || r.trash == nil)
+		}
+		i := slices.IndexFunc(r.Moves, func(m Move) bool { return m.holds(b.Name, tags) && (m.With != "" || !rebuilt) })
+		if i < 0 || r.Restore || slices.Contains(tags, tagNew) && slices.Contains(r.NewTags, tagNew) {
+			return "", false
+		}
+		return r.Moves[i].To, false
+	}
+	for b, byKey := range r.byBox(boxes, tagged) {
+		if b.local.doubt != "" && !r.YesDelete {
+			r.tags = mail.Revision{} // once it is believed
+			continue
+		}
+		rows, err := r.Ledger.Rows(ctx, b.Name, b.known.UIDValidity)
+		if err != nil {
+			return err
+		}
+		orders := make(map[imap.UID]string)
+		have := 0
+		for _, row := range rows {
+			if row.State != ledger.Present || row.Key == "" {
+				continue
+			}
+			have++
+			tags, ok := byKey[row.Key]
+			if !ok || hasFlag(row.Flags, `\Deleted`) {
+				continue
+			}
+			if to, deleted := order(b, tags); deleted || to != "" {
+				orders[row.UID] = to
+			}
+		}
+		if b.local.have == 0 {
+			b.local.have = have
+		}
+		if err := r.take(ctx, b, orders); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// take notes what is ordered of messages of a mailbox: where they go to, or ""
+// that they are deleted. What the user did to their files comes first.
+func (r *run) take(ctx context.Context, b *box, orders map[imap.UID]string) error {
+	for _, m := range b.local.marked {
+		delete(orders, m.UID)
+	}
+	rows, err := r.Ledger.GetMany(ctx, b.Name, b.known.UIDValidity, slices.Collect(maps.Keys(orders)))
+	if err != nil {
+		return err
+	}
+	for _, m := range rows {
+		if _, here, err := b.find(m.Key, m.Name); err != nil {
+			return err
+		} else if !here {
+			continue
+		}
+		to := orders[m.UID]
+		if to == "" {
+			b.local.marked = append(b.local.marked, m)
+			continue
+		}
+		if b.local.tagged == nil {
+			b.local.tagged = make(map[string][]ledger.Message)
+		}
+		b.local.tagged[to] = append(b.local.tagged[to], m)
+		r.target(to, b.Delim)
+	}
+	return nil
+}
+
+// target sees to it that there is a mailbox to move mail to.
+func (r *run) target(name string, delim rune) {
+	known := func(b *box) bool { return b.Name == name }
+	if r.listed[name] || slices.ContainsFunc(r.fresh, known) || len(r.Only) > 0 || r.Selects != nil && !r.Selects(name, delim) {
+		return
+	}
+	folder, err := maildir.Folder(name, delim)
+	if err != nil {
+		return // the server is asked all the same
+	}
+	b := &box{Mailbox: mail.Mailbox{Name: name, Delim: delim}, stubs: make(map[imap.UID]ledger.Message), dir: maildir.Dir(filepath.Join(r.Root, folder))}
+	b.known.Folder = folder
+	r.fresh = append(r.fresh, b)
+}
+
+// pushTagged moves messages on the server as their tags order. What the server
+// refuses costs nothing else.
+func (w *worker) pushTagged(ctx context.Context, b *box, moves map[string][]ledger.Message, boxes map[string]*box) error {
+	var left error
+	for _, name := range slices.Sorted(maps.Keys(moves)) {
+		to := boxes[name]
+		if to == nil {
+			to = &box{Mailbox: mail.Mailbox{Name: name}} // it need not be synchronised
+		}
+		_, err := w.transfer(ctx, b, moves[name], to)
+		if f, ok := errors.AsType[*mail.Fault](err); ok && (f.Kind == mail.KindNo || f.Kind == mail.KindBad) && w.session.Alive() {
+			left = errors.Join(left, leftf("%s not moved to %s, as the tags want it: %v", number(len(moves[name]), "message was", "messages were"), name, err))
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		n := len(moves[name])
+		w.tally(func(r *Report) { r.Moved += n })
+		delete(moves, name) // done, should the push be repeated
+	}
+	return left
+}
+
+// comes remembers where new messages of the mailbox were before.
+func (b *box) comes(rows []ledger.Message, pairs map[imap.UID]imap.UID) {
+	if b.came == nil {
+		b.came = make(map[imap.UID]ledger.Message)
+	}
+	for _, m := range rows {
+		if uid, ok := pairs[m.UID]; ok {
+			b.came[uid] = m
+		}
+	}
+}
+
+// way is how a mail comes to a mailbox.
+type way int
+
+const (
+	asNew   way = iota // it was not here before, or nobody can tell
+	byTags             // this run moved it, as its tags, or its end, wanted it
+	byOther            // moved or copied on the server by others
+	byHand             // its file was put there here
+)
+
+// arriving gives the tags of a mail that comes to a mailbox. They agree with the
+// rules, so that a move by hand or by another program is not undone: neither here
+// nor by two machines of which each has its own tags, for ever. Tags that a new
+// mail has of its own accord are for the rules; so are those of a mail that the
+// user's own hook will tag. One that comes out of the Trash is not deleted again
+// for the tag that it still has.
+func (r *run) arriving(b *box, flags []string, by way) (add, remove []string) {
+	add, remove = initialTags(flags, b.add, b.remove)
+	if by == byTags {
+		return add, remove
+	}
+	add, remove = slices.Clip(add), slices.Clip(remove)
+	for _, m := range r.Moves {
+		switch {
+		case m.From != b.Name:
+		case m.With != "" && (by != asNew || slices.Contains(r.NewTags, m.With)):
+			add = slices.DeleteFunc(slices.Clone(add), func(t string) bool { return t == m.With })
+			remove = append(remove, m.With)
+		case m.Without != "" && (by != asNew || !slices.Contains(r.NewTags, tagNew)):
+			add = append(add, m.Without)
+		}
+	}
+	if r.DeletedTag != "" && by != byHand && (r.trash == nil || r.trash.Name != b.Name) {
+		remove = append(remove, r.DeletedTag)
+	}
+	return add, remove
+}
+
+// untag takes the tag off messages that are not deleted after all.
+func (w *worker) untag(ctx context.Context, b *box, rows []ledger.Message) error {
+	if w.DeletedTag == "" || len(rows) == 0 {
+		return nil
+	}
+	changes := make([]mail.Change, len(rows))
+	for i, m := range rows {
+		name, _, err := b.find(m.Key, m.Name)
+		if err != nil {
+			return err
+		}
+		if name == "" {
+			name = m.Name
+		}
+		changes[i] = mail.Change{Op: mail.OpFlag, Path: b.path(name), ID: m.ID, Remove: []string{w.DeletedTag}}
+	}
+	if _, err := w.Index.Apply(ctx, changes); err != nil {
+		return err
+	}
+	w.step("tags taken off")
+	return nil
+}
