@@ -40,6 +40,8 @@ type server struct {
 	// the effect of number cutAt, before its answer. 0: never.
 	writes, cutAt int
 	permanent     []string // PERMANENTFLAGS of every mailbox
+	picky         string   // a mail with this in it is refused, and with it those that come in the same command
+	partly        bool     // but those before it are stored, as no server may
 	mute          bool     // it tells no new UIDs
 	dedup         bool     // what it is given it has already, as UID 1
 	footer        string   // what it puts below every mail that it is given, as Exchange changes them
@@ -462,10 +464,28 @@ func (s *session) Select(ctx context.Context, name string) (*mail.Selected, erro
 	return sel, err
 }
 
-func (s *session) Append(_ context.Context, name string, uploads []mail.Upload) ([]mail.Appended, error) {
+func (s *session) Append(_ context.Context, name string, uploads []mail.Upload, stored func(int, mail.Appended)) ([]mail.Appended, error) {
 	defer s.ask("APPEND %s %d", name, len(uploads))()
 	out := make([]mail.Appended, len(uploads))
 	b := s.server.boxes[name]
+	together := len(uploads) > 1 && !uploads[0].Alone && s.Has("MULTIAPPEND")
+	if together {
+		unwanted := slices.IndexFunc(uploads, func(u mail.Upload) bool { return s.server.unwanted(u) })
+		for i := range out {
+			if unwanted >= 0 {
+				out[i] = mail.Appended{Err: &mail.Fault{Kind: mail.KindNo, Op: "APPEND", Code: "TOOBIG", Text: "too big"}, Together: true}
+			}
+		}
+		if unwanted >= 0 {
+			for _, u := range uploads[:unwanted] {
+				if raw, err := os.ReadFile(u.Path); err == nil && s.server.partly {
+					uid := b.add(strings.ReplaceAll(strings.ReplaceAll(string(raw), "\r\n", "\n"), "\n", "\r\n"), u.Flags...)
+					b.msgs[uid].date = u.InternalDate
+				}
+			}
+			return out, nil
+		}
+	}
 	for i, u := range uploads {
 		raw, err := os.ReadFile(u.Path)
 		if err != nil {
@@ -476,6 +496,10 @@ func (s *session) Append(_ context.Context, name string, uploads []mail.Upload) 
 			out[i].Err = f
 			continue
 		}
+		if s.server.unwanted(u) {
+			out[i].Err = &mail.Fault{Kind: mail.KindNo, Op: "APPEND", Code: "TOOBIG", Text: "too big"}
+			continue
+		}
 		wire := strings.ReplaceAll(strings.ReplaceAll(string(raw), "\r\n", "\n"), "\n", "\r\n")
 		if int64(len(wire)) != u.Size {
 			return out, fmt.Errorf("%s has %d bytes, announced were %d", u.Path, len(wire), u.Size)
@@ -483,6 +507,7 @@ func (s *session) Append(_ context.Context, name string, uploads []mail.Upload) 
 		if s.server.dedup {
 			s.server.writes++
 			out[i] = mail.Appended{UIDValidity: b.validity, UID: 1}
+			stored(i, out[i])
 			continue
 		}
 		uid := b.add(wire+s.server.footer, u.Flags...)
@@ -501,8 +526,15 @@ func (s *session) Append(_ context.Context, name string, uploads []mail.Upload) 
 		if !s.server.mute {
 			out[i] = mail.Appended{UIDValidity: b.validity, UID: uid}
 		}
+		stored(i, out[i])
 	}
 	return out, nil
+}
+
+// unwanted tells whether the server refuses a mail.
+func (s *server) unwanted(u mail.Upload) bool {
+	raw, err := os.ReadFile(u.Path)
+	return err == nil && s.picky != "" && strings.Contains(string(raw), s.picky)
 }
 
 func (s *session) Quote(name string) string { return `"` + name + `"` }

@@ -534,6 +534,41 @@ func TestWhatTheServerRefusesStaysHere(t *testing.T) {
 	h.check(s)
 }
 
+// A mail that is refused costs no other one that went with it, and makes none
+// twice, even on a server that stores half of a command.
+func TestAMailThatIsRefusedTogetherWithOthers(t *testing.T) {
+	t.Parallel()
+	for _, partly := range []bool{false, true} {
+		for _, mute := range []bool{false, true} {
+			s, h := newServer("UIDPLUS", "CONDSTORE", "MULTIAPPEND"), newHome(t)
+			in := s.box("INBOX")
+			in.add(plainMail(0))
+			h.sync(s)
+			s.picky, s.partly, s.mute = "mail 13", partly, mute
+			for i := range 6 {
+				h.put("INBOX", plainMail(10+i), "S")
+			}
+			h.put("INBOX", plainMail(15), "F") // a second copy is a second mail
+			rep := h.sync(s)
+			if len(rep.Faults) != 1 || !strings.Contains(rep.Faults[0].Text, "too big") || rep.New != 0 {
+				t.Errorf("partly: %v, mute: %v: %+v", partly, mute, rep)
+			}
+			want := []string{"mail 0", "mail 10", "mail 11", "mail 12", "mail 14", "mail 15", "mail 15"}
+			if got := in.subjects(); !slices.Equal(got, want) {
+				t.Errorf("partly: %v, mute: %v: the server has %q", partly, mute, got)
+			}
+			if n := strings.Count(strings.Join(s.asked, "\n"), "APPEND"); n != 2 {
+				t.Errorf("partly: %v, mute: %v: %d times", partly, mute, n)
+			}
+			s.picky = ""
+			h.sync(s)
+			h.notmuchNew()
+			h.quiet(s)
+			h.check(s)
+		}
+	}
+}
+
 // An Exchange that changes what it is given, and tells no UID, makes no mail
 // twice.
 func TestAnUploadThatComesBackChangedIsNotRepeated(t *testing.T) {
