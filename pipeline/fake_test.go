@@ -638,8 +638,18 @@ func (x *notmuch) Apply(_ context.Context, changes []mail.Change) ([]mail.Result
 		switch c.Op {
 		case mail.OpAdd, mail.OpReplace:
 			raw, err := os.ReadFile(c.Path)
+			if errors.Is(err, fs.ErrNotExist) {
+				// As the real one: it was renamed since.
+				dir := maildir.Dir(filepath.Dir(filepath.Dir(c.Path)))
+				key, _ := maildir.ParseName(c.Path)
+				if name, ok, e := dir.Find(key); ok && e == nil {
+					c.Path = filepath.Join(string(dir), name)
+					raw, err = os.ReadFile(c.Path)
+				}
+			}
 			if err != nil {
-				return nil, err
+				out[i] = mail.Result{Path: c.Path, Err: err}
+				continue
 			}
 			id := parseHeader(raw).messageID
 			if id == "" {
@@ -652,7 +662,7 @@ func (x *notmuch) Apply(_ context.Context, changes []mail.Change) ([]mail.Result
 				retag(m, c.New, nil)
 			}
 			if !slices.Contains(m.Files, c.Path) {
-				m.Files = append(m.Files, c.Path)
+				m.Files = append(slices.DeleteFunc(m.Files, sameKey(c.Path)), c.Path)
 			}
 			m.read(c.Path, raw)
 			if c.Op == mail.OpReplace {

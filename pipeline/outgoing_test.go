@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"context"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
@@ -566,6 +567,63 @@ func TestAMailThatIsRefusedTogetherWithOthers(t *testing.T) {
 			h.quiet(s)
 			h.check(s)
 		}
+	}
+}
+
+// countedIndex counts how often notmuch is told of a file, by its key.
+type countedIndex struct {
+	Index
+	adds map[string]int
+}
+
+func (x countedIndex) Apply(ctx context.Context, changes []mail.Change) ([]mail.Result, error) {
+	for _, c := range changes {
+		if c.Op == mail.OpAdd {
+			key, _ := maildir.ParseName(c.Path)
+			x.adds[key]++
+		}
+	}
+	return x.Index.Apply(ctx, changes)
+}
+
+// An uploaded mail is read by notmuch once, on its way up; and again where the
+// server gives it other flags.
+func TestAnUploadedMailIsIndexedOnce(t *testing.T) {
+	t.Parallel()
+	for _, batch := range []int{0, 1} { // all in one commit, and each in its own
+		s, h := newServer("UIDPLUS", "CONDSTORE"), newHome(t)
+		in := s.box("INBOX")
+		in.add(plainMail(0))
+		h.sync(s)
+		for i := range 4 {
+			h.put("INBOX", plainMail(1+i), "S")
+		}
+		adds := make(map[string]int)
+		counted := func(o *Options) {
+			o.Index, o.Batch = countedIndex{o.Index, adds}, batch
+			o.Step = func(effect string) {
+				if effect == "message uploaded" && len(in.msgs) == 5 {
+					in.flag(in.next-1, `\Seen`, `\Flagged`)
+				}
+			}
+		}
+		if rep := h.sync(s, counted); rep.Uploaded != 4 || rep.New != 0 || !rep.Clean() {
+			t.Errorf("%+v", rep)
+		}
+		once, twice := 0, 0
+		for _, n := range adds {
+			switch n {
+			case 1:
+				once++
+			case 2:
+				twice++
+			}
+		}
+		if once != 3 || twice != 1 {
+			t.Errorf("batches of %d: notmuch was told %v", batch, adds)
+		}
+		h.quiet(s)
+		h.check(s)
 	}
 }
 

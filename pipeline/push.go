@@ -515,6 +515,13 @@ func (w *worker) upload(ctx context.Context, b *box, files []stranger, alone boo
 	results, err := w.session.Append(ctx, b.Name, uploads, func(i int, as mail.Appended) {
 		w.tally(func(r *Report) { r.Uploaded++ })
 		w.step("message uploaded")
+		// Its flags are those that it was sent with; if the server has others,
+		// notmuch is told again.
+		row := files[i].Message
+		row.Flags = uploads[i].Flags
+		it := &item{box: b, op: opAhead, row: row, id: row.ID}
+		it.add, it.remove = initialTags(row.Flags, b.add, b.remove)
+		_ = w.send(ctx, it) // it fails only when the run ends, and then Append does
 		if as.UID != 0 && as.UIDValidity == b.known.UIDValidity {
 			b.expect(as.UID, files[i].Key)
 			return

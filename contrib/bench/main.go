@@ -49,8 +49,22 @@ func (b *bench) parts() map[string]func(context.Context) error {
 			b.tagAndPut, func(run int) (int, int) { return b.changed + (run+1)*newMails, b.changed - (run+1)*flagChanges }),
 		"g": b.outgoing(fmt.Sprintf("(g) %d files renamed here as Mutt does, among %d", flagChanges, b.changed), b.changed, 0,
 			func(c *client, _ int) error { return c.rename(flagChanges) }, func(run int) (int, int) { return b.changed, b.changed - (run+1)*flagChanges }),
-		"h": b.outgoing(fmt.Sprintf("(h) %d mails to be uploaded, %v each way", uploads, b.oneWay), 10, b.oneWay,
+		"h": inTurn(b.outgoing(fmt.Sprintf("(h) %d mails to be uploaded, %v each way", uploads, b.oneWay), 10, b.oneWay,
 			func(c *client, run int) error { return c.put(b.seed+3_000_000+uint64(run), uploads) }, func(run int) (int, int) { return 10 + (run+1)*uploads, 10 }),
+			b.outgoing(fmt.Sprintf("(h) %d mails to be uploaded that notmuch knows already, %v each way", uploads, b.oneWay), 10, b.oneWay,
+				b.putKnown, func(run int) (int, int) { return 10 + (run+1)*uploads, 10 })),
+	}
+}
+
+// inTurn is a part of several tables.
+func inTurn(tables ...func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		for _, table := range tables {
+			if err := table(ctx); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 }
 
