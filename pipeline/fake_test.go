@@ -468,6 +468,11 @@ func (s *session) Append(_ context.Context, name string, uploads []mail.Upload, 
 	defer s.ask("APPEND %s %d", name, len(uploads))()
 	out := make([]mail.Appended, len(uploads))
 	b := s.server.boxes[name]
+	tell := func(i int) {
+		s.server.mu.Unlock() // who hears of it may look at the server
+		stored(i, out[i])
+		s.server.mu.Lock()
+	}
 	together := len(uploads) > 1 && !uploads[0].Alone && s.Has("MULTIAPPEND")
 	if together {
 		unwanted := slices.IndexFunc(uploads, func(u mail.Upload) bool { return s.server.unwanted(u) })
@@ -507,7 +512,7 @@ func (s *session) Append(_ context.Context, name string, uploads []mail.Upload, 
 		if s.server.dedup {
 			s.server.writes++
 			out[i] = mail.Appended{UIDValidity: b.validity, UID: 1}
-			stored(i, out[i])
+			tell(i)
 			continue
 		}
 		uid := b.add(wire+s.server.footer, u.Flags...)
@@ -526,7 +531,7 @@ func (s *session) Append(_ context.Context, name string, uploads []mail.Upload, 
 		if !s.server.mute {
 			out[i] = mail.Appended{UIDValidity: b.validity, UID: uid}
 		}
-		stored(i, out[i])
+		tell(i)
 	}
 	return out, nil
 }

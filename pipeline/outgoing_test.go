@@ -602,6 +602,8 @@ func TestAnUploadedMailIsIndexedOnce(t *testing.T) {
 		counted := func(o *Options) {
 			o.Index, o.Batch = countedIndex{o.Index, adds}, batch
 			o.Step = func(effect string) {
+				s.mu.Lock()
+				defer s.mu.Unlock()
 				if effect == "message uploaded" && len(in.msgs) == 5 {
 					in.flag(in.next-1, `\Seen`, `\Flagged`)
 				}
