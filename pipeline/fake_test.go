@@ -41,6 +41,8 @@ type server struct {
 	// the effect of number cutAt, before its answer. 0: never.
 	writes, cutAt int
 	permanent     []string // PERMANENTFLAGS of every mailbox
+	picky         string   // a mail with this in it is refused, and with it those that come in the same command
+	partly        bool     // but those before it are stored, as no server may
 	mute          bool     // it tells no new UIDs
 	dedup         bool     // what it is given it has already, as UID 1
 	footer        string   // what it puts below every mail that it is given, as Exchange changes them
@@ -534,10 +536,33 @@ func (s *session) Select(ctx context.Context, name string) (*mail.Selected, erro
 	return sel, err
 }
 
-func (s *session) Append(_ context.Context, name string, uploads []mail.Upload) ([]mail.Appended, error) {
+func (s *session) Append(_ context.Context, name string, uploads []mail.Upload, stored func(int, mail.Appended)) ([]mail.Appended, error) {
 	defer s.ask("APPEND %s %d", name, len(uploads))()
 	out := make([]mail.Appended, len(uploads))
 	b := s.server.boxes[name]
+	tell := func(i int) {
+		s.server.mu.Unlock() // who hears of it may look at the server
+		stored(i, out[i])
+		s.server.mu.Lock()
+	}
+	together := len(uploads) > 1 && !uploads[0].Alone && s.Has("MULTIAPPEND")
+	if together {
+		unwanted := slices.IndexFunc(uploads, func(u mail.Upload) bool { return s.server.unwanted(u) })
+		for i := range out {
+			if unwanted >= 0 {
+				out[i] = mail.Appended{Err: &mail.Fault{Kind: mail.KindNo, Op: "APPEND", Code: "TOOBIG", Text: "too big"}, Together: true}
+			}
+		}
+		if unwanted >= 0 {
+			for _, u := range uploads[:unwanted] {
+				if raw, err := os.ReadFile(u.Path); err == nil && s.server.partly {
+					uid := b.add(strings.ReplaceAll(strings.ReplaceAll(string(raw), "\r\n", "\n"), "\n", "\r\n"), u.Flags...)
+					b.msgs[uid].date = u.InternalDate
+				}
+			}
+			return out, nil
+		}
+	}
 	for i, u := range uploads {
 		raw, err := os.ReadFile(u.Path)
 		if err != nil {
@@ -548,6 +573,10 @@ func (s *session) Append(_ context.Context, name string, uploads []mail.Upload) 
 			out[i].Err = f
 			continue
 		}
+		if s.server.unwanted(u) {
+			out[i].Err = &mail.Fault{Kind: mail.KindNo, Op: "APPEND", Code: "TOOBIG", Text: "too big"}
+			continue
+		}
 		wire := strings.ReplaceAll(strings.ReplaceAll(string(raw), "\r\n", "\n"), "\n", "\r\n")
 		if int64(len(wire)) != u.Size {
 			return out, fmt.Errorf("%s has %d bytes, announced were %d", u.Path, len(wire), u.Size)
@@ -555,6 +584,7 @@ func (s *session) Append(_ context.Context, name string, uploads []mail.Upload) 
 		if s.server.dedup {
 			s.server.writes++
 			out[i] = mail.Appended{UIDValidity: b.validity, UID: 1}
+			tell(i)
 			continue
 		}
 		uid := b.add(wire+s.server.footer, u.Flags...)
@@ -573,8 +603,15 @@ func (s *session) Append(_ context.Context, name string, uploads []mail.Upload) 
 		if !s.server.mute {
 			out[i] = mail.Appended{UIDValidity: b.validity, UID: uid}
 		}
+		tell(i)
 	}
 	return out, nil
+}
+
+// unwanted tells whether the server refuses a mail.
+func (s *server) unwanted(u mail.Upload) bool {
+	raw, err := os.ReadFile(u.Path)
+	return err == nil && s.picky != "" && strings.Contains(string(raw), s.picky)
 }
 
 func (s *session) Quote(name string) string { return `"` + name + `"` }
@@ -679,8 +716,18 @@ func (x *notmuch) Apply(_ context.Context, changes []mail.Change) ([]mail.Result
 		switch c.Op {
 		case mail.OpAdd, mail.OpReplace:
 			raw, err := os.ReadFile(c.Path)
+			if errors.Is(err, fs.ErrNotExist) {
+				// As the real one: it was renamed since.
+				dir := maildir.Dir(filepath.Dir(filepath.Dir(c.Path)))
+				key, _ := maildir.ParseName(c.Path)
+				if name, ok, e := dir.Find(key); ok && e == nil {
+					c.Path = filepath.Join(string(dir), name)
+					raw, err = os.ReadFile(c.Path)
+				}
+			}
 			if err != nil {
-				return nil, err
+				out[i] = mail.Result{Path: c.Path, Err: err}
+				continue
 			}
 			id := notmuchID(raw)
 			m, known := db[id]
@@ -690,7 +737,7 @@ func (x *notmuch) Apply(_ context.Context, changes []mail.Change) ([]mail.Result
 				retag(m, c.New, nil)
 			}
 			if !slices.Contains(m.Files, c.Path) {
-				m.Files = append(m.Files, c.Path)
+				m.Files = append(slices.DeleteFunc(m.Files, sameKey(c.Path)), c.Path)
 			}
 			m.read(c.Path, raw)
 			if c.Op == mail.OpReplace {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,6 +23,8 @@ import (
 const (
 	indexBatch = 300
 	indexDelay = time.Second
+	// The first mails are searchable at once, but not each in a commit of its own.
+	indexFirst = 20 * time.Millisecond
 )
 
 // index tells notmuch what was written, and records it. The write lock is held
@@ -34,10 +37,9 @@ func (r *run) index(ctx context.Context) error {
 	first := true
 	for it := range r.written {
 		batch := []*item{it}
-		// The first mails are searchable at once.
 		wait := delay
 		if first {
-			wait = 0
+			wait = min(delay, indexFirst)
 		}
 		first = false
 		late := time.NewTimer(wait)
@@ -79,26 +81,52 @@ func (r *run) index(ctx context.Context) error {
 
 // indexItems applies one batch and records it.
 func (r *run) indexItems(ctx context.Context, items []*item) error {
-	changes := make([]mail.Change, len(items))
+	results := make([]mail.Result, len(items))
+	var changes []mail.Change
+	var into []*mail.Result // what they give
+	known := make(map[int]*telling)
 	for i, it := range items {
 		c, err := it.change(r.NewTags)
 		if err != nil {
 			return err
 		}
-		changes[i] = c
+		to := &results[i]
+		switch t := r.ahead[c.Path]; {
+		case it.op == opAhead:
+			t = &telling{change: c}
+			r.ahead[c.Path], known[i], to = t, t, &t.result
+		case it.op == opAdd && t != nil && slices.Equal(t.change.Add, c.Add) && slices.Equal(t.change.Remove, c.Remove):
+			known[i] = t
+			continue
+		}
+		changes, into = append(changes, c), append(into, to)
 	}
-	results, err := r.Index.Apply(ctx, changes)
-	if err != nil {
-		return err
+	if len(changes) > 0 {
+		applied, err := r.Index.Apply(ctx, changes)
+		if err != nil {
+			return err
+		}
+		if len(applied) != len(changes) {
+			return fmt.Errorf("notmuch was told %d changes and answered %d", len(changes), len(applied))
+		}
+		r.step("batch indexed")
+		for i, to := range into {
+			*to = applied[i]
+		}
 	}
-	if len(results) != len(changes) {
-		return fmt.Errorf("notmuch was told %d changes and answered %d", len(changes), len(results))
+	for i, t := range known {
+		results[i] = t.result
 	}
-	r.step("batch indexed")
 	if err := r.postIndex(ctx, items, results); err != nil {
 		return err
 	}
 	return r.record(ctx, items, results)
+}
+
+// telling is what notmuch was told of an uploaded file, and what became of it.
+type telling struct {
+	change mail.Change
+	result mail.Result
 }
 
 // record is the acknowledgement: from here on nothing of these messages is done
@@ -111,6 +139,9 @@ func (r *run) record(ctx context.Context, items []*item, results []mail.Result) 
 	}
 	gone := make(map[place][]imap.UID)
 	for i, it := range items {
+		if it.op == opAhead {
+			continue // it gets its row when it is found on the server
+		}
 		res := results[i]
 		row := it.row
 		switch {
@@ -184,7 +215,9 @@ func (r *run) record(ctx context.Context, items []*item, results []mail.Result) 
 		r.step("deletions recorded")
 	}
 	for i, it := range items {
-		r.told(it, results[i])
+		if it.op != opAhead {
+			r.told(it, results[i])
+		}
 		if err := r.release(ctx, it.box); err != nil {
 			return err
 		}

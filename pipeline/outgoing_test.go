@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"context"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
@@ -529,6 +530,100 @@ func TestWhatTheServerRefusesStaysHere(t *testing.T) {
 	h.sync(s)
 	h.notmuchNew()
 	h.check(s)
+}
+
+// A mail that is refused costs no other one that went with it, and makes none
+// twice, even on a server that stores half of a command.
+func TestAMailThatIsRefusedTogetherWithOthers(t *testing.T) {
+	t.Parallel()
+	for _, partly := range []bool{false, true} {
+		for _, mute := range []bool{false, true} {
+			s, h := newServer("UIDPLUS", "CONDSTORE", "MULTIAPPEND"), newHome(t)
+			in := s.box("INBOX")
+			in.add(plainMail(0))
+			h.sync(s)
+			s.picky, s.partly, s.mute = "mail 13", partly, mute
+			for i := range 6 {
+				h.put("INBOX", plainMail(10+i), "S")
+			}
+			h.put("INBOX", plainMail(15), "F") // a second copy is a second mail
+			rep := h.sync(s)
+			if len(rep.Faults) != 1 || !strings.Contains(rep.Faults[0].Text, "too big") || rep.New != 0 {
+				t.Errorf("partly: %v, mute: %v: %+v", partly, mute, rep)
+			}
+			want := []string{"mail 0", "mail 10", "mail 11", "mail 12", "mail 14", "mail 15", "mail 15"}
+			if got := in.subjects(); !slices.Equal(got, want) {
+				t.Errorf("partly: %v, mute: %v: the server has %q", partly, mute, got)
+			}
+			if n := strings.Count(strings.Join(s.asked, "\n"), "APPEND"); n != 2 {
+				t.Errorf("partly: %v, mute: %v: %d times", partly, mute, n)
+			}
+			s.picky = ""
+			h.sync(s)
+			h.notmuchNew()
+			h.quiet(s)
+			h.check(s)
+		}
+	}
+}
+
+// countedIndex counts how often notmuch is told of a file, by its key.
+type countedIndex struct {
+	Index
+	adds map[string]int
+}
+
+func (x countedIndex) Apply(ctx context.Context, changes []mail.Change) ([]mail.Result, error) {
+	for _, c := range changes {
+		if c.Op == mail.OpAdd {
+			key, _ := maildir.ParseName(c.Path)
+			x.adds[key]++
+		}
+	}
+	return x.Index.Apply(ctx, changes)
+}
+
+// An uploaded mail is read by notmuch once, on its way up; and again where the
+// server gives it other flags.
+func TestAnUploadedMailIsIndexedOnce(t *testing.T) {
+	t.Parallel()
+	for _, batch := range []int{0, 1} { // all in one commit, and each in its own
+		s, h := newServer("UIDPLUS", "CONDSTORE"), newHome(t)
+		in := s.box("INBOX")
+		in.add(plainMail(0))
+		h.sync(s)
+		for i := range 4 {
+			h.put("INBOX", plainMail(1+i), "S")
+		}
+		adds := make(map[string]int)
+		counted := func(o *Options) {
+			o.Index, o.Batch = countedIndex{o.Index, adds}, batch
+			o.Step = func(effect string) {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				if effect == "message uploaded" && len(in.msgs) == 5 {
+					in.flag(in.next-1, `\Seen`, `\Flagged`)
+				}
+			}
+		}
+		if rep := h.sync(s, counted); rep.Uploaded != 4 || rep.New != 0 || !rep.Clean() {
+			t.Errorf("%+v", rep)
+		}
+		once, twice := 0, 0
+		for _, n := range adds {
+			switch n {
+			case 1:
+				once++
+			case 2:
+				twice++
+			}
+		}
+		if once != 3 || twice != 1 {
+			t.Errorf("batches of %d: notmuch was told %v", batch, adds)
+		}
+		h.quiet(s)
+		h.check(s)
+	}
 }
 
 // An Exchange that changes what it is given, and tells no UID, makes no mail

@@ -502,50 +502,78 @@ func (w *worker) fetchAgain(ctx context.Context, b *box, rows []ledger.Message) 
 // pushUploads gives the server the files that are new here, but for those that
 // it has already from a run that was interrupted.
 func (w *worker) pushUploads(ctx context.Context, b *box, sel *mail.Selected, files []stranger) error {
-	if len(files) == 0 {
-		return nil
-	}
-	there, err := w.arrived(ctx, b, sel, files, false)
-	if err != nil {
-		return err
-	}
-	has := make(map[string]bool, len(there))
-	for _, f := range there {
-		has[f.Key] = true
-	}
-	files = slices.DeleteFunc(slices.Clone(files), func(s stranger) bool { return has[s.Key] })
-	uploads := make([]mail.Upload, len(files))
-	for i, f := range files {
-		_, letters := maildir.ParseName(f.Name)
-		uploads[i] = mail.Upload{Path: b.path(f.Name), Size: f.Size, Flags: flagsOf(letters), InternalDate: f.when(w.Now())}
-	}
-	results, err := w.session.Append(ctx, b.Name, uploads)
 	var refusals []error
-	n := 0
-	for i, res := range results {
-		switch {
-		case errors.Is(res.Err, fs.ErrNotExist):
-			continue // renamed or taken away this moment: the next run sees it
-		case res.Err != nil && err == nil:
-			refusals = append(refusals, fmt.Errorf("%s: %w", files[i].Name, res.Err))
-			continue
-		case res.Err != nil:
-			continue
+	for alone := false; len(files) > 0; alone = true {
+		there, err := w.arrived(ctx, b, sel, files, false)
+		if err != nil {
+			return err
 		}
-		n++
-		w.step("message uploaded")
-		if res.UID != 0 && res.UIDValidity == b.known.UIDValidity {
-			b.expect(res.UID, files[i].Key)
-			continue
+		has := make(map[string]bool, len(there))
+		for uid, f := range there {
+			if b.expected[uid] == "" { // else it is known whose it is
+				has[f.Key] = true
+			}
 		}
-		b.uploaded = append(b.uploaded, files[i])
-	}
-	w.tally(func(r *Report) { r.Uploaded += n })
-	if err != nil {
-		return err
+		for _, key := range b.expected {
+			has[key] = true
+		}
+		files = slices.DeleteFunc(slices.Clone(files), func(s stranger) bool { return has[s.Key] })
+		again, refused, err := w.upload(ctx, b, files, alone)
+		if err != nil {
+			return err
+		}
+		refusals = append(refusals, refused...)
+		if len(again) == 0 {
+			break
+		}
+		// One of these is not wanted, and alone each shows whether it is that. The
+		// server may have stored none of them (RFC 3502); if it did, it shows now.
+		if sel, err = w.openFor(ctx, b); err != nil {
+			return err
+		}
+		files = again
 	}
 	if len(refusals) > 0 {
 		return leftf("%s not taken by the server; the first: %v", number(len(refusals), "new message was", "new messages were"), refusals[0])
 	}
 	return nil
+}
+
+// upload gives the server files. It gives those that the server refused together
+// with others, and why it refused others.
+func (w *worker) upload(ctx context.Context, b *box, files []stranger, alone bool) (again []stranger, refused []error, err error) {
+	uploads := make([]mail.Upload, len(files))
+	for i, f := range files {
+		_, letters := maildir.ParseName(f.Name)
+		uploads[i] = mail.Upload{Path: b.path(f.Name), Size: f.Size, Flags: flagsOf(letters), InternalDate: f.when(w.Now()), Alone: alone}
+	}
+	results, err := w.session.Append(ctx, b.Name, uploads, func(i int, as mail.Appended) {
+		w.tally(func(r *Report) { r.Uploaded++ })
+		w.step("message uploaded")
+		// Its flags are those that it was sent with; if the server has others,
+		// notmuch is told again.
+		row := files[i].Message
+		row.Flags = uploads[i].Flags
+		it := &item{box: b, op: opAhead, row: row, id: row.ID}
+		it.add, it.remove = w.arriving(b, row.Flags, byHand)
+		_ = w.send(ctx, it) // it fails only when the run ends, and then Append does
+		if as.UID != 0 && as.UIDValidity == b.known.UIDValidity {
+			b.expect(as.UID, files[i].Key)
+			return
+		}
+		b.uploaded = append(b.uploaded, files[i])
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	for i, res := range results {
+		switch {
+		case res.Err == nil, errors.Is(res.Err, fs.ErrNotExist): // renamed or taken away this moment: the next run sees it
+		case res.Together && !alone:
+			again = append(again, files[i])
+		default:
+			refused = append(refused, fmt.Errorf("%s: %w", files[i].Name, res.Err))
+		}
+	}
+	return again, refused, nil
 }

@@ -274,9 +274,10 @@ func (b *box) strangers(rows []ledger.Row, l *maildir.Listing) ([]stranger, erro
 		known[r.Key], known[r.StubKey] = true, true
 	}
 	var out []stranger
+	buf := make([]byte, maxHead)
 	for _, f := range l.Some(func(key string) bool { return !known[key] }) {
 		path := b.path(f.Name)
-		head, err := readHead(path)
+		head, size, err := maildir.Head(path, buf)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // renamed or taken away this moment: the next run sees it
 		}
@@ -286,13 +287,6 @@ func (b *box) strangers(rows []ledger.Row, l *maildir.Listing) ([]stranger, erro
 		if _, err := ReadStub(strings.NewReader(string(head))); err == nil {
 			continue
 		}
-		size, err := maildir.WireSize(path)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
 		h := parseHeader(head)
 		out = append(out, stranger{ledger.Message{
 			Mailbox: b.Name, Key: f.Key, Name: f.Name, ID: h.messageID, Size: size, WireSize: size, Date: f.ModTime.UTC().Truncate(time.Second),
@@ -301,12 +295,15 @@ func (b *box) strangers(rows []ledger.Row, l *maildir.Listing) ([]stranger, erro
 	return out, nil
 }
 
+// maxHead is how much of a mail is looked at for its header, in bytes.
+const maxHead = 64 << 10
+
 func readHead(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	head, err := io.ReadAll(io.LimitReader(f, 64<<10))
+	head, err := io.ReadAll(io.LimitReader(f, maxHead))
 	return head, errors.Join(err, f.Close())
 }
 

@@ -49,6 +49,9 @@ type run struct {
 	// stored are the flags that the server was told, by mailbox: of a message that
 	// somebody moved meanwhile they are not with it.
 	stored map[string]map[imap.UID]delta
+	// ahead is what notmuch was told of uploaded files before they were found on
+	// the server, by path. It is the index stage's.
+	ahead  map[string]*telling
 	hooked hooked
 }
 
@@ -99,7 +102,7 @@ func Sync(ctx context.Context, o Options) (*Report, error) {
 	if o.Hooks != nil {
 		o.Index = apart{o.Index, o.Hooks}
 	}
-	r := &run{Options: o, report: Report{Account: o.Account, DryRun: o.DryRun}}
+	r := &run{Options: o, report: Report{Account: o.Account, DryRun: o.DryRun}, ahead: make(map[string]*telling)}
 	r.cond = sync.NewCond(&r.mu)
 	r.spooled = make(chan *item, 256)
 	// Fetching must not wait for the index, which is the slower by far; what
@@ -155,22 +158,7 @@ func (r *run) sync(ctx context.Context) error {
 		err = r.accountFault(ctx, err, atList)
 		return errors.Join(err, ignore(s.Close()))
 	}
-	w := &worker{run: r, session: s}
-	if boxes, err = w.makeMailboxes(ctx, boxes); err == nil {
-		err = w.pushAll(ctx, boxes)
-	}
-	if err != nil {
-		if w.session != nil {
-			err = errors.Join(err, ignore(w.session.Close()))
-		}
-		return r.accountFault(ctx, err, atConnect)
-	}
-	boxes = slices.DeleteFunc(boxes, func(b *box) bool { return b.need == needNothing })
-	r.report.Changed = len(boxes)
-	if len(boxes) == 0 {
-		return ignore(w.session.Close())
-	}
-	return r.work(ctx, w.session, boxes)
+	return r.work(ctx, &worker{run: r, session: s}, boxes)
 }
 
 // putMarksRight ends a deletion on the server that was interrupted. That it
@@ -197,9 +185,9 @@ func (r *run) putMarksRight(ctx context.Context, s Session) error {
 // that hangs up on LOGOUT has cost nothing.
 func ignore(error) error { return nil }
 
-// work runs the stages until everything is recorded.
-func (r *run) work(ctx context.Context, first Session, boxes []*box) error {
-	r.todo = boxes
+// work runs the stages until everything is recorded. What is pushed is on the
+// line, too: notmuch reads the first mails while later ones are on their way up.
+func (r *run) work(ctx context.Context, first *worker, boxes []*box) error {
 	g, ctx := errgroup.WithContext(ctx)
 	stop := context.AfterFunc(ctx, func() {
 		r.mu.Lock()
@@ -211,12 +199,26 @@ func (r *run) work(ctx context.Context, first Session, boxes []*box) error {
 
 	g.Go(func() error {
 		defer close(r.spooled)
-		workers, working := errgroup.WithContext(ctx)
-		for i := range r.Connections {
-			w := &worker{run: r, spare: i > 0}
-			if i == 0 {
-				w.session = first
+		boxes, err := first.makeMailboxes(ctx, boxes)
+		if err == nil {
+			err = first.pushAll(ctx, boxes)
+		}
+		if err != nil {
+			if first.session != nil {
+				err = errors.Join(err, ignore(first.session.Close()))
 			}
+			return r.accountFault(ctx, err, atConnect)
+		}
+		boxes = slices.DeleteFunc(boxes, func(b *box) bool { return b.need == needNothing })
+		r.report.Changed = len(boxes)
+		if len(boxes) == 0 {
+			return ignore(first.session.Close())
+		}
+		r.todo = boxes
+		workers, working := errgroup.WithContext(ctx)
+		workers.Go(func() error { return first.loop(working) })
+		for range r.Connections - 1 {
+			w := &worker{run: r, spare: true}
 			workers.Go(func() error { return w.loop(working) })
 		}
 		if err := workers.Wait(); err != nil {

@@ -21,6 +21,7 @@ const (
 	opPlaceholder                   // a stub for what a hook left on the server
 	opFlag                          // flags that changed
 	opGone                          // a message that the server has no more
+	opAhead                         // a file that the server has taken: for notmuch alone
 )
 
 // item is one message on its way from a connection to the ledger.
@@ -124,7 +125,7 @@ func (r *run) writeItems(ctx context.Context, items []*item) error {
 	var intents []ledger.Message
 	dirs := make(map[maildir.Dir]bool)
 	for _, it := range items {
-		if it.op == opFlag || it.op == opGone {
+		if it.op == opFlag || it.op == opGone || it.op == opAhead {
 			continue
 		}
 		if it.spool != nil {
@@ -223,7 +224,7 @@ func (b *box) find(key, name string) (string, bool, error) {
 func (it *item) change(newTags []string) (mail.Change, error) {
 	c := mail.Change{Path: it.box.path(it.name()), Add: it.add, Remove: it.remove, ID: it.row.ID}
 	switch it.op {
-	case opAdd, opStub, opPlaceholder:
+	case opAdd, opStub, opPlaceholder, opAhead:
 		c.Op, c.New, c.ID = mail.OpAdd, newTags, it.id
 	case opReplace:
 		c.Op, c.New, c.ID = mail.OpReplace, newTags, it.id

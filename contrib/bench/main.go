@@ -20,6 +20,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/imaptest"
 )
 
 // bench is one run of the program.
@@ -30,6 +32,7 @@ type bench struct {
 	seed      uint64
 	sizes     []int // of the first sync, in mails
 	mailboxes int
+	idle      int // mails of part i
 	oneWay    time.Duration
 	large     int // MB
 	changed   int // mails in the mailbox of part d
@@ -39,13 +42,29 @@ type bench struct {
 // parts are what can be measured, in the order of the output.
 func (b *bench) parts() map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
-		"a": b.firstSync, "b": b.idleSync, "c": b.largeMail, "d": b.changes, "e": b.fsync,
+		"a": b.firstSync, "c": b.largeMail, "d": b.changes, "e": b.fsync,
+		"b": b.idleSync(fmt.Sprintf("(b) idle sync of %d mailboxes, %v each way", b.mailboxes, b.oneWay), 3, imaptest.Corpus, b.oneWay),
+		"i": b.idleSync(fmt.Sprintf("(i) idle sync of %d mails in %d mailboxes", b.idle/b.mailboxes*b.mailboxes, b.mailboxes), b.idle/b.mailboxes, notes, 0),
 		"f": b.outgoing(fmt.Sprintf("(f) %d tags changed here and %d new mails here, among %d", flagChanges, newMails, b.changed), b.changed, 0,
 			b.tagAndPut, func(run int) (int, int) { return b.changed + (run+1)*newMails, b.changed - (run+1)*flagChanges }),
 		"g": b.outgoing(fmt.Sprintf("(g) %d files renamed here as Mutt does, among %d", flagChanges, b.changed), b.changed, 0,
 			func(c *client, _ int) error { return c.rename(flagChanges) }, func(run int) (int, int) { return b.changed, b.changed - (run+1)*flagChanges }),
-		"h": b.outgoing(fmt.Sprintf("(h) %d mails to be uploaded, %v each way", uploads, b.oneWay), 10, b.oneWay,
+		"h": inTurn(b.outgoing(fmt.Sprintf("(h) %d mails to be uploaded, %v each way", uploads, b.oneWay), 10, b.oneWay,
 			func(c *client, run int) error { return c.put(b.seed+3_000_000+uint64(run), uploads) }, func(run int) (int, int) { return 10 + (run+1)*uploads, 10 }),
+			b.outgoing(fmt.Sprintf("(h) %d mails to be uploaded that notmuch knows already, %v each way", uploads, b.oneWay), 10, b.oneWay,
+				b.putKnown, func(run int) (int, int) { return 10 + (run+1)*uploads, 10 })),
+	}
+}
+
+// inTurn is a part of several tables.
+func inTurn(tables ...func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		for _, table := range tables {
+			if err := table(ctx); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 }
 
@@ -63,13 +82,14 @@ func main() {
 
 func run(ctx context.Context) (err error) {
 	b := &bench{out: os.Stdout}
-	parts := flag.String("parts", "abcdefgh", "what to measure: a first sync, b idle sync, c a large message, d changes there, e fsync, f tags and new mail here, g renames here, h uploads")
+	parts := flag.String("parts", "abcdefghi", "what to measure: a first sync, b idle sync, c a large message, d changes there, e fsync, f tags and new mail here, g renames here, h uploads, i idle sync of much mail")
 	sizes := flag.String("n", "2000,20000", "mails of the first syncs")
 	binary := flag.String("binary", "./notmuch-imap", "the program; empty measures mbsync and notmuch new alone")
 	temp := flag.String("dir", os.TempDir(), "make the scratch directory below this one; a file system in memory hides what fsync costs")
 	timeout := flag.Duration("timeout", time.Hour, "give up after this time")
 	flag.Uint64Var(&b.seed, "seed", 1, "of the mails")
-	flag.IntVar(&b.mailboxes, "mailboxes", 200, "of the idle sync")
+	flag.IntVar(&b.mailboxes, "mailboxes", 200, "of the idle syncs")
+	flag.IntVar(&b.idle, "idle", 50_000, "mails in the mailboxes of part i, together")
 	flag.DurationVar(&b.oneWay, "delay", 25*time.Millisecond, "of the network in parts b and h, each way")
 	flag.IntVar(&b.large, "mb", 200, "size of the large message")
 	flag.IntVar(&b.changed, "changed", 2000, "mails in the mailbox of part d, 240 or more for each of -runs")
@@ -78,8 +98,8 @@ func run(ctx context.Context) (err error) {
 	if flag.NArg() > 0 {
 		return fmt.Errorf("no arguments, please: %q", flag.Args())
 	}
-	if b.runs < 1 || b.changed < 240*b.runs || b.mailboxes < 1 || b.large < 1 {
-		return errors.New("-runs, -mailboxes and -mb are 1 or more, -changed is 240 or more for each of -runs")
+	if b.runs < 1 || b.changed < 240*b.runs || b.mailboxes < 1 || b.idle < b.mailboxes || b.large < 1 {
+		return errors.New("-runs, -mailboxes and -mb are 1 or more, -idle is -mailboxes or more, -changed is 240 or more for each of -runs")
 	}
 	for s := range strings.SplitSeq(*sizes, ",") {
 		n, err := strconv.Atoi(s)

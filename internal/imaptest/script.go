@@ -51,6 +51,9 @@ type ScriptBox struct {
 	// Refuse gives the answer to APPEND of a mail of so many bytes ("NO [TOOBIG]
 	// too large"), "" if it is stored. Nil stores all.
 	Refuse func(size int) string
+	// Partly has an APPEND of several mails, of which one is refused, store those
+	// before it, which RFC 3502 forbids.
+	Partly bool
 	// HangUpAt is which of the mails that APPEND stores is not answered: the
 	// connection is closed instead. The first is 1; 0 is none.
 	HangUpAt int
@@ -195,18 +198,19 @@ var errHangUp = errors.New("hang up")
 // scriptConn is one connection.
 type scriptConn struct {
 	net.Conn
-	s       *Script
-	r       *bufio.Reader
-	w       *bufio.Writer
-	box     *ScriptBox
-	examine bool // box was opened by EXAMINE
-	number  int  // of the connections so far
-	qresync bool
-	after   func() error // without the server's lock, before the tagged answer
-	final   string       // instead of "OK done", for the command that is being answered
-	last    bool         // hang up after the tagged answer
-	literal string       // the mail of an APPEND
-	no      string       // the answer to an APPEND that is refused
+	s         *Script
+	r         *bufio.Reader
+	w         *bufio.Writer
+	box       *ScriptBox
+	examine   bool // box was opened by EXAMINE
+	number    int  // of the connections so far
+	qresync   bool
+	after     func() error // without the server's lock, before the tagged answer
+	final     string       // instead of "OK done", for the command that is being answered
+	last      bool         // hang up after the tagged answer
+	literals  []string     // the mails of an APPEND
+	no        string       // the answer to an APPEND that is refused
+	refusedAt int          // which of its mails that is about
 }
 
 // send writes without flushing.
@@ -283,7 +287,7 @@ const maxScriptLiteral = 64 << 20
 // command reads a command with its literals. The mail of an APPEND is kept apart.
 func (c *scriptConn) command() (tag, command, args string, err error) {
 	var b strings.Builder
-	c.literal = ""
+	c.literals, c.no = nil, ""
 	for {
 		line, err := c.r.ReadString('\n')
 		if err != nil {
@@ -303,7 +307,10 @@ func (c *scriptConn) command() (tag, command, args string, err error) {
 		words := strings.Fields(b.String())
 		mail := len(words) > 2 && strings.EqualFold(words[1], "APPEND")
 		if mail {
-			if c.no = c.refusal(words[2:], n); c.no != "" && !strings.HasSuffix(line, "+}") {
+			if c.no == "" {
+				c.no, c.refusedAt = c.refusal(strings.Join(words[2:], " "), n), len(c.literals)
+			}
+			if c.no != "" && !strings.HasSuffix(line, "+}") {
 				break // no leave to send it
 			}
 		}
@@ -318,7 +325,7 @@ func (c *scriptConn) command() (tag, command, args string, err error) {
 			return "", "", "", err
 		}
 		if mail {
-			c.literal = string(literal)
+			c.literals = append(c.literals, string(literal))
 		} else {
 			b.Write(literal)
 		}

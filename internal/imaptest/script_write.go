@@ -160,30 +160,41 @@ func (c *scriptConn) close(expunge bool) {
 	c.box = nil
 }
 
-// splitAppend takes the arguments of APPEND apart.
-func splitAppend(args string) (name, flags, date, literal string) {
+// appended is one mail of an APPEND.
+type appended struct{ flags, date, literal string }
+
+// splitAppend takes the arguments of APPEND apart: with MULTIAPPEND it may have
+// several mails (RFC 3502).
+func splitAppend(args string) (name string, mails []appended) {
 	if rest, ok := strings.CutPrefix(args, `"`); ok {
 		name, args, _ = strings.Cut(rest, `"`)
 	} else {
 		name, args, _ = strings.Cut(args, " ")
 	}
-	if rest, ok := strings.CutPrefix(strings.TrimSpace(args), "("); ok {
-		flags, args, _ = strings.Cut(rest, ")")
+	for args = strings.TrimSpace(args); args != ""; args = strings.TrimSpace(args) {
+		var m appended
+		if rest, ok := strings.CutPrefix(args, "("); ok {
+			m.flags, args, _ = strings.Cut(rest, ")")
+		}
+		if rest, ok := strings.CutPrefix(strings.TrimSpace(args), `"`); ok {
+			m.date, args, _ = strings.Cut(rest, `"`)
+		}
+		m.literal, args, _ = strings.Cut(strings.TrimSpace(args), "}")
+		mails = append(mails, m)
 	}
-	if rest, ok := strings.CutPrefix(strings.TrimSpace(args), `"`); ok {
-		date, args, _ = strings.Cut(rest, `"`)
-	}
-	return name, flags, date, strings.TrimSpace(args)
+	return name, mails
 }
 
 // refusal gives the answer to an APPEND of a mail of so many bytes that is
 // refused, else "".
-func (c *scriptConn) refusal(args []string, size int) string {
+func (c *scriptConn) refusal(args string, size int) string {
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
-	name, _, _, _ := splitAppend(strings.Join(args, " "))
+	name, mails := splitAppend(args)
 	b := c.s.named(name)
 	switch {
+	case len(mails) > 1 && !c.s.has("MULTIAPPEND"):
+		return "BAD one mail, as a literal"
 	case b == nil:
 		return "NO [TRYCREATE] no such mailbox"
 	case b.ReadOnly:
@@ -196,41 +207,64 @@ func (c *scriptConn) refusal(args []string, size int) string {
 
 // append answers APPEND.
 func (c *scriptConn) append(args string) error {
-	name, flags, date, literal := splitAppend(args)
-	digits, plus := strings.CutSuffix(strings.Trim(literal, "{}"), "+")
-	size, err := strconv.Atoi(digits)
-	if err != nil {
+	name, mails := splitAppend(args)
+	if len(mails) == 0 || len(mails) != len(c.literals) && c.no == "" {
 		c.final = "BAD one mail, as a literal"
-		return nil //nolint:nilerr // the client hears of it
-	}
-	if plus && !c.s.has("LITERAL+") && (size > 4096 || !c.s.has("LITERAL-")) {
-		// Such a server would take the mail for commands.
-		c.final, c.last = "BAD no leave was given to send a literal", true
 		return nil
 	}
-	when := time.Now()
-	if date != "" {
-		if when, err = time.Parse("_2-Jan-2006 15:04:05 -0700", date); err != nil || len(date) != 26 {
-			c.final = "BAD not a date"
+	when := make([]time.Time, len(mails))
+	for i, m := range mails {
+		digits, plus := strings.CutSuffix(strings.TrimPrefix(m.literal, "{"), "+")
+		size, err := strconv.Atoi(digits)
+		if err != nil {
+			c.final = "BAD one mail, as a literal"
 			return nil //nolint:nilerr // the client hears of it
 		}
-	}
-	if c.no != "" {
-		c.final = c.no
-		return nil
+		if plus && !c.s.has("LITERAL+") && (size > 4096 || !c.s.has("LITERAL-")) {
+			// Such a server would take the mail for commands.
+			c.final, c.last = "BAD no leave was given to send a literal", true
+			return nil
+		}
+		when[i] = time.Now()
+		if m.date != "" {
+			if when[i], err = time.Parse("_2-Jan-2006 15:04:05 -0700", m.date); err != nil || len(m.date) != 26 {
+				c.final = "BAD not a date"
+				return nil //nolint:nilerr // the client hears of it
+			}
+		}
 	}
 	b := c.s.named(name)
-	m := b.Add(c.literal, flags)
-	m.Date = when
-	if b.appended++; b.appended == b.HangUpAt {
+	if c.no != "" {
+		c.final = c.no
+		if b == nil || !b.Partly {
+			return nil
+		}
+		mails = mails[:c.refusedAt]
+	}
+	var uids []string
+	hangUp := false
+	for i, m := range mails {
+		added := b.Add(c.literals[i], m.flags)
+		added.Date = when[i]
+		uids = append(uids, added.value("UID"))
+		b.appended++
+		hangUp = hangUp || b.appended == b.HangUpAt
+	}
+	if hangUp {
 		return errHangUp
 	}
 	if c.box == b {
 		c.send("* %d EXISTS\r\n", len(b.Mails))
 	}
+	if c.no != "" {
+		return nil
+	}
 	c.final = "OK done"
 	if c.s.has("UIDPLUS") {
-		c.final = "OK [APPENDUID " + b.UIDValidity + " " + m.value("UID") + "] done"
+		if n := len(uids); n > 2 {
+			uids = []string{uids[0] + ":" + uids[n-2], uids[n-1]} // as a set may be written
+		}
+		c.final = "OK [APPENDUID " + b.UIDValidity + " " + strings.Join(uids, ",") + "] done"
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package imaptest
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -260,4 +261,39 @@ func TestScriptHangsUpOnMailItHasStored(t *testing.T) {
 	if got, end := d.say("x", "NOOP"); end == answered {
 		t.Errorf("%q", got)
 	}
+}
+
+func TestScriptTakesSeveralMailsAtOnceOrNone(t *testing.T) {
+	t.Parallel()
+	const caps = "IMAP4rev1 LITERAL+ UIDPLUS MULTIAPPEND"
+	three := "APPEND INBOX (\\Seen) {2+}\r\nab {3+}\r\ncde (todo) \"17-Jul-1996 02:44:25 -0700\" {1+}\r\nf"
+	inbox := Box("INBOX")
+	inbox.Refuse = func(size int) string {
+		if size > 3 {
+			return "NO [TOOBIG] too large"
+		}
+		return ""
+	}
+	s := startScript(t, caps, nil, inbox)
+	converse(t, s, []exchange{
+		{three, "x OK [APPENDUID 14 1:2,3] done\r\n"},
+		{"APPEND INBOX {2+}\r\nab {4+}\r\ncdef {1+}\r\ng", "x NO [TOOBIG] too large\r\n"},
+	})
+	stored := func() (out []string) {
+		s.With(func(boxes []*ScriptBox) {
+			for _, m := range boxes[0].Mails {
+				out = append(out, m.Flags+":"+m.Raw)
+			}
+		})
+		return out
+	}
+	if got := stored(); !slices.Equal(got, []string{`\Seen:ab`, ":cde", "todo:f"}) {
+		t.Errorf("stored: %q", got)
+	}
+	s.With(func(boxes []*ScriptBox) { boxes[0].Partly = true })
+	converse(t, s, []exchange{{"APPEND INBOX {2+}\r\nab {4+}\r\ncdef {1+}\r\ng", "x NO [TOOBIG] too large\r\n"}})
+	if got := stored(); len(got) != 4 || got[3] != ":ab" {
+		t.Errorf("stored: %q", got)
+	}
+	converse(t, startScript(t, "IMAP4rev1 LITERAL+ UIDPLUS", nil, Box("INBOX")), []exchange{{three, "x BAD one mail, as a literal\r\n"}})
 }

@@ -105,6 +105,11 @@ func (l *Ledger) query(ctx context.Context, where string, args ...any) (out []Me
 	if err != nil {
 		return nil, l.fail(err)
 	}
+	return l.read(rows)
+}
+
+// read takes the messages out of an answer.
+func (l *Ledger) read(rows *sql.Rows) (out []Message, err error) {
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
 		var m Message
@@ -180,7 +185,15 @@ func quoted(states []State) string {
 
 // ByMessageID gives the messages with a notmuch message id.
 func (l *Ledger) ByMessageID(ctx context.Context, id string) ([]Message, error) {
-	return l.query(ctx, "message.id = ?", id)
+	st, err := l.prepared(ctx, "SELECT "+columns+" FROM message WHERE message.id = ?")
+	if err != nil {
+		return nil, err
+	}
+	rows, err := st.QueryContext(ctx, id)
+	if err != nil {
+		return nil, l.fail(err)
+	}
+	return l.read(rows)
 }
 
 // OtherValidity gives a mailbox's messages under every other UIDVALIDITY.

@@ -12,6 +12,9 @@ type Upload struct {
 	Size         int64     // bytes on the wire: with CRLF where the file has LF
 	Flags        []string  // as they are sent; \Recent is left out
 	InternalDate time.Time // zero: the server's clock
+	// Alone has it sent in a command of its own, not with others that the server
+	// then takes all or none of (RFC 3502).
+	Alone bool
 }
 
 // Appended is what became of the Upload at the same place.
@@ -22,4 +25,7 @@ type Appended struct {
 	// TOOBIG, OVERQUOTA, LIMIT or TRYCREATE), the error of the whole if it was
 	// not answered, and any other error if the file could not be sent.
 	Err error
+	// Together says that a command with several mails was refused: which of them
+	// the server does not want is not known.
+	Together bool
 }

@@ -365,27 +365,48 @@ func (d Dir) CleanTmp() error {
 // WireSize gives the size that the mail at path has on the wire, in bytes: with
 // CRLF where the file has LF.
 func WireSize(path string) (size int64, err error) {
+	_, size, err = Head(path, make([]byte, 64<<10))
+	return size, err
+}
+
+// Head reads the beginning of the mail at path into buf, and gives its WireSize
+// beside it.
+func Head(path string, buf []byte) (head []byte, size int64, err error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return 0, err
+		return nil, 0, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	buf := make([]byte, 64<<10)
-	cr := false // the piece before ended with CR
-	for {
-		n, err := f.Read(buf)
-		if p := buf[:n]; n > 0 {
-			size += int64(n + bytes.Count(p, []byte("\n")) - bytes.Count(p, []byte("\r\n")))
-			if cr && p[0] == '\n' {
-				size--
-			}
-			cr = p[n-1] == '\r'
-		}
-		if errors.Is(err, io.EOF) {
-			return size, nil
-		}
-		if err != nil {
-			return 0, err
-		}
+	n, err := io.ReadFull(f, buf)
+	head = buf[:n]
+	var w wireSize
+	w.add(head)
+	if err == nil {
+		buf = make([]byte, 64<<10) // the head is the caller's
 	}
+	for err == nil {
+		n, err = f.Read(buf)
+		w.add(buf[:n])
+	}
+	if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, 0, err
+	}
+	return head, w.size, nil
+}
+
+// wireSize counts a mail piece by piece.
+type wireSize struct {
+	size int64
+	cr   bool // the piece before ended with CR
+}
+
+func (w *wireSize) add(p []byte) {
+	if len(p) == 0 {
+		return
+	}
+	w.size += int64(len(p) + bytes.Count(p, []byte("\n")) - bytes.Count(p, []byte("\r\n")))
+	if w.cr && p[0] == '\n' {
+		w.size--
+	}
+	w.cr = p[len(p)-1] == '\r'
 }

@@ -697,3 +697,25 @@ func TestOnlyAnEmptyFolderIsRemoved(t *testing.T) {
 		t.Errorf("%v %v", entries, err)
 	}
 }
+
+func TestHeadAndSize(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "mail")
+	for _, n := range []int{0, 1, 9, 10, 11, 25, 64<<10 + 11} {
+		text := strings.Repeat("a\r\nb\n\r\r", 1+n)[:n]
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		want := int64(n + strings.Count(text, "\n") - strings.Count(text, "\r\n"))
+		head, size, err := Head(path, make([]byte, 10))
+		if err != nil || string(head) != text[:min(n, 10)] || size != want {
+			t.Errorf("%d bytes: %q, %d, %v; want %d", n, head, size, err, want)
+		}
+		if size, err := WireSize(path); err != nil || size != want {
+			t.Errorf("%d bytes: %d, %v; want %d", n, size, err, want)
+		}
+	}
+	if _, _, err := Head(path+"x", nil); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+}

@@ -21,11 +21,25 @@ import (
 // Bounds of what is sent before the answers are read. Nothing is read meanwhile,
 // so that what the server says until then must fit into the buffers of the two
 // sockets, or both sides wait for each other until the deadline: the answers to
-// so many commands are some 10 kB, where the buffers take 100 at least.
+// so many commands are some 40 kB, where the buffers take 100 at least. When a
+// bound is reached, answers are read until half of it is free: so the line is
+// never idle, and each end speaks for long.
 const (
-	maxFlight         = 1 << 20 // bytes of mails
-	maxFlightCommands = 64
+	maxFlight         = 4 << 20 // bytes of mails
+	maxFlightCommands = 256
 )
+
+// Bounds of one command. With MULTIAPPEND it takes several mails, all or none
+// (RFC 3502): a server that flushes what it stores to its disk does that once for
+// all of them. One that is refused costs the others being sent again.
+const (
+	maxTogether      = 32
+	maxTogetherBytes = 512 << 10
+)
+
+// maxUnasked is the largest mail, in bytes, that is sent without the server's
+// leave: one that is too large for it then costs no connection (RFC 7888 4).
+const maxUnasked = 1 << 20
 
 // maxMinus is the largest literal, in bytes, that LITERAL- sends without being
 // asked for it (RFC 7888 5).
@@ -42,14 +56,15 @@ var errChanged = errors.New("the file has changed")
 // Append stores mails in a mailbox, which need not be the selected one, in their
 // order. What became of each is told also beside an error, which is of the
 // connection; it is then that of each mail without an answer, too, and the
-// server may have stored some of those.
-func (s *Session) Append(ctx context.Context, mailbox string, uploads []mail.Upload) ([]mail.Appended, error) {
+// server may have stored some of those. stored, if it is not nil, is called for
+// each mail as soon as it is known to be stored.
+func (s *Session) Append(ctx context.Context, mailbox string, uploads []mail.Upload, stored func(i int, as mail.Appended)) ([]mail.Appended, error) {
 	if len(uploads) == 0 {
 		return nil, nil
 	}
 	a := &appending{
 		s: s, mailbox: mailbox, name: s.Quote(mailbox), uploads: uploads, pending: make(map[string]int),
-		results: make([]mail.Appended, len(uploads)), known: make([]bool, len(uploads)),
+		results: make([]mail.Appended, len(uploads)), known: make([]bool, len(uploads)), stored: stored,
 		out: bufio.NewWriterSize(s.wire, maxWrite),
 	}
 	err := a.run(ctx)
@@ -70,13 +85,24 @@ type appending struct {
 	name    string // as it goes over the wire
 	uploads []mail.Upload
 	results []mail.Appended
-	known   []bool         // what became of the mail
-	pending map[string]int // places by tag
+	known   []bool // what became of the mail
+	stored  func(int, mail.Appended)
+	parts   []together     // the commands so far
+	pending map[string]int // places in parts, by tag
 	size    int64          // bytes of the mails of pending
+	open    bool           // the last command has not ended: more mails may join it
 	out     *bufio.Writer
 	goOn    bool
 	buf     [maxWrite / 2]byte
 	crlf    []byte // what is in buf, as it goes over the wire
+}
+
+// together are the mails of one command.
+type together struct {
+	tag   string
+	mails []int
+	size  int64 // bytes
+	sent  bool  // as a whole
 }
 
 func (a *appending) run(ctx context.Context) (err error) {
@@ -90,9 +116,6 @@ func (a *appending) run(ctx context.Context) (err error) {
 	stop := context.AfterFunc(ctx, func() { _ = a.s.wire.Close() })
 	defer stop()
 	for i, u := range a.uploads {
-		if a.s.bye != "" {
-			return byeFault(a.s.bye)
-		}
 		if err := a.send(i, u); err != nil {
 			return err
 		}
@@ -100,22 +123,27 @@ func (a *appending) run(ctx context.Context) (err error) {
 	return a.drain()
 }
 
-// send sends one mail, after the answers to those before it if it would be too
-// much for the flight.
-func (a *appending) send(i int, u mail.Upload) (err error) {
-	if len(a.pending) == maxFlightCommands || len(a.pending) > 0 && a.size+u.Size > maxFlight {
-		if err := a.drain(); err != nil {
-			return err
-		}
-		if a.s.bye != "" {
-			return byeFault(a.s.bye)
-		}
+// room waits for answers if one more command with a mail of this size would be
+// too much for the flight.
+func (a *appending) room(size int64) error {
+	if len(a.pending) == 0 || len(a.pending) < maxFlightCommands && a.size+size <= maxFlight {
+		return nil
 	}
+	if err := a.flush(); err != nil {
+		return err
+	}
+	return a.await(func() bool {
+		return len(a.pending) == 0 || len(a.pending) <= maxFlightCommands/2 && a.size+size <= maxFlight/2
+	})
+}
+
+// send sends one mail.
+func (a *appending) send(i int, u mail.Upload) (err error) {
 	refuse := func(err error) error {
 		a.known[i], a.results[i].Err = true, err
 		return nil
 	}
-	line, err := a.command(u)
+	line, err := a.attributes(u)
 	if err != nil {
 		return refuse(err)
 	}
@@ -134,27 +162,71 @@ func (a *appending) send(i int, u mail.Upload) (err error) {
 		return refuse(err)
 	}
 
-	// A mail that has a flight of its own can as well wait for the server's
-	// leave: one that is too large for it then costs no connection (RFC 7888 4).
-	plus := ""
-	if a.s.Has("LITERAL+") && u.Size <= maxFlight || a.s.Has("LITERAL-") && u.Size <= maxMinus {
-		plus = "+"
-	}
-	a.s.n++
-	tag := a.s.tags + strconv.Itoa(a.s.n)
-	line = fmt.Sprintf("%s %s {%d%s}", tag, line, u.Size, plus)
-	a.pending[tag] = i
-	a.size += u.Size
-	a.record(line)
-	a.s.beginCommands()
-	_, _ = a.out.WriteString(line + "\r\n") // it keeps its first error for Flush
-	if plus == "" {
-		if err := a.leave(tag, i); err != nil || a.known[i] {
-			return err
-		}
+	tag, err := a.announce(i, u, line)
+	if err != nil || a.known[i] {
+		return err
 	}
 	a.record(fmt.Sprintf("(%d bytes)", u.Size))
 	return a.stream(tag, u, file)
+}
+
+// announce sends what goes before a literal, and waits for the server's leave
+// where that is needed. It gives the tag of the command.
+func (a *appending) announce(i int, u mail.Upload, line string) (tag string, err error) {
+	plus := ""
+	if a.s.Has("LITERAL+") && u.Size <= maxUnasked || a.s.Has("LITERAL-") && u.Size <= maxMinus {
+		plus = "+"
+	}
+	// Of an empty mail among others Dovecot makes the end of the command.
+	company := plus != "" && !u.Alone && u.Size > 0 && a.s.Has("MULTIAPPEND")
+	literal := fmt.Sprintf("{%d%s}", u.Size, plus)
+	if last := len(a.parts) - 1; a.open && company && len(a.parts[last].mails) < maxTogether && a.parts[last].size+u.Size <= maxTogetherBytes {
+		a.parts[last].mails = append(a.parts[last].mails, i)
+		a.parts[last].size += u.Size
+		a.size += u.Size
+		a.write(line+" "+literal, "\r\n")
+		return a.parts[last].tag, nil
+	}
+	a.end()
+	if err := a.room(u.Size); err != nil {
+		return "", err
+	}
+	if a.s.bye != "" {
+		if err := a.drain(); err != nil {
+			return "", err
+		}
+		return "", byeFault(a.s.bye)
+	}
+	a.s.n++
+	tag = a.s.tags + strconv.Itoa(a.s.n)
+	a.pending[tag] = len(a.parts)
+	a.parts = append(a.parts, together{tag: tag, mails: []int{i}, size: u.Size})
+	a.size += u.Size
+	a.open = company
+	a.s.beginCommands()
+	a.write(tag+" APPEND "+a.name+line+" "+literal, "\r\n")
+	if plus == "" {
+		return tag, a.leave(tag)
+	}
+	return tag, nil
+}
+
+// end ends the command that mails could still join.
+func (a *appending) end() {
+	if a.open {
+		a.close()
+	}
+}
+
+func (a *appending) close() {
+	a.open, a.parts[len(a.parts)-1].sent = false, true
+	_, _ = a.out.WriteString("\r\n") // it keeps its first error for Flush
+}
+
+// write writes a line, for the transcript, too.
+func (a *appending) write(line, end string) {
+	a.record(line)
+	_, _ = a.out.WriteString(line + end) // it keeps its first error for Flush
 }
 
 func (a *appending) record(line string) {
@@ -163,9 +235,8 @@ func (a *appending) record(line string) {
 	}
 }
 
-// command gives the command up to its literal.
-func (a *appending) command(u mail.Upload) (string, error) {
-	line := "APPEND " + a.name
+// attributes gives what stands between a mailbox's name and a literal.
+func (a *appending) attributes(u mail.Upload) (line string, err error) {
 	flags := slices.DeleteFunc(slices.Clone(u.Flags), func(f string) bool { return strings.EqualFold(f, `\Recent`) })
 	for _, f := range flags {
 		// A server that cannot read the line may take the mail for commands.
@@ -184,36 +255,34 @@ func (a *appending) command(u mail.Upload) (string, error) {
 }
 
 // leave waits until the server asks for a literal, or answers without it.
-func (a *appending) leave(tag string, i int) error {
+func (a *appending) leave(tag string) error {
 	if err := a.flush(); err != nil {
 		return err
 	}
 	a.goOn = false
-	err := a.await(func() bool {
+	return a.await(func() bool {
 		_, waits := a.pending[tag]
 		return a.goOn || !waits
 	})
-	if err == nil && a.known[i] && a.results[i].Err == nil {
-		a.results[i] = mail.Appended{Err: &mail.Fault{Kind: mail.KindMalformed, Op: "APPEND", Mailbox: a.mailbox, Text: "OK before the mail was sent"}}
-	}
-	return err
 }
 
-// stream sends a literal, and the end of the command.
+// stream sends a literal, and the end of a command that no other mail can join.
 func (a *appending) stream(tag string, u mail.Upload, file io.Reader) error {
 	size, err := a.copy(&exactly{a.out, u.Size}, file)
 	if err == nil && size != u.Size {
 		err = errChanged
 	}
 	if err == nil {
-		_, _ = a.out.WriteString("\r\n") // it keeps its first error for Flush
+		if !a.open {
+			a.close()
+		}
 		return nil
 	}
 	if err := a.flush(); err != nil {
 		return err
 	}
 	// What was announced cannot be sent, and whatever else were sent the server
-	// would take for part of it. The mails before this one are whole.
+	// would take for part of it. The commands before this one are whole.
 	_ = a.await(func() bool { // there is an error already
 		_, waits := a.pending[tag]
 		return !waits || len(a.pending) == 1
@@ -289,6 +358,7 @@ func (a *appending) flush() error {
 
 // drain sends what is left to send, and reads all answers.
 func (a *appending) drain() error {
+	a.end()
 	if err := a.flush(); err != nil {
 		return err
 	}
@@ -313,26 +383,59 @@ func (a *appending) await(enough func() bool) error {
 	return nil
 }
 
-// answered takes the answer about one mail.
-func (a *appending) answered(i int, ans answer) {
-	a.known[i] = true
-	a.size -= a.uploads[i].Size
-	r := &a.results[i]
-	if ans.status == "OK" {
-		// [APPENDUID 14 5] (RFC 9051 7.1)
-		if f := strings.Fields(ans.code); len(f) == 3 && f[0] == "APPENDUID" {
-			validity, errV := strconv.ParseUint(f[1], 10, 64)
-			uid, errU := strconv.ParseUint(f[2], 10, 32)
-			if errV == nil && errU == nil && validity > 0 && uid > 0 {
-				r.UIDValidity, r.UID = validity, imap.UID(uid)
-			}
+// answered takes the answer about the mails of one command.
+func (a *appending) answered(part int, ans answer) {
+	p := a.parts[part]
+	a.size -= p.size
+	if ans.status != "OK" || !p.sent {
+		f := refusal(ans.status, ans.code, ans.text)
+		if ans.status == "OK" {
+			f = &mail.Fault{Kind: mail.KindMalformed, Text: "OK before the mail was sent"}
+		}
+		if f.Code == "OVERQUOTA" && !strings.Contains(strings.ToLower(f.Text), "bandwidth") {
+			f.Kind, f.RetryAfter = mail.KindNo, 0 // here it is the mailbox that is full, and waiting is no help
+		}
+		f.Op, f.Mailbox = "APPEND", a.mailbox
+		for _, i := range p.mails {
+			a.known[i] = true
+			a.results[i] = mail.Appended{Err: f, Together: len(p.mails) > 1 && f.Kind != mail.KindThrottled}
 		}
 		return
 	}
-	f := refusal(ans.status, ans.code, ans.text)
-	if f.Code == "OVERQUOTA" && !strings.Contains(strings.ToLower(f.Text), "bandwidth") {
-		f.Kind, f.RetryAfter = mail.KindNo, 0 // here it is the mailbox that is full, and waiting is no help
+	validity, uids := appendUID(ans.code, len(p.mails))
+	for k, i := range p.mails {
+		a.known[i] = true
+		if uids != nil {
+			a.results[i].UIDValidity, a.results[i].UID = validity, uids[k]
+		}
+		if a.stored != nil {
+			a.stored(i, a.results[i])
+		}
 	}
-	f.Op, f.Mailbox = "APPEND", a.mailbox
-	r.Err = f
+}
+
+// appendUID gives the UIDs that n mails got, in their order: [APPENDUID 14 5],
+// [APPENDUID 14 5:7,9] (RFC 9051 7.1). uids is nil if the answer does not say.
+func appendUID(code string, n int) (validity uint64, uids []imap.UID) {
+	f := strings.Fields(code)
+	if len(f) != 3 || f[0] != "APPENDUID" {
+		return 0, nil
+	}
+	validity, err := strconv.ParseUint(f[1], 10, 64)
+	ranges, ok := parseSet(f[2])
+	if err != nil || validity == 0 || !ok {
+		return 0, nil
+	}
+	for _, r := range ranges {
+		if uint64(r.Stop-r.Start) >= uint64(n-len(uids)) {
+			return 0, nil
+		}
+		for u := uint64(r.Start); u <= uint64(r.Stop); u++ {
+			uids = append(uids, imap.UID(u))
+		}
+	}
+	if len(uids) != n {
+		return 0, nil
+	}
+	return validity, uids
 }

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -83,7 +84,10 @@ func TestAppend(t *testing.T) {
 	t.Parallel()
 	zone := time.FixedZone("", -(7*60+30)*60)
 	date := time.Date(1996, 7, 4, 2, 44, 25, 0, zone)
-	for _, caps := range []string{"IMAP4rev1", "IMAP4rev1 LITERAL- UIDPLUS", "IMAP4rev1 LITERAL+ UIDPLUS"} {
+	for _, caps := range []string{
+		"IMAP4rev1", "IMAP4rev1 LITERAL- UIDPLUS", "IMAP4rev1 LITERAL+ UIDPLUS",
+		"IMAP4rev1 MULTIAPPEND", "IMAP4rev1 LITERAL- UIDPLUS MULTIAPPEND", "IMAP4rev1 LITERAL+ UIDPLUS MULTIAPPEND",
+	} {
 		server := script(t, caps, imaptest.Box("INBOX", "before"), imaptest.Box("Sent &- back"))
 		var h heard
 		s := dialed(t, h.options(plain(server.Port())))
@@ -97,9 +101,10 @@ func TestAppend(t *testing.T) {
 				u.InternalDate = date
 				uploads = append(uploads, u)
 			}
-			results, err := s.Append(t.Context(), box, uploads)
-			if err != nil || len(results) != len(uploads) {
-				t.Fatalf("%s: %d results, %v", caps, len(results), err)
+			told := make([]mail.Appended, len(uploads))
+			results, err := s.Append(t.Context(), box, uploads, func(i int, as mail.Appended) { told[i] = as })
+			if err != nil || len(results) != len(uploads) || !slices.Equal(told, results) {
+				t.Fatalf("%s: %d results, %v; told were %v", caps, len(results), err, told)
 			}
 			first := uint32(1)
 			if box == "INBOX" {
@@ -144,7 +149,10 @@ func TestAppend(t *testing.T) {
 		}
 		_ = s.Close() // the last line
 		text := h.String(t)
-		for _, want := range []string{` APPEND "Sent &- back" (\Seen $Forwarded) " 4-Jul-1996 02:44:25 -0730" {2`, "\nC: (2 bytes)\n"} {
+		if n := strings.Count(text, ` APPEND "Sent`); (n < len(oddMails())) != (strings.HasSuffix(caps, "MULTIAPPEND") && strings.Contains(caps, "LITERAL")) {
+			t.Errorf("%s: %d commands", caps, n)
+		}
+		for _, want := range []string{` APPEND "Sent &- back" (\Seen $Forwarded) " 4-Jul-1996 02:44:25 -0730" {`, ` (\Seen $Forwarded) " 4-Jul-1996 02:44:25 -0730" {2`, "\nC: (2 bytes)\n"} {
 			if !strings.Contains(text, want) {
 				t.Errorf("%s: no %q in the transcript\n%.3000s", caps, want, text)
 			}
@@ -160,14 +168,14 @@ func TestAppendWithoutFlagsAndDate(t *testing.T) {
 	server := script(t, "IMAP4rev1 LITERAL+", imaptest.Box("INBOX"))
 	s := dialed(t, plain(server.Port()))
 	server.Log()
-	results, err := s.Append(t.Context(), "INBOX", []mail.Upload{upload(t, "\n", `\Recent`)})
+	results, err := s.Append(t.Context(), "INBOX", []mail.Upload{upload(t, "\n", `\Recent`)}, nil)
 	if err != nil || results[0].Err != nil {
 		t.Fatal(results, err)
 	}
 	if log := server.Log(); !reflect.DeepEqual(log, []string{`APPEND "INBOX" {2+}`}) {
 		t.Errorf("sent %q", log)
 	}
-	if results, err := s.Append(t.Context(), "INBOX", nil); err != nil || len(results) > 0 {
+	if results, err := s.Append(t.Context(), "INBOX", nil, nil); err != nil || len(results) > 0 {
 		t.Error(results, err)
 	}
 }
@@ -201,7 +209,7 @@ func TestAppendRefused(t *testing.T) {
 			changed.Size = 5
 			results, err := s.Append(t.Context(), "INBOX", []mail.Upload{
 				upload(t, letter(1, 10)), upload(t, letter(2, 60_000)), gone, upload(t, letter(3, 2<<20)), changed,
-				upload(t, "\n", "two words"), upload(t, "\n", `\`), upload(t, letter(4, 5000), `\*`), upload(t, letter(5, 5000), "kept]")})
+				upload(t, "\n", "two words"), upload(t, "\n", `\`), upload(t, letter(4, 5000), `\*`), upload(t, letter(5, 5000), "kept]")}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -224,7 +232,7 @@ func TestAppendRefused(t *testing.T) {
 				}
 			}
 			for name, code := range map[string]string{"Nowhere": "TRYCREATE", "Locked": ""} {
-				results, err := s.Append(t.Context(), name, []mail.Upload{upload(t, "\n")})
+				results, err := s.Append(t.Context(), name, []mail.Upload{upload(t, "\n")}, nil)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -239,10 +247,52 @@ func TestAppendRefused(t *testing.T) {
 	}
 }
 
+// TestAppendRefusedTogether has a mail refused that came with others. None of
+// them is stored, and each is on its own.
+func TestAppendRefusedTogether(t *testing.T) {
+	t.Parallel()
+	const caps = "IMAP4rev1 UIDPLUS LITERAL+ MULTIAPPEND"
+	for answer, together := range map[string]bool{
+		"NO [TOOBIG] too large": true, "BAD several mails": true, "NO [OVERQUOTA] Account exceeded command or bandwidth limits": false,
+	} {
+		box := imaptest.Box("INBOX")
+		box.Refuse = func(size int) string {
+			if size > 50_000 {
+				return answer
+			}
+			return ""
+		}
+		server := script(t, caps, box)
+		s := dialed(t, plain(server.Port()))
+		uploads := []mail.Upload{upload(t, letter(1, 10)), upload(t, letter(2, 60_000)), upload(t, letter(3, 10)), upload(t, letter(4, 10))}
+		uploads[3].Alone = true
+		var told []int
+		results, err := s.Append(t.Context(), "INBOX", uploads, func(i int, _ mail.Appended) { told = append(told, i) })
+		if err != nil || results[3] != (mail.Appended{UIDValidity: 14, UID: 1}) || !slices.Equal(told, []int{3}) {
+			t.Fatalf("%s: %+v, %v; told: %v", answer, results, err, told)
+		}
+		for i, r := range results[:3] {
+			if r.Err == nil || r.Together != together {
+				t.Errorf("%s: mail %d: %+v", answer, i, r)
+			}
+			uploads[i].Alone = true
+		}
+		results, err = s.Append(t.Context(), "INBOX", uploads[:3], nil)
+		if err != nil || results[0].UID != 2 || results[1].Err == nil || results[1].Together || results[2].UID != 3 {
+			t.Errorf("%s: %+v, %v", answer, results, err)
+		}
+		if log := server.Log(); len(log) < 5 || strings.Count(log[len(log)-5], "{") != 3 || strings.Count(log[len(log)-1], "{") != 1 {
+			t.Errorf("%s: sent %q", answer, log)
+		}
+	}
+}
+
 // TestAppendCut hangs up after it has stored a mail.
 func TestAppendCut(t *testing.T) {
 	t.Parallel()
-	for _, caps := range []string{"IMAP4rev1 UIDPLUS", "IMAP4rev1 UIDPLUS LITERAL+"} {
+	for caps, want := range map[string]struct{ known, stored int }{
+		"IMAP4rev1 UIDPLUS": {2, 3}, "IMAP4rev1 UIDPLUS LITERAL+": {2, 3}, "IMAP4rev1 UIDPLUS LITERAL+ MULTIAPPEND": {0, 5},
+	} {
 		box := imaptest.Box("INBOX")
 		box.HangUpAt = 3
 		server := script(t, caps, box)
@@ -251,21 +301,21 @@ func TestAppendCut(t *testing.T) {
 		for i := range 5 {
 			uploads = append(uploads, upload(t, letter(i, 10_000)))
 		}
-		results, err := s.Append(t.Context(), "INBOX", uploads)
+		results, err := s.Append(t.Context(), "INBOX", uploads, nil)
 		if f := wantFault(t, err, mail.KindCut); f.Op != "APPEND" || f.Mailbox != "INBOX" || s.Alive() || len(results) != 5 {
 			t.Fatalf("%+v, alive: %v, %d results", f, s.Alive(), len(results))
 		}
 		for i, r := range results {
-			if i < 2 && r != (mail.Appended{UIDValidity: 14, UID: imap.UID(i + 1)}) || i >= 2 && r != (mail.Appended{Err: err}) {
+			if i < want.known && r != (mail.Appended{UIDValidity: 14, UID: imap.UID(i + 1)}) || i >= want.known && r != (mail.Appended{Err: err}) {
 				t.Errorf("%s: mail %d: %+v", caps, i, r)
 			}
 		}
 		server.With(func(boxes []*imaptest.ScriptBox) {
-			if n := len(boxes[0].Mails); n != 3 {
+			if n := len(boxes[0].Mails); n != want.stored {
 				t.Errorf("%s: %d mails are stored", caps, n)
 			}
 		})
-		results, err = s.Append(t.Context(), "INBOX", uploads[:1])
+		results, err = s.Append(t.Context(), "INBOX", uploads[:1], nil)
 		wantFault(t, err, mail.KindCut)
 		if len(results) != 1 || results[0].Err == nil {
 			t.Error(results)
@@ -273,44 +323,60 @@ func TestAppendCut(t *testing.T) {
 	}
 }
 
-// TestAppendTakesFewRoundTrips counts them, and how long they take over a link
-// of 50 ms.
+// TestAppendTakesFewRoundTrips counts them over a link of 50 ms.
 func TestAppendTakesFewRoundTrips(t *testing.T) {
 	t.Parallel()
-	box := imaptest.Box("INBOX")
-	p, err := imaptest.NewProxy(script(t, "IMAP4rev1 UIDPLUS LITERAL+", box).Addr(), 25*time.Millisecond)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := p.Close(); err != nil {
-			t.Error(err)
+	for caps, want := range map[string]struct{ flights, commands int }{
+		"IMAP4rev1 UIDPLUS LITERAL+":             {3, 500},
+		"IMAP4rev1 UIDPLUS LITERAL+ MULTIAPPEND": {3, 16},
+	} {
+		server := script(t, caps, imaptest.Box("INBOX"))
+		p, err := imaptest.NewProxy(server.Addr(), 25*time.Millisecond)
+		if err != nil {
+			t.Fatal(err)
 		}
-	})
-	var n atomic.Int32
-	o := plain(p.Port())
-	o.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
-		return &flights{Conn: conn, n: &n}, err
+		t.Cleanup(func() {
+			if err := p.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		var n atomic.Int32
+		o := plain(p.Port())
+		o.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+			return &flights{Conn: conn, n: &n}, err
+		}
+		s := dialed(t, o)
+		var uploads []mail.Upload
+		for i := range 500 {
+			uploads = append(uploads, upload(t, letter(i, 14_000)))
+		}
+		n.Store(0)
+		server.Log()
+		results, err := s.Append(t.Context(), "INBOX", uploads, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if commands := len(server.Log()); int(n.Load()) != want.flights || commands != want.commands {
+			t.Errorf("%s: %d round trips and %d commands, want %+v", caps, n.Load(), commands, want)
+		}
+		for i, r := range results {
+			if r != (mail.Appended{UIDValidity: 14, UID: imap.UID(i + 1)}) {
+				t.Fatalf("%s: mail %d: %+v", caps, i, r)
+			}
+		}
 	}
-	s := dialed(t, o)
-	var uploads []mail.Upload
-	for i := range 500 {
-		uploads = append(uploads, upload(t, letter(i, 14_000)))
-	}
-	n.Store(0)
-	start := time.Now()
-	results, err := s.Append(t.Context(), "INBOX", uploads)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("%d round trips, %v", n.Load(), time.Since(start))
-	if n.Load() > 10 {
-		t.Errorf("%d round trips", n.Load())
-	}
-	for i, r := range results {
-		if r != (mail.Appended{UIDValidity: 14, UID: imap.UID(i + 1)}) {
-			t.Fatalf("mail %d: %+v", i, r)
+}
+
+func TestAppendUIDsOfSeveralMails(t *testing.T) {
+	t.Parallel()
+	for code, want := range map[string][]imap.UID{
+		"APPENDUID 14 5:7": {5, 6, 7}, "APPENDUID 14 9,5:6": {9, 5, 6}, "APPENDUID 14 5,6,7": {5, 6, 7},
+		"APPENDUID 14 5:6": nil, "APPENDUID 14 5:8": nil, "APPENDUID 14 5,6,7,8": nil, "APPENDUID 14 1:4294967295": nil,
+		"APPENDUID 0 5:7": nil, "APPENDUID 14 5,0,7": nil, "APPENDUID 14 5:*": nil, "APPENDUID 14": nil, "COPYUID 14 5:7": nil, "": nil,
+	} {
+		if validity, uids := appendUID(code, 3); !slices.Equal(uids, want) || (validity == 14) != (want != nil) {
+			t.Errorf("%q: %d %v, want %v", code, validity, uids, want)
 		}
 	}
 }
@@ -334,7 +400,7 @@ func TestAppendOfAFileThatChanges(t *testing.T) {
 			rest, _ := io.ReadAll(p.r)
 			sent <- string(rest)
 		})))
-		results, err := s.Append(t.Context(), "INBOX", []mail.Upload{upload(t, letter(1, 10)), big, upload(t, letter(3, 10))})
+		results, err := s.Append(t.Context(), "INBOX", []mail.Upload{upload(t, letter(1, 10)), big, upload(t, letter(3, 10))}, nil)
 		f := wantFault(t, err, mail.KindCut)
 		if !errors.Is(f, errChanged) || s.Alive() || results[0] != (mail.Appended{UIDValidity: 14, UID: 7}) || !errors.Is(results[1].Err, err) || !errors.Is(results[2].Err, err) {
 			t.Errorf("%v, %+v, alive: %v", f, results, s.Alive())
@@ -387,7 +453,7 @@ func TestAppendOverASlowLine(t *testing.T) {
 		p.send("%s OK done\r\n", tag)
 	})
 	start := time.Now()
-	results, err := s.Append(t.Context(), "INBOX", []mail.Upload{u})
+	results, err := s.Append(t.Context(), "INBOX", []mail.Upload{u}, nil)
 	if err != nil || results[0].Err != nil || time.Since(start) < 4*timeout {
 		t.Errorf("%+v, %v after %v", results, err, time.Since(start))
 	}
@@ -424,7 +490,7 @@ func TestAppendToAServerThatReadsNoMore(t *testing.T) {
 			return o
 		}())
 		uploads := []mail.Upload{small, large, large, small}
-		results, err := s.Append(t.Context(), "INBOX", uploads)
+		results, err := s.Append(t.Context(), "INBOX", uploads, nil)
 		f := wantFault(t, err, tt.want)
 		if results[0] != (mail.Appended{UIDValidity: 14, UID: 7}) {
 			t.Errorf("%s: %+v", name, results[0])
@@ -448,7 +514,7 @@ func TestAppendIsCancelled(t *testing.T) {
 		cancel()
 		p.hang()
 	})
-	results, err := s.Append(ctx, "INBOX", []mail.Upload{upload(t, "\n"), upload(t, "\n")})
+	results, err := s.Append(ctx, "INBOX", []mail.Upload{upload(t, "\n"), upload(t, "\n")}, nil)
 	if !errors.Is(err, context.Canceled) || len(results) != 2 || !errors.Is(results[0].Err, context.Canceled) || !errors.Is(results[1].Err, context.Canceled) {
 		t.Errorf("%+v, %v", results, err)
 	}
@@ -470,7 +536,7 @@ func TestAppendAnswers(t *testing.T) {
 		"* BYE going\r\n{tag} OK [APPENDUID 14 5]\r\n":                               fine,
 	} {
 		s := answering(t, "IMAP4rev1 LITERAL+", [2]string{"APPEND", answer})
-		results, err := s.Append(t.Context(), "INBOX", []mail.Upload{upload(t, "\n"), upload(t, "\n")})
+		results, err := s.Append(t.Context(), "INBOX", []mail.Upload{upload(t, "\n"), upload(t, "\n")}, nil)
 		if err != nil || results[0] != want || results[1] != want {
 			t.Errorf("%q: %+v, %v", answer, results, err)
 		}
@@ -480,7 +546,7 @@ func TestAppendAnswers(t *testing.T) {
 	for i := range many {
 		many[i] = upload(t, "\n")
 	}
-	results, err := answering(t, "IMAP4rev1 LITERAL+", [2]string{"APPEND", "* BYE going\r\n{tag} OK [APPENDUID 14 5]\r\n"}).Append(t.Context(), "INBOX", many)
+	results, err := answering(t, "IMAP4rev1 LITERAL+", [2]string{"APPEND", "* BYE going\r\n{tag} OK [APPENDUID 14 5]\r\n"}).Append(t.Context(), "INBOX", many, nil)
 	if f := wantFault(t, err, mail.KindBye); f.Text != "going" || results[maxFlightCommands-1] != fine || !errors.Is(results[maxFlightCommands].Err, err) {
 		t.Errorf("%+v, %+v", f, results)
 	}
@@ -492,7 +558,7 @@ func TestAppendAnswers(t *testing.T) {
 			p.send("%s OK [APPENDUID 14 5] done\r\n", tag)
 		}
 	})))
-	results, err = s.Append(t.Context(), "INBOX", []mail.Upload{upload(t, "\n"), upload(t, "\n")})
+	results, err = s.Append(t.Context(), "INBOX", []mail.Upload{upload(t, "\n"), upload(t, "\n")}, nil)
 	if err != nil || results[0].UID != 0 || results[1].UID != 0 {
 		t.Errorf("%+v, %v", results, err)
 	}
@@ -544,7 +610,7 @@ func TestAppendToDovecot(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	if _, err := server.Command("CREATE plain", "CREATE LITERAL+"); err != nil {
+	if _, err := server.Command("CREATE plain", "CREATE LITERAL+", "CREATE MULTIAPPEND"); err != nil {
 		t.Fatal(err)
 	}
 	cert, err := imaptest.NewCertificate()
@@ -554,13 +620,13 @@ func TestAppendToDovecot(t *testing.T) {
 	roots := cert.Pool()
 	roots.AppendCertsFromPEM(server.CertPEM())
 	date := time.Date(2021, 3, 4, 5, 6, 7, 0, time.FixedZone("", 3600))
-	for box, disable := range map[string][]string{"plain": {"LITERAL+"}, "LITERAL+": nil} {
+	for box, disable := range map[string][]string{"plain": {"LITERAL+"}, "LITERAL+": {"MULTIAPPEND"}, "MULTIAPPEND": nil} {
 		o := plain(server.Port)
 		o.TLS, o.RootCAs, o.User, o.Disable = "implicit", roots, server.User, disable
 		o.Password = func(context.Context) (string, error) { return server.Password, nil }
 		var h heard
 		s := dialed(t, h.options(o))
-		if s.Has("LITERAL+") != (disable == nil) {
+		if s.Has("LITERAL+") == (box == "plain") || s.Has("MULTIAPPEND") == (box == "LITERAL+") {
 			t.Fatal(s.Capabilities())
 		}
 		mails := oddMails()
@@ -578,7 +644,7 @@ func TestAppendToDovecot(t *testing.T) {
 		empty := len(uploads) - 10
 		uploads[empty] = upload(t, "")
 		start := time.Now()
-		results, err := s.Append(t.Context(), box, uploads)
+		results, err := s.Append(t.Context(), box, uploads, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -618,7 +684,7 @@ func TestAppendToDovecot(t *testing.T) {
 			}
 		}
 
-		results, err = s.Append(t.Context(), "nowhere", uploads[:3])
+		results, err = s.Append(t.Context(), "nowhere", uploads[:3], nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -627,7 +693,7 @@ func TestAppendToDovecot(t *testing.T) {
 				t.Errorf("%+v", f)
 			}
 		}
-		results, err = s.Append(t.Context(), box, []mail.Upload{upload(t, "Subject: NUL\n\n\x00\n"), uploads[0]})
+		results, err = s.Append(t.Context(), box, []mail.Upload{upload(t, "Subject: NUL\n\n\x00\n"), uploads[0]}, nil)
 		t.Logf("a NUL: %+v, %v", results, err)
 		if err != nil || results[1].Err != nil {
 			t.Errorf("after a NUL: %+v, %v", results, err)
@@ -645,11 +711,15 @@ func TestAppendToDovecot(t *testing.T) {
 		}
 		o.Record = nil
 		cut := dialed(t, o)
-		results, err = cut.Append(t.Context(), box, []mail.Upload{uploads[0], u})
-		if f := wantFault(t, err, mail.KindCut); !errors.Is(f, errChanged) || results[0].Err != nil || !errors.Is(results[1].Err, err) {
+		results, err = cut.Append(t.Context(), box, []mail.Upload{uploads[0], u}, nil)
+		want := before.Messages + 1
+		if box == "MULTIAPPEND" {
+			want-- // it went with the other
+		}
+		if f := wantFault(t, err, mail.KindCut); !errors.Is(f, errChanged) || (results[0].Err == nil) != (want > before.Messages) || !errors.Is(results[1].Err, err) {
 			t.Errorf("%v, %+v", f, results)
 		}
-		if sel, err := s.Examine(t.Context(), box, nil); err != nil || sel.Messages != before.Messages+1 {
+		if sel, err := s.Examine(t.Context(), box, nil); err != nil || sel.Messages != want {
 			t.Errorf("%d messages, then %d, %v", before.Messages, sel.Messages, err)
 		}
 		if strings.Contains(h.String(t), "C: line of letter") {
