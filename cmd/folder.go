@@ -23,7 +23,7 @@ is named as the server names it.`,
 		Subcommands: []*cli.Command{
 			{
 				Name:      "create",
-				Usage:     "make a folder, of which the next sync makes a mailbox",
+				Usage:     "make a folder that becomes a mailbox",
 				ArgsUsage: folderArgs,
 				Description: `Makes a folder here, of which the next sync makes a mailbox on the server. So it also does with a folder that was there
 before the first sync, and with one whose mailbox was deleted on the server: its mail is uploaded then.`,
