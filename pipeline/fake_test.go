@@ -398,8 +398,8 @@ func (s *session) Exchange(ctx context.Context, command string) (ex *mail.Exchan
 		return ex, nil
 	}
 	if verb != "UID FETCH" && verb != "NAMESPACE" {
-		reads := []string{"CREATE", "DELETE", "SUBSCRIBE", "UNSUBSCRIBE", "UID COPY"} // of the mailbox that is selected
-		if b := s.server.boxes[s.name]; !slices.Contains(reads, verb) && b != nil && b.readOnly {
+		elsewhere := []string{"CREATE", "DELETE", "SUBSCRIBE", "UNSUBSCRIBE", "UID COPY"} // not of the mailbox that is selected
+		if b := s.server.boxes[s.name]; !slices.Contains(elsewhere, verb) && b != nil && b.readOnly {
 			ex.Status, ex.Code, ex.Text = "NO", "READ-ONLY", "not here"
 			return ex, nil
 		}

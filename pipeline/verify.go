@@ -84,6 +84,11 @@ func (w *worker) foresee(ctx context.Context, b *box, o *outgoing) error {
 			return !slices.ContainsFunc(rows, func(r ledger.Message) bool { return r.UID == m.row.UID })
 		})
 	}
+	for to, rows := range o.tagged {
+		if o.tagged[to], err = w.sameMessages(ctx, b, rows); err != nil {
+			return err
+		}
+	}
 	if o.deleted, _, err = w.changedThere(ctx, b, o.deleted); err != nil {
 		return err
 	}
