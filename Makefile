@@ -29,6 +29,7 @@ test: deps-test
 	test -z "$$(gofmt -l .)"
 	mandoc -T lint -W warning docs/notmuch-imap.1
 	$(MAKE) lint fuzz
+	go test -parallel 4 -run '^TestKillWhileBothWays$$' ./pipeline
 	go test -race -parallel 4 -timeout 30m ./...
 
 # Each fuzz target for a bounded time; a finding is kept below testdata/fuzz.

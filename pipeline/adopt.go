@@ -47,20 +47,27 @@ func (w *worker) adopt(ctx context.Context, b *box, fetch []imap.UID) ([]imap.UI
 	if len(b.expected) >= len(byKey) {
 		ask = slices.DeleteFunc(slices.Clone(fetch), func(u imap.UID) bool { return b.expected[u] == "" })
 	}
-	if len(ask) == 0 {
-		return fetch, nil
-	}
-	wanted := uidSet(ask)
-	listed, err := w.session.Identify(ctx, wanted)
+	listed, err := w.identify(ctx, ask)
 	if err != nil {
 		return nil, err
 	}
-	listed = slices.DeleteFunc(listed, func(m mail.Message) bool { return !wanted.Contains(m.UID) })
 	pairs, paired := make(map[imap.UID]stranger), make(map[string]bool)
+	for _, m := range listed {
+		// There are servers whose COPYUID is not true (GreenMail, outlook.com): a
+		// file that were taken for another message would go with it.
+		if s, ok := byKey[b.expected[m.UID]]; ok && s.is(m) {
+			pairs[m.UID], paired[s.Key] = s, true
+			delete(byKey, s.Key)
+		}
+	}
+	if len(byKey) > 0 && len(ask) < len(fetch) {
+		if listed, err = w.identify(ctx, fetch); err != nil {
+			return nil, err
+		}
+	}
 	for uid, key := range b.expected {
-		if s, ok := byKey[key]; ok {
-			pairs[uid], paired[key] = s, true
-			delete(byKey, key)
+		if s, ok := byKey[key]; ok && fresh.Contains(uid) {
+			b.uploaded = append(b.uploaded, s)
 		}
 	}
 	rest := slices.DeleteFunc(slices.Clone(listed), func(m mail.Message) bool { _, ok := pairs[m.UID]; return ok })
@@ -81,6 +88,24 @@ func (w *worker) adopt(ctx context.Context, b *box, fetch []imap.UID) ([]imap.UI
 		}
 	}
 	return slices.DeleteFunc(slices.Clone(fetch), func(u imap.UID) bool { return done[u] }), nil
+}
+
+// identify asks what messages these are.
+func (w *worker) identify(ctx context.Context, uids []imap.UID) ([]mail.Message, error) {
+	if len(uids) == 0 {
+		return nil, nil
+	}
+	wanted := uidSet(uids)
+	listed, err := w.session.Identify(ctx, wanted)
+	return slices.DeleteFunc(listed, func(m mail.Message) bool { return !wanted.Contains(m.UID) }), err
+}
+
+// is tells whether a server's message is the file that it should be: its Message-ID
+// is, or its size where there is none. Servers change mails that they are given
+// (Exchange), but not these.
+func (s stranger) is(m mail.Message) bool {
+	id := strings.TrimSpace(m.MessageID)
+	return id == s.ID && (id != "" || near(m.Size, s.Size))
 }
 
 // adoptOne records a file as the server's message. Its name gets the letters of
@@ -131,21 +156,13 @@ func (w *worker) notFound(ctx context.Context, b *box, listed []mail.Message, pa
 	return nil
 }
 
-// arrived finds those of the files, or of copied messages, that are among what
-// is new in the selected mailbox. exact is as in pair.
-func (w *worker) arrived(ctx context.Context, b *box, sel *mail.Selected, here []stranger, exact bool) (map[imap.UID]stranger, error) {
-	from := b.known.UIDNext
-	switch {
-	case exact && b.known.UIDValidity == 0 && sel.Messages > 0:
-		// A mailbox that is not synchronised, as the Trash may be: what was left
-		// behind is among its newest.
-		if sel.UIDNext > 2*storeAtOnce {
-			from = sel.UIDNext - 2*storeAtOnce
-		}
-	case sel.UIDValidity != b.known.UIDValidity || sel.Messages == 0 || sel.UIDNext != 0 && sel.UIDNext == b.known.UIDNext:
+// arrived finds those of the files that are among what is new in the selected
+// mailbox.
+func (w *worker) arrived(ctx context.Context, b *box, sel *mail.Selected, here []stranger) (map[imap.UID]stranger, error) {
+	if sel.UIDValidity != b.known.UIDValidity || sel.Messages == 0 || sel.UIDNext != 0 && sel.UIDNext == b.known.UIDNext {
 		return nil, nil
 	}
-	listed, err := w.session.Identify(ctx, uidsFrom(max(from, 1)))
+	listed, err := w.session.Identify(ctx, uidsFrom(max(b.known.UIDNext, 1)))
 	if err != nil {
 		return nil, err
 	}
@@ -154,5 +171,5 @@ func (w *worker) arrived(ctx context.Context, b *box, sel *mail.Selected, here [
 		return nil, err
 	}
 	listed = slices.DeleteFunc(listed, func(m mail.Message) bool { return taken(rows, m.UID) })
-	return pair(listed, here, exact), nil
+	return pair(listed, here, false), nil
 }

@@ -128,6 +128,9 @@ func crashChild() int {
 		fmt.Fprintln(os.Stderr, err)
 		return 2
 	}
+	if name, ok := os.LookupEnv("PIPELINE_CRASH_STORY"); ok {
+		return storyChild(dir, name, at)
+	}
 	for _, sc := range scenarios() {
 		if sc.name != os.Getenv("PIPELINE_CRASH_SCENARIO") {
 			continue
@@ -198,6 +201,8 @@ func TestKillAtEveryEffect(t *testing.T) {
 					t.Parallel()
 					for at := 1; ; at++ {
 						s, h := newServer(extensions()[caps]...), newHome(t)
+						h.dir = inMemory(t)
+						h.index.path = filepath.Join(h.dir, "index.json")
 						h.givenUp, h.placeholders = sc.givenUp, sc.placeholders
 						var change []func(*Options)
 						if sc.change != nil {

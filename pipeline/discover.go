@@ -337,6 +337,20 @@ func (w *worker) putFlags(ctx context.Context, b *box, changes []flagChange) err
 			w.step("flags recorded")
 			continue
 		}
+		change := flagChange{row.UID, row.Flags, after[row.UID]}
+		if w.Deletions != DeletionsKeep && b.deletedHere(row.UID) && !w.own(b, change) {
+			// What became of its file the server could not be told. That it was
+			// changed there is then a reason to keep it, so that the row stays as
+			// it was, and with it the mailbox's marks.
+			w.mu.Lock()
+			if b.known.Complete {
+				b.pending++
+			} else {
+				b.unsettled = true
+			}
+			w.mu.Unlock()
+			continue
+		}
 		if err := w.sendFlags(ctx, b, row, after[row.UID]); err != nil {
 			return err
 		}
@@ -346,11 +360,24 @@ func (w *worker) putFlags(ctx context.Context, b *box, changes []flagChange) err
 
 // sendFlags sends the changed flags of one file down the line.
 func (w *worker) sendFlags(ctx context.Context, b *box, row ledger.Message, after []string) error {
-	it := &item{box: b, op: opFlag, row: row}
+	it := flagItem(b, row, after)
 	it.known = w.own(b, flagChange{row.UID, row.Flags, after})
+	return w.send(ctx, it)
+}
+
+// flagItem is a message whose flags are others on the server than was agreed.
+func flagItem(b *box, row ledger.Message, after []string) *item {
+	it := &item{box: b, op: opFlag, row: row}
 	it.add, it.remove, it.set, it.clear = flagTags(row.Flags, after)
 	it.row.Flags = after
-	return w.send(ctx, it)
+	return it
+}
+
+// deletedHere tells whether a message's file was gone or marked for deletion when
+// its folder was scanned, and the server could not be told what became of it.
+func (b *box) deletedHere(uid imap.UID) bool {
+	is := func(m ledger.Message) bool { return m.UID == uid }
+	return slices.ContainsFunc(b.local.missing, is) || slices.ContainsFunc(b.local.marked, is)
 }
 
 // own tells whether a change of flags is what the server was just told.
@@ -360,13 +387,17 @@ func (w *worker) own(b *box, c flagChange) bool {
 }
 
 // saveMailbox records the mailbox's own row. Only a complete one moves its
-// marks on: state never moves past what was not dealt with.
-func (r *run) saveMailbox(ctx context.Context, b *box, complete bool) error {
+// marks on: state never moves past what was not dealt with. Messages that are to
+// come again are forgotten with it.
+func (r *run) saveMailbox(ctx context.Context, b *box, complete bool, forget ...imap.UID) error {
 	row := ledger.Mailbox{Name: b.Name, Folder: b.known.Folder, Delim: b.Delim, UIDValidity: b.now.UIDValidity, Complete: complete}
 	if complete {
 		row.UIDNext, row.HighestModSeq, row.Messages = b.now.UIDNext, b.now.HighestModSeq, b.now.Messages
+		if b.unsettled {
+			row.HighestModSeq = 0
+		}
 	}
-	if err := r.Ledger.SaveMailbox(ctx, row); err != nil {
+	if err := r.Ledger.SaveMailbox(ctx, row, forget...); err != nil {
 		return err
 	}
 	r.step("mailbox recorded")

@@ -58,6 +58,12 @@ type server struct {
 	subscribed map[string]bool
 	gone       map[string]bool // mailboxes that were deleted
 	made       uint64          // mailboxes that were made after that
+	noSelect   bool            // nothing is opened for writing
+	// lies, if set, alters what COPYUID and APPENDUID say.
+	lies func(validity, uid *uint64)
+	// effect, if set, is called when a command has changed something, before it is
+	// answered.
+	effect func(verb string)
 }
 
 type serverBox struct {
@@ -67,6 +73,7 @@ type serverBox struct {
 	msgs     map[imap.UID]*serverMail
 	gone     map[imap.UID]uint64 // mod-sequence of the expunge
 	refuse   error               // of EXAMINE
+	readOnly bool                // to everybody
 }
 
 type serverMail struct {
@@ -391,6 +398,14 @@ func (s *session) Exchange(ctx context.Context, command string) (ex *mail.Exchan
 		return ex, nil
 	}
 	if verb != "UID FETCH" && verb != "NAMESPACE" {
+		elsewhere := []string{"CREATE", "DELETE", "SUBSCRIBE", "UNSUBSCRIBE", "UID COPY"} // not of the mailbox that is selected
+		if b := s.server.boxes[s.name]; !slices.Contains(elsewhere, verb) && b != nil && b.readOnly {
+			ex.Status, ex.Code, ex.Text = "NO", "READ-ONLY", "not here"
+			return ex, nil
+		}
+		if s.server.effect != nil {
+			defer s.server.effect(verb)
+		}
 		if s.server.writes++; s.server.writes == s.server.cutAt {
 			defer func() { s.dead, s.name = true, "" }()
 			defer func() { err = &mail.Fault{Kind: mail.KindCut, Op: verb} }()
@@ -428,13 +443,22 @@ func (s *session) Exchange(ctx context.Context, command string) (ex *mail.Exchan
 			ex.Status, ex.Code = "NO", "TRYCREATE"
 			break
 		}
+		if to.readOnly {
+			ex.Status, ex.Code, ex.Text = "NO", "NOPERM", "not there"
+			break
+		}
 		var from, dest []string
+		var validity, told uint64
 		for _, uid := range parseUIDs(set) {
 			m := b.msgs[uid]
 			if m == nil {
 				continue
 			}
-			from, dest = append(from, fmt.Sprint(uid)), append(dest, fmt.Sprint(to.next))
+			validity, told = to.validity, uint64(to.next)
+			if s.server.lies != nil {
+				s.server.lies(&validity, &told)
+			}
+			from, dest = append(from, fmt.Sprint(uid)), append(dest, fmt.Sprint(told))
 			copied := to.msgs[to.add(m.raw, slices.Clone(m.flags)...)]
 			copied.date = m.date
 			if verb == "UID MOVE" {
@@ -442,7 +466,7 @@ func (s *session) Exchange(ctx context.Context, command string) (ex *mail.Exchan
 			}
 		}
 		if !s.server.mute && len(from) > 0 {
-			ex.Untagged = []string{fmt.Sprintf("OK [COPYUID %d %s %s] done", to.validity, strings.Join(from, ","), strings.Join(dest, ","))}
+			ex.Untagged = []string{fmt.Sprintf("OK [COPYUID %d %s %s] done", validity, strings.Join(from, ","), strings.Join(dest, ","))}
 		}
 	case "CREATE":
 		s.server.create(ex, strings.Trim(args, `"`))
@@ -529,9 +553,12 @@ func (s *session) exchangeFetch(ctx context.Context, ex *mail.Exchange, args str
 }
 
 func (s *session) Select(ctx context.Context, name string) (*mail.Selected, error) {
+	if s.server.noSelect {
+		return nil, &mail.Fault{Kind: mail.KindNo, Op: "SELECT", Text: "in use"}
+	}
 	sel, err := s.Examine(ctx, name, nil)
 	if err == nil {
-		sel.PermanentFlags = s.server.permanent
+		sel.PermanentFlags, sel.ReadOnly = s.server.permanent, s.server.boxes[name].readOnly
 	}
 	return sel, err
 }
@@ -569,7 +596,11 @@ func (s *session) Append(_ context.Context, name string, uploads []mail.Upload, 
 			out[i].Err = err
 			continue
 		}
-		if f := s.server.refuses["APPEND"]; f != nil {
+		f := s.server.refuses["APPEND"]
+		if b.readOnly {
+			f = &mail.Fault{Kind: mail.KindNo, Code: "NOPERM", Text: "not here"}
+		}
+		if f != nil {
 			out[i].Err = f
 			continue
 		}
@@ -592,6 +623,9 @@ func (s *session) Append(_ context.Context, name string, uploads []mail.Upload, 
 		if s.server.footer != "" {
 			b.msgs[uid].date = b.msgs[uid].date.Add(time.Hour)
 		}
+		if s.server.effect != nil {
+			s.server.effect("APPEND")
+		}
 		if s.server.writes++; s.server.writes == s.server.cutAt {
 			s.dead, s.name = true, ""
 			err := &mail.Fault{Kind: mail.KindCut, Op: "APPEND"}
@@ -601,7 +635,11 @@ func (s *session) Append(_ context.Context, name string, uploads []mail.Upload, 
 			return out, err
 		}
 		if !s.server.mute {
-			out[i] = mail.Appended{UIDValidity: b.validity, UID: uid}
+			validity, told := b.validity, uint64(uid)
+			if s.server.lies != nil {
+				s.server.lies(&validity, &told)
+			}
+			out[i] = mail.Appended{UIDValidity: validity, UID: imap.UID(told)}
 		}
 		tell(i)
 	}

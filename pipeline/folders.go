@@ -248,7 +248,8 @@ func (w *worker) makeMailboxes(ctx context.Context, boxes []*box) ([]*box, error
 			files, err = &maildir.Listing{}, nil // one that tags want
 		}
 		if err != nil {
-			w.unread = true
+			b.unread = true
+			w.closed = append(w.closed, b)
 			w.mailboxFault(b, fmt.Errorf("its folder cannot be read: %w", err))
 			continue
 		}
@@ -352,41 +353,5 @@ func (w *worker) create(ctx context.Context, b *box) error {
 	return refused(ex, "CREATE", b.Name, 0)
 }
 
-// lookElsewhere adds to what is new here the files in folders that are not in
-// step with the server: a mail that is missing may lie there, and is not deleted.
-func (r *run) lookElsewhere(ctx context.Context, boxes []*box, locals map[string]*local) error {
-	missing := false
-	for _, l := range locals {
-		missing = missing || len(l.missing) > 0
-	}
-	if !missing || r.Restore {
-		return nil
-	}
-	closed := slices.Concat(boxes, r.closed)
-	for _, b := range slices.DeleteFunc(closed, (*box).inStep) {
-		files, err := b.dir.Scan()
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if _, ok := errors.AsType[*fs.PathError](err); ok {
-			r.unread = true
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		rows, err := r.Ledger.Rows(ctx, b.Name, b.known.UIDValidity)
-		if err != nil {
-			return err
-		}
-		found, err := b.strangers(rows, files)
-		if err != nil {
-			return err
-		}
-		// Sorted behind every mailbox's name: a folder that has one comes first.
-		locals["\xff"+b.known.Folder] = &local{strangers: found, closed: true}
-	}
-	return nil
-}
-
+// inStep tells whether the rows of the mailbox are what the server has.
 func (b *box) inStep() bool { return b.Status != nil && b.agreed() }

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -101,6 +102,9 @@ func (r *run) indexItems(ctx context.Context, items []*item) error {
 		}
 		changes, into = append(changes, c), append(into, to)
 	}
+	if err := r.intendFlags(ctx, items); err != nil {
+		return err
+	}
 	if len(changes) > 0 {
 		applied, err := r.Index.Apply(ctx, changes)
 		if err != nil {
@@ -120,7 +124,58 @@ func (r *run) indexItems(ctx context.Context, items []*item) error {
 	if err := r.postIndex(ctx, items, results); err != nil {
 		return err
 	}
-	return r.record(ctx, items, results)
+	if err := r.record(ctx, items, results); err != nil {
+		return err
+	}
+	return r.flagsDone(ctx, items)
+}
+
+// metaFlags is where the ledger keeps the changes of flags that are under way.
+const metaFlags = "flags"
+
+// flagging is one of them.
+type flagging struct {
+	Mailbox     string
+	UIDValidity uint64
+	UID         imap.UID
+	Flags       []string // as the server has them
+}
+
+// intendFlags records which flags are about to change here. A run that is killed
+// between a file's new name and its record would else leave letters that look as if
+// the user had set them: the next would tell the server of them, and move what
+// another program marked for deletion to the Trash.
+func (r *run) intendFlags(ctx context.Context, items []*item) error {
+	var intents []flagging
+	for _, it := range items {
+		if it.op == opFlag {
+			intents = append(intents, flagging{it.row.Mailbox, it.row.UIDValidity, it.row.UID, it.row.Flags})
+		}
+	}
+	if len(intents) == 0 {
+		return nil
+	}
+	text, err := json.Marshal(intents)
+	if err != nil {
+		return err
+	}
+	if err := r.Ledger.SetMeta(ctx, metaFlags, string(text)); err != nil {
+		return err
+	}
+	r.step("flags intended")
+	return nil
+}
+
+// flagsDone closes what intendFlags opened.
+func (r *run) flagsDone(ctx context.Context, items []*item) error {
+	if !slices.ContainsFunc(items, func(it *item) bool { return it.op == opFlag }) {
+		return nil
+	}
+	if err := r.Ledger.SetMeta(ctx, metaFlags, ""); err != nil {
+		return err
+	}
+	r.step("flags done")
+	return nil
 }
 
 // telling is what notmuch was told of an uploaded file, and what became of it.

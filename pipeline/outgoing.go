@@ -37,7 +37,7 @@ type outgoing struct {
 	doubted int              // uploads, and flags taken off, in a folder that is not believed
 	why     string           // they were
 	restore []ledger.Message // missing here, and wanted back
-	later   bool             // something waits for a run with all mailboxes
+	later   bool             // something waits until all mailboxes are known
 }
 
 // move is a message whose file the user put into another folder.
@@ -55,7 +55,8 @@ type policy struct {
 	deletions Deletions
 	yes       bool // past the guard
 	restore   bool // what is missing comes again
-	whole     bool // all mailboxes were scanned: what is missing in one is in no other
+	whole     bool // all mailboxes were scanned, in one moment
+	unread    bool // but for some whose folder cannot be read: what is missing may be there
 }
 
 // planOut decides what the server is told of the local changes, by mailbox. It
@@ -65,6 +66,9 @@ type policy struct {
 func planOut(locals map[string]*local, p policy) map[string]*outgoing {
 	out := make(map[string]*outgoing, len(locals))
 	names := slices.Sorted(maps.Keys(locals))
+	// Those that are closed come last: what may have gone there or come from there
+	// does so only if nothing else explains it.
+	slices.SortStableFunc(names, func(a, b string) int { return rankClosed(locals[a]) - rankClosed(locals[b]) })
 	for _, name := range names {
 		out[name] = &outgoing{moves: make(map[string][]move)}
 	}
@@ -96,7 +100,7 @@ func planOut(locals map[string]*local, p policy) map[string]*outgoing {
 				return s.new() && m.Mailbox != name && (near(m.Size, s.Size) || near(m.WireSize, s.Size))
 			}
 			m := first(byKey[s.Key], elsewhere)
-			if m == nil {
+			if m == nil && !locals[name].closed {
 				// The same mail under another name, or one that its owner edited,
 				// which is a new one.
 				m = first(byID[s.ID], func(m *ledger.Message) bool { return m.Mailbox == name && (m.Size == s.Size || m.WireSize == s.Size) })
@@ -106,8 +110,8 @@ func planOut(locals map[string]*local, p policy) map[string]*outgoing {
 			}
 			switch {
 			case m == nil && (!s.new() || locals[name].closed):
-			case locals[name].closed:
-				out[m.Mailbox].later = true // no mailbox to move it to yet
+			case m != nil && (locals[name].closed || locals[m.Mailbox].closed):
+				out[name].later, out[m.Mailbox].later = true, true
 			case m == nil:
 				out[name].uploads = append(out[name].uploads, s)
 			case m.Mailbox == name:
@@ -127,6 +131,10 @@ func planOut(locals map[string]*local, p policy) map[string]*outgoing {
 	}
 	for _, name := range names {
 		l, o := locals[name], out[name]
+		if l.closed {
+			o.later = false
+			continue
+		}
 		if !p.whole {
 			o.moves, o.uploads = nil, nil // what seems new or gone here may be elsewhere
 			o.later = len(l.missing)+len(l.marked)+len(l.tagged) > 0 || slices.ContainsFunc(l.strangers, stranger.new)
@@ -134,7 +142,11 @@ func planOut(locals map[string]*local, p policy) map[string]*outgoing {
 		}
 		left := 0
 		for i := range l.missing {
-			if m := &l.missing[i]; !taken[m] {
+			switch m := &l.missing[i]; {
+			case taken[m]:
+			case p.unread && !p.restore:
+				o.later = true
+			default:
 				o.deleted = append(o.deleted, *m)
 				left++
 			}
@@ -159,6 +171,13 @@ func planOut(locals map[string]*local, p policy) map[string]*outgoing {
 		}
 	}
 	return out
+}
+
+func rankClosed(l *local) int {
+	if l.closed {
+		return 1
+	}
+	return 0
 }
 
 // doubt holds back what a folder that was restored from a backup would undo on

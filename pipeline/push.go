@@ -26,28 +26,43 @@ const storeAtOnce = 500
 // server and pairs it with its files, whoever brought it there and whenever.
 // So a crash or a cut at any point leaves nothing to put right.
 func (w *worker) pushAll(ctx context.Context, boxes []*box) error {
-	locals := make(map[string]*local, len(boxes))
 	byName := make(map[string]*box, len(boxes))
-	for _, b := range boxes {
+	every := slices.Concat(boxes, w.beside)
+	for _, b := range every {
 		byName[b.Name] = b
-		if !b.local.nothing() {
-			locals[b.Name] = &b.local
-		}
 	}
-	if err := w.lookElsewhere(ctx, boxes, locals); err != nil {
+	w.astir = w.astir || slices.ContainsFunc(every, func(b *box) bool { return !b.unread && b.changed != b.dir.Changed() })
+	locals, err := w.locals(ctx, every)
+	if err != nil {
+		return err
+	}
+	if err := w.finishMoves(ctx, byName); err != nil {
 		return err
 	}
 	whole := true
-	plans := planOut(locals, policy{w.Deletions, w.YesDelete, w.Restore, len(w.Only) == 0 && !w.unread})
+	plans := planOut(locals, policy{
+		deletions: w.Deletions, yes: w.YesDelete, restore: w.Restore,
+		whole:  (len(w.Only) == 0 || w.Restore) && !w.astir,
+		unread: slices.ContainsFunc(slices.Concat(every, w.closed), func(b *box) bool { return b.unread }),
+	})
 	for _, name := range slices.Sorted(maps.Keys(plans)) {
 		b, o := byName[name], plans[name]
-		if b == nil {
-			continue // of no mailbox
+		if b == nil || slices.Contains(w.beside, b) {
+			continue // of no mailbox, or of none that is asked for
+		}
+		o.without(b.finished)
+		if w.DryRun {
+			if err := w.foresee(ctx, b, o); err != nil {
+				if ctx.Err() != nil || scopeOf(err, atMailbox) > ScopeMailbox {
+					return err
+				}
+				w.mailboxFault(b, err)
+			}
 		}
 		w.say(b, o)
 		// Tags of a mail that is about to get another row are looked at again then,
 		// and those by which something is still to be done.
-		whole = whole && len(o.moves)+len(o.uploads)+len(o.renamed)+len(b.local.tagged)+o.held == 0
+		whole = whole && o.nothing() && len(b.local.tagged) == 0
 		if w.DryRun || o.nothing() && len(b.local.flags) == 0 {
 			continue
 		}
@@ -106,8 +121,13 @@ func (w *worker) say(b *box, o *outgoing) {
 			lines = append(lines, fmt.Sprintf(format, append([]any{number(n, "message", "messages")}, args...)...))
 		}
 	}
-	add(len(b.local.flags), "change the flags of %s on the server")
+	if !w.Restore {
+		add(len(b.local.flags), "change the flags of %s on the server")
+	}
 	for _, to := range slices.Sorted(maps.Keys(o.moves)) {
+		if w.Restore {
+			break
+		}
 		add(len(o.moves[to]), "move %s on the server: %s -> %s", b.Name, to)
 	}
 	if trash := w.trashFor(b); trash != nil {
@@ -120,12 +140,17 @@ func (w *worker) say(b *box, o *outgoing) {
 	}
 	add(len(o.uploads), "upload %s")
 	add(len(o.restore), "bring %s back here")
+	if w.Restore {
+		add(o.moved(), "move the files of %s back here")
+	}
 	would := ""
 	if w.DryRun {
 		would = "would: "
 		w.tally(func(r *Report) {
-			r.Pushed += len(b.local.flags)
-			r.Moved += o.moved()
+			if !w.Restore {
+				r.Pushed += len(b.local.flags)
+				r.Moved += o.moved()
+			}
 			r.Deleted += len(o.deleted)
 			r.Uploaded += len(o.uploads)
 		})
@@ -166,7 +191,7 @@ func (w *worker) push(ctx context.Context, b *box, o *outgoing, boxes map[string
 		}
 	}
 	if w.Restore {
-		return w.restore(ctx, b, o)
+		return w.restore(ctx, b, o, boxes)
 	}
 	if len(b.local.flags)+o.moved()+len(o.deleted)+len(o.uploads) == 0 {
 		return nil
@@ -332,12 +357,16 @@ func (w *worker) pushMoves(ctx context.Context, b *box, moves []move, to *box) e
 	for i, m := range moves {
 		rows[i], keys[m.row.UID] = m.row, m.key
 	}
+	rows, err := w.sameMessages(ctx, b, rows)
+	if err != nil || len(rows) == 0 {
+		return err
+	}
 	pairs, err := w.transfer(ctx, b, rows, to)
 	for from, uid := range pairs {
 		to.expect(uid, keys[from])
 	}
 	if err == nil {
-		w.tally(func(r *Report) { r.Moved += len(moves) })
+		w.tally(func(r *Report) { r.Moved += len(rows) })
 	}
 	return err
 }
@@ -391,76 +420,13 @@ func (w *worker) pushDeleted(ctx context.Context, b *box, rows []ledger.Message)
 	return err
 }
 
-// restore makes the server right: what is missing here is forgotten, so that it
-// comes again, and flags are compared anew with those that the files have.
-func (w *worker) restore(ctx context.Context, b *box, o *outgoing) error {
-	rows, err := w.Ledger.GetMany(ctx, b.Name, b.known.UIDValidity, slices.Collect(maps.Keys(b.local.flags)))
-	if err != nil {
-		return err
-	}
-	for i := range rows {
-		rows[i].Flags = b.local.flags[rows[i].UID].merged(rows[i].Flags)
-	}
-	if err := w.incomplete(ctx, b); err != nil {
-		return err
-	}
-	if len(rows) > 0 {
-		if err := w.Ledger.Save(ctx, rows...); err != nil {
-			return err
-		}
-		w.step("flags of the files recorded")
-	}
-	if err := w.fetchAgain(ctx, b, o.restore); err != nil {
-		return err
-	}
-	// One that was gone is another when it is there again.
-	if err := b.dir.Create(); err != nil {
-		return err
-	}
-	return w.believe(ctx, b)
-}
-
-// incomplete lets the look compare the mailbox as a whole.
-func (w *worker) incomplete(ctx context.Context, b *box) error {
+// incomplete lets the look compare the mailbox as a whole, and these messages come
+// again: at once, since of what is not here the look would take the changes that
+// kept it for agreed.
+func (w *worker) incomplete(ctx context.Context, b *box, again ...imap.UID) error {
 	b.need, b.known.Complete, b.now.UIDValidity = needChanges, false, b.known.UIDValidity
-	return w.saveMailbox(ctx, b, false)
-}
-
-// stillWanted takes those out of what was deleted here that somebody changed on
-// the server meanwhile: they are kept, and come again. That it was read is no
-// such change, nor that it was marked for deletion.
-func (w *worker) stillWanted(ctx context.Context, b *box, rows []ledger.Message) ([]ledger.Message, error) {
-	if len(rows) == 0 {
-		return nil, nil
-	}
-	now, err := w.session.Flags(ctx, uidSet(uidsOf(rows)), 0)
-	if err != nil {
-		return nil, err
-	}
-	flags := make(map[imap.UID][]string, len(now))
-	for _, m := range now {
-		if m.Flags != nil {
-			flags[m.UID] = m.Flags
-		}
-	}
-	var kept []ledger.Message
-	rows = slices.DeleteFunc(slices.Clone(rows), func(m ledger.Message) bool {
-		is, there := flags[m.UID]
-		if !there {
-			return true // gone from the server, too
-		}
-		moot := func(f string) bool { return strings.EqualFold(f, `\Seen`) || strings.EqualFold(f, `\Deleted`) }
-		if sameFlags(slices.DeleteFunc(slices.Clone(is), moot), slices.DeleteFunc(slices.Clone(w.stored[b.Name][m.UID].merged(m.Flags)), moot)) {
-			return false
-		}
-		kept = append(kept, m)
-		return true
-	})
-	if len(kept) == 0 {
-		return rows, nil
-	}
-	w.note(b, "%s deleted here and changed on the server meanwhile: kept", number(len(kept), "message was", "messages were"))
-	return rows, w.fetchAgain(ctx, b, kept)
+	b.local.missing = slices.DeleteFunc(b.local.missing, func(m ledger.Message) bool { return slices.Contains(again, m.UID) })
+	return w.saveMailbox(ctx, b, false, again...)
 }
 
 // fetchAgain lets messages come again that are not here any more. One that is
@@ -482,21 +448,13 @@ func (w *worker) fetchAgain(ctx context.Context, b *box, rows []ledger.Message) 
 		if err := b.dir.Rename(name, maildir.WithFlags(name, "", "T")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
+		b.local.marked = slices.DeleteFunc(b.local.marked, func(l ledger.Message) bool { return l.UID == m.UID })
 		w.step("mark taken off")
 	}
 	if len(gone) == 0 {
 		return nil
 	}
-	// Incomplete first: what the ledger does not know is looked for in an
-	// incomplete mailbox only.
-	if err := w.incomplete(ctx, b); err != nil {
-		return err
-	}
-	if err := w.Ledger.Delete(ctx, b.Name, b.known.UIDValidity, gone...); err != nil {
-		return err
-	}
-	w.step("messages forgotten")
-	return nil
+	return w.incomplete(ctx, b, gone...)
 }
 
 // pushUploads gives the server the files that are new here, but for those that
@@ -504,7 +462,7 @@ func (w *worker) fetchAgain(ctx context.Context, b *box, rows []ledger.Message) 
 func (w *worker) pushUploads(ctx context.Context, b *box, sel *mail.Selected, files []stranger) error {
 	var refusals []error
 	for alone := false; len(files) > 0; alone = true {
-		there, err := w.arrived(ctx, b, sel, files, false)
+		there, err := w.arrived(ctx, b, sel, files)
 		if err != nil {
 			return err
 		}

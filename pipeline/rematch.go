@@ -193,18 +193,19 @@ func (w *worker) rekey(ctx context.Context, b *box, pairs map[imap.UID]ledger.Me
 		if !ok {
 			continue
 		}
-		row := h
-		row.Mailbox, row.UIDValidity, row.UID, row.State = b.Name, b.now.UIDValidity, m.UID, ledger.Present
-		row.Size, row.Date = m.Size, m.InternalDate.UTC().Truncate(time.Second)
 		if fromDisk {
-			row.Flags = storedFlags(m.Flags)
-			it := &item{box: b, op: opAdd, row: row, known: true}
-			it.add, it.remove = initialTags(row.Flags, b.add, b.remove)
-			if err := w.send(ctx, it); err != nil {
+			ok, err := w.adoptOne(ctx, b, m, stranger{Message: h})
+			if err != nil {
 				return err
+			}
+			if !ok {
+				delete(pairs, m.UID) // taken away this moment
 			}
 			continue
 		}
+		row := h
+		row.Mailbox, row.UIDValidity, row.UID, row.State = b.Name, b.now.UIDValidity, m.UID, ledger.Present
+		row.Size, row.Date = m.Size, m.InternalDate.UTC().Truncate(time.Second)
 		from, to = append(from, h), append(to, row)
 	}
 	if len(from) == 0 {
@@ -335,7 +336,11 @@ func (w *worker) link(ctx context.Context, b *box, uids []imap.UID) ([]imap.UID,
 		}
 		sources[m.UID] = path
 		// Flags that only the file has are what the next scan tells the server of.
-		letter[m.UID] = letters(w.stored[c.Mailbox][c.UID].merged(m.Flags))
+		var d delta
+		if _, l := maildir.ParseName(path); hasInfo(path) {
+			d = deltaOf(c.Flags, l)
+		}
+		letter[m.UID] = letters(w.stored[c.Mailbox][c.UID].merged(d.merged(m.Flags)))
 		intents = append(intents, ledger.Message{
 			Mailbox: b.Name, UIDValidity: b.now.UIDValidity, UID: m.UID, State: ledger.Intended, Key: w.keys.New(w.Now()), ID: c.ID,
 			Size: c.Size, WireSize: c.WireSize, Date: c.Date, Flags: storedFlags(m.Flags),
@@ -383,7 +388,9 @@ func (w *worker) link(ctx context.Context, b *box, uids []imap.UID) ([]imap.UID,
 // Message-ID alone proves nothing, since senders choose it: size and date must
 // agree, too, unless this run moved it there itself.
 func (w *worker) copyOf(ctx context.Context, b *box, m mail.Message) (ledger.Message, string, error) {
-	if row, ok := b.came[m.UID]; ok && b.now.UIDValidity == b.known.UIDValidity {
+	row, ok := b.came[m.UID]
+	told := stranger{Message: ledger.Message{ID: realID(row.ID), Size: row.Size}}
+	if ok && b.now.UIDValidity == b.known.UIDValidity && told.is(m) {
 		if path, here, err := w.fileOf(ctx, row); err != nil || here {
 			return row, path, err
 		}

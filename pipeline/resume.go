@@ -2,7 +2,9 @@ package pipeline
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"path/filepath"
 
@@ -18,6 +20,12 @@ import (
 // the message is asked for again.
 func (r *run) resume(ctx context.Context) error {
 	if err := r.retire(ctx); err != nil {
+		return err
+	}
+	if err := r.resumeFlags(ctx); err != nil {
+		return err
+	}
+	if err := r.resumeBack(ctx); err != nil {
 		return err
 	}
 	intended, err := r.Ledger.InState(ctx, ledger.Intended)
@@ -95,6 +103,38 @@ func (r *run) resume(ctx context.Context) error {
 		items = items[n:]
 	}
 	return nil
+}
+
+// resumeFlags makes the changes of flags again that were under way: of those that
+// were made, only the record is new.
+func (r *run) resumeFlags(ctx context.Context) error {
+	text, err := r.Ledger.Meta(ctx, metaFlags)
+	if err != nil || text == "" {
+		return err
+	}
+	var intents []flagging
+	if err := json.Unmarshal([]byte(text), &intents); err != nil {
+		return fmt.Errorf("the ledger's note of changed flags cannot be read: %w", err)
+	}
+	boxes, err := r.knownBoxes(ctx)
+	if err != nil {
+		return err
+	}
+	var items []*item
+	for _, f := range intents {
+		row, ok, err := r.Ledger.Get(ctx, f.Mailbox, f.UIDValidity, f.UID)
+		if err != nil {
+			return err
+		}
+		if b := boxes[f.Mailbox]; b != nil && ok && !fileless(row) && !sameFlags(row.Flags, f.Flags) {
+			b.pending++
+			items = append(items, flagItem(b, row, f.Flags))
+		}
+	}
+	if len(items) == 0 {
+		return r.Ledger.SetMeta(ctx, metaFlags, "")
+	}
+	return r.indexItems(ctx, items)
 }
 
 func find(l *listing, key string) (string, bool) {

@@ -36,7 +36,8 @@ type run struct {
 	busy   int             // boxes being looked into: more batches may come
 	sick   bool            // it was said that the server is not well
 	ended  bool            // no more work is given out
-	unread bool            // a folder could not be read: what is missing in others may be in it
+	beside []*box          // not to be synchronised now, but mail may be in their folders
+	astir  bool            // folders changed all the while they were scanned
 	moved  bool            // mail may have moved between mailboxes: look before downloading
 	total  int             // messages to come
 	done   int             // messages recorded
@@ -69,8 +70,16 @@ type box struct {
 	add    []string                    // tags by rule
 	remove []string
 	local  local // what the user changed here
-	// scanned is what the ledger is to remember of the scan that found that.
+	// scanned is what the ledger is to remember of the scan that found that, which
+	// set in at changed. unread: the folder could not be read.
 	scanned string
+	changed [2]time.Time
+	unread  bool
+	// lacks are messages without a file, of a mailbox that is not agreed upon.
+	lacks []ledger.Message
+	// finished are messages of a move that was interrupted: nothing else is to be
+	// done with them.
+	finished map[imap.UID]bool
 	// expected are files by the UID that their message has got on the server;
 	// uploaded are files whose UID was not told.
 	expected map[imap.UID]string
@@ -81,10 +90,12 @@ type box struct {
 	unknown  bool                        // we may have put messages into it since its status was told
 
 	// guarded by run.mu
-	looked  bool
-	failed  bool // something is left undone: look at it as a whole next time
-	batches [][]imap.UID
-	pending int // batches and items under way
+	looked bool
+	failed bool // something is left undone: look at it as a whole next time
+	// unsettled: flags on the server differ from the rows', and are to be told again.
+	unsettled bool
+	batches   [][]imap.UID
+	pending   int // batches and items under way
 }
 
 // Sync brings an account's mailboxes to the local store. The error is one of
@@ -308,6 +319,14 @@ func (r *run) survey(ctx context.Context, s Session) ([]*box, error) {
 	for _, m := range list {
 		r.listed[m.Name] = true
 		if !r.selects(m) {
+			if k := known[m.Name]; r.Restore && k.Folder != "" && m.Status != nil {
+				// What is missing in one folder may be in this one.
+				b := &box{Mailbox: m, known: k, dir: maildir.Dir(filepath.Join(r.Root, k.Folder))}
+				if err := r.scanBox(ctx, b); err != nil {
+					return nil, err
+				}
+				r.beside = append(r.beside, b)
+			}
 			continue
 		}
 		r.report.Mailboxes++
@@ -353,6 +372,11 @@ func (r *run) survey(ctx context.Context, s Session) ([]*box, error) {
 		}
 		boxes = append(boxes, b)
 	}
+	still, err := r.scanAgain(ctx, slices.Concat(boxes, r.beside))
+	if err != nil {
+		return nil, err
+	}
+	r.astir = !still
 	if name := trashOf(r.Trash, list); name != "" {
 		r.trash = &box{Mailbox: mail.Mailbox{Name: name}} // it need not be synchronised
 		if i := slices.IndexFunc(boxes, func(b *box) bool { return b.Name == name }); i >= 0 {

@@ -28,10 +28,12 @@ type local struct {
 	have      int                         // messages that are present by the ledger
 	files     int                         // mails in the folder
 	tagged    map[string][]ledger.Message // present, to be moved by their tags, by the mailbox that they go to
-	closed    bool                        // what is in the folder cannot go to the server
 	// doubt says, if it is not empty, why the folder cannot be believed when it
 	// lacks something.
 	doubt string
+	// closed: what goes on here is not known well enough to tell the server. What
+	// is missing or new in other folders may have come from here or gone here.
+	closed bool
 }
 
 func (l *local) nothing() bool {
@@ -47,16 +49,21 @@ func (s stranger) new() bool { return !s.ruledOut && !s.twin }
 // no name changed since the last scan is not read. Nothing is asked of the
 // server.
 func (r *run) scan(ctx context.Context, b *box) error {
-	if r.ReadOnly || !b.agreed() {
+	b.local, b.scanned, b.lacks = local{}, "", nil
+	if r.ReadOnly && !r.Restore {
 		return nil
+	}
+	// The time before the listing: what changes while it is made shows in the
+	// next run.
+	now := b.dir.Changed()
+	b.changed = now
+	if !b.agreed() {
+		return r.scanClosed(ctx, b)
 	}
 	last, err := r.Ledger.Meta(ctx, metaScanned+b.Name)
 	if err != nil {
 		return err
 	}
-	// The time before the listing: what changes while it is made shows in the
-	// next run.
-	now := b.dir.Changed()
 	b.scanned = fmt.Sprintf("%d %d %d %d", b.known.UIDValidity, now[0].UnixNano(), now[1].UnixNano(), b.dir.Inode())
 	if last == b.scanned {
 		return nil
@@ -85,22 +92,175 @@ func (r *run) scan(ctx context.Context, b *box) error {
 		b.local.doubt = "its folder is empty"
 	case replaced:
 		b.local.doubt = "its folder is another one than before, as after a restored backup"
+	case len(b.local.missing) > 0 && (now[0].IsZero() || now[1].IsZero()):
+		b.local.doubt = "a part of its folder is gone"
 	}
-	if !b.local.nothing() || r.DryRun || gone {
+	switch {
+	case r.DryRun:
+		return nil
+	case b.local.doubt != "" && len(b.local.missing) > 0:
+		// The mail that comes now makes the folder look well again.
+		return r.Ledger.SetMeta(ctx, metaScanned+b.Name, "doubted 0")
+	case !b.local.nothing() || gone:
 		return nil
 	}
 	return r.markScanned(ctx, b)
 }
 
-// scanBox is scan for a folder that may not be readable: what else was found does
-// not count then, and what is missing elsewhere may be here.
+// scanClosed finds what is missing in the folder of a mailbox whose rows are not
+// all there is: that is for later, but what the server did to it meanwhile is no
+// more agreed than elsewhere.
+func (r *run) scanClosed(ctx context.Context, b *box) error {
+	files, err := b.dir.Scan()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	rows, err := r.Ledger.Rows(ctx, b.Name, b.known.UIDValidity)
+	if err != nil {
+		return err
+	}
+	var missing, marked []imap.UID
+	for _, row := range rows {
+		if row.State != ledger.Present || hasFlag(row.Flags, `\Deleted`) {
+			continue
+		}
+		name, ok := files.Find(row.Key)
+		if _, letters := maildir.ParseName(name); !ok {
+			missing = append(missing, row.UID)
+		} else if strings.Contains(letters, "T") {
+			marked = append(marked, row.UID)
+		}
+	}
+	if b.lacks, err = r.Ledger.GetMany(ctx, b.Name, b.known.UIDValidity, missing); err != nil {
+		return err
+	}
+	if b.known.UIDValidity != b.Status.UIDValidity {
+		return nil // its numbers are no more those of the server
+	}
+	b.local.missing = slices.Clone(b.lacks)
+	b.local.marked, err = r.Ledger.GetMany(ctx, b.Name, b.known.UIDValidity, marked)
+	return err
+}
+
+// locals gives what the user changed, by mailbox, of those where it can be told.
+// The others, and folders that are of no mailbox, are there as far as mail may have
+// gone between them and these.
+func (r *run) locals(ctx context.Context, boxes []*box) (map[string]*local, error) {
+	out := make(map[string]*local, len(boxes))
+	missing, strangers := false, false
+	for _, b := range boxes {
+		if b.inStep() && !b.local.nothing() {
+			out[b.Name] = &b.local
+			missing = missing || len(b.local.missing) > 0
+			strangers = strangers || slices.ContainsFunc(b.local.strangers, stranger.new)
+		}
+	}
+	for _, b := range boxes {
+		l := &local{closed: true, missing: b.lacks}
+		var err error
+		switch {
+		case b.unread && strangers:
+			l.missing, err = r.present(ctx, b)
+		case !b.unread && !b.inStep() && missing:
+			l.strangers, err = r.unknown(ctx, b)
+		case b.unread || b.inStep():
+			continue
+		}
+		if err := r.unreadable(b, err); err != nil {
+			return nil, err
+		}
+		out[b.Name] = l
+	}
+	for _, b := range r.closed {
+		if !missing || b.unread {
+			continue
+		}
+		l := &local{closed: true}
+		var err error
+		l.strangers, err = r.unknown(ctx, b)
+		if err := r.unreadable(b, err); err != nil {
+			return nil, err
+		}
+		// No mailbox is called so.
+		out["\xff"+b.known.Folder] = l
+	}
+	return out, nil
+}
+
+// present gives all messages of a mailbox that are here.
+func (r *run) present(ctx context.Context, b *box) ([]ledger.Message, error) {
+	rows, err := r.Ledger.Rows(ctx, b.Name, b.known.UIDValidity)
+	if err != nil {
+		return nil, err
+	}
+	var uids []imap.UID
+	for _, row := range rows {
+		if row.State == ledger.Present {
+			uids = append(uids, row.UID)
+		}
+	}
+	return r.Ledger.GetMany(ctx, b.Name, b.known.UIDValidity, uids)
+}
+
+// unknown gives the files in a folder of which the ledger knows nothing.
+func (r *run) unknown(ctx context.Context, b *box) ([]stranger, error) {
+	rows, err := r.Ledger.Rows(ctx, b.Name, b.known.UIDValidity)
+	if err != nil {
+		return nil, err
+	}
+	files, err := b.dir.Scan()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return b.strangers(rows, files)
+}
+
+// rescans bounds how often folders are read again that change meanwhile.
+const rescans = 3
+
+// scanAgain makes the scans those of one moment: a file that went from one folder
+// to another between them was in neither, or in both. It tells whether they are.
+func (r *run) scanAgain(ctx context.Context, boxes []*box) (bool, error) {
+	for range rescans {
+		still := true
+		for _, b := range boxes {
+			if b.unread || b.changed == b.dir.Changed() {
+				continue
+			}
+			still = false
+			if err := r.scanBox(ctx, b); err != nil {
+				return false, err
+			}
+		}
+		if still {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// scanBox is scan; that a folder cannot be read costs only its mailbox.
 func (r *run) scanBox(ctx context.Context, b *box) error {
-	err := r.scan(ctx, b)
+	return r.unreadable(b, r.scan(ctx, b))
+}
+
+func (r *run) unreadable(b *box, err error) error {
+	if err == nil {
+		return nil
+	}
 	if _, ok := errors.AsType[*fs.PathError](err); !ok {
 		return err
 	}
-	b.local, b.scanned, r.unread = local{}, "", true
-	r.mailboxFault(b, fmt.Errorf("its folder cannot be read, so that only flags go to the server: %w", err))
+	// What else was found does not count, and what is missing elsewhere may be here.
+	b.local, b.scanned, b.unread = local{}, "", true
+	r.mailboxFault(b, fmt.Errorf("its folder cannot be read, so that nothing of it goes to the server, "+
+		"and what is gone from other folders waits, since it may be here: %w", err))
 	return nil
 }
 

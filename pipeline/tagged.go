@@ -165,7 +165,11 @@ func (w *worker) pushTagged(ctx context.Context, b *box, moves map[string][]ledg
 		if to == nil {
 			to = &box{Mailbox: mail.Mailbox{Name: name}} // it need not be synchronised
 		}
-		_, err := w.transfer(ctx, b, moves[name], to)
+		rows, err := w.sameMessages(ctx, b, moves[name])
+		if err != nil {
+			return err
+		}
+		_, err = w.transfer(ctx, b, rows, to)
 		if f, ok := errors.AsType[*mail.Fault](err); ok && (f.Kind == mail.KindNo || f.Kind == mail.KindBad) && w.session.Alive() {
 			left = errors.Join(left, leftf("%s not moved to %s, as the tags want it: %v", number(len(moves[name]), "message was", "messages were"), name, err))
 			continue
@@ -173,7 +177,7 @@ func (w *worker) pushTagged(ctx context.Context, b *box, moves map[string][]ledg
 		if err != nil {
 			return err
 		}
-		n := len(moves[name])
+		n := len(rows)
 		w.tally(func(r *Report) { r.Moved += n })
 		delete(moves, name) // done, should the push be repeated
 	}

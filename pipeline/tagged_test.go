@@ -121,11 +121,11 @@ func TestTagsMoveAndDeleteMail(t *testing.T) {
 				m := s.box("INBOX").expunge(1)
 				s.box("Lists").msgs[s.box("Lists").add(m.raw, m.flags...)].date = m.date
 			},
-			want: boxes{"INBOX": "2 3 4", "Archive": "5", "Lists": "1"}, rep: Report{Moved: 1},
+			want: boxes{"INBOX": "2 3 4", "Archive": "5", "Lists": "1"}, // nothing is left to move
 		},
 		"deleted on the server": {
 			do:   func(h *home, s *server) { h.tag(id(1), nil, []string{"inbox"}); s.box("INBOX").expunge(1) },
-			want: boxes{"INBOX": "2 3 4", "Archive": "5"}, rep: Report{Moved: 1},
+			want: boxes{"INBOX": "2 3 4", "Archive": "5"},
 		},
 		"to a mailbox that is not there": {
 			do:      func(h *home, _ *server) { h.tag(id(1), nil, []string{"inbox"}) },

@@ -53,8 +53,12 @@ func (r *run) scanTags(ctx context.Context, boxes []*box) error {
 			}
 			d := r.tagDelta(row.Flags, have)
 			if whole {
-				// A database that was made anew lacks tags that nobody took off.
+				// A database that was made anew lacks tags that nobody took off, also
+				// those that stand for a flag's absence.
 				d.remove = nil
+				d.add = slices.DeleteFunc(d.add, func(f string) bool {
+					return slices.ContainsFunc(flagRows(), func(row flagRow) bool { return row.absent && row.flag == f })
+				})
 			}
 			b.addLocal(row, d)
 		}

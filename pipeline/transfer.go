@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -23,20 +22,20 @@ func (w *worker) transfer(ctx context.Context, b *box, rows []ledger.Message, to
 	verb := "MOVE"
 	if !w.session.Has("MOVE") {
 		verb = "COPY"
-		// Copies that an interrupted run made, and did not come to expunge.
-		there, err := w.copied(ctx, b, rows, to)
-		if err != nil {
+		// The push may be repeated.
+		if err := w.finishMove(ctx, b); err != nil {
 			return out, err
 		}
-		if err := w.expunge(ctx, b, there); err != nil {
-			return out, err
-		}
-		done := uidSet(there)
-		rows = slices.DeleteFunc(slices.Clone(rows), func(m ledger.Message) bool { return done.Contains(m.UID) })
+		rows = slices.DeleteFunc(slices.Clone(rows), func(m ledger.Message) bool { return b.finished[m.UID] })
 	}
 	for part := range slices.Chunk(rows, storeAtOnce) {
 		uids := uidsOf(part)
 		to.unknown = true
+		if verb == "COPY" {
+			if err := w.moving(ctx, &moving{b.Name, b.known.UIDValidity, uids, to.Name, to.known.UIDValidity, to.known.UIDNext, false}); err != nil {
+				return out, err
+			}
+		}
 		ex, err := into(ctx, w.session, verb, uids, to.Name, w.step)
 		if err == nil {
 			err = refused(ex, "UID "+verb, b.Name, 0)
@@ -51,7 +50,13 @@ func (w *worker) transfer(ctx context.Context, b *box, rows []ledger.Message, to
 			to.comes(part, pairs)
 		}
 		if verb == "COPY" {
+			if err := w.moving(ctx, &moving{b.Name, b.known.UIDValidity, uids, to.Name, to.known.UIDValidity, to.known.UIDNext, true}); err != nil {
+				return out, err
+			}
 			if err := w.expunge(ctx, b, uids); err != nil {
+				return out, err
+			}
+			if err := w.moveDone(ctx, b); err != nil {
 				return out, err
 			}
 		}
@@ -84,43 +89,6 @@ func uidsOf(rows []ledger.Message) []imap.UID {
 		uids[i] = m.UID
 	}
 	return uids
-}
-
-// copied gives those of the messages that have a copy already among what is new
-// in the other mailbox. Afterwards b is selected again.
-func (w *worker) copied(ctx context.Context, b *box, rows []ledger.Message, to *box) ([]imap.UID, error) {
-	if !to.hasNews() {
-		return nil, nil
-	}
-	sel, err := w.session.Examine(ctx, to.Name, nil)
-	if f, ok := errors.AsType[*mail.Fault](err); ok && f.Kind == mail.KindNo && w.session.Alive() {
-		_, err := w.openFor(ctx, b) // there is no such mailbox yet
-		return nil, err
-	}
-	if err != nil {
-		return nil, err
-	}
-	var here []stranger
-	for _, m := range rows {
-		m.ID = realID(m.ID)
-		here = append(here, stranger{Message: m})
-	}
-	pairs, err := w.arrived(ctx, to, sel, here, true) // what is found is expunged
-	if err != nil {
-		return nil, err
-	}
-	var uids []imap.UID
-	for _, h := range pairs {
-		uids = append(uids, h.UID)
-	}
-	_, err = w.openFor(ctx, b)
-	return uids, err
-}
-
-// hasNews tells whether the mailbox may have messages that the ledger does not
-// know.
-func (b *box) hasNews() bool {
-	return b.unknown || b.Status == nil || b.Status.UIDNext == 0 || b.Status.UIDNext != b.known.UIDNext
 }
 
 // copyUIDs reads a COPYUID code (RFC 4315 3), which Exchange and others put into
@@ -203,6 +171,7 @@ func (w *worker) expunge(ctx context.Context, b *box, uids []imap.UID) error {
 	}
 	for _, u := range marked {
 		if _, ours := slices.BinarySearch(uids, u); !ours {
+			b.settle(uids)
 			w.note(b, "%s marked \\Deleted on the server, not expunged: others are marked there, too, and the server cannot tell them apart",
 				number(len(uids), "message is", "messages are"))
 			return nil

@@ -33,17 +33,24 @@ func (l *Ledger) Mailboxes(ctx context.Context) (boxes []Mailbox, err error) {
 	return boxes, nil
 }
 
-// SaveMailbox records a mailbox.
-func (l *Ledger) SaveMailbox(ctx context.Context, b Mailbox) error {
-	_, err := l.db.ExecContext(ctx, `
+// SaveMailbox records a mailbox, and forgets messages of it, all or nothing: what
+// is forgotten comes again only in a mailbox that is not complete.
+func (l *Ledger) SaveMailbox(ctx context.Context, b Mailbox, forget ...imap.UID) error {
+	return l.tx(ctx, func(tx *sql.Tx) error {
+		if err := saveMailbox(ctx, tx, b); err != nil || len(forget) == 0 {
+			return err
+		}
+		return remove(ctx, tx, b.Name, b.UIDValidity, forget...)
+	})
+}
+
+func saveMailbox(ctx context.Context, tx *sql.Tx, b Mailbox) error {
+	_, err := tx.ExecContext(ctx, `
 		INSERT INTO mailbox (name, folder, delim, uidvalidity, uidnext, highestmodseq, messages, complete) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (name) DO UPDATE SET folder = excluded.folder, delim = excluded.delim, uidvalidity = excluded.uidvalidity,
 			uidnext = excluded.uidnext, highestmodseq = excluded.highestmodseq, messages = excluded.messages, complete = excluded.complete`,
 		b.Name, b.Folder, b.Delim, int64(b.UIDValidity), b.UIDNext, int64(b.HighestModSeq), b.Messages, b.Complete)
-	if err != nil {
-		return l.fail(err)
-	}
-	return nil
+	return err
 }
 
 // Forget forgets a mailbox, its messages, and values of the account about it.

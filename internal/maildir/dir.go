@@ -286,6 +286,23 @@ func (d Dir) Rename(from, to string) error {
 	return rename(filepath.Join(string(d), from), filepath.Join(string(d), to))
 }
 
+// Move gives the file at a path another one, maybe in another folder. It never
+// overwrites.
+func Move(from, to string) error {
+	err := rename(from, to)
+	if !errors.Is(err, unix.EXDEV) {
+		return err
+	}
+	tmp := filepath.Join(filepath.Dir(filepath.Dir(to)), "tmp", filepath.Base(to))
+	if err := copyFile(from, tmp); err != nil {
+		return err
+	}
+	if err := rename(tmp, to); err != nil {
+		return err
+	}
+	return os.Remove(from)
+}
+
 // Remove takes a file away. That it is gone already is no error.
 func (d Dir) Remove(name string) error {
 	err := os.Remove(filepath.Join(string(d), name))

@@ -1,0 +1,135 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+)
+
+// stillWanted takes those out of what was deleted here that somebody changed on
+// the server meanwhile: they are kept, and come again.
+func (w *worker) stillWanted(ctx context.Context, b *box, rows []ledger.Message) ([]ledger.Message, error) {
+	rows, kept, err := w.changedThere(ctx, b, rows)
+	if err != nil || len(kept) == 0 {
+		return rows, err
+	}
+	return rows, w.fetchAgain(ctx, b, kept)
+}
+
+// changedThere tells what was deleted here, and is still on the server, from what
+// somebody changed there meanwhile. That it was read is no such change, nor that it
+// was marked for deletion.
+func (w *worker) changedThere(ctx context.Context, b *box, rows []ledger.Message) (wanted, kept []ledger.Message, err error) {
+	rows, err = w.sameMessages(ctx, b, rows)
+	if err != nil || len(rows) == 0 {
+		return nil, nil, err
+	}
+	now, err := w.session.Flags(ctx, uidSet(uidsOf(rows)), 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	flags := make(map[imap.UID][]string, len(now))
+	for _, m := range now {
+		if m.Flags != nil {
+			flags[m.UID] = m.Flags
+		}
+	}
+	moot := func(f string) bool { return strings.EqualFold(f, `\Seen`) || strings.EqualFold(f, `\Deleted`) }
+	for _, m := range rows {
+		is, there := flags[m.UID]
+		was := w.stored[b.Name][m.UID].merged(m.Flags)
+		switch {
+		case !there: // gone from the server, too
+		case sameFlags(slices.DeleteFunc(slices.Clone(is), moot), slices.DeleteFunc(was, moot)):
+			wanted = append(wanted, m)
+		default:
+			kept = append(kept, m)
+		}
+	}
+	if len(kept) > 0 {
+		w.note(b, "%s deleted here and changed on the server meanwhile: kept", number(len(kept), "message was", "messages were"))
+	}
+	return wanted, kept, nil
+}
+
+// foresee takes out of what a dry run would tell the server what a run would not do
+// after a look at it. Nothing is changed by that.
+func (w *worker) foresee(ctx context.Context, b *box, o *outgoing) error {
+	if w.Restore || o.moved()+len(o.deleted)+len(o.uploads) == 0 || !w.listed[b.Name] {
+		return nil
+	}
+	if err := w.connect(ctx); err != nil {
+		return err
+	}
+	w.selected = nil
+	sel, err := w.session.Examine(ctx, b.Name, nil)
+	if err != nil {
+		return err
+	}
+	for to, ms := range o.moves {
+		rows := make([]ledger.Message, len(ms))
+		for i, m := range ms {
+			rows[i] = m.row
+		}
+		if rows, err = w.sameMessages(ctx, b, rows); err != nil {
+			return err
+		}
+		o.moves[to] = slices.DeleteFunc(ms, func(m move) bool {
+			return !slices.ContainsFunc(rows, func(r ledger.Message) bool { return r.UID == m.row.UID })
+		})
+	}
+	for to, rows := range o.tagged {
+		if o.tagged[to], err = w.sameMessages(ctx, b, rows); err != nil {
+			return err
+		}
+	}
+	if o.deleted, _, err = w.changedThere(ctx, b, o.deleted); err != nil {
+		return err
+	}
+	there, err := w.arrived(ctx, b, sel, o.uploads)
+	for _, f := range there {
+		o.uploads = slices.DeleteFunc(o.uploads, func(s stranger) bool { return s.Key == f.Key })
+	}
+	return err
+}
+
+// sameMessages keeps those messages out of what is to be moved or deleted that are
+// others on the server than they were: there are servers that give a UID to another
+// message (Proton Bridge#220). Message-ID and size tell.
+func (w *worker) sameMessages(ctx context.Context, b *box, rows []ledger.Message) ([]ledger.Message, error) {
+	if len(rows) == 0 {
+		return rows, nil
+	}
+	listed, err := w.session.Identify(ctx, uidSet(uidsOf(rows)))
+	if err != nil {
+		return nil, err
+	}
+	told := make(map[imap.UID]mail.Message, len(listed))
+	for _, m := range listed {
+		told[m.UID] = m
+	}
+	rows = slices.Clone(rows)
+	if len(told) < len(rows) {
+		// Gone, or one of those of which the server tells nothing?
+		there, err := w.session.Search(ctx, uidSet(uidsOf(rows)))
+		if err != nil {
+			return nil, err
+		}
+		rows = slices.DeleteFunc(rows, func(r ledger.Message) bool { return !there.Contains(r.UID) })
+	}
+	same := slices.DeleteFunc(slices.Clone(rows), func(r ledger.Message) bool {
+		m := told[r.UID]
+		id := realID(r.ID)
+		return id != "" && m.MessageID != "" && id != m.MessageID && m.Size != r.Size
+	})
+	if n := len(rows) - len(same); n > 0 {
+		w.mailboxFault(b, fmt.Errorf("%s not moved or deleted: under that UID the server has another one now", number(n, "message was", "messages were")))
+	}
+	return same, nil
+}
