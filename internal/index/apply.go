@@ -239,7 +239,17 @@ func (b *batch) add(c mail.Change, carried []string) (r mail.Result, err error) 
 			}
 		}()
 	}
-	m, err := b.db.AddMessage(c.Path)
+	var m *notmuch.Message
+	if exists(c.Path) {
+		// If `notmuch new` came first, AddMessage would read the mail again.
+		if m, err = find(b.db.FindMessageByFilename(c.Path)); err != nil {
+			return r, err
+		}
+		r.Duplicate = m != nil
+	}
+	if m == nil {
+		m, err = b.db.AddMessage(c.Path)
+	}
 	if errors.Is(err, notmuch.ErrFileError) {
 		// A mail reader may have moved it from new to cur since it was written.
 		path, e := locate(c.Path, nil)
@@ -255,7 +265,7 @@ func (b *batch) add(c mail.Change, carried []string) (r mail.Result, err error) 
 			}
 		}
 	}
-	r.Duplicate = errors.Is(err, notmuch.ErrDuplicateMessageID)
+	r.Duplicate = r.Duplicate || errors.Is(err, notmuch.ErrDuplicateMessageID)
 	switch {
 	case errors.Is(err, notmuch.ErrFileNotEmail):
 		r.NotMail = true
