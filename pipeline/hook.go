@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -125,8 +126,22 @@ func (r *run) endHooks() {
 			r.emit(Event{Type: EventNote, Text: fmt.Sprintf("%s said defer%s%s; the next run asks again", text, times, l.text)})
 		}
 	}
-	if r.hooked.dir != "" {
-		_ = os.RemoveAll(r.hooked.dir) // what stays is below the system's directory for such things
+	r.clearLent()
+}
+
+// lentPrefix begins the name of a directory, in the account's, with copies of
+// mails for hooks.
+const lentPrefix = "hook-"
+
+// clearLent removes such copies, also those that a killed run left: nobody else
+// is at work on the account.
+func (r *run) clearLent() {
+	if r.DryRun {
+		return
+	}
+	left, _ := filepath.Glob(filepath.Join(r.Ledger.Dir(), lentPrefix+"*")) // the pattern is right
+	for _, dir := range left {
+		_ = os.RemoveAll(dir) // the next run tries again
 	}
 }
 
@@ -514,7 +529,7 @@ func (r *run) blank() (*os.File, error) {
 			return f, err
 		}
 	}
-	dir, err := os.MkdirTemp("", "notmuch-imap-hook-")
+	dir, err := os.MkdirTemp(r.Ledger.Dir(), lentPrefix)
 	if err != nil {
 		return nil, err
 	}

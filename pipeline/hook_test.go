@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -502,5 +503,34 @@ func TestInterruptedRunGivesTagsOfHooks(t *testing.T) {
 		}
 		h.givenUp = []imap.UID{2, 3}
 		h.check(s)
+	}
+}
+
+// A run that was killed may have left copies of mail.
+func TestCopiesForHooksAreInTheAccountsDirectoryAndGoAway(t *testing.T) {
+	t.Parallel()
+	s, h := inbox(3), newHome(t)
+	state := filepath.Join(h.dir, "state")
+	left := filepath.Join(state, "hook-1", "mail-1")
+	h.do(os.MkdirAll(filepath.Dir(left), 0o700))
+	h.do(os.WriteFile(left, []byte("Subject: secret\n\n"), 0o600))
+	var lent []string
+	h.sync(s, with(hook(func(_ context.Context, e *hooks.Event) (hooks.Verdict, error) {
+		lent = append(lent, e.File)
+		if _, err := os.Stat(left); !errors.Is(err, fs.ErrNotExist) {
+			return hooks.Verdict{}, errors.New("what a killed run left is there still")
+		}
+		return hooks.Verdict{}, nil
+	}, hooks.PreWrite)))
+	if len(lent) != 3 || len(h.of(EventHook)) > 0 {
+		t.Errorf("lent %q, said %q", lent, h.of(EventHook))
+	}
+	for _, f := range lent {
+		if !strings.HasPrefix(f, state+"/"+lentPrefix) {
+			t.Errorf("%s is not in the account's directory", f)
+		}
+	}
+	if dirs, err := filepath.Glob(filepath.Join(state, lentPrefix+"*")); err != nil || len(dirs) > 0 {
+		t.Errorf("left behind: %q, %v", dirs, err)
 	}
 }

@@ -138,6 +138,7 @@ func (r *run) sync(ctx context.Context) error {
 		return err
 	}
 	if !r.DryRun {
+		r.clearLent()
 		if err := r.resume(ctx); err != nil {
 			return err
 		}

@@ -166,6 +166,9 @@ func Open(ctx context.Context, dir string) (*Ledger, error) {
 	return l, nil
 }
 
+// Dir is the account's directory, where it may keep files of a run.
+func (l *Ledger) Dir() string { return filepath.Dir(l.path) }
+
 // OpenReadOnly opens the ledger without the account's lock, to look into it.
 // ErrNotExist says that there is none.
 func OpenReadOnly(ctx context.Context, dir string) (*Ledger, error) {
