@@ -30,7 +30,7 @@ test: deps-test
 	mandoc -T lint -W warning docs/notmuch-imap.1
 	$(MAKE) lint fuzz
 	go test -parallel 4 -run '^TestKillWhileBothWays$$' ./pipeline
-	go test -race -parallel 4 -timeout 30m ./...
+	go test -race -parallel 4 -timeout 60m ./...
 
 # Each fuzz target for a bounded time; a finding is kept below testdata/fuzz.
 fuzz: deps-build
