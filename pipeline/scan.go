@@ -64,7 +64,7 @@ func (r *run) scan(ctx context.Context, b *box) error {
 	if err != nil {
 		return err
 	}
-	b.scanned = fmt.Sprintf("%d %d %d %d", b.known.UIDValidity, now[0].UnixNano(), now[1].UnixNano(), b.dir.Inode())
+	b.scanned = fmt.Sprintf("%d %d %d %s", b.known.UIDValidity, now[0].UnixNano(), now[1].UnixNano(), b.dir.Identity())
 	if last == b.scanned {
 		return nil
 	}
@@ -80,8 +80,8 @@ func (r *run) scan(ctx context.Context, b *box) error {
 	if gone {
 		files = &maildir.Listing{}
 	}
-	// The directory's number stands last.
-	replaced := last != "" && last[strings.LastIndexByte(last, ' ')+1:] != b.scanned[strings.LastIndexByte(b.scanned, ' ')+1:]
+	// The directory's identity stands last.
+	replaced := last != "" && !maildir.SameIdentity(last[strings.LastIndexByte(last, ' ')+1:], b.scanned[strings.LastIndexByte(b.scanned, ' ')+1:])
 	if err := r.compare(ctx, b, rows, files, replaced); err != nil {
 		return err
 	}
@@ -395,7 +395,7 @@ func (r *run) markScanned(ctx context.Context, b *box) error {
 
 // believe records that the folder is the right one, to be scanned again.
 func (r *run) believe(ctx context.Context, b *box) error {
-	return r.Ledger.SetMeta(ctx, metaScanned+b.Name, fmt.Sprintf("again %d", b.dir.Inode()))
+	return r.Ledger.SetMeta(ctx, metaScanned+b.Name, "again "+b.dir.Identity())
 }
 
 // hasInfo tells whether a file's name has letters, if only none of them: one

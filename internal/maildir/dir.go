@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -182,18 +183,33 @@ func (d Dir) Changed() (t [2]time.Time) {
 	return t
 }
 
-// Inode is the number of the folder's cur, by which a directory that was
-// restored or made anew is told from the one before; 0 if there is none.
-func (d Dir) Inode() uint64 {
-	fi, err := os.Stat(filepath.Join(string(d), "cur"))
+// Identity is a word for the folder's cur, by which a directory that was restored
+// or made anew is told from the one before: its inode, and when it was made, since
+// ext4 gives the number of a directory that was removed to the next one. "0" stands
+// for none.
+func (d Dir) Identity() string {
+	cur := filepath.Join(string(d), "cur")
+	fi, err := os.Stat(cur)
 	if err != nil {
-		return 0
+		return "0"
 	}
 	st, ok := fi.Sys().(*syscall.Stat_t)
 	if !ok {
-		return 0
+		return "0"
 	}
-	return st.Ino
+	id := strconv.FormatUint(st.Ino, 10)
+	if born := birth(cur); born != 0 {
+		id += "." + strconv.FormatInt(born, 10)
+	}
+	return id
+}
+
+// SameIdentity tells whether two identities are those of one directory. The time
+// counts where both have it: one kernel gives it, and another does not.
+func SameIdentity(a, b string) bool {
+	inodeA, bornA, timeA := strings.Cut(a, ".")
+	inodeB, bornB, timeB := strings.Cut(b, ".")
+	return inodeA == inodeB && (!timeA || !timeB || bornA == bornB)
 }
 
 // read adds the names in one of the folder's directories.

@@ -719,3 +719,53 @@ func TestHeadAndSize(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestIdentity(t *testing.T) {
+	t.Parallel()
+	d := Dir(t.TempDir())
+	cur := filepath.Join(string(d), "cur")
+	if got := d.Identity(); got != "0" {
+		t.Errorf("no cur has the identity %s", got)
+	}
+	seen := map[string]bool{"0": true}
+	for range 50 { // a directory often gets the number of the one before
+		if err := os.Mkdir(cur, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		id := d.Identity()
+		if seen[id] {
+			t.Errorf("%s was another directory's", id)
+		}
+		seen[id] = true
+		if err := os.WriteFile(filepath.Join(cur, "a"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if again := d.Identity(); again != id {
+			t.Errorf("%s became %s", id, again)
+		}
+		if err := os.RemoveAll(cur); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestSameIdentity(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		a, b string
+		want bool
+	}{
+		{"7.100", "7.100", true},
+		{"7.100", "7.200", false},
+		{"7.100", "8.100", false},
+		{"7", "7.100", true}, // as an earlier version wrote it
+		{"7.100", "7", true},
+		{"7", "8", false},
+		{"0", "7.100", false},
+		{"0", "0", true},
+	} {
+		if got := SameIdentity(tc.a, tc.b); got != tc.want {
+			t.Errorf("%s and %s: %v", tc.a, tc.b, got)
+		}
+	}
+}
