@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
@@ -168,4 +169,61 @@ func retryAt(now time.Time, attempts int) time.Time {
 	default:
 		return now.Add(7 * 24 * time.Hour)
 	}
+}
+
+// accountFault reports a fault that costs the account, or gives back an error
+// that costs the run.
+func (r *run) accountFault(ctx context.Context, err error, at place) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if errors.Is(err, errSick) {
+		// Two connections may find that at once.
+		r.mu.Lock()
+		said := r.sick
+		r.sick = true
+		r.mu.Unlock()
+		if said {
+			return nil
+		}
+		r.fault(Failure{Scope: ScopeAccount, Text: err.Error(), Err: err})
+		return nil
+	}
+	if scopeOf(err, at) == ScopeRun {
+		return err
+	}
+	text := err.Error()
+	if wait, ok := ask(err); ok {
+		until := r.Now().Add(wait)
+		text = fmt.Sprintf("%s; left alone until %s", text, until.Local().Format("15:04:05"))
+		if !r.DryRun {
+			if err := r.Ledger.SetMeta(ctx, metaNotBefore, until.UTC().Format(time.RFC3339)); err != nil {
+				return err
+			}
+		}
+	} else if h := hint(err); h != "" {
+		text += "; " + h
+	}
+	r.fault(Failure{Scope: ScopeAccount, Text: text, Err: err})
+	return nil
+}
+
+// mailboxFault reports a mailbox that is left for now and keeps its ledger row
+// from moving on.
+func (r *run) mailboxFault(b *box, err error) {
+	text := err.Error()
+	if h := hint(err); h != "" {
+		text += "; " + h
+	}
+	r.fault(Failure{Scope: ScopeMailbox, Mailbox: b.Name, Text: text, Err: err})
+	r.mu.Lock()
+	b.failed = true
+	r.mu.Unlock()
+}
+
+func (r *run) fault(f Failure) {
+	r.mu.Lock()
+	r.report.Faults = append(r.report.Faults, f)
+	r.mu.Unlock()
+	r.emit(Event{Type: EventFault, Mailbox: f.Mailbox, Text: f.Text})
 }

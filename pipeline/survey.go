@@ -1,0 +1,203 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+)
+
+// survey asks for the mailboxes and decides which to look into.
+func (r *run) survey(ctx context.Context, s Session) ([]*box, error) {
+	list, err := s.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.finishFolder(ctx, list); err != nil {
+		return nil, err
+	}
+	rows, err := r.Ledger.Mailboxes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	known := make(map[string]ledger.Mailbox, len(rows))
+	folders := make(map[string]bool, len(rows)) // case-folded, for clashes
+	for _, k := range rows {
+		known[k.Name] = k
+		folders[strings.ToLower(k.Folder)] = true
+	}
+	stubs, err := r.Ledger.InState(ctx, r.asked()...)
+	if err != nil {
+		return nil, err
+	}
+	revived, err := r.revived(ctx)
+	if err != nil {
+		return nil, err
+	}
+	stubs = append(stubs, revived...)
+	now := r.Now()
+
+	// By name, so that of two folders that differ only by case the same one
+	// gets the escapes when the ledger was lost.
+	slices.SortFunc(list, func(a, b mail.Mailbox) int { return strings.Compare(a.Name, b.Name) })
+	var boxes []*box
+	prefix := prefixOf(list)
+	r.listed = make(map[string]bool, len(list))
+	for _, m := range list {
+		r.listed[m.Name] = true
+		if !r.selects(m) {
+			if k := known[m.Name]; r.Restore && k.Folder != "" && m.Status != nil {
+				// What is missing in one folder may be in this one.
+				b := &box{Mailbox: m, known: k, dir: maildir.Dir(filepath.Join(r.Root, k.Folder))}
+				if err := r.scanBox(ctx, b); err != nil {
+					return nil, err
+				}
+				r.beside = append(r.beside, b)
+			}
+			continue
+		}
+		r.report.Mailboxes++
+		if m.Err != nil {
+			r.mailboxFault(&box{Mailbox: m}, m.Err)
+			continue
+		}
+		if m.Status == nil {
+			r.report.Mailboxes--
+			continue
+		}
+		b := &box{Mailbox: m, known: known[m.Name], stubs: make(map[imap.UID]ledger.Message)}
+		if b.known.Folder == "" {
+			folder, err := r.folderOf(m, prefix)
+			if err != nil {
+				r.mailboxFault(b, err)
+				continue
+			}
+			b.known.Folder = maildir.Unclash(folder, func(f string) bool { return folders[strings.ToLower(f)] })
+			folders[strings.ToLower(b.known.Folder)] = true
+		}
+		b.dir = maildir.Dir(filepath.Join(r.Root, b.known.Folder))
+		for _, st := range stubs {
+			if st.Mailbox != m.Name || st.UIDValidity != m.Status.UIDValidity {
+				continue
+			}
+			b.stubs[st.UID] = st
+			if r.Full || !st.NextTry.After(now) || r.wants(st) {
+				b.due = append(b.due, st)
+			} else {
+				r.report.Stubs++
+			}
+		}
+		b.need = needOf(b.known, *m.Status, len(b.due) > 0, r.Full)
+		if err := r.scanBox(ctx, b); err != nil {
+			return nil, err
+		}
+		if mayHaveMoved(b.known, *m.Status) {
+			r.moved = true
+		}
+		if r.TagRules != nil {
+			b.add, b.remove = r.TagRules(m.Name, m.Delim)
+		}
+		boxes = append(boxes, b)
+	}
+	still, err := r.scanAgain(ctx, slices.Concat(boxes, r.beside))
+	if err != nil {
+		return nil, err
+	}
+	r.astir = !still
+	if name := trashOf(r.Trash, list); name != "" {
+		r.trash = &box{Mailbox: mail.Mailbox{Name: name}} // it need not be synchronised
+		if i := slices.IndexFunc(boxes, func(b *box) bool { return b.Name == name }); i >= 0 {
+			r.trash = boxes[i]
+		}
+	}
+	if err := r.scanTags(ctx, boxes); err != nil {
+		return nil, err
+	}
+	for _, want := range r.Only {
+		if !r.listed[want] {
+			r.mailboxFault(&box{Mailbox: mail.Mailbox{Name: want}}, errors.New("the server has no such mailbox"))
+		}
+	}
+	if err := r.folders(ctx, s, list, rows, boxes); err != nil {
+		return nil, err
+	}
+	// INBOX first: it is where the mail is that its owner waits for.
+	slices.SortStableFunc(boxes, func(a, b *box) int { return rank(a) - rank(b) })
+	return boxes, nil
+}
+
+// trashOf gives the mailbox that is the account's Trash: the one of the
+// configuration, the one that the server marks (RFC 6154), or one that is called
+// as it usually is; "" if there is none.
+func trashOf(configured string, list []mail.Mailbox) string {
+	if configured != "" {
+		return configured
+	}
+	for _, m := range list {
+		if slices.ContainsFunc(m.Attrs, func(a string) bool { return strings.EqualFold(a, `\Trash`) }) {
+			return m.Name
+		}
+	}
+	for _, name := range []string{"Trash", "Deleted Items", "Deleted Messages"} {
+		for _, m := range list {
+			if m.Name == name || m.Delim != 0 && m.Name == "INBOX"+string(m.Delim)+name {
+				return m.Name
+			}
+		}
+	}
+	return ""
+}
+
+func rank(b *box) int {
+	if strings.EqualFold(b.Name, "INBOX") {
+		return 0
+	}
+	return 1
+}
+
+func (r *run) selects(m mail.Mailbox) bool {
+	if len(r.Only) > 0 {
+		return slices.Contains(r.Only, m.Name)
+	}
+	return r.Selects == nil || r.Selects(m.Name, m.Delim)
+}
+
+// checkRoot refuses to work when the account's folder, or all that was in it, is
+// gone although the ledger has mail there: a disk that is not mounted looks just
+// like that.
+func (r *run) checkRoot(ctx context.Context) error {
+	if _, err := os.Stat(r.Root); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cannot read the mail folder: %w", err)
+	}
+	boxes, err := r.Ledger.Mailboxes(ctx)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(boxes, func(b ledger.Mailbox) bool {
+		_, err := os.Stat(filepath.Join(r.Root, b.Folder))
+		return err == nil
+	}) {
+		return nil
+	}
+	for _, b := range boxes {
+		n, err := r.Ledger.Count(ctx, b.Name, b.UIDValidity, ledger.Present, ledger.Stub)
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			return fmt.Errorf("the mail folder %s is gone or empty, though mail was put there: is its disk mounted? "+
+				"Nothing was done. If you removed it to begin anew, remove this account's ledger too", r.Root)
+		}
+	}
+	return nil
+}
