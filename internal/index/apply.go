@@ -15,7 +15,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
-// Apply does the changes and commits them, within one hold of the write lock.
+// Apply does the changes and commits them, holding the write lock at most twice.
 // It may be called with changes that were done before. An error means that
 // nothing can be said of any of them; Result.Err is of one change alone. Once
 // the lock is held ctx ends nothing: half a batch would be no sooner done.
@@ -28,26 +28,25 @@ func (x *Index) Apply(ctx context.Context, changes []mail.Change) (results []mai
 	if len(changes) == 0 {
 		return nil, nil
 	}
-	if err := x.waitForLock(ctx, x.lockWait); err != nil {
-		return nil, err
-	}
-	db, err := x.open(notmuch.DBReadWrite)
-	if err != nil {
-		return nil, err
-	}
-	// Closing commits, and lets go of the lock.
-	defer func() {
-		if e := db.Close(); e != nil {
-			results, err = nil, errors.Join(err, fmt.Errorf("the notmuch database cannot be written: %w", e))
-		}
-	}()
-	if db.NeedsUpgrade() {
-		return nil, errUpgrade
-	}
 	results = make([]mail.Result, len(changes))
-	b := &batch{db: db, root: x.conf.mailRoot, syncFlags: x.conf.syncFlags}
-	err = atomically(db, func() error {
+	done := make([]bool, len(changes))
+	if slices.ContainsFunc(changes, func(c mail.Change) bool { return c.Op == mail.OpFlag }) {
+		if sh, err := newShadow(); err == nil { // it can do without
+			err = x.write(ctx, sh, func(b *batch) error { return b.inShadow(changes, results, done) })
+			_ = sh.remove() // a few empty files; what was done is done
+			if err != nil {
+				return nil, err
+			}
+		}
+	}
+	if !slices.Contains(done, false) {
+		return results, nil
+	}
+	err = x.write(ctx, nil, func(b *batch) error {
 		for i, c := range changes {
+			if done[i] {
+				continue
+			}
 			var err error
 			if results[i], err = b.apply(c); err != nil {
 				return err
@@ -56,9 +55,39 @@ func (x *Index) Apply(ctx context.Context, changes []mail.Change) (results []mai
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("the notmuch database cannot be written: %w", err)
+		return nil, err
 	}
 	return results, nil
+}
+
+// write lets f write in one transaction, as soon as nobody else does. Below sh, if
+// there is one, libnotmuch believes the mail.
+func (x *Index) write(ctx context.Context, sh *shadow, f func(*batch) error) (err error) {
+	if err := x.waitForLock(ctx, x.lockWait); err != nil {
+		return err
+	}
+	open := x.open
+	if sh != nil {
+		open = func(mode notmuch.DBMode) (*notmuch.DB, error) { return x.openWith(&x.base, &sh.config, nil, mode) }
+	}
+	db, err := open(notmuch.DBReadWrite)
+	if err != nil {
+		return err
+	}
+	// Closing commits, and lets go of the lock.
+	defer func() {
+		if e := db.Close(); e != nil {
+			err = errors.Join(err, fmt.Errorf("the notmuch database cannot be written: %w", e))
+		}
+	}()
+	if db.NeedsUpgrade() {
+		return errUpgrade
+	}
+	b := &batch{db: db, root: x.conf.mailRoot, syncFlags: x.conf.syncFlags, shadow: sh}
+	if err := atomically(db, func() error { return f(b) }); err != nil {
+		return fmt.Errorf("the notmuch database cannot be written: %w", err)
+	}
+	return nil
 }
 
 // atomically lets f write in one transaction, which ends also when f panics:
@@ -81,6 +110,7 @@ type batch struct {
 	db        *notmuch.DB
 	root      string
 	syncFlags bool
+	shadow    *shadow // nil: libnotmuch reads the mail where it is
 	// names are those of the files that the database has, by key, of the
 	// maildirs that had to be looked through; as of the first look.
 	names map[string]map[string][]string
@@ -431,7 +461,7 @@ func (b *batch) remove(c mail.Change) error {
 // byFile finds the message of a file, and the name that the database has for
 // the file. It is nil if there is none.
 func (b *batch) byFile(path string) (*notmuch.Message, string, error) {
-	m, err := find(b.db.FindMessageByFilename(path))
+	m, err := find(b.db.FindMessageByFilename(b.at(path)))
 	if m != nil || err != nil {
 		return m, path, err
 	}
@@ -439,7 +469,7 @@ func (b *batch) byFile(path string) (*notmuch.Message, string, error) {
 	if b.names[dir] == nil {
 		keys := make(map[string][]string)
 		for _, sub := range []string{"new", "cur"} {
-			files, err := childFiles(b.db, filepath.Join(dir, sub))
+			files, err := childFiles(b.db, b.at(filepath.Join(dir, sub)))
 			if err != nil {
 				return nil, "", err
 			}
@@ -453,7 +483,7 @@ func (b *batch) byFile(path string) (*notmuch.Message, string, error) {
 		b.names[dir] = keys
 	}
 	for _, name := range b.names[dir][keyOf(path)] {
-		if m, err := find(b.db.FindMessageByFilename(name)); m != nil || err != nil {
+		if m, err := find(b.db.FindMessageByFilename(b.at(name))); m != nil || err != nil {
 			return m, name, err
 		}
 	}

@@ -29,7 +29,7 @@ func (b *batch) flag(c mail.Change) (r mail.Result, err error) {
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
 	r.ID = m.ID()
-	have, files := tagsOf(m), filesOf(m)
+	have, files := tagsOf(m), b.filesOf(m)
 	path, gone := locate(c.Path, files)
 	if gone != nil {
 		want := with(have, c.Add, c.Remove)
@@ -46,31 +46,16 @@ func (b *batch) flag(c mail.Change) (r mail.Result, err error) {
 	add, remove := without(want, have), without(have, want)
 	to := withLetters(path, c.Set, c.Clear)
 
-	if len(files) == 1 && files[0] == path && to != path && lettersAfter(path, want) == lettersOf(to) && !exists(to) {
-		// The common case: names after the tags are what is wanted, so that one
-		// call names the file and tells the database in one write, without
-		// reading the mail (a third of what reading it anew costs, or leaving it
-		// to `notmuch new`). Where tags and letters do not agree it would write
-		// into the name what the server never said.
-		var errs []error
-		err := m.Atomic(func(m *notmuch.Message) {
-			errs = append(change(m, add, remove), m.TagsToMaildirFlags())
-		})
-		if err := errors.Join(append(errs, err)...); err != nil {
-			return r, err
-		}
-		if now := filesOf(m); len(now) == 1 && now[0] == to {
-			r.Path = to
-			return r, nil
-		}
-		// It does not say why it would not rename; we shall hear.
-		have, files = tagsOf(m), filesOf(m)
-		add, remove = without(want, have), without(have, want)
-	}
-	if err := b.retagAlone(r.ID, add, remove); err != nil {
-		return r, err
+	if b.shadow != nil && (len(files) != 1 || files[0] != to && !followable(files[0], to, want)) {
+		return r, errLater
 	}
 	if r.Path, err = reletter(path, files, c.Set, c.Clear); err != nil {
+		return r, err
+	}
+	if b.shadow != nil && files[0] != r.Path {
+		return r, b.follow(m, files[0], r.Path, add, remove)
+	}
+	if err := b.retagAlone(r.ID, add, remove); err != nil {
 		return r, err
 	}
 	if !slices.Contains(files, r.Path) {

@@ -41,7 +41,8 @@ type Index struct {
 	config   string
 	profile  string
 	lockWait time.Duration
-	path     string // the Xapian directory
+	base     string // the directory of the database
+	path     string // the Xapian directory, in or below it
 	conf     configuration
 }
 
@@ -82,7 +83,7 @@ func Open(ctx context.Context, o Options) (*Index, error) {
 	} else if o.Note != nil && filepath.Clean(base) != filepath.Clean(conf.path) {
 		o.Note(fmt.Sprintf("NOTMUCH_DATABASE is %s, but mail is kept below %s, as the configuration says", base, conf.mailRoot))
 	}
-	x.path = xapianDir(base)
+	x.base, x.path = base, xapianDir(base)
 	return x, nil
 }
 
@@ -137,9 +138,14 @@ func (x *Index) take(ctx context.Context) (release func(), err error) {
 	}
 }
 
-// open opens the database with its finalizer cleared.
+// open opens the database as notmuch does.
 func (x *Index) open(mode notmuch.DBMode) (*notmuch.DB, error) {
-	db, err := notmuch.OpenWithConfig(nil, optional(x.config), optional(x.profile), mode)
+	return x.openWith(nil, optional(x.config), optional(x.profile), mode)
+}
+
+// openWith opens it with its finalizer cleared.
+func (x *Index) openWith(base, config, profile *string, mode notmuch.DBMode) (*notmuch.DB, error) {
+	db, err := notmuch.OpenWithConfig(base, config, profile, mode)
 	if err != nil {
 		if _, why := x.probe(); why != nil {
 			return nil, why // in words, which go.notmuch loses

@@ -1,0 +1,130 @@
+package index
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	notmuch "github.com/zenhack/go.notmuch"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+)
+
+// A file's new name costs libnotmuch three writes of all words of its mail: the
+// new name with the mail read again, the tags, and the old name. One call needs a
+// single one (notmuch_message_tags_to_maildir_flags), but renames the file itself,
+// and so cannot be had for a file that its reader renamed; and it would overwrite.
+// It gets a mail root of our own, where an empty file stands for each mail. Files
+// are renamed by us, and libnotmuch hears of it there. No mail is in its reach.
+
+// errLater says that a change needs the mail itself.
+var errLater = errors.New("the mail root is a shadow")
+
+// shadow is such a mail root, and the configuration that leads there.
+type shadow struct {
+	dir    string
+	root   string
+	config string
+}
+
+func newShadow() (*shadow, error) {
+	dir, err := os.MkdirTemp("", "notmuch-imap-")
+	if err != nil {
+		return nil, err
+	}
+	s := &shadow{dir: dir, root: filepath.Join(dir, "mail"), config: filepath.Join(dir, "config")}
+	// GLib's key files have \ for an escape.
+	text := "[database]\nmail_root=" + strings.ReplaceAll(s.root, `\`, `\\`) + "\n"
+	if err := os.WriteFile(s.config, []byte(text), 0o600); err != nil {
+		return nil, errors.Join(err, s.remove())
+	}
+	return s, nil
+}
+
+func (s *shadow) remove() error { return os.RemoveAll(s.dir) }
+
+// stand makes the empty file that stands for a mail, whose path below the shadow
+// is given, and the directory that it will go to.
+func (s *shadow) stand(path string) error {
+	for _, dir := range []string{filepath.Dir(path), filepath.Join(filepath.Dir(filepath.Dir(path)), "cur")} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(path, nil, 0o600)
+}
+
+// inShadow does what of the changes needs no mail to be read, and marks it as
+// done. What comes after another change of the same message or file waits for it.
+func (b *batch) inShadow(changes []mail.Change, results []mail.Result, done []bool) error {
+	waiting := make(map[string]bool) // ids, and keys of files
+	for i, c := range changes {
+		names := []string{keyOf(c.Path)}
+		if c.OldPath != "" {
+			names = append(names, keyOf(c.OldPath))
+		}
+		if c.ID != "" {
+			names = append(names, c.ID)
+		}
+		if c.Op == mail.OpFlag && !slices.ContainsFunc(names, func(n string) bool { return waiting[n] }) {
+			r, err := b.apply(c)
+			if err != nil {
+				return err
+			}
+			if !errors.Is(r.Err, errLater) {
+				results[i], done[i] = r, true
+				continue
+			}
+		}
+		for _, n := range names {
+			waiting[n] = true
+		}
+	}
+	return nil
+}
+
+// followable tells whether notmuch would rename a file from to to for these tags.
+// What has no letters before and after stays in new.
+func followable(from, to string, tags []string) bool {
+	return sameFile(from, to) && lettersAfter(from, tags) == lettersOf(to) && (lettersOf(to) != "" || strings.Contains(filepath.Base(from), ":2,"))
+}
+
+// follow gives a message, of one file, other tags, and that file the name that it
+// has by now, in one write.
+func (b *batch) follow(m *notmuch.Message, from, to string, add, remove []string) error {
+	if b.shadow.stand(b.at(from)) != nil {
+		return errLater // a full disk, perhaps: it costs time only
+	}
+	var errs []error
+	err := m.Atomic(func(m *notmuch.Message) {
+		errs = append(change(m, add, remove), m.TagsToMaildirFlags())
+	})
+	if err := errors.Join(append(errs, err)...); err != nil {
+		return err
+	}
+	if now := b.filesOf(m); len(now) != 1 || now[0] != to {
+		return errLater // libnotmuch does not say why it would not
+	}
+	return nil
+}
+
+// at gives the path by which libnotmuch knows a file.
+func (b *batch) at(path string) string {
+	if b.shadow == nil {
+		return path
+	}
+	return b.shadow.root + strings.TrimPrefix(path, b.root)
+}
+
+// filesOf gives the paths of a message's files, wherever libnotmuch believes them.
+func (b *batch) filesOf(m *notmuch.Message) []string {
+	files := filesOf(m)
+	if b.shadow != nil {
+		for i, f := range files {
+			files[i] = b.root + strings.TrimPrefix(f, b.shadow.root)
+		}
+	}
+	return files
+}

@@ -1,0 +1,85 @@
+package index
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+)
+
+func TestFlagsAmongOtherChanges(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	known := w.deliver("box/new/k", "k@example.org")
+	twice := w.deliver("box/new/t", "t@example.org")
+	going := w.deliver("box/new/g", "g@example.org")
+	stub := w.deliver("box/new/stub", "stub@example.org")
+	w.notmuch("new")
+	fresh := w.deliver("box/new/f", "f@example.org")
+	came := w.deliver("box/new/came", "came@example.org")
+	w.notmuch("tag", "+mine", "--", "id:stub@example.org")
+	seen := func(path, id string) mail.Change {
+		return mail.Change{Op: mail.OpFlag, Path: path, ID: id, Set: "S", Remove: []string{"unread"}}
+	}
+	unseen := func(path, id string) mail.Change {
+		return mail.Change{Op: mail.OpFlag, Path: path, ID: id, Clear: "S", Add: []string{"unread"}}
+	}
+	changes := []mail.Change{
+		{Op: mail.OpAdd, Path: fresh, ID: "f@example.org", New: usual()},
+		seen(fresh, "f@example.org"),
+		seen(known, ""),
+		seen(twice, "t@example.org"), unseen(twice, "t@example.org"), seen(twice, ""),
+		seen(going, "g@example.org"),
+		{Op: mail.OpRemove, Path: going, ID: "g@example.org"},
+		{Op: mail.OpReplace, Path: came, OldPath: stub, New: usual()},
+		seen(came, "came@example.org"),
+		seen(stub, "stub@example.org"), // which is no more
+	}
+	if err := os.Remove(stub); err != nil {
+		t.Fatal(err)
+	}
+	results := w.try(changes...)
+	for i, want := range []string{"new/f", "cur/f:2,S", "cur/k:2,S", "cur/t:2,S", "cur/t:2,", "cur/t:2,S", "cur/g:2,S", "new/g", "new/came", "cur/came:2,S", "new/stub"} {
+		if got := results[i].Path; got != filepath.Join(w.root, "box", want) {
+			t.Errorf("change %d: %s, want %s", i, got, want)
+		}
+		if err := results[i].Err; (err != nil) != (i == 10) {
+			t.Errorf("change %d: %v", i, err)
+		}
+	}
+	w.tags("f@example.org", "inbox")
+	w.tags("k@example.org", "inbox")
+	w.tags("t@example.org", "inbox")
+	w.tags("g@example.org", "none")
+	w.tags("came@example.org", "inbox mine")
+	if err := os.Remove(filepath.Join(w.root, "box/cur/g:2,S")); err != nil {
+		t.Fatal(err)
+	}
+	w.quiet()
+}
+
+// A directory for temporary files saves time, and is not needed.
+func TestFlagAndTemporaryFiles(t *testing.T) {
+	for _, there := range []bool{true, false} {
+		w := newWorld(t)
+		path := w.deliver("box/new/a", "a@example.org")
+		w.notmuch("new")
+		w.rename(path, "box/cur/a:2,F")
+		tmp := filepath.Join(w.dir, `tmp\with "odd" = ; signs`)
+		if there {
+			if err := os.Mkdir(tmp, 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		t.Setenv("TMPDIR", tmp)
+		w.apply(mail.Change{Op: mail.OpFlag, Path: path, ID: "a@example.org", Set: "S", Remove: []string{"unread"}})
+		w.tags("a@example.org", "flagged inbox")
+		w.files("a@example.org", "box/cur/a:2,FS")
+		left, err := os.ReadDir(tmp)
+		if (err == nil) != there || len(left) != 0 {
+			t.Errorf("left behind: %v %v", left, err)
+		}
+		w.quiet()
+	}
+}
