@@ -341,7 +341,7 @@ func TestAKillInsideApplyLosesNothing(t *testing.T) {
 		w.deliver(fmt.Sprintf("work/new/k%d", i), fmt.Sprintf("m%d@example.org", i))
 	}
 	for seed := range uint64(8) {
-		cmd, _, lines := start(t, "apply", []string{"HOME=" + w.dir}, w.config)
+		cmd, _, lines := start(t, "apply", []string{"HOME=" + w.dir, "TMPDIR=" + w.dir}, w.config)
 		// Into the batch: somewhere within what one takes.
 		for range 1 + seed*2 {
 			if !lines.Scan() {

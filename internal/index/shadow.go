@@ -30,7 +30,7 @@ type shadow struct {
 }
 
 func newShadow() (*shadow, error) {
-	dir, err := os.MkdirTemp("", "notmuch-imap-")
+	dir, err := os.MkdirTemp("", "notmuch-imap-names-")
 	if err != nil {
 		return nil, err
 	}
