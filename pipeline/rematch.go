@@ -285,10 +285,10 @@ func (b *box) strangers(rows []ledger.Row, l *maildir.Listing) ([]stranger, erro
 		if err != nil {
 			return nil, err
 		}
-		if _, err := ReadStub(strings.NewReader(string(head))); err == nil {
+		h := parseHeader(head)
+		if _, err := stubKey(h.fields); err == nil {
 			continue
 		}
-		h := parseHeader(head)
 		out = append(out, stranger{ledger.Message{
 			Mailbox: b.Name, Key: f.Key, Name: f.Name, ID: h.messageID, Size: size, WireSize: size, Date: f.ModTime.UTC().Truncate(time.Second),
 		}, h.date.UTC().Truncate(time.Second), false, false})

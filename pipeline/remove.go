@@ -224,7 +224,7 @@ func (rm *remover) here(ctx context.Context) error {
 		}
 		rm.step("folder removed")
 	}
-	metas := []string{metaRemove, metaScanned + rm.mailbox}
+	metas := []string{metaRemove, metaScanned + rm.mailbox, metaUploading + rm.mailbox}
 	if rm.box != nil {
 		metas = append(metas, metaBefore+rm.box.known.Folder, metaFolder+rm.box.known.Folder, goneKey(rm.box.known))
 	}
@@ -320,6 +320,8 @@ func (r *run) finishFolder(ctx context.Context, list []mail.Mailbox) error {
 		}
 	}
 	r.note(said, "the deletion of this mailbox was interrupted; it is ended now")
+	r.early.stop() // it may have found what is removed here
+	r.early = nil
 	return rm.here(ctx)
 }
 
@@ -375,5 +377,5 @@ func NewFolder(ctx context.Context, o Options, mailbox string) error {
 		return err
 	}
 	r.step("folder made")
-	return r.Ledger.Forget(ctx, mailbox, metaBefore+b.known.Folder, metaFolder+b.known.Folder, metaScanned+mailbox, goneKey(b.known))
+	return r.Ledger.Forget(ctx, mailbox, metaBefore+b.known.Folder, metaFolder+b.known.Folder, metaScanned+mailbox, metaUploading+mailbox, goneKey(b.known))
 }

@@ -42,6 +42,7 @@ type run struct {
 	listed map[string]bool // names that the server has
 	fresh  []*box          // folders of which the server is to make mailboxes
 	closed []*box          // folders whose mail the server cannot have now
+	early  *early          // nil when it is over
 	tags   mail.Revision   // the notmuch database when its tags were looked at
 	// stored are the flags that the server was told, by mailbox: of a message that
 	// somebody moved meanwhile they are not with it.
@@ -148,6 +149,8 @@ func (r *run) sync(ctx context.Context) error {
 	if ok, err := r.preSync(ctx); err != nil || !ok {
 		return err
 	}
+	r.early = r.findEarly(ctx)
+	defer r.early.stop()
 	s, err := r.Dial(ctx)
 	if err != nil {
 		return r.accountFault(ctx, err, atConnect)

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/emersion/go-imap/v2"
 
@@ -55,56 +56,88 @@ func (r *run) scan(ctx context.Context, b *box) error {
 	}
 	// The time before the listing: what changes while it is made shows in the
 	// next run.
-	now := b.dir.Changed()
-	b.changed = now
+	b.changed = b.dir.Changed()
 	if !b.agreed() {
 		return r.scanClosed(ctx, b)
 	}
-	last, err := r.Ledger.Meta(ctx, metaScanned+b.Name)
-	if err != nil {
-		return err
+	f := r.foundEarly(b)
+	if f == nil {
+		var err error
+		if f, err = r.find(ctx, b); err != nil {
+			return err
+		}
 	}
-	b.scanned = fmt.Sprintf("%d %d %d %s", b.known.UIDValidity, now[0].UnixNano(), now[1].UnixNano(), b.dir.Identity())
-	if last == b.scanned {
-		return nil
-	}
-	files, err := b.dir.Scan()
-	gone := errors.Is(err, fs.ErrNotExist)
-	if err != nil && !gone {
-		return err
-	}
-	rows, err := r.Ledger.Rows(ctx, b.Name, b.known.UIDValidity)
-	if err != nil {
-		return err
-	}
-	if gone {
-		files = &maildir.Listing{}
-	}
-	// The directory's identity stands last.
-	replaced := last != "" && !maildir.SameIdentity(last[strings.LastIndexByte(last, ' ')+1:], b.scanned[strings.LastIndexByte(b.scanned, ' ')+1:])
-	if err := r.compare(ctx, b, rows, files, replaced); err != nil {
-		return err
+	b.changed, b.local, b.scanned = f.changed, f.local, f.scanned
+	for _, s := range b.local.strangers {
+		if !s.twin {
+			continue
+		}
+		if err := r.noteOnce(ctx, b, metaTwin+s.Key,
+			"%s has the Message-ID of a mail that is in this mailbox already, as after a change from another program; it is not uploaded", s.Name); err != nil {
+			return err
+		}
 	}
 	switch {
-	case gone:
-		b.local.doubt = "its folder is gone"
-	case b.local.have > 0 && b.local.files == 0:
-		b.local.doubt = "its folder is empty"
-	case replaced:
-		b.local.doubt = "its folder is another one than before, as after a restored backup"
-	case len(b.local.missing) > 0 && (now[0].IsZero() || now[1].IsZero()):
-		b.local.doubt = "a part of its folder is gone"
-	}
-	switch {
-	case r.DryRun:
+	case f.unchanged || r.DryRun:
 		return nil
 	case b.local.doubt != "" && len(b.local.missing) > 0:
 		// The mail that comes now makes the folder look well again.
 		return r.Ledger.SetMeta(ctx, metaScanned+b.Name, "doubted 0")
-	case !b.local.nothing() || gone:
+	case !b.local.nothing() || f.gone:
 		return nil
 	}
 	return r.markScanned(ctx, b)
+}
+
+// found is what a folder holds, against the rows of the ledger.
+type found struct {
+	changed   [2]time.Time // of the folder
+	known     ledger.Mailbox
+	scanned   string // as the ledger is to remember it
+	unchanged bool   // since the last scan: local is empty
+	gone      bool   // there is no folder
+	local     local
+}
+
+// find is the part of scan that only reads.
+func (r *run) find(ctx context.Context, b *box) (*found, error) {
+	now := b.dir.Changed()
+	f := &found{changed: now, known: b.known, scanned: fmt.Sprintf("%d %d %d %s", b.known.UIDValidity, now[0].UnixNano(), now[1].UnixNano(), b.dir.Identity())}
+	last, err := r.Ledger.Meta(ctx, metaScanned+b.Name)
+	if err != nil {
+		return nil, err
+	}
+	if f.unchanged = last == f.scanned; f.unchanged {
+		return f, nil
+	}
+	files, err := b.dir.Scan()
+	f.gone = errors.Is(err, fs.ErrNotExist)
+	if err != nil && !f.gone {
+		return nil, err
+	}
+	rows, err := r.Ledger.Rows(ctx, b.Name, b.known.UIDValidity)
+	if err != nil {
+		return nil, err
+	}
+	if f.gone {
+		files = &maildir.Listing{}
+	}
+	// The directory's identity stands last.
+	replaced := last != "" && !maildir.SameIdentity(last[strings.LastIndexByte(last, ' ')+1:], f.scanned[strings.LastIndexByte(f.scanned, ' ')+1:])
+	if f.local, err = r.compare(ctx, b, rows, files, replaced); err != nil {
+		return nil, err
+	}
+	switch {
+	case f.gone:
+		f.local.doubt = "its folder is gone"
+	case f.local.have > 0 && f.local.files == 0:
+		f.local.doubt = "its folder is empty"
+	case replaced:
+		f.local.doubt = "its folder is another one than before, as after a restored backup"
+	case len(f.local.missing) > 0 && (now[0].IsZero() || now[1].IsZero()):
+		f.local.doubt = "a part of its folder is gone"
+	}
+	return f, nil
 }
 
 // scanClosed finds what is missing in the folder of a mailbox whose rows are not
@@ -272,14 +305,14 @@ func (b *box) agreed() bool {
 
 // compare sorts out what is in the folder and what is not. A file without
 // letters, as in new, says nothing about flags, unless the folder was replaced.
-func (r *run) compare(ctx context.Context, b *box, rows []ledger.Row, files *maildir.Listing, replaced bool) error {
+func (r *run) compare(ctx context.Context, b *box, rows []ledger.Row, files *maildir.Listing, replaced bool) (l local, err error) {
 	var marked, missing []imap.UID
-	b.local = local{flags: make(map[imap.UID]delta), files: files.Len()}
+	l = local{flags: make(map[imap.UID]delta), files: files.Len()}
 	for _, row := range rows {
 		if row.State != ledger.Present || row.Key == "" {
 			continue
 		}
-		b.local.have++
+		l.have++
 		name, ok := files.Find(row.Key)
 		// What was agreed to be \Deleted is deleted already, as far as the
 		// server lets us.
@@ -293,55 +326,48 @@ func (r *run) compare(ctx context.Context, b *box, rows []ledger.Row, files *mai
 				marked = append(marked, row.UID)
 			}
 			if d := deltaOf(row.Flags, letters); len(d.add)+len(d.remove) > 0 {
-				b.local.flags[row.UID] = d
+				l.flags[row.UID] = d
 			}
 		}
 	}
-	var err error
-	if b.local.marked, err = r.Ledger.GetMany(ctx, b.Name, b.known.UIDValidity, marked); err != nil {
-		return err
+	if l.marked, err = r.Ledger.GetMany(ctx, b.Name, b.known.UIDValidity, marked); err != nil {
+		return l, err
 	}
-	if b.local.missing, err = r.Ledger.GetMany(ctx, b.Name, b.known.UIDValidity, missing); err != nil {
-		return err
+	if l.missing, err = r.Ledger.GetMany(ctx, b.Name, b.known.UIDValidity, missing); err != nil {
+		return l, err
 	}
-	return r.strangersOf(ctx, b, rows, files)
+	l.strangers, err = r.strangersOf(ctx, b, rows, files)
+	return l, err
 }
 
 // strangersOf finds the files that are neither of a row of the ledger nor a stub.
 // That one was ruled out holds for this folder, and that it is a twin only while
 // the other file is there.
-func (r *run) strangersOf(ctx context.Context, b *box, rows []ledger.Row, files *maildir.Listing) error {
-	found, err := b.strangers(rows, files)
-	if err != nil || len(found) == 0 {
-		return err
+func (r *run) strangersOf(ctx context.Context, b *box, rows []ledger.Row, files *maildir.Listing) (out []stranger, err error) {
+	all, err := b.strangers(rows, files)
+	if err != nil || len(all) == 0 {
+		return nil, err
 	}
 	old, err := r.Ledger.OtherValidity(ctx, b.Name, b.known.UIDValidity)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for _, f := range found {
+	sent, err := r.Ledger.Metas(ctx, metaUploaded)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range all {
 		if f.Size == 0 || slices.ContainsFunc(old, func(m ledger.Message) bool { return m.Key == f.Key }) {
 			continue
 		}
-		sent, err := r.Ledger.Meta(ctx, metaUploaded+f.Key)
-		if err != nil {
-			return err
-		}
-		if f.ruledOut = sent == b.Name; !f.ruledOut {
+		if f.ruledOut = sent[metaUploaded+f.Key] == b.Name; !f.ruledOut {
 			if f.twin, err = r.twin(ctx, b, f, files); err != nil {
-				return err
+				return nil, err
 			}
 		}
-		b.local.strangers = append(b.local.strangers, f)
-		if !f.twin {
-			continue
-		}
-		if err := r.noteOnce(ctx, b, metaTwin+f.Key,
-			"%s has the Message-ID of a mail that is in this mailbox already, as after a change from another program; it is not uploaded", f.Name); err != nil {
-			return err
-		}
+		out = append(out, f)
 	}
-	return nil
+	return out, nil
 }
 
 // twin tells whether another file of the folder is the server's message with the
@@ -373,11 +399,13 @@ func (r *run) neverUpload(ctx context.Context, b *box, key string) error {
 }
 
 // The ledger's keys that hold when a mailbox's folder was scanned last, which
-// files are not to be uploaded, or not again, and of which twins that was said.
+// files are not to be uploaded, or not again, of which twins that was said, and
+// after which agreement an upload to a mailbox was begun.
 const (
-	metaScanned  = "scanned/"
-	metaUploaded = "uploaded/"
-	metaTwin     = "twin/"
+	metaScanned   = "scanned/"
+	metaUploaded  = "uploaded/"
+	metaTwin      = "twin/"
+	metaUploading = "uploading/"
 )
 
 // markScanned records that nothing is left to tell the server of what the scan

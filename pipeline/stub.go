@@ -79,6 +79,10 @@ func ReadStub(r io.Reader) (StubKey, error) {
 	if err != nil && h.Len() == 0 {
 		return StubKey{}, fmt.Errorf("%w: its header cannot be read", ErrNotStub)
 	}
+	return stubKey(h)
+}
+
+func stubKey(h textproto.Header) (StubKey, error) {
 	_, params, err := mime.ParseMediaType("stub/x; " + h.Get(StubHeader))
 	if err != nil || params["v"] != "1" {
 		return StubKey{}, ErrNotStub

@@ -109,6 +109,7 @@ func (r *run) survey(ctx context.Context, s Session) ([]*box, error) {
 		}
 		boxes = append(boxes, b)
 	}
+	r.early = nil
 	still, err := r.scanAgain(ctx, slices.Concat(boxes, r.beside))
 	if err != nil {
 		return nil, err

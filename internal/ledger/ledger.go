@@ -336,6 +336,28 @@ func (l *Ledger) Meta(ctx context.Context, key string) (string, error) {
 	return v, nil
 }
 
+// Metas gives the values whose keys begin with prefix, which ends in a slash.
+func (l *Ledger) Metas(ctx context.Context, prefix string) (out map[string]string, err error) {
+	// The byte after the slash: all such keys lie between the two.
+	rows, err := l.db.QueryContext(ctx, "SELECT key, value FROM meta WHERE key > ? AND key < ?", prefix, strings.TrimSuffix(prefix, "/")+"0")
+	if err != nil {
+		return nil, l.fail(err)
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	out = make(map[string]string)
+	for rows.Next() {
+		var k, v string
+		if err := rows.Scan(&k, &v); err != nil {
+			return nil, l.fail(err)
+		}
+		out[k] = v
+	}
+	if err := rows.Err(); err != nil {
+		return nil, l.fail(err)
+	}
+	return out, nil
+}
+
 // SetMeta sets a value of the account.
 func (l *Ledger) SetMeta(ctx context.Context, key, value string) error {
 	_, err := l.db.ExecContext(ctx, "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", key, value)

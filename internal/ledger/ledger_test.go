@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -305,6 +306,19 @@ func TestMetaKeepsTheLastValue(t *testing.T) {
 		if v, err := l.Meta(t.Context(), "not_before"); v != want || err != nil {
 			t.Error(v, err)
 		}
+	}
+}
+
+func TestMetasOfAPrefix(t *testing.T) {
+	l := newLedger(t)
+	for k, v := range map[string]string{"up/": "none", "up/a": "1", "up/é/b": "2", "up": "x", "up.": "x", "up0": "x", "uq/a": "x"} {
+		if err := l.SetMeta(t.Context(), k, v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := l.Metas(t.Context(), "up/")
+	if want := map[string]string{"up/a": "1", "up/é/b": "2"}; err != nil || !maps.Equal(got, want) {
+		t.Errorf("%v: %q", err, got)
 	}
 }
 
