@@ -47,7 +47,7 @@ func (w *worker) adopt(ctx context.Context, b *box, fetch []imap.UID) ([]imap.UI
 	if len(b.expected) >= len(byKey) {
 		ask = slices.DeleteFunc(slices.Clone(fetch), func(u imap.UID) bool { return b.expected[u] == "" })
 	}
-	listed, err := w.identify(ctx, ask)
+	listed, err := w.identify(ctx, b, ask)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +61,7 @@ func (w *worker) adopt(ctx context.Context, b *box, fetch []imap.UID) ([]imap.UI
 		}
 	}
 	if len(byKey) > 0 && len(ask) < len(fetch) {
-		if listed, err = w.identify(ctx, fetch); err != nil {
+		if listed, err = w.identify(ctx, b, fetch); err != nil {
 			return nil, err
 		}
 	}
@@ -90,12 +90,31 @@ func (w *worker) adopt(ctx context.Context, b *box, fetch []imap.UID) ([]imap.UI
 	return slices.DeleteFunc(slices.Clone(fetch), func(u imap.UID) bool { return done[u] }), nil
 }
 
-// identify asks what messages these are.
-func (w *worker) identify(ctx context.Context, uids []imap.UID) ([]mail.Message, error) {
+// awaited are the messages that the server said it made of our files, if they are
+// all that is to be found among the new ones.
+func (b *box) awaited() imap.UIDSet {
+	may := 0
+	for _, s := range b.local.strangers {
+		if !s.twin {
+			may++
+		}
+	}
+	if len(b.expected) < may {
+		return nil
+	}
+	return uidSet(slices.Collect(maps.Keys(b.expected)))
+}
+
+// identify asks what messages these are, unless EXAMINE told that already.
+func (w *worker) identify(ctx context.Context, b *box, uids []imap.UID) ([]mail.Message, error) {
 	if len(uids) == 0 {
 		return nil, nil
 	}
 	wanted := uidSet(uids)
+	told := slices.DeleteFunc(slices.Clone(b.identified), func(m mail.Message) bool { return !wanted.Contains(m.UID) })
+	if len(told) == len(uids) {
+		return told, nil
+	}
 	listed, err := w.session.Identify(ctx, wanted)
 	return slices.DeleteFunc(listed, func(m mail.Message) bool { return !wanted.Contains(m.UID) }), err
 }

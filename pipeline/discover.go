@@ -47,7 +47,7 @@ func (w *worker) lookOnce(ctx context.Context, b *box) error {
 	if err != nil {
 		return err
 	}
-	b.now = sel.Status
+	b.now, b.identified = sel.Status, sel.Identified
 	w.selected = b
 	if b.now.UIDNext == 0 {
 		b.now.UIDNext = b.Status.UIDNext
@@ -71,7 +71,7 @@ func (w *worker) lookOnce(ctx context.Context, b *box) error {
 		}
 		// A mailbox that was complete keeps its row, and with it the marks to
 		// start from again, until all that changed since is recorded.
-		if !b.known.Complete || b.known.UIDValidity != b.now.UIDValidity {
+		if !b.goesOn() {
 			if err := w.saveMailbox(ctx, b, false); err != nil {
 				return err
 			}
@@ -84,17 +84,23 @@ func (w *worker) lookOnce(ctx context.Context, b *box) error {
 				return err
 			}
 		}
-		if err := w.rematch(ctx, b, &v, rows, matched); err != nil {
-			return err
-		}
-		if rows, err = w.rows(ctx, b); err != nil {
-			return err
+		if !b.goesOn() {
+			if err := w.rematch(ctx, b, &v, rows, matched); err != nil {
+				return err
+			}
+			if rows, err = w.rows(ctx, b); err != nil {
+				return err
+			}
 		}
 	}
 	a := plan(rows, v)
 	a.fetch = slices.DeleteFunc(a.fetch, func(u imap.UID) bool { return matched[u] })
 	return w.put(ctx, b, a, rows)
 }
+
+// goesOn tells whether the ledger's rows are all there was of the mailbox when it
+// was looked at last.
+func (b *box) goesOn() bool { return b.known.Complete && b.known.UIDValidity == b.now.UIDValidity }
 
 // rows gives the ledger's rows of the mailbox as it is now.
 func (w *worker) rows(ctx context.Context, b *box) ([]ledger.Row, error) {
@@ -106,12 +112,12 @@ func (b *box) offer(s Session, full bool) *mail.Known {
 	if full || !b.known.Complete || b.known.HighestModSeq == 0 || !s.Has("QRESYNC") {
 		return nil
 	}
-	return &mail.Known{UIDValidity: b.known.UIDValidity, HighestModSeq: b.known.HighestModSeq}
+	return &mail.Known{UIDValidity: b.known.UIDValidity, HighestModSeq: b.known.HighestModSeq, Identify: b.awaited()}
 }
 
 // view asks what changed, in the cheapest way that the server has.
 func (w *worker) view(ctx context.Context, b *box, sel *mail.Selected, rows []ledger.Row) (view, error) {
-	same := b.known.Complete && b.known.UIDValidity == b.now.UIDValidity && b.now.UIDValidity != 0 && !w.Full
+	same := b.goesOn() && b.now.UIDValidity != 0 && !w.Full
 	switch {
 	case sel.Messages == 0:
 		return view{complete: true}, nil

@@ -50,6 +50,7 @@ type server struct {
 	fat           int64    // by how much it says that mails are bigger than they are
 	// blind, if not nil, is what it says are the messages that are marked \Deleted.
 	blind      imap.UIDSet
+	lag        *mail.Status    // what STATUS tells of every mailbox; nil: the truth
 	cutExamine int             // the connection dies at the EXAMINE or SELECT of this number; 0: never
 	prefix     string          // of all mailboxes but INBOX
 	delim      rune            // 0: a slash
@@ -161,10 +162,12 @@ func (s *server) dial(context.Context) (Session, error) {
 }
 
 type session struct {
-	server *server
-	name   string
-	dead   bool
-	left   bool // the server has hung up, which shows at the next command
+	server  *server
+	name    string
+	dead    bool
+	left    bool           // the server has hung up, which shows at the next command
+	ahead   *mail.Selected // what Append was told of the mailbox aheadOf
+	aheadOf string
 }
 
 func (s *session) Has(c string) bool { return slices.Contains(s.server.caps, c) }
@@ -174,6 +177,7 @@ func (s *session) Close() error      { s.dead = true; return nil }
 
 func (s *session) ask(format string, args ...any) func() {
 	s.server.mu.Lock()
+	s.ahead = nil
 	s.server.asked = append(s.server.asked, fmt.Sprintf(format, args...))
 	return s.server.mu.Unlock
 }
@@ -191,6 +195,9 @@ func (s *session) List(context.Context) ([]mail.Mailbox, error) {
 	var out []mail.Mailbox
 	for _, name := range slices.Sorted(maps.Keys(s.server.boxes)) {
 		st := s.status(s.server.boxes[name])
+		if s.server.lag != nil {
+			st = *s.server.lag
+		}
 		out = append(out, mail.Mailbox{Name: name, Delim: s.server.separator(), Status: &st})
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.server.holders)) {
@@ -236,6 +243,10 @@ func (s *server) create(ex *mail.Exchange, name string) {
 }
 
 func (s *session) Examine(_ context.Context, name string, known *mail.Known) (*mail.Selected, error) {
+	if sel := s.ahead; sel != nil && s.aheadOf == name && known != nil {
+		s.ahead = nil
+		return sel, nil
+	}
 	defer s.ask("EXAMINE %s", name)()
 	s.name = ""
 	if s.server.cutExamine > 0 {
@@ -265,6 +276,7 @@ func (s *session) Examine(_ context.Context, name string, known *mail.Known) (*m
 				sel.Vanished.AddNum(u)
 			}
 		}
+		sel.Identified = s.identify(known.Identify)
 	}
 	return sel, nil
 }
@@ -299,13 +311,17 @@ func (s *session) Search(_ context.Context, uids imap.UIDSet) (out imap.UIDSet, 
 	return out, nil
 }
 
-func (s *session) Identify(_ context.Context, uids imap.UIDSet) (out []mail.Message, err error) {
+func (s *session) Identify(_ context.Context, uids imap.UIDSet) ([]mail.Message, error) {
 	defer s.ask("IDENTIFY")()
+	return s.identify(uids), nil
+}
+
+func (s *session) identify(uids imap.UIDSet) (out []mail.Message) {
 	s.each(uids, func(u imap.UID, m *serverMail) bool {
 		out = append(out, mail.Message{UID: u, Flags: m.flags, InternalDate: m.date, Size: int64(len(m.raw)) + s.server.fat, MessageID: parseHeader([]byte(m.raw)).messageID})
 		return true
 	})
-	return out, nil
+	return out
 }
 
 // hit tells whether a fault strikes now.
@@ -563,7 +579,17 @@ func (s *session) Select(ctx context.Context, name string) (*mail.Selected, erro
 	return sel, err
 }
 
-func (s *session) Append(_ context.Context, name string, uploads []mail.Upload, stored func(int, mail.Appended)) ([]mail.Appended, error) {
+func (s *session) Append(ctx context.Context, name string, uploads []mail.Upload, stored func(int, mail.Appended), then *mail.Known) ([]mail.Appended, error) {
+	out, err := s.append(name, uploads, stored)
+	if err == nil && then != nil && s.Has("QRESYNC") {
+		if sel, err := s.Examine(ctx, name, then); err == nil && sel.Resynced {
+			s.ahead, s.aheadOf = sel, name
+		}
+	}
+	return out, err
+}
+
+func (s *session) append(name string, uploads []mail.Upload, stored func(int, mail.Appended)) ([]mail.Appended, error) {
 	defer s.ask("APPEND %s %d", name, len(uploads))()
 	out := make([]mail.Appended, len(uploads))
 	b := s.server.boxes[name]

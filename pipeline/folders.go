@@ -102,7 +102,7 @@ func (r *run) goneMailbox(ctx context.Context, k ledger.Mailbox) error {
 	if r.DryRun {
 		return nil
 	}
-	if err := r.Ledger.Forget(ctx, k.Name, metaScanned+k.Name, key); err != nil {
+	if err := r.Ledger.Forget(ctx, k.Name, metaScanned+k.Name, metaUploading+k.Name, key); err != nil {
 		return err
 	}
 	r.step("mailbox forgotten")

@@ -29,7 +29,8 @@ const (
 )
 
 // index tells notmuch what was written, and records it. The write lock is held
-// only while a batch that lies ready is applied.
+// only while a batch that lies ready is applied. With nil, nothing more comes for a
+// while, and with the channel's end, which gives nil, too, at all.
 func (r *run) index(ctx context.Context) error {
 	most, delay := r.Batch, time.Duration(0)
 	if most <= 0 {
@@ -37,6 +38,9 @@ func (r *run) index(ctx context.Context) error {
 	}
 	first := true
 	for it := range r.written {
+		if it == nil {
+			continue
+		}
 		batch := []*item{it}
 		wait := delay
 		if first {
@@ -48,8 +52,8 @@ func (r *run) index(ctx context.Context) error {
 		for len(batch) < most {
 			// What lies ready is taken before the clock is looked at.
 			select {
-			case it, ok := <-r.written:
-				if !ok {
+			case it := <-r.written:
+				if it == nil {
 					break gather
 				}
 				batch = append(batch, it)
@@ -57,8 +61,8 @@ func (r *run) index(ctx context.Context) error {
 			default:
 			}
 			select {
-			case it, ok := <-r.written:
-				if !ok {
+			case it := <-r.written:
+				if it == nil {
 					break gather
 				}
 				batch = append(batch, it)

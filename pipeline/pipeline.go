@@ -61,8 +61,10 @@ type Session interface {
 	// Append gives the server mails, many in one flight where it allows that
 	// (RFC 9051 6.3.12). The results stand at the places of the uploads; the
 	// error is of the connection, and those that were not answered then have it,
-	// too. stored is called for each mail as soon as it is known to be stored.
-	Append(ctx context.Context, mailbox string, uploads []mail.Upload, stored func(i int, as mail.Appended)) ([]mail.Appended, error)
+	// too. stored is called for each mail as soon as it is known to be stored. then
+	// is what Examine will be asked of the mailbox next, so that it can be asked in
+	// the same flight; it may be nil.
+	Append(ctx context.Context, mailbox string, uploads []mail.Upload, stored func(i int, as mail.Appended), then *mail.Known) ([]mail.Appended, error)
 	Alive() bool
 	Close() error
 }

@@ -51,6 +51,7 @@ func (w *worker) pushAll(ctx context.Context, boxes []*box) error {
 			continue // of no mailbox, or of none that is asked for
 		}
 		o.without(b.finished)
+		b.only = len(plans) == 1
 		if w.DryRun {
 			if err := w.foresee(ctx, b, o); err != nil {
 				if ctx.Err() != nil || scopeOf(err, atMailbox) > ScopeMailbox {
@@ -205,12 +206,21 @@ func (w *worker) push(ctx context.Context, b *box, o *outgoing, boxes map[string
 		}
 		return nil
 	}
-	sel, err := w.openFor(ctx, b)
+	unvisited, err := w.unvisited(ctx, b, o)
 	if err != nil {
 		return err
 	}
-	if sel.ReadOnly {
-		w.note(b, "the server opens this mailbox for reading only; what changed here stays here")
+	var sel *mail.Selected
+	if unvisited {
+		err = w.connect(ctx)
+	} else {
+		sel, err = w.openFor(ctx, b)
+	}
+	if err != nil {
+		return err
+	}
+	if sel != nil && sel.ReadOnly {
+		w.staysReadOnly(b)
 		if b.settled(o) {
 			return w.markScanned(ctx, b)
 		}
@@ -241,6 +251,10 @@ func (w *worker) push(ctx context.Context, b *box, o *outgoing, boxes map[string
 		return w.markScanned(ctx, b)
 	}
 	return unable
+}
+
+func (w *worker) staysReadOnly(b *box) {
+	w.note(b, "the server opens this mailbox for reading only; what changed here stays here")
 }
 
 // settled tells whether nothing of what the scan saw waits for another mailbox's
@@ -455,83 +469,4 @@ func (w *worker) fetchAgain(ctx context.Context, b *box, rows []ledger.Message) 
 		return nil
 	}
 	return w.incomplete(ctx, b, gone...)
-}
-
-// pushUploads gives the server the files that are new here, but for those that
-// it has already from a run that was interrupted.
-func (w *worker) pushUploads(ctx context.Context, b *box, sel *mail.Selected, files []stranger) error {
-	var refusals []error
-	for alone := false; len(files) > 0; alone = true {
-		there, err := w.arrived(ctx, b, sel, files)
-		if err != nil {
-			return err
-		}
-		has := make(map[string]bool, len(there))
-		for uid, f := range there {
-			if b.expected[uid] == "" { // else it is known whose it is
-				has[f.Key] = true
-			}
-		}
-		for _, key := range b.expected {
-			has[key] = true
-		}
-		files = slices.DeleteFunc(slices.Clone(files), func(s stranger) bool { return has[s.Key] })
-		again, refused, err := w.upload(ctx, b, files, alone)
-		if err != nil {
-			return err
-		}
-		refusals = append(refusals, refused...)
-		if len(again) == 0 {
-			break
-		}
-		// One of these is not wanted, and alone each shows whether it is that. The
-		// server may have stored none of them (RFC 3502); if it did, it shows now.
-		if sel, err = w.openFor(ctx, b); err != nil {
-			return err
-		}
-		files = again
-	}
-	if len(refusals) > 0 {
-		return leftf("%s not taken by the server; the first: %v", number(len(refusals), "new message was", "new messages were"), refusals[0])
-	}
-	return nil
-}
-
-// upload gives the server files. It gives those that the server refused together
-// with others, and why it refused others.
-func (w *worker) upload(ctx context.Context, b *box, files []stranger, alone bool) (again []stranger, refused []error, err error) {
-	uploads := make([]mail.Upload, len(files))
-	for i, f := range files {
-		_, letters := maildir.ParseName(f.Name)
-		uploads[i] = mail.Upload{Path: b.path(f.Name), Size: f.Size, Flags: flagsOf(letters), InternalDate: f.when(w.Now()), Alone: alone}
-	}
-	results, err := w.session.Append(ctx, b.Name, uploads, func(i int, as mail.Appended) {
-		w.tally(func(r *Report) { r.Uploaded++ })
-		w.step("message uploaded")
-		// Its flags are those that it was sent with; if the server has others,
-		// notmuch is told again.
-		row := files[i].Message
-		row.Flags = uploads[i].Flags
-		it := &item{box: b, op: opAhead, row: row, id: row.ID}
-		it.add, it.remove = w.arriving(b, row.Flags, byHand)
-		_ = w.send(ctx, it) // it fails only when the run ends, and then Append does
-		if as.UID != 0 && as.UIDValidity == b.known.UIDValidity {
-			b.expect(as.UID, files[i].Key)
-			return
-		}
-		b.uploaded = append(b.uploaded, files[i])
-	})
-	if err != nil {
-		return nil, nil, err
-	}
-	for i, res := range results {
-		switch {
-		case res.Err == nil, errors.Is(res.Err, fs.ErrNotExist): // renamed or taken away this moment: the next run sees it
-		case res.Together && !alone:
-			again = append(again, files[i])
-		default:
-			refused = append(refused, fmt.Errorf("%s: %w", files[i].Name, res.Err))
-		}
-	}
-	return again, refused, nil
 }

@@ -21,13 +21,11 @@ import (
 
 // rematch pairs what the server lists with mail that is here under other keys:
 // rows of an older UIDVALIDITY, and, where the mailbox was never complete, files
-// in its folder that the ledger does not know (it may have been lost). It never
+// in its folder that the ledger does not know (it may have been lost): it is only
+// for such mailboxes. It never
 // downloads, and deletes nothing that is mail. The UIDs it found a file for are
 // added to matched, and the flags it was told to the view.
 func (w *worker) rematch(ctx context.Context, b *box, v *view, rows []ledger.Row, matched map[imap.UID]bool) error {
-	if b.known.Complete && b.known.UIDValidity == b.now.UIDValidity {
-		return nil
-	}
 	old, err := w.Ledger.OtherValidity(ctx, b.Name, b.now.UIDValidity)
 	if err != nil {
 		return err

@@ -22,7 +22,7 @@ type run struct {
 	keys maildir.Keys
 
 	spooled chan *item // fetch -> write
-	written chan *item // write -> index
+	written chan *item // write -> index; nil: what waits is to be told
 
 	mu     sync.Mutex
 	cond   *sync.Cond
@@ -80,11 +80,14 @@ type box struct {
 	// expected are files by the UID that their message has got on the server;
 	// uploaded are files whose UID was not told.
 	expected map[imap.UID]string
+	only     bool             // of no other mailbox anything is pushed
 	withheld map[string]delta // by file: flags that a hook keeps from the server
 	uploaded []stranger
-	came     map[imap.UID]ledger.Message // where this run moved a new message from
-	ours     map[imap.UID]bool           // messages that we took out of it on the server
-	unknown  bool                        // we may have put messages into it since its status was told
+	// identified are messages that EXAMINE told more of.
+	identified []mail.Message
+	came       map[imap.UID]ledger.Message // where this run moved a new message from
+	ours       map[imap.UID]bool           // messages that we took out of it on the server
+	unknown    bool                        // we may have put messages into it since its status was told
 
 	// guarded by run.mu
 	looked bool

@@ -41,6 +41,9 @@ type Known struct {
 	UIDValidity   uint64
 	HighestModSeq uint64
 	UIDs          imap.UIDSet // optional; bounds VANISHED to these
+	// Identify are messages to be identified in the same round trip, if there is a
+	// way to do that.
+	Identify imap.UIDSet
 }
 
 // Selected is what EXAMINE or SELECT answered.
@@ -53,6 +56,9 @@ type Selected struct {
 	Resynced bool
 	Vanished imap.UIDSet
 	Changed  []Message
+	// Identified is what the server said of Known.Identify; nil if it was not asked,
+	// or did not answer.
+	Identified []Message
 }
 
 // Message is what a server says of one message, its bytes apart.

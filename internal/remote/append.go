@@ -23,10 +23,12 @@ import (
 // sockets, or both sides wait for each other until the deadline: the answers to
 // so many commands are some 40 kB, where the buffers take 100 at least. When a
 // bound is reached, answers are read until half of it is free: so the line is
-// never idle, and each end speaks for long.
+// never idle, and each end speaks for long. A line that takes more bytes than
+// these while its first answer may still be under way is not bound by them.
 const (
 	maxFlight         = 4 << 20 // bytes of mails
 	maxFlightCommands = 256
+	maxUnheard        = 500 * time.Millisecond
 )
 
 // Bounds of one command. With MULTIAPPEND it takes several mails, all or none
@@ -57,8 +59,10 @@ var errChanged = errors.New("the file has changed")
 // order. What became of each is told also beside an error, which is of the
 // connection; it is then that of each mail without an answer, too, and the
 // server may have stored some of those. stored, if it is not nil, is called for
-// each mail as soon as it is known to be stored.
-func (s *Session) Append(ctx context.Context, mailbox string, uploads []mail.Upload, stored func(i int, as mail.Appended)) ([]mail.Appended, error) {
+// each mail as soon as it is known to be stored. then, if it is not nil, is what
+// Examine will be asked of the mailbox next: where that goes with QRESYNC, it is
+// asked in the same flight, and Examine has the answer already.
+func (s *Session) Append(ctx context.Context, mailbox string, uploads []mail.Upload, stored func(i int, as mail.Appended), then *mail.Known) ([]mail.Appended, error) {
 	if len(uploads) == 0 {
 		return nil, nil
 	}
@@ -66,6 +70,9 @@ func (s *Session) Append(ctx context.Context, mailbox string, uploads []mail.Upl
 		s: s, mailbox: mailbox, name: s.Quote(mailbox), uploads: uploads, pending: make(map[string]int),
 		results: make([]mail.Appended, len(uploads)), known: make([]bool, len(uploads)), stored: stored,
 		out: bufio.NewWriterSize(s.wire, maxWrite),
+	}
+	if s.resyncs(then) {
+		a.then = s.resyncing(mailbox, then)
 	}
 	err := a.run(ctx)
 	if err != nil {
@@ -87,9 +94,11 @@ type appending struct {
 	results []mail.Appended
 	known   []bool // what became of the mail
 	stored  func(int, mail.Appended)
+	then    *resyncing     // what goes with it; nil: nothing
 	parts   []together     // the commands so far
 	pending map[string]int // places in parts, by tag
 	size    int64          // bytes of the mails of pending
+	heard   time.Time      // when the server had answered all, or was listened to
 	open    bool           // the last command has not ended: more mails may join it
 	out     *bufio.Writer
 	goOn    bool
@@ -120,13 +129,41 @@ func (a *appending) run(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	return a.drain()
+	if a.then == nil || len(a.parts) == 0 {
+		return a.drain()
+	}
+	a.end()
+	text, pending := a.s.tagging(a.then.lines)
+	_, _ = a.out.WriteString(text) // it keeps its first error for Flush
+	if err := a.drain(); err != nil {
+		return err
+	}
+	return a.look(pending)
+}
+
+// look reads what then asked for. All mails are answered for: that the mailbox
+// cannot be had now is not their fault, and shows when it is asked for again.
+func (a *appending) look(pending map[string]int) error {
+	a.s.beginCommands()
+	a.s.deselect()
+	answers, err := a.s.answers("EXAMINE", pending, a.then.handlers)
+	if err != nil {
+		return err
+	}
+	if a.then.told, err = a.then.selected(answers); err == nil && a.then.told != nil && a.then.told.Resynced {
+		a.s.ahead = a.then
+	}
+	return nil
 }
 
 // room waits for answers if one more command with a mail of this size would be
 // too much for the flight.
 func (a *appending) room(size int64) error {
-	if len(a.pending) == 0 || len(a.pending) < maxFlightCommands && a.size+size <= maxFlight {
+	if len(a.pending) == 0 {
+		a.heard = time.Now()
+		return nil
+	}
+	if len(a.pending) < maxFlightCommands && (a.size+size <= maxFlight || time.Since(a.heard) < a.s.unheard) {
 		return nil
 	}
 	if err := a.flush(); err != nil {
@@ -375,6 +412,7 @@ func (a *appending) await(enough func() bool) error {
 		if err != nil {
 			return err
 		}
+		a.heard = time.Now()
 		if i >= 0 {
 			a.s.rest() // a short line, but a whole mail went before it
 			a.answered(i, answer)

@@ -102,7 +102,7 @@ func TestAppend(t *testing.T) {
 				uploads = append(uploads, u)
 			}
 			told := make([]mail.Appended, len(uploads))
-			results, err := s.Append(t.Context(), box, uploads, func(i int, as mail.Appended) { told[i] = as })
+			results, err := s.Append(t.Context(), box, uploads, func(i int, as mail.Appended) { told[i] = as }, nil)
 			if err != nil || len(results) != len(uploads) || !slices.Equal(told, results) {
 				t.Fatalf("%s: %d results, %v; told were %v", caps, len(results), err, told)
 			}
@@ -168,14 +168,14 @@ func TestAppendWithoutFlagsAndDate(t *testing.T) {
 	server := script(t, "IMAP4rev1 LITERAL+", imaptest.Box("INBOX"))
 	s := dialed(t, plain(server.Port()))
 	server.Log()
-	results, err := s.Append(t.Context(), "INBOX", []mail.Upload{upload(t, "\n", `\Recent`)}, nil)
+	results, err := s.Append(t.Context(), "INBOX", []mail.Upload{upload(t, "\n", `\Recent`)}, nil, nil)
 	if err != nil || results[0].Err != nil {
 		t.Fatal(results, err)
 	}
 	if log := server.Log(); !reflect.DeepEqual(log, []string{`APPEND "INBOX" {2+}`}) {
 		t.Errorf("sent %q", log)
 	}
-	if results, err := s.Append(t.Context(), "INBOX", nil, nil); err != nil || len(results) > 0 {
+	if results, err := s.Append(t.Context(), "INBOX", nil, nil, nil); err != nil || len(results) > 0 {
 		t.Error(results, err)
 	}
 }
@@ -209,7 +209,7 @@ func TestAppendRefused(t *testing.T) {
 			changed.Size = 5
 			results, err := s.Append(t.Context(), "INBOX", []mail.Upload{
 				upload(t, letter(1, 10)), upload(t, letter(2, 60_000)), gone, upload(t, letter(3, 2<<20)), changed,
-				upload(t, "\n", "two words"), upload(t, "\n", `\`), upload(t, letter(4, 5000), `\*`), upload(t, letter(5, 5000), "kept]")}, nil)
+				upload(t, "\n", "two words"), upload(t, "\n", `\`), upload(t, letter(4, 5000), `\*`), upload(t, letter(5, 5000), "kept]")}, nil, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -232,7 +232,7 @@ func TestAppendRefused(t *testing.T) {
 				}
 			}
 			for name, code := range map[string]string{"Nowhere": "TRYCREATE", "Locked": ""} {
-				results, err := s.Append(t.Context(), name, []mail.Upload{upload(t, "\n")}, nil)
+				results, err := s.Append(t.Context(), name, []mail.Upload{upload(t, "\n")}, nil, nil)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -267,7 +267,7 @@ func TestAppendRefusedTogether(t *testing.T) {
 		uploads := []mail.Upload{upload(t, letter(1, 10)), upload(t, letter(2, 60_000)), upload(t, letter(3, 10)), upload(t, letter(4, 10))}
 		uploads[3].Alone = true
 		var told []int
-		results, err := s.Append(t.Context(), "INBOX", uploads, func(i int, _ mail.Appended) { told = append(told, i) })
+		results, err := s.Append(t.Context(), "INBOX", uploads, func(i int, _ mail.Appended) { told = append(told, i) }, nil)
 		if err != nil || results[3] != (mail.Appended{UIDValidity: 14, UID: 1}) || !slices.Equal(told, []int{3}) {
 			t.Fatalf("%s: %+v, %v; told: %v", answer, results, err, told)
 		}
@@ -277,7 +277,7 @@ func TestAppendRefusedTogether(t *testing.T) {
 			}
 			uploads[i].Alone = true
 		}
-		results, err = s.Append(t.Context(), "INBOX", uploads[:3], nil)
+		results, err = s.Append(t.Context(), "INBOX", uploads[:3], nil, nil)
 		if err != nil || results[0].UID != 2 || results[1].Err == nil || results[1].Together || results[2].UID != 3 {
 			t.Errorf("%s: %+v, %v", answer, results, err)
 		}
@@ -301,7 +301,7 @@ func TestAppendCut(t *testing.T) {
 		for i := range 5 {
 			uploads = append(uploads, upload(t, letter(i, 10_000)))
 		}
-		results, err := s.Append(t.Context(), "INBOX", uploads, nil)
+		results, err := s.Append(t.Context(), "INBOX", uploads, nil, nil)
 		if f := wantFault(t, err, mail.KindCut); f.Op != "APPEND" || f.Mailbox != "INBOX" || s.Alive() || len(results) != 5 {
 			t.Fatalf("%+v, alive: %v, %d results", f, s.Alive(), len(results))
 		}
@@ -315,7 +315,7 @@ func TestAppendCut(t *testing.T) {
 				t.Errorf("%s: %d mails are stored", caps, n)
 			}
 		})
-		results, err = s.Append(t.Context(), "INBOX", uploads[:1], nil)
+		results, err = s.Append(t.Context(), "INBOX", uploads[:1], nil, nil)
 		wantFault(t, err, mail.KindCut)
 		if len(results) != 1 || results[0].Err == nil {
 			t.Error(results)
@@ -323,13 +323,20 @@ func TestAppendCut(t *testing.T) {
 	}
 }
 
-// TestAppendTakesFewRoundTrips counts them over a link of 50 ms.
+// TestAppendTakesFewRoundTrips counts them over a link of 50 ms, which is slow, so
+// that 4 MB go at once, or as fast as any.
 func TestAppendTakesFewRoundTrips(t *testing.T) {
 	t.Parallel()
-	for caps, want := range map[string]struct{ flights, commands int }{
-		"IMAP4rev1 UIDPLUS LITERAL+":             {3, 500},
-		"IMAP4rev1 UIDPLUS LITERAL+ MULTIAPPEND": {3, 16},
+	for _, want := range []struct {
+		caps              string
+		unheard           time.Duration
+		flights, commands int
+	}{
+		{"IMAP4rev1 UIDPLUS LITERAL+", 0, 3, 500},
+		{"IMAP4rev1 UIDPLUS LITERAL+ MULTIAPPEND", 0, 3, 16},
+		{"IMAP4rev1 UIDPLUS LITERAL+ MULTIAPPEND", time.Hour, 1, 16},
 	} {
+		caps := want.caps
 		server := script(t, caps, imaptest.Box("INBOX"))
 		p, err := imaptest.NewProxy(server.Addr(), 25*time.Millisecond)
 		if err != nil {
@@ -353,7 +360,8 @@ func TestAppendTakesFewRoundTrips(t *testing.T) {
 		}
 		n.Store(0)
 		server.Log()
-		results, err := s.Append(t.Context(), "INBOX", uploads, nil)
+		s.unheard = want.unheard
+		results, err := s.Append(t.Context(), "INBOX", uploads, nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -365,6 +373,81 @@ func TestAppendTakesFewRoundTrips(t *testing.T) {
 				t.Fatalf("%s: mail %d: %+v", caps, i, r)
 			}
 		}
+	}
+}
+
+// TestLookInTheFlightOfAppend: the server hears all of it before it says anything,
+// and Examine has the answer then, unless something else was asked meanwhile.
+func TestLookInTheFlightOfAppend(t *testing.T) {
+	t.Parallel()
+	const (
+		told    = "* 5 EXISTS\r\n* OK [UIDVALIDITY 3] x\r\n* OK [HIGHESTMODSEQ 9] x\r\n* 5 FETCH (UID 8 FLAGS () MODSEQ (8))\r\n"
+		message = "* 5 FETCH (UID 8 FLAGS () RFC822.SIZE 10 BODY[HEADER.FIELDS (MESSAGE-ID)] {27}\r\nMessage-Id: <a@x.example>\r\n)\r\n"
+	)
+	known := mail.Known{UIDValidity: 3, HighestModSeq: 4}
+	for _, c := range []struct {
+		name, append, examine string
+		between               bool // another command
+		ask                   mail.Known
+		ahead                 bool
+	}{
+		{"as it should be", "{tag} OK [APPENDUID 3 8] done", told, false, known, true},
+		{"the mail is refused", "{tag} NO [OVERQUOTA] full", told, false, known, true},
+		{"something else was asked", "{tag} OK [APPENDUID 3 8] done", told, true, known, false},
+		{"of another state", "{tag} OK [APPENDUID 3 8] done", told, false, mail.Known{UIDValidity: 3, HighestModSeq: 5}, false},
+		{"the mailbox is refused", "{tag} OK [APPENDUID 3 8] done", "{tag} NO [INUSE] not now\r\n", false, known, false},
+		{"QRESYNC is refused", "{tag} OK [APPENDUID 3 8] done", "{tag} BAD what\r\n", false, known, false},
+		{"the mailbox is another one", "{tag} OK [APPENDUID 3 8] done", strings.Replace(told, " 3]", " 4]", 1), false, known, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			answer := func(p *peer, tag, text string) {
+				if !strings.Contains(text, "{tag}") {
+					text += "{tag} OK done\r\n"
+				}
+				p.send("%s", strings.ReplaceAll(text, "{tag}", tag))
+			}
+			again := make(chan bool, 1)
+			s := dialed(t, plain(serve(t, func(p *peer) {
+				p.greet("IMAP4rev1 LITERAL+ UIDPLUS QRESYNC")
+				var tags []string
+				for range 4 {
+					tag, _ := p.command()
+					tags = append(tags, tag)
+				}
+				answer(p, tags[0], c.append+"\r\n")
+				answer(p, tags[1], "* ENABLED QRESYNC\r\n")
+				answer(p, tags[2], c.examine)
+				answer(p, tags[3], message)
+				examined := false
+				for tag, command := p.command(); tag != ""; tag, command = p.command() {
+					examined = examined || strings.HasPrefix(command, "EXAMINE")
+					answer(p, tag, told)
+				}
+				again <- examined
+			})))
+			then := known
+			then.Identify = imap.UIDSet{{Start: 8, Stop: maxUID}}
+			results, err := s.Append(t.Context(), "INBOX", []mail.Upload{upload(t, letter(1, 10))}, nil, &then)
+			if err != nil || (results[0].Err == nil) != strings.Contains(c.append, "OK") {
+				t.Fatalf("%v: %+v", err, results)
+			}
+			if c.between {
+				if _, err := s.List(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			sel, err := s.Examine(t.Context(), "INBOX", &c.ask)
+			if err != nil || sel.Messages != 5 || s.Mailbox() != "INBOX" || c.ahead != (len(sel.Identified) == 1) {
+				t.Errorf("%v: %+v", err, sel)
+			}
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+			if examined := <-again; examined == c.ahead {
+				t.Errorf("asked again: %v", examined)
+			}
+		})
 	}
 }
 
@@ -400,7 +483,7 @@ func TestAppendOfAFileThatChanges(t *testing.T) {
 			rest, _ := io.ReadAll(p.r)
 			sent <- string(rest)
 		})))
-		results, err := s.Append(t.Context(), "INBOX", []mail.Upload{upload(t, letter(1, 10)), big, upload(t, letter(3, 10))}, nil)
+		results, err := s.Append(t.Context(), "INBOX", []mail.Upload{upload(t, letter(1, 10)), big, upload(t, letter(3, 10))}, nil, nil)
 		f := wantFault(t, err, mail.KindCut)
 		if !errors.Is(f, errChanged) || s.Alive() || results[0] != (mail.Appended{UIDValidity: 14, UID: 7}) || !errors.Is(results[1].Err, err) || !errors.Is(results[2].Err, err) {
 			t.Errorf("%v, %+v, alive: %v", f, results, s.Alive())
@@ -453,7 +536,7 @@ func TestAppendOverASlowLine(t *testing.T) {
 		p.send("%s OK done\r\n", tag)
 	})
 	start := time.Now()
-	results, err := s.Append(t.Context(), "INBOX", []mail.Upload{u}, nil)
+	results, err := s.Append(t.Context(), "INBOX", []mail.Upload{u}, nil, nil)
 	if err != nil || results[0].Err != nil || time.Since(start) < 4*timeout {
 		t.Errorf("%+v, %v after %v", results, err, time.Since(start))
 	}
@@ -490,7 +573,7 @@ func TestAppendToAServerThatReadsNoMore(t *testing.T) {
 			return o
 		}())
 		uploads := []mail.Upload{small, large, large, small}
-		results, err := s.Append(t.Context(), "INBOX", uploads, nil)
+		results, err := s.Append(t.Context(), "INBOX", uploads, nil, nil)
 		f := wantFault(t, err, tt.want)
 		if results[0] != (mail.Appended{UIDValidity: 14, UID: 7}) {
 			t.Errorf("%s: %+v", name, results[0])
@@ -514,7 +597,7 @@ func TestAppendIsCancelled(t *testing.T) {
 		cancel()
 		p.hang()
 	})
-	results, err := s.Append(ctx, "INBOX", []mail.Upload{upload(t, "\n"), upload(t, "\n")}, nil)
+	results, err := s.Append(ctx, "INBOX", []mail.Upload{upload(t, "\n"), upload(t, "\n")}, nil, nil)
 	if !errors.Is(err, context.Canceled) || len(results) != 2 || !errors.Is(results[0].Err, context.Canceled) || !errors.Is(results[1].Err, context.Canceled) {
 		t.Errorf("%+v, %v", results, err)
 	}
@@ -536,7 +619,7 @@ func TestAppendAnswers(t *testing.T) {
 		"* BYE going\r\n{tag} OK [APPENDUID 14 5]\r\n":                               fine,
 	} {
 		s := answering(t, "IMAP4rev1 LITERAL+", [2]string{"APPEND", answer})
-		results, err := s.Append(t.Context(), "INBOX", []mail.Upload{upload(t, "\n"), upload(t, "\n")}, nil)
+		results, err := s.Append(t.Context(), "INBOX", []mail.Upload{upload(t, "\n"), upload(t, "\n")}, nil, nil)
 		if err != nil || results[0] != want || results[1] != want {
 			t.Errorf("%q: %+v, %v", answer, results, err)
 		}
@@ -546,7 +629,7 @@ func TestAppendAnswers(t *testing.T) {
 	for i := range many {
 		many[i] = upload(t, "\n")
 	}
-	results, err := answering(t, "IMAP4rev1 LITERAL+", [2]string{"APPEND", "* BYE going\r\n{tag} OK [APPENDUID 14 5]\r\n"}).Append(t.Context(), "INBOX", many, nil)
+	results, err := answering(t, "IMAP4rev1 LITERAL+", [2]string{"APPEND", "* BYE going\r\n{tag} OK [APPENDUID 14 5]\r\n"}).Append(t.Context(), "INBOX", many, nil, nil)
 	if f := wantFault(t, err, mail.KindBye); f.Text != "going" || results[maxFlightCommands-1] != fine || !errors.Is(results[maxFlightCommands].Err, err) {
 		t.Errorf("%+v, %+v", f, results)
 	}
@@ -558,7 +641,7 @@ func TestAppendAnswers(t *testing.T) {
 			p.send("%s OK [APPENDUID 14 5] done\r\n", tag)
 		}
 	})))
-	results, err = s.Append(t.Context(), "INBOX", []mail.Upload{upload(t, "\n"), upload(t, "\n")}, nil)
+	results, err = s.Append(t.Context(), "INBOX", []mail.Upload{upload(t, "\n"), upload(t, "\n")}, nil, nil)
 	if err != nil || results[0].UID != 0 || results[1].UID != 0 {
 		t.Errorf("%+v, %v", results, err)
 	}
@@ -644,7 +727,7 @@ func TestAppendToDovecot(t *testing.T) {
 		empty := len(uploads) - 10
 		uploads[empty] = upload(t, "")
 		start := time.Now()
-		results, err := s.Append(t.Context(), box, uploads, nil)
+		results, err := s.Append(t.Context(), box, uploads, nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -684,7 +767,7 @@ func TestAppendToDovecot(t *testing.T) {
 			}
 		}
 
-		results, err = s.Append(t.Context(), "nowhere", uploads[:3], nil)
+		results, err = s.Append(t.Context(), "nowhere", uploads[:3], nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -693,7 +776,7 @@ func TestAppendToDovecot(t *testing.T) {
 				t.Errorf("%+v", f)
 			}
 		}
-		results, err = s.Append(t.Context(), box, []mail.Upload{upload(t, "Subject: NUL\n\n\x00\n"), uploads[0]}, nil)
+		results, err = s.Append(t.Context(), box, []mail.Upload{upload(t, "Subject: NUL\n\n\x00\n"), uploads[0]}, nil, nil)
 		t.Logf("a NUL: %+v, %v", results, err)
 		if err != nil || results[1].Err != nil {
 			t.Errorf("after a NUL: %+v, %v", results, err)
@@ -711,7 +794,7 @@ func TestAppendToDovecot(t *testing.T) {
 		}
 		o.Record = nil
 		cut := dialed(t, o)
-		results, err = cut.Append(t.Context(), box, []mail.Upload{uploads[0], u}, nil)
+		results, err = cut.Append(t.Context(), box, []mail.Upload{uploads[0], u}, nil, nil)
 		want := before.Messages + 1
 		if box == "MULTIAPPEND" {
 			want-- // it went with the other

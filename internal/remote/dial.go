@@ -259,7 +259,7 @@ func signIn(ctx context.Context, w *wire, o Options) (*Session, error) {
 	if err := w.endSignIn(); err != nil {
 		return fail("sign-in", err)
 	}
-	s := &Session{client: client, caps: make(map[string]bool), names: cmp.Or(o.Names, &Names{}), exists: unknownExists}
+	s := &Session{client: client, caps: make(map[string]bool), names: cmp.Or(o.Names, &Names{}), exists: unknownExists, unheard: maxUnheard}
 	s.reader = reader{wire: w, maxLiteral: o.MaxLiteral, next: -1}
 	var random [3]byte
 	_, _ = rand.Read(random[:]) // never fails (Go 1.24)

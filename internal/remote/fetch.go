@@ -19,32 +19,14 @@ const maxKept = 1 << 20
 // has more messages, and a server could go on for ever.
 const maxAnswers = 20_000_000
 
-// gather collects the messages of FETCH responses without bodies, in the order
-// of the first word on each.
-func (s *Session) gather(ctx context.Context, uids imap.UIDSet, items, modifier string, learn func(*mail.Message, mail.Fetched)) ([]mail.Message, error) {
+// gather collects the messages of FETCH responses without bodies.
+func (s *Session) gather(ctx context.Context, uids imap.UIDSet, items, modifier string) ([]mail.Message, error) {
 	if s.exists == 0 {
 		return nil, nil // Dovecot says "Invalid messageset" then (mattermost-plugin#29)
 	}
 	uids = normal(uids)
 	var out []mail.Message
-	at := make(map[imap.UID]int)
-	h := handler{fetch: func(seq uint32) error {
-		s.kept = 0 // what is kept of a response is in the message
-		f, err := s.fetch(seq, maxText, nil)
-		if err != nil || f.UID == 0 || !uids.Contains(f.UID) {
-			return err
-		}
-		if learn != nil {
-			learn(&f.Message, f)
-		}
-		if i, again := at[f.UID]; again {
-			out[i] = merge(f.Message, out[i]) // the last word counts
-		} else {
-			at[f.UID] = len(out)
-			out = append(out, f.Message)
-		}
-		return s.weigh(f.Message)
-	}}
+	h := s.gathering(uids, &out)
 	for _, part := range sets(uids) {
 		a, err := s.command(ctx, fmt.Sprintf("UID FETCH %s (%s)%s", part, items, modifier), h)
 		if err != nil {
@@ -55,6 +37,30 @@ func (s *Session) gather(ctx context.Context, uids imap.UIDSet, items, modifier 
 		}
 	}
 	return out, nil
+}
+
+// gathering takes those of uids into out, in the order of the first word on each.
+func (s *Session) gathering(uids imap.UIDSet, out *[]mail.Message) handler {
+	at := make(map[imap.UID]int)
+	return handler{fetch: func(seq uint32) error {
+		s.kept = 0 // what is kept of a response is in the message
+		f, err := s.fetch(seq, maxText, nil)
+		if err != nil || f.UID == 0 || !uids.Contains(f.UID) {
+			return err
+		}
+		for name, v := range f.Items {
+			if strings.HasPrefix(name, "BODY[HEADER.FIELDS") {
+				f.MessageID = messageID(string(v.Text))
+			}
+		}
+		if i, again := at[f.UID]; again {
+			(*out)[i] = merge(f.Message, (*out)[i]) // the last word counts
+		} else {
+			at[f.UID] = len(*out)
+			*out = append(*out, f.Message)
+		}
+		return s.weigh(f.Message)
+	}}
 }
 
 // merge fills in what a response leaves out from what was told before.
@@ -84,18 +90,15 @@ func (s *Session) Flags(ctx context.Context, uids imap.UIDSet, changedSince uint
 	if changedSince > 0 {
 		modifier = fmt.Sprintf(" (CHANGEDSINCE %d)", changedSince)
 	}
-	return s.gather(ctx, uids, "UID FLAGS", modifier, nil)
+	return s.gather(ctx, uids, "UID FLAGS", modifier)
 }
+
+// identity is what tells which message one is.
+const identity = "UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[HEADER.FIELDS (MESSAGE-ID)]"
 
 // Identify gives flags, date, size and Message-ID.
 func (s *Session) Identify(ctx context.Context, uids imap.UIDSet) ([]mail.Message, error) {
-	return s.gather(ctx, uids, "UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[HEADER.FIELDS (MESSAGE-ID)]", "", func(m *mail.Message, f mail.Fetched) {
-		for name, v := range f.Items {
-			if strings.HasPrefix(name, "BODY[HEADER.FIELDS") {
-				m.MessageID = messageID(string(v.Text))
-			}
-		}
-	})
+	return s.gather(ctx, uids, identity, "")
 }
 
 // messageID reads the one field of a header, as notmuch does: what stands
@@ -334,7 +337,7 @@ func (s *Session) FetchOne(ctx context.Context, uid imap.UID, sink mail.Sink) (*
 	case err == nil && ex.Status == "OK":
 		err = s.noData("UID FETCH", uid)
 	case err == nil:
-		err = s.refused(answer{ex.Status, ex.Code, ex.Text}, "UID FETCH")
+		err = s.refused(answer{status: ex.Status, code: ex.Code, text: ex.Text}, "UID FETCH")
 	}
 	if in.fails == nil {
 		if f, ok := errors.AsType[*mail.Fault](err); ok {

@@ -195,12 +195,13 @@ func (s *Session) statuses(ctx context.Context, boxes []listed, which []int) err
 	for i, b := range which {
 		lines[i] = "STATUS " + s.Quote(boxes[b].Name) + " " + s.statusItems()
 	}
-	answers, err := s.commands(ctx, lines, handler{data: func(word string) (bool, error) {
+	h := handler{data: func(word string) (bool, error) {
 		if word != "STATUS" {
 			return false, nil
 		}
 		return true, s.statusLine(got)
-	}})
+	}}
+	answers, err := s.commands(ctx, lines, slices.Repeat([]handler{h}, len(lines)))
 	if err != nil {
 		return err
 	}

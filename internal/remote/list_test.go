@@ -249,6 +249,41 @@ func TestQRESYNCRefused(t *testing.T) {
 	}
 }
 
+// TestIdentifiedWithTheLook: what changed and what the new messages are comes in
+// one round trip, and neither is taken for the other.
+func TestIdentifiedWithTheLook(t *testing.T) {
+	t.Parallel()
+	const (
+		told     = "* 5 EXISTS\r\n* OK [UIDVALIDITY 3] x\r\n* OK [HIGHESTMODSEQ 9] x\r\n* 4 FETCH (UID 4 FLAGS (\\Seen) MODSEQ (7))\r\n* 5 FETCH (UID 8 FLAGS () MODSEQ (8))\r\n"
+		message  = "* 5 FETCH (UID 8 FLAGS () RFC822.SIZE 10 BODY[HEADER.FIELDS (MESSAGE-ID)] {27}\r\nMessage-Id: <a@x.example>\r\n)\r\n"
+		somebody = "* 1 FETCH (UID 1 FLAGS (\\Deleted))\r\n* 6 EXISTS\r\n"
+	)
+	for _, c := range []struct {
+		name, examine, fetch string
+		identified           bool
+		resynced             bool
+	}{
+		{"as it should be", told, message + somebody, true, true},
+		{"refused", told, message + "{tag} NO [SERVERBUG] sorry\r\n", false, true},
+		{"of another UIDVALIDITY", strings.Replace(told, " 3]", " 4]", 1), message, false, false},
+		{"of the mailbox before", "{tag} BAD what\r\n", message, false, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			s := answering(t, "IMAP4rev1 QRESYNC", [2]string{"ENABLE", "* ENABLED QRESYNC\r\n"}, [2]string{`EXAMINE "INBOX" (QRESYNC (3 4))`, c.examine},
+				[2]string{"UID FETCH 8 (UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[HEADER.FIELDS (MESSAGE-ID)])", c.fetch},
+				[2]string{"EXAMINE", told})
+			sel, err := s.Examine(t.Context(), "INBOX", &mail.Known{UIDValidity: 3, HighestModSeq: 4, Identify: imap.UIDSet{{Start: 8, Stop: 8}}})
+			if err != nil || sel.Messages != 5 || sel.Resynced != c.resynced || len(sel.Changed) != 2 && c.resynced {
+				t.Fatalf("%v: %+v", err, sel)
+			}
+			if !c.identified && sel.Identified != nil || c.identified && (len(sel.Identified) != 1 || sel.Identified[0].UID != 8 || sel.Identified[0].MessageID != "a@x.example") {
+				t.Errorf("identified: %+v", sel.Identified)
+			}
+		})
+	}
+}
+
 func TestSearchForms(t *testing.T) {
 	t.Parallel()
 	sparse := imap.UIDSet{{Start: 5, Stop: 5}, {Start: 9, Stop: 9}, {Start: 3_000_000, Stop: 3_000_001}}

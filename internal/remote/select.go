@@ -14,7 +14,8 @@ import (
 )
 
 // Examine selects a mailbox read-only. With QRESYNC (RFC 7162 3.2) and known,
-// the server tells in the same answer what changed since.
+// the server tells in the same round trip what changed since, and what
+// known.Identify are.
 func (s *Session) Examine(ctx context.Context, name string, known *mail.Known) (*mail.Selected, error) {
 	return s.learning(ctx, name, func() (*mail.Selected, error) { return s.examine(ctx, name, known) })
 }
@@ -46,7 +47,7 @@ func (s *Session) learning(ctx context.Context, name string, try func() (*mail.S
 // refuses is not asked for again, if the plain way is open; so does open.
 func (s *Session) examine(ctx context.Context, name string, known *mail.Known) (*mail.Selected, error) {
 	refused := false
-	if known != nil && s.Has("QRESYNC") && known.UIDValidity > 0 && known.HighestModSeq > 0 {
+	if s.resyncs(known) {
 		sel, err := s.resync(ctx, name, known)
 		if sel != nil || err != nil {
 			return sel, err
@@ -58,6 +59,11 @@ func (s *Session) examine(ctx context.Context, name string, known *mail.Known) (
 		s.disable("QRESYNC")
 	}
 	return sel, err
+}
+
+// resyncs tells whether EXAMINE may go with QRESYNC.
+func (s *Session) resyncs(known *mail.Known) bool {
+	return known != nil && s.Has("QRESYNC") && known.UIDValidity > 0 && known.HighestModSeq > 0
 }
 
 // open selects with EXAMINE or SELECT.
@@ -146,8 +152,8 @@ func (s *Session) deselect() { s.mailbox, s.exists, s.modSeq = "", unknownExists
 // selected says that a mailbox is, by the answer a.
 func (s *Session) selected(name string, sel *selecting, a answer) *mail.Selected {
 	s.mailbox, s.modSeq = name, sel.HighestModSeq > 0
-	if s.exists != unknownExists {
-		sel.Messages = s.exists
+	if a.exists != unknownExists {
+		sel.Messages = a.exists
 	}
 	sel.ReadOnly = a.code == "READ-ONLY"
 	sel.Vanished = join(sel.vanished)
@@ -180,41 +186,80 @@ func (s *Session) selectWith(ctx context.Context, name, verb, suffix string) (*m
 
 // resync gives nil if the server does not do it after all.
 func (s *Session) resync(ctx context.Context, name string, known *mail.Known) (*mail.Selected, error) {
+	if a := s.ahead; a != nil && a.name == name && a.known.UIDValidity == known.UIDValidity && a.known.HighestModSeq == known.HighestModSeq {
+		s.ahead = nil
+		return a.told, nil
+	}
+	r := s.resyncing(name, known)
 	s.deselect()
-	var sel selecting
-	uids := ""
-	if len(known.UIDs) > 0 {
-		if parts := sets(normal(known.UIDs)); len(parts) == 1 {
-			uids = " " + parts[0]
-		}
-	}
-	lines := []string{fmt.Sprintf("EXAMINE %s (QRESYNC (%d %d%s))", s.Quote(name), known.UIDValidity, known.HighestModSeq, uids)}
-	if !s.qresync {
-		lines = append([]string{"ENABLE QRESYNC"}, lines...)
-	}
-	answers, err := s.commands(ctx, lines, s.selecting(&sel))
+	answers, err := s.commands(ctx, r.lines, r.handlers)
 	if err != nil {
 		if f, ok := errors.AsType[*mail.Fault](err); ok {
 			f.Op, f.Mailbox = "EXAMINE", name
 		}
 		return nil, err
 	}
+	return r.selected(answers)
+}
+
+// resyncing is an EXAMINE with QRESYNC, and the commands about it.
+type resyncing struct {
+	s          *Session
+	name       string
+	known      *mail.Known
+	lines      []string
+	handlers   []handler
+	examine    int // place among them
+	sel        selecting
+	identified []mail.Message
+	told       *mail.Selected
+}
+
+func (s *Session) resyncing(name string, known *mail.Known) *resyncing {
+	r := &resyncing{s: s, name: name, known: known}
+	add := func(line string, h handler) {
+		r.lines, r.handlers = append(r.lines, line), append(r.handlers, h)
+	}
+	if !s.qresync {
+		add("ENABLE QRESYNC", s.selecting(&r.sel))
+	}
+	uids := ""
+	if parts := sets(normal(known.UIDs)); len(parts) == 1 {
+		uids = " " + parts[0]
+	}
+	r.examine = len(r.lines)
+	add(fmt.Sprintf("EXAMINE %s (QRESYNC (%d %d%s))", s.Quote(name), known.UIDValidity, known.HighestModSeq, uids), s.selecting(&r.sel))
+	wanted := normal(known.Identify)
+	if parts := sets(wanted); len(parts) == 1 {
+		// If it is refused, or the mailbox is, that costs only a question that is
+		// put again.
+		add(fmt.Sprintf("UID FETCH %s (%s)", parts[0], identity), s.gathering(wanted, &r.identified))
+	}
+	return r
+}
+
+// selected gives what the answers say; nil if the server does not do it after all.
+func (r *resyncing) selected(answers []answer) (*mail.Selected, error) {
+	s := r.s
 	if !s.qresync {
 		// A proxy may say OK and mean nothing (cyrus-imapd#4787).
-		s.qresync = answers[0].status == "OK" && (sel.enabled == nil || slices.Contains(sel.enabled, "QRESYNC"))
+		s.qresync = answers[0].status == "OK" && (r.sel.enabled == nil || slices.Contains(r.sel.enabled, "QRESYNC"))
 	}
-	a := answers[len(answers)-1]
+	a := answers[r.examine]
 	if err := s.refused(a, "EXAMINE"); err != nil {
 		if f, ok := errors.AsType[*mail.Fault](err); ok && f.Kind == mail.KindBad {
 			return nil, nil //nolint:nilnil // said in the comment
 		}
-		s.mailboxIs(err, name)
+		s.mailboxIs(err, r.name)
 		return nil, err
 	}
-	out := s.selected(name, &sel, a)
+	out := s.selected(r.name, &r.sel, a)
 	// Complete: the server speaks of the same mailbox, said that it resynchronises,
 	// and no line of it was lost.
-	out.Resynced = s.qresync && !s.lost && out.UIDValidity == known.UIDValidity && out.HighestModSeq > 0
+	out.Resynced = s.qresync && !s.lost && out.UIDValidity == r.known.UIDValidity && out.HighestModSeq > 0
+	if out.UIDValidity == r.known.UIDValidity && answers[len(answers)-1].status == "OK" {
+		out.Identified = r.identified
+	}
 	return out, nil
 }
 

@@ -29,9 +29,11 @@ type Session struct {
 	tags    string
 	n       int
 	mailbox string
-	exists  uint32 // messages in it; unknownExists if that was not told
-	modSeq  bool   // the mailbox has mod-sequences
-	qresync bool   // enabled
+	exists  uint32        // messages in it; unknownExists if that was not told
+	modSeq  bool          // the mailbox has mod-sequences
+	qresync bool          // enabled
+	unheard time.Duration // maxUnheard
+	ahead   *resyncing    // what Examine will be asked; nil if another command came since
 	dead    bool
 	bye     string   // what the server said when it left; "" if it did not
 	aside   []string // untagged NO, BAD and BYE during the command
@@ -107,6 +109,7 @@ type handler struct {
 // answer is a tagged response.
 type answer struct {
 	status, code, text string
+	exists             uint32 // messages in the selected mailbox when it came
 }
 
 // fault gives the fault of an answer that is not OK.
@@ -130,15 +133,16 @@ func (s *Session) refused(a answer, op string) error {
 
 // command sends one command and reads up to its answer.
 func (s *Session) command(ctx context.Context, line string, h handler) (answer, error) {
-	as, err := s.commands(ctx, []string{line}, h)
+	as, err := s.commands(ctx, []string{line}, []handler{h})
 	if err != nil {
 		return answer{}, err
 	}
 	return as[0], nil
 }
 
-// commands sends commands in one flight and reads up to the last answer.
-func (s *Session) commands(ctx context.Context, lines []string, h handler) (answers []answer, err error) {
+// commands sends commands in one flight and reads up to the last answer. Each has
+// a handler of its own: what comes after the answers of n commands is the next one's.
+func (s *Session) commands(ctx context.Context, lines []string, handlers []handler) (answers []answer, err error) {
 	op := operation(lines[0])
 	mailbox := s.mailbox
 	if err := s.usable(ctx, op); err != nil {
@@ -153,9 +157,19 @@ func (s *Session) commands(ctx context.Context, lines []string, h handler) (answ
 	stop := context.AfterFunc(ctx, func() { _ = s.wire.Close() })
 	defer stop()
 	s.beginCommands()
+	text, pending := s.tagging(lines)
+	_, sent := s.Write([]byte(text))
+	if errors.Is(sent, os.ErrDeadlineExceeded) {
+		return nil, ioFault(sent)
+	}
+	// After any other error there may be a BYE to read, which says why.
+	return s.answers(op, pending, handlers)
+}
 
+// tagging gives commands as they are sent, and their places by their tags.
+func (s *Session) tagging(lines []string) (text string, pending map[string]int) {
 	var out strings.Builder
-	pending := make(map[string]int, len(lines))
+	pending = make(map[string]int, len(lines))
 	for i, line := range lines {
 		s.n++
 		tag := s.tags + strconv.Itoa(s.n)
@@ -165,22 +179,22 @@ func (s *Session) commands(ctx context.Context, lines []string, h handler) (answ
 			s.record.add(true, tag+" "+line)
 		}
 	}
-	_, sent := s.Write([]byte(out.String()))
-	if errors.Is(sent, os.ErrDeadlineExceeded) {
-		return nil, ioFault(sent)
-	}
-	// After any other error there may be a BYE to read, which says why.
-	answers = make([]answer, len(lines))
+	return out.String(), pending
+}
+
+// answers reads up to the last of the answers to commands that were sent.
+func (s *Session) answers(op string, pending map[string]int, handlers []handler) ([]answer, error) {
+	out := make([]answer, len(handlers))
 	for len(pending) > 0 {
-		i, a, err := s.step(op, pending, h)
+		i, a, err := s.step(op, pending, handlers[len(handlers)-len(pending)])
 		if err != nil {
 			return nil, err
 		}
 		if i >= 0 {
-			answers[i] = a
+			out[i] = a
 		}
 	}
-	return answers, nil
+	return out, nil
 }
 
 // usable gives the reason why no command can be sent.
@@ -194,6 +208,7 @@ func (s *Session) usable(ctx context.Context, op string) error {
 // beginCommands forgets the last commands.
 func (s *Session) beginCommands() {
 	s.beginCommand()
+	s.ahead = nil
 	s.aside, s.weight, s.fetches, s.noise = nil, 0, 0, 0
 }
 
@@ -431,7 +446,7 @@ func (s *Session) tagged() (answer, error) {
 		return answer{}, err
 	}
 	code, text := splitCode(rest)
-	a := answer{strings.ToUpper(status), strings.ToUpper(s.shown(code, mostOf(code))), s.shown(text, 400)}
+	a := answer{strings.ToUpper(status), strings.ToUpper(s.shown(code, mostOf(code))), s.shown(text, 400), s.exists}
 	if a.status != "OK" && a.status != "NO" {
 		a.status = "BAD"
 	}

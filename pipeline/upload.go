@@ -1,0 +1,153 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+)
+
+// pushUploads gives the server the files that are new here, but for those that
+// it has already from a run that was interrupted. sel is nil if there can be none.
+func (w *worker) pushUploads(ctx context.Context, b *box, sel *mail.Selected, files []stranger) error {
+	var refusals []error
+	for alone := false; len(files) > 0; alone = true {
+		unvisited := sel == nil
+		absent, err := w.absent(ctx, b, sel, files)
+		if err != nil {
+			return err
+		}
+		var then *mail.Known
+		if unvisited && b.only {
+			// What the list told bounds how much that can be.
+			if then = b.offer(w.session, w.Full); then != nil {
+				then.Identify = uidsFrom(b.known.UIDNext)
+			}
+		}
+		again, refused, err := w.upload(ctx, b, absent, alone, then)
+		if err != nil {
+			return err
+		}
+		refusals = append(refusals, refused...)
+		if len(again) == 0 && (len(refused) == 0 || !unvisited) {
+			break
+		}
+		// One of these is not wanted, and alone each shows whether it is that. The
+		// server may have stored none of them (RFC 3502); if it did, it shows now, and
+		// so does that it wants none.
+		if sel, err = w.openFor(ctx, b); err != nil {
+			return err
+		}
+		if unvisited && sel.ReadOnly {
+			w.staysReadOnly(b)
+			return nil
+		}
+		files = again
+	}
+	if len(refusals) > 0 {
+		return leftf("%s not taken by the server; the first: %v", number(len(refusals), "new message was", "new messages were"), refusals[0])
+	}
+	return nil
+}
+
+// unvisited tells whether a mailbox need not be opened before the push, which saves
+// a round trip: there is nothing but uploads, and nothing has come into it since the
+// last agreement. Neither does its status tell of anything, nor has an earlier run
+// begun to upload.
+func (w *worker) unvisited(ctx context.Context, b *box, o *outgoing) (bool, error) {
+	if len(b.local.flags)+o.moved()+len(o.deleted) > 0 || b.unknown ||
+		b.Status.UIDValidity != b.known.UIDValidity || b.Status.UIDNext == 0 || b.Status.UIDNext != b.known.UIDNext {
+		return false, nil
+	}
+	begun, err := w.Ledger.Meta(ctx, metaUploading+b.Name)
+	return begun != b.since(), err
+}
+
+// absent takes out of the files those that are in the mailbox already.
+func (w *worker) absent(ctx context.Context, b *box, sel *mail.Selected, files []stranger) ([]stranger, error) {
+	if sel == nil {
+		return files, nil
+	}
+	there, err := w.arrived(ctx, b, sel, files)
+	if err != nil {
+		return nil, err
+	}
+	has := make(map[string]bool, len(there))
+	for uid, f := range there {
+		if b.expected[uid] == "" { // else it is known whose it is
+			has[f.Key] = true
+		}
+	}
+	for _, key := range b.expected {
+		has[key] = true
+	}
+	return slices.DeleteFunc(slices.Clone(files), func(s stranger) bool { return has[s.Key] }), nil
+}
+
+// since is a word for the last agreement with the server.
+func (b *box) since() string { return fmt.Sprintf("%d %d", b.known.UIDValidity, b.known.UIDNext) }
+
+// upload gives the server files. It gives those that the server refused together
+// with others, and why it refused others. then is what the look will ask.
+func (w *worker) upload(ctx context.Context, b *box, files []stranger, alone bool, then *mail.Known) (again []stranger, refused []error, err error) {
+	uploads := make([]mail.Upload, len(files))
+	for i, f := range files {
+		_, letters := maildir.ParseName(f.Name)
+		uploads[i] = mail.Upload{Path: b.path(f.Name), Size: f.Size, Flags: flagsOf(letters), InternalDate: f.when(w.Now()), Alone: alone}
+	}
+	if len(uploads) > 0 {
+		if err := w.Ledger.SetMeta(ctx, metaUploading+b.Name, b.since()); err != nil {
+			return nil, nil, err
+		}
+		w.step("upload noted")
+	}
+	results, err := w.session.Append(ctx, b.Name, uploads, func(i int, as mail.Appended) {
+		w.tally(func(r *Report) { r.Uploaded++ })
+		w.step("message uploaded")
+		// Its flags are those that it was sent with; if the server has others,
+		// notmuch is told again.
+		row := files[i].Message
+		row.Flags = uploads[i].Flags
+		it := &item{box: b, op: opAhead, row: row, id: row.ID}
+		it.add, it.remove = w.arriving(b, row.Flags, byHand)
+		w.tellAhead(ctx, it)
+		if as.UID != 0 && as.UIDValidity == b.known.UIDValidity {
+			b.expect(as.UID, files[i].Key)
+			return
+		}
+		b.uploaded = append(b.uploaded, files[i])
+	}, then)
+	w.tellAhead(ctx, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i, res := range results {
+		switch {
+		case res.Err == nil, errors.Is(res.Err, fs.ErrNotExist): // renamed or taken away this moment: the next run sees it
+		case res.Together && !alone:
+			again = append(again, files[i])
+		default:
+			refused = append(refused, fmt.Errorf("%s: %w", files[i].Name, res.Err))
+		}
+	}
+	return again, refused, nil
+}
+
+// tellAhead lets notmuch hear of a file that needs nothing to be written. With nil
+// it hears of those that wait, since the next ones take a while. That fails only
+// when the run ends, and then so does what called it.
+func (r *run) tellAhead(ctx context.Context, it *item) {
+	if it != nil {
+		r.mu.Lock()
+		it.box.pending++
+		r.mu.Unlock()
+	}
+	select {
+	case r.written <- it:
+	case <-ctx.Done():
+	}
+}
