@@ -80,7 +80,7 @@ type box struct {
 	// expected are files by the UID that their message has got on the server;
 	// uploaded are files whose UID was not told.
 	expected map[imap.UID]string
-	only     bool             // of no other mailbox anything is pushed
+	only     bool             // no other mailbox is pushed or looked into
 	withheld map[string]delta // by file: flags that a hook keeps from the server
 	uploaded []stranger
 	// identified are messages that EXAMINE told more of.
