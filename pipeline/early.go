@@ -31,12 +31,16 @@ func (r *run) findEarly(ctx context.Context) *early {
 		if err != nil {
 			return
 		}
+		last, err := r.Ledger.Metas(ctx, metaScanned)
+		if err != nil {
+			return
+		}
 		for _, k := range rows {
 			b := &box{Mailbox: mail.Mailbox{Name: k.Name, Delim: k.Delim}, known: k, dir: maildir.Dir(filepath.Join(r.Root, k.Folder))}
 			if !k.Complete || k.UIDValidity == 0 || !r.selects(b.Mailbox) {
 				continue
 			}
-			if f, err := r.find(ctx, b); err == nil {
+			if f, err := r.find(ctx, b, last[metaScanned+k.Name]); err == nil {
 				e.found[k.Name] = f
 			}
 		}

@@ -62,8 +62,11 @@ func (r *run) scan(ctx context.Context, b *box) error {
 	}
 	f := r.foundEarly(b)
 	if f == nil {
-		var err error
-		if f, err = r.find(ctx, b); err != nil {
+		last, err := r.Ledger.Meta(ctx, metaScanned+b.Name)
+		if err != nil {
+			return err
+		}
+		if f, err = r.find(ctx, b, last); err != nil {
 			return err
 		}
 	}
@@ -99,14 +102,11 @@ type found struct {
 	local     local
 }
 
-// find is the part of scan that only reads.
-func (r *run) find(ctx context.Context, b *box) (*found, error) {
+// find is the part of scan that only reads. last is what the ledger remembers of the
+// last scan.
+func (r *run) find(ctx context.Context, b *box, last string) (*found, error) {
 	now := b.dir.Changed()
 	f := &found{changed: now, known: b.known, scanned: fmt.Sprintf("%d %d %d %s", b.known.UIDValidity, now[0].UnixNano(), now[1].UnixNano(), b.dir.Identity())}
-	last, err := r.Ledger.Meta(ctx, metaScanned+b.Name)
-	if err != nil {
-		return nil, err
-	}
 	if f.unchanged = last == f.scanned; f.unchanged {
 		return f, nil
 	}
