@@ -337,7 +337,7 @@ func TestOddNamesOfMailboxes(t *testing.T) {
 				mu.Lock()
 				said = append(said, name)
 				mu.Unlock()
-				p.send("* OK [UIDVALIDITY 1] x\r\n")
+				p.send("* 0 EXISTS\r\n* OK [UIDVALIDITY 1] x\r\n")
 			default: // STATUS
 				p.send("%s NO not now\r\n", tag)
 				continue

@@ -155,6 +155,25 @@ func TestExamine(t *testing.T) {
 	}
 }
 
+// TestAMailboxWithoutEXISTSIsNotEmpty: all of its mail would be taken for deleted.
+func TestAMailboxWithoutEXISTSIsNotEmpty(t *testing.T) {
+	t.Parallel()
+	for _, line := range []string{"", "* 5EXISTS\r\n", "* 5 EXISTS\r\n* OK [CLOSED] the old one\r\n"} {
+		s := answering(t, "IMAP4rev1 QRESYNC", [2]string{"ENABLE", "* ENABLED QRESYNC\r\n"},
+			[2]string{"", line + "* OK [UIDVALIDITY 3] x\r\n* OK [UIDNEXT 9] x\r\n* OK [HIGHESTMODSEQ 9] x\r\n"})
+		for _, known := range []*mail.Known{nil, {UIDValidity: 3, HighestModSeq: 4}} {
+			_, err := s.Examine(t.Context(), "a", known)
+			if f := wantFault(t, err, mail.KindNoData); f.Mailbox != "a" || f.Op != "EXAMINE" || s.Mailbox() != "" || !s.Alive() {
+				t.Errorf("%q: %+v", line, f)
+			}
+		}
+		_, err := s.Select(t.Context(), "a")
+		if f := wantFault(t, err, mail.KindNoData); f.Op != "SELECT" {
+			t.Errorf("%q: %+v", line, f)
+		}
+	}
+}
+
 // TestQRESYNC tells in one answer what changed and what is gone.
 func TestQRESYNC(t *testing.T) {
 	t.Parallel()
@@ -213,7 +232,7 @@ func TestQRESYNCIsCompleteOrNot(t *testing.T) {
 		{"a line that cannot be read", "* ENABLED QRESYNC\r\n", told + "* 1 FETCH (UID 1 FLAGS (\r\n", false},
 		{"a change without a UID", "* ENABLED QRESYNC\r\n", told + "* 1 FETCH (FLAGS ())\r\n", false},
 		{"another UIDVALIDITY", "* ENABLED QRESYNC\r\n", strings.Replace(told, " 3]", " 4]", 1), false},
-		{"NOMODSEQ", "* ENABLED QRESYNC\r\n", "* OK [UIDVALIDITY 3] x\r\n* OK [NOMODSEQ] x\r\n", false},
+		{"NOMODSEQ", "* ENABLED QRESYNC\r\n", "* 5 EXISTS\r\n* OK [UIDVALIDITY 3] x\r\n* OK [NOMODSEQ] x\r\n", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -149,15 +149,18 @@ func (s *Session) selecting(sel *selecting) handler {
 
 func (s *Session) deselect() { s.mailbox, s.exists, s.modSeq = "", unknownExists, false }
 
-// selected says that a mailbox is, by the answer a.
-func (s *Session) selected(name string, sel *selecting, a answer) *mail.Selected {
-	s.mailbox, s.modSeq = name, sel.HighestModSeq > 0
-	if a.exists != unknownExists {
-		sel.Messages = a.exists
+// selected says that a mailbox is, by the answer a. One that does not say how many
+// messages there are (RFC 9051 6.3.2) is none: it would be taken for empty, and all
+// mail for deleted.
+func (s *Session) selected(name, verb string, sel *selecting, a answer) (*mail.Selected, error) {
+	if a.exists == unknownExists {
+		return nil, &mail.Fault{Kind: mail.KindNoData, Op: verb, Mailbox: name, Text: "the server does not say how many messages the mailbox has"}
 	}
+	s.mailbox, s.modSeq = name, sel.HighestModSeq > 0
+	sel.Messages = a.exists
 	sel.ReadOnly = a.code == "READ-ONLY"
 	sel.Vanished = join(sel.vanished)
-	return &sel.Selected
+	return &sel.Selected, nil
 }
 
 // selectWith selects a mailbox with EXAMINE, or with SELECT where that tells no
@@ -181,7 +184,7 @@ func (s *Session) selectWith(ctx context.Context, name, verb, suffix string) (*m
 		// is asked for later changes a flag, so SELECT is as good.
 		return s.selectWith(ctx, name, "SELECT", suffix)
 	}
-	return s.selected(name, &sel, a), nil
+	return s.selected(name, verb, &sel, a)
 }
 
 // resync gives nil if the server does not do it after all.
@@ -253,7 +256,10 @@ func (r *resyncing) selected(answers []answer) (*mail.Selected, error) {
 		s.mailboxIs(err, r.name)
 		return nil, err
 	}
-	out := s.selected(r.name, &r.sel, a)
+	out, err := s.selected(r.name, "EXAMINE", &r.sel, a)
+	if err != nil {
+		return nil, err
+	}
 	// Complete: the server speaks of the same mailbox, said that it resynchronises,
 	// and no line of it was lost.
 	out.Resynced = s.qresync && !s.lost && out.UIDValidity == r.known.UIDValidity && out.HighestModSeq > 0
