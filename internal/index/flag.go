@@ -21,6 +21,9 @@ func (b *batch) flag(c mail.Change) (r mail.Result, err error) {
 	if err != nil {
 		return r, err
 	}
+	if m == nil && b.shadow != nil {
+		return r, errLater
+	}
 	if m == nil {
 		// notmuch does not know it (it is no mail, or was taken away): the name
 		// alone changes.

@@ -2,6 +2,7 @@ package index
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -30,6 +31,10 @@ type shadow struct {
 }
 
 func newShadow() (*shadow, error) {
+	// What libnotmuch would not find as we do is of no use.
+	if tmp := os.TempDir(); !filepath.IsAbs(tmp) || strings.ContainsAny(tmp, "\r\n") {
+		return nil, fmt.Errorf("%q cannot hold a mail root", tmp)
+	}
 	dir, err := os.MkdirTemp("", "notmuch-imap-names-")
 	if err != nil {
 		return nil, err

@@ -83,3 +83,27 @@ func TestFlagAndTemporaryFiles(t *testing.T) {
 		w.quiet()
 	}
 }
+
+// A TMPDIR in which libnotmuch would find nothing costs no change of tags, as of a
+// mail whose Message-ID is not known.
+func TestATemporaryDirectoryThatIsOfNoUse(t *testing.T) {
+	for _, tmp := range []string{"rel", "new\nline"} {
+		for _, id := range []string{"a@example.org", ""} {
+			w := newWorld(t)
+			path := w.deliver("box/new/a", "a@example.org")
+			w.notmuch("new")
+			t.Chdir(w.dir)
+			if tmp != "rel" {
+				tmp = filepath.Join(w.dir, "new\nline")
+			}
+			if err := os.Mkdir(tmp, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			t.Setenv("TMPDIR", tmp)
+			w.apply(mail.Change{Op: mail.OpFlag, Path: path, ID: id, Set: "S", Remove: []string{"unread"}})
+			w.tags("a@example.org", "inbox")
+			w.files("a@example.org", "box/cur/a:2,S")
+			w.quiet()
+		}
+	}
+}
