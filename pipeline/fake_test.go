@@ -50,12 +50,12 @@ type server struct {
 	fat           int64    // by how much it says that mails are bigger than they are
 	// blind, if not nil, is what it says are the messages that are marked \Deleted.
 	blind      imap.UIDSet
-	lag        *mail.Status    // what STATUS tells of every mailbox; nil: the truth
-	cutExamine int             // the connection dies at the EXAMINE or SELECT of this number; 0: never
-	prefix     string          // of all mailboxes but INBOX
-	delim      rune            // 0: a slash
-	shallow    bool            // it makes no mailbox above one that it is to make
-	holders    map[string]bool // \Noselect
+	lag        map[string]mail.Status // what STATUS tells in place of the truth, by mailbox
+	cutExamine int                    // the connection dies at the EXAMINE or SELECT of this number; 0: never
+	prefix     string                 // of all mailboxes but INBOX
+	delim      rune                   // 0: a slash
+	shallow    bool                   // it makes no mailbox above one that it is to make
+	holders    map[string]bool        // \Noselect
 	subscribed map[string]bool
 	gone       map[string]bool // mailboxes that were deleted
 	made       uint64          // mailboxes that were made after that
@@ -195,8 +195,8 @@ func (s *session) List(context.Context) ([]mail.Mailbox, error) {
 	var out []mail.Mailbox
 	for _, name := range slices.Sorted(maps.Keys(s.server.boxes)) {
 		st := s.status(s.server.boxes[name])
-		if s.server.lag != nil {
-			st = *s.server.lag
+		if lag, ok := s.server.lag[name]; ok {
+			st = lag
 		}
 		out = append(out, mail.Mailbox{Name: name, Delim: s.server.separator(), Status: &st})
 	}

@@ -217,6 +217,10 @@ func near(a, b int64) bool { return max(a-b, b-a) <= nearly }
 // exact wants all three, as a copy on the server has them.
 func pair(server []mail.Message, here []stranger, exact bool) map[imap.UID]stranger {
 	used := make([]bool, len(here))
+	byID := make(map[string][]int)
+	for i, h := range here {
+		byID[h.ID] = append(byID[h.ID], i)
+	}
 	out := make(map[imap.UID]stranger)
 	sorted := slices.Clone(server)
 	slices.SortFunc(sorted, func(a, b mail.Message) int { return cmp.Compare(a.UID, b.UID) })
@@ -225,9 +229,9 @@ func pair(server []mail.Message, here []stranger, exact bool) map[imap.UID]stran
 			if _, done := out[m.UID]; done || m.UID == 0 {
 				continue
 			}
-			for i, h := range here {
-				if !used[i] && strings.TrimSpace(m.MessageID) == h.ID && good(m, h) {
-					used[i], out[m.UID] = true, h
+			for _, i := range byID[strings.TrimSpace(m.MessageID)] {
+				if !used[i] && good(m, here[i]) {
+					used[i], out[m.UID] = true, here[i]
 					break
 				}
 			}

@@ -51,7 +51,8 @@ func (w *worker) pushAll(ctx context.Context, boxes []*box) error {
 			continue // of no mailbox, or of none that is asked for
 		}
 		o.without(b.finished)
-		b.only = len(plans) == 1 && !slices.ContainsFunc(boxes, func(o *box) bool { return o != b && o.need != needNothing })
+		b.only = len(plans) == 1
+		b.next = b.only && !slices.ContainsFunc(boxes, func(o *box) bool { return o != b && o.need != needNothing })
 		if w.DryRun {
 			if err := w.foresee(ctx, b, o); err != nil {
 				if ctx.Err() != nil || scopeOf(err, atMailbox) > ScopeMailbox {

@@ -24,26 +24,27 @@ type run struct {
 	spooled chan *item // fetch -> write
 	written chan *item // write -> index; nil: what waits is to be told
 
-	mu     sync.Mutex
-	cond   *sync.Cond
-	report Report
-	todo   []*box          // not yet looked into
-	open   []*box          // looked into, with batches left
-	busy   int             // boxes being looked into: more batches may come
-	sick   bool            // it was said that the server is not well
-	ended  bool            // no more work is given out
-	beside []*box          // not to be synchronised now, but mail may be in their folders
-	astir  bool            // folders changed all the while they were scanned
-	moved  bool            // mail may have moved between mailboxes: look before downloading
-	total  int             // messages to come
-	done   int             // messages recorded
-	gone   []*item         // deletions, held until all that is new has come
-	trash  *box            // the account's Trash; nil if it has none
-	listed map[string]bool // names that the server has
-	fresh  []*box          // folders of which the server is to make mailboxes
-	closed []*box          // folders whose mail the server cannot have now
-	early  *early          // nil when it is over
-	tags   mail.Revision   // the notmuch database when its tags were looked at
+	mu       sync.Mutex
+	cond     *sync.Cond
+	report   Report
+	todo     []*box          // not yet looked into
+	open     []*box          // looked into, with batches left
+	busy     int             // boxes being looked into: more batches may come
+	sick     bool            // it was said that the server is not well
+	ended    bool            // no more work is given out
+	beside   []*box          // not to be synchronised now, but mail may be in their folders
+	astir    bool            // folders changed all the while they were scanned
+	moved    bool            // mail may have moved between mailboxes: look before downloading
+	total    int             // messages to come
+	done     int             // messages recorded
+	gone     []*item         // deletions, held until all that is new has come
+	trash    *box            // the account's Trash; nil if it has none
+	listed   map[string]bool // names that the server has
+	listedAt time.Time
+	fresh    []*box        // folders of which the server is to make mailboxes
+	closed   []*box        // folders whose mail the server cannot have now
+	early    *early        // nil when it is over
+	tags     mail.Revision // the notmuch database when its tags were looked at
 	// stored are the flags that the server was told, by mailbox: of a message that
 	// somebody moved meanwhile they are not with it.
 	stored map[string]map[imap.UID]delta
@@ -80,7 +81,8 @@ type box struct {
 	// expected are files by the UID that their message has got on the server;
 	// uploaded are files whose UID was not told.
 	expected map[imap.UID]string
-	only     bool             // no other mailbox is pushed or looked into
+	only     bool             // nothing is pushed to any other mailbox
+	next     bool             // and none of them is looked into before it
 	withheld map[string]delta // by file: flags that a hook keeps from the server
 	uploaded []stranger
 	// identified are messages that EXAMINE told more of.

@@ -400,7 +400,7 @@ func (r *run) neverUpload(ctx context.Context, b *box, key string) error {
 
 // The ledger's keys that hold when a mailbox's folder was scanned last, which
 // files are not to be uploaded, or not again, of which twins that was said, and
-// after which agreement an upload to a mailbox was begun.
+// after which agreement we began to put mail into a mailbox.
 const (
 	metaScanned   = "scanned/"
 	metaUploaded  = "uploaded/"

@@ -23,6 +23,7 @@ func (r *run) survey(ctx context.Context, s Session) ([]*box, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.listedAt = r.Now()
 	if err := r.finishFolder(ctx, list); err != nil {
 		return nil, err
 	}

@@ -31,6 +31,9 @@ func (w *worker) transfer(ctx context.Context, b *box, rows []ledger.Message, to
 	for part := range slices.Chunk(rows, storeAtOnce) {
 		uids := uidsOf(part)
 		to.unknown = true
+		if err := w.noteArrivals(ctx, to); err != nil {
+			return out, err
+		}
 		if verb == "COPY" {
 			if err := w.moving(ctx, &moving{b.Name, b.known.UIDValidity, uids, to.Name, to.known.UIDValidity, to.known.UIDNext, false}); err != nil {
 				return out, err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"time"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
@@ -22,7 +23,7 @@ func (w *worker) pushUploads(ctx context.Context, b *box, sel *mail.Selected, fi
 			return err
 		}
 		var then *mail.Known
-		if unvisited && b.only {
+		if unvisited && b.next {
 			// What the list told bounds how much that can be.
 			if then = b.offer(w.session, w.Full); then != nil {
 				then.Identify = uidsFrom(b.known.UIDNext)
@@ -44,7 +45,7 @@ func (w *worker) pushUploads(ctx context.Context, b *box, sel *mail.Selected, fi
 		}
 		if unvisited && sel.ReadOnly {
 			w.staysReadOnly(b)
-			return nil
+			return w.Ledger.SetMeta(ctx, metaUploading+b.Name, onlyVisited)
 		}
 		files = again
 	}
@@ -54,18 +55,39 @@ func (w *worker) pushUploads(ctx context.Context, b *box, sel *mail.Selected, fi
 	return nil
 }
 
+// maxListAge is how old STATUS may be to be believed where mail must not be uploaded
+// that has come by itself, as to Sent from a server that keeps what it sends. A look
+// before the upload is as old as a round trip.
+const maxListAge = 500 * time.Millisecond
+
 // unvisited tells whether a mailbox need not be opened before the push, which saves
 // a round trip: there is nothing but uploads, and nothing has come into it since the
-// last agreement. Neither does its status tell of anything, nor has an earlier run
-// begun to upload.
+// last agreement. Neither does its status of this moment tell of anything, nor has
+// an earlier run begun to put mail there.
 func (w *worker) unvisited(ctx context.Context, b *box, o *outgoing) (bool, error) {
-	if len(b.local.flags)+o.moved()+len(o.deleted) > 0 || b.unknown ||
+	if len(b.local.flags)+o.moved()+len(o.deleted) > 0 || b.unknown || !b.only || w.Now().Sub(w.listedAt) > maxListAge ||
 		b.Status.UIDValidity != b.known.UIDValidity || b.Status.UIDNext == 0 || b.Status.UIDNext != b.known.UIDNext {
 		return false, nil
 	}
 	begun, err := w.Ledger.Meta(ctx, metaUploading+b.Name)
-	return begun != b.since(), err
+	return begun != b.since() && begun != onlyVisited, err
 }
+
+// noteArrivals records that mail is about to be put into a mailbox, so that the next
+// run looks into it even if the server's STATUS is of a moment ago.
+func (w *worker) noteArrivals(ctx context.Context, b *box) error {
+	if b.known.UIDValidity == 0 {
+		return nil // it is not synchronised
+	}
+	if err := w.Ledger.SetMeta(ctx, metaUploading+b.Name, b.since()); err != nil {
+		return err
+	}
+	w.step("arrivals noted")
+	return nil
+}
+
+// onlyVisited takes the place of that where a mailbox turned out to be read-only.
+const onlyVisited = "read-only"
 
 // absent takes out of the files those that are in the mailbox already.
 func (w *worker) absent(ctx context.Context, b *box, sel *mail.Selected, files []stranger) ([]stranger, error) {
@@ -85,6 +107,9 @@ func (w *worker) absent(ctx context.Context, b *box, sel *mail.Selected, files [
 	for _, key := range b.expected {
 		has[key] = true
 	}
+	for _, s := range b.uploaded {
+		has[s.Key] = true
+	}
 	return slices.DeleteFunc(slices.Clone(files), func(s stranger) bool { return has[s.Key] }), nil
 }
 
@@ -100,10 +125,9 @@ func (w *worker) upload(ctx context.Context, b *box, files []stranger, alone boo
 		uploads[i] = mail.Upload{Path: b.path(f.Name), Size: f.Size, Flags: flagsOf(letters), InternalDate: f.when(w.Now()), Alone: alone}
 	}
 	if len(uploads) > 0 {
-		if err := w.Ledger.SetMeta(ctx, metaUploading+b.Name, b.since()); err != nil {
+		if err := w.noteArrivals(ctx, b); err != nil {
 			return nil, nil, err
 		}
-		w.step("upload noted")
 	}
 	results, err := w.session.Append(ctx, b.Name, uploads, func(i int, as mail.Appended) {
 		w.tally(func(r *Report) { r.Uploaded++ })

@@ -1,10 +1,15 @@
 package pipeline
 
 import (
+	"context"
+	"errors"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
@@ -66,7 +71,7 @@ func TestAStatusOfBeforeMakesNoMailTwice(t *testing.T) {
 	if rep := h.sync(s); rep.Clean() || len(in.msgs) != 2 {
 		t.Fatalf("%+v, %d mails", rep, len(in.msgs))
 	}
-	s.dialErr, s.lag = nil, &before
+	s.dialErr, s.lag = nil, map[string]mail.Status{"INBOX": before}
 	if rep := h.sync(s); rep.Uploaded != 1 || !rep.Clean() {
 		t.Errorf("%+v", rep)
 	}
@@ -113,4 +118,149 @@ func TestUploadsToAMailboxThatIsOnlyToBeRead(t *testing.T) {
 	}
 	h.quiet(s)
 	h.check(s)
+}
+
+// The server may keep a copy of its own of a mail that was sent, which comes to Sent
+// at about the time of the upload: it is not uploaded to where it is already.
+func TestACopyThatComesAfterTheListIsNotDoubled(t *testing.T) {
+	t.Parallel()
+	for _, while := range []string{"mail goes to another mailbox", "time goes by"} {
+		s, h := newServer("UIDPLUS", "CONDSTORE", "QRESYNC"), newHome(t)
+		archive, sent := s.box("Archive"), s.box("Sent")
+		archive.add(plainMail(1))
+		sent.add(plainMail(2))
+		h.sync(s)
+		h.sync(s)
+		now := h.now
+		come := func() {
+			if len(sent.msgs) == 1 {
+				sent.msgs[sent.add(plainMail(4), `\Seen`)].date = now
+			}
+		}
+		h.put("Sent", plainMail(4), "S")
+		rep := h.sync(s, func(o *Options) {
+			if while == "time goes by" {
+				o.Now = func() time.Time { return h.now }
+				o.Emit = func(e Event) {
+					if strings.Contains(e.Text, "upload") {
+						h.now = h.now.Add(time.Second)
+						come()
+					}
+				}
+				return
+			}
+			h.put("Archive", plainMail(3), "S")
+			s.effect = func(string) { come() }
+		})
+		if got := sent.subjects(); len(got) != 2 || !rep.Clean() {
+			t.Errorf("%s: Sent has %q; asked %q", while, got, s.asked)
+		}
+		h.check(s)
+	}
+}
+
+// What was moved into a mailbox that could not be looked into then is not uploaded to
+// it by the next run, though STATUS is of before.
+func TestAStatusOfBeforeAMoveMakesNoMailTwice(t *testing.T) {
+	t.Parallel()
+	s, h := newServer("UIDPLUS", "CONDSTORE", "MOVE"), newHome(t)
+	in, to := s.box("INBOX"), s.box("to")
+	for i := range 3 {
+		in.add(plainMail(i))
+	}
+	to.add(plainMail(9))
+	h.sync(s)
+	h.sync(s)
+	before := mail.Status{Messages: 1, UIDNext: to.next, UIDValidity: to.validity, HighestModSeq: to.modseq}
+	h.move("INBOX", 1, "to", false)
+	to.refuse = &mail.Fault{Kind: mail.KindNo, Op: "EXAMINE", Text: "try later"}
+	if rep := h.sync(s); rep.Moved != 1 || len(rep.Faults) != 1 {
+		t.Fatalf("%+v", rep)
+	}
+	to.refuse, s.lag = nil, map[string]mail.Status{"to": before}
+	h.sync(s)
+	s.lag = nil
+	h.sync(s)
+	if got := to.subjects(); !slices.Equal(got, []string{"mail 0", "mail 9"}) {
+		t.Errorf("the server has %q", got)
+	}
+	h.check(s)
+	h.quiet(s)
+}
+
+// A mail that was found by what the server said of its upload is recorded before
+// anything that takes time: the next run would not find it, since the server gives it
+// back changed, or of another size.
+func TestAnEndBeforeTheRecordMakesNoMailTwice(t *testing.T) {
+	t.Parallel()
+	changed := func(s *server) { s.footer = strings.Repeat("footer\r\n", 200) }
+	for _, c := range []struct {
+		name string
+		odd  func(*server)
+		raw  string
+	}{
+		{"changed", changed, plainMail(8)},
+		{"changed, without a UID", func(s *server) { changed(s); s.mute = true }, plainMail(8)},
+		{"a draft of another size", func(s *server) { s.fat = 100 }, strings.Replace(plainMail(8), "Message-ID", "X-ID", 1)},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			s, h := newServer("UIDPLUS"), newHome(t)
+			c.odd(s)
+			s.box("INBOX").add(plainMail(1))
+			h.sync(s)
+			h.put("INBOX", c.raw, "S")
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			l, err := ledger.Open(t.Context(), filepath.Join(h.dir, "state"))
+			h.do(err)
+			o := h.options(s, l)
+			o.Step = func(effect string) {
+				if effect == "folder synced" {
+					cancel()
+				}
+			}
+			if _, err := Sync(ctx, o); !errors.Is(err, context.Canceled) {
+				t.Fatal(err)
+			}
+			h.do(l.Close())
+			for range 3 {
+				h.sync(s)
+			}
+			if got := s.box("INBOX").subjects(); len(got) != 2 {
+				t.Errorf("the server has %q", got)
+			}
+		})
+	}
+}
+
+// What the server took before the connection died is not sent again, though it is not
+// to be found as it was.
+func TestAnAcknowledgedMailIsNotSentAgain(t *testing.T) {
+	t.Parallel()
+	s, h := newServer(), newHome(t)
+	s.footer, s.mute = strings.Repeat("footer\r\n", 200), true
+	in := s.box("INBOX")
+	in.add(plainMail(1))
+	h.sync(s)
+	for i := range 3 {
+		h.put("INBOX", plainMail(5+i), "S")
+	}
+	s.cutAt = s.writes + 3 // the third is stored, and not answered
+	for range 3 {
+		h.sync(s)
+	}
+	count := make(map[string]int)
+	for _, subject := range in.subjects() {
+		count[subject]++
+	}
+	twice := 0
+	for _, n := range count {
+		if n > 1 {
+			twice++
+		}
+	}
+	if len(count) != 4 || twice > 1 {
+		t.Errorf("the server has %q", in.subjects())
+	}
 }

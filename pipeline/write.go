@@ -128,10 +128,6 @@ func (r *run) writeItems(ctx context.Context, items []*item) error {
 		if it.op == opFlag || it.op == opGone || it.op == opAhead {
 			continue
 		}
-		dirs[it.box.dir] = true
-		if it.known {
-			continue // what was there before needs no intent: the next run finds it there
-		}
 		if it.spool != nil {
 			it.spool.SetTime(it.row.Date)
 			spools = append(spools, it.spool)
@@ -139,6 +135,7 @@ func (r *run) writeItems(ctx context.Context, items []*item) error {
 		intent := it.row
 		intent.State = ledger.Intended
 		intents = append(intents, intent)
+		dirs[it.box.dir] = true
 	}
 	if len(spools) > 0 {
 		if err := maildir.SyncAll(spools); err != nil {
