@@ -145,7 +145,9 @@ func (w *worker) upload(ctx context.Context, b *box, files []stranger, alone boo
 		}
 		b.uploaded = append(b.uploaded, files[i])
 	}, then)
-	w.tellAhead(ctx, nil)
+	if b.only {
+		w.tellAhead(ctx, nil) // of several mailboxes, each would be a commit
+	}
 	if err != nil {
 		return nil, nil, err
 	}
