@@ -44,7 +44,7 @@ func (w *worker) adopt(ctx context.Context, b *box, fetch []imap.UID) ([]imap.UI
 		}
 	}
 	ask := fetch
-	if len(b.expected) >= len(byKey) {
+	if b.allExpected() {
 		ask = slices.DeleteFunc(slices.Clone(fetch), func(u imap.UID) bool { return b.expected[u] == "" })
 	}
 	listed, err := w.identify(ctx, b, ask)
@@ -90,19 +90,16 @@ func (w *worker) adopt(ctx context.Context, b *box, fetch []imap.UID) ([]imap.UI
 	return slices.DeleteFunc(slices.Clone(fetch), func(u imap.UID) bool { return done[u] }), nil
 }
 
-// awaited are the messages that the server said it made of our files, if they are
-// all that is to be found among the new ones.
-func (b *box) awaited() imap.UIDSet {
+// allExpected tells whether the server said what it made of every file that may be
+// found among the new messages.
+func (b *box) allExpected() bool {
 	may := 0
 	for _, s := range b.local.strangers {
 		if !s.twin {
 			may++
 		}
 	}
-	if len(b.expected) < may {
-		return nil
-	}
-	return uidSet(slices.Collect(maps.Keys(b.expected)))
+	return len(b.expected) >= may
 }
 
 // identify asks what messages these are, unless EXAMINE told that already.
@@ -111,12 +108,14 @@ func (w *worker) identify(ctx context.Context, b *box, uids []imap.UID) ([]mail.
 		return nil, nil
 	}
 	wanted := uidSet(uids)
-	told := slices.DeleteFunc(slices.Clone(b.identified), func(m mail.Message) bool { return !wanted.Contains(m.UID) })
-	if len(told) == len(uids) {
+	of := func(ms []mail.Message) []mail.Message {
+		return slices.DeleteFunc(slices.Clone(ms), func(m mail.Message) bool { return !wanted.Contains(m.UID) })
+	}
+	if told := of(b.identified); len(told) == len(uids) {
 		return told, nil
 	}
 	listed, err := w.session.Identify(ctx, wanted)
-	return slices.DeleteFunc(listed, func(m mail.Message) bool { return !wanted.Contains(m.UID) }), err
+	return of(listed), err
 }
 
 // is tells whether a server's message is the file that it should be: its Message-ID

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -112,7 +113,11 @@ func (b *box) offer(s Session, full bool) *mail.Known {
 	if full || !b.known.Complete || b.known.HighestModSeq == 0 || !s.Has("QRESYNC") {
 		return nil
 	}
-	return &mail.Known{UIDValidity: b.known.UIDValidity, HighestModSeq: b.known.HighestModSeq, Identify: b.awaited()}
+	k := &mail.Known{UIDValidity: b.known.UIDValidity, HighestModSeq: b.known.HighestModSeq}
+	if b.allExpected() {
+		k.Identify = uidSet(slices.Collect(maps.Keys(b.expected)))
+	}
+	return k
 }
 
 // view asks what changed, in the cheapest way that the server has.

@@ -1,12 +1,6 @@
 package pipeline
 
-import (
-	"context"
-	"path/filepath"
-
-	"github.com/notmuch-imap/notmuch-imap/internal/mail"
-	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
-)
+import "context"
 
 // early is what the folders held when the server was not yet heard of.
 type early struct {
@@ -36,7 +30,7 @@ func (r *run) findEarly(ctx context.Context) *early {
 			return
 		}
 		for _, k := range rows {
-			b := &box{Mailbox: mail.Mailbox{Name: k.Name, Delim: k.Delim}, known: k, dir: maildir.Dir(filepath.Join(r.Root, k.Folder))}
+			b := r.knownBox(k)
 			if !k.Complete || k.UIDValidity == 0 || !r.selects(b.Mailbox) {
 				continue
 			}

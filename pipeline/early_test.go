@@ -1,12 +1,9 @@
 package pipeline
 
 import (
-	"path/filepath"
 	"testing"
 
-	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
-	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 )
 
 // What was found in a folder before the server was heard of counts while the folder
@@ -36,28 +33,24 @@ func TestFoundEarlyHoldsWhileNothingChanges(t *testing.T) {
 			h.sync(s)
 			h.remove("INBOX", 1)
 			h.put("INBOX", plainMail(7), "S")
-			l, err := ledger.Open(t.Context(), filepath.Join(h.dir, "state"))
-			h.do(err)
-			defer func() { h.do(l.Close()) }()
-			rows, err := l.Mailboxes(t.Context())
-			h.do(err)
-			r := &run{Options: h.options(s, l)}
-			r.early = r.findEarly(t.Context())
-			<-r.early.done
-			in := s.box("INBOX")
-			b := &box{
-				Mailbox: mail.Mailbox{Name: "INBOX", Status: &mail.Status{UIDValidity: in.validity}},
-				known:   rows[0], dir: maildir.Dir(h.path("INBOX", "")),
-			}
-			c.change(h, b)
-			h.do(r.scan(t.Context(), b))
-			if early := r.foundEarly(b) != nil; early != c.early {
-				t.Errorf("found early: %v", early)
-			}
-			if len(b.local.strangers) != c.strangers || len(b.local.missing) != c.missing {
-				t.Errorf("%d new, %d missing", len(b.local.strangers), len(b.local.missing))
-			}
-			r.early.stop()
+			h.withLedger(s, func(o Options) {
+				r := &run{Options: o}
+				rows, err := o.Ledger.Mailboxes(t.Context())
+				h.do(err)
+				r.early = r.findEarly(t.Context())
+				defer r.early.stop()
+				<-r.early.done
+				b := r.knownBox(rows[0])
+				b.Status = &mail.Status{UIDValidity: s.box("INBOX").validity}
+				c.change(h, b)
+				h.do(r.scan(t.Context(), b))
+				if early := r.foundEarly(b) != nil; early != c.early {
+					t.Errorf("found early: %v", early)
+				}
+				if len(b.local.strangers) != c.strangers || len(b.local.missing) != c.missing {
+					t.Errorf("%d new, %d missing", len(b.local.strangers), len(b.local.missing))
+				}
+			})
 		})
 	}
 }

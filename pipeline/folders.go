@@ -87,7 +87,7 @@ type naming struct {
 // stays, in a folder that takes part in nothing, until its owner says what is to
 // become of it. Once the folder is gone, too, both sides agree.
 func (r *run) goneMailbox(ctx context.Context, k ledger.Mailbox) error {
-	b := &box{Mailbox: mail.Mailbox{Name: k.Name, Delim: k.Delim}, known: k, dir: maildir.Dir(filepath.Join(r.Root, k.Folder))}
+	b := r.knownBox(k)
 	r.closed = append(r.closed, b)
 	key := goneKey(k)
 	if _, err := os.Lstat(string(b.dir)); !errors.Is(err, fs.ErrNotExist) {

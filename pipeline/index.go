@@ -350,6 +350,5 @@ func (r *run) release(ctx context.Context, b *box) error {
 
 // unchanged tells whether the ledger's row says already what it would say now.
 func (b *box) unchanged() bool {
-	return b.known.Complete && b.known.UIDValidity == b.now.UIDValidity && b.known.UIDNext == b.now.UIDNext &&
-		b.known.HighestModSeq == b.now.HighestModSeq && b.known.Messages == b.now.Messages
+	return b.goesOn() && b.known.UIDNext == b.now.UIDNext && b.known.HighestModSeq == b.now.HighestModSeq && b.known.Messages == b.now.Messages
 }

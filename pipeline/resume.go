@@ -144,7 +144,12 @@ func find(l *listing, key string) (string, bool) {
 	return l.Find(key)
 }
 
-// knownBoxes gives the ledger's mailboxes as boxes that no connection has seen.
+// knownBox is a mailbox of the ledger that no connection has seen.
+func (r *run) knownBox(k ledger.Mailbox) *box {
+	return &box{Mailbox: mail.Mailbox{Name: k.Name, Delim: k.Delim}, known: k, dir: maildir.Dir(filepath.Join(r.Root, k.Folder))}
+}
+
+// knownBoxes gives all of them, with the tags that they have by rule.
 func (r *run) knownBoxes(ctx context.Context) (map[string]*box, error) {
 	rows, err := r.Ledger.Mailboxes(ctx)
 	if err != nil {
@@ -152,7 +157,7 @@ func (r *run) knownBoxes(ctx context.Context) (map[string]*box, error) {
 	}
 	boxes := make(map[string]*box, len(rows))
 	for _, k := range rows {
-		b := &box{Mailbox: mail.Mailbox{Name: k.Name, Delim: k.Delim}, known: k, dir: maildir.Dir(filepath.Join(r.Root, k.Folder))}
+		b := r.knownBox(k)
 		b.now.UIDValidity = k.UIDValidity
 		if r.TagRules != nil {
 			b.add, b.remove = r.TagRules(k.Name, k.Delim)

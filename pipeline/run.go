@@ -40,11 +40,11 @@ type run struct {
 	gone     []*item         // deletions, held until all that is new has come
 	trash    *box            // the account's Trash; nil if it has none
 	listed   map[string]bool // names that the server has
-	listedAt time.Time
-	fresh    []*box        // folders of which the server is to make mailboxes
-	closed   []*box        // folders whose mail the server cannot have now
-	early    *early        // nil when it is over
-	tags     mail.Revision // the notmuch database when its tags were looked at
+	listedAt time.Time       // when it said so
+	fresh    []*box          // folders of which the server is to make mailboxes
+	closed   []*box          // folders whose mail the server cannot have now
+	early    *early          // nil when it is over
+	tags     mail.Revision   // the notmuch database when its tags were looked at
 	// stored are the flags that the server was told, by mailbox: of a message that
 	// somebody moved meanwhile they are not with it.
 	stored map[string]map[imap.UID]delta

@@ -3,13 +3,11 @@ package pipeline
 import (
 	"context"
 	"errors"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
@@ -212,18 +210,16 @@ func TestAnEndBeforeTheRecordMakesNoMailTwice(t *testing.T) {
 			h.put("INBOX", c.raw, "S")
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			l, err := ledger.Open(t.Context(), filepath.Join(h.dir, "state"))
-			h.do(err)
-			o := h.options(s, l)
-			o.Step = func(effect string) {
-				if effect == "folder synced" {
-					cancel()
+			h.withLedger(s, func(o Options) {
+				o.Step = func(effect string) {
+					if effect == "folder synced" {
+						cancel()
+					}
 				}
-			}
-			if _, err := Sync(ctx, o); !errors.Is(err, context.Canceled) {
-				t.Fatal(err)
-			}
-			h.do(l.Close())
+				if _, err := Sync(ctx, o); !errors.Is(err, context.Canceled) {
+					t.Error(err)
+				}
+			})
 			for range 3 {
 				h.sync(s)
 			}
@@ -250,17 +246,8 @@ func TestAnAcknowledgedMailIsNotSentAgain(t *testing.T) {
 	for range 3 {
 		h.sync(s)
 	}
-	count := make(map[string]int)
-	for _, subject := range in.subjects() {
-		count[subject]++
-	}
-	twice := 0
-	for _, n := range count {
-		if n > 1 {
-			twice++
-		}
-	}
-	if len(count) != 4 || twice > 1 {
-		t.Errorf("the server has %q", in.subjects())
+	got := in.subjects()
+	if len(got) > 5 || len(slices.Compact(slices.Clone(got))) != 4 {
+		t.Errorf("the server has %q", got)
 	}
 }

@@ -21,10 +21,10 @@ func (b *batch) flag(c mail.Change) (r mail.Result, err error) {
 	if err != nil {
 		return r, err
 	}
-	if m == nil && b.shadow != nil {
-		return r, errLater
-	}
 	if m == nil {
+		if b.shadow != nil {
+			return r, errLater
+		}
 		// notmuch does not know it (it is no mail, or was taken away): the name
 		// alone changes.
 		r.Path, err = reletter(c.Path, nil, c.Set, c.Clear)
