@@ -1,0 +1,102 @@
+package mail
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"hash"
+	"io"
+	"strings"
+)
+
+// Digest is SHA-256 of a mail's content less what transport and other
+// synchronisers add to it. Mails with one Digest are the same mail; of two that
+// differ, one may still be the other with something added that is not known here.
+//
+// It is over the bytes of the mail, without:
+//   - the header fields X-TUID (isync), X-OfflineIMAP, Status, X-Status,
+//     Content-Length, Lines, X-Keywords and X-UID (mbox), in whatever case and with
+//     their continuation lines; the header is as Header reads it, and those of mails
+//     within the mail stay;
+//   - CRs before LF;
+//   - LFs (and CRs) at the end;
+//
+// and with byte 0x80 for NUL, which IMAP cannot carry (RFC 9051 4.3) and Dovecot
+// replaces so.
+type Digest [sha256.Size]byte
+
+// String is in hexadecimal.
+func (d Digest) String() string { return hex.EncodeToString(d[:]) }
+
+// Digester takes a mail piece by piece, however it is cut, and gives its Digest.
+// It keeps a few hundred bytes, and never fails.
+type Digester struct {
+	fields  fields
+	hash    hash.Hash
+	drop    bool // the field that is being read does not count
+	newline int  // LFs that came last and are not hashed yet
+	lf      []byte
+}
+
+// NewDigester begins a mail.
+func NewDigester() *Digester {
+	d := &Digester{hash: sha256.New(), lf: bytes.Repeat([]byte("\n"), 64)}
+	d.fields.field = func(start, name []byte) {
+		d.drop = added(string(name))
+		d.add(start)
+	}
+	d.fields.more = d.add
+	d.fields.body = func(p []byte) {
+		d.drop = false
+		d.add(p)
+	}
+	return d
+}
+
+// added tells of a header field that is not the sender's.
+func added(name string) bool {
+	switch strings.ToLower(name) {
+	case "x-tuid", "x-offlineimap", "status", "x-status", "content-length", "lines", "x-keywords", "x-uid":
+		return true
+	}
+	return false
+}
+
+// add hashes what counts.
+func (d *Digester) add(p []byte) {
+	if d.drop {
+		return
+	}
+	content := bytes.TrimRight(p, "\n")
+	if len(content) > 0 {
+		for d.newline > 0 {
+			n := min(d.newline, len(d.lf))
+			d.hash.Write(d.lf[:n])
+			d.newline -= n
+		}
+		if bytes.IndexByte(content, 0) >= 0 {
+			content = bytes.ReplaceAll(content, []byte{0}, []byte{0x80})
+		}
+		d.hash.Write(content)
+	}
+	d.newline += len(p) - len(content)
+}
+
+// Write takes the next piece.
+func (d *Digester) Write(p []byte) (int, error) {
+	d.fields.write(p)
+	return len(p), nil
+}
+
+// Sum gives the Digest. Nothing can be written afterwards.
+func (d *Digester) Sum() Digest {
+	d.fields.end()
+	return Digest(d.hash.Sum(nil))
+}
+
+// DigestOf reads a mail to its end, and gives its Digest.
+func DigestOf(r io.Reader) (Digest, error) {
+	d := NewDigester()
+	_, err := io.Copy(d, r)
+	return d.Sum(), err
+}
