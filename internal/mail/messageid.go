@@ -25,7 +25,8 @@ const madeUp = "notmuch-sha1-"
 // brackets, comments and blanks left out, but of several blanks in a row every
 // second stays. Without brackets, or with less than two characters in them, it
 // takes the whole value. GMime has decoded it before: encoded words, twice; and
-// bytes that are no UTF-8 as ISO 8859-1. An id over 189 bytes is hashed.
+// bytes that are no UTF-8 as ISO 8859-1. An id over 189 bytes is hashed, with the NUL
+// that ends it in C (lib/sha1.c).
 //
 // What differs here: a value ends at byte 0x80 as it does at NUL, since Dovecot
 // puts 0x80 in place of the NUL that IMAP cannot carry (istream-nonuls.c); see
@@ -34,7 +35,7 @@ const madeUp = "notmuch-sha1-"
 func MessageID(value string) string {
 	id := bracketed(decoded(value))
 	if len(id) > maxMessageID {
-		sum := sha1.Sum([]byte(id)) //nolint:gosec // see above
+		sum := sha1.Sum([]byte(id + "\x00")) //nolint:gosec // see above
 		return madeUp + hex.EncodeToString(sum[:])
 	}
 	return id
