@@ -187,7 +187,7 @@ func (r *reader) account(name string, table map[string]any) Account {
 
 // mechanisms are what auth may be.
 func mechanisms() []string {
-	return []string{"plain", "login", "cram-md5", "oauthbearer", "xoauth2", "external"}
+	return []string{"scram-sha-256-plus", "scram-sha-256", "scram-sha-1-plus", "scram-sha-1", "cram-md5", "plain", "login", "oauthbearer", "xoauth2", "external"}
 }
 
 // unknownOfAccount tells of a key that no account has. A password in the file

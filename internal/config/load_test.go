@@ -113,7 +113,7 @@ func TestOneMistakeGivesOneExactLine(t *testing.T) {
 		{"tls empty", good + "tls = \"\"\n", `c.toml:5: account.a.tls: "" is not one of "implicit", "starttls", "none"`},
 		{"pin short", good + "tls_pin = \"sha256:00\"\n", `c.toml:5: account.a.tls_pin: must be "sha256:" and the 64 hexadecimal digits of the certificate's fingerprint`},
 		{"pin without tls", good + "tls = \"none\"\nallow_plaintext = true\ntls_ca_file = \"x\"\n", `c.toml:7: account.a.tls_ca_file: has no meaning with tls = "none"`},
-		{"auth unknown", good + "auth = \"ntlm\"\n", `c.toml:5: account.a.auth: "ntlm" is not one of "plain", "login", "cram-md5", "oauthbearer", "xoauth2", "external"`},
+		{"auth unknown", good + "auth = \"ntlm\"\n", `c.toml:5: account.a.auth: "ntlm" is not one of "scram-sha-256-plus", "scram-sha-256", "scram-sha-1-plus", "scram-sha-1", "cram-md5", "plain", "login", "oauthbearer", "xoauth2", "external"`},
 		{"password", "[account.a]\nhost = \"h\"\nuser = \"u\"\npassword = \"hunter2\"\n",
 			`c.toml:4: account.a.password: a password does not belong in this file; use password_command, password_file or keyring = true`},
 		{"password beside a keyring", good + "Password = 12345\n",

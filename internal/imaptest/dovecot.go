@@ -53,6 +53,11 @@ type DovecotOptions struct {
 	// TLS makes the port speak implicit TLS, with a certificate made for this
 	// server alone. See CertPEM.
 	TLS bool
+	// Mechanisms are the SASL mechanisms that are offered, such as
+	// "SCRAM-SHA-256"; left out, it is PLAIN. OAUTHBEARER and XOAUTH2 take
+	// what Token makes. EXTERNAL needs TLS, and takes the certificate that
+	// ClientCertificate makes.
+	Mechanisms []string
 }
 
 // DovecotServer is a running Dovecot with one user and an empty INBOX. Its

@@ -52,9 +52,17 @@ mail_max_userip_connections = 50
 {{end}}
 disable_plaintext_auth = no
 auth_failure_delay = 0
+{{with .Mechanisms}}auth_mechanisms = {{.}}
+{{end}}
+{{if .Bearer}}passdb {
+  driver = oauth2
+  mechanisms = oauthbearer xoauth2
+  args = {{.Base}}/oauth2.conf
+}
+{{end}}
 passdb {
   driver = static
-  args = password={{.Password}}
+  args = {{if .External}}nopassword=y{{else}}password={{.Password}}{{end}}
 }
 userdb {
   driver = static
@@ -64,7 +72,11 @@ userdb {
 {{if .TLS}}ssl = required
 ssl_cert = <{{.Base}}/cert.pem
 ssl_key = <{{.Base}}/key.pem
-{{else}}ssl = no
+{{if .External}}ssl_ca = <{{.Base}}/cert.pem
+ssl_verify_client_cert = yes
+ssl_require_crl = no
+auth_ssl_username_from_cert = yes
+{{end}}{{else}}ssl = no
 {{end}}
 service imap-login {
   executable = imap-login{{if .StockBanner}} -o imap_capability={{end}}
@@ -107,11 +119,21 @@ func (s *DovecotServer) writeConfig(o DovecotOptions, greeting string) error {
 	// imap_capability holds for the banner as well, which is then longer than
 	// a real server's. Take it back there unless the banner has to hide some.
 	stockBanner := !slices.ContainsFunc(strings.Fields(dovecotBanner), hidden)
+	offers := func(m string) bool {
+		return slices.ContainsFunc(o.Mechanisms, func(n string) bool { return strings.EqualFold(n, m) })
+	}
+	bearer := offers("OAUTHBEARER") || offers("XOAUTH2")
+	if bearer {
+		if err := s.writeTokens(); err != nil {
+			return err
+		}
+	}
 	var conf bytes.Buffer
 	err := template.Must(template.New("dovecot.conf").Parse(dovecotConf)).Execute(&conf, map[string]any{
 		"Base": s.base, "Host": s.Host, "Port": s.Port, "TLS": o.TLS,
 		"Greeting": greeting, "Capability": capability, "StockBanner": stockBanner, "Password": s.Password,
 		"Prefix": o.Prefix, "Separator": o.Prefix[max(0, len(o.Prefix)-1):],
+		"Mechanisms": strings.ToLower(strings.Join(o.Mechanisms, " ")), "Bearer": bearer, "External": offers("EXTERNAL"),
 		"Owner": s.owner.name, "Group": s.owner.group, "UID": s.owner.uid, "GID": s.owner.gid,
 	})
 	if err != nil {

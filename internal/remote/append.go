@@ -122,7 +122,7 @@ func (a *appending) run(ctx context.Context) (err error) {
 		return &mail.Fault{Kind: mail.KindBad, Op: "APPEND", Mailbox: a.mailbox, Err: errors.New("a command is one line")}
 	}
 	defer func() { err = a.s.over(ctx, "APPEND", a.mailbox, err) }()
-	stop := context.AfterFunc(ctx, func() { _ = a.s.wire.Close() })
+	stop := context.AfterFunc(ctx, a.s.cut)
 	defer stop()
 	for i, u := range a.uploads {
 		if err := a.send(i, u); err != nil {

@@ -339,7 +339,7 @@ func echoes(p *peer, echo string) {
 
 func TestSignIn(t *testing.T) {
 	t.Parallel()
-	for _, m := range mechanisms() {
+	for _, m := range append(mechanisms(), scramMechanisms(t)...) {
 		t.Run(m.name+" "+m.caps, func(t *testing.T) {
 			t.Parallel()
 			o := plain(serve(t, m.run))
@@ -354,7 +354,7 @@ func TestSignIn(t *testing.T) {
 
 func TestSignInRefused(t *testing.T) {
 	t.Parallel()
-	for _, m := range mechanisms() {
+	for _, m := range append(mechanisms(), scramMechanisms(t)...) {
 		m.refuse = true
 		t.Run(m.name+" "+m.caps, func(t *testing.T) {
 			t.Parallel()
@@ -497,7 +497,7 @@ func TestCancel(t *testing.T) {
 // can.
 func TestSecretsAreNotShown(t *testing.T) {
 	t.Parallel()
-	for _, m := range mechanisms() {
+	for _, m := range append(mechanisms(), scramMechanisms(t)...) {
 		for _, refuse := range []bool{true, false} {
 			m := m
 			m.echo, m.refuse = true, refuse
@@ -668,7 +668,6 @@ func TestSignInForms(t *testing.T) {
 		{"spaces too many", "OK [CAPABILITY IMAP4rev1 AUTH=PLAIN ]", "", "", "OK [CAPABILITY  IMAP4rev1  IDLE ] hi", "IDLE IMAP4REV1"},
 		{"capabilities that are none", "OK [CAPABILITY IMAP4rev1 \"x\" (y)] hi", "IMAP4rev1 {3} IDLE", "", "OK hi", "IDLE IMAP4REV1"},
 		{"lines nobody asked for", "OK [CAPABILITY IMAP4rev1] hi", "", "* 5 EXISTS\r\n* OK [XYZZY a]b\"c] plugh\r\n* BOGUS (\r\n* NO [ALERT] quota\r\n\r\n", "OK [CAPABILITY IMAP4rev1] hi", "IMAP4REV1"},
-		{"signed in already", "PREAUTH [CAPABILITY IMAP4rev1 IDLE] hi", "", "", "", "IDLE IMAP4REV1"},
 		{"disabled", "OK [CAPABILITY IMAP4rev1] hi", "", "", "OK [CAPABILITY IMAP4rev1 QRESYNC condstore MOVE] hi", "IMAP4REV1 MOVE"},
 		{"QRESYNC alone", "OK [CAPABILITY IMAP4rev1] hi", "", "", "OK [CAPABILITY IMAP4rev1 qresync] hi", "CONDSTORE IMAP4REV1 QRESYNC"},
 	} {

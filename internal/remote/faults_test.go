@@ -460,13 +460,12 @@ func TestCapabilitiesAreAskedForOnce(t *testing.T) {
 	}
 }
 
-// TestLateLinesOfTheSignIn: the session reads on where imapclient stopped, in
-// the middle of a line if need be.
+// TestLateLinesOfTheSignIn are the first command's.
 func TestLateLinesOfTheSignIn(t *testing.T) {
 	t.Parallel()
 	o := plain(serve(t, func(p *peer) {
 		p.greet("IMAP4rev1 LIST-STATUS")
-		// What follows the sign-in comes in pieces, some before the hand-over.
+		// What follows the sign-in comes in pieces.
 		p.send("* LIST () \"/\" ")
 		tag, _ := p.command()
 		p.send("\"Late\"\r\n* STATUS Late (MESSAGES 3)\r\n%s OK done\r\n", tag)

@@ -233,9 +233,9 @@ func TestRecord(t *testing.T) {
 				t.Error(err)
 			}
 			text := h.String(t)
-			words := []string{"S: * OK ", "hello\n", "C: T", " AUTHENTICATE PLAIN [...]\nS: T", "] done\nC: n", " NOOP\nS: n", "z LOGOUT\n"}
+			words := []string{"S: * OK ", "hello\n", "C: n", " AUTHENTICATE PLAIN [...]\nS: n", "] done\nC: n", " NOOP\nS: n", "z LOGOUT\n"}
 			if kind == "starttls" {
-				words = slices.Insert(words, 2, "C: s STARTTLS\nS: s OK go on\n")
+				words = slices.Insert(words, 2, "C: n", " STARTTLS\nS: n", " OK go on\n")
 			}
 			rest := text
 			for _, w := range words {

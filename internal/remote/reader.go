@@ -16,6 +16,7 @@ import (
 type reader struct {
 	*wire
 	maxLiteral int64
+	maxLine    int    // bytes of a response, literals apart
 	tag        string // what our tags begin with
 
 	// Of the response that is being read:
@@ -66,7 +67,7 @@ func (r *reader) byte() (byte, error) {
 	if err != nil {
 		return 0, ioFault(err)
 	}
-	if r.used++; r.used > maxData {
+	if r.used++; r.used > r.maxLine {
 		return 0, r.tooLong()
 	}
 	r.mark(c)
@@ -118,7 +119,7 @@ func (r *reader) run(stops string, b *strings.Builder, most int) (took int, err 
 			part = part[:end]
 		}
 		took += len(part)
-		if r.used += len(part); r.used > maxData {
+		if r.used += len(part); r.used > r.maxLine {
 			return took, r.tooLong()
 		}
 		// Only the last announcement can be one at the end of the line.
@@ -143,7 +144,7 @@ func (r *reader) run(stops string, b *strings.Builder, most int) (took int, err 
 }
 
 func (r *reader) tooLong() error {
-	return &mail.Fault{Kind: mail.KindTooLarge, Text: fmt.Sprintf("a response of more than %d bytes", maxData)}
+	return &mail.Fault{Kind: mail.KindTooLarge, Text: fmt.Sprintf("a response of more than %d bytes", r.maxLine)}
 }
 
 // line takes the rest of a response, to the end of the line, and on if the line
@@ -175,7 +176,7 @@ func (r *reader) line(most int) (string, error) {
 		if r.next < 0 {
 			line := text.String()
 			if all > len(line) {
-				line = r.cut(line) + "..."
+				line = r.shorn(line) + "..."
 			}
 			return strings.ReplaceAll(line, "\r", ""), nil
 		}

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/emersion/go-imap/v2"
-	"github.com/emersion/go-imap/v2/imapclient"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
@@ -22,24 +21,26 @@ import (
 // the context's, or the sink's.
 type Session struct {
 	reader
-	client  *imapclient.Client
-	caps    map[string]bool
-	names   *Names
-	listed  bool // names are from this session
-	tags    string
-	n       int
-	mailbox string
-	exists  uint32        // messages in it; unknownExists if that was not told
-	modSeq  bool          // the mailbox has mod-sequences
-	qresync bool          // enabled
-	unheard time.Duration // maxUnheard
-	ahead   *resyncing    // what Examine will be asked; nil if another command came since
-	dead    bool
-	bye     string   // what the server said when it left; "" if it did not
-	aside   []string // untagged NO, BAD and BYE during the command
-	weight  int      // bytes of what is gathered during the command, about
-	fetches int      // FETCH responses during the command
-	noise   int      // other responses during the command
+	caps     map[string]bool
+	told     []string // capabilities told during the sign-in; nil: not told
+	greeting string
+	names    *Names
+	listed   bool // names are from this session
+	tags     string
+	n        int
+	mailbox  string
+	exists   uint32        // messages in it; unknownExists if that was not told
+	modSeq   bool          // the mailbox has mod-sequences
+	qresync  bool          // enabled
+	unheard  time.Duration // maxUnheard
+	ahead    *resyncing    // what Examine will be asked; nil if another command came since
+	dead     bool
+	bye      string   // what the server said when it left; "" if it did not
+	aside    []string // untagged NO, BAD and BYE during the command
+	weight   int      // bytes of what is gathered during the command, about
+	fetches  int      // FETCH responses during the command
+	noise    int      // other responses during the command
+	maxNoise int      // how many of them there may be
 }
 
 // unknownExists is how many messages are in a mailbox before that is told.
@@ -82,8 +83,7 @@ func (s *Session) Close() error {
 		_, _ = s.Write([]byte(s.tags + "z LOGOUT\r\n")) // it is closed anyway
 	}
 	s.dead, s.mailbox = true, ""
-	err := s.wire.Close()
-	_ = s.client.Close() // its reader has seen the connection go
+	err := s.conn.Close()
 	if errors.Is(err, net.ErrClosed) {
 		return nil
 	}
@@ -92,7 +92,7 @@ func (s *Session) Close() error {
 
 func (s *Session) kill() {
 	s.dead, s.mailbox = true, ""
-	_ = s.wire.Close() // what killed it is what the caller hears of
+	s.cut()
 }
 
 // handler takes untagged responses: FETCH from after the word on, data (LIST,
@@ -104,6 +104,9 @@ type handler struct {
 	status func(word, code, text string)
 	other  func(line string)
 	goOn   func() // the server asks for a literal
+	// challenge takes what the server says during a sign-in. It is not recorded:
+	// that is between a mechanism and the server.
+	challenge func(text string) error
 }
 
 // answer is a tagged response.
@@ -154,7 +157,7 @@ func (s *Session) commands(ctx context.Context, lines []string, handlers []handl
 		}
 	}
 	defer func() { err = s.over(ctx, op, mailbox, err) }()
-	stop := context.AfterFunc(ctx, func() { _ = s.wire.Close() })
+	stop := context.AfterFunc(ctx, s.cut)
 	defer stop()
 	s.beginCommands()
 	text, pending := s.tagging(lines)
@@ -176,7 +179,7 @@ func (s *Session) tagging(lines []string) (text string, pending map[string]int) 
 		pending[tag] = i
 		fmt.Fprintf(&out, "%s %s\r\n", tag, line)
 		if s.record != nil {
-			s.record.add(true, tag+" "+line)
+			s.record.add(true, tag+" "+unsaid(line))
 		}
 	}
 	return out.String(), pending
@@ -239,7 +242,7 @@ func (s *Session) over(ctx context.Context, op, mailbox string, err error) error
 // step reads one response. If it is the answer to a command of pending, that is
 // taken out, and step gives its place; else -1.
 func (s *Session) step(op string, pending map[string]int, h handler) (int, answer, error) {
-	if s.fetches > maxAnswers || s.noise > maxNoise {
+	if s.fetches > maxAnswers || s.noise > s.maxNoise {
 		return -1, answer{}, &mail.Fault{Kind: mail.KindTooLarge, Text: "no end of answers"}
 	}
 	s.begin()
@@ -311,6 +314,9 @@ func (s *Session) response(h handler) (tag string, isFetch bool, err error) {
 	c, err := s.peek()
 	if err != nil {
 		return "", false, err
+	}
+	if c == '+' && h.challenge != nil {
+		return "", false, s.challenged(h)
 	}
 	if c == '+' || c == '\r' || c == '\n' {
 		err := s.skipLine() // or an extra line (Exchange 2003, libetpan#45)
@@ -422,9 +428,10 @@ func (s *Session) untagged(word string, h handler) error {
 }
 
 // mostOf is how much of a response code is kept: COPYUID lists messages, and
-// half of it is worth nothing.
+// half of it is worth nothing; so it is with the list of capabilities.
 func mostOf(code string) int {
-	if strings.HasPrefix(strings.ToUpper(code), "COPYUID") {
+	switch name, _, _ := strings.Cut(strings.ToUpper(code), " "); name {
+	case "COPYUID", "CAPABILITY":
 		return maxCode
 	}
 	return 200

@@ -68,7 +68,7 @@ func (t *transcript) take(p ...byte) {
 func (t *transcript) end(cut bool) {
 	text := string(bytes.TrimSuffix(t.part, []byte("\r")))
 	if cut || t.size > len(t.part) {
-		text = t.wire.cut(text)
+		text = t.wire.shorn(text)
 	}
 	t.addSized(false, text, t.size)
 	t.part, t.size = t.part[:0], 0
@@ -82,7 +82,7 @@ func (t *transcript) literal(head []byte, size int64) {
 	}
 	text := string(head)
 	if int64(len(head)) < size {
-		text = t.wire.cut(text)
+		text = t.wire.shorn(text)
 	}
 	for line := range strings.Lines(t.wire.redact(text)) {
 		t.add(false, strings.TrimRight(line, "\r\n"))
