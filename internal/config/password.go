@@ -150,15 +150,30 @@ func (a *Account) KeyringUser() string { return a.User + "@" + a.Host }
 
 // fromKeyring asks the system's keyring.
 func (a *Account) fromKeyring(ctx context.Context) (string, error) {
+	secret, err := inKeyring(ctx, func() (string, error) { return keyring.Get(program, a.KeyringUser()) })
+	switch {
+	case errors.Is(err, keyring.ErrNotFound):
+		return "", fmt.Errorf("keyring: it has no password for service %s, user name %s", program, a.KeyringUser())
+	case err != nil:
+		return "", err
+	case secret == "":
+		return "", errors.New("keyring: the password is empty")
+	}
+	return secret, nil
+}
+
+// inKeyring lets the system's keyring do something, a minute at most. Its client
+// cannot be interrupted: if it outlasts that, the goroutine is given up with it.
+func inKeyring(ctx context.Context, do func() (string, error)) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, secretWait)
+	defer cancel()
 	type answer struct {
 		secret string
 		err    error
 	}
 	got := make(chan answer, 1)
-	// The keyring's client cannot be interrupted. If it outlasts the deadline,
-	// the goroutine is given up with it.
 	go func() {
-		s, err := keyring.Get(program, a.KeyringUser())
+		s, err := do()
 		got <- answer{s, err}
 	}()
 	select {
@@ -168,13 +183,8 @@ func (a *Account) fromKeyring(ctx context.Context) (string, error) {
 		}
 		return "", ctx.Err()
 	case r := <-got:
-		switch {
-		case errors.Is(r.err, keyring.ErrNotFound):
-			return "", fmt.Errorf("keyring: it has no password for service %s, user name %s", program, a.KeyringUser())
-		case r.err != nil:
+		if r.err != nil {
 			return "", fmt.Errorf("keyring: %w", r.err)
-		case r.secret == "":
-			return "", errors.New("keyring: the password is empty")
 		}
 		return r.secret, nil
 	}

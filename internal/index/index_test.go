@@ -49,7 +49,7 @@ func TestOpen(t *testing.T) {
 	}
 	open := func(config string) (*Index, error) { return Open(t.Context(), Options{Config: config}) }
 
-	if _, err := open(filepath.Join(dir, "none")); !errors.Is(err, errNoConfig) || !strings.Contains(err.Error(), "notmuch setup") {
+	if _, err := open(filepath.Join(dir, "none")); !errors.Is(err, ErrNoConfig) || !strings.Contains(err.Error(), "notmuch setup") {
 		t.Errorf("no configuration: %v", err)
 	}
 	plain := config("plain", "maildir.synchronize_flags=false", "new.tags=new;x y;")

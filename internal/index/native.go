@@ -100,7 +100,8 @@ func readConfiguration(h *C.notmuch_database_t) configuration {
 
 // Errors on opening that have a remedy.
 var (
-	errNoConfig   = errors.New("notmuch has no configuration: run `notmuch setup`")
+	// ErrNoConfig says that notmuch itself was not set up yet.
+	ErrNoConfig   = errors.New("notmuch has no configuration: run `notmuch setup`")
 	errNoDatabase = errors.New("notmuch has no database yet: run `notmuch new` once")
 	errUpgrade    = errors.New("the notmuch database is of an older version: run `notmuch new` once, which upgrades it")
 )
@@ -165,7 +166,7 @@ func openError(status C.notmuch_status_t, text *C.char) error {
 	case C.NOTMUCH_STATUS_SUCCESS:
 		return nil
 	case C.NOTMUCH_STATUS_NO_CONFIG:
-		return errNoConfig
+		return ErrNoConfig
 	case C.NOTMUCH_STATUS_NO_DATABASE:
 		return errNoDatabase
 	case C.NOTMUCH_STATUS_FILE_ERROR:

@@ -1,0 +1,499 @@
+package cmd
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/config"
+	"github.com/notmuch-imap/notmuch-imap/internal/index"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/provider"
+	"github.com/notmuch-imap/notmuch-imap/internal/remote"
+)
+
+func (p *program) setupAccountCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "account",
+		Usage:     "make an account of a mail address",
+		ArgsUsage: "ADDRESS",
+		Description: `Finds the server of the address and says where each value comes from, asks for the password and where to keep it,
+signs in, proposes tags for the server's mailboxes, shows the lines for the configuration, adds them, and runs check. What is in the
+configuration already stays as it is; after Ctrl-C or a failure nothing is left behind. Each answer can be an option instead.`,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "name", Usage: "call the account `NAME`"},
+			&cli.StringFlag{Name: "host", Usage: "the server is `HOST`"},
+			&cli.IntFlag{Name: "port", Usage: "it listens on `PORT`"},
+			&cli.StringFlag{Name: "tls", Usage: "`KIND` is implicit or starttls"},
+			&cli.StringFlag{Name: "tls-pin", Usage: "trust the certificate with this `FINGERPRINT` (sha256:...)"},
+			&cli.StringFlag{Name: "tls-ca-file", Usage: "trust the authorities in this PEM `FILE`, too"},
+			&cli.StringFlag{Name: "user", Usage: "sign in as `USER`"},
+			&cli.StringFlag{Name: "store", Usage: "keep the password in `PLACE`: keyring, pass or file"},
+			&cli.BoolFlag{Name: "password-stdin", Usage: "read the password for --store from standard input"},
+			&cli.StringFlag{Name: "password-command", Usage: "`COMMAND` prints the password; no shell, words at blanks"},
+			&cli.StringFlag{Name: "password-file", Usage: "the first line of `FILE` is the password"},
+			&cli.StringFlag{Name: "mail-root", Usage: "where notmuch is not set up yet: keep mail below `DIR`"},
+			&cli.BoolFlag{Name: "no-tags", Usage: "propose no tags"},
+			&cli.BoolFlag{Name: "print", Usage: "print the lines, and neither sign in nor change anything"},
+			&cli.BoolFlag{Name: "yes", Usage: "take every proposal, and ask nothing"},
+		},
+		Action: p.setupAccount,
+	}
+}
+
+// setup is an account on its way into the configuration.
+type setup struct {
+	*program
+	c       *cli.Context
+	person  *person
+	file    string // the configuration
+	address provider.Address
+	sources map[string]string // where a value comes from
+	account entry
+	preset  provider.Preset
+	secret  string // as typed or read; "" if the account has a way to it
+	session *remote.Session
+}
+
+func (p *program) setupAccount(c *cli.Context) error {
+	if c.NArg() != 1 {
+		return &usageError{"setup account wants one mail address", c.Command.HelpName}
+	}
+	address, err := provider.ParseAddress(c.Args().First())
+	if err != nil {
+		return &usageError{err.Error(), c.Command.HelpName}
+	}
+	s := &setup{program: p, c: c, address: address, sources: make(map[string]string)}
+	if s.file, err = config.Find(c.String("config"), p.getenv); err != nil {
+		return err
+	}
+	if c.Bool("print") {
+		s.person = &person{yes: true, command: c.Command.HelpName}
+	} else {
+		s.person = newPerson(c.Bool("yes"), c.Command.HelpName)
+	}
+	defer s.person.close()
+	defer s.hangUp()
+	return s.run(c.Context)
+}
+
+// run asks and tries everything before it changes anything.
+func (s *setup) run(ctx context.Context) error {
+	if err := s.name(); err != nil {
+		return err
+	}
+	if err := s.server(ctx); err != nil {
+		return err
+	}
+	if s.c.Bool("print") {
+		if err := s.wayGiven(); err != nil {
+			return err
+		}
+		if s.account.keptNowhere() {
+			s.account.Keyring = true
+		}
+		if _, err := s.draft(); err != nil {
+			return err
+		}
+		_, err := io.WriteString(s.stdout, s.account.text())
+		return err
+	}
+	notmuch, err := s.notmuch(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.password(ctx); err != nil {
+		return err
+	}
+	if err := s.signIn(ctx); err != nil {
+		return err
+	}
+	if err := s.mailboxes(ctx); err != nil {
+		return err
+	}
+	return s.write(ctx, notmuch)
+}
+
+// say shows a line to whoever runs the command.
+func (s *setup) say(format string, args ...any) {
+	fmt.Fprintln(s.stdout, plain(fmt.Sprintf(format, args...))) //nolint:errcheck // a closed standard output ends the process by SIGPIPE
+}
+
+// name finds a name that no account has.
+func (s *setup) name() error {
+	taken := make(map[string]bool)
+	switch conf, err := config.Load(s.file); {
+	case err == nil:
+		for _, a := range conf.Accounts {
+			taken[strings.ToLower(a.Name)] = true
+		}
+	case !errors.Is(err, os.ErrNotExist):
+		return err // what is wrong there comes first
+	}
+	s.account.Name = s.c.String("name")
+	if s.account.Name != "" {
+		if taken[strings.ToLower(s.account.Name)] {
+			return &usageError{fmt.Sprintf("the configuration has an account %q already; give another --name", s.account.Name), s.person.command}
+		}
+		return nil
+	}
+	first, _, _ := strings.Cut(s.address.Domain, ".")
+	s.account.Name = first
+	for n := 2; taken[s.account.Name]; n++ {
+		s.account.Name = first + strconv.Itoa(n)
+	}
+	return nil
+}
+
+// server finds the server, shows what was found, and lets it be changed.
+func (s *setup) server(ctx context.Context) error {
+	var found provider.Server
+	if s.c.String("host") == "" {
+		s.person.tell("looking for the server of " + plain(s.address.Domain) + " ...\n")
+		all, err := provider.Finder{}.Find(ctx, s.address)
+		if err != nil {
+			return err
+		}
+		if len(all) > 0 {
+			found = all[0]
+		}
+	} else {
+		found = provider.Server{Host: s.c.String("host"), TLS: "implicit", Source: "the command line"}
+		found.Preset, _ = provider.ByHost(found.Host)
+	}
+	known := found.Host != ""
+	if !known {
+		found = provider.Server{Host: "imap." + s.address.Domain, TLS: "implicit", Source: "a guess, since nothing is known of " + s.address.Domain}
+		if !s.person.there() {
+			return &usageError{"nothing is known of the server of " + s.address.Domain + "; give --host, and --port and --tls if they are unusual", s.person.command}
+		}
+	}
+	s.preset = found.Preset
+	s.account.Host, s.account.TLS, s.account.Port, s.account.User = found.Host, found.TLS, found.Port, found.UserName(s.address)
+	for _, k := range []string{"host", "port", "tls", "user"} {
+		s.sources[k] = found.Source
+	}
+	s.account.Connections = found.Preset.Connections
+	s.options()
+	if s.account.Port == 0 {
+		s.account.Port = usualPort(s.account.TLS)
+	}
+	if s.c.Bool("print") {
+		return nil
+	}
+	s.show()
+	right := known
+	if known {
+		var err error
+		if right, err = s.person.agrees(ctx, "is that right?", true); err != nil {
+			return err
+		}
+	}
+	if !right {
+		return s.edit(ctx)
+	}
+	return nil
+}
+
+// options are what the command line says.
+func (s *setup) options() {
+	set := func(name string, to *string) {
+		if v := s.c.String(name); v != "" {
+			*to, s.sources[strings.ReplaceAll(name, "-", "_")] = v, "the command line"
+		}
+	}
+	set("tls", &s.account.TLS)
+	set("user", &s.account.User)
+	set("tls-pin", &s.account.Pin)
+	set("tls-ca-file", &s.account.CAFile)
+	if s.c.IsSet("port") {
+		s.account.Port, s.sources["port"] = s.c.Int("port"), "the command line"
+	} else if s.c.IsSet("tls") {
+		s.account.Port = usualPort(s.account.TLS)
+	}
+}
+
+func usualPort(tls string) int { return map[bool]int{true: 993, false: 143}[tls == "implicit"] }
+
+func (s *setup) show() {
+	if s.preset.Name != "" {
+		s.say("%s is mail of %s.", s.address, s.preset.Name)
+	}
+	for _, l := range []struct{ key, value string }{
+		{"host", s.account.Host}, {"port", strconv.Itoa(s.account.Port)}, {"tls", s.account.TLS}, {"user", s.account.User},
+	} {
+		s.say("  %-5s %-32s (%s)", l.key, l.value, s.sources[l.key])
+	}
+	if s.preset.Note != "" {
+		s.say("%s", s.preset.Note)
+	}
+	if s.preset.AppPassword != "" {
+		s.say("  app password: %s", s.preset.AppPassword)
+	}
+	if s.preset.Help != "" {
+		s.say("  its help:     %s", s.preset.Help)
+	}
+}
+
+// edit asks for each value of the server.
+func (s *setup) edit(ctx context.Context) error {
+	a := &s.account
+	for _, q := range []struct {
+		question string
+		value    *string
+	}{{"host", &a.Host}, {"tls, implicit or starttls", &a.TLS}, {"user", &a.User}} {
+		var err error
+		if *q.value, err = s.person.line(ctx, q.question, *q.value, "--"+q.question); err != nil {
+			return err
+		}
+	}
+	port, err := s.person.line(ctx, "port", strconv.Itoa(usualPort(a.TLS)), "--port")
+	if err != nil {
+		return err
+	}
+	if a.Port, err = strconv.Atoi(port); err != nil {
+		s.say("%q is no port", port)
+		return s.edit(ctx)
+	}
+	// What cannot be is told now, in the configuration's own words.
+	probe := *a
+	if probe.keptNowhere() {
+		probe.Keyring = true
+	}
+	if _, err := config.NewDraft(s.file, probe.text(), s.getenv); err != nil {
+		s.say("%v", err)
+		return s.edit(ctx)
+	}
+	for _, k := range []string{"host", "port", "tls", "user"} {
+		s.sources[k] = "you"
+	}
+	s.preset, _ = provider.ByHost(a.Host)
+	return nil
+}
+
+// draft is the configuration as it would be.
+func (s *setup) draft() (*config.Draft, error) {
+	return config.NewDraft(s.file, s.account.text(), s.getenv)
+}
+
+// account as the rest of the program sees it, from the draft.
+func (s *setup) configured() (*config.Account, error) {
+	d, err := s.draft()
+	if err != nil {
+		return nil, err
+	}
+	for i := range d.Config.Accounts {
+		if d.Config.Accounts[i].Name == s.account.Name {
+			return &d.Config.Accounts[i], nil
+		}
+	}
+	return nil, fmt.Errorf("account %q is not in its own configuration", s.account.Name)
+}
+
+// signIn tries the values, until they work or the person gives up.
+func (s *setup) signIn(ctx context.Context) error {
+	for {
+		a, err := s.configured()
+		if err != nil {
+			return err
+		}
+		o, err := remoteOptions(a, newSecrets())
+		if err != nil {
+			return err
+		}
+		if s.secret != "" {
+			o.Password = func(context.Context) (string, error) { return s.secret, nil }
+		}
+		o.Timeout = min(o.Timeout, trialTime)
+		s.person.tell("signing in as " + plain(a.User) + " at " + plain(net.JoinHostPort(a.Host, strconv.Itoa(a.Port))) + " ...\n")
+		if s.session, err = remote.Dial(ctx, o); err == nil {
+			s.say("signed in.")
+			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err := s.mend(ctx, a, err); err != nil {
+			return err
+		}
+	}
+}
+
+// trialTime is the longest silence that a server is granted while somebody waits.
+const trialTime = 20 * time.Second
+
+// mend says why the sign-in failed and asks what to change. Its error ends the
+// set-up; nothing was changed then.
+func (s *setup) mend(ctx context.Context, a *config.Account, failed error) error {
+	fmt.Fprintf(s.stderr, "%s: %s\n", plain(a.Name), plain(failed.Error())) //nolint:errcheck // nowhere left to tell
+	print, shown := fingerprint(failed)
+	if shown != "" {
+		s.say("%s", shown)
+	}
+	if !s.person.there() {
+		if advice := advice(failed, a); advice != "" {
+			s.say("-> %s", advice)
+		}
+		s.say("nothing was changed.")
+		return errTold
+	}
+	if print != "" && s.account.Pin == "" {
+		trust, err := s.person.agrees(ctx, "trust exactly this certificate from now on?", false)
+		if err != nil {
+			return err
+		}
+		if trust {
+			s.account.Pin = print
+			return nil
+		}
+	} else if advice := advice(failed, a); advice != "" {
+		s.say("-> %s", advice)
+	}
+	choices := []choice{{"server", "change host, port, tls or user"}, {"password", "type the password again"}, {"quit", "change nothing"}}
+	if f, ok := errors.AsType[*mail.Fault](failed); ok && (f.Kind == mail.KindAuth || f.Kind == mail.KindNotConnected || f.Kind == mail.KindSecret) {
+		choices[0], choices[1] = choices[1], choices[0]
+	}
+	switch what, err := s.person.chooses(ctx, "what now?", "--yes", choices); {
+	case err != nil:
+		return err
+	case what == "server":
+		return s.edit(ctx)
+	case what == "password":
+		return s.password(ctx)
+	}
+	s.say("nothing was changed.")
+	return errTold
+}
+
+// fingerprint gives what tls_pin wants to have, and what to show of the
+// certificate, of a server that is not trusted.
+func fingerprint(err error) (pin, text string) {
+	wrong, ok := errors.AsType[*tls.CertificateVerificationError](err)
+	if !ok || len(wrong.UnverifiedCertificates) == 0 {
+		return "", ""
+	}
+	cert := wrong.UnverifiedCertificates[0]
+	pin = fmt.Sprintf("sha256:%x", sha256.Sum256(cert.Raw))
+	return pin, fmt.Sprintf("the server's certificate is for %s, made by %s, valid until %s, with the fingerprint\n  %s\nCompare it with what the server's owner says.",
+		either(strings.Join(cert.DNSNames, ", "), cert.Subject.String()), cert.Issuer, cert.NotAfter.Local().Format("2006-01-02"), pin)
+}
+
+func (s *setup) hangUp() {
+	if s.session != nil {
+		_ = s.session.Close() // its work is done
+	}
+}
+
+// write keeps the password, adds the lines and checks the account. If the second
+// fails, the first is undone.
+func (s *setup) write(ctx context.Context, notmuch notmuchSetup) error {
+	s.say("\nThese lines go to the end of %s:\n", s.file)
+	for line := range strings.Lines(s.account.text()) {
+		s.say("    %s", strings.TrimRight(line, "\n"))
+	}
+	switch go_, err := s.person.agrees(ctx, "add them?", true); {
+	case err != nil:
+		return err
+	case !go_:
+		s.say("nothing was changed.")
+		return nil
+	}
+	s.hangUp()
+	s.session = nil
+	undoNotmuch, err := notmuch.write(s)
+	if err != nil {
+		return err
+	}
+	a, err := s.configured()
+	if err != nil {
+		return errors.Join(err, undoNotmuch())
+	}
+	undo, err := s.store(ctx, a)
+	if err != nil {
+		return errors.Join(err, undoNotmuch())
+	}
+	d, err := s.draft()
+	if err == nil {
+		err = d.Append()
+	}
+	if err != nil {
+		undo()
+		return errors.Join(err, undoNotmuch())
+	}
+	s.say("%s: account %s added", s.file, a.Name)
+	args := []string{name, "--config", s.file, "check", a.Name}
+	if err := s.app().RunContext(ctx, args); err != nil {
+		return err
+	}
+	s.say("\nNow: notmuch imap sync %s", a.Name)
+	return nil
+}
+
+// notmuchSetup is notmuch's own configuration where there was none: its file,
+// and what it is to say.
+type notmuchSetup struct{ file, text, root string }
+
+// notmuch looks whether notmuch is set up, and if it is not, asks what its
+// configuration needs.
+func (s *setup) notmuch(ctx context.Context) (n notmuchSetup, err error) {
+	if _, err = index.Open(ctx, index.Options{}); !errors.Is(err, index.ErrNoConfig) {
+		return n, err
+	}
+	s.say("notmuch is not set up yet; `notmuch setup` asks many things, two of which are needed:")
+	home := s.getenv("HOME")
+	if n.root, err = s.person.line(ctx, "where all mail is to be kept", either(s.c.String("mail-root"), filepath.Join(home, "Mail")), "--mail-root"); err != nil {
+		return n, err
+	}
+	if rest, ok := strings.CutPrefix(n.root, "~/"); ok {
+		n.root = filepath.Join(home, rest)
+	}
+	if n.root, err = filepath.Abs(n.root); err != nil {
+		return n, err
+	}
+	who, err := s.person.line(ctx, "your name", s.address.Local, "--yes")
+	if err != nil {
+		return n, err
+	}
+	n.file = either(s.getenv("NOTMUCH_CONFIG"), filepath.Join(home, ".notmuch-config"))
+	n.text = fmt.Sprintf("[database]\npath=%s\n\n[user]\nname=%s\nprimary_email=%s\n\n[new]\ntags=unread;inbox\n\n[search]\nexclude_tags=deleted;spam;trash\n\n[maildir]\nsynchronize_flags=true\n",
+		keyFileValue(n.root), keyFileValue(who), keyFileValue(s.address.String()))
+	return n, nil
+}
+
+// keyFileValue writes a value as GLib's key files have it.
+func keyFileValue(s string) string {
+	return strings.NewReplacer(`\`, `\\`, "\n", `\n`, "\t", `\t`, "\r", `\r`).Replace(s)
+}
+
+// write makes notmuch's configuration, which must not be there, and the place
+// for mail. What it gives undoes it.
+func (n notmuchSetup) write(s *setup) (undo func() error, err error) {
+	if n.file == "" {
+		return func() error { return nil }, nil
+	}
+	if err := os.MkdirAll(n.root, 0o700); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(n.file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	undo = func() error { return os.Remove(n.file) }
+	_, err = f.WriteString(n.text)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return nil, errors.Join(err, undo())
+	}
+	s.say("%s: written, for mail below %s", n.file, n.root)
+	return undo, nil
+}

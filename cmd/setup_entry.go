@@ -1,0 +1,156 @@
+package cmd
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/config"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+)
+
+// entry is the table of a new account. What is as the program's default is not
+// written.
+type entry struct {
+	Name, Host, TLS, User string
+	Port                  int
+	Pin, CAFile           string
+	Command               []string
+	File                  string
+	Keyring               bool
+	Connections           int
+	Mailboxes             []string
+	Tags                  []config.TagRule
+}
+
+// keptNowhere tells whether the way to the password is not known yet.
+func (e *entry) keptNowhere() bool { return len(e.Command) == 0 && e.File == "" && !e.Keyring }
+
+// text is the table as it goes into the file.
+func (e *entry) text() string {
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	line("[account.%s]", key(e.Name))
+	line("host = %s", value(e.Host))
+	if e.Port != usualPort(e.TLS) {
+		line("port = %d", e.Port)
+	}
+	if e.TLS != string(config.TLSImplicit) {
+		line("tls = %s", value(e.TLS))
+	}
+	if e.CAFile != "" {
+		line("tls_ca_file = %s", value(e.CAFile))
+	}
+	if e.Pin != "" {
+		line("tls_pin = %s", value(e.Pin))
+	}
+	line("user = %s", value(e.User))
+	switch {
+	case len(e.Command) > 0:
+		line("password_command = %s", values(e.Command))
+	case e.File != "":
+		line("password_file = %s", value(e.File))
+	case e.Keyring:
+		line("keyring = true")
+	}
+	if e.Connections > 0 && e.Connections != defaultConnections {
+		line("connections = %d", e.Connections)
+	}
+	if len(e.Mailboxes) > 0 {
+		line("mailboxes = %s", values(e.Mailboxes))
+	}
+	if len(e.Tags) > 0 {
+		line("\n[account.%s.tags]", key(e.Name))
+		for _, r := range e.Tags {
+			line("%s = %s", value(r.Pattern), values(r.Tags))
+		}
+	}
+	return b.String()
+}
+
+// defaultConnections is what the configuration has if it says nothing.
+const defaultConnections = 3
+
+// key writes a table's name, without quotes where TOML wants none.
+func key(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
+	}) {
+		return value(s)
+	}
+	return s
+}
+
+// value writes a string as TOML has it.
+func value(s string) string {
+	out, err := toml.Marshal(map[string]string{"v": s})
+	if err != nil {
+		return `""` // it is no UTF-8; that it is wrong the configuration's reader says
+	}
+	quoted := strings.TrimSpace(strings.TrimPrefix(string(out), "v = "))
+	// The usual form of quotes where both would do.
+	if inner := strings.Trim(quoted, "'"); quoted == "'"+inner+"'" && !strings.ContainsAny(inner, `\"`) {
+		quoted = `"` + inner + `"`
+	}
+	return quoted
+}
+
+func values(list []string) string {
+	var out []string
+	for _, s := range list {
+		out = append(out, value(s))
+	}
+	return "[" + strings.Join(out, ", ") + "]"
+}
+
+// proposal is what mail in a mailbox of a certain use is tagged with.
+type proposal struct {
+	use   string // special use (RFC 6154)
+	names []string
+	tags  []string
+}
+
+// proposals are the tags that notmuch users give these mailboxes, since new mail
+// gets inbox and unread otherwise.
+func proposals() []proposal {
+	return []proposal{
+		{`\Sent`, []string{"sent", "sent items", "sent messages", "sent mail", "gesendet"}, []string{"+sent", "-inbox", "-unread"}},
+		{`\Drafts`, []string{"drafts", "draft", "entwürfe"}, []string{"+draft", "-inbox", "-unread"}},
+		{`\Archive`, []string{"archive", "archives", "archiv"}, []string{"+archive", "-inbox"}},
+		{`\All`, nil, []string{"+archive", "-inbox"}},
+		{`\Trash`, []string{"trash", "deleted items", "deleted messages", "papierkorb"}, []string{"+trash", "-inbox", "-unread"}},
+		{`\Junk`, []string{"junk", "spam", "junk e-mail", "junk email", "bulk mail", "bulk"}, []string{"+spam", "-inbox", "-unread"}},
+	}
+}
+
+// tagRules proposes tags for the server's mailboxes: by what the server says a
+// mailbox is for or, where it marks none for that, by the names that are usual.
+func tagRules(boxes []mail.Mailbox) (rules []config.TagRule) {
+	// A name in which the configuration would see a pattern is left out.
+	plain := func(m mail.Mailbox) bool {
+		return m.Name != "" && !strings.ContainsAny(m.Name, "*%") && m.Name[0] != '!'
+	}
+	for _, p := range proposals() {
+		var of []string
+		for _, m := range boxes {
+			if plain(m) && slices.ContainsFunc(m.Attrs, func(a string) bool { return strings.EqualFold(a, p.use) }) {
+				of = append(of, m.Name)
+			}
+		}
+		for _, m := range boxes {
+			last := m.Name
+			if m.Delim != 0 {
+				last = last[strings.LastIndex(last, string(m.Delim))+1:]
+			}
+			if len(of) == 0 && plain(m) && slices.Contains(p.names, strings.ToLower(last)) {
+				of = append(of, m.Name)
+			}
+		}
+		for _, name := range of {
+			rules = append(rules, config.TagRule{Pattern: name, Tags: p.tags})
+		}
+	}
+	return rules
+}

@@ -1,0 +1,107 @@
+package cmd
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/config"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+)
+
+// mailboxes shows what the server has, leaves out what holds all other mail once
+// more, and proposes tags.
+func (s *setup) mailboxes(ctx context.Context) error {
+	boxes, err := s.session.List(ctx)
+	if err != nil {
+		return err
+	}
+	sizes := s.sizes(ctx, boxes)
+	s.say("\nThe server's mailboxes:")
+	shown, messages, bytes := 0, uint64(0), int64(0)
+	for _, m := range boxes {
+		if m.Status == nil {
+			continue
+		}
+		messages, bytes = messages+uint64(m.Status.Messages), bytes+sizes[m.Name]
+		if shown++; shown <= mostMailboxes {
+			s.say("  %-32s %9d %s", m.Name, m.Status.Messages, size(sizes[m.Name]))
+		}
+	}
+	if more := shown - mostMailboxes; more > 0 {
+		s.say("  ... and %d more", more)
+	}
+	s.say("  %-32s %9d %s", strconv.Itoa(shown)+" mailboxes", messages, size(bytes))
+	if s.preset.SkipAll {
+		for _, m := range boxes {
+			if !slices.ContainsFunc(m.Attrs, func(a string) bool { return strings.EqualFold(a, `\All`) }) {
+				continue
+			}
+			leave, err := s.person.agrees(ctx, fmt.Sprintf("%q holds every mail of the others once more; leave it out?", plain(m.Name)), true)
+			if err != nil {
+				return err
+			}
+			if leave {
+				s.account.Mailboxes = []string{"*", "!" + m.Name}
+			}
+		}
+	}
+	if s.c.Bool("no-tags") {
+		return nil
+	}
+	rules := tagRules(boxes)
+	rules = slices.DeleteFunc(rules, func(r config.TagRule) bool { return slices.Contains(s.account.Mailboxes, "!"+r.Pattern) })
+	if len(rules) == 0 {
+		return nil
+	}
+	s.say("\nNew mail gets notmuch's new.tags. These mailboxes are of another kind; their mail can be tagged otherwise:")
+	for _, r := range rules {
+		s.say("  %-32s %s", r.Pattern, strings.Join(r.Tags, " "))
+	}
+	use, err := s.person.agrees(ctx, "tag so?", true)
+	if use {
+		s.account.Tags = rules
+	}
+	return err
+}
+
+// sizes gives the bytes of each mailbox where the server tells (RFC 8438); a size
+// that is not told is 0. At most some fifty are asked for: each is a round trip.
+func (s *setup) sizes(ctx context.Context, boxes []mail.Mailbox) map[string]int64 {
+	out := make(map[string]int64)
+	if !s.session.Has("STATUS=SIZE") && !s.session.Has("IMAP4REV2") {
+		return out
+	}
+	for _, m := range boxes[:min(len(boxes), 50)] {
+		if m.Status == nil {
+			continue
+		}
+		ex, err := s.session.Exchange(ctx, "STATUS "+s.session.Quote(m.Name)+" (SIZE)")
+		if err != nil {
+			return out // the counts are there
+		}
+		for _, line := range ex.Untagged {
+			_, number, ok := strings.Cut(strings.ToUpper(line), "(SIZE ")
+			n, err := strconv.ParseInt(strings.TrimRight(strings.TrimSpace(number), ")"), 10, 64)
+			if ok && err == nil && n >= 0 {
+				out[m.Name] = n
+			}
+		}
+	}
+	return out
+}
+
+// size is a number of bytes for people; "" if it is not known.
+func size(n int64) string {
+	switch {
+	case n <= 0:
+		return ""
+	case n < 1<<20:
+		return fmt.Sprintf("%7.0f KB", float64(n)/1024)
+	case n < 1<<30:
+		return fmt.Sprintf("%7.1f MB", float64(n)/(1<<20))
+	}
+	return fmt.Sprintf("%7.1f GB", float64(n)/(1<<30))
+}

@@ -1,0 +1,102 @@
+package config
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/zalando/go-keyring"
+)
+
+// Draft is a configuration with one table more, as it would be read.
+type Draft struct {
+	file   string
+	had    []byte
+	exists bool
+	text   string // what is to be added
+	Config *Config
+}
+
+// NewDraft reads the configuration, which need not be there yet, and checks what
+// it would be with text behind it. Nothing is written. An error is Errors if the
+// text, or what is there already, is wrong.
+func NewDraft(file, text string, getenv func(string) string) (*Draft, error) {
+	d := &Draft{file: file, text: text}
+	var err error
+	switch d.had, err = os.ReadFile(file); {
+	case err == nil:
+		d.exists = true
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, unreadable(file, err)
+	}
+	if len(d.had) > 0 {
+		d.text = "\n" + text
+		if d.had[len(d.had)-1] != '\n' {
+			d.text = "\n" + d.text
+		}
+	}
+	d.Config, err = parse(file, append(d.had[:len(d.had):len(d.had)], d.text...), getenv)
+	return d, err
+}
+
+// Append adds the text to the file, and makes the file if it is not there. What
+// was there stays as it was, byte for byte; after an error that is all there is.
+func (d *Draft) Append() (err error) {
+	if err := os.MkdirAll(filepath.Dir(d.file), 0o700); err != nil {
+		return err
+	}
+	how := os.O_WRONLY | os.O_APPEND
+	if !d.exists {
+		how |= os.O_CREATE | os.O_EXCL
+	}
+	f, err := os.OpenFile(d.file, how, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		err = errors.Join(err, f.Close())
+		if err != nil && !d.exists {
+			err = errors.Join(err, os.Remove(d.file))
+		}
+	}()
+	if now, err := os.ReadFile(d.file); err != nil || string(now) != string(d.had) {
+		return errors.Join(err, fmt.Errorf("%s was changed by somebody else meanwhile; nothing was added to it", d.file))
+	}
+	if _, err = f.WriteString(d.text); err == nil {
+		err = f.Sync()
+	}
+	if err != nil {
+		return errors.Join(err, f.Truncate(int64(len(d.had))))
+	}
+	return nil
+}
+
+// HasKeyring tells whether the system's keyring answers.
+func HasKeyring(ctx context.Context) bool {
+	_, err := inKeyring(ctx, func() (string, error) { return keyring.Get(program, "is there a keyring?") })
+	return err == nil || errors.Is(err, keyring.ErrNotFound)
+}
+
+// StoreInKeyring gives the account's password to the system's keyring, and gives
+// what takes it away again: what was there before is put back.
+func (a *Account) StoreInKeyring(ctx context.Context, secret string) (undo func(), err error) {
+	user := a.KeyringUser()
+	before, err := inKeyring(ctx, func() (string, error) { return keyring.Get(program, user) })
+	if err != nil && !errors.Is(err, keyring.ErrNotFound) {
+		return nil, err
+	}
+	had := err == nil
+	undo = func() {
+		// That it cannot be taken away leaves a password where passwords are.
+		if had {
+			_ = keyring.Set(program, user, before)
+		} else {
+			_ = keyring.Delete(program, user)
+		}
+	}
+	_, err = inKeyring(ctx, func() (string, error) { return "", keyring.Set(program, user, secret) })
+	return undo, err
+}
