@@ -73,6 +73,9 @@ func scopeOf(err error, at place) Scope {
 	if err == nil {
 		return ScopeNone
 	}
+	if _, connecting := errors.AsType[*connectError](err); connecting {
+		at = atConnect // whatever the connection was wanted for
+	}
 	if f, ok := errors.AsType[*mail.Fault](err); ok {
 		if s, ok := consequences()[f.Kind]; ok {
 			return s[at]

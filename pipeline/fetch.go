@@ -222,6 +222,7 @@ func (w *worker) deliver(ctx context.Context, b *box, m mail.Message, s *maildir
 		it.add = append(it.add, TagSalvaged)
 		it.row.Reason = salvagedBy
 	}
+	w.dealt[m.UID] = true
 	return w.send(ctx, it)
 }
 

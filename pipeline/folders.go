@@ -268,7 +268,7 @@ func (w *worker) makeMailboxes(ctx context.Context, boxes []*box) ([]*box, error
 			continue
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
-		case scopeOf(err, atMailbox) != ScopeMailbox || isConnecting(err):
+		case scopeOf(err, atMailbox) != ScopeMailbox:
 			return nil, err
 		default:
 			w.closed = append(w.closed, b)
@@ -276,11 +276,6 @@ func (w *worker) makeMailboxes(ctx context.Context, boxes []*box) ([]*box, error
 		}
 	}
 	return boxes, nil
-}
-
-func isConnecting(err error) bool {
-	_, ok := errors.AsType[*connectError](err)
-	return ok
 }
 
 // makeMailbox makes one mailbox, records it, and scans its folder. A crash before

@@ -80,9 +80,6 @@ func (w *worker) pushAll(ctx context.Context, boxes []*box) error {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		}
-		if _, connecting := errors.AsType[*connectError](err); connecting {
-			return err
-		}
 		if _, said := errors.AsType[*leftHere](err); !said && scopeOf(err, atMailbox) > ScopeMailbox {
 			return err
 		}

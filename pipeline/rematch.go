@@ -319,7 +319,7 @@ func (w *worker) link(ctx context.Context, b *box, uids []imap.UID) ([]imap.UID,
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		return uids, w.connect(ctx)
+		return uids, nil
 	}
 	sources := make(map[imap.UID]string)
 	letter := make(map[imap.UID]string)

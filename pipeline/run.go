@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -29,7 +30,7 @@ type run struct {
 	report   Report
 	todo     []*box          // not yet looked into
 	open     []*box          // looked into, with batches left
-	busy     int             // boxes being looked into: more batches may come
+	busy     int             // units under way: of each more batches may come, or what is left of it
 	sick     bool            // it was said that the server is not well
 	ended    bool            // no more work is given out
 	beside   []*box          // not to be synchronised now, but mail may be in their folders
@@ -98,6 +99,7 @@ type box struct {
 	unsettled bool
 	batches   [][]imap.UID
 	pending   int // batches and items under way
+	left      int // messages to come that this run does not bring
 }
 
 // Sync brings an account's mailboxes to the local store. The error is one of
@@ -240,6 +242,7 @@ func (r *run) work(ctx context.Context, first *worker, boxes []*box) error {
 		if err := workers.Wait(); err != nil {
 			return err
 		}
+		r.sayLeft(boxes)
 		return r.sendGone(ctx)
 	})
 	g.Go(func() error {
@@ -254,6 +257,38 @@ func (r *run) work(ctx context.Context, first *worker, boxes []*box) error {
 		it.discard()
 	}
 	return err
+}
+
+// sayLeft tells what this run did not bring, in one line.
+func (r *run) sayLeft(boxes []*box) {
+	r.mu.Lock()
+	var lines []string
+	unseen := 0
+	for _, b := range boxes {
+		for _, batch := range b.batches {
+			b.left += len(batch)
+		}
+		switch {
+		case b.left > 0:
+			lines = append(lines, fmt.Sprintf("%s of %s", number(b.left, "message", "messages"), b.Name))
+		case !b.looked:
+			unseen++
+		}
+	}
+	said := len(r.report.Faults) > 0
+	r.mu.Unlock()
+	if unseen > 0 {
+		lines = append(lines, "what is new in "+number(unseen, "mailbox", "mailboxes"))
+	}
+	if len(lines) == 0 {
+		return
+	}
+	text := "left for the next run: " + strings.Join(lines, ", ")
+	if said {
+		r.emit(Event{Type: EventNote, Text: text})
+		return
+	}
+	r.fault(Failure{Scope: ScopeAccount, Text: text})
 }
 
 // sendGone lets the deletions onto the line, behind everything that came: mail

@@ -143,6 +143,7 @@ func (w *worker) settle(ctx context.Context, b *box) error {
 		if err := w.fail(ctx, f); err != nil {
 			return err
 		}
+		w.dealt[f.uid] = true
 	}
 	return nil
 }
@@ -227,6 +228,9 @@ func (w *worker) comes(ctx context.Context, b *box, uids []imap.UID) (bool, erro
 func (w *worker) doubt(b *box) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	for _, batch := range b.batches {
+		b.left += len(batch)
+	}
 	b.batches = nil
 	w.open = slices.DeleteFunc(w.open, func(o *box) bool { return o == b })
 	return &mail.Fault{Kind: mail.KindNoData, Op: "UID FETCH", Mailbox: b.Name, Text: "message after message fails; no stub was written"}

@@ -20,6 +20,8 @@ type worker struct {
 	streak   int  // messages that failed in a row
 	held     []failure
 	broke    bool // the last batch ended with an error
+	// dealt are the messages of the unit under way that are on the line.
+	dealt map[imap.UID]bool
 }
 
 // unit is one piece of work: a mailbox to look into, or a batch of it to fetch.
@@ -31,6 +33,9 @@ type unit struct {
 // loop works until there is nothing more to do.
 func (w *worker) loop(ctx context.Context) (err error) {
 	defer func() {
+		if err != nil {
+			w.end() // nobody is to wait for what this one had in hand
+		}
 		if w.session != nil {
 			err = errors.Join(err, ignore(w.session.Close()))
 		}
@@ -48,9 +53,19 @@ func (w *worker) loop(ctx context.Context) (err error) {
 				return nil
 			}
 		}
+		w.dealt = make(map[imap.UID]bool)
 		err := w.do(ctx, u)
 		if err == nil {
 			err = w.settle(ctx, u.box)
+		}
+		if err != nil && ctx.Err() == nil && w.mayGo(err) {
+			// If it is the account's fault, the first connection meets it, too.
+			w.note(u.box, "a connection is lost: %v; going on with fewer", err)
+			if rest := w.rest(u); u.batch == nil || len(rest.batch) > 0 {
+				w.giveBack(rest)
+				return nil
+			}
+			return w.finish(ctx, u)
 		}
 		if err != nil {
 			w.leave(u)
@@ -58,32 +73,31 @@ func (w *worker) loop(ctx context.Context) (err error) {
 		if err := w.finish(ctx, u); err != nil {
 			return err
 		}
-		if err == nil {
-			continue
-		}
-		if ctx.Err() != nil {
+		switch {
+		case err == nil:
+		case ctx.Err() != nil:
 			return ctx.Err()
-		}
-		_, connecting := errors.AsType[*connectError](err)
-		switch scope := scopeOf(err, atMailbox); {
-		case scope == ScopeMailbox && !connecting:
+		case scopeOf(err, atMailbox) == ScopeMailbox:
 			w.mailboxFault(u.box, err)
 		default:
-			if _, throttled := ask(err); w.spare && !throttled && !errors.Is(err, errSick) && scopeOf(err, atConnect) == ScopeAccount {
-				// If it is the account's fault, the first connection meets it, too.
-				w.note(u.box, "a connection is lost: %v; going on with fewer", err)
-				return nil
-			}
 			w.end()
 			return w.accountFault(ctx, err, atConnect)
 		}
 	}
 }
 
+// mayGo tells whether the account goes on without this connection, which err ended.
+func (w *worker) mayGo(err error) bool {
+	_, throttled := ask(err)
+	return w.spare && !throttled && scopeOf(err, atMailbox) == ScopeAccount
+}
+
 // next gives out work: the rest of the mailbox that is selected, else a mailbox
-// nobody has looked into, else a share of somebody else's. A worker without a
-// connection takes part only if there is more than one piece: a sign-in costs
-// more than a small batch.
+// nobody has looked into, else a share of somebody else's. A spare worker without
+// a connection takes part only if there is more than one piece: a sign-in costs
+// more than a small batch. The first worker waits for nothing but work that another
+// one has in hand, and of which more may come, or come back: so what is left over
+// is always somebody's.
 func (w *worker) next() (unit, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -97,7 +111,7 @@ func (w *worker) next() (unit, bool) {
 		for _, b := range w.open {
 			left += len(b.batches)
 		}
-		if left > 1 || left == 1 && w.session != nil {
+		if left > 1 || left == 1 && (w.session != nil || !w.spare) {
 			if len(w.todo) > 0 {
 				b := w.todo[0]
 				w.todo = w.todo[1:]
@@ -129,6 +143,7 @@ func (w *worker) batchOf(b *box) (unit, bool) {
 	}
 	u := unit{b, b.batches[0]}
 	b.batches = b.batches[1:]
+	w.busy++
 	b.pending++
 	if len(b.batches) == 0 {
 		w.open = slices.DeleteFunc(w.open, func(o *box) bool { return o == b })
@@ -136,13 +151,21 @@ func (w *worker) batchOf(b *box) (unit, bool) {
 	return u, true
 }
 
-// giveBack returns a unit untouched.
+// rest is what of a unit is not on the line yet. Of a look that failed nothing is.
+func (w *worker) rest(u unit) unit {
+	if u.batch != nil {
+		u.batch = slices.DeleteFunc(slices.Clone(u.batch), func(uid imap.UID) bool { return w.dealt[uid] })
+	}
+	return u
+}
+
+// giveBack leaves a unit to the others.
 func (w *worker) giveBack(u unit) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.busy--
 	u.box.pending--
 	if u.batch == nil {
-		w.busy--
 		w.todo = append([]*box{u.box}, w.todo...)
 	} else {
 		u.box.batches = append([][]imap.UID{u.batch}, u.box.batches...)
@@ -170,8 +193,8 @@ func (w *worker) give(b *box, bs [][]imap.UID) {
 // finish takes a unit off the books.
 func (w *worker) finish(ctx context.Context, u unit) error {
 	w.mu.Lock()
+	w.busy--
 	if u.batch == nil {
-		w.busy--
 		u.box.looked = true
 	}
 	w.cond.Broadcast()
@@ -184,6 +207,7 @@ func (w *worker) leave(u unit) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	u.box.failed = true
+	u.box.left += len(w.rest(u).batch)
 	w.held = nil // an unsettled failure is no finding; the next run asks again
 	if w.session != nil && !w.session.Alive() {
 		w.selected = nil
@@ -212,8 +236,14 @@ func (w *worker) do(ctx context.Context, u unit) error {
 		return err
 	}
 	uids, err := w.preFetch(ctx, u.box, u.batch)
-	if err != nil || len(uids) == 0 {
+	if err != nil {
 		return err
+	}
+	for _, uid := range u.batch {
+		w.dealt[uid] = !slices.Contains(uids, uid) // a hook keeps it away
+	}
+	if len(uids) == 0 {
+		return nil
 	}
 	return w.fetch(ctx, u.box, uids)
 }
