@@ -240,6 +240,7 @@ func (p *program) pipelineOptions(a *config.Account, root string, idx *index.Ind
 		Connections: a.Connections,
 		Timeout:     a.Timeout,
 		Orders:      []string{a.RetryTag, a.DropTag},
+		OrderTags:   a.OrderTags,
 		ReadOnly:    a.ReadOnly,
 		Deletions:   pipeline.Deletions(a.Deletions),
 		Trash:       a.Trash,

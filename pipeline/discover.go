@@ -371,15 +371,15 @@ func (w *worker) putFlags(ctx context.Context, b *box, changes []flagChange) err
 
 // sendFlags sends the changed flags of one file down the line.
 func (w *worker) sendFlags(ctx context.Context, b *box, row ledger.Message, after []string) error {
-	it := flagItem(b, row, after)
+	it := w.flagItem(b, row, after)
 	it.known = w.own(b, flagChange{row.UID, row.Flags, after})
 	return w.send(ctx, it)
 }
 
 // flagItem is a message whose flags are others on the server than was agreed.
-func flagItem(b *box, row ledger.Message, after []string) *item {
+func (r *run) flagItem(b *box, row ledger.Message, after []string) *item {
 	it := &item{box: b, op: opFlag, row: row}
-	it.add, it.remove, it.set, it.clear = flagTags(row.Flags, after)
+	it.add, it.remove, it.set, it.clear = r.flagTags(row.Flags, after)
 	it.row.Flags = after
 	return it
 }

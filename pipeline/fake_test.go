@@ -62,6 +62,10 @@ type server struct {
 	noSelect   bool            // nothing is opened for writing
 	// lies, if set, alters what COPYUID and APPENDUID say.
 	lies func(validity, uid *uint64)
+	// tells, if set, alters what EXAMINE says.
+	tells func(*mail.Selected)
+	// hides are messages that no list has that is asked for.
+	hides imap.UIDSet
 	// effect, if set, is called when a command has changed something, before it is
 	// answered.
 	effect func(verb string)
@@ -278,6 +282,9 @@ func (s *session) Examine(_ context.Context, name string, known *mail.Known) (*m
 		}
 		sel.Identified = s.identify(known.Identify)
 	}
+	if s.server.tells != nil {
+		s.server.tells(sel)
+	}
 	return sel, nil
 }
 
@@ -293,7 +300,7 @@ func (s *session) each(uids imap.UIDSet, f func(imap.UID, *serverMail) bool) {
 func (s *session) Flags(_ context.Context, uids imap.UIDSet, since uint64) (out []mail.Message, err error) {
 	defer s.ask("FLAGS since %d", since)()
 	s.each(uids, func(u imap.UID, m *serverMail) bool {
-		if m.modseq > since {
+		if m.modseq > since && !s.server.hides.Contains(u) {
 			out = append(out, mail.Message{UID: u, Flags: m.flags})
 		}
 		return true
@@ -307,7 +314,12 @@ func (s *session) Search(_ context.Context, uids imap.UIDSet) (out imap.UIDSet, 
 		s.server.hangUp, s.dead, s.name = false, true, ""
 		return nil, &mail.Fault{Kind: mail.KindCut, Op: "UID SEARCH"}
 	}
-	s.each(uids, func(u imap.UID, _ *serverMail) bool { out.AddNum(u); return true })
+	s.each(uids, func(u imap.UID, _ *serverMail) bool {
+		if !s.server.hides.Contains(u) {
+			out.AddNum(u)
+		}
+		return true
+	})
 	return out, nil
 }
 
@@ -856,7 +868,9 @@ func (x *notmuch) Changes(_ context.Context, since mail.Revision, under string) 
 		if !whole && m.Mod <= since.N {
 			continue
 		}
-		t := mail.Tagged{ID: id, Tags: m.Tags, Paths: slices.DeleteFunc(slices.Clone(m.Files), func(f string) bool { return !strings.HasPrefix(f, under+"/") })}
+		inside := func(f string) bool { return strings.HasPrefix(f, under+"/") }
+		t := mail.Tagged{ID: id, Tags: m.Tags, Others: slices.DeleteFunc(slices.Clone(m.Files), inside),
+			Paths: slices.DeleteFunc(slices.Clone(m.Files), func(f string) bool { return !inside(f) })}
 		if len(t.Paths) > 0 {
 			tagged = append(tagged, t)
 		}

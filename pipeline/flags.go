@@ -124,9 +124,26 @@ func keywordTag(keyword string) string {
 	return keyword
 }
 
+// isOrder tells whether a tag orders something here: that mail is deleted, moved, or
+// asked for again or no more. A server's keywords never give or take such a tag, nor
+// is it told of them: anybody who can set a keyword would give orders.
+func (o *Options) isOrder(tag string) bool {
+	is := func(t string) bool { return t != "" && strings.EqualFold(t, tag) }
+	return is(o.DeletedTag) || slices.ContainsFunc(o.Orders, is) || slices.ContainsFunc(o.OrderTags, is) ||
+		slices.ContainsFunc(o.Moves, func(m Move) bool { return is(m.With) || is(m.Without) })
+}
+
+// flagTags is flagTags without the tags that order something.
+func (o *Options) flagTags(before, after []string) (add, remove []string, set, clear string) {
+	harmless := func(flags []string) []string {
+		return slices.DeleteFunc(slices.Clone(flags), func(f string) bool { return o.isOrder(keywordTag(f)) })
+	}
+	return flagTags(harmless(before), harmless(after))
+}
+
 // initialTags gives what a newly come message gets beside notmuch's new.tags.
-func initialTags(flags, ruleAdd, ruleRemove []string) (add, remove []string) {
-	add, remove, _, _ = flagTags(nil, flags)
+func (o *Options) initialTags(flags, ruleAdd, ruleRemove []string) (add, remove []string) {
+	add, remove, _, _ = o.flagTags(nil, flags)
 	add = append(add, ruleAdd...)
 	return add, append(remove, ruleRemove...)
 }

@@ -211,7 +211,7 @@ func (w *worker) preFetch(ctx context.Context, b *box, uids []imap.UID) ([]imap.
 		}
 		e := eventOf(hooks.PreFetch, row)
 		e.MessageID = clean(m.MessageID, maxField)
-		e.Tags = w.tagsToBe(initialTags(row.Flags, b.add, b.remove))
+		e.Tags = w.tagsToBe(w.initialTags(row.Flags, b.add, b.remove))
 		old := b.stubs[u]
 		out, err := w.judge(ctx, e, old.Since)
 		if err != nil {

@@ -105,15 +105,18 @@ type Options struct {
 	// alone.
 	Hooks *hooks.Runner
 
-	Only      []string // mailboxes, instead of all that Selects takes
-	Retry     []Target // ask for these now, whatever the schedule says, also if they were given up
-	GiveUp    []Target // ask for these no more, and remove their stubs
-	Orders    []string // tags by which a stub's owner asks for that; the real mail does not inherit them
-	Full      bool     // compare every mailbox as a whole, whatever STATUS says, and ask for every stub again
-	ReadOnly  bool     // change nothing on the server
-	DryRun    bool     // say what would be done, change nothing
-	YesDelete bool     // let deletions beyond the guard through
-	Restore   bool     // where the folders differ from what was agreed, the server is right
+	Only   []string // mailboxes, instead of all that Selects takes
+	Retry  []Target // ask for these now, whatever the schedule says, also if they were given up
+	GiveUp []Target // ask for these no more, and remove their stubs
+	Orders []string // tags by which a stub's owner asks for that; the real mail does not inherit them
+	// OrderTags are all tags that order something, in any account: notmuch has one
+	// set of tags for the files of all accounts.
+	OrderTags []string
+	Full      bool // compare every mailbox as a whole, whatever STATUS says, and ask for every stub again
+	ReadOnly  bool // change nothing on the server
+	DryRun    bool // say what would be done, change nothing
+	YesDelete bool // let deletions beyond the guard through
+	Restore   bool // where the folders differ from what was agreed, the server is right
 
 	// Keywords are patterns of tags (path.Match) that go to the server as
 	// keywords; none means that no tags do.

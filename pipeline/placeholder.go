@@ -71,7 +71,7 @@ func (w *worker) sendPlaceholder(ctx context.Context, l leftThere) error {
 	}
 	it := &item{box: l.box, op: opPlaceholder, spool: s, row: l.row}
 	it.row.StubKey, it.row.Date = s.Key(), l.date(now)
-	it.add, it.remove = initialTags(it.row.Flags, l.box.add, l.box.remove)
+	it.add, it.remove = w.initialTags(it.row.Flags, l.box.add, l.box.remove)
 	it.tag(l.verdict)
 	it.add = append(it.add, TagSkipped)
 	// What waits on the line shall hold no buffers.

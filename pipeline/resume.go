@@ -50,7 +50,7 @@ func (r *run) resume(ctx context.Context) error {
 			}
 		}
 		it := &item{box: b, row: row, known: true, resumed: true}
-		it.add, it.remove = initialTags(row.Flags, b.add, b.remove)
+		it.add, it.remove = r.initialTags(row.Flags, b.add, b.remove)
 		name, here := find(files[b], row.Key)
 		stub, stubHere := find(files[b], row.StubKey)
 		switch {
@@ -128,7 +128,7 @@ func (r *run) resumeFlags(ctx context.Context) error {
 		}
 		if b := boxes[f.Mailbox]; b != nil && ok && !fileless(row) && !sameFlags(row.Flags, f.Flags) {
 			b.pending++
-			items = append(items, flagItem(b, row, f.Flags))
+			items = append(items, r.flagItem(b, row, f.Flags))
 		}
 	}
 	if len(items) == 0 {

@@ -141,7 +141,7 @@ func (w *worker) sendStub(ctx context.Context, f failure, now time.Time) error {
 		StubKey: s.Key(), Size: f.message.Size, WireSize: int64(f.size()), Date: date, Flags: storedFlags(f.message.Flags),
 		Attempts: 1, Since: now, NextTry: retryAt(now, 1), Reason: f.reason(),
 	}}
-	it.add, it.remove = initialTags(it.row.Flags, b.add, b.remove)
+	it.add, it.remove = w.initialTags(it.row.Flags, b.add, b.remove)
 	it.add = append(it.add, TagFailed)
 	return w.send(ctx, it)
 }

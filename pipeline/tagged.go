@@ -93,13 +93,24 @@ func (r *run) obey(ctx context.Context, boxes []*box, tagged []mail.Tagged, rebu
 				continue
 			}
 			have++
-			tags, ok := byKey[row.Key]
+			t, ok := byKey[row.Key]
 			if !ok || hasFlag(row.Flags, `\Deleted`) {
 				continue
 			}
-			if to, deleted := order(b, tags); deleted || to != "" {
-				orders[row.UID] = to
+			to, deleted := order(b, t.Tags)
+			if !deleted && to == "" {
+				continue
 			}
+			same, err := oneMail(t)
+			if err != nil {
+				return err
+			}
+			if !same {
+				r.note(b, "UID %d: its tags want it moved or deleted, but another mail has the same Message-ID (notmuch search --output=files id:%s), "+
+					"and notmuch has one set of tags for both; it stays where it is: move or delete its file", row.UID, t.ID)
+				continue
+			}
+			orders[row.UID] = to
 		}
 		if b.local.have == 0 {
 			b.local.have = have
@@ -213,7 +224,7 @@ const (
 // user's own hook will tag. One that comes out of the Trash is not deleted again
 // for the tag that it still has.
 func (r *run) arriving(b *box, flags []string, by way) (add, remove []string) {
-	add, remove = initialTags(flags, b.add, b.remove)
+	add, remove = r.initialTags(flags, b.add, b.remove)
 	if by == byTags {
 		return add, remove
 	}

@@ -51,7 +51,7 @@ func (r *run) scanTags(ctx context.Context, boxes []*box) error {
 			if !ok {
 				continue
 			}
-			d := r.tagDelta(row.Flags, have)
+			d := r.tagDelta(row.Flags, have.Tags)
 			if whole {
 				// A database that was made anew lacks tags that nobody took off, also
 				// those that stand for a flag's absence.
@@ -74,12 +74,12 @@ func (r *run) scanTags(ctx context.Context, boxes []*box) error {
 
 // byBox sorts what notmuch has of messages by mailbox, and there by the key of
 // the file. Of a mailbox that is not in step the tags are looked at again later.
-func (r *run) byBox(boxes []*box, tagged []mail.Tagged) map[*box]map[string][]string {
+func (r *run) byBox(boxes []*box, tagged []mail.Tagged) map[*box]map[string]mail.Tagged {
 	byDir := make(map[string]*box, len(boxes))
 	for _, b := range boxes {
 		byDir[string(b.dir)] = b
 	}
-	out := make(map[*box]map[string][]string)
+	out := make(map[*box]map[string]mail.Tagged)
 	for _, t := range tagged {
 		for _, p := range t.Paths {
 			b := byDir[filepath.Dir(filepath.Dir(p))]
@@ -91,10 +91,10 @@ func (r *run) byBox(boxes []*box, tagged []mail.Tagged) map[*box]map[string][]st
 				continue
 			}
 			if out[b] == nil {
-				out[b] = make(map[string][]string)
+				out[b] = make(map[string]mail.Tagged)
 			}
 			key, _ := maildir.ParseName(p)
-			out[b][key] = t.Tags
+			out[b][key] = t
 		}
 	}
 	return out
@@ -144,8 +144,13 @@ func (r *run) tagDelta(flags, tags []string) (d delta) {
 	return delta{append(d.add, f.add...), append(d.remove, f.remove...)}
 }
 
-// goesUp tells whether the configuration sends a tag to the server.
+// goesUp tells whether the configuration sends a tag to the server. A tag that orders
+// something is no keyword either way: what the server has of it is not taken here, so
+// that its absence here says nothing.
 func (r *run) goesUp(tag string) bool {
+	if r.isOrder(tag) {
+		return false
+	}
 	// To path.Match a slash is more than a letter; in a tag it is none.
 	flat := func(s string) string { return strings.ReplaceAll(s, "/", "\x00") }
 	return slices.ContainsFunc(r.Keywords, func(p string) bool {

@@ -67,6 +67,7 @@ type Account struct {
 	Keywords    []string   // patterns (path.Match) of tags that go to the server
 	Moves       []MoveRule // in the order of the file; the first that holds counts
 	DeletedTag  string     // the tag that deletes mail; "": none does
+	OrderTags   []string   // all tags by which something is ordered; the same for all accounts
 	Hooks       []Hook     // in the order of the file; the same for all accounts
 }
 

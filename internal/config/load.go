@@ -116,10 +116,24 @@ func (r *reader) config(tree map[string]any) *Config {
 	}
 	r.apart(c.Accounts)
 	hooks := r.hooks(tree["hook"])
+	orders := orderTags(c.Accounts)
 	for i := range c.Accounts {
-		c.Accounts[i].Hooks = hooks
+		c.Accounts[i].Hooks, c.Accounts[i].OrderTags = hooks, orders
 	}
 	return c
+}
+
+// orderTags gives the tags by which something is ordered in any of the accounts.
+func orderTags(accounts []Account) []string {
+	var out []string
+	for _, a := range accounts {
+		out = append(out, a.RetryTag, a.DropTag, a.DeletedTag)
+		for _, m := range a.Moves {
+			out = append(out, m.With, m.Without)
+		}
+	}
+	slices.Sort(out)
+	return slices.DeleteFunc(slices.Compact(out), func(t string) bool { return t == "" })
 }
 
 // keys are an account's, in the order of the manual page.

@@ -55,6 +55,9 @@ func TestFullFileGivesEveryValue(t *testing.T) {
 			Mailboxes: []string{"*"}, Folder: "last", Timeout: time.Minute, Connections: 3, RetryTag: "fetch-retry", DropTag: "fetch-drop", Deletions: "trash",
 		},
 	}}
+	for i := range want.Accounts {
+		want.Accounts[i].OrderTags = []string{"again", "deleted", "fetch-drop", "fetch-retry", "inbox", "spam"}
+	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
 	}

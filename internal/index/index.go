@@ -293,7 +293,14 @@ func (x *Index) Changes(ctx context.Context, since mail.Revision, under string) 
 			if m == nil {
 				continue
 			}
-			t := mail.Tagged{ID: id, Tags: tagsOf(m), Paths: slices.DeleteFunc(filesOf(m), func(f string) bool { return !strings.HasPrefix(f, under+"/") })}
+			t := mail.Tagged{ID: id, Tags: tagsOf(m)}
+			for _, f := range filesOf(m) {
+				if strings.HasPrefix(f, under+"/") {
+					t.Paths = append(t.Paths, f)
+				} else {
+					t.Others = append(t.Others, f)
+				}
+			}
 			if err := m.Close(); err != nil {
 				return err
 			}

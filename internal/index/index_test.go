@@ -398,6 +398,9 @@ func TestChangesSinceARevision(t *testing.T) {
 			for i, p := range m.Paths {
 				m.Paths[i], _ = filepath.Rel(w.root, p)
 			}
+			if (len(m.Others) > 0) != (m.ID == "m1@example.org") || len(m.Others) > 0 && m.Others[0] != filepath.Join(w.root, "other/new/m1b") {
+				t.Errorf("%s has the other files %q", m.ID, m.Others)
+			}
 			out = append(out, fmt.Sprint(m.ID, m.Paths, m.Tags))
 		}
 		slices.Sort(out)

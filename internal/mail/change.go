@@ -56,7 +56,8 @@ type Revision struct {
 
 // Tagged is a message as notmuch has it.
 type Tagged struct {
-	ID    string
-	Paths []string // absolute, of those of its files that were asked for
-	Tags  []string
+	ID     string
+	Paths  []string // absolute, of those of its files that were asked for
+	Others []string // absolute, of its other files
+	Tags   []string
 }
