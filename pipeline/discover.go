@@ -62,6 +62,7 @@ func (w *worker) lookOnce(ctx context.Context, b *box) error {
 	if err != nil {
 		return err
 	}
+	back := b.goesOn() && wentBack(b.known, b.now)
 	matched := make(map[imap.UID]bool)
 	if !w.DryRun {
 		if err := b.dir.Create(); err != nil {
@@ -77,7 +78,7 @@ func (w *worker) lookOnce(ctx context.Context, b *box) error {
 				return err
 			}
 		}
-		if b.now.UIDValidity == 0 && len(rows) > 0 {
+		if (b.now.UIDValidity == 0 || back && b.now.Messages > 0) && len(rows) > 0 {
 			if err := w.distrust(ctx, b, rows); err != nil {
 				return err
 			}
@@ -96,7 +97,7 @@ func (w *worker) lookOnce(ctx context.Context, b *box) error {
 	}
 	a := plan(rows, v)
 	a.fetch = slices.DeleteFunc(a.fetch, func(u imap.UID) bool { return matched[u] })
-	return w.put(ctx, b, a, rows)
+	return w.put(ctx, b, a, rows, doubtOf(b.known, b.Status, b.now, v, len(a.gone), len(b.ours)))
 }
 
 // goesOn tells whether the ledger's rows are all there was of the mailbox when it
@@ -122,12 +123,15 @@ func (b *box) offer(s Session, full bool) *mail.Known {
 
 // view asks what changed, in the cheapest way that the server has.
 func (w *worker) view(ctx context.Context, b *box, sel *mail.Selected, rows []ledger.Row) (view, error) {
-	same := b.goesOn() && b.now.UIDValidity != 0 && !w.Full
+	same := b.goesOn() && b.now.UIDValidity != 0 && !w.Full && !wentBack(b.known, b.now)
 	switch {
 	case sel.Messages == 0:
 		return view{complete: true}, nil
 	case same && sel.Resynced:
-		return view{vanished: sel.Vanished, messages: sel.Changed}, nil
+		v := view{vanished: sel.Vanished, messages: sel.Changed}
+		if ok, err := w.proven(ctx, b, v, rows); err != nil || ok {
+			return v, err
+		}
 	case same && b.known.HighestModSeq > 0 && b.now.HighestModSeq > 0:
 		return w.sinceModSeq(ctx, b, rows)
 	case len(rows) == 0:
@@ -153,6 +157,25 @@ func (w *worker) view(ctx context.Context, b *box, sel *mail.Selected, rows []le
 	return v, nil
 }
 
+// proven tells whether a difference is to be believed: it adds up, and the messages
+// that it says are gone are not there when the server is asked for exactly these.
+func (w *worker) proven(ctx context.Context, b *box, v view, rows []ledger.Row) (bool, error) {
+	if !addsUp(rows, v, b.now.Messages) {
+		return false, nil
+	}
+	var gone []imap.UID
+	for _, r := range rows {
+		if v.vanished.Contains(r.UID) && !b.ours[r.UID] {
+			gone = append(gone, r.UID)
+		}
+	}
+	if len(gone) == 0 {
+		return true, nil
+	}
+	there, err := w.session.Search(ctx, uidSet(gone))
+	return err == nil && len(there) == 0, err
+}
+
 // sinceModSeq is CONDSTORE's way (RFC 7162 3.1): changed flags and new messages
 // come with CHANGEDSINCE; deletions show as a count that does not add up.
 func (w *worker) sinceModSeq(ctx context.Context, b *box, rows []ledger.Row) (view, error) {
@@ -163,21 +186,7 @@ func (w *worker) sinceModSeq(ctx context.Context, b *box, rows []ledger.Row) (vi
 			return view{}, err
 		}
 	}
-	have := 0
-	known := make(map[imap.UID]bool, len(rows))
-	for _, r := range rows {
-		if r.State != ledger.Intended {
-			known[r.UID] = true
-			have++
-		}
-	}
-	for _, m := range v.messages {
-		if !known[m.UID] {
-			known[m.UID] = true
-			have++
-		}
-	}
-	if uint32(have) == b.now.Messages {
+	if addsUp(rows, v, b.now.Messages) {
 		return v, nil
 	}
 	v.complete = true
@@ -210,16 +219,20 @@ func count(set imap.UIDSet) (n uint64) {
 	return n
 }
 
-// put hands the planned actions to the stages.
-func (w *worker) put(ctx context.Context, b *box, a actions, rows []ledger.Row) error {
-	held := 0
+// put hands the planned actions to the stages. doubt is why deletions are not to be
+// believed, "" if they are.
+func (w *worker) put(ctx context.Context, b *box, a actions, rows []ledger.Row, doubt string) error {
 	ours, theirs := b.sorted(a.gone)
-	if guarded(len(theirs), len(rows), w.YesDelete) {
-		held = len(theirs)
+	doubted := doubt != "" && len(theirs) > 0 && !w.YesDelete
+	if doubted || guarded(len(theirs), len(rows), w.YesDelete) {
+		held := len(theirs)
 		a.gone, theirs = ours, nil
 		w.tally(func(r *Report) { r.Held += held })
-		w.mailboxFault(b, fmt.Errorf("the server lists %d of %d messages no more; none was removed here, since that may be a mistake: "+
-			"look at the mailbox, then run sync with --yes-delete", held, len(rows)))
+		if doubted {
+			doubt = " (" + doubt + ")"
+		}
+		w.mailboxFault(b, fmt.Errorf("the server lists %d of %d messages no more%s; none was removed here, since that may be a mistake: "+
+			"look at the mailbox, then run sync with --yes-delete", held, len(rows), doubt))
 	}
 	if w.DryRun {
 		if text := does(a); text != "" {

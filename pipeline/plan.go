@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -34,6 +35,61 @@ func needOf(known ledger.Mailbox, st mail.Status, stubsDue, full bool) need {
 	}
 	return needNothing
 }
+
+// wentBack tells whether a mailbox's counters are below those that were agreed on,
+// under the same UIDVALIDITY: they only ever grow (RFC 9051 2.3.1.1, RFC 7162 3.1.1),
+// unless the server was restored from a backup, lost its index, or is another one.
+func wentBack(known ledger.Mailbox, now mail.Status) bool {
+	return uidsWentBack(known, now) || now.HighestModSeq != 0 && now.HighestModSeq < known.HighestModSeq
+}
+
+// uidsWentBack is wentBack of UIDNEXT alone: UIDs may be dealt a second time.
+func uidsWentBack(known ledger.Mailbox, now mail.Status) bool {
+	return known.Complete && known.UIDValidity == now.UIDValidity && now.UIDNext != 0 && now.UIDNext < known.UIDNext
+}
+
+// addsUp tells whether a difference makes as many messages of those that are known as
+// the mailbox is said to have. One that does not left something out.
+func addsUp(rows []ledger.Row, v view, messages uint32) bool {
+	there := make(map[imap.UID]bool, len(rows))
+	for _, r := range rows {
+		if r.State != ledger.Intended {
+			there[r.UID] = true
+		}
+	}
+	for _, m := range v.messages {
+		if m.UID != 0 {
+			there[m.UID] = true
+		}
+	}
+	n := 0
+	for u := range there {
+		if !v.vanished.Contains(u) {
+			n++
+		}
+	}
+	return uint32(n) == messages
+}
+
+// doubtOf says why it is not to be believed that messages are gone of which the
+// server, asked for all, says nothing; "" if it is. ours is how many of the messages
+// of its status this run took out of the mailbox.
+func doubtOf(known ledger.Mailbox, status *mail.Status, now mail.Status, v view, gone, ours int) string {
+	switch {
+	case !v.complete || gone == 0:
+	case len(v.uids) < int(now.Messages):
+		return fmt.Sprintf("the server says that it has %s, and lists %d", number(int(now.Messages), "message", "messages"), len(v.uids))
+	case status != nil && status.UIDValidity == now.UIDValidity && int(status.Messages)-ours > int(now.Messages):
+		return fmt.Sprintf("the server said first that it has %s, and then that it has %d", number(int(status.Messages)-ours, "message", "messages"), now.Messages)
+	case uidsWentBack(known, now) && (known.HighestModSeq > 0 || gone > handful):
+		return fmt.Sprintf("the server's next UID was %d and is %d now, as after a restored backup, or of another server", known.UIDNext, now.UIDNext)
+	}
+	return ""
+}
+
+// handful is how many messages may go where a server says no next UID but that after
+// its newest message, which goes back when that is deleted.
+const handful = 5
 
 // mayHaveMoved tells whether STATUS says that messages left the mailbox since
 // known: fewer stayed than were there and came. Only then may mail that is new

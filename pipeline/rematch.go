@@ -138,30 +138,32 @@ func (w *worker) orphans(ctx context.Context, b *box, v *view, rows []ledger.Row
 const disowned = 1<<64 - 1
 
 // distrust looks whether UIDs still mean what they meant, where the server
-// gives no UIDVALIDITY to tell by (modern-email/defects#52, chatmail#1577). If
-// one of them does not, none is believed, and all are matched anew.
+// gives no UIDVALIDITY to tell by (modern-email/defects#52, chatmail#1577), or where
+// its counters went back. If one of them does not, none is believed, and all are
+// matched anew; so they are where a server with CONDSTORE, whose next UID is not only
+// that after its newest message, may deal UIDs a second time.
 func (w *worker) distrust(ctx context.Context, b *box, rows []ledger.Row) error {
 	listed, err := w.session.Identify(ctx, everyUID())
 	if err != nil {
 		return err
 	}
-	told := make(map[imap.UID]string, len(listed))
+	told := make(map[imap.UID]mail.Message, len(listed))
 	for _, m := range listed {
-		told[m.UID] = m.MessageID
+		told[m.UID] = m
 	}
 	uids := make([]imap.UID, len(rows))
 	for i, r := range rows {
 		uids[i] = r.UID
 	}
-	have, err := w.Ledger.GetMany(ctx, b.Name, 0, uids)
+	have, err := w.Ledger.GetMany(ctx, b.Name, b.now.UIDValidity, uids)
 	if err != nil {
 		return err
 	}
 	changed := slices.ContainsFunc(have, func(m ledger.Message) bool {
 		id, now := realID(m.ID), told[m.UID]
-		return m.State == ledger.Present && id != "" && now != "" && id != now
+		return m.State == ledger.Present && id != "" && now.MessageID != "" && id != strings.TrimSpace(now.MessageID)
 	})
-	if !changed {
+	if !changed && (b.known.HighestModSeq == 0 || !uidsWentBack(b.known, b.now)) {
 		return nil
 	}
 	moved := slices.Clone(have)

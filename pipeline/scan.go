@@ -170,7 +170,7 @@ func (r *run) scanClosed(ctx context.Context, b *box) error {
 	if b.lacks, err = r.Ledger.GetMany(ctx, b.Name, b.known.UIDValidity, missing); err != nil {
 		return err
 	}
-	if b.known.UIDValidity != b.Status.UIDValidity {
+	if b.known.UIDValidity != b.Status.UIDValidity || wentBack(b.known, *b.Status) {
 		return nil // its numbers are no more those of the server
 	}
 	b.local.missing = slices.Clone(b.lacks)
@@ -298,9 +298,10 @@ func (r *run) unreadable(b *box, err error) error {
 }
 
 // agreed tells whether the ledger's rows are of the mailbox as it is, and of all
-// that was in it.
+// that was in it. Where the server's counters went back, a UID may be another
+// message's by now.
 func (b *box) agreed() bool {
-	return b.known.Complete && b.known.UIDValidity != 0 && b.known.UIDValidity == b.Status.UIDValidity
+	return b.known.Complete && b.known.UIDValidity != 0 && b.known.UIDValidity == b.Status.UIDValidity && !wentBack(b.known, *b.Status)
 }
 
 // compare sorts out what is in the folder and what is not. A file without
