@@ -231,6 +231,9 @@ func TestQRESYNCIsCompleteOrNot(t *testing.T) {
 		{"a UID that is none", "* ENABLED QRESYNC\r\n", told + "* VANISHED (EARLIER) 4,x\r\n", false},
 		{"a line that cannot be read", "* ENABLED QRESYNC\r\n", told + "* 1 FETCH (UID 1 FLAGS (\r\n", false},
 		{"a change without a UID", "* ENABLED QRESYNC\r\n", told + "* 1 FETCH (FLAGS ())\r\n", false},
+		{"VANISHED that is of no difference", "* ENABLED QRESYNC\r\n", told + "* VANISHED 4\r\n", false},
+		{"VANISHED of the mailbox before", "* ENABLED QRESYNC\r\n", "* VANISHED 4\r\n" + told, false},
+		{"and that it is closed", "* ENABLED QRESYNC\r\n", "* VANISHED 4\r\n* OK [CLOSED] x\r\n" + told, true},
 		{"another UIDVALIDITY", "* ENABLED QRESYNC\r\n", strings.Replace(told, " 3]", " 4]", 1), false},
 		{"NOMODSEQ", "* ENABLED QRESYNC\r\n", "* 5 EXISTS\r\n* OK [UIDVALIDITY 3] x\r\n* OK [NOMODSEQ] x\r\n", false},
 	} {
@@ -366,7 +369,7 @@ func TestVanishedForms(t *testing.T) {
 	for line, want := range map[string]imap.UIDSet{
 		"* VANISHED (EARLIER) 41,43:116,118": {{Start: 41, Stop: 41}, {Start: 43, Stop: 116}, {Start: 118, Stop: 118}},
 		"* vanished (earlier) 5:3":           {{Start: 3, Stop: 5}},
-		"* VANISHED 7":                       {{Start: 7, Stop: 7}},
+		"* VANISHED 7":                       nil, // it is of the mailbox before, or goes at this moment
 		"* VANISHED (EARLIER) 1,x,0,2,*":     {{Start: 1, Stop: 2}},
 		"* VANISHED (EARLIER)":               nil,
 		"* VANISHED":                         nil,

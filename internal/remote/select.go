@@ -113,10 +113,14 @@ func (s *Session) selecting(sel *selecting) handler {
 				sel.enabled = append([]string{}, strings.Fields(strings.ToUpper(line))...)
 				return true, nil
 			}
-			if i := strings.IndexByte(line, ')'); strings.HasPrefix(line, "(") && i > 0 {
-				line = line[i+1:] // (EARLIER)
+			i := strings.IndexByte(line, ')')
+			if !strings.HasPrefix(line, "(") || i < 0 || !strings.EqualFold(strings.TrimSpace(line[1:i]), "EARLIER") {
+				// Without (EARLIER) it is of the mailbox that is selected at this moment,
+				// whichever that is, and no part of what is asked for (RFC 7162 3.2.10).
+				s.lost = true
+				return true, nil
 			}
-			ranges, ok := parseSet(line)
+			ranges, ok := parseSet(line[i+1:])
 			s.lost = s.lost || !ok
 			sel.vanished = append(sel.vanished, ranges...)
 			s.weight += 8 * len(ranges)
