@@ -220,7 +220,7 @@ func (c *checker) local(ctx context.Context, a *config.Account, root string) {
 
 // server signs in and looks around.
 func (c *checker) server(ctx context.Context, a *config.Account, keys *secrets, root string) {
-	if a.Auth != "external" {
+	if a.HasPassword() && a.Auth != "external" {
 		if _, err := keys.password(ctx, a); err != nil {
 			c.fail("password", "", err)
 			return
@@ -246,8 +246,11 @@ func (c *checker) server(ctx context.Context, a *config.Account, keys *secrets, 
 		return
 	}
 	defer s.Close() //nolint:errcheck // its work is done
-	c.ok("sign-in", "as %s at %s:%d, in %v", a.User, a.Host, a.Port, time.Since(begin).Round(time.Millisecond))
-	if a.TLS == config.TLSNone {
+	c.ok("sign-in", "as %s at %s, in %v", a.User, a.Where(), time.Since(begin).Round(time.Millisecond))
+	if a.TLSLegacy {
+		c.warn("tls", "ask the server's operator for TLS 1.2, and take tls_legacy out", "tls_legacy: old TLS is allowed, which who listens on the way may be able to read, now or later")
+	}
+	if a.TLS == config.TLSNone && len(a.Tunnel) == 0 {
 		c.warn("tls", `set tls = "implicit" or "starttls" if the server has it`, "none: password and mail go over the network for everybody to read")
 	}
 	for _, e := range extensions() {

@@ -123,6 +123,9 @@ func (p *program) sync(ctx context.Context, out *output, req request) (err error
 		if _, err := a.CertPool(); err != nil {
 			return err
 		}
+		if _, err := a.Certificate(); err != nil {
+			return err
+		}
 		roots[i] = filepath.Join(idx.MailRoot(), filepath.FromSlash(a.Folder))
 	}
 	if req.hooks, err = p.runner(idx, req.accounts...); err != nil {
@@ -323,19 +326,32 @@ func remoteOptions(a *config.Account, keys *secrets) (remote.Options, error) {
 	if err != nil {
 		return remote.Options{}, err
 	}
-	return remote.Options{
+	cert, err := a.Certificate()
+	if err != nil {
+		return remote.Options{}, err
+	}
+	o := remote.Options{
 		Host:           a.Host,
 		Port:           a.Port,
 		TLS:            string(a.TLS),
 		AllowPlaintext: a.AllowPlaintext,
 		RootCAs:        pool,
 		Pin:            a.TLSPin,
+		ServerName:     a.TLSServerName,
+		Legacy:         a.TLSLegacy,
+		Certificate:    cert,
+		Tunnel:         a.Tunnel,
+		Proxy:          a.Proxy,
+		Version:        version(),
 		User:           a.User,
 		Auth:           a.Auth,
-		Password:       func(ctx context.Context) (string, error) { return keys.password(ctx, a) },
 		Timeout:        a.Timeout,
 		Disable:        a.Disable,
-	}, nil
+	}
+	if a.HasPassword() {
+		o.Password = func(ctx context.Context) (string, error) { return keys.password(ctx, a) }
+	}
+	return o, nil
 }
 
 // secrets remembers passwords while the program runs: a second connection must

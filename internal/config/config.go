@@ -3,12 +3,15 @@
 package config
 
 import (
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -43,12 +46,18 @@ type Account struct {
 	Port           int
 	TLS            TLSMode
 	AllowPlaintext bool
-	TLSCAFile      string // PEM, beside the system's; "" if none
-	TLSPin         string // "sha256:<64 lower-case hexadecimal digits>"; "" if none
+	TLSCAFile      string   // PEM, beside the system's; "" if none
+	TLSPin         string   // "sha256:<64 lower-case hexadecimal digits>"; "" if none
+	TLSServerName  string   // in the server's certificate, if not Host
+	TLSLegacy      bool     // allow TLS 1.0 and 1.1, and key exchange by RSA
+	TLSCert        string   // PEM, the client's; "" if none
+	TLSKey         string   // PEM, its key; the same file as TLSCert if not said
+	Tunnel         []string // a program and its arguments; nil if none
+	Proxy          string   // host:port of a SOCKS5 proxy; "" if none
 	User           string
 	Auth           string // SASL mechanism in lower case; "" is the best that the server offers
 
-	// One of these is set, unless Auth is "external".
+	// One of these is set, unless there are a certificate or a tunnel in its place.
 	PasswordCommand []string
 	PasswordFile    string
 	Keyring         bool
@@ -170,6 +179,43 @@ func (a *Account) CertPool() (*x509.CertPool, error) {
 		return nil, &Error{Key: "account." + a.Name + ".tls_ca_file", Text: a.TLSCAFile + " holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)"}
 	}
 	return pool, nil
+}
+
+// Certificate gives the client's certificate of tls_cert and tls_key; nil without
+// one. An error is an *Error.
+func (a *Account) Certificate() (*tls.Certificate, error) {
+	if a.TLSCert == "" {
+		return nil, nil
+	}
+	fail := func(key string, err error) (*tls.Certificate, error) {
+		return nil, &Error{Key: "account." + a.Name + "." + key, Text: err.Error(), Err: err}
+	}
+	if st, err := os.Stat(a.TLSKey); err == nil && st.Mode().Perm()&0o077 != 0 {
+		return fail("tls_key", fmt.Errorf("%s: others can read the key (mode %04o); run: chmod 600 %s", a.TLSKey, st.Mode().Perm(), a.TLSKey))
+	}
+	for key, file := range map[string]string{"tls_cert": a.TLSCert, "tls_key": a.TLSKey} {
+		if _, err := os.ReadFile(file); err != nil {
+			return fail(key, err)
+		}
+	}
+	cert, err := tls.LoadX509KeyPair(a.TLSCert, a.TLSKey)
+	if err != nil {
+		return fail("tls_cert", fmt.Errorf("%s and %s are no certificate and its key in PEM form: %s", a.TLSCert, a.TLSKey, strings.TrimPrefix(err.Error(), "tls: ")))
+	}
+	return &cert, nil
+}
+
+// HasPassword tells whether the account names a way to a password.
+func (a *Account) HasPassword() bool {
+	return len(a.PasswordCommand) > 0 || a.PasswordFile != "" || a.Keyring
+}
+
+// Where is the server, in words.
+func (a *Account) Where() string {
+	if len(a.Tunnel) > 0 {
+		return "the end of the tunnel " + a.Tunnel[0]
+	}
+	return net.JoinHostPort(a.Host, strconv.Itoa(a.Port))
 }
 
 // Error is one thing wrong with the configuration.

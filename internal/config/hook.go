@@ -104,7 +104,7 @@ func (r *reader) hook(table map[string]any) Hook {
 			t.fail("points", "%q is named twice", p)
 		}
 	}
-	h.Command = t.command("command")
+	h.Command = t.command("command", `["pass", "show", "mail/work"]`)
 	h.Stream = t.oneOf("mode", "event", "event", "stream") == "stream"
 	return h
 }

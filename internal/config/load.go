@@ -138,7 +138,7 @@ func orderTags(accounts []Account) []string {
 
 // keys are an account's, in the order of the manual page.
 func keys() []string {
-	return []string{"host", "port", "tls", "allow_plaintext", "tls_ca_file", "tls_pin", "user", "auth", "password_command", "password_file",
+	return []string{"host", "port", "tls", "allow_plaintext", "tls_ca_file", "tls_pin", "tls_server_name", "tls_legacy", "tls_cert", "tls_key", "tunnel", "proxy", "user", "auth", "password_command", "password_file",
 		"keyring", "mailboxes", "folder", "timeout", "connections", "disable_extensions", "tags", "retry_tag", "drop_tag", "read_only", "deletions", "trash", "deleted_tag", "keywords", "moves"}
 }
 
@@ -150,26 +150,51 @@ func (r *reader) account(name string, table map[string]any) Account {
 		}
 	}
 	a := Account{Name: name}
-	a.Host = t.required("host")
+	_, tunnelled := table["tunnel"]
+	if a.Host = "localhost"; !tunnelled || table["host"] != nil {
+		a.Host = t.required("host")
+	}
 	if a.Host != "" {
 		if why := badHost(a.Host); why != "" {
 			t.fail("host", "%q %s", a.Host, why)
 		}
 	}
-	a.TLS = TLSMode(t.oneOf("tls", string(TLSImplicit), string(TLSImplicit), string(TLSStart), string(TLSNone)))
+	usual := TLSImplicit
+	if tunnelled {
+		usual = TLSNone // the tunnel is what protects
+	}
+	a.TLS = TLSMode(t.oneOf("tls", string(usual), string(TLSImplicit), string(TLSStart), string(TLSNone)))
 	a.AllowPlaintext = t.boolean("allow_plaintext")
-	if a.TLS == TLSNone && !a.AllowPlaintext {
+	if a.TLS == TLSNone && !a.AllowPlaintext && !tunnelled {
 		t.fail("tls", `"none" sends password and mail where others can read them; if that is what you want, say allow_plaintext = true`)
 	}
 	a.Port = t.integer("port", map[bool]int{true: 993, false: 143}[a.TLS == TLSImplicit], 1, 65535)
 	a.TLSCAFile = t.file("tls_ca_file")
 	a.TLSPin = t.pin("tls_pin")
-	if a.TLS == TLSNone {
-		for _, k := range []string{"tls_ca_file", "tls_pin"} {
-			if t.text(k) != "" {
-				t.fail(k, `has no meaning with tls = "none"`)
-			}
+	a.TLSServerName = t.string("tls_server_name")
+	if a.TLSServerName != "" {
+		if why := badHost(a.TLSServerName); why != "" {
+			t.fail("tls_server_name", "%q %s", a.TLSServerName, why)
 		}
+	}
+	a.TLSLegacy = t.boolean("tls_legacy")
+	a.TLSCert = t.file("tls_cert")
+	a.TLSKey = cmp.Or(t.file("tls_key"), a.TLSCert)
+	if a.TLSKey != "" && a.TLSCert == "" {
+		t.fail("tls_key", "there is no tls_cert that it is the key of")
+	}
+	for _, k := range []string{"tls_ca_file", "tls_pin", "tls_server_name", "tls_legacy", "tls_cert", "tls_key"} {
+		if v, there := table[k]; a.TLS == TLSNone && there && v != "" && v != false {
+			t.fail(k, `has no meaning with tls = "none"`)
+		}
+	}
+	if a.TLSPin != "" && a.TLSServerName != "" {
+		t.fail("tls_server_name", "has no meaning beside tls_pin, which names the certificate itself")
+	}
+	a.Tunnel = t.command("tunnel", `["ssh", "mail.example.org", "imapd", "--preauth"]`)
+	a.Proxy = t.proxy("proxy")
+	if a.Proxy != "" && tunnelled {
+		t.fail("proxy", "has no meaning beside tunnel")
 	}
 	a.User = t.required("user")
 	if strings.ContainsFunc(a.User, unicode.IsControl) {
@@ -177,10 +202,13 @@ func (r *reader) account(name string, table map[string]any) Account {
 	}
 	a.Auth = t.oneOf("auth", "", mechanisms()...)
 
-	a.PasswordCommand = t.command("password_command")
+	a.PasswordCommand = t.command("password_command", `["pass", "show", "mail/work"]`)
 	a.PasswordFile = t.file("password_file")
 	a.Keyring = t.boolean("keyring")
 	t.onePassword(&a)
+	if a.Auth == "external" && a.TLSCert == "" && !tunnelled {
+		t.fail("auth", `"external" signs in by a certificate of yours: tls_cert`)
+	}
 
 	a.Mailboxes = t.patterns("mailboxes")
 	a.Folder = t.folder("folder", name)

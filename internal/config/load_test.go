@@ -102,7 +102,7 @@ func TestOneMistakeGivesOneExactLine(t *testing.T) {
 		{"name empty", strings.Replace(good, "account.a", `account.""`, 1), `c.toml:1: account."": the account's name is empty`},
 		{"name cur", strings.Replace(good, "account.a", `account.cur`, 1), `c.toml:1: account.cur: the account's name is the name of a part of every maildir`},
 		{"hyphen for underscore", good + "password-file = \"x\"\n", `c.toml:5: account.a.password-file: unknown key; did you mean "password_file"?`},
-		{"nothing near", good + "colour = 1\n", `c.toml:5: account.a.colour: unknown key; allowed: host, port, tls, allow_plaintext, tls_ca_file, tls_pin, user, auth, ` +
+		{"nothing near", good + "colour = 1\n", `c.toml:5: account.a.colour: unknown key; allowed: host, port, tls, allow_plaintext, tls_ca_file, tls_pin, tls_server_name, tls_legacy, tls_cert, tls_key, tunnel, proxy, user, auth, ` +
 			`password_command, password_file, keyring, mailboxes, folder, timeout, connections, disable_extensions, tags, retry_tag, drop_tag, read_only, deletions, trash, deleted_tag, keywords, moves`},
 		{"host empty", strings.Replace(good, `"h"`, `""`, 1), `c.toml:2: account.a.host: is empty`},
 		{"host number", strings.Replace(good, `"h"`, `5`, 1), `c.toml:2: account.a.host: must be a string in quotes, not a number`},

@@ -1,7 +1,10 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
+	"net"
+	"net/url"
 	"path"
 	"path/filepath"
 	"regexp"
@@ -190,14 +193,15 @@ func (t *section) pin(k string) string {
 	return "sha256:" + digits
 }
 
-func (t *section) command(k string) []string {
-	list, ok := t.strings(k, `strings, the program and its arguments: ["pass", "show", "mail/work"]`)
+// command gives a program and its arguments; example is one.
+func (t *section) command(k, example string) []string {
+	list, ok := t.strings(k, "strings, the program and its arguments: "+example)
 	if !ok {
 		// Something is there; that it is of the wrong form was said.
 		return []string{""}
 	}
 	if _, there := t.values[k]; there && (len(list) == 0 || list[0] == "") {
-		t.fail(k, `names no program; write ["pass", "show", "mail/work"]`)
+		t.fail(k, "names no program; write %s", example)
 		return []string{""}
 	}
 	if len(list) > 0 {
@@ -208,6 +212,24 @@ func (t *section) command(k string) []string {
 		list[0] = program
 	}
 	return list
+}
+
+// proxy takes the address of a SOCKS5 proxy and gives its host:port.
+func (t *section) proxy(k string) string {
+	s := t.string(k)
+	if s == "" {
+		return ""
+	}
+	u, err := url.Parse(s)
+	switch {
+	case err != nil || u.Host == "" || u.Hostname() == "" || u.Scheme != "socks5" && u.Scheme != "socks5h" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
+		t.fail(k, `is no address of a proxy: "socks5://localhost:1080"`) // not what is there: it may hold a password
+	case u.User != nil:
+		t.fail(k, "a name and password do not belong in this file; use a proxy on this machine that asks for none")
+	default:
+		return net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "1080"))
+	}
+	return ""
 }
 
 // onePassword makes sure that there is one way to the password.
@@ -226,7 +248,7 @@ func (t *section) onePassword(a *Account) {
 	switch {
 	case len(ways) > 1:
 		t.fail(ways[len(ways)-1], "there is %s already; one of password_command, password_file and keyring is enough", ways[0])
-	case len(ways) == 0 && a.Auth != "external":
+	case len(ways) == 0 && a.Auth != "external" && a.TLSCert == "" && len(a.Tunnel) == 0:
 		for k := range t.values {
 			if isSecret(k) {
 				return // said already

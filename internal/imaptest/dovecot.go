@@ -58,6 +58,8 @@ type DovecotOptions struct {
 	// what Token makes. EXTERNAL needs TLS, and takes the certificate that
 	// ClientCertificate makes.
 	Mechanisms []string
+	// Compress offers COMPRESS=DEFLATE.
+	Compress bool
 }
 
 // DovecotServer is a running Dovecot with one user and an empty INBOX. Its

@@ -71,3 +71,13 @@ func (s *DovecotServer) ClientCertificate() (*tls.Certificate, error) {
 	}
 	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
 }
+
+// Tunnel is a program that serves the server's user by its standard input and
+// output, signed in already.
+func (s *DovecotServer) Tunnel() []string {
+	argv := []string{"env", "USER=" + s.User, "HOME=" + filepath.Join(s.base, "home"), "doveadm", "-c", s.conf(), "exec", "imap"}
+	if s.owner.switched {
+		argv = append([]string{"setpriv", fmt.Sprintf("--reuid=%d", s.owner.uid), fmt.Sprintf("--regid=%d", s.owner.gid), "--clear-groups"}, argv...)
+	}
+	return argv
+}

@@ -44,6 +44,11 @@ mail_temp_dir = {{.Base}}
 mail_fsync = never
 mail_max_userip_connections = 50
 
+{{if .Compress}}mail_plugins = zlib
+protocol imap {
+  mail_plugins = zlib imap_zlib
+}
+{{end}}
 {{with .Prefix}}namespace inbox {
   inbox = yes
   prefix = {{.}}
@@ -133,7 +138,7 @@ func (s *DovecotServer) writeConfig(o DovecotOptions, greeting string) error {
 		"Base": s.base, "Host": s.Host, "Port": s.Port, "TLS": o.TLS,
 		"Greeting": greeting, "Capability": capability, "StockBanner": stockBanner, "Password": s.Password,
 		"Prefix": o.Prefix, "Separator": o.Prefix[max(0, len(o.Prefix)-1):],
-		"Mechanisms": strings.ToLower(strings.Join(o.Mechanisms, " ")), "Bearer": bearer, "External": offers("EXTERNAL"),
+		"Mechanisms": strings.ToLower(strings.Join(o.Mechanisms, " ")), "Bearer": bearer, "External": offers("EXTERNAL"), "Compress": o.Compress,
 		"Owner": s.owner.name, "Group": s.owner.group, "UID": s.owner.uid, "GID": s.owner.gid,
 	})
 	if err != nil {

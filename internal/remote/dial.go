@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -11,7 +12,6 @@ import (
 	"net"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -22,9 +22,17 @@ import (
 type Options struct {
 	Host string
 	Port int
-	// TLS is "implicit", "starttls" or "none". "none" needs AllowPlaintext.
+	// Tunnel is a program and its arguments, through whose standard input and
+	// output the server is spoken to; Host and Port are then names alone. It may
+	// greet with PREAUTH. Nil for a connection of our own.
+	Tunnel []string
+	Proxy  string // host:port of a SOCKS5 proxy, which resolves Host; "" for none
+	// TLS is "implicit", "starttls" or "none". "none" needs AllowPlaintext or
+	// Tunnel.
 	TLS            string
 	AllowPlaintext bool
+	ServerName     string         // in the certificate, if that is not Host
+	Legacy         bool           // allow TLS 1.0 and 1.1, and key exchange by RSA
 	RootCAs        *x509.CertPool // nil: the system's
 	// Pin is "sha256:" and the hash of the server's certificate (DER) in
 	// hexadecimal. That certificate is then required, and suffices.
@@ -47,6 +55,8 @@ type Options struct {
 	Timeout    time.Duration
 	MaxLiteral int64    // largest message in bytes; 0 means 1 GiB
 	Disable    []string // capabilities not to use although they are advertised
+	Compress   bool     // also where the server is on this machine; for tests
+	Version    string   // of this program, for ID (RFC 2971); "" is not told
 	Note       func(string)
 	// Names is shared by the sessions of an account: one lists the mailboxes,
 	// another selects them. Nil is one of its own.
@@ -101,7 +111,7 @@ func dial(ctx context.Context, o Options) (*Session, error) {
 	switch o.TLS {
 	case "implicit", "starttls":
 	case "none":
-		if !o.AllowPlaintext {
+		if !o.AllowPlaintext && len(o.Tunnel) == 0 {
 			return nil, &mail.Fault{Kind: mail.KindPlaintext, Op: "sign-in"}
 		}
 	default:
@@ -111,13 +121,9 @@ func dial(ctx context.Context, o Options) (*Session, error) {
 	if err != nil {
 		return nil, &mail.Fault{Kind: mail.KindTLS, Op: "dial", Err: err}
 	}
-	dialer := o.DialContext
-	if dialer == nil {
-		dialer = (&net.Dialer{}).DialContext
-	}
 	within, cancel := context.WithTimeout(ctx, o.Timeout)
 	defer cancel()
-	conn, err := dialer(within, "tcp", net.JoinHostPort(o.Host, strconv.Itoa(o.Port)))
+	conn, err := o.connect(within)
 	if err != nil {
 		return nil, &mail.Fault{Kind: mail.KindDial, Op: "dial", Err: err}
 	}
@@ -133,7 +139,7 @@ func dial(ctx context.Context, o Options) (*Session, error) {
 	defer stop()
 	if err := s.signIn(ctx, o, config); err != nil {
 		s.cut()
-		return nil, err
+		return nil, tunnelFault(o, err)
 	}
 	return s, nil
 }
@@ -151,7 +157,18 @@ func handshakeFault(ctx context.Context, err error) *mail.Fault {
 func ignore(error) error { return nil }
 
 func tlsConfig(o Options) (*tls.Config, error) {
-	config := &tls.Config{ServerName: o.Host, RootCAs: o.RootCAs, MinVersion: tls.VersionTLS12}
+	config := &tls.Config{ServerName: cmp.Or(o.ServerName, o.Host), RootCAs: o.RootCAs, MinVersion: tls.VersionTLS12}
+	if o.Legacy {
+		config.MinVersion = tls.VersionTLS10
+		for _, c := range tls.CipherSuites() {
+			config.CipherSuites = append(config.CipherSuites, c.ID)
+		}
+		for _, c := range tls.InsecureCipherSuites() {
+			if strings.HasPrefix(c.Name, "TLS_RSA_WITH_AES_") {
+				config.CipherSuites = append(config.CipherSuites, c.ID)
+			}
+		}
+	}
 	if o.Certificate != nil {
 		config.Certificates = []tls.Certificate{*o.Certificate}
 	}

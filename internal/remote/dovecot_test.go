@@ -4,11 +4,14 @@ package remote
 
 import (
 	"context"
+	"crypto/x509"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"crypto/x509"
+	"github.com/emersion/go-imap/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/imaptest"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
@@ -55,5 +58,84 @@ func TestDovecotMechanisms(t *testing.T) {
 			f := wantFault(t, err, mail.KindAuth)
 			t.Log(f)
 		})
+	}
+}
+
+// TestDovecotCompressed fetches many mails compressed, and sends one.
+func TestDovecotCompressed(t *testing.T) {
+	t.Parallel()
+	srv, err := imaptest.StartDovecot(t.Context(), t.TempDir(), imaptest.DovecotOptions{Compress: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = srv.Close() }) // nothing hangs on it
+	var h heard
+	o := h.options(plain(srv.Port))
+	o.User, o.Compress = srv.User, true
+	o.Password = func(context.Context) (string, error) { return srv.Password, nil }
+	s := dialed(t, o)
+	const n = 50
+	var uploads []mail.Upload
+	file := filepath.Join(t.TempDir(), "mail")
+	text := "Subject: x\n\n" + strings.Repeat("All work and no play. ", 500) + "\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range n {
+		uploads = append(uploads, mail.Upload{Path: file, Size: int64(len(text) + strings.Count(text, "\n"))})
+	}
+	put := func() {
+		t.Helper()
+		results, err := s.Append(t.Context(), "INBOX", uploads, nil, nil)
+		if err != nil || len(results) != n || results[n-1].Err != nil {
+			t.Fatalf("%v, %d results", err, len(results))
+		}
+	}
+	put()
+	if _, err := s.Examine(t.Context(), "INBOX", nil); err != nil {
+		t.Fatal(err)
+	}
+	fetch := func(n int) {
+		t.Helper()
+		var b basket
+		if err := s.Fetch(t.Context(), imap.UIDSet{{Start: 1, Stop: imap.UID(n)}}, b.sink()); err != nil || len(b.bodies) != n {
+			t.Fatalf("%v, %d mails", err, len(b.bodies))
+		}
+		for _, body := range b.bodies {
+			if strings.ReplaceAll(body, "\r\n", "\n") != text {
+				t.Fatalf("%.100q", body)
+			}
+		}
+	}
+	fetch(n)
+	if s.inflated < 10*s.came {
+		t.Errorf("%d bytes were made of %d", s.inflated, s.came)
+	}
+	put()
+	if _, err := s.Examine(t.Context(), "INBOX", nil); err != nil {
+		t.Fatal(err)
+	}
+	fetch(2 * n)
+	if got := strings.Count(h.String(t), " COMPRESS DEFLATE\n"); got != 1 {
+		t.Errorf("COMPRESS was said %d times", got)
+	}
+}
+
+// TestDovecotByTunnel speaks with an imap process that nobody signs in at.
+func TestDovecotByTunnel(t *testing.T) {
+	t.Parallel()
+	srv, err := imaptest.StartDovecot(t.Context(), t.TempDir(), imaptest.DovecotOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = srv.Close() }) // nothing hangs on it
+	var h heard
+	s := dialed(t, h.options(Options{Tunnel: srv.Tunnel(), TLS: "none", User: srv.User, Timeout: 20 * time.Second, Version: "1"}))
+	boxes, err := s.List(t.Context())
+	if err != nil || len(boxes) != 1 || boxes[0].Name != "INBOX" {
+		t.Errorf("%v, %+v", err, boxes)
+	}
+	if text := h.String(t); !strings.Contains(text, "S: * PREAUTH ") || !strings.Contains(text, `ID ("name" "notmuch-imap" "version" "1")`) {
+		t.Errorf("the transcript is\n%s", text)
 	}
 }

@@ -25,6 +25,11 @@ func (s *Session) gather(ctx context.Context, uids imap.UIDSet, items, modifier 
 		return nil, nil // Dovecot says "Invalid messageset" then (mattermost-plugin#29)
 	}
 	uids = normal(uids)
+	if modifier == "" { // else few are told
+		if err := s.compress(ctx, uids, worthLines); err != nil {
+			return nil, err
+		}
+	}
 	var out []mail.Message
 	h := s.gathering(uids, &out)
 	for _, part := range sets(uids) {
@@ -315,6 +320,9 @@ func (s *Session) fetchInto(ctx context.Context, in *incoming, h handler) (answe
 // Fetch streams the messages of one batch to the sink. Bodies are never in
 // memory. That the error is nil does not mean that all of them came.
 func (s *Session) Fetch(ctx context.Context, uids imap.UIDSet, sink mail.Sink) error {
+	if err := s.compress(ctx, uids, worthMails); err != nil {
+		return err
+	}
 	a, err := s.fetchInto(ctx, newIncoming(s, uids, sink), handler{})
 	if err != nil {
 		return err

@@ -37,10 +37,10 @@ type listed struct {
 // it in another way there.
 type statusMap map[string]mail.Status
 
-func (m statusMap) of(b listed) (mail.Status, bool) {
+func (s *Session) statusOf(b listed, m statusMap) (mail.Status, bool) {
 	st, ok := m[b.wire]
 	if !ok {
-		st, ok = m["\x00"+plainName(b.wire)]
+		st, ok = m["\x00"+s.plainName(b.wire)]
 	}
 	return st, ok
 }
@@ -67,7 +67,7 @@ func (s *Session) List(ctx context.Context) ([]mail.Mailbox, error) {
 		if !selectable(boxes[i].Mailbox) {
 			continue
 		}
-		if st, ok := statuses.of(boxes[i]); ok {
+		if st, ok := s.statusOf(boxes[i], statuses); ok {
 			boxes[i].Status = &st
 			continue
 		}
@@ -119,8 +119,8 @@ func (s *Session) named(boxes []listed) []listed {
 	})
 	var odd []int
 	for i := range boxes {
-		name := plainName(boxes[i].wire)
-		if encodeName(name) != boxes[i].wire {
+		name := s.plainName(boxes[i].wire)
+		if s.wireName(name) != boxes[i].wire {
 			odd = append(odd, i)
 			continue
 		}
@@ -131,7 +131,7 @@ func (s *Session) named(boxes []listed) []listed {
 	// In an order that is the same in each run.
 	slices.SortFunc(odd, func(a, b int) int { return strings.Compare(boxes[a].wire, boxes[b].wire) })
 	for _, i := range odd {
-		name := plainName(boxes[i].wire)
+		name := s.plainName(boxes[i].wire)
 		for taken[name] {
 			name += "%"
 		}
@@ -146,12 +146,23 @@ func (s *Session) named(boxes []listed) []listed {
 
 // plainName gives the name in UTF-8 of a name on the wire, or as near to it as
 // can be.
-func plainName(wire string) string {
+func (s *Session) plainName(wire string) string {
+	if s.utf8 {
+		return displayName(wire)
+	}
 	name, err := decodeName(wire)
 	if err != nil || strings.ContainsRune(name, 0) {
 		return displayName(wire)
 	}
 	return name
+}
+
+// wireName gives the name on the wire of a name in UTF-8.
+func (s *Session) wireName(name string) string {
+	if s.utf8 {
+		return name
+	}
+	return encodeName(name)
 }
 
 // listOptions gives what to ask LIST for, best first.
@@ -206,7 +217,7 @@ func (s *Session) statuses(ctx context.Context, boxes []listed, which []int) err
 		return err
 	}
 	for i, b := range which {
-		st, ok := got.of(boxes[b])
+		st, ok := s.statusOf(boxes[b], got)
 		f := answers[i].fault("STATUS")
 		if e, ok := f.(*mail.Fault); ok { //nolint:errorlint // answer.fault gives nothing else
 			e.Mailbox = boxes[b].Name
@@ -315,6 +326,6 @@ func (s *Session) statusLine(into statusMap) error {
 		}
 	}
 	into[wire] = st
-	into["\x00"+plainName(wire)] = st // no name on the wire has a NUL
+	into["\x00"+s.plainName(wire)] = st // no name on the wire has a NUL
 	return s.skipLine()
 }

@@ -24,6 +24,8 @@ type Session struct {
 	caps     map[string]bool
 	told     []string // capabilities told during the sign-in; nil: not told
 	greeting string
+	utf8     bool   // mailboxes have names in UTF-8 on the wire
+	unread   string // the tag of a command whose answer is nobody's; "" if there is none
 	names    *Names
 	listed   bool // names are from this session
 	tags     string
@@ -261,6 +263,10 @@ func (s *Session) step(op string, pending map[string]int, h handler) (int, answe
 		return -1, answer{}, err
 	}
 	i, ok := pending[tag]
+	if !ok && tag == s.unread {
+		s.unread = ""
+		return -1, answer{}, s.skipLine()
+	}
 	if !ok && h.other != nil && tag[0] == '[' {
 		// Exchange 2013 leaves the "* OK" of a COPYUID out (net-imap#250).
 		return -1, answer{}, s.others(tag, h)
@@ -465,7 +471,7 @@ func (s *Session) tagged() (answer, error) {
 func (s *Session) Quote(mailbox string) string {
 	wire, ok := s.names.wire(mailbox)
 	if !ok {
-		wire = encodeName(mailbox)
+		wire = s.wireName(mailbox)
 	}
 	return `"` + strings.ReplaceAll(strings.ReplaceAll(wire, `\`, `\\`), `"`, `\"`) + `"`
 }

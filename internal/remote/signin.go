@@ -41,6 +41,9 @@ func (s *Session) signIn(ctx context.Context, o Options, config *tls.Config) err
 	if err != nil {
 		return err
 	}
+	if preauth && o.TLS != "starttls" && len(o.Tunnel) > 0 {
+		return s.signedIn(ctx, o)
+	}
 	if preauth && o.TLS == "starttls" {
 		return &mail.Fault{Kind: mail.KindTLS, Op: "greeting", Text: "the server signed us in before TLS; that may be somebody else's session"}
 	}
@@ -61,11 +64,35 @@ func (s *Session) signIn(ctx context.Context, o Options, config *tls.Config) err
 	if err := s.authenticate(ctx, o); err != nil {
 		return err
 	}
+	return s.signedIn(ctx, o)
+}
+
+// signedIn begins the authenticated state.
+func (s *Session) signedIn(ctx context.Context, o Options) error {
 	if err := s.capabilities(ctx, o); err != nil {
 		return err
 	}
+	if isLocal(o, s.conn) && !o.Compress {
+		s.disable(deflate)
+	}
 	s.maxLine, s.maxLiteral, s.maxNoise = maxData, o.MaxLiteral, maxNoise
+	s.identify(o.Version)
 	return nil
+}
+
+// identify says who we are (RFC 2971): NetEase refuses SELECT to who does not. The
+// answer is not waited for, and nothing hangs on it.
+func (s *Session) identify(version string) {
+	if !s.Has("ID") {
+		return
+	}
+	line := `ID ("name" "notmuch-imap"`
+	if version != "" {
+		line += ` "version" "` + quotedString(version) + `"`
+	}
+	text, _ := s.tagging([]string{line + ")"})
+	s.unread, _, _ = strings.Cut(text, " ")
+	_, _ = s.Write([]byte(text)) // the next command meets the same error
 }
 
 // greet reads the greeting (RFC 9051 7.1.5).
@@ -162,6 +189,13 @@ func (s *Session) capabilities(ctx context.Context, o Options) error {
 	s.caps = make(map[string]bool)
 	for _, c := range s.told {
 		s.caps[strings.ToUpper(c)] = true
+	}
+	// A server of IMAP4rev2 alone has in it what were extensions before, and names
+	// in UTF-8 (RFC 9051 E, 5.1).
+	if s.utf8 = s.caps["IMAP4REV2"] && !s.caps["IMAP4REV1"]; s.utf8 {
+		for _, c := range strings.Fields("NAMESPACE UNSELECT UIDPLUS ESEARCH SEARCHRES ENABLE IDLE SASL-IR LIST-EXTENDED LIST-STATUS MOVE LITERAL- STATUS=SIZE SPECIAL-USE") {
+			s.caps[c] = true
+		}
 	}
 	if s.caps["QRESYNC"] {
 		s.caps["CONDSTORE"] = true // RFC 7162 3.2.3

@@ -10,9 +10,8 @@ import (
 	"unicode/utf8"
 )
 
-// Modified UTF-7 (RFC 3501 5.1.3), by which mailbox names travel. imapclient's
-// own is not to be had from outside, and refuses the whole connection where a
-// name breaks the rules.
+// Modified UTF-7 (RFC 3501 5.1.3), by which mailbox names travel. imapclient's is
+// not to be had from outside.
 
 func base64UTF7() *base64.Encoding {
 	return base64.NewEncoding("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+,").WithPadding(base64.NoPadding)

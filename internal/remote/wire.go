@@ -8,6 +8,7 @@ package remote
 
 import (
 	"bufio"
+	"compress/flate"
 	"errors"
 	"fmt"
 	"io"
@@ -51,6 +52,10 @@ type wire struct {
 	log    *transcript // what record is between exchanges; nil if nobody asked for it
 	got    int         // bytes since pulse
 	pulse  time.Time
+
+	out      *flate.Writer // nil: what is sent is not compressed
+	came     int64         // bytes during the command, as they came
+	inflated int64         // bytes that were made of them; 0 without compression
 }
 
 func newWire(conn net.Conn, o Options) *wire {
@@ -80,11 +85,12 @@ func (d deadlined) Read(p []byte) (int, error) {
 	}
 	n, err := w.conn.Read(p)
 	w.got += n
+	w.came += int64(n)
 	return n, err
 }
 
 // rest resets the pulse: a command begins.
-func (w *wire) rest() { w.got, w.pulse = 0, time.Now() }
+func (w *wire) rest() { w.got, w.pulse, w.came, w.inflated = 0, time.Now(), 0, 0 }
 
 // atoms gives those words of a line that are atoms (RFC 9051 9).
 func atoms(line string) []string {
@@ -115,7 +121,14 @@ func (w *wire) Write(p []byte) (int, error) {
 	if err := w.conn.SetWriteDeadline(time.Now().Add(w.timeout)); err != nil {
 		return 0, err
 	}
-	return w.conn.Write(p)
+	if w.out == nil {
+		return w.conn.Write(p)
+	}
+	n, err := w.out.Write(p)
+	if err == nil {
+		err = w.out.Flush() // the server is to answer
+	}
+	return n, err
 }
 
 // cut ends the connection, and whoever waits on it, from any goroutine.
