@@ -239,10 +239,11 @@ func (c *checker) server(ctx context.Context, a *config.Account, keys *secrets, 
 		c.fail("tls", "", err)
 		return
 	}
+	o.Alert = func(text string) { c.warn("alert", "", "the server says: %s", text) }
 	begin := time.Now()
 	s, err := remote.Dial(ctx, o)
 	if err != nil {
-		c.fail("sign-in", advice(err, a), err)
+		c.fail("sign-in", advice(err), err)
 		return
 	}
 	defer s.Close() //nolint:errcheck // its work is done
@@ -368,26 +369,18 @@ func delimiter(pattern string, boxes []mail.Mailbox) string {
 }
 
 // advice says what to look at when a sign-in fails.
-func advice(err error, a *config.Account) string {
+func advice(err error) string {
 	f, ok := errors.AsType[*mail.Fault](err)
 	if !ok {
 		return ""
 	}
 	switch f.Kind {
-	case mail.KindDial:
-		return fmt.Sprintf("is the network there? are host = %q and port = %d right?", a.Host, a.Port)
-	case mail.KindTLS:
-		return fmt.Sprintf("does the server speak tls = %q at port %d? a server of your own wants tls_ca_file or tls_pin", a.TLS, a.Port)
-	case mail.KindAuth:
-		return fmt.Sprintf("is user = %q right? many providers want an application password", a.User)
 	case mail.KindNotConnected:
 		return "the usual causes: wrong password, no permission for this mailbox, too many connections"
 	case mail.KindThrottled:
 		return "wait, or lower connections"
-	case mail.KindSilent, mail.KindCut, mail.KindBye, mail.KindMalformed:
-		return fmt.Sprintf("is it an IMAP server that answers at %s:%d, and does it speak tls = %q there?", a.Host, a.Port, a.TLS)
 	}
-	return ""
+	return f.Do
 }
 
 func either(a, b string) string {

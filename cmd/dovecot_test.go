@@ -234,6 +234,7 @@ func idle(server string) []string {
 	}
 	return []string{
 		"AUTHENTICATE PLAIN <secret>",
+		`ID ("name" "notmuch-imap")`, // not waited for: remote's TestAnIdleRunTakesFewRoundTrips
 		`LIST "" "*" RETURN (STATUS (MESSAGES UIDNEXT UIDVALIDITY HIGHESTMODSEQ))`,
 		"LOGOUT",
 	}

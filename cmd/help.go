@@ -23,6 +23,7 @@ const exits = `Exit status:
     3  a message could not be fetched for the first time, or a mailbox or
        account was left for now
    75  nothing could be done for now: offline, or another run is at work
+   77  a server refused the sign-in of an account
   130  interrupted; the next run goes on from there
 `
 

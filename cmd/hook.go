@@ -73,7 +73,7 @@ func inHook(ctx context.Context, out *output, err error) error {
 	switch {
 	case err == nil, ctx.Err() != nil, wrong:
 		return err
-	case errors.Is(err, errPartly), errors.Is(err, errLater), errors.Is(err, errTold):
+	case errors.Is(err, errPartly), errors.Is(err, errLater), errors.Is(err, errRefused), errors.Is(err, errTold):
 		return nil
 	}
 	out.fault(err.Error())

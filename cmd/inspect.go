@@ -56,6 +56,8 @@ up among its neighbours, then each of its items is asked for alone. It ends with
 						p.wordsOutput(false).account(all[i].account.Name, fmt.Sprintf("%s: %v", label(all[i].account.Name, t), err))
 						if errors.Is(err, pipeline.ErrUIDValidity) {
 							ends = append(ends, errPartly) // later is no better
+						} else if isRefused(err) {
+							ends = append(ends, errRefused)
 						} else {
 							ends = append(ends, errLater)
 						}
@@ -90,6 +92,7 @@ func (p *program) inspect(ctx context.Context, a *config.Account, t pipeline.Tar
 	if err != nil {
 		return nil, err
 	}
+	o.Alert = func(s string) { p.wordsOutput(false).alert(a.Name, s) }
 	in := &inspection{account: *a}
 	o.Record = func(l mail.Line) {
 		if len(in.lines) < maxInspectLines {
@@ -159,7 +162,7 @@ func who(l mail.Line) string {
 	return "S"
 }
 
-func (i *inspection) server() string { return fmt.Sprintf("%s:%d", i.account.Host, i.account.Port) }
+func (i *inspection) server() string { return i.account.Where() }
 
 // showInspection is what a person reads in a pager of 80 columns.
 func showInspection(i *inspection) string {
@@ -185,6 +188,11 @@ func showInspection(i *inspection) string {
 	para(i.Verdict.Finding)
 	para(i.Verdict.Cause)
 	para(i.Verdict.Advice)
+	if text, command := i.Cure(i.account.User); text != "" {
+		para(text)
+		fmt.Fprintf(&b, "  %s\n\n", strings.ReplaceAll(command, "\n", "\n  "))
+		para("It often helps. Then: notmuch imap retry")
+	}
 	row("server", i.server())
 	row("greeting", i.Greeting)
 	row("mailbox", fmt.Sprintf("%s, %d messages, UIDVALIDITY %d", i.Mailbox, i.Messages, i.UIDValidity))
@@ -285,6 +293,13 @@ func showReport(i *inspection) string {
 		for _, l := range wrap(plain(text), 72) {
 			b.WriteString(l + "\n")
 		}
+	}
+	if text, command := i.Cure(i.account.User); text != "" {
+		b.WriteByte('\n')
+		for _, l := range wrap("What often helps with Exchange, for this mailbox (calendar items then come as iCalendar), or for all by Set-ImapSettings with -CalendarItemRetrievalOption and -MessageRetrievalMimeFormat:", 72) {
+			b.WriteString(l + "\n")
+		}
+		fmt.Fprintf(&b, "\n  %s\n", strings.ReplaceAll(command, "\n", "\n  "))
 	}
 	if len(i.Rungs) > 0 {
 		b.WriteString("\nEach item asked for alone, with UID FETCH:\n\n")

@@ -34,6 +34,8 @@ type output struct {
 
 	bar      *progressbar.ProgressBar // nil: none
 	progress map[string][2]int        // account -> done, total
+
+	alerts map[string]bool // shown: account and text
 }
 
 // How much is shown: everything up to one of these.
@@ -184,6 +186,30 @@ func (o *output) fault(text string) {
 // account shows what ended an account's run.
 func (o *output) account(account, text string) {
 	o.event(pipeline.Event{Time: time.Now(), Type: pipeline.EventFault, Account: account, Text: text})
+}
+
+// maxAlerts bounds how many alerts of servers a run shows.
+const maxAlerts = 20
+
+// alert shows what a server wants its user to read (RFC 9051 7.1), once a run,
+// however quiet that is.
+func (o *output) alert(account, text string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.alerts == nil {
+		o.alerts = make(map[string]bool)
+	}
+	key := account + "\x00" + text
+	if o.alerts[key] || len(o.alerts) == maxAlerts {
+		return
+	}
+	o.alerts[key] = true
+	text = "the server says: " + text
+	if o.json {
+		o.print(o.stdout, jsonLine(pipeline.Event{Time: time.Now(), Type: pipeline.EventNote, Account: account, Text: text}))
+		return
+	}
+	o.red(plain(account), plain(text))
 }
 
 // remark shows something odd that cost nothing.

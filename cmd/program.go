@@ -29,6 +29,7 @@ const (
 	exitUsage       = 2  // command line or configuration
 	exitPartly      = 3  // something new could not be fetched, or was left for now
 	exitLater       = 75 // EX_TEMPFAIL: nothing could be done for now
+	exitRefused     = 77 // EX_NOPERM: a server refused a sign-in, which does not heal by itself
 	exitInterrupted = 130
 )
 
@@ -38,6 +39,8 @@ var (
 	errPartly = errors.New("some mail or mailboxes were left for now")
 	errLater  = errors.New("nothing could be done for now")
 	errTold   = errors.New("failed")
+
+	errRefused = errors.New("a server refused the sign-in")
 )
 
 // usageError is a mistake on the command line.
@@ -101,6 +104,8 @@ func (p *program) exit(ctx context.Context, err error) int {
 	case errors.As(err, &wrongs), errors.As(err, &wrong):
 		say("%v", err)
 		return exitUsage
+	case errors.Is(err, errRefused):
+		return exitRefused
 	case errors.Is(err, errPartly):
 		return exitPartly
 	case errors.Is(err, errLater):

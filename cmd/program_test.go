@@ -148,7 +148,9 @@ func TestVerdictIsThatOfTheWorstUnlessNothingWasDone(t *testing.T) {
 		{[]ending{endNothing, endNothing}, errLater},
 		{[]ending{endNothing, endDone}, errPartly},
 		{[]ending{endNothing, endPartly}, errPartly},
-		{[]ending{endBroken, endDone, endNothing}, errTold},
+		{[]ending{endBroken, endDone, endNothing, endRefused}, errTold},
+		{[]ending{endRefused, endDone, endPartly}, errRefused},
+		{[]ending{endRefused, endNothing}, errRefused},
 	} {
 		if got := verdict(tc.ends); got != tc.want { //nolint:errorlint // the very value
 			t.Errorf("%v: %v", tc.ends, got)
@@ -175,7 +177,7 @@ func TestAHookFailsOnlyOverItsConfiguration(t *testing.T) {
 	}
 	var out bytes.Buffer
 	o := &output{stdout: &out, stderr: &out, limit: -1}
-	for _, err := range []error{nil, errPartly, errLater, errTold, errors.New("disk full")} {
+	for _, err := range []error{nil, errPartly, errLater, errRefused, errTold, errors.New("disk full")} {
 		if got := inHook(t.Context(), o, err); got != nil {
 			t.Errorf("%v: %v", err, got)
 		}

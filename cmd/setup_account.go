@@ -316,6 +316,7 @@ func (s *setup) signIn(ctx context.Context) error {
 			o.Password = func(context.Context) (string, error) { return s.secret, nil }
 		}
 		o.Timeout = min(o.Timeout, trialTime)
+		o.Alert = func(text string) { s.say("the server says: %s", plain(text)) }
 		s.person.tell("signing in as " + plain(a.User) + " at " + plain(net.JoinHostPort(a.Host, strconv.Itoa(a.Port))) + " ...\n")
 		if s.session, err = remote.Dial(ctx, o); err == nil {
 			s.say("signed in.")
@@ -342,7 +343,7 @@ func (s *setup) mend(ctx context.Context, a *config.Account, failed error) error
 		s.say("%s", shown)
 	}
 	if !s.person.there() {
-		if advice := advice(failed, a); advice != "" {
+		if advice := advice(failed); advice != "" {
 			s.say("-> %s", advice)
 		}
 		s.say("nothing was changed.")
@@ -357,7 +358,7 @@ func (s *setup) mend(ctx context.Context, a *config.Account, failed error) error
 			s.account.Pin = print
 			return nil
 		}
-	} else if advice := advice(failed, a); advice != "" {
+	} else if advice := advice(failed); advice != "" {
 		s.say("-> %s", advice)
 	}
 	choices := []choice{{"server", "change host, port, tls or user"}, {"password", "type the password again"}, {"quit", "change nothing"}}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/config"
 	"github.com/notmuch-imap/notmuch-imap/internal/index"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/remote"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
 )
@@ -103,6 +105,7 @@ const (
 	endDone    ending = iota
 	endPartly         // something is left, and was told
 	endNothing        // nothing could be done
+	endRefused        // nor will it be by itself: the sign-in was refused
 	endBroken         // this machine failed, and it was told
 )
 
@@ -165,12 +168,20 @@ func verdict(ends []ending) error {
 	switch {
 	case count[endBroken] > 0:
 		return errTold
+	case count[endRefused] > 0:
+		return errRefused
 	case count[endNothing] == len(ends):
 		return errLater
 	case count[endNothing]+count[endPartly] > 0:
 		return errPartly
 	}
 	return nil
+}
+
+// isRefused tells whether a server refused the sign-in.
+func isRefused(err error) bool {
+	f, ok := errors.AsType[*mail.Fault](err)
+	return ok && f.Kind == mail.KindAuth
 }
 
 // syncAccount synchronises one account. An error is one of this machine, or the
@@ -214,6 +225,8 @@ func (p *program) syncAccount(ctx context.Context, a *config.Account, root strin
 		return endNothing, nil
 	case err != nil:
 		return endBroken, err
+	case report.Nothing() && slices.ContainsFunc(report.Faults, func(f pipeline.Failure) bool { return isRefused(f.Err) }):
+		return endRefused, nil
 	case report.Nothing():
 		return endNothing, nil
 	case !report.Clean():
@@ -302,6 +315,7 @@ func (p *program) dialer(a *config.Account, keys *secrets, out *output) func(con
 		}
 		o.Names = names
 		o.Note = func(s string) { out.remark(a.Name, s) }
+		o.Alert = func(s string) { out.alert(a.Name, s) }
 		return dialWith(o)(ctx)
 	}
 }

@@ -113,9 +113,15 @@ func hint(err error) string {
 	if !ok {
 		return ""
 	}
-	switch f.Kind {
-	case mail.KindDial, mail.KindCut, mail.KindSilent, mail.KindBye:
+	switch {
+	case f.Do != "" && transient(f.Kind):
+		return f.Do + "; the next run tries again"
+	case f.Do != "":
+		return f.Do
+	case transient(f.Kind):
 		return "the next run tries again"
+	}
+	switch f.Kind {
 	case mail.KindTLS:
 		return "check host, port and tls; a server of your own wants tls_ca_file or tls_pin"
 	case mail.KindPlaintext:
@@ -131,6 +137,11 @@ func hint(err error) string {
 	default:
 		return "the next run tries again"
 	}
+}
+
+// transient tells whether the next run may well meet no such fault.
+func transient(k mail.Kind) bool {
+	return k == mail.KindDial || k == mail.KindCut || k == mail.KindSilent || k == mail.KindBye
 }
 
 // ask says how long the server asks to be left alone. ok is false if err is no

@@ -50,6 +50,7 @@ type Inspection struct {
 	Road        string // by which the whole mail came; "" if it did not
 	Seen        string // what happened to \Seen, in words; "": it is as it was
 	Stopped     string // why the session ended early; "" if it did not
+	Exchange    bool   // the server is Exchange, so far as it shows
 	Verdict     Verdict
 }
 
@@ -265,6 +266,7 @@ func (in *Inspection) verdict(c *climb) Verdict {
 			"Whether anything is wrong with the message cannot be told from that.",
 			"Try again later."}
 	}
+	in.Exchange = isExchange(in.Greeting) || c.substitute != nil
 	v := Verdict{Finding: in.finding(c), Cause: in.blame()}
 	switch {
 	case c.substitute != nil:
@@ -277,6 +279,15 @@ func (in *Inspection) verdict(c *climb) Verdict {
 	}
 	v.Advice += " If nobody wants it: `notmuch imap drop` stops asking, `notmuch imap drop --remote` deletes it on the server."
 	return v
+}
+
+// Cure is what the owner of the mailbox can do to have such mail handed over, and a
+// command for it; "" if nothing is known. It helps often, not always.
+func (in *Inspection) Cure(user string) (text, command string) {
+	if !in.Exchange {
+		return "", ""
+	}
+	return exchangeCure(user)
 }
 
 // finding says what the server does when it is asked for the mail.

@@ -61,6 +61,24 @@ func bareID(s string) string {
 	return strings.TrimSpace(s)
 }
 
+// isExchange tells by its greeting whether a server is Exchange, on the premises
+// or at Microsoft ("The Microsoft Exchange IMAP4 service is ready.").
+func isExchange(greeting string) bool { return strings.Contains(greeting, "Microsoft Exchange") }
+
+// exchangeCure is what the owner of a mailbox on Exchange can do without an
+// administrator: user is the mailbox. Command is for PowerShell, in two lines. That
+// it helps is no more than what is often told of it.
+func exchangeCure(user string) (text, command string) {
+	if user == "" || strings.ContainsFunc(user, func(r rune) bool {
+		return r > '~' || r <= ' ' || strings.ContainsRune("\"'`$;|&(){}<>", r)
+	}) {
+		user = "USER"
+	}
+	return "Exchange itself can often be told to hand such mail over, and you need no administrator for that, since it is a setting of your own mailbox. " +
+			"Calendar items then come as iCalendar. In PowerShell, with the module ExchangeOnlineManagement or in the Exchange Management Shell:",
+		"Set-CASMailbox " + user + " -ImapUseProtocolDefaults $false `\n    -ImapForceICalForCalendarRetrievalOption $true"
+}
+
 // substitute is a mail that Exchange makes up when it cannot convert the real
 // one (OfflineIMAP#62, freescout#3203, Mailspring#2038), and what it reveals of
 // that.

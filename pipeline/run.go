@@ -45,6 +45,7 @@ type run struct {
 	fresh    []*box          // folders of which the server is to make mailboxes
 	closed   []*box          // folders whose mail the server cannot have now
 	early    *early          // nil when it is over
+	exchange bool            // the server is Exchange, so far as it shows
 	tags     mail.Revision   // the notmuch database when its tags were looked at
 	// stored are the flags that the server was told, by mailbox: of a message that
 	// somebody moved meanwhile they are not with it.
@@ -162,6 +163,7 @@ func (r *run) sync(ctx context.Context) error {
 	if err != nil {
 		return r.accountFault(ctx, err, atConnect)
 	}
+	r.exchange = isExchange(s.Greeting())
 	if err := r.putMarksRight(ctx, s); err != nil {
 		return errors.Join(err, ignore(s.Close()))
 	}

@@ -334,6 +334,12 @@ func (w *worker) stub(f failure, now time.Time) []byte {
 		para("The mail may still be readable in the provider's webmail.")
 	}
 	para("%s", f.blame(b))
+	if f.substitute != nil || w.exchange {
+		text, command := exchangeCure(w.Address)
+		para("%s", text)
+		m.WriteString("  " + strings.ReplaceAll(command, "\n", "\n  ") + "\n\n")
+		para("It often helps. Then press ,r.")
+	}
 
 	m.WriteString("Keys on this note (they come from `notmuch imap setup mutt`)\n\n")
 	m.WriteString("  ,i  look what the server says now     notmuch imap inspect\n")

@@ -86,6 +86,7 @@ type Fault struct {
 	Text       string
 	RetryAfter time.Duration // KindThrottled: 0 if the server named no time
 	Err        error
+	Do         string // what the user can do about it, in words; "" for nothing in particular
 }
 
 // Error gives one line in lower case: what happened, and the server's words.

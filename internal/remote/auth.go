@@ -34,8 +34,9 @@ type mechanism interface {
 
 // way is a mechanism that can be tried.
 type way struct {
-	name  string // as in the capabilities; commandLogin is the command
-	begin func() (mechanism, error)
+	name   string // as in the capabilities; commandLogin is the command
+	secret string // "" for EXTERNAL
+	begin  func() (mechanism, error)
 }
 
 const commandLogin = "LOGIN command"
@@ -56,7 +57,7 @@ func (s *Session) ways(ctx context.Context, o Options) ([]way, error) {
 	}
 	out := make([]way, len(names))
 	for i, name := range names {
-		out[i] = way{name, func() (mechanism, error) { return s.mechanism(name, o, secret) }}
+		out[i] = way{name, secret, func() (mechanism, error) { return s.mechanism(name, o, secret) }}
 	}
 	return out, nil
 }
@@ -125,7 +126,7 @@ func (s *Session) choose(o Options) ([]string, error) {
 	if len(names) > 0 {
 		return names, nil
 	}
-	return nil, &mail.Fault{Kind: mail.KindAuth, Op: "sign-in", Text: s.noWay(o)}
+	return nil, &mail.Fault{Kind: mail.KindAuth, Op: "sign-in", Text: s.noWay(o), Do: s.adviseNoWay(o)}
 }
 
 // noWay says why there is no way to sign in.

@@ -24,7 +24,7 @@ const (
 // compresses so well beyond so many bytes is no mail.
 const (
 	maxRatio      = 500
-	maxUnrated    = 64 << 20
+	maxUnrated    = 16 << 20
 	compressLevel = flate.BestSpeed
 )
 

@@ -58,6 +58,9 @@ type Options struct {
 	Compress   bool     // also where the server is on this machine; for tests
 	Version    string   // of this program, for ID (RFC 2971); "" is not told
 	Note       func(string)
+	// Alert gets what the server wants its user to read (RFC 9051 7.1, ALERT), fit
+	// to be shown; nil for Note.
+	Alert func(string)
 	// Names is shared by the sessions of an account: one lists the mailboxes,
 	// another selects them. Nil is one of its own.
 	Names *Names
@@ -81,6 +84,9 @@ func Dial(ctx context.Context, o Options) (*Session, error) {
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
+		}
+		if f, ok := errors.AsType[*mail.Fault](err); ok {
+			advise(o, f)
 		}
 		return nil, err
 	}
@@ -156,6 +162,9 @@ func handshakeFault(ctx context.Context, err error) *mail.Fault {
 // ignore drops the error of closing what has failed already.
 func ignore(error) error { return nil }
 
+// errPin says that it is another certificate.
+var errPin = errors.New("not the pinned one")
+
 func tlsConfig(o Options) (*tls.Config, error) {
 	config := &tls.Config{ServerName: cmp.Or(o.ServerName, o.Host), RootCAs: o.RootCAs, MinVersion: tls.VersionTLS12}
 	if o.Legacy {
@@ -189,7 +198,7 @@ func tlsConfig(o Options) (*tls.Config, error) {
 		}
 		got := sha256.Sum256(cs.PeerCertificates[0].Raw)
 		if !slices.Equal(got[:], want) {
-			return fmt.Errorf("the server's certificate is sha256:%x, not the pinned one", got)
+			return fmt.Errorf("the server's certificate is sha256:%x, %w", got, errPin)
 		}
 		return nil
 	}

@@ -598,7 +598,7 @@ func TestAnIdleRunTakesFewRoundTrips(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const caps = "IMAP4rev1 SASL-IR AUTH=PLAIN LIST-STATUS CONDSTORE"
+	const caps = "IMAP4rev1 SASL-IR AUTH=PLAIN LIST-STATUS CONDSTORE ID COMPRESS=DEFLATE"
 	for _, told := range []bool{true, false} {
 		port := serve(t, func(p *peer) {
 			secure := tls.Server(p.Conn, &tls.Config{Certificates: []tls.Certificate{cert.TLS}, MinVersion: tls.VersionTLS12})

@@ -174,7 +174,7 @@ func TestFaults(t *testing.T) {
 				}
 			}))
 			o.Timeout, o.MaxLiteral = timeout, 1<<20
-			o.Note = func(string) { mu.Lock(); notes++; mu.Unlock() }
+			o.Note, o.Alert = func(string) { mu.Lock(); notes++; mu.Unlock() }, func(string) {}
 			start := time.Now()
 			try := func(f func(s *Session, b *basket) error) (*Session, basket, error) {
 				s := dialed(t, o)

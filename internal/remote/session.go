@@ -409,9 +409,7 @@ func (s *Session) untagged(word string, h handler) error {
 		if h.status != nil {
 			h.status(word, code, text)
 		}
-		if strings.EqualFold(name, "ALERT") {
-			s.note("the server says: " + s.shown(text, 300))
-		}
+		s.alerted(name, text)
 		return nil
 	}
 	if h.data != nil {
@@ -431,6 +429,13 @@ func (s *Session) untagged(word string, h handler) error {
 		s.note("dropped an answer of an unknown kind: " + s.shown(word, 40))
 	}
 	return s.skipLine()
+}
+
+// alerted tells what the user must be told (RFC 9051 7.1).
+func (s *Session) alerted(code, text string) {
+	if strings.EqualFold(code, "ALERT") {
+		s.alert(s.shown(text, 400))
+	}
 }
 
 // mostOf is how much of a response code is kept: COPYUID lists messages, and
@@ -459,6 +464,7 @@ func (s *Session) tagged() (answer, error) {
 		return answer{}, err
 	}
 	code, text := splitCode(rest)
+	s.alerted(code, text)
 	a := answer{strings.ToUpper(status), strings.ToUpper(s.shown(code, mostOf(code))), s.shown(text, 400), s.exists}
 	if a.status != "OK" && a.status != "NO" {
 		a.status = "BAD"

@@ -109,6 +109,7 @@ func (s *Session) greet() (preauth bool, err error) {
 	word, rest, _ := strings.Cut(rest, " ")
 	code, text := splitCode(rest)
 	s.tell(code)
+	s.alerted(code, text)
 	s.greeting = clip(text, 300)
 	if star != "*" {
 		word = ""
@@ -243,6 +244,9 @@ func (s *Session) authenticate(ctx context.Context, o Options) error {
 			return nil
 		}
 		f := s.signInFault(a, m)
+		if f.Kind == mail.KindAuth {
+			f.Do = s.adviseRefused(o, w.name, w.secret)
+		}
 		if i == len(ways)-1 || s.dead || !refusesMechanism(f, a, m) {
 			return f
 		}

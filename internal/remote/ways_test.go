@@ -227,7 +227,7 @@ func compressing(caps string, answer func(command string) string) func(*peer) {
 			}
 			p.send("%s OK go\r\n", tag)
 			in := bufio.NewReader(flate.NewReader(p.r))
-			out, _ := flate.NewWriter(p, flate.BestCompression)
+			out, _ := flate.NewWriter(p, flate.BestSpeed)
 			for {
 				line, err := in.ReadString('\n')
 				if err != nil {
@@ -267,24 +267,21 @@ func TestCompress(t *testing.T) {
 			t.Fatalf("%v: %q", err, b.bodies)
 		}
 	}
-	for name, c := range map[string]struct {
-		answer string
-		words  string
-	}{
-		"bomb":           {"* 1 FETCH (UID 1 BODY[] {80000000}\r\n" + strings.Repeat("\x00", 80_000_000) + ")\r\n{tag} OK done\r\n", "as no mail is"},
-		"line of a bomb": {"* OK " + strings.Repeat(" ", 80_000_000) + "\r\n{tag} OK done\r\n", "a response of more than"},
+	for name, answer := range map[string]string{
+		"bomb":           "* 1 FETCH (UID 1 BODY[] {18000000}\r\n" + strings.Repeat("\x00", 18_000_000) + ")\r\n{tag} OK done\r\n",
+		"line of a bomb": "* OK " + strings.Repeat(" ", 18_000_000) + "\r\n{tag} OK done\r\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			o := plain(serve(t, compressing(caps, func(string) string { return c.answer })))
+			o := plain(serve(t, compressing(caps, func(string) string { return answer })))
 			o.Compress = true
 			s := dialed(t, o)
 			if _, err := s.Examine(t.Context(), "INBOX", nil); err != nil {
 				t.Fatal(err)
 			}
 			err := s.Fetch(t.Context(), ten(), mail.Sink{Open: func(int64) (mail.Spool, error) { return nowhere{}, nil }, Done: func(mail.Message, mail.Spool) error { return nil }})
-			if f := wantFault(t, err, mail.KindTooLarge); !strings.Contains(f.Error(), c.words) {
-				t.Errorf("%v does not say %q", f, c.words)
+			if f := wantFault(t, err, mail.KindTooLarge); !strings.Contains(f.Error(), "as no mail is") {
+				t.Error(f)
 			}
 		})
 	}

@@ -46,6 +46,7 @@ type wire struct {
 	br      *bufio.Reader
 	timeout time.Duration
 	note    func(string)
+	alert   func(string)
 	secrets []string // what is never shown, in each form in which it goes over the wire
 
 	record *transcript // nil: nothing is recorded
@@ -62,6 +63,9 @@ func newWire(conn net.Conn, o Options) *wire {
 	w := &wire{base: conn, conn: conn, timeout: o.Timeout, note: o.Note, pulse: time.Now()}
 	if w.note == nil {
 		w.note = func(string) {}
+	}
+	if w.alert = o.Alert; w.alert == nil {
+		w.alert = func(text string) { w.note("the server says: " + text) }
 	}
 	w.br = bufio.NewReaderSize(deadlined{w}, 64<<10)
 	w.log = newLog(o, w)
@@ -183,6 +187,9 @@ func ioFault(err error) *mail.Fault {
 		return f
 	}
 	kind := mail.KindCut
+	if e, ok := errors.AsType[*net.OpError](err); ok && e.Op == "remote error" {
+		kind = mail.KindTLS // an alert: with TLS 1.3 what is wrong with our certificate comes after the handshake
+	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		kind = mail.KindSilent
 	}

@@ -1,0 +1,100 @@
+package cmd
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/config"
+	"github.com/notmuch-imap/notmuch-imap/internal/imaptest"
+	"github.com/notmuch-imap/notmuch-imap/pipeline"
+)
+
+// TestInspectSaysWhatOftenHelpsWithExchange, to a person and to an administrator.
+func TestInspectSaysWhatOftenHelpsWithExchange(t *testing.T) {
+	t.Parallel()
+	for _, exchange := range []bool{true, false} {
+		i := &inspection{Inspection: &pipeline.Inspection{Exchange: exchange}, account: config.Account{Name: "work", Host: "h", Port: 993, User: "me@example.org"}}
+		for name, text := range map[string]string{"inspect": showInspection(i), "report": showReport(i)} {
+			const command = "  Set-CASMailbox me@example.org -ImapUseProtocolDefaults $false `\n      -ImapForceICalForCalendarRetrievalOption $true\n"
+			if strings.Contains(text, command) != exchange || strings.Contains(text, "often helps") != exchange {
+				t.Errorf("%s, Exchange %v:\n%s", name, exchange, text)
+			}
+		}
+	}
+}
+
+// TestInspectKnowsExchange by the mail that it sends in place of the real one.
+func TestInspectKnowsExchange(t *testing.T) {
+	t.Parallel()
+	s, err := imaptest.NewScript("IMAP4rev1", nil, imaptest.SeedScript())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() }) // nothing hangs on it
+	w := newWorld(t, s.Addr(), "user", "pass phrase")
+	if in := w.inspect(imaptest.SeedBadUID); !in.Exchange || in.Verdict.Advice == "" {
+		t.Errorf("%+v", in)
+	}
+}
+
+// TestAlertsAreShownOnce a run, however quiet it is.
+func TestAlertsAreShownOnce(t *testing.T) {
+	t.Parallel()
+	var out, errs bytes.Buffer
+	o := &output{stdout: &out, stderr: &errs, most: showFaults, limit: -1}
+	for range 3 {
+		o.alert("work", "your mailbox\x1b[31m is full")
+	}
+	o.alert("home", "your mailbox is full")
+	if want := "work: the server says: your mailbox?[31m is full\nhome: the server says: your mailbox is full\n"; errs.String() != want || out.Len() > 0 {
+		t.Errorf("%q, %q", out.String(), errs.String())
+	}
+	for i := range 100 {
+		o.alert("work", strings.Repeat("x", i))
+	}
+	if n := strings.Count(errs.String(), "\n"); n != maxAlerts {
+		t.Errorf("%d alerts were shown", n)
+	}
+	out.Reset()
+	j := &output{stdout: &out, stderr: &errs, most: showFaults, limit: -1, json: true}
+	j.alert("work", "full")
+	if !strings.Contains(out.String(), `"type":"note","account":"work","text":"the server says: full"`) {
+		t.Errorf("%q", out.String())
+	}
+}
+
+// TestCheckOfTLS gives the fingerprint that tls_pin wants, and says each time what
+// old TLS costs.
+func TestCheckOfTLS(t *testing.T) {
+	t.Parallel()
+	srv, err := imaptest.NewServer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = srv.Close() }) // nothing hangs on it
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte(imaptest.Password+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	check := func(a config.Account) string {
+		var out bytes.Buffer
+		a.Name, a.Host, a.Port, a.TLS, a.User, a.PasswordFile, a.Timeout = "work", srv.Host(), srv.Port(), config.TLSImplicit, imaptest.User, secret, 20*time.Second
+		c := &checker{p: &program{stdout: &out, stderr: &out}, account: a.Name}
+		c.server(t.Context(), &a, newSecrets(), t.TempDir())
+		return out.String()
+	}
+	pin := srv.Certificate.Pin()
+	if text := check(config.Account{}); !strings.Contains(text, `tls_pin = "`+pin+`"`) || !strings.Contains(text, "fail  work: sign-in: ") {
+		t.Errorf("the check of an untrusted server says\n%s", text)
+	}
+	if text := check(config.Account{TLSPin: pin}); !strings.Contains(text, "ok    work: sign-in: ") || strings.Contains(text, "tls_legacy") {
+		t.Errorf("the check of a pinned server says\n%s", text)
+	}
+	if text := check(config.Account{TLSPin: pin, TLSLegacy: true}); !strings.Contains(text, "warn  work: tls: tls_legacy: old TLS is allowed") {
+		t.Errorf("the check with tls_legacy says\n%s", text)
+	}
+}

@@ -1,0 +1,50 @@
+package pipeline
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+const cureCommand = "Set-CASMailbox me@example.org -ImapUseProtocolDefaults $false `\n      -ImapForceICalForCalendarRetrievalOption $true\n"
+
+// TestStubsOfExchangeSayWhatOftenHelps, and those of other servers do not.
+func TestStubsOfExchangeSayWhatOftenHelps(t *testing.T) {
+	t.Parallel()
+	for greeting, want := range map[string]bool{
+		"The Microsoft Exchange IMAP4 service is ready. [QQBN]": true,
+		"Dovecot ready.": false,
+		"":               false,
+	} {
+		w := stubWorker()
+		w.exchange = isExchange(greeting)
+		text := string(w.stub(seedFailure(), time.Unix(0, 0)))
+		if got := strings.Contains(text, "\n  "+cureCommand) && strings.Contains(foldSpace(text), "It often helps. Then press ,r."); got != want {
+			t.Errorf("%q: %v, want %v:\n%s", greeting, got, want, text)
+		}
+	}
+	sub, _ := parseSubstitute([]byte(exchangeSubstitute))
+	f := seedFailure()
+	f.substitute = &sub
+	if text := string(stubWorker().stub(f, time.Unix(0, 0))); !strings.Contains(text, cureCommand) {
+		t.Errorf("the substitute is Exchange's:\n%s", text)
+	}
+}
+
+// TestTheCureIsNoOrderOfAnother: what is to be typed holds nothing that PowerShell
+// takes for more than a name.
+func TestTheCureIsNoOrderOfAnother(t *testing.T) {
+	t.Parallel()
+	for user, want := range map[string]string{
+		"me@example.org":    "me@example.org",
+		`DOM\me`:            `DOM\me`,
+		"me; Remove-Item x": "USER",
+		"$(x)":              "USER",
+		"a'b":               "USER",
+		"":                  "USER",
+	} {
+		if _, command := exchangeCure(user); !strings.HasPrefix(command, "Set-CASMailbox "+want+" -Imap") {
+			t.Errorf("%q: %s", user, command)
+		}
+	}
+}
