@@ -3,6 +3,7 @@ package mail
 import (
 	"bytes"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -30,6 +31,11 @@ func (h Header) Get(name string) string {
 		}
 	}
 	return ""
+}
+
+// Has tells whether there is a field of a name, in whatever case.
+func (h Header) Has(name string) bool {
+	return slices.ContainsFunc(h, func(f Field) bool { return strings.EqualFold(f.Name, name) })
 }
 
 // MessageID is the mail's id in the one form in which ids are compared; see

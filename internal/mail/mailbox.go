@@ -73,7 +73,7 @@ type Message struct {
 	Size         int64     // RFC822.SIZE; Exchange's is not exact; 0: not told
 	ModSeq       uint64    // 0: not told
 	BodySize     int64     // bytes of the body literal, CRLF line ends
-	MessageID    string    // without angle brackets; only from Session.Identify
+	MessageID    string    // in the form of the function MessageID; only from Session.Identify
 }
 
 // Spool takes the bytes of one message while they come.

@@ -55,7 +55,7 @@ func (s *Session) gathering(uids imap.UIDSet, out *[]mail.Message) handler {
 		}
 		for name, v := range f.Items {
 			if strings.HasPrefix(name, "BODY[HEADER.FIELDS") {
-				f.MessageID = messageID(string(v.Text))
+				f.MessageID = mail.ParseHeader(v.Text, "Message-ID").MessageID()
 			}
 		}
 		if i, again := at[f.UID]; again {
@@ -104,17 +104,6 @@ const identity = "UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[HEADER.FIELDS (ME
 // Identify gives flags, date, size and Message-ID.
 func (s *Session) Identify(ctx context.Context, uids imap.UIDSet) ([]mail.Message, error) {
 	return s.gather(ctx, uids, identity, "")
-}
-
-// messageID reads the one field of a header, as notmuch does: what stands
-// between angle brackets, or else the whole value.
-func messageID(field string) string {
-	_, value, _ := strings.Cut(field, ":")
-	value = strings.Join(strings.Fields(value), " ")
-	if _, rest, ok := strings.Cut(value, "<"); ok {
-		value, _, _ = strings.Cut(rest, ">")
-	}
-	return strings.TrimSpace(value)
 }
 
 // incoming sorts what a fetch brings: bodies into spools, and spools to their
