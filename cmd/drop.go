@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"mime"
-	"net/mail"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/config"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
 )
@@ -252,11 +252,8 @@ func headerOf(note string) mail.Header {
 		return nil
 	}
 	defer f.Close() //nolint:errcheck // only read
-	m, err := mail.ReadMessage(io.LimitReader(f, 64<<10))
-	if err != nil {
-		return nil
-	}
-	return m.Header
+	h, _ := mail.ReadHeader(io.LimitReader(f, 64<<10)) // what can be read of it
+	return h
 }
 
 // field is one of a stub's header, decoded.
