@@ -204,7 +204,7 @@ func (w *worker) deliver(ctx context.Context, b *box, m mail.Message, s *maildir
 		Key: s.Key(), Size: m.Size, Date: m.InternalDate.UTC().Truncate(time.Second),
 		Flags: storedFlags(m.Flags),
 	}}
-	it.id = messageID(s.Head())
+	it.id = s.MessageID()
 	// What waits on the line shall hold no buffers.
 	if err := s.Finish(); err != nil {
 		s.Discard()

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/emersion/go-imap/v2"
-	"github.com/emersion/go-message"
 	gomail "github.com/emersion/go-message/mail"
 
 	"github.com/notmuch-imap/notmuch-imap/hooks"
@@ -473,18 +472,17 @@ func eventOf(p hooks.Point, row ledger.Message) hooks.Event {
 // lend puts the header of the mail at path into an event, and a copy of the
 // mail: what a hook does to that changes nothing. giveBack ends the loan.
 func (r *run) lend(e *hooks.Event, path string) (giveBack func()) {
-	file, head, err := r.duplicate(path)
+	file, fields, err := r.duplicate(path)
 	if err != nil {
 		// It is gone, or there is no room.
 		r.noteHook(hookLine{hook: "files", text: "a mail could not be shown to hooks: " + err.Error()})
 		return func() {}
 	}
-	h := parseHeader(head)
-	fields := gomail.Header{Header: message.Header{Header: h.fields}}
-	to, _ := fields.Text("To") // what can be read of it
+	h := decodeHeader(fields)
+	to, _ := (&gomail.Header{Header: entity(fields)}).Text("To") // what can be read of it
 	e.File = file
 	e.MessageID, e.From, e.To, e.Subject = clean(h.messageID, maxField), clean(h.from, maxField), clean(to, maxField), clean(h.subject, maxField)
-	e.ListID = clean(bareID(h.fields.Get("List-Id")), maxField)
+	e.ListID = clean(bareID(fields.Get("List-Id")), maxField)
 	if !h.date.IsZero() {
 		e.Date = h.date.Format(time.RFC3339)
 	}
@@ -496,11 +494,9 @@ func (r *run) lend(e *hooks.Event, path string) (giveBack func()) {
 	return func() { _ = os.Remove(file) } // a hook may have done so
 }
 
-// duplicate copies a file to where only hooks look, and gives its beginning.
-func (r *run) duplicate(path string) (file string, head []byte, err error) {
-	if head, err = readHead(path); err != nil {
-		return "", nil, err
-	}
+// duplicate copies a file to where only hooks look, and gives what they are told
+// of its header.
+func (r *run) duplicate(path string) (file string, fields mail.Header, err error) {
 	from, err := os.Open(path)
 	if err != nil {
 		return "", nil, err
@@ -510,12 +506,13 @@ func (r *run) duplicate(path string) (file string, head []byte, err error) {
 	if err != nil {
 		return "", nil, err
 	}
-	_, err = io.Copy(to, from)
+	header := mail.NewHeaderReader("Message-ID", "From", "To", "Subject", "Date", "List-Id")
+	_, err = io.Copy(to, io.TeeReader(from, header))
 	if err = errors.Join(err, to.Close()); err != nil {
 		_ = os.Remove(to.Name()) // the directory goes as a whole at the end
 		return "", nil, err
 	}
-	return to.Name(), head, nil
+	return to.Name(), header.Header(), nil
 }
 
 // blank makes an empty file, and the directory for such files, which a hook may

@@ -346,7 +346,7 @@ func newFields(header, more []byte) []byte {
 	for line := range bytes.Lines(more) {
 		if len(line) > 0 && line[0] != ' ' && line[0] != '\t' {
 			name, _, _ := bytes.Cut(line, []byte(":"))
-			skip = have.Has(string(name))
+			skip = have.Has(string(bytes.TrimRight(name, " \t\r\n")))
 		}
 		if !skip {
 			out = append(out, line...)

@@ -1,16 +1,17 @@
 package pipeline
 
 import (
-	"bufio"
 	"bytes"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/emersion/go-message"
 	_ "github.com/emersion/go-message/charset" // header words in any charset that servers send
 	gomail "github.com/emersion/go-message/mail"
-	"github.com/emersion/go-message/textproto"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
 // header is what of a mail's header is of use here, decoded. Parsing may fail,
@@ -19,37 +20,32 @@ type header struct {
 	from      string // as it stands, decoded
 	subject   string
 	date      time.Time
-	messageID string // without angle brackets
-	fields    textproto.Header
+	messageID string // in the form of mail.MessageID
+	fields    mail.Header
 }
 
 // parseHeader reads as much of a header as can be read.
-func parseHeader(head []byte) header {
-	h, _ := textproto.ReadHeader(bufio.NewReader(bytes.NewReader(head)))
-	mh := gomail.Header{Header: message.Header{Header: h}}
-	out := header{fields: h}
-	out.subject, _ = mh.Text("Subject")
-	out.from, _ = mh.Text("From")
-	out.date, _ = mh.Date()
-	out.messageID = idOf(mh)
+func parseHeader(head []byte) header { return decodeHeader(mail.ParseHeader(head)) }
+
+// decodeHeader decodes what there is of the fields in use here.
+func decodeHeader(fields mail.Header) header {
+	h := gomail.Header{Header: entity(fields)}
+	out := header{fields: fields, messageID: fields.MessageID()}
+	out.subject, _ = h.Text("Subject")
+	out.from, _ = h.Text("From")
+	out.date, _ = h.Date()
 	return out
 }
 
-// messageID gives the Message-ID alone, without angle brackets.
-func messageID(head []byte) string {
-	h, _ := textproto.ReadHeader(bufio.NewReader(bytes.NewReader(head)))
-	return strings.Clone(idOf(gomail.Header{Header: message.Header{Header: h}}))
-}
-
-func idOf(h gomail.Header) string {
-	if id, err := h.MessageID(); err == nil && id != "" {
-		return id
+// entity gives a header to the library that decodes.
+func entity(fields mail.Header) (h message.Header) {
+	for _, f := range slices.Backward(fields) {
+		h.Add(f.Name, f.Value) // above those that it has
 	}
-	return bareID(h.Get("Message-Id"))
+	return h
 }
 
-// bareID takes an identifier out of its angle brackets, as notmuch does with
-// those that break RFC 5322.
+// bareID takes a list's identifier out of its angle brackets (RFC 2919).
 func bareID(s string) string {
 	s = strings.TrimSpace(s)
 	if i := strings.IndexByte(s, '<'); i >= 0 {
@@ -167,8 +163,8 @@ func splitHeader(raw []byte) (head, body []byte) {
 
 // decodeBody undoes the transfer encoding and charset of a short plain text, as
 // far as it can.
-func decodeBody(fields textproto.Header, body []byte) string {
-	e, _ := message.New(message.Header{Header: fields}, bytes.NewReader(body))
+func decodeBody(fields mail.Header, body []byte) string {
+	e, _ := message.New(entity(fields), bytes.NewReader(body))
 	if e == nil {
 		return string(body)
 	}

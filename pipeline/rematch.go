@@ -1,10 +1,8 @@
 package pipeline
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -97,14 +95,14 @@ func (w *worker) orphans(ctx context.Context, b *box, v *view, rows []ledger.Row
 	now := w.Now().UTC().Truncate(time.Second)
 	var back []ledger.Message
 	for _, f := range files.Some(func(key string) bool { return !known[key] }) {
-		head, err := readHead(b.path(f.Name))
+		head, err := readHeader(b.path(f.Name), StubHeader, "X-Label")
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
 			return err
 		}
-		key, err := ReadStub(bytes.NewReader(head))
+		key, err := stubKey(head)
 		if err != nil || key.Hash != NewStubKey(w.Account, b.Name, 0, 0).Hash {
 			continue
 		}
@@ -113,7 +111,7 @@ func (w *worker) orphans(ctx context.Context, b *box, v *view, rows []ledger.Row
 			Mailbox: b.Name, UIDValidity: key.UIDValidity, UID: key.UID, StubKey: f.Key, StubName: f.Name, ID: key.MessageID(), Flags: flagsOf(letters),
 			Date: f.ModTime.UTC().Truncate(time.Second), State: ledger.Stub, Attempts: 1, Since: now, NextTry: now, Reason: "it did not come before the ledger was lost",
 		}
-		if h := parseHeader(head); h.fields.Get("X-Label") == TagSkipped {
+		if head.Get("X-Label") == TagSkipped {
 			row.State, row.Attempts, row.NextTry, row.Reason = ledger.Skipped, 0, time.Time{}, "a hook left it on the server, before the ledger was lost"
 		}
 		switch {
@@ -275,17 +273,18 @@ func (b *box) strangers(rows []ledger.Row, l *maildir.Listing) ([]stranger, erro
 		known[r.Key], known[r.StubKey] = true, true
 	}
 	var out []stranger
-	buf := make([]byte, maxHead)
+	buf := make([]byte, 64<<10)
 	for _, f := range l.Some(func(key string) bool { return !known[key] }) {
 		path := b.path(f.Name)
-		head, size, err := maildir.Head(path, buf)
+		head := mail.NewHeaderReader("Message-ID", "Date", StubHeader)
+		size, err := maildir.Read(path, buf, head)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // renamed or taken away this moment: the next run sees it
 		}
 		if err != nil {
 			return nil, err
 		}
-		h := parseHeader(head)
+		h := decodeHeader(head.Header())
 		if _, err := stubKey(h.fields); err == nil {
 			continue
 		}
@@ -296,16 +295,13 @@ func (b *box) strangers(rows []ledger.Row, l *maildir.Listing) ([]stranger, erro
 	return out, nil
 }
 
-// maxHead is how much of a mail is looked at for its header, in bytes.
-const maxHead = 64 << 10
-
-func readHead(path string) ([]byte, error) {
+func readHeader(path string, names ...string) (mail.Header, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	head, err := io.ReadAll(io.LimitReader(f, maxHead))
-	return head, errors.Join(err, f.Close())
+	h, err := mail.ReadHeader(f, names...)
+	return h, errors.Join(err, f.Close())
 }
 
 // link finds those of the new messages that are here already, in another

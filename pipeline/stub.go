@@ -1,7 +1,6 @@
 package pipeline
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -20,7 +19,6 @@ import (
 	"unicode"
 
 	"github.com/emersion/go-imap/v2"
-	"github.com/emersion/go-message/textproto"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	wire "github.com/notmuch-imap/notmuch-imap/internal/mail"
@@ -75,14 +73,14 @@ const maxStubHeader = 64 << 10
 // ReadStub reads the key out of a stub's header. Whether the key is true, the
 // ledger knows: anybody can send a mail with such a header.
 func ReadStub(r io.Reader) (StubKey, error) {
-	h, err := textproto.ReadHeader(bufio.NewReader(io.LimitReader(r, maxStubHeader)))
-	if err != nil && h.Len() == 0 {
+	h, err := wire.ReadHeader(io.LimitReader(r, maxStubHeader), StubHeader)
+	if err != nil && len(h) == 0 {
 		return StubKey{}, fmt.Errorf("%w: its header cannot be read", ErrNotStub)
 	}
 	return stubKey(h)
 }
 
-func stubKey(h textproto.Header) (StubKey, error) {
+func stubKey(h wire.Header) (StubKey, error) {
 	_, params, err := mime.ParseMediaType("stub/x; " + h.Get(StubHeader))
 	if err != nil || params["v"] != "1" {
 		return StubKey{}, ErrNotStub
@@ -228,9 +226,9 @@ func salvagedSize(path string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer f.Close()                                                                 //nolint:errcheck // only read
-	h, _ := textproto.ReadHeader(bufio.NewReader(io.LimitReader(f, maxStubHeader))) // what can be read of it
-	n, _ := strconv.Atoi(h.Get(salvagedHeader))                                     // 0: it does not say
+	defer f.Close()                                                           //nolint:errcheck // only read
+	h, _ := wire.ReadHeader(io.LimitReader(f, maxStubHeader), salvagedHeader) // what can be read of it
+	n, _ := strconv.Atoi(h.Get(salvagedHeader))                               // 0: it does not say
 	return n, nil
 }
 

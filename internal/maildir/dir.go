@@ -398,33 +398,31 @@ func (d Dir) CleanTmp() error {
 // WireSize gives the size that the mail at path has on the wire, in bytes: with
 // CRLF where the file has LF.
 func WireSize(path string) (size int64, err error) {
-	_, size, err = Head(path, make([]byte, 64<<10))
-	return size, err
+	return Read(path, make([]byte, 64<<10), io.Discard)
 }
 
-// Head reads the beginning of the mail at path into buf, and gives its WireSize
-// beside it.
-func Head(path string, buf []byte) (head []byte, size int64, err error) {
+// Read gives the mail at path to a writer, a buffer at a time, and gives its
+// WireSize.
+func Read(path string, buf []byte, to io.Writer) (size int64, err error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, 0, err
+		return 0, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	n, err := io.ReadFull(f, buf)
-	head = buf[:n]
 	var w wireSize
-	w.add(head)
-	if err == nil {
-		buf = make([]byte, 64<<10) // the head is the caller's
-	}
-	for err == nil {
-		n, err = f.Read(buf)
+	for {
+		n, err := f.Read(buf)
 		w.add(buf[:n])
+		if _, err := to.Write(buf[:n]); err != nil {
+			return 0, err
+		}
+		if errors.Is(err, io.EOF) {
+			return w.size, nil
+		}
+		if err != nil {
+			return 0, err
+		}
 	}
-	if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return nil, 0, err
-	}
-	return head, w.size, nil
 }
 
 // wireSize counts a mail piece by piece.

@@ -8,9 +8,11 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
-// headSize is how much of a mail is kept for the header parser, in bytes.
+// headSize is how much of a mail is kept to be looked at, in bytes.
 const headSize = 64 << 10
 
 // bufSize is written at once, in bytes. It is small because hundreds of spools
@@ -24,6 +26,7 @@ type Spool struct {
 	file *os.File
 	buf  []byte // not yet written
 	head []byte
+	id   *mail.HeaderReader
 	cr   bool // a CR came last and is held back
 	size int64
 	wire int64
@@ -37,7 +40,7 @@ func (d Dir) Spool(key string) (*Spool, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Spool{dir: d, key: key, file: f}, nil
+	return &Spool{dir: d, key: key, file: f, id: mail.NewHeaderReader("Message-ID")}, nil
 }
 
 // Write takes bytes as they are on the wire and stores them with LF for CRLF.
@@ -72,6 +75,9 @@ func (s *Spool) put(p []byte) {
 	if room := headSize - len(s.head); room > 0 {
 		s.head = append(s.head, p[:min(room, len(p))]...)
 	}
+	if s.id != nil {
+		_, _ = s.id.Write(p) // never fails
+	}
 	if len(s.buf)+len(p) > bufSize {
 		s.flush()
 	}
@@ -93,6 +99,10 @@ func (s *Spool) flush() {
 
 // Head gives the first 64 KiB, with LF line ends.
 func (s *Spool) Head() []byte { return s.head }
+
+// MessageID is what its header says, however long that is; nothing can be written
+// afterwards.
+func (s *Spool) MessageID() string { return s.id.Header().MessageID() }
 
 // Size is the mail's size on disk so far, in bytes.
 func (s *Spool) Size() int64 { return s.size }
@@ -118,7 +128,7 @@ func (s *Spool) Finish() error {
 		s.put([]byte{'\r'})
 	}
 	s.flush()
-	s.buf, s.head = nil, nil
+	s.buf, s.head, s.id = nil, nil, nil
 	return s.err
 }
 
