@@ -198,6 +198,9 @@ func TestMessageIDsAsDovecotAndNotmuchReadThem(t *testing.T) {
 			} else if r.notmuch != refused && r.notmuch != hashed && mail.NotmuchID(got) != r.ours {
 				t.Errorf("%s: notmuch's id is %.300q to us", r.name, mail.NotmuchID(got))
 			}
+			if id, err := mail.MadeUpID(strings.NewReader(raw)); err != nil || r.notmuch == hashed && !strings.ContainsAny(raw, "\r\x00") && id != ids[i][kind] {
+				t.Errorf("%s: notmuch makes up %s, not %s, %v", r.name, ids[i][kind], id, err)
+			}
 			h, err := mail.ReadHeader(strings.NewReader(raw), "Message-ID")
 			if err != nil || h.MessageID() != r.ours {
 				t.Errorf("%s with %s: we read %.300q, %v", r.name, kind, h, err)
