@@ -251,7 +251,7 @@ func headerOf(note string) mail.Header {
 	if err != nil {
 		return nil
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()                                    //nolint:errcheck // only read
 	h, _ := mail.ReadHeader(io.LimitReader(f, 64<<10)) // what can be read of it
 	return h
 }

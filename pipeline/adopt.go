@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
@@ -119,11 +118,18 @@ func (w *worker) identify(ctx context.Context, b *box, uids []imap.UID) ([]mail.
 }
 
 // is tells whether a server's message is the file that it should be: its Message-ID
-// is, or its size where there is none. Servers change mails that they are given
-// (Exchange), but not these.
+// is, or its size where there is none; size and date if one of the two has none.
+// Servers change mails that they are given (Exchange), but not these.
 func (s stranger) is(m mail.Message) bool {
-	id := strings.TrimSpace(m.MessageID)
-	return id == s.ID && (id != "" || near(m.Size, s.Size))
+	here, there := realID(s.ID) != "", m.MessageID != ""
+	switch {
+	case there && mail.NotmuchID(s.ID) == m.MessageID:
+		return true
+	case here && there:
+		return false
+	default:
+		return near(m.Size, s.Size) && (!here && !there || s.dated(m))
+	}
 }
 
 // adoptOne records a file as the server's message. Its name gets the letters of
@@ -160,7 +166,7 @@ func (w *worker) notFound(ctx context.Context, b *box, listed []mail.Message, pa
 		}
 		i := slices.IndexFunc(listed, func(m mail.Message) bool {
 			_, taken := pairs[m.UID]
-			return !taken && s.ID != "" && strings.TrimSpace(m.MessageID) == s.ID
+			return !taken && s.ID != "" && m.MessageID == s.ID
 		})
 		if i >= 0 {
 			pairs[listed[i].UID] = s

@@ -44,6 +44,7 @@ type server struct {
 	picky         string   // a mail with this in it is refused, and with it those that come in the same command
 	partly        bool     // but those before it are stored, as no server may
 	mute          bool     // it tells no new UIDs
+	wordless      bool     // it tells no Message-ID
 	dedup         bool     // what it is given it has already, as UID 1
 	footer        string   // what it puts below every mail that it is given, as Exchange changes them
 	hangUp        bool     // the connection dies at the next SEARCH
@@ -330,7 +331,11 @@ func (s *session) Identify(_ context.Context, uids imap.UIDSet) ([]mail.Message,
 
 func (s *session) identify(uids imap.UIDSet) (out []mail.Message) {
 	s.each(uids, func(u imap.UID, m *serverMail) bool {
-		out = append(out, mail.Message{UID: u, Flags: m.flags, InternalDate: m.date, Size: int64(len(m.raw)) + s.server.fat, MessageID: parseHeader([]byte(m.raw)).messageID})
+		id := parseHeader([]byte(m.raw)).messageID
+		if s.server.wordless {
+			id = ""
+		}
+		out = append(out, mail.Message{UID: u, Flags: m.flags, InternalDate: m.date, Size: int64(len(m.raw)) + s.server.fat, MessageID: id})
 		return true
 	})
 	return out

@@ -156,7 +156,6 @@ func (w *worker) copied(ctx context.Context, b *box, m *moving) ([]imap.UID, err
 	}
 	var here []stranger
 	for _, row := range rows {
-		row.ID = realID(row.ID)
 		here = append(here, stranger{Message: row})
 	}
 	var uids []imap.UID

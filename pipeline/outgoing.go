@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
@@ -78,8 +77,8 @@ func planOut(locals map[string]*local, p policy) map[string]*outgoing {
 		for i := range locals[name].missing {
 			m := &locals[name].missing[i]
 			byKey[m.Key] = append(byKey[m.Key], m)
-			if id := realID(m.ID); id != "" {
-				byID[id] = append(byID[id], m)
+			if m.ID != "" {
+				byID[mail.NotmuchID(m.ID)] = append(byID[mail.NotmuchID(m.ID)], m)
 			}
 		}
 	}
@@ -211,25 +210,29 @@ const nearly = 512
 
 func near(a, b int64) bool { return max(a-b, b-a) <= nearly }
 
-// pair finds those of the server's messages that are files of ours. An equal
-// Message-ID is not enough, since one mail may come in several copies: size or
-// date must agree, too, and without Message-ID both must.
-// exact wants all three, as a copy on the server has them.
+// pair finds those of the server's messages that are files of ours, or rows. An
+// equal Message-ID is not enough, since one mail may come in several copies: size
+// or date must agree, too. Where one of the two has none, both must: there are
+// servers that tell none of a header that they cannot read, that add one, and mails
+// that notmuch has under a made-up one. exact wants all three, as a copy on the
+// server has them, and missing on both sides if at all.
 func pair(server []mail.Message, here []stranger, exact bool) map[imap.UID]stranger {
 	used := make([]bool, len(here))
-	byID := make(map[string][]int)
+	byID, bySize := make(map[string][]int), make(map[int64][]int)
 	for i, h := range here {
-		byID[h.ID] = append(byID[h.ID], i)
+		id := mail.NotmuchID(h.ID)
+		byID[id] = append(byID[id], i)
+		bySize[h.Size] = append(bySize[h.Size], i)
 	}
 	out := make(map[imap.UID]stranger)
 	sorted := slices.Clone(server)
 	slices.SortFunc(sorted, func(a, b mail.Message) int { return cmp.Compare(a.UID, b.UID) })
-	try := func(good func(mail.Message, stranger) bool) {
+	among := func(candidates func(mail.Message) []int, good func(mail.Message, stranger) bool) {
 		for _, m := range sorted {
 			if _, done := out[m.UID]; done || m.UID == 0 {
 				continue
 			}
-			for _, i := range byID[strings.TrimSpace(m.MessageID)] {
+			for _, i := range candidates(m) {
 				if !used[i] && good(m, here[i]) {
 					used[i], out[m.UID] = true, here[i]
 					break
@@ -237,22 +240,31 @@ func pair(server []mail.Message, here []stranger, exact bool) map[imap.UID]stran
 			}
 		}
 	}
-	dated := func(m mail.Message, h stranger) bool {
-		at := m.InternalDate.UTC().Truncate(time.Second)
-		return !m.InternalDate.IsZero() && (at.Equal(h.Date) || at.Equal(h.sent))
+	try := func(good func(mail.Message, stranger) bool) {
+		among(func(m mail.Message) []int { return byID[m.MessageID] }, good)
 	}
-	try(func(m mail.Message, h stranger) bool { return m.Size == h.Size && dated(m, h) })
+	try(func(m mail.Message, h stranger) bool { return m.Size == h.Size && h.dated(m) })
+	among(func(m mail.Message) []int { return bySize[m.Size] }, func(m mail.Message, h stranger) bool {
+		here, there := realID(h.ID) != "", m.MessageID != ""
+		return h.dated(m) && !(here && there) && !(exact && (here || there))
+	})
 	if exact {
 		return out
 	}
-	try(func(m mail.Message, h stranger) bool { return h.ID != "" && m.Size == h.Size })
-	try(func(m mail.Message, h stranger) bool { return h.ID != "" && (near(m.Size, h.Size) || dated(m, h)) })
+	try(func(m mail.Message, h stranger) bool { return m.MessageID != "" && m.Size == h.Size })
+	try(func(m mail.Message, h stranger) bool { return h.ID != "" && (near(m.Size, h.Size) || h.dated(m)) })
 	// A mail that was just sent, saved here by Mutt and there by the server with
 	// headers of its own.
 	try(func(m mail.Message, h stranger) bool {
 		return h.ID != "" && !m.InternalDate.IsZero() && (m.InternalDate.Sub(h.Date).Abs() < soon || m.InternalDate.Sub(h.sent).Abs() < soon)
 	})
 	return out
+}
+
+// dated tells whether the server has a message from when the file is, or its mail.
+func (s stranger) dated(m mail.Message) bool {
+	at := m.InternalDate.UTC().Truncate(time.Second)
+	return !m.InternalDate.IsZero() && (at.Equal(s.Date) || at.Equal(s.sent))
 }
 
 // soon is within what time a mail that was sent is saved.

@@ -3,8 +3,6 @@ package pipeline
 import (
 	"fmt"
 	"slices"
-	"strings"
-	"time"
 
 	"github.com/emersion/go-imap/v2"
 
@@ -217,49 +215,6 @@ func batches(uids []imap.UID) [][]imap.UID {
 		n = min(n, len(uids))
 		out = append(out, uids[:n:n])
 		uids = uids[n:]
-	}
-	return out
-}
-
-// identity is what tells two copies of a message apart from two messages.
-type identity struct {
-	id   string
-	size int64
-	date time.Time
-}
-
-// match pairs messages that the server lists with messages that are here. Both
-// must have the Message-ID, and size or date; a message without Message-ID
-// needs both. Nothing is paired twice.
-func match(server []mail.Message, here []ledger.Message) map[imap.UID]ledger.Message {
-	byID := make(map[string][]int)
-	for i, h := range here {
-		byID[h.ID] = append(byID[h.ID], i)
-	}
-	used := make([]bool, len(here))
-	out := make(map[imap.UID]ledger.Message)
-	pair := func(m mail.Message, good func(s, h identity) bool) {
-		if _, done := out[m.UID]; done {
-			return
-		}
-		s := identity{strings.TrimSpace(m.MessageID), m.Size, m.InternalDate}
-		for _, i := range byID[s.id] {
-			if !used[i] && good(s, identity{here[i].ID, here[i].Size, here[i].Date}) {
-				used[i] = true
-				out[m.UID] = here[i]
-				return
-			}
-		}
-	}
-	both := func(s, h identity) bool { return s.size == h.size && s.date.Equal(h.date) }
-	either := func(s, h identity) bool { return s.id != "" && (s.size == h.size || s.date.Equal(h.date)) }
-	// The surest pairs first, so that of two mails with one Message-ID each
-	// finds its own.
-	for _, m := range server {
-		pair(m, both)
-	}
-	for _, m := range server {
-		pair(m, either)
 	}
 	return out
 }

@@ -183,15 +183,30 @@ func TestMatchPairsEachMessageWithItsOwn(t *testing.T) {
 		{UID: 3, MessageID: "", Size: 30, InternalDate: day(3)},
 		{UID: 4, MessageID: "", Size: 30, InternalDate: day(4)},
 		{UID: 5, MessageID: "e", Size: 50, InternalDate: day(5)},
+		{UID: 6, MessageID: "", Size: 60, InternalDate: day(6)}, // its Message-ID is not told
+		{UID: 7, MessageID: "g", Size: 70, InternalDate: day(7)},
+		{UID: 8, MessageID: "", Size: 80, InternalDate: day(8)},
+		{UID: 9, MessageID: "nul", Size: 91, InternalDate: day(10)},
+		{UID: 10, MessageID: "notmuch-sha1-10", Size: 100, InternalDate: day(12)}, // too long
+		{UID: 11, MessageID: "y", Size: 110, InternalDate: day(11)},               // it contradicts
 	}
-	here := []ledger.Message{
+	here := []stranger{}
+	for _, m := range []ledger.Message{
 		{Key: "k2", ID: "a", Size: 20, Date: day(2)},
 		{Key: "k1", ID: "a", Size: 99, Date: day(1)}, // size told otherwise (Exchange)
 		{Key: "k3", ID: "", Size: 30, Date: day(3)},
-		{Key: "k5", ID: "e", Size: 51, Date: day(6)}, // neither agrees
+		{Key: "k5", ID: "e", Size: 5000, Date: day(6)}, // neither agrees
+		{Key: "k6", ID: "f", Size: 60, Date: day(6)},
+		{Key: "k7", ID: "", Size: 70, Date: day(7)}, // notmuch does not take it for a mail
+		{Key: "k8", ID: "notmuch-sha1-8", Size: 80, Date: day(8)},
+		{Key: "k9", ID: "nul\u0080inside", Size: 90, Date: day(9)},
+		{Key: "k10", ID: "notmuch-sha1-10", Size: 101, Date: day(10)},
+		{Key: "k11", ID: "x", Size: 110, Date: day(11)},
+	} {
+		here = append(here, stranger{Message: m})
 	}
-	got := match(server, here)
-	want := map[imap.UID]string{1: "k1", 2: "k2", 3: "k3"}
+	got := pair(server, here, false)
+	want := map[imap.UID]string{1: "k1", 2: "k2", 3: "k3", 6: "k6", 7: "k7", 8: "k8", 9: "k9", 10: "k10"}
 	if len(got) != len(want) {
 		t.Errorf("%v", got)
 	}

@@ -28,14 +28,14 @@ func (w *worker) rematch(ctx context.Context, b *box, v *view, rows []ledger.Row
 	if err != nil {
 		return err
 	}
-	var here, stubs []ledger.Message
+	var here []stranger
+	var stubs []ledger.Message
 	for _, m := range old {
 		switch m.State {
 		case ledger.Stub, ledger.Skipped, ledger.Deferred:
 			stubs = append(stubs, m)
 		case ledger.Present, ledger.Kept:
-			m.ID = realID(m.ID)
-			here = append(here, m)
+			here = append(here, stranger{Message: m})
 		}
 	}
 	fromDisk := len(old) == 0
@@ -45,12 +45,8 @@ func (w *worker) rematch(ctx context.Context, b *box, v *view, rows []ledger.Row
 			return err
 		}
 		if err == nil {
-			found, err := b.strangers(rows, files)
-			if err != nil {
+			if here, err = b.strangers(rows, files); err != nil {
 				return err
-			}
-			for _, f := range found {
-				here = append(here, f.Message)
 			}
 			if err := w.orphans(ctx, b, v, rows, files); err != nil {
 				return err
@@ -65,7 +61,7 @@ func (w *worker) rematch(ctx context.Context, b *box, v *view, rows []ledger.Row
 			return err
 		}
 		listed = slices.DeleteFunc(listed, func(m mail.Message) bool { return m.UID == 0 || taken(rows, m.UID) })
-		pairs := match(listed, here)
+		pairs := pair(listed, here, false)
 		v.messages = append(v.messages, listed...)
 		if err := w.rekey(ctx, b, pairs, listed, fromDisk); err != nil {
 			return err
@@ -184,7 +180,7 @@ func taken(rows []ledger.Row, uid imap.UID) bool {
 
 // rekey records matched messages under their new UID. Files found on disk are
 // told to notmuch, too: it may not know them.
-func (w *worker) rekey(ctx context.Context, b *box, pairs map[imap.UID]ledger.Message, listed []mail.Message, fromDisk bool) error {
+func (w *worker) rekey(ctx context.Context, b *box, pairs map[imap.UID]stranger, listed []mail.Message, fromDisk bool) error {
 	var from, to []ledger.Message
 	for _, m := range listed {
 		h, ok := pairs[m.UID]
@@ -192,7 +188,7 @@ func (w *worker) rekey(ctx context.Context, b *box, pairs map[imap.UID]ledger.Me
 			continue
 		}
 		if fromDisk {
-			ok, err := w.adoptOne(ctx, b, m, stranger{Message: h})
+			ok, err := w.adoptOne(ctx, b, m, h)
 			if err != nil {
 				return err
 			}
@@ -201,10 +197,10 @@ func (w *worker) rekey(ctx context.Context, b *box, pairs map[imap.UID]ledger.Me
 			}
 			continue
 		}
-		row := h
+		row := h.Message
 		row.Mailbox, row.UIDValidity, row.UID, row.State = b.Name, b.now.UIDValidity, m.UID, ledger.Present
 		row.Size, row.Date = m.Size, m.InternalDate.UTC().Truncate(time.Second)
-		from, to = append(from, h), append(to, row)
+		from, to = append(from, h.Message), append(to, row)
 	}
 	if len(from) == 0 {
 		return nil
@@ -247,13 +243,13 @@ func (w *worker) retire(ctx context.Context, b *box, stubs []ledger.Message) err
 	return nil
 }
 
-// realID gives a notmuch message id as the server would tell it: notmuch makes
-// one up for mail without Message-ID.
+// realID gives the id that a mail has for sure; "" where it may have none. notmuch
+// makes one up for mail without Message-ID, and for one that is too long.
 func realID(id string) string {
 	if strings.HasPrefix(id, "notmuch-sha1-") {
 		return ""
 	}
-	return id
+	return mail.NotmuchID(id)
 }
 
 // stranger is a file that the ledger does not know.
@@ -288,11 +284,28 @@ func (b *box) strangers(rows []ledger.Row, l *maildir.Listing) ([]stranger, erro
 		if _, err := stubKey(h.fields); err == nil {
 			continue
 		}
+		if h.messageID == "" {
+			if h.messageID, err = madeUpID(path); errors.Is(err, fs.ErrNotExist) {
+				continue
+			} else if err != nil {
+				return nil, err
+			}
+		}
 		out = append(out, stranger{ledger.Message{
 			Mailbox: b.Name, Key: f.Key, Name: f.Name, ID: h.messageID, Size: size, WireSize: size, Date: f.ModTime.UTC().Truncate(time.Second),
 		}, h.date.UTC().Truncate(time.Second), false, false})
 	}
 	return out, nil
+}
+
+// madeUpID gives the id that notmuch has for a file without Message-ID.
+func madeUpID(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	id, err := mail.MadeUpID(f)
+	return id, errors.Join(err, f.Close())
 }
 
 func readHeader(path string, names ...string) (mail.Header, error) {
@@ -385,7 +398,7 @@ func (w *worker) link(ctx context.Context, b *box, uids []imap.UID) ([]imap.UID,
 // agree, too, unless this run moved it there itself.
 func (w *worker) copyOf(ctx context.Context, b *box, m mail.Message) (ledger.Message, string, error) {
 	row, ok := b.came[m.UID]
-	told := stranger{Message: ledger.Message{ID: realID(row.ID), Size: row.Size}}
+	told := stranger{Message: ledger.Message{ID: row.ID, Size: row.Size, Date: row.Date}}
 	if ok && b.now.UIDValidity == b.known.UIDValidity && told.is(m) {
 		if path, here, err := w.fileOf(ctx, row); err != nil || here {
 			return row, path, err
