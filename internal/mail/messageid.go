@@ -54,7 +54,7 @@ func untilNUL(s string) string {
 
 // decoded gives a field's value as GMime does.
 func decoded(value string) string {
-	value = strings.NewReplacer("\r", "", "\n", "").Replace(value)
+	value = strings.ReplaceAll(strings.ReplaceAll(value, "\r", ""), "\n", "")
 	if !utf8.ValidString(value) {
 		var b strings.Builder
 		for i := range len(value) {
