@@ -52,6 +52,9 @@ func (c *content) is(o *content) bool {
 	return c.from == o.from && c.date == o.date && c.body == o.body && (strings.HasSuffix(c.subject, o.subject) || strings.HasSuffix(o.subject, c.subject))
 }
 
+// maxHead is how much of a mail's header is looked at, in bytes.
+const maxHead = 64 << 10
+
 // contentOf reads a mail; nil if its file is gone.
 func contentOf(path string) (*content, error) {
 	f, err := openRenamed(path)
