@@ -314,13 +314,12 @@ func (b *bearer) next(challenge []byte) ([]byte, error) {
 		Status json.RawMessage `json:"status"` // a string or, rarely, a number
 		Scope  string          `json:"scope"`
 	}
-	if json.Unmarshal(challenge, &told) != nil {
-		b.reason = "the server's reason is " + strconv.QuoteToASCII(string(challenge[:min(len(challenge), 200)]))
-		return []byte(b.refused), nil
-	}
-	b.reason = "status " + cmp.Or(strings.Trim(string(told.Status), `"`), "none")
-	if told.Scope != "" {
-		b.reason += ", scope " + told.Scope
+	b.reason = "the server's reason is " + strconv.QuoteToASCII(string(challenge[:min(len(challenge), 200)]))
+	if json.Unmarshal(challenge, &told) == nil {
+		b.reason = "status " + cmp.Or(strings.Trim(string(told.Status), `"`), "none")
+		if told.Scope != "" {
+			b.reason += ", scope " + told.Scope
+		}
 	}
 	return []byte(b.refused), nil
 }
@@ -352,7 +351,7 @@ func (s *Session) binding() *scram.ChannelBinding {
 	}
 	b, err := scram.NewTLSExporterBinding(&state)
 	if err != nil {
-		return nil //nolint:nilerr // then there is none
+		return nil // then there is none
 	}
 	return &b
 }

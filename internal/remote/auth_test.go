@@ -29,7 +29,10 @@ func scramServer(tb testing.TB, name string) *scram.Server {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	stored := client.GetStoredCredentials(scram.KeyFactors{Salt: "salt", Iters: 4096})
+	stored, err := client.GetStoredCredentialsWithError(scram.KeyFactors{Salt: "salt", Iters: 4096})
+	if err != nil {
+		tb.Fatal(err)
+	}
 	srv, err := hash.NewServer(func(user string) (scram.StoredCredentials, error) {
 		if user != testUser {
 			return scram.StoredCredentials{}, errors.New("unknown user")

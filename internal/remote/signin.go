@@ -259,17 +259,15 @@ func (s *Session) authenticate(ctx context.Context, o Options) error {
 func (s *Session) attempt(ctx context.Context, name string, m mechanism) (answer, error) {
 	h := s.telling()
 	s.told = nil
-	line := name // the LOGIN command
+	line := "AUTHENTICATE " + name
 	first, speaksFirst := m.first()
 	if l, ok := m.(*loginCommand); ok {
 		line = l.line()
-	} else {
-		line = "AUTHENTICATE " + name
-		if speaksFirst {
-			s.conceal(first)
-			if s.Has("SASL-IR") {
-				line += " " + cmp.Or(base64.StdEncoding.EncodeToString(first), "=") // RFC 4959 3
-			}
+	}
+	if speaksFirst {
+		s.conceal(first)
+		if s.Has("SASL-IR") {
+			line += " " + cmp.Or(base64.StdEncoding.EncodeToString(first), "=") // RFC 4959 3
 		}
 	}
 	turns := 0 // each mechanism bounds its own
