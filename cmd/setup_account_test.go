@@ -326,7 +326,7 @@ func TestSetupAccountByOptions(t *testing.T) {
 		t.Error(out)
 	}
 	// Nobody listens: a port that was free a moment ago.
-	if out := n.run(exitBroken, "x\n", account("--port", "1", "--store", "file", "--password-stdin")...); !strings.Contains(out, "connection refused") || !strings.Contains(out, "is the network there?") {
+	if out := n.run(exitBroken, "x\n", account("--port", "1", "--store", "file", "--password-stdin")...); !strings.Contains(out, "connection refused") || !strings.Contains(out, "nobody listens there: is port = 1 right?") {
 		t.Error(out)
 	}
 	if got := n.files(); got != "" {
