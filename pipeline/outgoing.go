@@ -246,7 +246,8 @@ func pair(server []mail.Message, here []stranger, exact bool) map[imap.UID]stran
 	try(func(m mail.Message, h stranger) bool { return m.Size == h.Size && h.dated(m) })
 	among(func(m mail.Message) []int { return bySize[m.Size] }, func(m mail.Message, h stranger) bool {
 		here, there := realID(h.ID) != "", m.MessageID != ""
-		return h.dated(m) && !(here && there) && !(exact && (here || there))
+		neither, both := !here && !there, here && there
+		return h.dated(m) && (neither || !both && !exact)
 	})
 	if exact {
 		return out
