@@ -2,7 +2,7 @@
 
 SUDO := $(shell [ "$$(id -u)" -eq 0 ] || echo sudo)
 BUILD_DEBS := gcc libc6-dev libnotmuch-dev notmuch
-TEST_DEBS := $(BUILD_DEBS) dovecot-imapd mutt neomutt notmuch-mutt tmux less mandoc systemd
+TEST_DEBS := $(BUILD_DEBS) dovecot-imapd mutt neomutt notmuch-mutt tmux less mandoc systemd strace
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
 FUZZTIME := 10s
 PREFIX := /usr/local

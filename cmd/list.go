@@ -52,7 +52,11 @@ func listInMaildir(ctx context.Context, idx *index.Index, dir string, all []stub
 	if err != nil {
 		return err
 	}
-	for _, f := range there.Files() {
+	files, err := there.Files()
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
 		raw, err := os.ReadFile(filepath.Join(dir, f.Name))
 		if err != nil {
 			return err

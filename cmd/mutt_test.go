@@ -381,8 +381,12 @@ func TestTheListIsMadeAnewWhereItMayBe(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		files, err := l.Files()
+		if err != nil {
+			t.Fatal(err)
+		}
 		var got []string
-		for _, f := range l.Files() {
+		for _, f := range files {
 			got = append(got, f.Name)
 		}
 		if !slices.Equal(got, want) {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
+	"golang.org/x/sys/unix"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
@@ -106,6 +108,39 @@ const sick = 10
 
 // errSick ends an account whose messages fail one after the other.
 var errSick = errors.New("message after message fails, and one that came before does not come now: the server is not well; no stub was written")
+
+// ownError is an error of this machine: it ends the run, since it says nothing
+// about mail, and the next run does what was left.
+type ownError struct {
+	mailbox string // "" if it is of none
+	err     error
+}
+
+func (e *ownError) Unwrap() error { return e.err }
+
+func (e *ownError) Error() string {
+	text := e.err.Error()
+	if e.mailbox != "" {
+		text = e.mailbox + ": " + text
+	}
+	switch {
+	case errors.Is(e.err, unix.ENOSPC), errors.Is(e.err, unix.EDQUOT):
+		text += "; make space, then run sync again"
+	case errors.Is(e.err, fs.ErrPermission), errors.Is(e.err, unix.EROFS):
+		text += "; see that it can be written to, then run sync again"
+	case errors.Is(e.err, unix.EMFILE), errors.Is(e.err, unix.ENFILE):
+		text += "; allow more open files (ulimit -n), then run sync again"
+	}
+	return text
+}
+
+// ofMailbox says in which mailbox's work an error of this machine happened.
+func ofMailbox(b *box, err error) error {
+	if _, said := errors.AsType[*ownError](err); said || errors.Is(err, errSick) || scopeOf(err, atMailbox) != ScopeRun || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return &ownError{b.Name, err}
+}
 
 // hint says what to do next about a fault that cost an account or a mailbox.
 func hint(err error) string {

@@ -17,9 +17,15 @@ import (
 // does not bring them: a batch error is not a message error.
 func (w *worker) fetch(ctx context.Context, b *box, uids []imap.UID) error {
 	missing, err := w.fetchBatch(ctx, b, uids)
-	for len(missing) > 0 {
-		if scopeOf(err, atMessage) > ScopeMessage || ctx.Err() != nil {
+	for {
+		// An error of this machine counts also when nothing seems to be missing:
+		// what came last may be what could not be kept.
+		scope := scopeOf(err, atMessage)
+		switch {
+		case scope == ScopeRun, len(missing) > 0 && (scope > ScopeMessage || ctx.Err() != nil):
 			return err
+		case len(missing) == 0:
+			return nil
 		}
 		uid := missing[0]
 		missing = missing[1:]
@@ -39,7 +45,6 @@ func (w *worker) fetch(ctx context.Context, b *box, uids []imap.UID) error {
 			missing, err = w.fetchBatch(ctx, b, missing)
 		}
 	}
-	return nil
 }
 
 // fetchBatch asks for messages with one command and gives those that did not
@@ -50,9 +55,6 @@ func (w *worker) fetchBatch(ctx context.Context, b *box, uids []imap.UID) (missi
 	}
 	came := make(map[imap.UID]bool, len(uids))
 	err = w.session.Fetch(ctx, uidSet(uids), w.sink(ctx, b, came, nil))
-	if errors.Is(err, errHandOver) {
-		return nil, errors.Unwrap(err)
-	}
 	w.broke = err != nil
 	if len(came) > 0 {
 		w.lived()
@@ -84,9 +86,6 @@ func (w *worker) fetchAlone(ctx context.Context, b *box, uid imap.UID) (failed b
 		ex, err = w.session.FetchOne(ctx, uid, w.sink(ctx, b, came, &fail))
 		if ctx.Err() != nil {
 			return false, ctx.Err()
-		}
-		if errors.Is(err, errHandOver) {
-			return false, errors.Unwrap(err)
 		}
 		if came[uid] {
 			w.lived()
@@ -145,16 +144,6 @@ func (w *worker) gone(ctx context.Context, b *box, uid imap.UID) (bool, error) {
 // lived notes that a body came: the server can hand out mail.
 func (w *worker) lived() { w.streak = 0 }
 
-// errHandOver marks an error of our own side, so that it is not taken for the
-// server's.
-var errHandOver = errors.New("hand over")
-
-type handOverError struct{ err error }
-
-func (e *handOverError) Error() string        { return e.err.Error() }
-func (e *handOverError) Unwrap() error        { return e.err }
-func (e *handOverError) Is(target error) bool { return target == errHandOver }
-
 // sink spools bodies below the mailbox's tmp and sends them down the line. A
 // substitute for the mail is no mail: it is kept in fail, if there is one, and
 // does not count as come.
@@ -163,14 +152,14 @@ func (w *worker) sink(ctx context.Context, b *box, came map[imap.UID]bool, fail 
 		Open: func(int64) (mail.Spool, error) {
 			s, err := b.dir.Spool(w.keys.New(w.Now()))
 			if err != nil {
-				return nil, &handOverError{err}
+				return nil, err
 			}
 			return s, nil
 		},
 		Done: func(m mail.Message, spool mail.Spool) error {
 			s, ok := spool.(*maildir.Spool)
 			if !ok {
-				return &handOverError{errors.New("a spool that is not a maildir's")}
+				return errors.New("a spool that is not a maildir's")
 			}
 			if came[m.UID] {
 				s.Discard()
@@ -185,7 +174,7 @@ func (w *worker) sink(ctx context.Context, b *box, came map[imap.UID]bool, fail 
 				return nil
 			}
 			if err := w.deliver(ctx, b, m, s, ""); err != nil {
-				return &handOverError{err}
+				return err
 			}
 			came[m.UID] = true
 			return nil

@@ -61,7 +61,11 @@ func (r *run) folders(ctx context.Context, s Session, list []mail.Mailbox, rows 
 		return nil
 	}
 	n := &naming{list: list, there: there, delim: delimOf(list), first: len(rows) == 0}
-	for _, f := range maildir.Folders(r.Root) {
+	folders, err := maildir.Folders(r.Root)
+	if err != nil {
+		return err
+	}
+	for _, f := range folders {
 		if taken[f] {
 			continue
 		}

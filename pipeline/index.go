@@ -197,6 +197,7 @@ func (r *run) record(ctx context.Context, items []*item, results []mail.Result) 
 		validity uint64
 	}
 	gone := make(map[place][]imap.UID)
+	left := make(map[int]bool) // for the next run
 	for i, it := range items {
 		if it.op == opAhead {
 			continue // it gets its row when it is found on the server
@@ -208,20 +209,21 @@ func (r *run) record(ctx context.Context, items []*item, results []mail.Result) 
 		case errors.Is(res.Err, fs.ErrNotExist):
 			// The user took the file away since; what was agreed is agreed all
 			// the same.
-		default:
+		case res.NotMail:
 			// It is stored; that notmuch cannot have this one file must not
 			// keep it from the others.
 			r.note(it.box, "UID %d: %v", it.row.UID, res.Err)
-			if it.op == opFlag {
-				// The file has its letters still: recorded otherwise, they would
-				// look as if the user had changed them, and undo the server's. It
-				// stays pending, so that the mailbox's marks stay, too.
-				r.mu.Lock()
-				it.box.pending++
-				r.mu.Unlock()
-				continue
-			}
-			results[i].NotMail = true
+		default:
+			// What this machine could not do now is no fact about the mail. It
+			// is not recorded, so that the next run does it, and stays pending,
+			// so that the mailbox's marks stay, too. Flags that were recorded
+			// would look as if the user had changed the file's letters.
+			r.mailboxFault(it.box, fmt.Errorf("UID %d: notmuch could not be told: %w", it.row.UID, res.Err))
+			r.mu.Lock()
+			it.box.pending++
+			r.mu.Unlock()
+			left[i] = true
+			continue
 		}
 		if res.ID != "" {
 			row.ID = res.ID
@@ -274,7 +276,7 @@ func (r *run) record(ctx context.Context, items []*item, results []mail.Result) 
 		r.step("deletions recorded")
 	}
 	for i, it := range items {
-		if it.op != opAhead {
+		if it.op != opAhead && !left[i] {
 			r.told(it, results[i])
 		}
 		if err := r.release(ctx, it.box); err != nil {

@@ -31,7 +31,16 @@ func (w *worker) pushAll(ctx context.Context, boxes []*box) error {
 	for _, b := range every {
 		byName[b.Name] = b
 	}
-	w.astir = w.astir || slices.ContainsFunc(every, func(b *box) bool { return !b.unread && b.changed != b.dir.Changed() })
+	for _, b := range every {
+		if b.unread {
+			continue
+		}
+		now, err := b.dir.Changed()
+		if err := w.unreadable(b, err); err != nil {
+			return err
+		}
+		w.astir = w.astir || b.changed != now
+	}
 	locals, err := w.locals(ctx, every)
 	if err != nil {
 		return err

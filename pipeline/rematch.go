@@ -90,7 +90,11 @@ func (w *worker) orphans(ctx context.Context, b *box, v *view, rows []ledger.Row
 	}
 	now := w.Now().UTC().Truncate(time.Second)
 	var back []ledger.Message
-	for _, f := range files.Some(func(key string) bool { return !known[key] }) {
+	some, err := files.Some(func(key string) bool { return !known[key] })
+	if err != nil {
+		return err
+	}
+	for _, f := range some {
 		head, err := readHeader(b.path(f.Name), StubHeader, "X-Label")
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -270,7 +274,11 @@ func (b *box) strangers(rows []ledger.Row, l *maildir.Listing) ([]stranger, erro
 	}
 	var out []stranger
 	buf := make([]byte, 64<<10)
-	for _, f := range l.Some(func(key string) bool { return !known[key] }) {
+	some, err := l.Some(func(key string) bool { return !known[key] })
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range some {
 		path := b.path(f.Name)
 		head := mail.NewHeaderReader("Message-ID", "Date", StubHeader)
 		size, err := maildir.Read(path, buf, head)

@@ -145,7 +145,11 @@ func (rm *remover) look(ctx context.Context) (p FolderPlan, err error) {
 		keys[m.Key], keys[m.StubKey] = true, true
 	}
 	rm.Keys = nil
-	for _, f := range files.Some(func(key string) bool { return !keys[key] }) {
+	some, err := files.Some(func(key string) bool { return !keys[key] })
+	if err != nil {
+		return p, err
+	}
+	for _, f := range some {
 		rm.Keys = append(rm.Keys, f.Key)
 	}
 	p.Files, p.Alone = files.Len(), len(rm.Keys)

@@ -131,6 +131,8 @@ func Sync(ctx context.Context, o Options) (*Report, error) {
 	r.endHooks()
 	if cause := context.Cause(ctx); cause != nil && ctx.Err() != nil {
 		err = cause
+	} else if err != nil {
+		err = ofMailbox(&box{}, err)
 	}
 	if err == nil {
 		r.emit(Event{Type: EventDone, Report: &r.report})

@@ -56,7 +56,10 @@ func (r *run) scan(ctx context.Context, b *box) error {
 	}
 	// The time before the listing: what changes while it is made shows in the
 	// next run.
-	b.changed = b.dir.Changed()
+	var err error
+	if b.changed, err = b.dir.Changed(); err != nil {
+		return err
+	}
 	if !b.agreed() {
 		return r.scanClosed(ctx, b)
 	}
@@ -105,7 +108,10 @@ type found struct {
 // find is the part of scan that only reads. last is what the ledger remembers of the
 // last scan.
 func (r *run) find(ctx context.Context, b *box, last string) (*found, error) {
-	now := b.dir.Changed()
+	now, err := b.dir.Changed()
+	if err != nil {
+		return nil, err
+	}
 	f := &found{changed: now, known: b.known, scanned: fmt.Sprintf("%d %d %d %s", b.known.UIDValidity, now[0].UnixNano(), now[1].UnixNano(), b.dir.Identity())}
 	if f.unchanged = last == f.scanned; f.unchanged {
 		return f, nil
@@ -263,7 +269,14 @@ func (r *run) scanAgain(ctx context.Context, boxes []*box) (bool, error) {
 	for range rescans {
 		still := true
 		for _, b := range boxes {
-			if b.unread || b.changed == b.dir.Changed() {
+			if b.unread {
+				continue
+			}
+			now, err := b.dir.Changed()
+			if err := r.unreadable(b, err); err != nil {
+				return false, err
+			}
+			if b.changed == now || b.unread {
 				continue
 			}
 			still = false

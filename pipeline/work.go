@@ -58,6 +58,7 @@ func (w *worker) loop(ctx context.Context) (err error) {
 		if err == nil {
 			err = w.settle(ctx, u.box)
 		}
+		err = ofMailbox(u.box, err)
 		if err != nil && ctx.Err() == nil && w.mayGo(err) {
 			// If it is the account's fault, the first connection meets it, too.
 			w.note(u.box, "a connection is lost: %v; going on with fewer", err)

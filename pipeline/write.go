@@ -151,7 +151,7 @@ func (r *run) writeItems(ctx context.Context, items []*item) error {
 	}
 	for _, it := range items {
 		if err := r.place(it); err != nil {
-			return err
+			return ofMailbox(it.box, err)
 		}
 	}
 	for d := range dirs {

@@ -128,7 +128,7 @@ func (b *batch) apply(c mail.Change) (r mail.Result, err error) {
 			// notmuch cannot know it: the name alone changes.
 			r.Path, r.Err = reletter(c.Path, nil, c.Set, c.Clear)
 		case c.Op != mail.OpRemove && c.Op != mail.OpReindex:
-			r.Err = err
+			r.Err, r.NotMail = err, true
 		}
 		return r, nil // it is the change's alone
 	}

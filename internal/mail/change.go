@@ -43,7 +43,7 @@ type Result struct {
 	ID        string // notmuch message id; "" if the file is not indexed
 	Path      string // where the file is now
 	Duplicate bool   // notmuch knew the message already
-	NotMail   bool   // notmuch does not take the file for a mail
+	NotMail   bool   // notmuch does not take the file for a mail, now or ever; Err may say why
 	Err       error  // this change alone failed; the others stand
 }
 

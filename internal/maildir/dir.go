@@ -52,15 +52,22 @@ func (d Dir) Create() error {
 }
 
 // Folders gives the maildirs below root, by their paths below it, sorted. What
-// cannot be read, and what lies behind a symbolic link, is left out.
-func Folders(root string) []string {
+// lies behind a symbolic link is left out, and what nobody may read (EACCES). Any
+// other error is one: a folder that is left out looks like one that is gone.
+func Folders(root string) ([]string, error) {
 	var out []string
 	subs := subdirs()
-	var walk func(folder string)
-	walk = func(folder string) {
+	var walk func(folder string) error
+	walk = func(folder string) error {
+		if len(folder) > maxFolder {
+			return nil
+		}
 		entries, err := os.ReadDir(filepath.Join(root, folder))
-		if err != nil || len(folder) > maxFolder {
-			return
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+			return nil
+		}
+		if err != nil {
+			return err
 		}
 		parts := 0
 		for _, e := range entries {
@@ -69,16 +76,21 @@ func Folders(root string) []string {
 			case slices.Contains(subs[:], e.Name()):
 				parts++
 			default:
-				walk(filepath.Join(folder, e.Name()))
+				if err := walk(filepath.Join(folder, e.Name())); err != nil {
+					return err
+				}
 			}
 		}
 		if parts == len(subs) && folder != "" {
 			out = append(out, filepath.ToSlash(folder))
 		}
+		return nil
 	}
-	walk("")
+	if err := walk(""); err != nil {
+		return nil, err
+	}
 	slices.Sort(out)
-	return out
+	return out, nil
 }
 
 // RemoveEmpty takes the folder itself away, if no mail is left in it: its three
@@ -155,17 +167,25 @@ const tick = 10 * time.Millisecond
 func (d Dir) Scan() (*Listing, error) {
 	l := &Listing{dir: d, names: make(map[string]string)}
 	for range scans {
-		before := d.Changed()
+		before, err := d.Changed()
+		if err != nil {
+			return nil, err
+		}
 		// new before cur: a file that a mail reader moves meanwhile is seen.
 		errNew, errCur := l.read("new"), l.read("cur")
-		if err := errors.Join(errNew, errCur); err != nil {
-			if !errors.Is(errNew, fs.ErrNotExist) && errNew != nil || !errors.Is(errCur, fs.ErrNotExist) && errCur != nil || errNew != nil && errCur != nil {
-				return nil, err
+		for _, err := range []error{errNew, errCur} {
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return nil, err // alone: beside the other it would look as if both were gone
 			}
+		}
+		if errNew != nil && errCur != nil {
+			return nil, errNew
 		}
 		// A file that is renamed while its directory is read may be passed
 		// over under both names.
-		if now := d.Changed(); now == before && time.Since(now[0]) > tick && time.Since(now[1]) > tick {
+		if now, err := d.Changed(); err != nil {
+			return nil, err
+		} else if now == before && time.Since(now[0]) > tick && time.Since(now[1]) > tick {
 			break
 		}
 	}
@@ -174,13 +194,17 @@ func (d Dir) Scan() (*Listing, error) {
 
 // Changed gives when a name in new and in cur changed last; zero of one that is
 // not there.
-func (d Dir) Changed() (t [2]time.Time) {
+func (d Dir) Changed() (t [2]time.Time, err error) {
 	for i, sub := range []string{"new", "cur"} {
-		if fi, err := os.Stat(filepath.Join(string(d), sub)); err == nil {
+		fi, err := os.Stat(filepath.Join(string(d), sub))
+		switch {
+		case err == nil:
 			t[i] = fi.ModTime()
+		case !errors.Is(err, fs.ErrNotExist):
+			return t, err
 		}
 	}
-	return t
+	return t, nil
 }
 
 // Identity is a word for the folder's cur, by which a directory that was restored
@@ -239,24 +263,30 @@ func (l *Listing) Len() int { return len(l.names) }
 
 // Files gives the folder's mails by name; those that went away meanwhile are
 // left out.
-func (l *Listing) Files() []File { return l.Some(func(string) bool { return true }) }
+func (l *Listing) Files() ([]File, error) { return l.Some(func(string) bool { return true }) }
 
 // Some is Files, of those whose key is wanted.
-func (l *Listing) Some(wanted func(key string) bool) []File {
+func (l *Listing) Some(wanted func(key string) bool) ([]File, error) {
 	var out []File
 	for key, name := range l.names {
 		if !wanted(key) {
 			continue
 		}
 		fi, err := os.Lstat(filepath.Join(string(l.dir), name))
-		if err != nil || !fi.Mode().IsRegular() {
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if !fi.Mode().IsRegular() {
 			continue
 		}
 		_, flags := ParseName(name)
 		out = append(out, File{Key: key, Name: name, Flags: flags, ModTime: fi.ModTime(), Size: fi.Size()})
 	}
 	slices.SortFunc(out, func(a, b File) int { return strings.Compare(a.Name, b.Name) })
-	return out
+	return out, nil
 }
 
 // Find gives the name of the file with this key, wherever its flags have moved
