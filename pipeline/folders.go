@@ -351,6 +351,3 @@ func (w *worker) create(ctx context.Context, b *box) error {
 	}
 	return refused(ex, "CREATE", b.Name, 0)
 }
-
-// inStep tells whether the rows of the mailbox are what the server has.
-func (b *box) inStep() bool { return b.Status != nil && b.agreed() }

@@ -79,7 +79,7 @@ func (w *worker) finishMoves(ctx context.Context, boxes map[string]*box) error {
 // finishMove does that for one mailbox.
 func (w *worker) finishMove(ctx context.Context, b *box) error {
 	text, err := w.Ledger.Meta(ctx, metaMoving+b.Name)
-	if err != nil || text == "" {
+	if err != nil || text == "" || b.Status == nil { // it cannot be had now
 		return err
 	}
 	var m moving

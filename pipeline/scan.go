@@ -176,7 +176,7 @@ func (r *run) scanClosed(ctx context.Context, b *box) error {
 	if b.lacks, err = r.Ledger.GetMany(ctx, b.Name, b.known.UIDValidity, missing); err != nil {
 		return err
 	}
-	if b.known.UIDValidity != b.Status.UIDValidity || wentBack(b.known, *b.Status) {
+	if b.Status == nil || b.known.UIDValidity != b.Status.UIDValidity || wentBack(b.known, *b.Status) {
 		return nil // its numbers are no more those of the server
 	}
 	b.local.missing = slices.Clone(b.lacks)
@@ -191,7 +191,7 @@ func (r *run) locals(ctx context.Context, boxes []*box) (map[string]*local, erro
 	out := make(map[string]*local, len(boxes))
 	missing, strangers := false, false
 	for _, b := range boxes {
-		if b.inStep() && !b.local.nothing() {
+		if b.agreed() && !b.local.nothing() {
 			out[b.Name] = &b.local
 			missing = missing || len(b.local.missing) > 0
 			strangers = strangers || slices.ContainsFunc(b.local.strangers, stranger.new)
@@ -203,9 +203,9 @@ func (r *run) locals(ctx context.Context, boxes []*box) (map[string]*local, erro
 		switch {
 		case b.unread && strangers:
 			l.missing, err = r.present(ctx, b)
-		case !b.unread && !b.inStep() && missing:
+		case !b.unread && !b.agreed() && missing:
 			l.strangers, err = r.unknown(ctx, b)
-		case b.unread || b.inStep():
+		case b.unread || b.agreed():
 			continue
 		}
 		if err := r.unreadable(b, err); err != nil {
@@ -311,10 +311,10 @@ func (r *run) unreadable(b *box, err error) error {
 }
 
 // agreed tells whether the ledger's rows are of the mailbox as it is, and of all
-// that was in it. Where the server's counters went back, a UID may be another
-// message's by now.
+// that was in it. Of one that cannot be had now nobody knows, and where the
+// server's counters went back, a UID may be another message's by now.
 func (b *box) agreed() bool {
-	return b.known.Complete && b.known.UIDValidity != 0 && b.known.UIDValidity == b.Status.UIDValidity && !wentBack(b.known, *b.Status)
+	return b.Status != nil && b.known.Complete && b.known.UIDValidity != 0 && b.known.UIDValidity == b.Status.UIDValidity && !wentBack(b.known, *b.Status)
 }
 
 // compare sorts out what is in the folder and what is not. A file without

@@ -68,11 +68,7 @@ func (r *run) survey(ctx context.Context, s Session) ([]*box, error) {
 			continue
 		}
 		r.report.Mailboxes++
-		if m.Err != nil {
-			r.mailboxFault(&box{Mailbox: m}, m.Err)
-			continue
-		}
-		if m.Status == nil {
+		if m.Status == nil && m.Err == nil {
 			r.report.Mailboxes--
 			continue
 		}
@@ -87,6 +83,15 @@ func (r *run) survey(ctx context.Context, s Session) ([]*box, error) {
 			folders[strings.ToLower(b.known.Folder)] = true
 		}
 		b.dir = maildir.Dir(filepath.Join(r.Root, b.known.Folder))
+		if m.Err != nil {
+			r.mailboxFault(b, m.Err)
+			// What is missing or new in other folders may be here, or from here.
+			if err := r.scanBox(ctx, b); err != nil {
+				return nil, err
+			}
+			r.beside = append(r.beside, b)
+			continue
+		}
 		for _, st := range stubs {
 			if st.Mailbox != m.Name || st.UIDValidity != m.Status.UIDValidity {
 				continue

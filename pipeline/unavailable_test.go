@@ -1,0 +1,95 @@
+package pipeline
+
+import (
+	"context"
+	"slices"
+	"testing"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+)
+
+// partial lists a mailbox as a server does that cannot give it now.
+type partial struct {
+	*session
+	alter func(mail.Mailbox) (mail.Mailbox, bool)
+}
+
+func (p *partial) List(ctx context.Context) ([]mail.Mailbox, error) {
+	list, err := p.session.List(ctx)
+	var out []mail.Mailbox
+	for _, m := range list {
+		if m, ok := p.alter(m); ok {
+			out = append(out, m)
+		}
+	}
+	return out, err
+}
+
+// A mailbox that cannot be had for a moment costs no mail that went into it or out
+// of it here meanwhile: when it is back, that is a move, whatever refused it.
+func TestAMailboxThatIsAwayForAMoment(t *testing.T) {
+	refused := func(f mail.Fault) func(mail.Mailbox) (mail.Mailbox, bool) {
+		return func(m mail.Mailbox) (mail.Mailbox, bool) {
+			if m.Name == "Work" {
+				m.Status, m.Err = nil, &f
+			}
+			return m, true
+		}
+	}
+	for name, alter := range map[string]func(mail.Mailbox) (mail.Mailbox, bool){
+		"STATUS refused":    refused(mail.Fault{Kind: mail.KindNo, Op: "STATUS", Text: "in use"}),
+		"STATUS forbidden":  refused(mail.Fault{Kind: mail.KindNo, Op: "STATUS", Code: "NOPERM", Text: "not now"}),
+		"STATUS unanswered": refused(mail.Fault{Kind: mail.KindNoData, Op: "STATUS"}),
+		"EXAMINE refused":   nil,
+	} {
+		for _, deletions := range []Deletions{DeletionsTrash, DeletionsExpunge} {
+			for _, renamed := range []bool{false, true} {
+				t.Run(name+" "+string(deletions)+map[bool]string{true: " renamed"}[renamed], func(t *testing.T) {
+					t.Parallel()
+					s, h := newServer("MOVE", "UIDPLUS", "CONDSTORE"), newHome(t)
+					in, work, trash := s.box("INBOX"), s.box("Work"), s.box("Trash")
+					for i := range 4 {
+						in.add(plainMail(i), `\Seen`)
+						work.add(plainMail(10+i), `\Seen`)
+					}
+					trash.add(plainMail(20), `\Seen`)
+					use := func(o *Options) { o.Deletions = deletions }
+					h.sync(s, use)
+					h.move("INBOX", 1, "Work", renamed)
+					h.move("Work", 2, "INBOX", renamed)
+					h.move("Trash", 1, "Work", renamed)
+					if alter == nil {
+						work.refuse = &mail.Fault{Kind: mail.KindNo, Op: "EXAMINE", Text: "in use"}
+					}
+					rep := h.sync(s, use, func(o *Options) {
+						if alter != nil {
+							o.Dial = func(ctx context.Context) (Session, error) {
+								d, err := s.dial(ctx)
+								if err != nil {
+									return nil, err
+								}
+								return &partial{d.(*session), alter}, nil
+							}
+						}
+					})
+					if !slices.ContainsFunc(rep.Faults, func(f Failure) bool { return f.Mailbox == "Work" }) {
+						t.Errorf("nothing was said: %+v", rep)
+					}
+					if rep.Deleted+rep.Uploaded+rep.Removed > 0 {
+						t.Errorf("away: %+v", rep)
+					}
+					work.refuse = nil
+					for range 3 {
+						if rep = h.sync(s, use); rep.Deleted+rep.Uploaded+rep.Removed > 0 {
+							t.Errorf("back: %+v", rep)
+						}
+					}
+					if len(in.msgs) != 4 || len(work.msgs) != 5 || len(trash.msgs) != 0 {
+						t.Errorf("INBOX has %d messages, Work %d, Trash %d", len(in.msgs), len(work.msgs), len(trash.msgs))
+					}
+					h.check(s)
+				})
+			}
+		}
+	}
+}
