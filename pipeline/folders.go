@@ -99,6 +99,11 @@ func (r *run) goneMailbox(ctx context.Context, k ledger.Mailbox) error {
 		if err != nil || said != "" {
 			return err
 		}
+		// It may be left out of the list for a moment only: what went out of it here
+		// is new elsewhere if the next list does not have it either.
+		if err := r.scanBox(ctx, b); err != nil {
+			return err
+		}
 		r.moved = true // it may have another name now, with the same mail
 		return r.noteOnce(ctx, b, key, "the server has this mailbox no more; its mail here stays, and goes nowhere. To have it elsewhere, move it to another folder; "+
 			"`notmuch imap folder delete %s/%s` removes it here, `notmuch imap folder create` makes the mailbox anew with it", r.Account, k.Name)

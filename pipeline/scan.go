@@ -214,17 +214,20 @@ func (r *run) locals(ctx context.Context, boxes []*box) (map[string]*local, erro
 		out[b.Name] = l
 	}
 	for _, b := range r.closed {
-		if !missing || b.unread {
+		if !missing && len(b.lacks) == 0 || b.unread {
 			continue
 		}
-		l := &local{closed: true}
+		l := &local{closed: true, missing: b.lacks}
 		var err error
 		l.strangers, err = r.unknown(ctx, b)
 		if err := r.unreadable(b, err); err != nil {
 			return nil, err
 		}
-		// No mailbox is called so.
-		out["\xff"+b.known.Folder] = l
+		name := b.Name
+		if len(b.lacks) == 0 {
+			name = "\xff" + b.known.Folder // no mailbox is called so
+		}
+		out[name] = l
 	}
 	return out, nil
 }

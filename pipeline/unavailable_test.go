@@ -41,6 +41,13 @@ func TestAMailboxThatIsAwayForAMoment(t *testing.T) {
 		"STATUS forbidden":  refused(mail.Fault{Kind: mail.KindNo, Op: "STATUS", Code: "NOPERM", Text: "not now"}),
 		"STATUS unanswered": refused(mail.Fault{Kind: mail.KindNoData, Op: "STATUS"}),
 		"EXAMINE refused":   nil,
+		"left out of LIST":  func(m mail.Mailbox) (mail.Mailbox, bool) { return m, m.Name != "Work" },
+		"NonExistent": func(m mail.Mailbox) (mail.Mailbox, bool) {
+			if m.Name == "Work" {
+				m.Status, m.Attrs = nil, []string{`\NonExistent`}
+			}
+			return m, true
+		},
 	} {
 		for _, deletions := range []Deletions{DeletionsTrash, DeletionsExpunge} {
 			for _, renamed := range []bool{false, true} {
@@ -72,7 +79,7 @@ func TestAMailboxThatIsAwayForAMoment(t *testing.T) {
 							}
 						}
 					})
-					if !slices.ContainsFunc(rep.Faults, func(f Failure) bool { return f.Mailbox == "Work" }) {
+					if !slices.ContainsFunc(h.events, func(e Event) bool { return e.Mailbox == "Work" && (e.Type == EventFault || e.Type == EventNote) }) {
 						t.Errorf("nothing was said: %+v", rep)
 					}
 					if rep.Deleted+rep.Uploaded+rep.Removed > 0 {
