@@ -85,6 +85,7 @@ func (w *worker) pushAll(ctx context.Context, boxes []*box) error {
 		}
 		switch {
 		case err == nil:
+			whole = whole && (w.Restore || len(b.local.flags) == 0) // else they wait for a mailbox that can be written
 			continue
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -228,10 +229,7 @@ func (w *worker) push(ctx context.Context, b *box, o *outgoing, boxes map[string
 	}
 	if sel != nil && sel.ReadOnly {
 		w.staysReadOnly(b)
-		if b.settled(o) {
-			return w.markScanned(ctx, b)
-		}
-		return nil
+		return nil // the scan is not recorded: it may be so for today only
 	}
 	b.need = needChanges
 	if err := w.pushFlags(ctx, b, sel); err != nil {

@@ -100,3 +100,39 @@ func TestAMailboxThatIsAwayForAMoment(t *testing.T) {
 		}
 	}
 }
+
+// A mailbox that the server opens for reading only, once or for many runs, gets the
+// flag when it can be written again.
+func TestAFlagOutlastsAReadOnlyMailbox(t *testing.T) {
+	for name, caps := range extensions() {
+		for _, byTag := range []bool{false, true} {
+			t.Run(name+map[bool]string{true: " by tag"}[byTag], func(t *testing.T) {
+				t.Parallel()
+				s, h := newServer(append(slices.Clone(caps), "UIDPLUS", "MOVE")...), newHome(t)
+				use := func(o *Options) { o.TagFlags = byTag }
+				in := s.box("INBOX")
+				for i := range 3 {
+					in.add(plainMail(i), `\Seen`)
+				}
+				h.sync(s, use)
+				h.sync(s, use)
+				if byTag {
+					h.tag(notmuchID([]byte(plainMail(1))), []string{"flagged"}, nil)
+				} else {
+					h.flag("INBOX", 2, "FS")
+				}
+				in.readOnly = true
+				for range 3 {
+					if rep := h.sync(s, use); rep.Pushed > 0 || len(in.msgs[2].flags) > 1 {
+						t.Errorf("read-only: %+v", rep)
+					}
+				}
+				in.readOnly = false
+				if rep := h.sync(s, use); rep.Pushed != 1 || !rep.Clean() {
+					t.Errorf("writable again: %+v", rep)
+				}
+				h.check(s)
+			})
+		}
+	}
+}
