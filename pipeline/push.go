@@ -107,6 +107,16 @@ type leftHere struct{ text string }
 
 func (e *leftHere) Error() string { return e.text }
 
+// refusal makes of a refused command something that waits for the next run: it is
+// of what the command named, and costs nothing else. Any other error stays.
+func (w *worker) refusal(err error, what string) error {
+	f, ok := errors.AsType[*mail.Fault](err)
+	if !ok || f.Kind != mail.KindNo && f.Kind != mail.KindBad || w.session == nil || !w.session.Alive() {
+		return err
+	}
+	return leftf("%s: %v; the next run tries again", what, err)
+}
+
 func leftf(format string, args ...any) error { return &leftHere{fmt.Sprintf(format, args...)} }
 
 // say tells what the server will be told, or would be.
@@ -235,15 +245,20 @@ func (w *worker) push(ctx context.Context, b *box, o *outgoing, boxes map[string
 	if err := w.pushFlags(ctx, b, sel); err != nil {
 		return err
 	}
+	// What is refused of it keeps nothing else from being tried.
+	var unable error
 	for _, to := range slices.Sorted(maps.Keys(o.moves)) {
-		if err := w.pushMoves(ctx, b, o.moves[to], boxes[to]); err != nil {
+		err := w.refusal(w.pushMoves(ctx, b, o.moves[to], boxes[to]), "not moved to "+to)
+		if _, ok := errors.AsType[*leftHere](err); err != nil && !ok {
 			return err
 		}
+		unable = errors.Join(unable, err)
 	}
-	unable := w.pushDeleted(ctx, b, o.deleted)
-	if _, ok := errors.AsType[*leftHere](unable); unable != nil && !ok {
-		return unable
+	err = w.refusal(w.pushDeleted(ctx, b, o.deleted), "not deleted")
+	if _, ok := errors.AsType[*leftHere](err); err != nil && !ok {
+		return err
 	}
+	unable = errors.Join(unable, err)
 	err = w.pushTagged(ctx, b, o.tagged, boxes)
 	if _, ok := errors.AsType[*leftHere](err); err != nil && !ok {
 		return err
