@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -78,16 +79,19 @@ func noTarget(format string, args ...any) error {
 
 func (ch *chooser) add(ctx context.Context, arg string) error {
 	if arg == "-" {
-		key, err := pipeline.ReadStub(ch.stdin)
+		var head bytes.Buffer
+		key, err := pipeline.ReadStub(io.TeeReader(ch.stdin, &head))
 		// The rest of it is read, so that who pipes does not get SIGPIPE.
 		_, _ = io.Copy(io.Discard, ch.stdin)
 		if err != nil {
 			return noTarget("%v (a mail reader must pipe the mail as it is: in Mutt, pipe_decode=no)", err)
 		}
-		return ch.key(ctx, key)
+		return ch.key(ctx, key, func(l *ledger.Ledger) (bool, error) {
+			return pipeline.VerifyStub(ctx, l, bytes.NewReader(head.Bytes()))
+		})
 	}
 	if key, ok := pipeline.ParseStubID(strings.TrimPrefix(arg, "id:")); ok {
-		return ch.key(ctx, key)
+		return ch.key(ctx, key, nil)
 	}
 	if a, t, ok := ch.path(arg); ok {
 		ch.take(a, t)
@@ -137,7 +141,7 @@ func (ch *chooser) query(ctx context.Context, query string) error {
 		if !ok {
 			return noTarget("%q finds mail that is no stub, such as id:%s; add \"and tag:%s\"", query, plain(id), pipeline.TagFailed)
 		}
-		if err := ch.key(ctx, key); err != nil {
+		if err := ch.key(ctx, key, nil); err != nil {
 			return err
 		}
 	}
@@ -145,10 +149,17 @@ func (ch *chooser) query(ctx context.Context, query string) error {
 }
 
 // key finds the message of a stub. Anybody can send a mail that looks like one:
-// the ledger must know it.
-func (ch *chooser) key(ctx context.Context, key pipeline.StubKey) error {
+// the ledger must know it, and verify what else there is of it.
+func (ch *chooser) key(ctx context.Context, key pipeline.StubKey, verify func(*ledger.Ledger) (bool, error)) error {
 	for _, a := range ch.accounts {
-		rows, err := ch.failed(ctx, a)
+		rows, err := ch.rows(ctx, a, func(ctx context.Context, l *ledger.Ledger) ([]ledger.Message, error) {
+			if verify != nil {
+				if ok, err := verify(l); err != nil || !ok {
+					return nil, err
+				}
+			}
+			return failures(ctx, l)
+		})
 		if err != nil {
 			return err
 		}

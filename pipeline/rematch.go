@@ -30,6 +30,11 @@ func (w *worker) rematch(ctx context.Context, b *box, v *view, rows []ledger.Row
 	}
 	var here []stranger
 	var stubs []ledger.Message
+	var files *maildir.Listing
+	known := make(map[string]bool, len(rows)) // keys of files that are told of
+	for _, r := range rows {
+		known[r.Key], known[r.StubKey] = true, true
+	}
 	for _, m := range old {
 		switch m.State {
 		case ledger.Stub, ledger.Skipped, ledger.Deferred:
@@ -40,15 +45,11 @@ func (w *worker) rematch(ctx context.Context, b *box, v *view, rows []ledger.Row
 	}
 	fromDisk := len(old) == 0
 	if fromDisk {
-		files, err := b.dir.Scan()
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if files, err = b.dir.Scan(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 		if err == nil {
-			if here, err = b.strangers(rows, files); err != nil {
-				return err
-			}
-			if err := w.orphans(ctx, b, v, rows, files); err != nil {
+			if here, err = w.strangers(ctx, b, rows, files); err != nil {
 				return err
 			}
 		}
@@ -66,12 +67,13 @@ func (w *worker) rematch(ctx context.Context, b *box, v *view, rows []ledger.Row
 		if err := w.rekey(ctx, b, pairs, listed, fromDisk); err != nil {
 			return err
 		}
-		for u := range pairs {
+		for u, m := range pairs {
 			matched[u] = true
+			known[m.Key] = true
 		}
 	}
 	if fromDisk {
-		return nil
+		return w.orphans(ctx, b, v, matched, known, files)
 	}
 	return w.retire(ctx, b, stubs)
 }
@@ -79,14 +81,19 @@ func (w *worker) rematch(ctx context.Context, b *box, v *view, rows []ledger.Row
 // orphans gives stubs that the ledger does not know their rows back: else the
 // messages that they stand for would get another one, with the same Message-ID,
 // and no mail that came would take these away. Those of messages that are gone go.
-func (w *worker) orphans(ctx context.Context, b *box, v *view, rows []ledger.Row, files *listing) error {
+// What the server has, or what came by mail, is none, whatever its header says. known
+// are keys of files, and matched are messages, that are told of.
+func (w *worker) orphans(ctx context.Context, b *box, v *view, matched map[imap.UID]bool, known map[string]bool, files *maildir.Listing) error {
+	if files == nil {
+		return nil
+	}
 	listed := uidSet(v.uids)
 	for _, m := range v.messages {
 		listed.AddNum(m.UID)
 	}
-	known := make(map[string]bool, len(rows))
-	for _, r := range rows {
-		known[r.Key], known[r.StubKey] = true, true
+	rows, err := w.rows(ctx, b)
+	if err != nil {
+		return err
 	}
 	now := w.Now().UTC().Truncate(time.Second)
 	var back []ledger.Message
@@ -95,15 +102,16 @@ func (w *worker) orphans(ctx context.Context, b *box, v *view, rows []ledger.Row
 		return err
 	}
 	for _, f := range some {
-		head, err := readHeader(b.path(f.Name), StubHeader, "X-Label")
+		head, err := readHeader(b.path(f.Name), append(claimFields(), "X-Label")...)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
 			return err
 		}
-		key, err := stubKey(head)
-		if err != nil || key.Hash != NewStubKey(w.Account, b.Name, 0, 0).Hash {
+		c, err := claimOf(head)
+		key := c.key
+		if err != nil || c.mailed || key.Hash != NewStubKey(w.Account, b.Name, 0, 0).Hash {
 			continue
 		}
 		_, letters := maildir.ParseName(f.Name)
@@ -117,7 +125,7 @@ func (w *worker) orphans(ctx context.Context, b *box, v *view, rows []ledger.Row
 		switch {
 		case key.UIDValidity != b.now.UIDValidity || !listed.Contains(key.UID):
 			w.hold(&item{box: b, op: opGone, row: row, known: true})
-		case !taken(rows, key.UID):
+		case !taken(rows, key.UID) && !matched[key.UID]:
 			back = append(back, row)
 		}
 	}
@@ -267,7 +275,7 @@ type stranger struct {
 // strangers reads those files of the mailbox's folder that have no row: mail
 // that may be the server's, after the ledger was lost, or that the user put
 // there.
-func (b *box) strangers(rows []ledger.Row, l *maildir.Listing) ([]stranger, error) {
+func (r *run) strangers(ctx context.Context, b *box, rows []ledger.Row, l *maildir.Listing) ([]stranger, error) {
 	known := make(map[string]bool, len(rows))
 	for _, r := range rows {
 		known[r.Key], known[r.StubKey] = true, true
@@ -280,7 +288,7 @@ func (b *box) strangers(rows []ledger.Row, l *maildir.Listing) ([]stranger, erro
 	}
 	for _, f := range some {
 		path := b.path(f.Name)
-		head := mail.NewHeaderReader("Message-ID", "Date", StubHeader)
+		head := mail.NewHeaderReader(append(claimFields(), "Date")...)
 		size, err := maildir.Read(path, buf, head)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // renamed or taken away this moment: the next run sees it
@@ -289,7 +297,9 @@ func (b *box) strangers(rows []ledger.Row, l *maildir.Listing) ([]stranger, erro
 			return nil, err
 		}
 		h := decodeHeader(head.Header())
-		if _, err := stubKey(h.fields); err == nil {
+		if stub, err := r.isStub(ctx, h.fields, path); err != nil {
+			return nil, err
+		} else if stub {
 			continue
 		}
 		if h.messageID == "" {

@@ -20,7 +20,8 @@ import (
 // run is one account's sync while it goes on.
 type run struct {
 	Options
-	keys maildir.Keys
+	keys   maildir.Keys
+	secret string // by which stubs are signed
 
 	spooled chan *item // fetch -> write
 	written chan *item // write -> index; nil: what waits is to be told
@@ -142,6 +143,9 @@ func Sync(ctx context.Context, o Options) (*Report, error) {
 
 func (r *run) sync(ctx context.Context) error {
 	if err := r.checkRoot(ctx); err != nil {
+		return err
+	}
+	if err := r.readSecret(ctx); err != nil {
 		return err
 	}
 	if !r.DryRun {

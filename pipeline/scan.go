@@ -260,7 +260,7 @@ func (r *run) unknown(ctx context.Context, b *box) ([]stranger, error) {
 	if err != nil {
 		return nil, err
 	}
-	return b.strangers(rows, files)
+	return r.strangers(ctx, b, rows, files)
 }
 
 // rescans bounds how often folders are read again that change meanwhile.
@@ -361,7 +361,7 @@ func (r *run) compare(ctx context.Context, b *box, rows []ledger.Row, files *mai
 // That one was ruled out holds for this folder, and that it is a twin only while
 // the other file is there.
 func (r *run) strangersOf(ctx context.Context, b *box, rows []ledger.Row, files *maildir.Listing) (out []stranger, err error) {
-	all, err := b.strangers(rows, files)
+	all, err := r.strangers(ctx, b, rows, files)
 	if err != nil || len(all) == 0 {
 		return nil, err
 	}

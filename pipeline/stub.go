@@ -3,6 +3,8 @@ package pipeline
 import (
 	"bytes"
 	"context"
+	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -25,8 +27,8 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 )
 
-// StubHeader is the header field by which a stub is known. Its value is
-// `v=1; key=HASH.UIDVALIDITY.UID`.
+// StubHeader is the header field by which a stub says that it is one. Its value is
+// `v=1; key=HASH.UIDVALIDITY.UID; sig=SIGNATURE`; stubs of before had no signature.
 const StubHeader = "X-Notmuch-Imap-Stub"
 
 // StubSubject is what a stub's subject begins with.
@@ -67,33 +69,142 @@ const stubDomain = "@imap-stub.invalid"
 // ErrNotStub says that a mail is not one of our stubs.
 var ErrNotStub = errors.New("this mail is not a stub of notmuch-imap")
 
+// claim is what a mail says of itself that looks like a stub. Anybody can send one.
+type claim struct {
+	key       StubKey
+	signature string
+	// mailed: it came by the way of mail, or does not have the Message-ID that a stub
+	// of this key has.
+	mailed bool
+}
+
+// claimFields are the fields that a claim is read from.
+func claimFields() []string { return []string{StubHeader, "Message-ID", "Received"} }
+
+func claimOf(h wire.Header) (claim, error) {
+	_, params, err := mime.ParseMediaType("stub/x; " + h.Get(StubHeader))
+	if err != nil || params["v"] != "1" {
+		return claim{}, ErrNotStub
+	}
+	parts := strings.Split(params["key"], ".")
+	if len(parts) != 3 {
+		return claim{}, ErrNotStub
+	}
+	key, ok := parseKey(parts[0], parts[1], parts[2])
+	if !ok {
+		return claim{}, ErrNotStub
+	}
+	return claim{key, params["sig"], h.Has("Received") || h.MessageID() != key.MessageID()}, nil
+}
+
+// signature is what only who has the account's secret can say of a stub.
+func signature(secret string, key StubKey) string {
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write([]byte(key.String()))
+	return hex.EncodeToString(mac.Sum(nil)[:16])
+}
+
+// signedBy tells whether who has the secret wrote the claim.
+func (c claim) signedBy(secret string) bool {
+	return hmac.Equal([]byte(c.signature), []byte(signature(secret, c.key)))
+}
+
+// isStub tells whether the mail at path, of whose header there are the fields of a
+// claim, is one of our stubs, also if it was moved or copied. We signed it; or the
+// secret of then is lost, or it is older than signatures, and the ledger has a stub of
+// this key that is not at its place, or that this is a copy of.
+func (r *run) isStub(ctx context.Context, h wire.Header, path string) (bool, error) {
+	c, err := claimOf(h)
+	if err == nil && c.signedBy(r.secret) {
+		return true, nil
+	}
+	if err != nil || c.mailed {
+		return false, nil //nolint:nilerr // then it is none
+	}
+	rows, err := r.Ledger.InState(ctx, ledger.Stub, ledger.GivenUp, ledger.Skipped, ledger.Deferred)
+	if err != nil {
+		return false, err
+	}
+	for _, m := range rows {
+		if KeyOf(r.Account, m) != c.key || m.StubKey == "" {
+			continue
+		}
+		place, here, err := r.fileOf(ctx, ledger.Message{Mailbox: m.Mailbox, Key: m.StubKey, Name: m.StubName})
+		if err != nil || !here {
+			return err == nil, err
+		}
+		same, err := sameBeginning(place, path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return true, nil // renamed this moment: the next run tells
+		}
+		return same, err
+	}
+	return false, nil
+}
+
+// sameBeginning tells whether two files are the same as far as maxStubHeader.
+func sameBeginning(a, b string) (bool, error) {
+	var text [2][]byte
+	for i, path := range []string{a, b} {
+		f, err := os.Open(path)
+		if err != nil {
+			return false, err
+		}
+		text[i], err = io.ReadAll(io.LimitReader(f, maxStubHeader))
+		if err := errors.Join(err, f.Close()); err != nil {
+			return false, err
+		}
+	}
+	return bytes.Equal(text[0], text[1]), nil
+}
+
+// metaSecret is where the ledger keeps the secret by which stubs are signed.
+const metaSecret = "stub secret"
+
+// readSecret reads the secret, or makes one.
+func (r *run) readSecret(ctx context.Context) (err error) {
+	if r.secret, err = r.Ledger.Meta(ctx, metaSecret); err != nil || r.secret != "" {
+		return err
+	}
+	r.secret = rand.Text()
+	if r.DryRun {
+		return nil
+	}
+	if err := r.Ledger.SetMeta(ctx, metaSecret, r.secret); err != nil {
+		return err
+	}
+	r.step("secret recorded")
+	return nil
+}
+
 // maxStubHeader bounds what ReadStub reads.
 const maxStubHeader = 64 << 10
 
 // ReadStub reads the key out of a stub's header. Whether the key is true, the
 // ledger knows: anybody can send a mail with such a header.
 func ReadStub(r io.Reader) (StubKey, error) {
-	h, err := wire.ReadHeader(io.LimitReader(r, maxStubHeader), StubHeader)
-	if err != nil && len(h) == 0 {
-		return StubKey{}, fmt.Errorf("%w: its header cannot be read", ErrNotStub)
-	}
-	return stubKey(h)
+	c, err := readClaim(r)
+	return c.key, err
 }
 
-func stubKey(h wire.Header) (StubKey, error) {
-	_, params, err := mime.ParseMediaType("stub/x; " + h.Get(StubHeader))
-	if err != nil || params["v"] != "1" {
-		return StubKey{}, ErrNotStub
+func readClaim(r io.Reader) (claim, error) {
+	h, err := wire.ReadHeader(io.LimitReader(r, maxStubHeader), claimFields()...)
+	if err != nil && len(h) == 0 {
+		return claim{}, fmt.Errorf("%w: its header cannot be read", ErrNotStub)
 	}
-	parts := strings.Split(params["key"], ".")
-	if len(parts) != 3 {
-		return StubKey{}, ErrNotStub
+	return claimOf(h)
+}
+
+// VerifyStub tells whether r, a mail from its beginning, can be a stub of the ledger's
+// account: it is signed, or has no sign of having come by mail, as those of before
+// signatures. That there is such a message, the ledger's rows say.
+func VerifyStub(ctx context.Context, l *ledger.Ledger, r io.Reader) (bool, error) {
+	c, err := readClaim(r)
+	if err != nil {
+		return false, nil //nolint:nilerr // then it is none
 	}
-	key, ok := parseKey(parts[0], parts[1], parts[2])
-	if !ok {
-		return StubKey{}, ErrNotStub
-	}
-	return key, nil
+	secret, err := l.Meta(ctx, metaSecret)
+	return err == nil && (c.signedBy(secret) || !c.mailed), err
 }
 
 // ParseStubID reads the key out of a stub's own Message-ID, without angle
@@ -402,7 +513,7 @@ func (w *worker) stubHeader(m *bytes.Buffer, f failure, subject, from, id string
 		field("References", "<"+strings.Join(refs, ">\n <")+">")
 	}
 	field("X-Label", label)
-	field(StubHeader, "v=1; key="+key.String())
+	field(StubHeader, "v=1; key="+key.String()+"; sig="+signature(w.secret, key))
 	field("X-Notmuch-Imap-Account", mime.QEncoding.Encode("utf-8", clean(w.Account, 200)))
 	field("X-Notmuch-Imap-Mailbox", mime.QEncoding.Encode("utf-8", clean(b.Name, 200)))
 	field(salvagedHeader, strconv.Itoa(f.size()))
