@@ -50,6 +50,9 @@ type DovecotOptions struct {
 	// Prefix is what the names of all mailboxes but INBOX begin with; it ends in
 	// the hierarchy delimiter, such as "INBOX.". Left out, there is none.
 	Prefix string
+	// Maildir keeps the mail in a Maildir, whose indexes may be removed, in place of
+	// an mdbox.
+	Maildir bool
 	// TLS makes the port speak implicit TLS, with a certificate made for this
 	// server alone. See CertPEM.
 	TLS bool
@@ -324,6 +327,10 @@ func (s *DovecotServer) logTail() string {
 	}
 	return string(bytes.TrimSpace(log[max(0, len(log)-2000):]))
 }
+
+// MailDir is where the user's mail is. While nobody is signed in it may be changed,
+// copied and put back.
+func (s *DovecotServer) MailDir() string { return filepath.Join(s.base, "home", "mail") }
 
 // Addr returns host:port.
 func (s *DovecotServer) Addr() string { return net.JoinHostPort(s.Host, strconv.Itoa(s.Port)) }

@@ -39,7 +39,7 @@ first_valid_gid = 0
 mail_uid = {{.UID}}
 mail_gid = {{.GID}}
 mail_home = {{.Base}}/home
-mail_location = mdbox:{{.Base}}/home/mail
+mail_location = {{if .Maildir}}maildir{{else}}mdbox{{end}}:{{.Base}}/home/mail
 mail_temp_dir = {{.Base}}
 mail_fsync = never
 mail_max_userip_connections = 50
@@ -137,7 +137,7 @@ func (s *DovecotServer) writeConfig(o DovecotOptions, greeting string) error {
 	err := template.Must(template.New("dovecot.conf").Parse(dovecotConf)).Execute(&conf, map[string]any{
 		"Base": s.base, "Host": s.Host, "Port": s.Port, "TLS": o.TLS,
 		"Greeting": greeting, "Capability": capability, "StockBanner": stockBanner, "Password": s.Password,
-		"Prefix": o.Prefix, "Separator": o.Prefix[max(0, len(o.Prefix)-1):],
+		"Maildir": o.Maildir, "Prefix": o.Prefix, "Separator": o.Prefix[max(0, len(o.Prefix)-1):],
 		"Mechanisms": strings.ToLower(strings.Join(o.Mechanisms, " ")), "Bearer": bearer, "External": offers("EXTERNAL"), "Compress": o.Compress,
 		"Owner": s.owner.name, "Group": s.owner.group, "UID": s.owner.uid, "GID": s.owner.gid,
 	})
