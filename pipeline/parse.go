@@ -84,12 +84,17 @@ type substitute struct {
 }
 
 // parseSubstitute recognises the substitute. Two of its marks must be there,
-// so that mail about such a mail is not taken for one.
+// so that mail about such a mail is not taken for one. Anybody can write these; but
+// the server makes it up when it is asked, so that it has none of the lines that every
+// mail gets on its way (RFC 5321 4.4).
 func parseSubstitute(head []byte) (substitute, bool) {
 	if !bytes.Contains(head, []byte("the following message")) && !bytes.Contains(head, []byte("Microsoft Exchange")) {
 		return substitute{}, false
 	}
 	h := parseHeader(head)
+	if slices.ContainsFunc([]string{"Received", "Return-Path", "Delivered-To"}, h.fields.Has) {
+		return substitute{}, false
+	}
 	_, body := splitHeader(head)
 	// quoted-printable may break the sentence and hides the apostrophe.
 	text := decodeBody(h.fields, body)
@@ -99,8 +104,8 @@ func parseSubstitute(head []byte) (substitute, bool) {
 	marker := substituteBody().FindStringIndex(text)
 	switch {
 	case from && subject:
-	case subject && marker != nil && h.fields.Get("Received") == "":
-	case from && marker != nil && h.fields.Get("Received") == "":
+	case subject && marker != nil:
+	case from && marker != nil:
 	default:
 		return substitute{}, false
 	}

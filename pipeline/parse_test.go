@@ -52,7 +52,11 @@ func TestMailAboutASubstituteIsMail(t *testing.T) {
 		"forwarded body": "From: Bob <bob@example.org>\r\nReceived: from x\r\nSubject: what is this\r\n\r\nThe server couldn't retrieve the following message:\r\n",
 		"same subject by somebody else": "From: Bob <bob@example.org>\r\nReceived: from x\r\nSubject: Retrieval using the IMAP4 protocol failed for the following message: 1\r\n\r\n" +
 			"The server couldn't retrieve the following message:\r\n",
-		"Exchange's other mail": "From: Microsoft Exchange Server 2010\r\nSubject: Your mailbox is almost full\r\n\r\nPlease delete some mail.\r\n",
+		"sent by somebody":          "Received: from x by y\r\n" + exchangeSubstitute,
+		"sent, of its header alone": "Received: from x by y\r\nFrom: Microsoft Exchange Server 2010\r\nSubject: Retrieval using the IMAP4 protocol failed for the following message: 1\r\n\r\n",
+		"delivered without a hop":   "Return-Path: <a@example.org>\r\n" + exchangeSubstitute,
+		"delivered to a name":       "Delivered-To: me@example.org\r\n" + exchangeSubstitute,
+		"Exchange's other mail":     "From: Microsoft Exchange Server 2010\r\nSubject: Your mailbox is almost full\r\n\r\nPlease delete some mail.\r\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, ok := parseSubstitute([]byte(raw)); ok {
