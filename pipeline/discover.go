@@ -158,7 +158,8 @@ func (w *worker) view(ctx context.Context, b *box, sel *mail.Selected, rows []le
 }
 
 // proven tells whether a difference is to be believed: it adds up, and the messages
-// that it says are gone are not there when the server is asked for exactly these.
+// that it says are gone are not there when the server is asked for exactly these. Where
+// it does not answer that, it is asked for all.
 func (w *worker) proven(ctx context.Context, b *box, v view, rows []ledger.Row) (bool, error) {
 	if !addsUp(rows, v, b.now.Messages) {
 		return false, nil
@@ -173,6 +174,9 @@ func (w *worker) proven(ctx context.Context, b *box, v view, rows []ledger.Row) 
 		return true, nil
 	}
 	there, err := w.session.Search(ctx, uidSet(gone))
+	if err != nil && ctx.Err() == nil && w.session.Alive() {
+		return false, nil
+	}
 	return err == nil && len(there) == 0, err
 }
 

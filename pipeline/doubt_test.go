@@ -57,7 +57,7 @@ func TestCountersThatWentBack(t *testing.T) {
 		"not told":            {known, mail.Status{UIDValidity: 14}, false, false},
 		"UIDNEXT":             {known, mail.Status{UIDValidity: 14, UIDNext: 8, HighestModSeq: 51}, true, true},
 		"HIGHESTMODSEQ":       {known, mail.Status{UIDValidity: 14, UIDNext: 10, HighestModSeq: 1}, true, false},
-		"another UIDVALIDITY": {known, mail.Status{UIDValidity: 15, UIDNext: 1}, false, false},
+		"another UIDVALIDITY": {known, mail.Status{UIDValidity: 15, UIDNext: 1, HighestModSeq: 1}, false, false},
 		"never complete":      {ledger.Mailbox{UIDValidity: 14, UIDNext: 9}, mail.Status{UIDValidity: 14, UIDNext: 1}, false, false},
 	} {
 		if back, uids := wentBack(c.known, c.now), uidsWentBack(c.known, c.now); back != c.back || uids != c.uids {

@@ -38,7 +38,8 @@ func needOf(known ledger.Mailbox, st mail.Status, stubsDue, full bool) need {
 // under the same UIDVALIDITY: they only ever grow (RFC 9051 2.3.1.1, RFC 7162 3.1.1),
 // unless the server was restored from a backup, lost its index, or is another one.
 func wentBack(known ledger.Mailbox, now mail.Status) bool {
-	return uidsWentBack(known, now) || now.HighestModSeq != 0 && now.HighestModSeq < known.HighestModSeq
+	return known.Complete && known.UIDValidity == now.UIDValidity &&
+		(uidsWentBack(known, now) || now.HighestModSeq != 0 && now.HighestModSeq < known.HighestModSeq)
 }
 
 // uidsWentBack is wentBack of UIDNEXT alone: UIDs may be dealt a second time.

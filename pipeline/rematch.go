@@ -153,9 +153,9 @@ func (w *worker) distrust(ctx context.Context, b *box, rows []ledger.Row) error 
 	if err != nil {
 		return err
 	}
-	told := make(map[imap.UID]mail.Message, len(listed))
+	told := make(map[imap.UID]string, len(listed))
 	for _, m := range listed {
-		told[m.UID] = m
+		told[m.UID] = m.MessageID
 	}
 	uids := make([]imap.UID, len(rows))
 	for i, r := range rows {
@@ -167,7 +167,7 @@ func (w *worker) distrust(ctx context.Context, b *box, rows []ledger.Row) error 
 	}
 	changed := slices.ContainsFunc(have, func(m ledger.Message) bool {
 		id, now := realID(m.ID), told[m.UID]
-		return m.State == ledger.Present && id != "" && now.MessageID != "" && id != strings.TrimSpace(now.MessageID)
+		return m.State == ledger.Present && id != "" && now != "" && id != now
 	})
 	if !changed && (b.known.HighestModSeq == 0 || !uidsWentBack(b.known, b.now)) {
 		return nil

@@ -103,7 +103,9 @@ func (r *run) obey(ctx context.Context, boxes []*box, tagged []mail.Tagged, rebu
 			}
 			same, err := oneMail(t)
 			if err != nil {
-				return err
+				r.note(b, "UID %d: its tags want it moved or deleted, but it cannot be told whether all its files are one mail: %v; it stays where it is", row.UID, err)
+				r.tags = mail.Revision{} // until they can be read
+				continue
 			}
 			if !same {
 				r.note(b, "UID %d: its tags want it moved or deleted, but another mail has the same Message-ID (notmuch search --output=files id:%s), "+
