@@ -327,6 +327,7 @@ func (w *worker) putGone(ctx context.Context, b *box, gone, theirs []imap.UID) e
 		return err
 	}
 	others := uidSet(theirs)
+	var both []ledger.Message
 	for _, row := range rows {
 		if fileless(row) {
 			if err := w.Ledger.Delete(ctx, row.Mailbox, row.UIDValidity, row.UID); err != nil {
@@ -335,9 +336,14 @@ func (w *worker) putGone(ctx context.Context, b *box, gone, theirs []imap.UID) e
 			w.step("deletions recorded")
 			continue
 		}
+		if b.missingHere(row.UID) {
+			// Gone on both sides: both agree, whatever else may fail.
+			both = append(both, row)
+			continue
+		}
 		w.hold(&item{box: b, op: opGone, row: row, known: !others.Contains(row.UID)})
 	}
-	return nil
+	return w.goneThere(ctx, b, both)
 }
 
 // putFlags sends changed flags down the line.

@@ -70,6 +70,8 @@ type server struct {
 	// effect, if set, is called when a command has changed something, before it is
 	// answered.
 	effect func(verb string)
+	// unheard: what it answers to a command that changes something does not come.
+	unheard bool
 }
 
 type serverBox struct {
@@ -436,6 +438,12 @@ func (s *session) Exchange(ctx context.Context, command string) (ex *mail.Exchan
 			ex.Status, ex.Code, ex.Text = "NO", "READ-ONLY", "not here"
 			return ex, nil
 		}
+		defer func() {
+			if s.server.unheard {
+				s.dead, s.name = true, ""
+				err = &mail.Fault{Kind: mail.KindCut, Op: verb}
+			}
+		}()
 		if s.server.effect != nil {
 			defer s.server.effect(verb)
 		}
@@ -669,7 +677,7 @@ func (s *session) append(name string, uploads []mail.Upload, stored func(int, ma
 		if s.server.effect != nil {
 			s.server.effect("APPEND")
 		}
-		if s.server.writes++; s.server.writes == s.server.cutAt {
+		if s.server.writes++; s.server.writes == s.server.cutAt || s.server.unheard {
 			s.dead, s.name = true, ""
 			err := &mail.Fault{Kind: mail.KindCut, Op: "APPEND"}
 			for ; i < len(out); i++ {
@@ -971,6 +979,11 @@ func (h *home) sync(s *server, change ...func(*Options)) *Report {
 }
 
 func (h *home) try(s *server, change ...func(*Options)) (*Report, error) {
+	return h.tryIn(context.Background(), s, change...)
+}
+
+// tryIn is try with a context that may end.
+func (h *home) tryIn(ctx context.Context, s *server, change ...func(*Options)) (*Report, error) {
 	l, err := ledger.Open(context.Background(), filepath.Join(h.dir, "state"))
 	if err != nil {
 		h.t.Fatal(err)
@@ -989,7 +1002,7 @@ func (h *home) try(s *server, change ...func(*Options)) (*Report, error) {
 	}
 	h.events = nil
 	s.asked = nil
-	return Sync(context.Background(), o)
+	return Sync(ctx, o)
 }
 
 // files gives the mails of a mailbox's folder by name.

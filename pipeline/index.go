@@ -264,10 +264,9 @@ func (r *run) record(ctx context.Context, items []*item, results []mail.Result) 
 		rows = append(rows, row)
 	}
 	if len(rows) > 0 {
-		if err := r.Ledger.Save(ctx, rows...); err != nil {
+		if err := r.commit(ctx, ledger.Change{Save: rows, Metas: r.arrivedWith(rows)}, "messages recorded"); err != nil {
 			return err
 		}
-		r.step("messages recorded")
 	}
 	for at, uids := range gone {
 		if err := r.Ledger.Delete(ctx, at.mailbox, at.validity, uids...); err != nil {

@@ -57,19 +57,15 @@ func (h *home) move(mailbox string, uid imap.UID, to string, renamed bool) {
 	h.do(os.Rename(h.path(mailbox, from), h.path(to, "cur/"+filepath.Base(key)+":2,"+letters)))
 }
 
-// notmuchNew tells the index of files that are new and that are gone.
+// notmuchNew tells the index of files that are new and, behind them, that are gone.
 func (h *home) notmuchNew() {
 	h.t.Helper()
 	db, err := h.index.load()
 	h.do(err)
 	known := make(map[string]bool)
-	for id, m := range db {
-		m.Files = slices.DeleteFunc(m.Files, func(f string) bool { _, err := os.Lstat(f); return err != nil })
+	for _, m := range db {
 		for _, f := range m.Files {
 			known[f] = true
-		}
-		if len(m.Files) == 0 {
-			delete(db, id)
 		}
 	}
 	h.do(filepath.WalkDir(filepath.Join(h.dir, "mail"), func(path string, d fs.DirEntry, err error) error {
@@ -85,6 +81,12 @@ func (h *home) notmuchNew() {
 		db[id].read(path, raw)
 		return err
 	}))
+	for id, m := range db {
+		m.Files = slices.DeleteFunc(m.Files, func(f string) bool { _, err := os.Lstat(f); return err != nil })
+		if len(m.Files) == 0 {
+			delete(db, id)
+		}
+	}
 	h.do(h.index.save(db))
 }
 

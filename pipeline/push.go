@@ -21,10 +21,9 @@ import (
 const storeAtOnce = 500
 
 // pushAll tells the server what the user changed here, mailbox by mailbox,
-// before anything is fetched. It changes the server alone, and records nothing:
-// the look that follows finds changed flags, and moved and uploaded mail, on the
-// server and pairs it with its files, whoever brought it there and whenever.
-// So a crash or a cut at any point leaves nothing to put right.
+// before anything is fetched. That mail was moved or deleted is recorded with the
+// server's answer. The look that follows finds what came
+// into the others and pairs it with its files, whoever brought it there and whenever.
 func (w *worker) pushAll(ctx context.Context, boxes []*box) error {
 	byName := make(map[string]*box, len(boxes))
 	every := slices.Concat(boxes, w.beside)
@@ -45,9 +44,6 @@ func (w *worker) pushAll(ctx context.Context, boxes []*box) error {
 	if err != nil {
 		return err
 	}
-	if err := w.finishMoves(ctx, byName); err != nil {
-		return err
-	}
 	whole := true
 	plans := planOut(locals, policy{
 		deletions: w.Deletions, yes: w.YesDelete, restore: w.Restore,
@@ -59,7 +55,10 @@ func (w *worker) pushAll(ctx context.Context, boxes []*box) error {
 		if b == nil || slices.Contains(w.beside, b) {
 			continue // of no mailbox, or of none that is asked for
 		}
-		o.without(b.finished)
+		o.without(w.finished[name])
+		if o.held > 0 && b.Status.Messages == 0 {
+			o.held = 0 // the server has none of them either
+		}
 		b.only = len(plans) == 1
 		b.next = b.only && !slices.ContainsFunc(boxes, func(o *box) bool { return o != b && o.need != needNothing })
 		if w.DryRun {
@@ -242,6 +241,18 @@ func (w *worker) push(ctx context.Context, b *box, o *outgoing, boxes map[string
 		return nil // the scan is not recorded: it may be so for today only
 	}
 	b.need = needChanges
+	// The push may be repeated.
+	if m, err := w.interrupted(ctx, b); err != nil {
+		return err
+	} else if m != nil {
+		if err := w.finishMove(ctx, b, m, boxes); err != nil {
+			return err
+		}
+		o.without(w.finished[b.Name])
+		if sel, err = w.openFor(ctx, b); err != nil {
+			return err
+		}
+	}
 	if err := w.pushFlags(ctx, b, sel); err != nil {
 		return err
 	}
@@ -395,7 +406,7 @@ func (w *worker) pushMoves(ctx context.Context, b *box, moves []move, to *box) e
 	if err != nil || len(rows) == 0 {
 		return err
 	}
-	pairs, err := w.transfer(ctx, b, rows, to)
+	pairs, err := w.transfer(ctx, b, rows, to, keys)
 	for from, uid := range pairs {
 		to.expect(uid, keys[from])
 	}
@@ -441,12 +452,20 @@ func (w *worker) pushDeleted(ctx context.Context, b *box, rows []ledger.Message)
 	}
 	switch trash := w.trashFor(b); {
 	case trash != nil:
-		_, err = w.transfer(ctx, b, rows, trash)
+		_, err = w.transfer(ctx, b, rows, trash, nil)
 	case w.Deletions == DeletionsTrash && w.trash == nil:
 		return leftf("%s deleted here, and the account has no Trash to move them to: name it in the configuration (trash = \"...\"), "+
 			"or say there deletions = \"expunge\" or \"keep\"; nothing was deleted on the server", number(len(rows), "message was", "messages were"))
 	default:
-		err = w.expunge(ctx, b, uidsOf(rows))
+		for part := range slices.Chunk(rows, storeAtOnce) {
+			var expunged bool
+			if expunged, err = w.expunge(ctx, b, uidsOf(part)); expunged {
+				err = w.goneThere(ctx, b, part)
+			}
+			if err != nil {
+				break
+			}
+		}
 	}
 	if err == nil {
 		w.tally(func(r *Report) { r.Deleted += len(rows) })

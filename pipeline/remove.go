@@ -324,8 +324,10 @@ func (r *run) finishFolder(ctx context.Context, list []mail.Mailbox) error {
 		}
 	}
 	r.note(said, "the deletion of this mailbox was interrupted; it is ended now")
-	r.early.stop() // it may have found what is removed here
-	r.early = nil
+	if r.early != nil {
+		r.early.stop() // it may have found what is removed here
+		r.early = nil
+	}
 	return rm.here(ctx)
 }
 

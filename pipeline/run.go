@@ -55,6 +55,13 @@ type run struct {
 	// the server, by path. It is the index stage's.
 	ahead  map[string]*telling
 	hooked hooked
+	// finished are messages, by mailbox, of moves that were interrupted: nothing else is
+	// to be done with them.
+	finished map[string]map[imap.UID]bool
+	// unsettled are mailboxes of which it is not known what an interrupted run has put
+	// there, with what that may be.
+	unsettled map[string][]ledger.Message
+	comes     map[string]bool // keys of files with an arrival in the ledger
 }
 
 // box is one mailbox while it is worked on. Fields below mu are guarded by
@@ -78,9 +85,6 @@ type box struct {
 	unread  bool
 	// lacks are messages without a file, of a mailbox that is not agreed upon.
 	lacks []ledger.Message
-	// finished are messages of a move that was interrupted: nothing else is to be
-	// done with them.
-	finished map[imap.UID]bool
 	// expected are files by the UID that their message has got on the server;
 	// uploaded are files whose UID was not told.
 	expected map[imap.UID]string
@@ -119,7 +123,7 @@ func Sync(ctx context.Context, o Options) (*Report, error) {
 	if o.Hooks != nil {
 		o.Index = apart{o.Index, o.Hooks}
 	}
-	r := &run{Options: o, report: Report{Account: o.Account, DryRun: o.DryRun}, ahead: make(map[string]*telling)}
+	r := &run{Options: o, report: Report{Account: o.Account, DryRun: o.DryRun}, ahead: make(map[string]*telling), finished: make(map[string]map[imap.UID]bool)}
 	r.cond = sync.NewCond(&r.mu)
 	r.spooled = make(chan *item, 256)
 	// Fetching must not wait for the index, which is the slower by far; what
@@ -179,12 +183,22 @@ func (r *run) sync(ctx context.Context) error {
 			return r.accountFault(ctx, err, atConnect)
 		}
 	}
-	boxes, err := r.survey(ctx, s)
+	w := &worker{run: r, session: s}
+	var boxes []*box
+	if err = w.endInterrupted(ctx); err == nil {
+		err = w.connect(ctx)
+	}
+	if err == nil {
+		boxes, err = r.survey(ctx, w.session)
+	}
 	if err != nil {
 		err = r.accountFault(ctx, err, atList)
-		return errors.Join(err, ignore(s.Close()))
+		if w.session != nil {
+			err = errors.Join(err, ignore(w.session.Close()))
+		}
+		return err
 	}
-	return r.work(ctx, &worker{run: r, session: s}, boxes)
+	return r.work(ctx, w, boxes)
 }
 
 // putMarksRight ends a deletion on the server that was interrupted. That it
@@ -235,7 +249,7 @@ func (r *run) work(ctx context.Context, first *worker, boxes []*box) error {
 			}
 			return r.accountFault(ctx, err, atConnect)
 		}
-		boxes = slices.DeleteFunc(boxes, func(b *box) bool { return b.need == needNothing })
+		boxes = slices.DeleteFunc(boxes, func(b *box) bool { return b.need == needNothing || r.isUnsettled(b) })
 		r.report.Changed = len(boxes)
 		if len(boxes) == 0 {
 			return ignore(first.session.Close())
@@ -309,6 +323,12 @@ func (r *run) sendGone(ctx context.Context) error {
 		r.mu.Unlock()
 		if faulty {
 			continue // it stays pending, so that the mailbox's marks stay
+		}
+		if fileless(it.row) && it.box.exists(it.row.StubName) { // it was put back meanwhile
+			if err := r.release(ctx, it.box); err != nil {
+				return err
+			}
+			continue
 		}
 		if err := r.send(ctx, it); err != nil {
 			return err

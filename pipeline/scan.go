@@ -203,6 +203,7 @@ func (r *run) locals(ctx context.Context, boxes []*box) (map[string]*local, erro
 		switch {
 		case b.unread && strangers:
 			l.missing, err = r.present(ctx, b)
+			l.missing = append(l.missing, r.unsettled[b.Name]...)
 		case !b.unread && !b.agreed() && missing:
 			l.strangers, err = r.unknown(ctx, b)
 		case b.unread || b.agreed():
@@ -408,11 +409,7 @@ func (r *run) neverUpload(ctx context.Context, b *box, key string) error {
 	if r.DryRun {
 		return nil
 	}
-	if err := r.Ledger.SetMeta(ctx, metaUploaded+key, b.Name); err != nil {
-		return err
-	}
-	r.step("upload ruled out")
-	return nil
+	return r.commit(ctx, ledger.Change{Metas: map[string]string{metaUploaded + key: b.Name, metaArriving + key: ""}}, "upload ruled out")
 }
 
 // The ledger's keys that hold when a mailbox's folder was scanned last, which

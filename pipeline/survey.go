@@ -107,6 +107,9 @@ func (r *run) survey(ctx context.Context, s Session) ([]*box, error) {
 		if err := r.scanBox(ctx, b); err != nil {
 			return nil, err
 		}
+		if r.isUnsettled(b) {
+			b.local, b.scanned, b.unread = local{}, "", true
+		}
 		if mayHaveMoved(b.known, *m.Status) {
 			r.moved = true
 		}

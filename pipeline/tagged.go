@@ -182,7 +182,7 @@ func (w *worker) pushTagged(ctx context.Context, b *box, moves map[string][]ledg
 		if err != nil {
 			return err
 		}
-		_, err = w.transfer(ctx, b, rows, to)
+		_, err = w.transfer(ctx, b, rows, to, nil)
 		if f, ok := errors.AsType[*mail.Fault](err); ok && (f.Kind == mail.KindNo || f.Kind == mail.KindBad) && w.session.Alive() {
 			left = errors.Join(left, leftf("%s not moved to %s, as the tags want it: %v", number(len(moves[name]), "message was", "messages were"), name, err))
 			continue

@@ -86,7 +86,7 @@ func (r *run) byBox(boxes []*box, tagged []mail.Tagged) map[*box]map[string]mail
 			if b == nil {
 				continue
 			}
-			if !b.agreed() {
+			if !b.agreed() || b.unread {
 				r.tags = mail.Revision{}
 				continue
 			}

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -15,51 +16,49 @@ import (
 )
 
 // transfer moves messages on the server: with MOVE, or with COPY and an expunge
-// of exactly these. It gives their new UIDs as far as they were told.
-func (w *worker) transfer(ctx context.Context, b *box, rows []ledger.Message, to *box) (map[imap.UID]imap.UID, error) {
-	w.moved, to.need = true, needChanges
+// of exactly these. It gives their new UIDs as far as they were told. keys are the
+// files of those that were moved here.
+func (w *worker) transfer(ctx context.Context, b *box, rows []ledger.Message, to *box, keys map[imap.UID]string) (map[imap.UID]imap.UID, error) {
+	w.moved, to.need, to.unknown = true, needChanges, true
 	out := make(map[imap.UID]imap.UID)
 	verb := "MOVE"
 	if !w.session.Has("MOVE") {
 		verb = "COPY"
-		// The push may be repeated.
-		if err := w.finishMove(ctx, b); err != nil {
-			return out, err
-		}
-		rows = slices.DeleteFunc(slices.Clone(rows), func(m ledger.Message) bool { return b.finished[m.UID] })
 	}
 	for part := range slices.Chunk(rows, storeAtOnce) {
 		uids := uidsOf(part)
-		to.unknown = true
-		if err := w.noteArrivals(ctx, to); err != nil {
+		m := w.newMove(b, verb, part, to, keys)
+		if err := w.intendMove(ctx, m, to); err != nil {
 			return out, err
-		}
-		if verb == "COPY" {
-			if err := w.moving(ctx, &moving{b.Name, b.known.UIDValidity, uids, to.Name, to.known.UIDValidity, to.known.UIDNext, false}); err != nil {
-				return out, err
-			}
 		}
 		ex, err := into(ctx, w.session, verb, uids, to.Name, w.step)
 		if err == nil {
 			err = refused(ex, "UID "+verb, b.Name, 0)
 		}
+		if f, ok := errors.AsType[*mail.Fault](err); ok && (f.Kind == mail.KindNo || f.Kind == mail.KindBad) && w.session.Alive() {
+			err = errors.Join(err, w.moveRefused(ctx, m))
+		}
 		if err != nil {
 			return out, err
 		}
-		w.step("messages transferred")
 		b.took(uids)
-		if validity, pairs := copyUIDs(ex); validity == to.known.UIDValidity {
+		validity, pairs := copyUIDs(ex)
+		if validity == to.known.UIDValidity {
 			maps.Copy(out, pairs)
 			to.comes(part, pairs)
+		} else {
+			pairs = nil
 		}
-		if verb == "COPY" {
-			if err := w.moving(ctx, &moving{b.Name, b.known.UIDValidity, uids, to.Name, to.known.UIDValidity, to.known.UIDNext, true}); err != nil {
+		m.Copied = verb == "COPY"
+		if err := w.moveAnswered(ctx, b, m, part, pairs); err != nil {
+			return out, err
+		}
+		if m.Copied {
+			expunged, err := w.expunge(ctx, b, uids)
+			if err != nil {
 				return out, err
 			}
-			if err := w.expunge(ctx, b, uids); err != nil {
-				return out, err
-			}
-			if err := w.moveDone(ctx, b); err != nil {
+			if err := w.copiesExpunged(ctx, b, m, part, expunged); err != nil {
 				return out, err
 			}
 		}
@@ -140,49 +139,49 @@ func orderedUIDs(set string) (uids []imap.UID) {
 	return uids
 }
 
-// expunge deletes exactly these messages.
-func (w *worker) expunge(ctx context.Context, b *box, uids []imap.UID) error {
+// expunge deletes exactly these messages. It tells whether they are gone.
+func (w *worker) expunge(ctx context.Context, b *box, uids []imap.UID) (bool, error) {
 	if len(uids) == 0 {
-		return nil
+		return false, nil
 	}
 	if err := w.storeFlag(ctx, b, uids, "+", `\Deleted`); err != nil {
-		return err
+		return false, err
 	}
 	b.took(uids)
 	if w.session.Has("UIDPLUS") {
 		for part := range slices.Chunk(uids, storeAtOnce) {
 			if _, err := w.command(ctx, b, "UID EXPUNGE %s", uidSet(part).String()); err != nil {
-				return err
+				return false, err
 			}
 			w.step("messages expunged")
 		}
-		return nil
+		return true, nil
 	}
 	// A bare EXPUNGE takes everything along that is marked.
 	set, err := w.session.Deleted(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	marked, ok := uidList(set, maxUIDs)
 	if !ok {
-		return &mail.Fault{Kind: mail.KindMalformed, Op: "UID SEARCH", Mailbox: b.Name, Text: "a list of deleted messages that cannot be true"}
+		return false, &mail.Fault{Kind: mail.KindMalformed, Op: "UID SEARCH", Mailbox: b.Name, Text: "a list of deleted messages that cannot be true"}
 	}
 	if len(marked) == 0 {
 		// Not even ours: they are gone, or the answer is wrong and others may be
 		// marked, too.
-		return nil
+		return false, nil
 	}
 	for _, u := range marked {
 		if _, ours := slices.BinarySearch(uids, u); !ours {
 			b.settle(uids)
 			w.note(b, "%s marked \\Deleted on the server, not expunged: others are marked there, too, and the server cannot tell them apart",
 				number(len(uids), "message is", "messages are"))
-			return nil
+			return false, nil
 		}
 	}
 	if _, err := w.command(ctx, b, "EXPUNGE"); err != nil {
-		return err
+		return false, err
 	}
 	w.step("messages expunged")
-	return nil
+	return true, nil
 }

@@ -274,3 +274,31 @@ func (l *Ledger) Rekey(ctx context.Context, from, to []Message) error {
 		return save(ctx, tx, to)
 	})
 }
+
+// Change is what one transaction records.
+type Change struct {
+	Save   []Message         // their mailboxes must be recorded
+	Forget []Message         // by Mailbox, UIDValidity and UID alone; unknown ones are no error
+	Metas  map[string]string // values of the account; "" forgets one
+}
+
+// Record records a change, all or nothing: what is forgotten goes first.
+func (l *Ledger) Record(ctx context.Context, c Change) error {
+	return l.tx(ctx, func(tx *sql.Tx) error {
+		for _, m := range c.Forget {
+			if err := remove(ctx, tx, m.Mailbox, m.UIDValidity, m.UID); err != nil {
+				return err
+			}
+		}
+		for k, v := range c.Metas {
+			text, args := "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", []any{k, v}
+			if v == "" {
+				text, args = "DELETE FROM meta WHERE key = ?", args[:1]
+			}
+			if _, err := tx.ExecContext(ctx, text, args...); err != nil {
+				return err
+			}
+		}
+		return save(ctx, tx, c.Save)
+	})
+}

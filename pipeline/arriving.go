@@ -1,0 +1,263 @@
+package pipeline
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+)
+
+// metaArriving is where the ledger keeps, by the key of its file, which mail the
+// server has taken into a mailbox in which it was not looked for yet.
+const metaArriving = "arriving/"
+
+// arrival is that. What a server says of new UIDs is looked at before it is believed,
+// so that it is no row yet.
+type arrival struct {
+	Row  ledger.Message `json:"row"`  // as it will be; its UID is 0 if the server did not tell it
+	Next imap.UID       `json:"next"` // it has this UID or a higher one
+	From ledger.Message `json:"from"` // the row of the message that was moved; zero for an upload
+}
+
+// arrives lets a change record an arrival. It is forgotten with the record of the
+// file's row.
+func (r *run) arrives(c ledger.Change, a arrival) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.comes == nil {
+		r.comes = make(map[string]bool)
+	}
+	r.comes[a.Row.Key] = true
+	return set(c, metaArriving+a.Row.Key, a)
+}
+
+// arrivedWith gives the values of the account that go with the record of rows.
+func (r *run) arrivedWith(rows []ledger.Message) map[string]string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	metas := make(map[string]string)
+	for _, row := range rows {
+		if r.comes[row.Key] {
+			metas[metaArriving+row.Key] = ""
+		}
+	}
+	return metas
+}
+
+// endInterrupted ends what an interrupted run has begun to move, and finds the mail
+// that it has put into mailboxes, before anything here is compared with the rows: the
+// user may have moved the files since. Where that cannot be found out today, nothing
+// is done in these mailboxes.
+func (w *worker) endInterrupted(ctx context.Context) error {
+	moves, err := w.Ledger.Metas(ctx, metaMoving)
+	if err != nil {
+		return err
+	}
+	maps.DeleteFunc(moves, func(_, text string) bool { return text == "" })
+	if arrivals, err := w.Ledger.Metas(ctx, metaArriving); err != nil || len(moves)+len(arrivals) == 0 {
+		return err
+	}
+	w.early.stop() // it compares with the rows of before
+	w.early = nil
+	w.unsettled = make(map[string][]ledger.Message)
+	boxes, err := w.knownBoxes(ctx)
+	if err != nil {
+		return err
+	}
+	for _, key := range slices.Sorted(maps.Keys(moves)) {
+		b := boxes[key[len(metaMoving):]]
+		if b == nil || !w.selects(b.Mailbox) || w.ReadOnly || w.Restore {
+			continue
+		}
+		m, err := w.interrupted(ctx, b)
+		if err != nil {
+			return err
+		}
+		if err = w.finishMove(ctx, b, m, nil); err == nil {
+			continue
+		}
+		if m.Verb == "MOVE" {
+			w.unsettled[b.Name] = nil
+		}
+		if !m.Copied {
+			w.unsettled[m.To] = nil
+		}
+		if err := w.notSettled(ctx, b, err, "a move out of it is not done"); err != nil {
+			return err
+		}
+	}
+	return w.settleArrivals(ctx, boxes)
+}
+
+// errLater is why a dry run ends nothing.
+var errLater = errors.New("a run ends first what an earlier one had begun, and what that leaves to do cannot be foreseen")
+
+// notSettled tells why something is not ended now, unless it is more than a mailbox's
+// matter.
+func (w *worker) notSettled(ctx context.Context, b *box, err error, what string) error {
+	_, connecting := errors.AsType[*connectError](err)
+	switch {
+	case errors.Is(err, errLater):
+		w.note(b, "%v", err)
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case connecting || scopeOf(err, atMailbox) > ScopeMailbox:
+		return err
+	default:
+		w.mailboxFault(b, fmt.Errorf("%s: %w", what, err))
+	}
+	return nil
+}
+
+// settleArrivals gives mail its row that an earlier run has put into mailboxes.
+func (w *worker) settleArrivals(ctx context.Context, boxes map[string]*box) error {
+	texts, err := w.Ledger.Metas(ctx, metaArriving)
+	if err != nil {
+		return err
+	}
+	byBox := make(map[*box][]arrival)
+	done := ledger.Change{Metas: make(map[string]string)}
+	for key, text := range texts {
+		var a arrival
+		if err := json.Unmarshal([]byte(text), &a); err != nil {
+			return fmt.Errorf("the ledger's note of a mail that arrives in a mailbox cannot be read: %w", err)
+		}
+		switch b := boxes[a.Row.Mailbox]; {
+		case b == nil || b.known.UIDValidity != a.Row.UIDValidity:
+			done.Metas[key] = ""
+		case w.selects(b.Mailbox):
+			byBox[b] = append(byBox[b], a)
+		}
+	}
+	if len(done.Metas) > 0 && !w.DryRun {
+		if err := w.commit(ctx, done, "arrivals forgotten"); err != nil {
+			return err
+		}
+	}
+	for b, as := range byBox {
+		err := w.settleIn(ctx, b, as, boxes)
+		if err == nil {
+			continue
+		}
+		for _, a := range as {
+			w.unsettled[b.Name] = append(w.unsettled[b.Name], a.Row)
+		}
+		if err := w.notSettled(ctx, b, err, "what was put into it cannot be looked for"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settleIn does that for one mailbox. A message that the server has told of, and has
+// no more, gets its row all the same: that it is gone is for the look to find.
+func (w *worker) settleIn(ctx context.Context, b *box, as []arrival, boxes map[string]*box) error {
+	if w.DryRun {
+		return errLater
+	}
+	rows, err := w.rows(ctx, b)
+	if err != nil {
+		return err
+	}
+	c := ledger.Change{Metas: make(map[string]string)}
+	var here []stranger
+	told := make(map[imap.UID]string)
+	byKey := make(map[string]arrival)
+	from := as[0].Next
+	for _, a := range as {
+		c.Metas[metaArriving+a.Row.Key] = ""
+		if taken(rows, a.Row.UID) || slices.ContainsFunc(rows, func(r ledger.Row) bool { return r.Key == a.Row.Key }) {
+			continue // the run that was interrupted came as far as that
+		}
+		s := stranger{Message: a.Row}
+		s.ID = realID(s.ID)
+		here, byKey[a.Row.Key], told[a.Row.UID] = append(here, s), a, a.Row.Key
+		from = min(from, a.Next)
+	}
+	if len(here) == 0 {
+		return w.commit(ctx, c, "arrivals forgotten")
+	}
+	if err := w.connect(ctx); err != nil {
+		return err
+	}
+	w.selected = nil
+	sel, err := w.session.Examine(ctx, b.Name, nil)
+	switch {
+	case err != nil && w.session.Alive() && deletedSince(ctx, w.session, b.Name), err == nil && sel.UIDValidity != b.known.UIDValidity:
+		return w.commit(ctx, c, "arrivals forgotten")
+	case err != nil:
+		return err
+	}
+	var listed []mail.Message
+	if sel.Messages > 0 {
+		if listed, err = w.session.Identify(ctx, uidsFrom(max(from, 1))); err != nil {
+			return err
+		}
+	}
+	listed = slices.DeleteFunc(listed, func(m mail.Message) bool { return taken(rows, m.UID) })
+	found := make(map[string]ledger.Message)
+	is := func(m mail.Message, key string) {
+		row := byKey[key].Row
+		row.State, row.UID, row.Size, row.Date = ledger.Present, m.UID, m.Size, m.InternalDate.UTC()
+		found[key] = row
+	}
+	listed = slices.DeleteFunc(listed, func(m mail.Message) bool {
+		i := slices.IndexFunc(here, func(s stranger) bool { return s.UID == m.UID && s.is(m) })
+		if i >= 0 {
+			is(m, here[i].Key)
+			here = slices.Delete(here, i, i+1)
+		}
+		return i >= 0
+	})
+	for uid, s := range pair(listed, here, false) {
+		is(listed[slices.IndexFunc(listed, func(m mail.Message) bool { return m.UID == uid })], s.Key)
+	}
+	for _, s := range here {
+		there := slices.ContainsFunc(listed, func(m mail.Message) bool { return m.UID == s.UID })
+		if _, ok := found[s.Key]; !ok && !there && s.UID >= byKey[s.Key].Next && s.UID < sel.UIDNext {
+			row := byKey[s.Key].Row
+			row.State = ledger.Present
+			found[s.Key] = row
+		}
+	}
+	var items []*item
+	for _, key := range slices.Sorted(maps.Keys(found)) {
+		row, a := found[key], byKey[key]
+		var ok bool
+		if row.Name, ok, err = b.find(key, ""); err != nil {
+			return err
+		}
+		if !ok { // it was moved on, or deleted, since
+			c.Save = append(c.Save, row)
+			continue
+		}
+		it := &item{box: b, op: opAdd, row: row, known: true}
+		it.add, it.remove = w.arriving(b, row.Flags, byHand)
+		items = append(items, it)
+		if at := boxes[a.From.Mailbox]; at != nil && !at.exists(a.From.Name) {
+			items = append(items, at.forgetting(a.From))
+		}
+	}
+	for _, it := range items {
+		it.box.pending++
+	}
+	for part := range slices.Chunk(items, indexBatch) {
+		if err := w.indexItems(ctx, part); err != nil {
+			return err
+		}
+	}
+	return w.commit(ctx, c, "arrivals found")
+}
+
+// isUnsettled tells whether nothing is to be done in the mailbox now.
+func (r *run) isUnsettled(b *box) bool {
+	_, ok := r.unsettled[b.Name]
+	return ok
+}
