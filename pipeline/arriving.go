@@ -168,17 +168,19 @@ func (w *worker) settleIn(ctx context.Context, b *box, as []arrival, boxes map[s
 	}
 	c := ledger.Change{Metas: make(map[string]string)}
 	var here []stranger
-	told := make(map[imap.UID]string)
 	byKey := make(map[string]arrival)
 	from := as[0].Next
 	for _, a := range as {
 		c.Metas[metaArriving+a.Row.Key] = ""
+		if a.Row.UID < a.Next {
+			a.Row.UID = 0 // that cannot be
+		}
 		if taken(rows, a.Row.UID) || slices.ContainsFunc(rows, func(r ledger.Row) bool { return r.Key == a.Row.Key }) {
 			continue // the run that was interrupted came as far as that
 		}
 		s := stranger{Message: a.Row}
 		s.ID = realID(s.ID)
-		here, byKey[a.Row.Key], told[a.Row.UID] = append(here, s), a, a.Row.Key
+		here, byKey[a.Row.Key] = append(here, s), a
 		from = min(from, a.Next)
 	}
 	if len(here) == 0 {
@@ -203,7 +205,7 @@ func (w *worker) settleIn(ctx context.Context, b *box, as []arrival, boxes map[s
 	}
 	listed = slices.DeleteFunc(listed, func(m mail.Message) bool { return taken(rows, m.UID) })
 	found := make(map[string]ledger.Message)
-	is := func(m mail.Message, key string) {
+	becomes := func(m mail.Message, key string) {
 		row := byKey[key].Row
 		row.State, row.UID, row.Size, row.Date = ledger.Present, m.UID, m.Size, m.InternalDate.UTC()
 		found[key] = row
@@ -211,17 +213,17 @@ func (w *worker) settleIn(ctx context.Context, b *box, as []arrival, boxes map[s
 	listed = slices.DeleteFunc(listed, func(m mail.Message) bool {
 		i := slices.IndexFunc(here, func(s stranger) bool { return s.UID == m.UID && s.is(m) })
 		if i >= 0 {
-			is(m, here[i].Key)
+			becomes(m, here[i].Key)
 			here = slices.Delete(here, i, i+1)
 		}
 		return i >= 0
 	})
 	for uid, s := range pair(listed, here, false) {
-		is(listed[slices.IndexFunc(listed, func(m mail.Message) bool { return m.UID == uid })], s.Key)
+		becomes(listed[slices.IndexFunc(listed, func(m mail.Message) bool { return m.UID == uid })], s.Key)
 	}
 	for _, s := range here {
 		there := slices.ContainsFunc(listed, func(m mail.Message) bool { return m.UID == s.UID })
-		if _, ok := found[s.Key]; !ok && !there && s.UID >= byKey[s.Key].Next && s.UID < sel.UIDNext {
+		if _, ok := found[s.Key]; !ok && !there && s.UID != 0 && s.UID < sel.UIDNext {
 			row := byKey[s.Key].Row
 			row.State = ledger.Present
 			found[s.Key] = row

@@ -141,8 +141,8 @@ func plan(rows []ledger.Row, v view) actions {
 		case m.UID == 0 || v.vanished.Contains(m.UID):
 		case !ok:
 			fetch[m.UID] = true
-		case fileless(ledger.Message{Key: r.Key, StubKey: r.StubKey}) && r.State == ledger.Present && hasFlag(r.Flags, `\Deleted`) && m.Flags != nil && !hasFlag(m.Flags, `\Deleted`):
-			fetch[m.UID] = true // it was moved away and could not be expunged, and now it is to stay
+		case r.State == ledger.Present && r.Key == "" && hasFlag(r.Flags, `\Deleted`) && m.Flags != nil && !hasFlag(m.Flags, `\Deleted`):
+			fetch[m.UID] = true // it was copied elsewhere and could not be expunged, and now it is to stay
 		case m.Flags != nil && !sameFlags(r.Flags, m.Flags):
 			a.flags = append(a.flags, flagChange{m.UID, r.Flags, m.Flags})
 		}

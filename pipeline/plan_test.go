@@ -274,3 +274,13 @@ func TestFlagTags(t *testing.T) {
 		})
 	}
 }
+
+// A message whose file went with its copy comes when it is not to be deleted any more.
+func TestAnOriginalThatIsToStayComes(t *testing.T) {
+	t.Parallel()
+	rows := []ledger.Row{{UID: 1, State: ledger.Present, Flags: []string{`\Deleted`}}, {UID: 2, State: ledger.Present, Flags: []string{`\Deleted`}}}
+	told := []mail.Message{{UID: 1, Flags: []string{}}, {UID: 2, Flags: []string{`\Deleted`}}}
+	if a := plan(rows, view{messages: told}); !slices.Equal(a.fetch, []imap.UID{1}) || len(a.flags) != 0 {
+		t.Errorf("%+v", a)
+	}
+}

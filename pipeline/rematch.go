@@ -40,7 +40,9 @@ func (w *worker) rematch(ctx context.Context, b *box, v *view, rows []ledger.Row
 		case ledger.Stub, ledger.Skipped, ledger.Deferred:
 			stubs = append(stubs, m)
 		case ledger.Present, ledger.Kept:
-			here = append(here, stranger{Message: m})
+			if m.Key != "" { // else its file went with its copy
+				here = append(here, stranger{Message: m})
+			}
 		}
 	}
 	fromDisk := len(old) == 0

@@ -163,7 +163,7 @@ func (r *run) scanClosed(ctx context.Context, b *box) error {
 	}
 	var missing, marked []imap.UID
 	for _, row := range rows {
-		if row.State != ledger.Present || hasFlag(row.Flags, `\Deleted`) {
+		if row.State != ledger.Present || row.Key == "" || hasFlag(row.Flags, `\Deleted`) {
 			continue
 		}
 		name, ok := files.Find(row.Key)
