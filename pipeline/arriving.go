@@ -178,9 +178,7 @@ func (w *worker) settleIn(ctx context.Context, b *box, as []arrival, boxes map[s
 		if taken(rows, a.Row.UID) || slices.ContainsFunc(rows, func(r ledger.Row) bool { return r.Key == a.Row.Key }) {
 			continue // the run that was interrupted came as far as that
 		}
-		s := stranger{Message: a.Row}
-		s.ID = realID(s.ID)
-		here, byKey[a.Row.Key] = append(here, s), a
+		here, byKey[a.Row.Key] = append(here, stranger{Message: a.Row}), a
 		from = min(from, a.Next)
 	}
 	if len(here) == 0 {
