@@ -106,7 +106,7 @@ func (p *program) check(cc *cli.Context) error {
 	if idx != nil && len(accounts) > 0 {
 		c.hooks(accounts[0].Hooks, idx, accounts)
 	}
-	keys := &secrets{got: make(map[string]string)}
+	keys := p.newSecrets()
 	for i := range accounts {
 		c.account = accounts[i].Name
 		c.local(ctx, &accounts[i], root)
@@ -220,7 +220,12 @@ func (c *checker) local(ctx context.Context, a *config.Account, root string) {
 
 // server signs in and looks around.
 func (c *checker) server(ctx context.Context, a *config.Account, keys *secrets, root string) {
-	if a.HasPassword() && a.Auth != "external" {
+	switch {
+	case a.OAuth != nil:
+		if !c.token(ctx, a, keys) {
+			return
+		}
+	case a.HasPassword() && a.Auth != "external":
 		if _, err := keys.password(ctx, a); err != nil {
 			c.fail("password", "", err)
 			return
@@ -374,13 +379,16 @@ func advice(err error) string {
 	if !ok {
 		return ""
 	}
+	if f.Do != "" {
+		return f.Do
+	}
 	switch f.Kind {
 	case mail.KindNotConnected:
 		return "the usual causes: wrong password, no permission for this mailbox, too many connections"
 	case mail.KindThrottled:
 		return "wait, or lower connections"
 	}
-	return f.Do
+	return ""
 }
 
 func either(a, b string) string {

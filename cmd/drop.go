@@ -55,7 +55,7 @@ func (p *program) drop(c *cli.Context) error {
 		return err
 	}
 	out := p.wordsOutput(c.Bool("quiet"))
-	keys := newSecrets()
+	keys := p.newSecrets()
 	var ends []error
 	for i := range all {
 		if !remote {

@@ -128,6 +128,8 @@ func (p *program) commands() []*cli.Command {
 		p.dropCommand(),
 		p.folderCommand(),
 		p.checkCommand(),
+		p.loginCommand(),
+		p.logoutCommand(),
 		p.hookCommand(),
 		p.setupCommand(),
 		p.demoCommand(),

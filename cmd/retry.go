@@ -31,7 +31,7 @@ func (p *program) retryCommand() *cli.Command {
 				return err
 			}
 			out := p.wordsOutput(c.Bool("quiet"))
-			keys := newSecrets()
+			keys := p.newSecrets()
 			var ends []error
 			for i := range all {
 				ends = append(ends, p.retry(c.Context, &all[i], keys, out))

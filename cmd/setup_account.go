@@ -308,7 +308,7 @@ func (s *setup) signIn(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		o, err := remoteOptions(a, newSecrets())
+		o, err := remoteOptions(a, s.newSecrets())
 		if err != nil {
 			return err
 		}

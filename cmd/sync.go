@@ -17,6 +17,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/index"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/oauth"
 	"github.com/notmuch-imap/notmuch-imap/internal/remote"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
 )
@@ -135,7 +136,7 @@ func (p *program) sync(ctx context.Context, out *output, req request) (err error
 		return err
 	}
 	defer func() { err = errors.Join(err, req.hooks.Close()) }()
-	keys := newSecrets()
+	keys := p.newSecrets()
 	ends := make([]ending, len(req.accounts))
 	errs := make([]error, len(req.accounts))
 	turn := make(chan struct{}, together)
@@ -365,6 +366,13 @@ func remoteOptions(a *config.Account, keys *secrets) (remote.Options, error) {
 	if a.HasPassword() {
 		o.Password = func(ctx context.Context) (string, error) { return keys.password(ctx, a) }
 	}
+	if a.OAuth != nil {
+		source, err := keys.source(a)
+		if err != nil {
+			return remote.Options{}, err
+		}
+		o.Token, o.Explain = tokens(source), explain(source, a)
+	}
 	return o, nil
 }
 
@@ -372,11 +380,15 @@ func remoteOptions(a *config.Account, keys *secrets) (remote.Options, error) {
 // not ask a second time. One is asked for at a time, since it may be a person
 // who is asked.
 type secrets struct {
-	mu  sync.Mutex
-	got map[string]string // account -> password
+	getenv  func(string) string
+	mu      sync.Mutex
+	got     map[string]string        // account -> password
+	sources map[string]*oauth.Source // account -> where its tokens come from
 }
 
-func newSecrets() *secrets { return &secrets{got: make(map[string]string)} }
+func (p *program) newSecrets() *secrets {
+	return &secrets{getenv: p.getenv, got: make(map[string]string), sources: make(map[string]*oauth.Source)}
+}
 
 func (s *secrets) password(ctx context.Context, a *config.Account) (string, error) {
 	s.mu.Lock()

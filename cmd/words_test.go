@@ -84,7 +84,7 @@ func TestCheckOfTLS(t *testing.T) {
 		var out bytes.Buffer
 		a.Name, a.Host, a.Port, a.TLS, a.User, a.PasswordFile, a.Timeout = "work", srv.Host(), srv.Port(), config.TLSImplicit, imaptest.User, secret, 20*time.Second
 		c := &checker{p: &program{stdout: &out, stderr: &out}, account: a.Name}
-		c.server(t.Context(), &a, newSecrets(), t.TempDir())
+		c.server(t.Context(), &a, c.p.newSecrets(), t.TempDir())
 		return out.String()
 	}
 	pin := srv.Certificate.Pin()

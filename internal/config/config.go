@@ -61,6 +61,7 @@ type Account struct {
 	PasswordCommand []string
 	PasswordFile    string
 	Keyring         bool
+	OAuth           *OAuth
 
 	Mailboxes   []string // patterns, see Selects
 	Folder      string   // below notmuch's mail root, with slashes
@@ -78,6 +79,18 @@ type Account struct {
 	DeletedTag  string     // the tag that deletes mail; "": none does
 	OrderTags   []string   // all tags by which something is ordered; the same for all accounts
 	Hooks       []Hook     // in the order of the file; the same for all accounts
+}
+
+// OAuth is an account's `oauth` table: a client of OAuth 2.0.
+type OAuth struct {
+	Provider     string // of OAuthProviders; "" if the URLs are given
+	Tenant       string // of Microsoft; "" is common
+	ClientID     string
+	ClientSecret string // "" of a public client
+	AuthURL      string
+	TokenURL     string
+	DeviceURL    string   // "" if there are no device codes
+	Scopes       []string // none: the provider's
 }
 
 // TagRule is one line of an account's `tags` table.

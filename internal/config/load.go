@@ -139,7 +139,7 @@ func orderTags(accounts []Account) []string {
 // keys are an account's, in the order of the manual page.
 func keys() []string {
 	return []string{"host", "port", "tls", "allow_plaintext", "tls_ca_file", "tls_pin", "tls_server_name", "tls_legacy", "tls_cert", "tls_key", "tunnel", "proxy", "user", "auth", "password_command", "password_file",
-		"keyring", "mailboxes", "folder", "timeout", "connections", "disable_extensions", "tags", "retry_tag", "drop_tag", "read_only", "deletions", "trash", "deleted_tag", "keywords", "moves"}
+		"keyring", "oauth", "mailboxes", "folder", "timeout", "connections", "disable_extensions", "tags", "retry_tag", "drop_tag", "read_only", "deletions", "trash", "deleted_tag", "keywords", "moves"}
 }
 
 func (r *reader) account(name string, table map[string]any) Account {
@@ -205,6 +205,7 @@ func (r *reader) account(name string, table map[string]any) Account {
 	a.PasswordCommand = t.command("password_command", `["pass", "show", "mail/work"]`)
 	a.PasswordFile = t.file("password_file")
 	a.Keyring = t.boolean("keyring")
+	a.OAuth = t.oauth("oauth", a.Auth)
 	t.onePassword(&a)
 	if a.Auth == "external" && a.TLSCert == "" && !tunnelled {
 		t.fail("auth", `"external" signs in by a certificate of yours: tls_cert`)

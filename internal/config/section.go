@@ -243,11 +243,13 @@ func (t *section) onePassword(a *Account) {
 			if v != "" && v != false {
 				ways = append(ways, k)
 			}
+		case "oauth":
+			ways = append(ways, k)
 		}
 	}
 	switch {
 	case len(ways) > 1:
-		t.fail(ways[len(ways)-1], "there is %s already; one of password_command, password_file and keyring is enough", ways[0])
+		t.fail(ways[len(ways)-1], "there is %s already; one of password_command, password_file, keyring and oauth is enough", ways[0])
 	case len(ways) == 0 && a.Auth != "external" && a.TLSCert == "" && len(a.Tunnel) == 0:
 		for k := range t.values {
 			if isSecret(k) {
@@ -255,7 +257,7 @@ func (t *section) onePassword(a *Account) {
 			}
 		}
 		t.r.errs = append(t.r.errs, &Error{File: t.r.file, Line: t.r.lines.line(t.key), Key: dotted(t.key),
-			Text: "no password; set one of password_command, password_file and keyring = true"})
+			Text: "no password; set one of password_command, password_file, keyring = true and oauth"})
 	}
 }
 

@@ -17,7 +17,7 @@ const (
 	KindDial         Kind = iota + 1 // no connection: DNS, refused, unreachable
 	KindTLS                          // certificate, pin, handshake, STARTTLS trouble
 	KindPlaintext                    // sign-in without TLS was about to happen and is not allowed
-	KindSecret                       // the password could not be had (command, file, keyring)
+	KindSecret                       // the password or token could not be had (command, file, keyring, OAuth)
 	KindAuth                         // the server refused the sign-in
 	KindNotConnected                 // "User is authenticated but not connected." (imapsync#411)
 	KindThrottled                    // asked to wait or over a limit; RetryAfter if the server named a time
@@ -43,7 +43,7 @@ func (k Kind) String() string {
 	case KindPlaintext:
 		return "sign-in over plain text is not allowed"
 	case KindSecret:
-		return "cannot get the password"
+		return "cannot get the password or token"
 	case KindAuth:
 		return "sign-in refused"
 	case KindNotConnected:
@@ -99,6 +99,9 @@ func (f *Fault) Error() string {
 	switch {
 	case f.Text != "":
 		fmt.Fprintf(&b, ": %q", f.Text)
+		if f.Err != nil {
+			fmt.Fprintf(&b, " (%v)", f.Err)
+		}
 	case f.Err != nil:
 		fmt.Fprintf(&b, ": %v", f.Err)
 	}

@@ -51,6 +51,9 @@ type Options struct {
 	// it is asked again, once, with renew. Nil: there is no source of tokens.
 	Token func(ctx context.Context, renew bool) (string, error)
 	renew bool // the token was refused once
+	// Explain may add to the fault with which Dial ends what is known of the
+	// token: Err and Do. Nil: nothing is.
+	Explain func(*mail.Fault)
 	// Timeout is the longest silence of the server; 0 means a minute.
 	Timeout    time.Duration
 	MaxLiteral int64    // largest message in bytes; 0 means 1 GiB
@@ -87,6 +90,9 @@ func Dial(ctx context.Context, o Options) (*Session, error) {
 		}
 		if f, ok := errors.AsType[*mail.Fault](err); ok {
 			advise(o, f)
+			if o.Explain != nil {
+				o.Explain(f)
+			}
 		}
 		return nil, err
 	}

@@ -1,0 +1,257 @@
+package oauth
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/zalando/go-keyring"
+	"golang.org/x/sys/unix"
+)
+
+// Token is what a provider gave.
+type Token struct {
+	Access  string    `json:"access_token"`
+	Refresh string    `json:"refresh_token,omitempty"` // "" if the provider gives none
+	Expiry  time.Time `json:"expiry,omitzero"`         // of Access; zero if it was not told
+	Scope   string    `json:"scope,omitempty"`         // as granted; "" if that was not told
+	// ClientID and TokenURL are whom it was given to and by: it goes nowhere else.
+	ClientID string `json:"client_id"`
+	TokenURL string `json:"token_url"`
+}
+
+// ErrNone says that nobody has signed in.
+var ErrNone = errors.New("nobody has signed in")
+
+// The places where tokens are kept.
+const (
+	InKeyring = "keyring"
+	InFile    = "file"
+)
+
+// Store keeps an account's tokens: in the system's keyring, or in a file in Dir.
+// If the file is there, it counts.
+type Store struct {
+	Dir  string // the account's state directory
+	User string // of the keyring's entry; the service is notmuch-imap
+}
+
+const (
+	service     = "notmuch-imap"
+	maxToken    = 64 << 10
+	keyringTime = time.Minute // a person may have to unlock it
+)
+
+func (s Store) file() string { return filepath.Join(s.Dir, "oauth.json") }
+
+// keyringUser is not the one of a password.
+func (s Store) keyringUser() string { return s.User + " (oauth)" }
+
+// Place says where the tokens are or would be looked for, in words.
+func (s Store) Place() string {
+	if _, err := os.Lstat(s.file()); err == nil {
+		return s.file()
+	}
+	return "the system's keyring"
+}
+
+// Load gets the tokens. It is ErrNone if there are none.
+func (s Store) Load(ctx context.Context) (*Token, error) {
+	text, err := s.fromFile()
+	if errors.Is(err, fs.ErrNotExist) {
+		text, err = inKeyring(ctx, func() (string, error) { return keyring.Get(service, s.keyringUser()) })
+		if errors.Is(err, keyring.ErrNotFound) {
+			return nil, ErrNone
+		}
+		if err != nil && ctx.Err() == nil {
+			return nil, fmt.Errorf("there is no token in %s, and %w", s.file(), &keyringError{err})
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	t := new(Token)
+	if json.Unmarshal([]byte(text), t) != nil || t.Access == "" && t.Refresh == "" {
+		return nil, fmt.Errorf("%w: what is in %s is no token", ErrNone, s.Place())
+	}
+	return t, nil
+}
+
+func (s Store) fromFile() (string, error) {
+	// Not to wait for a writer, should it be a pipe.
+	f, err := os.OpenFile(s.file(), os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	st, err := f.Stat()
+	switch {
+	case err != nil:
+		return "", err
+	case !st.Mode().IsRegular():
+		return "", fmt.Errorf("%s: not a regular file", s.file())
+	case st.Mode().Perm()&0o077 != 0:
+		return "", fmt.Errorf("%s: others can read it (mode %04o); sign out, and in again", s.file(), st.Mode().Perm())
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxToken))
+	return string(text), err
+}
+
+// Save keeps the tokens in a place, or where they are if it is "". What another
+// place holds is removed. After an error what was there is there.
+func (s Store) Save(ctx context.Context, t *Token, place string) error {
+	text, err := json.Marshal(t)
+	if err != nil {
+		return err
+	}
+	if place == "" {
+		place = InKeyring
+		if _, err := os.Lstat(s.file()); err == nil {
+			place = InFile
+		}
+	}
+	if place == InFile {
+		if err := s.toFile(text); err != nil {
+			return err
+		}
+		// What is left there does not count, and may not be reachable.
+		_, _ = inKeyring(ctx, func() (string, error) { return "", keyring.Delete(service, s.keyringUser()) })
+		return nil
+	}
+	if _, err := inKeyring(ctx, func() (string, error) { return "", keyring.Set(service, s.keyringUser(), string(text)) }); err != nil {
+		return fmt.Errorf("the system's keyring does not take the token: %w", err)
+	}
+	return s.removeFile()
+}
+
+// toFile writes the file whole or not at all. The lock is held.
+func (s Store) toFile(text []byte) (err error) {
+	draft := s.file() + ".new"
+	f, err := os.OpenFile(draft, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	if err = errors.Join(err, f.Chmod(0o600), f.Sync(), f.Close()); err == nil {
+		err = os.Rename(draft, s.file())
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(draft))
+	}
+	return s.syncDir()
+}
+
+func (s Store) syncDir() error {
+	d, err := os.Open(s.Dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+func (s Store) removeFile() error {
+	for _, f := range []string{s.file() + ".new", s.file()} {
+		if err := os.Remove(f); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// keyringError says that the system's keyring does not answer.
+type keyringError struct{ err error }
+
+func (e *keyringError) Error() string { return "the system's keyring cannot be read: " + e.err.Error() }
+
+// Remove forgets the tokens wherever they are.
+func (s Store) Remove(ctx context.Context) error {
+	_, err := inKeyring(ctx, func() (string, error) { return "", keyring.Delete(service, s.keyringUser()) })
+	if errors.Is(err, keyring.ErrNotFound) {
+		err = nil
+	} else if err != nil {
+		err = &keyringError{err}
+	}
+	if _, there := os.Lstat(s.file()); there == nil {
+		err = nil // they were in the file, and a keyring that is not there held none
+	}
+	return errors.Join(err, s.removeFile())
+}
+
+// HasKeyring tells whether the system's keyring answers.
+func (s Store) HasKeyring(ctx context.Context) bool {
+	_, err := inKeyring(ctx, func() (string, error) { return keyring.Get(service, s.keyringUser()) })
+	return err == nil || errors.Is(err, keyring.ErrNotFound)
+}
+
+// Lock takes the lock under which tokens are renewed and changed, and waits for
+// it until ctx ends: a refresh token may be good for one use.
+func (s Store) Lock(ctx context.Context) (unlock func(), err error) {
+	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(filepath.Join(s.Dir, "oauth.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	fd := int(f.Fd()) //nolint:gosec // a descriptor fits
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return func() {
+				// Closing alone would leave it to a child that was just forked.
+				_ = unix.Flock(fd, unix.LOCK_UN)
+				_ = f.Close() // nothing was written to it
+			}, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+			return nil, errors.Join(fmt.Errorf("cannot lock %s: %w", f.Name(), err), f.Close())
+		}
+		select {
+		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				err = fmt.Errorf("another run is renewing the token and does not come to an end (%s)", f.Name())
+			} else {
+				err = ctx.Err()
+			}
+			return nil, errors.Join(err, f.Close())
+		case <-tick.C:
+		}
+	}
+}
+
+// inKeyring lets the system's keyring do something. Its client cannot be
+// interrupted: if it outlasts the time, the goroutine is given up with it.
+func inKeyring(ctx context.Context, do func() (string, error)) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, keyringTime)
+	defer cancel()
+	type answer struct {
+		secret string
+		err    error
+	}
+	got := make(chan answer, 1)
+	go func() {
+		s, err := do()
+		got <- answer{s, err}
+	}()
+	select {
+	case <-ctx.Done():
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return "", fmt.Errorf("no answer within %v; is it unlocked?", keyringTime)
+		}
+		return "", ctx.Err()
+	case r := <-got:
+		if r.err != nil {
+			return "", r.err
+		}
+		return r.secret, nil
+	}
+}
