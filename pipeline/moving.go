@@ -155,6 +155,9 @@ func (b *box) forgetting(row ledger.Message) *item {
 	return &item{box: b, op: opGone, row: row, known: true}
 }
 
+// forgotten tells whether an item is forgetting's.
+func (it *item) forgotten() bool { return it.op == opGone && fileless(it.row) }
+
 // commit records a change. What the server has answered is recorded also when the run
 // is told to end in this moment.
 func (r *run) commit(ctx context.Context, c ledger.Change, step string) error {

@@ -265,7 +265,7 @@ func (r *run) work(ctx context.Context, first *worker, boxes []*box) error {
 			return err
 		}
 		r.sayLeft(boxes)
-		return r.sendGone(ctx)
+		return r.sendGone(ctx, boxes)
 	})
 	g.Go(func() error {
 		defer close(r.written)
@@ -316,10 +316,16 @@ func (r *run) sayLeft(boxes []*box) {
 // sendGone lets the deletions onto the line, behind everything that came: mail
 // that moved is linked from where it was, and nothing goes before its successor
 // is here. After a fault of the mailbox or the account they stay for the next run.
-func (r *run) sendGone(ctx context.Context) error {
+func (r *run) sendGone(ctx context.Context, boxes []*box) error {
 	for _, it := range r.gone {
 		r.mu.Lock()
-		faulty := r.ended || it.box.failed
+		// What left a mailbox by our doing needs only that the mail is known where it
+		// went, which may be any other one.
+		needs := []*box{it.box}
+		if it.forgotten() {
+			needs = slices.DeleteFunc(slices.Clone(boxes), func(b *box) bool { return b == it.box })
+		}
+		faulty := r.ended || slices.ContainsFunc(needs, func(b *box) bool { return b.failed })
 		r.mu.Unlock()
 		if faulty {
 			continue // it stays pending, so that the mailbox's marks stay
