@@ -98,9 +98,10 @@ func TestAMoveIsStoppedOnADovecot(t *testing.T) {
 						}
 					}
 					marked := at
-					if box == "INBOX" {
+					switch box {
+					case "INBOX":
 						marked++ // the one that stands there
-					} else if box == "Work" {
+					case "Work":
 						marked = 0
 					}
 					if !slices.Contains(out, exists) || keyed != marked {

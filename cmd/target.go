@@ -180,12 +180,6 @@ func withKey(rows []ledger.Message, account string, key pipeline.StubKey) (ledge
 	return rows[i], true
 }
 
-// failed gives the messages of an account that failed, given-up ones included,
-// and those that a hook left on the server with a stub.
-func (p *program) failed(ctx context.Context, a config.Account) ([]ledger.Message, error) {
-	return p.rows(ctx, a, failures)
-}
-
 // rows gives what some query finds in an account's ledger.
 func (p *program) rows(ctx context.Context, a config.Account, query func(context.Context, *ledger.Ledger) ([]ledger.Message, error)) ([]ledger.Message, error) {
 	dir, err := a.StateDir(p.getenv)

@@ -13,7 +13,7 @@ import (
 )
 
 // watchdog is how long a run may take that ends at all.
-const watchdog = 20 * time.Second
+const watchdog = time.Minute
 
 // frail is the way to a server on which a connection is lost at the command of
 // number at, and that is away then for some dials.
@@ -169,9 +169,9 @@ func (h *home) lacking(s *server) (n int) {
 // away then; what it did not do it says, and the next one does it.
 func TestARunEndsWhereverAConnectionIsLost(t *testing.T) {
 	for connections := range 3 {
-		for mailboxes := range 3 {
+		for _, mailboxes := range []int{1, 3} {
 			for _, poison := range []bool{false, true} {
-				name := fmt.Sprintf("%d connections, %d mailboxes, poison %v", connections+1, mailboxes+1, poison)
+				name := fmt.Sprintf("%d connections, %d mailboxes, poison %v", connections+1, mailboxes, poison)
 				t.Run(name, func(t *testing.T) {
 					t.Parallel()
 					aways := []int{-1, 1, 0}
@@ -181,7 +181,7 @@ func TestARunEndsWhereverAConnectionIsLost(t *testing.T) {
 					for _, away := range aways {
 						struck := true
 						for at := 1; struck; at++ {
-							struck = endsAt(t, connections+1, mailboxes+1, poison, away, at)
+							struck = endsAt(t, connections+1, mailboxes, poison, away, at)
 						}
 					}
 				})
