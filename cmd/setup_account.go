@@ -43,6 +43,7 @@ configuration already stays as it is; after Ctrl-C or a failure nothing is left 
 			&cli.BoolFlag{Name: "password-stdin", Usage: "read the password for --store from standard input"},
 			&cli.StringFlag{Name: "password-command", Usage: "`COMMAND` prints the password; no shell, words at blanks"},
 			&cli.StringFlag{Name: "password-file", Usage: "the first line of `FILE` is the password"},
+			&cli.StringFlag{Name: "client-id", Usage: "sign in by OAuth, as the client with this `ID`"},
 			&cli.StringFlag{Name: "mail-root", Usage: "where notmuch is not set up yet: keep mail below `DIR`"},
 			&cli.BoolFlag{Name: "no-tags", Usage: "propose no tags"},
 			&cli.BoolFlag{Name: "print", Usage: "print the lines, and neither sign in nor change anything"},
@@ -116,11 +117,13 @@ func (s *setup) run(ctx context.Context) error {
 	if err := s.password(ctx); err != nil {
 		return err
 	}
-	if err := s.signIn(ctx); err != nil {
-		return err
-	}
-	if err := s.mailboxes(ctx); err != nil {
-		return err
+	if s.account.Provider == "" { // else the sign-in is login's
+		if err := s.signIn(ctx); err != nil {
+			return err
+		}
+		if err := s.mailboxes(ctx); err != nil {
+			return err
+		}
 	}
 	return s.write(ctx, notmuch)
 }
@@ -433,6 +436,10 @@ func (s *setup) write(ctx context.Context, notmuch notmuchSetup) error {
 		return errors.Join(err, undoNotmuch())
 	}
 	s.say("%s: account %s added", s.file, a.Name)
+	if a.OAuth != nil {
+		s.say("\nNow: notmuch imap login %s, then notmuch imap check %s", a.Name, a.Name)
+		return nil
+	}
 	args := []string{name, "--config", s.file, "check", a.Name}
 	if err := s.app().RunContext(ctx, args); err != nil {
 		return err

@@ -290,6 +290,26 @@ func TestSetupAccountMeetsWhatIsWrong(t *testing.T) {
 	}
 }
 
+// A provider that takes no passwords is not asked for one: the account is for login.
+func TestSetupAccountOfAProviderWithoutPasswords(t *testing.T) {
+	t.Parallel()
+	n := newNewcomer(t)
+	if out := n.run(exitUsage, "", name, "setup", "account", "me@outlook.com", "--yes"); !strings.Contains(out, "give --client-id") || n.files() != "" {
+		t.Errorf("%s, left %s", out, n.files())
+	}
+	if out := n.run(exitUsage, "", name, "setup", "account", "me@posteo.de", "--yes", "--client-id", "x"); !strings.Contains(out, "by hand") || n.files() != "" {
+		t.Errorf("%s, left %s", out, n.files())
+	}
+	out := n.run(exitDone, "", name, "setup", "account", "me@outlook.com", "--yes", "--client-id", "0000-1111")
+	if !strings.Contains(out, "Now: notmuch imap login outlook") {
+		t.Error(out)
+	}
+	conf, err := config.Load(filepath.Join(n.home, newConfig))
+	if err != nil || len(conf.Accounts) != 1 || conf.Accounts[0].OAuth == nil || conf.Accounts[0].OAuth.ClientID != "0000-1111" || conf.Accounts[0].Host != "outlook.office365.com" {
+		t.Errorf("%+v, %v: %s", conf, err, n.read(newConfig))
+	}
+}
+
 // Without a terminal each answer is an option.
 func TestSetupAccountByOptions(t *testing.T) {
 	t.Parallel()

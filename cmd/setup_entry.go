@@ -20,13 +20,16 @@ type entry struct {
 	Command               []string
 	File                  string
 	Keyring               bool
+	Provider, ClientID    string // of OAuth; "" if a password is used
 	Connections           int
 	Mailboxes             []string
 	Tags                  []config.TagRule
 }
 
 // keptNowhere tells whether the way to the password is not known yet.
-func (e *entry) keptNowhere() bool { return len(e.Command) == 0 && e.File == "" && !e.Keyring }
+func (e *entry) keptNowhere() bool {
+	return len(e.Command) == 0 && e.File == "" && !e.Keyring && e.Provider == ""
+}
 
 // text is the table as it goes into the file.
 func (e *entry) text() string {
@@ -54,6 +57,8 @@ func (e *entry) text() string {
 		line("password_file = %s", value(e.File))
 	case e.Keyring:
 		line("keyring = true")
+	case e.Provider != "":
+		line("oauth = { provider = %s, client_id = %s }", value(e.Provider), value(e.ClientID))
 	}
 	if e.Connections > 0 && e.Connections != defaultConnections {
 		line("connections = %d", e.Connections)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/config"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/internal/oauth"
 )
 
 // The places where a password can be kept, as --store names them.
@@ -45,8 +46,14 @@ func (s *setup) wayGiven() error {
 			return err
 		}
 	}
+	if id := s.c.String("client-id"); id != "" {
+		if s.preset.OAuth == "" {
+			return &usageError{"--client-id is for providers whose OAuth is known, and " + s.account.Host + " is none; write oauth into the configuration by hand", s.person.command}
+		}
+		s.account.Provider, s.account.ClientID, given = s.preset.OAuth, id, given+1
+	}
 	if given > 1 {
-		return &usageError{"one of --store, --password-command and --password-file is enough", s.person.command}
+		return &usageError{"one of --store, --password-command, --password-file and --client-id is enough", s.person.command}
 	}
 	return nil
 }
@@ -80,6 +87,14 @@ func (s *setup) password(ctx context.Context) error {
 		if err := s.wayGiven(); err != nil {
 			return err
 		}
+	}
+	if s.account.keptNowhere() && s.preset.NoPassword {
+		s.person.tell(paragraphs(oauth.Registering(s.preset.OAuth)))
+		id, err := s.person.line(ctx, "client id of your registration", "", "--client-id")
+		if err != nil {
+			return err
+		}
+		s.account.Provider, s.account.ClientID = s.preset.OAuth, id
 	}
 	if s.account.keptNowhere() {
 		place, err := s.place(ctx)
