@@ -38,9 +38,7 @@ func (w *worker) adopt(ctx context.Context, b *box, fetch []imap.UID) ([]imap.UI
 	}
 	byKey := make(map[string]stranger, len(b.local.strangers))
 	for _, s := range b.local.strangers {
-		if !s.twin {
-			byKey[s.Key] = s
-		}
+		byKey[s.Key] = s
 	}
 	ask := fetch
 	if b.allExpected() {
@@ -92,13 +90,7 @@ func (w *worker) adopt(ctx context.Context, b *box, fetch []imap.UID) ([]imap.UI
 // allExpected tells whether the server said what it made of every file that may be
 // found among the new messages.
 func (b *box) allExpected() bool {
-	may := 0
-	for _, s := range b.local.strangers {
-		if !s.twin {
-			may++
-		}
-	}
-	return len(b.expected) >= may
+	return len(b.expected) >= len(b.local.strangers)
 }
 
 // identify asks what messages these are, unless EXAMINE told that already.

@@ -91,33 +91,56 @@ func planOut(locals map[string]*local, p policy) map[string]*outgoing {
 		}
 		return nil
 	}
+	found := make(map[*stranger]*ledger.Message)
+	match := func(find func(name string, s *stranger) *ledger.Message) {
+		for _, name := range names {
+			for i := range locals[name].strangers {
+				s := &locals[name].strangers[i]
+				if found[s] == nil {
+					if m := find(name, s); m != nil {
+						found[s] = m
+					}
+				}
+			}
+		}
+	}
+	// What the server was given already has not come from elsewhere. Sizes are the
+	// server's, which may be wrong (Exchange), or those that came.
+	elsewhere := func(name string, s *stranger, size func(a, b int64) bool) func(*ledger.Message) bool {
+		return func(m *ledger.Message) bool {
+			return !s.ruledOut && m.Mailbox != name && (size(m.Size, s.Size) || size(m.WireSize, s.Size))
+		}
+	}
+	equal := func(a, b int64) bool { return a == b }
+	// The surest come first, so that of several copies of a mail each file finds its
+	// own message.
+	match(func(name string, s *stranger) *ledger.Message { return first(byKey[s.Key], elsewhere(name, s, near)) })
+	match(func(name string, s *stranger) *ledger.Message {
+		if locals[name].closed {
+			return nil
+		}
+		// The same mail under another name, or one that its owner edited, which is
+		// a new one.
+		return first(byID[s.ID], func(m *ledger.Message) bool { return m.Mailbox == name && (m.Size == s.Size || m.WireSize == s.Size) })
+	})
+	match(func(name string, s *stranger) *ledger.Message { return first(byID[s.ID], elsewhere(name, s, equal)) })
+	match(func(name string, s *stranger) *ledger.Message { return first(byID[s.ID], elsewhere(name, s, near)) })
 	for _, name := range names {
-		for _, s := range locals[name].strangers {
-			// What is not new has not come from elsewhere. Sizes are the server's,
-			// which may be wrong (Exchange), or those that came.
-			elsewhere := func(m *ledger.Message) bool {
-				return s.new() && m.Mailbox != name && (near(m.Size, s.Size) || near(m.WireSize, s.Size))
-			}
-			m := first(byKey[s.Key], elsewhere)
-			if m == nil && !locals[name].closed {
-				// The same mail under another name, or one that its owner edited,
-				// which is a new one.
-				m = first(byID[s.ID], func(m *ledger.Message) bool { return m.Mailbox == name && (m.Size == s.Size || m.WireSize == s.Size) })
-			}
-			if m == nil {
-				m = first(byID[s.ID], elsewhere)
-			}
+		for i := range locals[name].strangers {
+			s := &locals[name].strangers[i]
+			m := found[s]
 			switch {
 			case m == nil && (!s.new() || locals[name].closed):
 			case m != nil && (locals[name].closed || locals[m.Mailbox].closed):
 				out[name].later, out[m.Mailbox].later = true, true
 			case m == nil:
-				out[name].uploads = append(out[name].uploads, s)
+				out[name].uploads = append(out[name].uploads, *s)
 			case m.Mailbox == name:
 				row := *m
 				row.Key, row.Name = s.Key, s.Name
 				out[name].renamed = append(out[name].renamed, row)
 			default:
+				s.twin = false // it is a message of its own, which is about to come
 				from := out[m.Mailbox]
 				from.moves[name] = append(from.moves[name], move{*m, s.Key})
 				if _, letters := maildir.ParseName(s.Name); hasInfo(s.Name) {
@@ -253,11 +276,14 @@ func pair(server []mail.Message, here []stranger, exact bool) map[imap.UID]stran
 		return out
 	}
 	try(func(m mail.Message, h stranger) bool { return m.MessageID != "" && m.Size == h.Size })
-	try(func(m mail.Message, h stranger) bool { return h.ID != "" && (near(m.Size, h.Size) || h.dated(m)) })
+	// A twin is another message's file as well as this one's: it wants sure evidence.
+	try(func(m mail.Message, h stranger) bool {
+		return h.ID != "" && !h.twin && (near(m.Size, h.Size) || h.dated(m))
+	})
 	// A mail that was just sent, saved here by Mutt and there by the server with
 	// headers of its own.
 	try(func(m mail.Message, h stranger) bool {
-		return h.ID != "" && !m.InternalDate.IsZero() && (m.InternalDate.Sub(h.Date).Abs() < soon || m.InternalDate.Sub(h.sent).Abs() < soon)
+		return h.ID != "" && !h.twin && !m.InternalDate.IsZero() && (m.InternalDate.Sub(h.Date).Abs() < soon || m.InternalDate.Sub(h.sent).Abs() < soon)
 	})
 	return out
 }

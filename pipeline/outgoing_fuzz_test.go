@@ -129,7 +129,7 @@ func FuzzPlanOut(f *testing.F) {
 						t.Fatalf("%s of %s is moved to %s, which has no such file", m.key, name, to)
 					}
 					s := before[to].strangers[i]
-					if !s.new() || s.Key != m.row.Key && (s.ID == "" || s.ID != m.row.ID) || !near(s.Size, m.row.Size) && !near(s.Size, m.row.WireSize) {
+					if s.ruledOut || s.Key != m.row.Key && (s.ID == "" || s.ID != m.row.ID) || !near(s.Size, m.row.Size) && !near(s.Size, m.row.WireSize) {
 						t.Fatalf("%+v is taken for %+v", s, m.row)
 					}
 				}

@@ -38,8 +38,12 @@ type local struct {
 }
 
 func (l *local) nothing() bool {
-	return len(l.flags)+len(l.marked)+len(l.missing)+len(l.tagged) == 0 && !slices.ContainsFunc(l.strangers, stranger.new)
+	return len(l.flags)+len(l.marked)+len(l.missing)+len(l.tagged) == 0 && !slices.ContainsFunc(l.strangers, stranger.came)
 }
+
+// came tells whether the file may be one that is missing elsewhere: a twin may, too,
+// since its mail may be there in several copies.
+func (s stranger) came() bool { return !s.ruledOut }
 
 // new tells whether the server may be given the file. What it is not to be given
 // may still be the file of a message.
@@ -194,7 +198,7 @@ func (r *run) locals(ctx context.Context, boxes []*box) (map[string]*local, erro
 		if b.agreed() && !b.local.nothing() {
 			out[b.Name] = &b.local
 			missing = missing || len(b.local.missing) > 0
-			strangers = strangers || slices.ContainsFunc(b.local.strangers, stranger.new)
+			strangers = strangers || slices.ContainsFunc(b.local.strangers, stranger.came)
 		}
 	}
 	for _, b := range boxes {
