@@ -865,6 +865,9 @@ func (x *notmuch) Apply(_ context.Context, changes []mail.Change) ([]mail.Result
 			out[i] = mail.Result{ID: id, Path: to}
 		case mail.OpRemove:
 			forget(c.Path)
+			if m := db[c.ID]; m != nil {
+				retag(m, c.Add, c.Remove)
+			}
 		}
 	}
 	return out, x.save(db)

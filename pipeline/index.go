@@ -90,6 +90,9 @@ func (r *run) indexItems(ctx context.Context, items []*item) error {
 	var changes []mail.Change
 	var into []*mail.Result // what they give
 	known := make(map[int]*telling)
+	if err := r.untagGone(ctx, items); err != nil {
+		return err
+	}
 	for i, it := range items {
 		c, err := it.change(r.NewTags)
 		if err != nil {

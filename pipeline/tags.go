@@ -189,3 +189,40 @@ func (r *run) markTags(ctx context.Context) error {
 	r.step("tags recorded")
 	return nil
 }
+
+// untagGone gives messages that are gone the tags that go with them: those of flags
+// that no other message with the same notmuch id has. So a flag that was taken off a
+// mail by another program, which moved it, too, goes off here.
+func (r *run) untagGone(ctx context.Context, items []*item) error {
+	type place struct {
+		mailbox  string
+		validity uint64
+		uid      imap.UID
+	}
+	gone := make(map[place]bool)
+	for _, it := range items {
+		if it.op == opGone {
+			gone[place{it.row.Mailbox, it.row.UIDValidity, it.row.UID}] = true
+		}
+	}
+	for _, it := range items {
+		if it.op != opGone || it.row.State != ledger.Present || it.row.ID == "" {
+			continue
+		}
+		copies, err := r.Ledger.ByMessageID(ctx, it.row.ID)
+		if err != nil {
+			return err
+		}
+		var others []string
+		left := false
+		for _, m := range copies {
+			if (m.State == ledger.Present || m.State == ledger.Intended) && !gone[place{m.Mailbox, m.UIDValidity, m.UID}] {
+				left, others = true, append(others, m.Flags...)
+			}
+		}
+		if left {
+			it.add, it.remove, _, _ = flagTags(slices.Concat(others, it.row.Flags), others)
+		}
+	}
+	return nil
+}

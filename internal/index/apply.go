@@ -443,8 +443,9 @@ func (b *batch) remove(c mail.Change) error {
 					return err
 				}
 			}
-			if len(names) > 0 {
-				return nil
+			// Another program may have told notmuch before that the file is gone.
+			if err := b.retagLeft(c); err != nil || len(names) > 0 {
+				return err
 			}
 		}
 	}
@@ -456,6 +457,20 @@ func (b *batch) remove(c mail.Change) error {
 		return err
 	}
 	return b.forget(name)
+}
+
+// retagLeft changes the tags of a message that lost a file, if it has others.
+func (b *batch) retagLeft(c mail.Change) error {
+	m, err := find(b.db.FindMessage(c.ID))
+	if m == nil || err != nil {
+		return err
+	}
+	have, files := tagsOf(m), filesOf(m)
+	if err := m.Close(); err != nil || len(files) == 0 {
+		return err // a ghost has none
+	}
+	want := b.asOthers(with(have, c.Add, c.Remove), files, c.Path)
+	return b.retagAlone(c.ID, without(want, have), without(have, want))
 }
 
 // byFile finds the message of a file, and the name that the database has for

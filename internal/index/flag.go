@@ -45,7 +45,7 @@ func (b *batch) flag(c mail.Change) (r mail.Result, err error) {
 		add, remove := b.unseen(files[i], path, files)
 		want = with(want, add, remove)
 	}
-	want = with(want, c.Add, c.Remove)
+	want = b.asOthers(with(want, c.Add, c.Remove), files, path)
 	add, remove := without(want, have), without(have, want)
 	to := withLetters(path, c.Set, c.Clear)
 
@@ -165,6 +165,18 @@ func (b *batch) unseen(was, is string, files []string) (add, remove []string) {
 		}
 	}
 	return add, remove
+}
+
+// asOthers gives tags as the letters of a message's other files want them: to
+// notmuch a flag that any of the files has counts.
+func (b *batch) asOthers(tags, files []string, path string) []string {
+	for _, f := range files {
+		if !sameFile(f, path) {
+			add, remove := b.letterTags(f)
+			tags = with(tags, add, remove)
+		}
+	}
+	return tags
 }
 
 // lettersAfter gives the letters that TagsToMaildirFlags would give a file for

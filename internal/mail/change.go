@@ -12,7 +12,8 @@ const (
 	// Set/Clear (maildir letters) to the file's name. A file's own flags that
 	// notmuch has not seen yet are kept. Result.Path is the new path.
 	OpFlag
-	// OpRemove forgets the file Path, which is gone from disk or about to be.
+	// OpRemove forgets the file Path, which is gone from disk or about to be. Add and
+	// Remove are for its message, if that has other files.
 	// Unknown paths are no error.
 	OpRemove
 	// OpReplace indexes Path in place of the stub OldPath: the stub's tags
