@@ -109,6 +109,7 @@ func FuzzPlanOut(f *testing.F) {
 		if other := planOut(again, p); !reflect.DeepEqual(out, other) {
 			t.Fatal("the same folders make two plans")
 		}
+		var surer []ledger.Message        // what would have been a better match than what was moved
 		files := make(map[string]int)     // how often a file is used, by mailbox and key
 		rows := make(map[string][]string) // what becomes of a message, by mailbox and UID
 		row := func(m ledger.Message) string { return fmt.Sprint(m.Mailbox, " ", m.UID) }
@@ -131,6 +132,17 @@ func FuzzPlanOut(f *testing.F) {
 					s := before[to].strangers[i]
 					if s.ruledOut || s.Key != m.row.Key && (s.ID == "" || s.ID != m.row.ID) || !near(s.Size, m.row.Size) && !near(s.Size, m.row.WireSize) {
 						t.Fatalf("%+v is taken for %+v", s, m.row)
+					}
+					if equal := s.Size == m.row.Size || s.Size == m.row.WireSize; s.Key == m.row.Key || equal {
+						continue
+					}
+					for from, l := range before {
+						for _, other := range l.missing {
+							if from != to && (other.Key == s.Key && (near(s.Size, other.Size) || near(s.Size, other.WireSize)) ||
+								s.ID != "" && other.ID == s.ID && (other.Size == s.Size || other.WireSize == s.Size)) {
+								surer = append(surer, other)
+							}
+						}
 					}
 				}
 			}
@@ -177,6 +189,11 @@ func FuzzPlanOut(f *testing.F) {
 						t.Fatalf("%s is doubted, and UID %d loses %v", name, u, d.remove)
 					}
 				}
+			}
+		}
+		for _, m := range surer {
+			if what := rows[row(m)]; p.whole && !locals[m.Mailbox].closed && !slices.Contains(what, "moved") && !slices.Contains(what, "renamed") && !out[m.Mailbox].later {
+				t.Fatalf("%s UID %d is %v, and a file that is surely its own goes to another", m.Mailbox, m.UID, what)
 			}
 		}
 		for name, n := range files {
