@@ -199,7 +199,7 @@ func (w *worker) deliver(ctx context.Context, b *box, m mail.Message, s *maildir
 		s.Discard()
 		return err
 	}
-	it.row.WireSize = s.WireSize()
+	it.row.WireSize, it.row.Digest = s.WireSize(), s.Digest()
 	it.add, it.remove = w.arriving(b, it.row.Flags, asNew)
 	if stub, ok := b.stubs[m.UID]; ok && stub.StubKey != "" {
 		it.op, it.orders = opReplace, w.Orders

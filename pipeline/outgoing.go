@@ -60,8 +60,8 @@ type policy struct {
 
 // planOut decides what the server is told of the local changes, by mailbox. It
 // adds the flags of moved files to the mailbox that they come from. A file that
-// is missing in one folder and new in another was moved; Message-ID and size, or
-// its key, tell that they are one.
+// is missing in one folder and new in another was moved, if Message-ID or key tell that
+// it is one mail, and the content is the same: a draft that was finished is another.
 func planOut(locals map[string]*local, p policy) map[string]*outgoing {
 	out := make(map[string]*outgoing, len(locals))
 	names := slices.Sorted(maps.Keys(locals))
@@ -104,27 +104,21 @@ func planOut(locals map[string]*local, p policy) map[string]*outgoing {
 			}
 		}
 	}
-	// What the server was given already has not come from elsewhere. Sizes are the
-	// server's, which may be wrong (Exchange), or those that came.
-	elsewhere := func(name string, s *stranger, size func(a, b int64) bool) func(*ledger.Message) bool {
-		return func(m *ledger.Message) bool {
-			return !s.ruledOut && m.Mailbox != name && (size(m.Size, s.Size) || size(m.WireSize, s.Size))
-		}
+	// What the server was given already has not come from elsewhere.
+	elsewhere := func(name string, s *stranger) func(*ledger.Message) bool {
+		return func(m *ledger.Message) bool { return !s.ruledOut && m.Mailbox != name && s.sameContent(m) }
 	}
-	equal := func(a, b int64) bool { return a == b }
 	// The surest come first, so that of several copies of a mail each file finds its
 	// own message.
-	match(func(name string, s *stranger) *ledger.Message { return first(byKey[s.Key], elsewhere(name, s, near)) })
+	match(func(name string, s *stranger) *ledger.Message { return first(byKey[s.Key], elsewhere(name, s)) })
 	match(func(name string, s *stranger) *ledger.Message {
 		if locals[name].closed {
 			return nil
 		}
-		// The same mail under another name, or one that its owner edited, which is
-		// a new one.
-		return first(byID[s.ID], func(m *ledger.Message) bool { return m.Mailbox == name && (m.Size == s.Size || m.WireSize == s.Size) })
+		// The same mail under another name; one that its owner edited is a new one.
+		return first(byID[s.ID], func(m *ledger.Message) bool { return m.Mailbox == name && s.sameContent(m) })
 	})
-	match(func(name string, s *stranger) *ledger.Message { return first(byID[s.ID], elsewhere(name, s, equal)) })
-	match(func(name string, s *stranger) *ledger.Message { return first(byID[s.ID], elsewhere(name, s, near)) })
+	match(func(name string, s *stranger) *ledger.Message { return first(byID[s.ID], elsewhere(name, s)) })
 	for _, name := range names {
 		for i := range locals[name].strangers {
 			s := &locals[name].strangers[i]
@@ -137,7 +131,7 @@ func planOut(locals map[string]*local, p policy) map[string]*outgoing {
 				out[name].uploads = append(out[name].uploads, *s)
 			case m.Mailbox == name:
 				row := *m
-				row.Key, row.Name = s.Key, s.Name
+				row.Key, row.Name, row.Digest = s.Key, s.Name, s.Digest
 				out[name].renamed = append(out[name].renamed, row)
 			default:
 				s.twin = false // it is a message of its own, which is about to come
@@ -232,6 +226,22 @@ func (o *outgoing) hold(why string) {
 const nearly = 512
 
 func near(a, b int64) bool { return max(a-b, b-a) <= nearly }
+
+// sameContent tells whether a file holds the mail that a row's file held. Of a row
+// without Digest only sizes are known, the server's, which may be wrong (Exchange),
+// and that which came: they must be those of the file with or without what Digest
+// leaves out. Who edits a mail gives it a new key, so that under the same one
+// something else may have been added.
+func (s *stranger) sameContent(m *ledger.Message) bool {
+	switch {
+	case !m.Digest.IsZero() && !s.Digest.IsZero():
+		return m.Digest == s.Digest
+	case m.Key == s.Key:
+		return near(m.Size, s.Size) || near(m.WireSize, s.Size)
+	}
+	is := func(size int64) bool { return size == m.Size || size == m.WireSize }
+	return is(s.Size) || is(s.Size-s.added)
+}
 
 // pair finds those of the server's messages that are files of ours, or rows. An
 // equal Message-ID is not enough, since one mail may come in several copies: size

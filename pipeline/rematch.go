@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -272,6 +273,7 @@ type stranger struct {
 	sent           time.Time // the Date of its header; zero if there is none
 	ruledOut       bool      // the server is not to be given it (again)
 	twin           bool      // another file of the folder is the server's message
+	added          int64     // size of the header fields that Digest leaves out, in bytes
 }
 
 // strangers reads those files of the mailbox's folder that have no row: mail
@@ -291,7 +293,8 @@ func (r *run) strangers(ctx context.Context, b *box, rows []ledger.Row, l *maild
 	for _, f := range some {
 		path := b.path(f.Name)
 		head := mail.NewHeaderReader(append(claimFields(), "Date")...)
-		size, err := maildir.Read(path, buf, head)
+		sum := mail.NewDigester()
+		size, err := maildir.Read(path, buf, io.MultiWriter(head, sum))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // renamed or taken away this moment: the next run sees it
 		}
@@ -311,9 +314,9 @@ func (r *run) strangers(ctx context.Context, b *box, rows []ledger.Row, l *maild
 				return nil, err
 			}
 		}
-		out = append(out, stranger{ledger.Message{
-			Mailbox: b.Name, Key: f.Key, Name: f.Name, ID: h.messageID, Size: size, WireSize: size, Date: f.ModTime.UTC().Truncate(time.Second),
-		}, h.date.UTC().Truncate(time.Second), false, false})
+		out = append(out, stranger{Message: ledger.Message{
+			Mailbox: b.Name, Key: f.Key, Name: f.Name, ID: h.messageID, Size: size, WireSize: size, Digest: sum.Sum(), Date: f.ModTime.UTC().Truncate(time.Second),
+		}, sent: h.date.UTC().Truncate(time.Second), added: sum.Left()})
 	}
 	return out, nil
 }
@@ -372,7 +375,7 @@ func (w *worker) link(ctx context.Context, b *box, uids []imap.UID) ([]imap.UID,
 		letter[m.UID] = letters(w.stored[c.Mailbox][c.UID].merged(d.merged(m.Flags)))
 		intents = append(intents, ledger.Message{
 			Mailbox: b.Name, UIDValidity: b.now.UIDValidity, UID: m.UID, State: ledger.Intended, Key: w.keys.New(w.Now()), ID: c.ID,
-			Size: c.Size, WireSize: c.WireSize, Date: c.Date, Flags: storedFlags(m.Flags),
+			Size: c.Size, WireSize: c.WireSize, Digest: c.Digest, Date: c.Date, Flags: storedFlags(m.Flags),
 		})
 	}
 	if len(intents) == 0 {

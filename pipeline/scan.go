@@ -404,7 +404,8 @@ func (r *run) twin(ctx context.Context, b *box, f stranger, files *maildir.Listi
 	return slices.ContainsFunc(copies, func(m ledger.Message) bool {
 		name, here := files.Find(m.Key)
 		_, letters := maildir.ParseName(name)
-		return here && !strings.Contains(letters, "T") && m.Mailbox == b.Name && m.UIDValidity == b.known.UIDValidity && m.State == ledger.Present
+		return here && !strings.Contains(letters, "T") && m.Mailbox == b.Name && m.UIDValidity == b.known.UIDValidity && m.State == ledger.Present &&
+			(m.Digest.IsZero() || f.sameContent(&m))
 	}), err
 }
 

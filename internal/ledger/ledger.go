@@ -21,6 +21,8 @@ import (
 	"github.com/emersion/go-imap/v2"
 	"modernc.org/sqlite" // without cgo, so that pipeline builds without it
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
 // State is what became of a message.
@@ -43,14 +45,15 @@ type Message struct {
 	UIDValidity uint64
 	UID         imap.UID
 	State       State
-	Key         string    // maildir key of the mail's file; "" if there is none
-	Name        string    // where the file was last, below the folder; a hint, the key counts
-	ID          string    // notmuch message id; "" if notmuch does not take the file
-	Size        int64     // RFC822.SIZE as told, in bytes
-	WireSize    int64     // bytes that came
-	Date        time.Time // INTERNALDATE, UTC, whole seconds
-	Flags       []string  // system flags and keywords last agreed; they come back sorted
-	StubKey     string    // like Key and Name, of the stub's file
+	Key         string      // maildir key of the mail's file; "" if there is none
+	Name        string      // where the file was last, below the folder; a hint, the key counts
+	ID          string      // notmuch message id; "" if notmuch does not take the file
+	Size        int64       // RFC822.SIZE as told, in bytes
+	WireSize    int64       // bytes that came
+	Digest      mail.Digest // of the mail's file; zero where that is not known
+	Date        time.Time   // INTERNALDATE, UTC, whole seconds
+	Flags       []string    // system flags and keywords last agreed; they come back sorted
+	StubKey     string      // like Key and Name, of the stub's file
 	StubName    string
 	Attempts    int
 	Since       time.Time // of the first failure
@@ -91,13 +94,14 @@ type Ledger struct {
 	path string
 	db   *sql.DB
 	lock *os.File // nil: opened to look into
+	old  bool     // of a version that knows no digests, opened to look into
 
 	mu    sync.Mutex
 	ready map[string]*sql.Stmt // what is asked for each mailbox or file, by its text
 }
 
 // version is the schema's. A ledger of a newer one is refused.
-const version = 1
+const version = 2
 
 const schema = `
 CREATE TABLE mailbox (
@@ -129,6 +133,7 @@ CREATE TABLE message (
 	since       INTEGER NOT NULL,
 	nexttry     INTEGER NOT NULL,
 	reason      TEXT NOT NULL,
+	digest      BLOB NOT NULL,
 	PRIMARY KEY (mailbox, uidvalidity, uid)
 ) WITHOUT ROWID;
 CREATE INDEX message_id ON message (id);
@@ -192,6 +197,7 @@ func OpenReadOnly(ctx context.Context, dir string) (*Ledger, error) {
 	case v > version:
 		err = tooNew(path, v)
 	default:
+		l.old = v < version
 		return l, nil
 	}
 	return nil, errors.Join(err, l.Close())
@@ -251,8 +257,8 @@ func userVersion(ctx context.Context, db interface {
 	return v, err
 }
 
-// migrate makes the tables. A later schema's steps go here, by version, in the
-// same transaction.
+// migrate makes the tables, or those of an older version those of today, in one
+// transaction. A later schema's steps go here, by version.
 func (l *Ledger) migrate(ctx context.Context) error {
 	v, err := userVersion(ctx, l.db)
 	switch {
@@ -263,10 +269,35 @@ func (l *Ledger) migrate(ctx context.Context) error {
 	case v == version:
 		return nil
 	}
+	step := schema
+	if v == 1 {
+		if err := l.keepOld(ctx, v); err != nil {
+			return err
+		}
+		step = "ALTER TABLE message ADD COLUMN digest BLOB NOT NULL DEFAULT x'';" // no digest is known
+	}
 	return l.tx(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, schema+fmt.Sprintf("PRAGMA user_version = %d", version))
+		_, err := tx.ExecContext(ctx, step+fmt.Sprintf("PRAGMA user_version = %d", version))
 		return err
 	})
+}
+
+// keepOld leaves a copy of a ledger of version v beside it, as ledger.db.v1, for
+// who goes back to the notmuch-imap that wrote it.
+func (l *Ledger) keepOld(ctx context.Context, v int) error {
+	to := fmt.Sprintf("%s.v%d", l.path, v)
+	part := to + ".part"
+	f, err := os.OpenFile(part, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600) // a killed run may have left it
+	if err != nil {
+		return err
+	}
+	_, err = l.db.ExecContext(ctx, "VACUUM INTO ?", part)
+	if err != nil {
+		err = l.fail(err)
+	} else if err = f.Sync(); err == nil {
+		err = os.Rename(part, to)
+	}
+	return errors.Join(err, f.Close())
 }
 
 // Close closes the ledger and gives the lock back.

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
 func newLedger(t testing.TB) *Ledger {
@@ -64,7 +66,7 @@ func TestAMessageComesBackAsItWasSaved(t *testing.T) {
 	l := newLedger(t)
 	want := []Message{
 		{Mailbox: "INBOX", UIDValidity: 14, UID: 1, State: Stub, Key: "k", Name: "cur/k:2,S", ID: "a@b", Size: 5, WireSize: 6,
-			Date: time.Date(1969, 1, 2, 3, 4, 5, 0, time.UTC), Flags: []string{"$MDNSent", `\Seen`}, StubKey: "s", StubName: "new/s",
+			Date: time.Date(1969, 1, 2, 3, 4, 5, 0, time.UTC), Flags: []string{"$MDNSent", `\Seen`}, StubKey: "s", StubName: "new/s", Digest: mail.Digest{0, 1, 31: 255},
 			Attempts: 3, Since: time.Unix(10, 0).UTC(), NextTry: time.Unix(20, 0).UTC(), Reason: `NO "é"`},
 		{Mailbox: "INBOX", UIDValidity: 14, UID: math.MaxUint32, State: Skipped},
 		{Mailbox: "INBOX", UIDValidity: math.MaxUint64, UID: 1, State: Intended},

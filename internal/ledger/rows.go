@@ -104,11 +104,19 @@ func (l *Ledger) Rows(ctx context.Context, mailbox string, uidValidity uint64) (
 }
 
 const columns = `(SELECT name FROM mailbox WHERE mailbox.id = message.mailbox), uidvalidity, uid, state, key, name, id, size, wiresize, date, flags,
-	stubkey, stubname, attempts, since, nexttry, reason`
+	stubkey, stubname, attempts, since, nexttry, reason, digest`
+
+// columns gives the columns of a message as they are in this ledger.
+func (l *Ledger) columns() string {
+	if l.old {
+		return strings.TrimSuffix(columns, "digest") + "x''"
+	}
+	return columns
+}
 
 // query gives the messages that match a condition.
 func (l *Ledger) query(ctx context.Context, where string, args ...any) (out []Message, err error) {
-	rows, err := l.db.QueryContext(ctx, "SELECT "+columns+" FROM message WHERE "+where, args...)
+	rows, err := l.db.QueryContext(ctx, "SELECT "+l.columns()+" FROM message WHERE "+where, args...)
 	if err != nil {
 		return nil, l.fail(err)
 	}
@@ -122,12 +130,14 @@ func (l *Ledger) read(rows *sql.Rows) (out []Message, err error) {
 		var m Message
 		var validity, date, since, next int64
 		var flags string
+		var digest sql.RawBytes
 		if err := rows.Scan(&m.Mailbox, &validity, &m.UID, &m.State, &m.Key, &m.Name, &m.ID, &m.Size, &m.WireSize, &date, &flags,
-			&m.StubKey, &m.StubName, &m.Attempts, &since, &next, &m.Reason); err != nil {
+			&m.StubKey, &m.StubName, &m.Attempts, &since, &next, &m.Reason, &digest); err != nil {
 			return nil, l.fail(err)
 		}
 		m.UIDValidity, m.Date, m.Since, m.NextTry = uint64(validity), fromUnix(date), fromUnix(since), fromUnix(next)
 		m.Flags = splitFlags(flags)
+		copy(m.Digest[:], digest)
 		out = append(out, m)
 	}
 	if err := rows.Err(); err != nil {
@@ -192,7 +202,7 @@ func quoted(states []State) string {
 
 // ByMessageID gives the messages with a notmuch message id.
 func (l *Ledger) ByMessageID(ctx context.Context, id string) ([]Message, error) {
-	st, err := l.prepared(ctx, "SELECT "+columns+" FROM message WHERE message.id = ?")
+	st, err := l.prepared(ctx, "SELECT "+l.columns()+" FROM message WHERE message.id = ?")
 	if err != nil {
 		return nil, err
 	}
@@ -225,15 +235,19 @@ func (l *Ledger) Save(ctx context.Context, messages ...Message) error {
 
 func save(ctx context.Context, tx *sql.Tx, messages []Message) (err error) {
 	st, err := tx.PrepareContext(ctx, `INSERT OR REPLACE INTO message
-		(mailbox, uidvalidity, uid, state, key, name, id, size, wiresize, date, flags, stubkey, stubname, attempts, since, nexttry, reason)
-		VALUES ((SELECT id FROM mailbox WHERE name = ?), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
+		(mailbox, uidvalidity, uid, state, key, name, id, size, wiresize, date, flags, stubkey, stubname, attempts, since, nexttry, reason, digest)
+		VALUES ((SELECT id FROM mailbox WHERE name = ?), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
 	for _, m := range messages {
+		digest := m.Digest[:]
+		if m.Digest.IsZero() {
+			digest = []byte{}
+		}
 		if _, err := st.ExecContext(ctx, m.Mailbox, int64(m.UIDValidity), m.UID, m.State, m.Key, m.Name, m.ID, m.Size, m.WireSize, seconds(m.Date),
-			joinFlags(m.Flags), m.StubKey, m.StubName, m.Attempts, seconds(m.Since), seconds(m.NextTry), m.Reason); err != nil {
+			joinFlags(m.Flags), m.StubKey, m.StubName, m.Attempts, seconds(m.Since), seconds(m.NextTry), m.Reason, digest); err != nil {
 			return fmt.Errorf("%s UID %d: %w", m.Mailbox, m.UID, err)
 		}
 	}

@@ -26,6 +26,9 @@ import (
 // replaces so.
 type Digest [sha256.Size]byte
 
+// IsZero tells of one that is not known.
+func (d Digest) IsZero() bool { return d == Digest{} }
+
 // String is in hexadecimal.
 func (d Digest) String() string { return hex.EncodeToString(d[:]) }
 
@@ -35,7 +38,8 @@ type Digester struct {
 	fields  fields
 	hash    hash.Hash
 	drop    bool // the field that is being read does not count
-	newline int  // LFs that came last and are not hashed yet
+	left    int64
+	newline int // LFs that came last and are not hashed yet
 	lf      []byte
 }
 
@@ -68,6 +72,7 @@ func added(name string) bool {
 // add hashes what counts.
 func (d *Digester) add(p []byte) {
 	if d.drop {
+		d.left += int64(len(p) + bytes.Count(p, []byte("\n")))
 		return
 	}
 	content := bytes.TrimRight(p, "\n")
@@ -100,6 +105,10 @@ func (d *Digester) Sum() Digest {
 	d.fields.end()
 	return Digest(d.hash.Sum(nil))
 }
+
+// Left is the size of the header fields that the Digest left out, in bytes, with
+// line ends of CRLF.
+func (d *Digester) Left() int64 { return d.left }
 
 // DigestOf reads a mail to its end, and gives its Digest.
 func DigestOf(r io.Reader) (Digest, error) {

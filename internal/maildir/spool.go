@@ -27,11 +27,14 @@ type Spool struct {
 	buf  []byte // not yet written
 	head []byte
 	id   *mail.HeaderReader
+	sum  *mail.Digester
 	cr   bool // a CR came last and is held back
 	size int64
 	wire int64
 	time time.Time
 	err  error
+
+	digest mail.Digest // from Finish on
 }
 
 // Spool begins a mail under a new key.
@@ -40,7 +43,7 @@ func (d Dir) Spool(key string) (*Spool, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Spool{dir: d, key: key, file: f, id: mail.NewHeaderReader("Message-ID")}, nil
+	return &Spool{dir: d, key: key, file: f, id: mail.NewHeaderReader("Message-ID"), sum: mail.NewDigester()}, nil
 }
 
 // Write takes bytes as they are on the wire and stores them with LF for CRLF.
@@ -78,6 +81,9 @@ func (s *Spool) put(p []byte) {
 	if s.id != nil {
 		_, _ = s.id.Write(p) // never fails
 	}
+	if s.sum != nil {
+		_, _ = s.sum.Write(p) // never fails
+	}
 	if len(s.buf)+len(p) > bufSize {
 		s.flush()
 	}
@@ -110,6 +116,9 @@ func (s *Spool) Size() int64 { return s.size }
 // WireSize is the size of what was written, in bytes.
 func (s *Spool) WireSize() int64 { return s.wire }
 
+// Digest is the mail's; it is there after Finish.
+func (s *Spool) Digest() mail.Digest { return s.digest }
+
 // Key is the mail's base name.
 func (s *Spool) Key() string { return s.key }
 
@@ -128,7 +137,10 @@ func (s *Spool) Finish() error {
 		s.put([]byte{'\r'})
 	}
 	s.flush()
-	s.buf, s.head, s.id = nil, nil, nil
+	if s.sum != nil {
+		s.digest = s.sum.Sum()
+	}
+	s.buf, s.head, s.id, s.sum = nil, nil, nil, nil
 	return s.err
 }
 
