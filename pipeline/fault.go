@@ -134,6 +134,14 @@ func (e *ownError) Error() string {
 	return text
 }
 
+// own tells whether an error is the operating system's, met here, and not on the way
+// to the server.
+func own(err error) bool {
+	_, system := errors.AsType[unix.Errno](err)
+	_, server := errors.AsType[*mail.Fault](err)
+	return system && !server
+}
+
 // ofMailbox says in which mailbox's work an error of this machine happened.
 func ofMailbox(b *box, err error) error {
 	if _, said := errors.AsType[*ownError](err); said || errors.Is(err, errSick) || scopeOf(err, atMailbox) != ScopeRun || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {

@@ -401,7 +401,11 @@ func (r *run) judgeMail(ctx context.Context, p hooks.Point, it *item, path strin
 
 // judgeFile is judge with the mail at path lent to the hooks.
 func (r *run) judgeFile(ctx context.Context, e hooks.Event, path string, since time.Time) (hooks.Outcome, error) {
-	defer r.lend(&e, path)()
+	giveBack, err := r.lend(&e, path)
+	if err != nil {
+		return hooks.Outcome{}, err
+	}
+	defer giveBack()
 	return r.judge(ctx, e, since)
 }
 
@@ -470,13 +474,21 @@ func eventOf(p hooks.Point, row ledger.Message) hooks.Event {
 }
 
 // lend puts the header of the mail at path into an event, and a copy of the
-// mail: what a hook does to that changes nothing. giveBack ends the loan.
-func (r *run) lend(e *hooks.Event, path string) (giveBack func()) {
-	file, fields, err := r.duplicate(path)
-	if err != nil {
-		// It is gone, or there is no room.
+// mail: what a hook does to that changes nothing. giveBack ends the loan. A mail that
+// is gone, or that nobody may read, is judged unseen. That no copy can be made is an
+// error of this machine: a hook that sees nothing of a mail might keep it away.
+func (r *run) lend(e *hooks.Event, path string) (giveBack func(), err error) {
+	from, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		r.noteHook(hookLine{hook: "files", text: "a mail could not be shown to hooks: " + err.Error()})
-		return func() {}
+		return func() {}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	file, fields, err := r.duplicate(from)
+	if err = errors.Join(err, from.Close()); err != nil {
+		return nil, fmt.Errorf("no copy can be made for hooks: %w", err)
 	}
 	h := decodeHeader(fields)
 	to, _ := (&gomail.Header{Header: entity(fields)}).Text("To") // what can be read of it
@@ -491,17 +503,12 @@ func (r *run) lend(e *hooks.Event, path string) (giveBack func()) {
 			e.Size = fi.Size()
 		}
 	}
-	return func() { _ = os.Remove(file) } // a hook may have done so
+	return func() { _ = os.Remove(file) }, nil // a hook may have done so
 }
 
 // duplicate copies a file to where only hooks look, and gives what they are told
 // of its header.
-func (r *run) duplicate(path string) (file string, fields mail.Header, err error) {
-	from, err := os.Open(path)
-	if err != nil {
-		return "", nil, err
-	}
-	defer func() { err = errors.Join(err, from.Close()) }()
+func (r *run) duplicate(from *os.File) (file string, fields mail.Header, err error) {
 	to, err := r.blank()
 	if err != nil {
 		return "", nil, err

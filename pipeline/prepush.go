@@ -68,8 +68,7 @@ func (w *worker) prePush(ctx context.Context, b *box, o *outgoing, boxes map[str
 		}
 	}
 	if len(changes) > 0 {
-		// What a file that is gone by now was to be tagged with does not matter.
-		if _, err := w.Index.Apply(ctx, changes); err != nil {
+		if err := w.tell(ctx, changes); err != nil {
 			return err
 		}
 		w.step("tags of hooks given")

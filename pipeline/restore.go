@@ -114,7 +114,7 @@ func (r *run) resumeBack(ctx context.Context) error {
 		}
 	}
 	if len(changes) > 0 {
-		if _, err := r.Index.Apply(ctx, changes); err != nil {
+		if err := r.tell(ctx, changes); err != nil {
 			return err
 		}
 		r.step("files moved back in notmuch")

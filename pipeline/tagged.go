@@ -263,7 +263,7 @@ func (w *worker) untag(ctx context.Context, b *box, rows []ledger.Message) error
 		}
 		changes[i] = mail.Change{Op: mail.OpFlag, Path: b.path(name), ID: m.ID, Remove: []string{w.DeletedTag}}
 	}
-	if _, err := w.Index.Apply(ctx, changes); err != nil {
+	if err := w.tell(ctx, changes); err != nil {
 		return err
 	}
 	w.step("tags taken off")

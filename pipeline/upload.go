@@ -154,6 +154,8 @@ func (w *worker) upload(ctx context.Context, b *box, files []stranger, alone boo
 	for i, res := range results {
 		switch {
 		case res.Err == nil, errors.Is(res.Err, fs.ErrNotExist): // renamed or taken away this moment: the next run sees it
+		case own(res.Err):
+			return nil, nil, ofMailbox(b, res.Err)
 		case res.Together && !alone:
 			again = append(again, files[i])
 		default:
