@@ -673,7 +673,7 @@ func TestWhatTheServerHasAlreadyIsNotUploaded(t *testing.T) {
 		in.add(plainMail(i))
 	}
 	h.sync(s)
-	h.put("INBOX", plainMail(1)+strings.Repeat("X-OfflineIMAP: x\r\n", 100), "S")
+	h.put("INBOX", strings.Repeat("X-OfflineIMAP: x\r\n", 100)+plainMail(1), "S")
 	for range 3 {
 		if rep := h.sync(s); rep.Uploaded != 0 || !rep.Clean() {
 			t.Errorf("%+v", rep)
