@@ -61,7 +61,12 @@ func (w *worker) endInterrupted(ctx context.Context) error {
 		return err
 	}
 	maps.DeleteFunc(moves, func(_, text string) bool { return text == "" })
-	if arrivals, err := w.Ledger.Metas(ctx, metaArriving); err != nil || len(moves)+len(arrivals) == 0 {
+	arrivals, err := w.Ledger.Metas(ctx, metaArriving)
+	if err != nil {
+		return err
+	}
+	forgotten, err := w.Ledger.Metas(ctx, metaForgotten)
+	if err != nil || len(moves)+len(arrivals)+len(forgotten) == 0 {
 		return err
 	}
 	w.early.stop() // it compares with the rows of before
@@ -93,7 +98,10 @@ func (w *worker) endInterrupted(ctx context.Context) error {
 			return err
 		}
 	}
-	return w.settleArrivals(ctx, boxes)
+	if err := w.settleArrivals(ctx, boxes); err != nil {
+		return err
+	}
+	return w.tellForgotten(ctx, boxes)
 }
 
 // errLater is why a dry run ends nothing.

@@ -214,6 +214,7 @@ func (r *run) record(ctx context.Context, items []*item, results []mail.Result) 
 	}
 	gone := make(map[place][]imap.UID)
 	left := make(map[int]bool) // for the next run
+	told := ledger.Change{Metas: make(map[string]string)}
 	for i, it := range items {
 		if it.op == opAhead {
 			continue // it gets its row when it is found on the server
@@ -273,6 +274,10 @@ func (r *run) record(ctx context.Context, items []*item, results []mail.Result) 
 		case opPlaceholder:
 			row.State = ledger.Skipped
 		case opGone:
+			if it.forgotten() {
+				told.Metas[forgottenKey(row)] = ""
+				continue
+			}
 			at := place{row.Mailbox, row.UIDValidity}
 			gone[at] = append(gone[at], row.UID)
 			continue
@@ -281,6 +286,11 @@ func (r *run) record(ctx context.Context, items []*item, results []mail.Result) 
 	}
 	if len(rows) > 0 {
 		if err := r.commit(ctx, ledger.Change{Save: rows, Metas: r.arrivedWith(rows)}, "messages recorded"); err != nil {
+			return err
+		}
+	}
+	if len(told.Metas) > 0 {
+		if err := r.commit(ctx, told, "forgotten files told"); err != nil {
 			return err
 		}
 	}

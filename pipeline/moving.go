@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/emersion/go-imap/v2"
@@ -103,8 +104,9 @@ func (w *worker) moveAnswered(ctx context.Context, b *box, m *moving, rows []led
 			row.Key, row.Flags = "", a.Row.Flags // the file is that of the copy
 			c.Save = append(c.Save, row)
 		case !m.Copied && slices.Contains(m.Absent, row.UID):
-			c.Forget = append(c.Forget, row)
-			w.forget(b, row)
+			if err := w.forget(&c, b, row); err != nil {
+				return err
+			}
 		}
 	}
 	if m.Copied {
@@ -121,8 +123,9 @@ func (w *worker) copiesExpunged(ctx context.Context, b *box, m *moving, rows []l
 	c := ledger.Change{Metas: map[string]string{metaMoving + m.Mailbox: ""}}
 	for _, row := range rows {
 		if expunged && slices.Contains(m.Absent, row.UID) {
-			c.Forget = append(c.Forget, row)
-			w.forget(b, row)
+			if err := w.forget(&c, b, row); err != nil {
+				return err
+			}
 		}
 	}
 	return w.commit(ctx, c, "move done")
@@ -130,11 +133,12 @@ func (w *worker) copiesExpunged(ctx context.Context, b *box, m *moving, rows []l
 
 // goneThere records that messages whose files are not here were expunged.
 func (w *worker) goneThere(ctx context.Context, b *box, rows []ledger.Message) error {
-	var c ledger.Change
+	c := ledger.Change{Metas: make(map[string]string)}
 	for _, row := range rows {
 		if b.missingHere(row.UID) {
-			c.Forget = append(c.Forget, row)
-			w.forget(b, row)
+			if err := w.forget(&c, b, row); err != nil {
+				return err
+			}
 		}
 	}
 	if len(c.Forget) == 0 {
@@ -143,10 +147,53 @@ func (w *worker) goneThere(ctx context.Context, b *box, rows []ledger.Message) e
 	return w.commit(ctx, c, "deletions recorded")
 }
 
-// forget lets notmuch hear at the end that a file is where it was no more: not
-// before the mail is known where it went, or its tags would go.
-func (r *run) forget(b *box, row ledger.Message) {
+// metaForgotten is where the ledger keeps that notmuch is yet to hear of a file that
+// is where it was no more, and whose row went with the server's answer.
+const metaForgotten = "forgotten/"
+
+func forgottenKey(row ledger.Message) string {
+	return fmt.Sprintf("%s%s/%d/%d", metaForgotten, row.Mailbox, row.UIDValidity, row.UID)
+}
+
+// forget puts into a change that a message is gone, and lets notmuch hear at the end
+// that its file is where it was no more: not before the mail is known where it went,
+// or its tags would go. A later run tells what this one does not come to.
+func (r *run) forget(c *ledger.Change, b *box, row ledger.Message) error {
+	c.Forget = append(c.Forget, row)
 	r.hold(b.forgetting(row))
+	return set(*c, forgottenKey(row), row)
+}
+
+// tellForgotten tells notmuch what an earlier run did not come to tell. Where mail
+// went has been found by then, or waits, and this with it.
+func (w *worker) tellForgotten(ctx context.Context, boxes map[string]*box) error {
+	texts, err := w.Ledger.Metas(ctx, metaForgotten)
+	if err != nil || len(texts) == 0 || len(w.unsettled) > 0 || w.DryRun {
+		return err
+	}
+	var items []*item
+	back := ledger.Change{Metas: make(map[string]string)}
+	for _, key := range slices.Sorted(maps.Keys(texts)) {
+		var row ledger.Message
+		if err := json.Unmarshal([]byte(texts[key]), &row); err != nil {
+			return fmt.Errorf("the ledger's note of a mail that is gone cannot be read: %w", err)
+		}
+		if b := boxes[row.Mailbox]; b != nil && !b.exists(row.Name) {
+			b.pending++
+			items = append(items, b.forgetting(row))
+		} else {
+			back.Metas[key] = "" // the file was put back, or its mailbox is forgotten
+		}
+	}
+	for part := range slices.Chunk(items, indexBatch) {
+		if err := w.indexItems(ctx, part); err != nil {
+			return err
+		}
+	}
+	if len(back.Metas) == 0 {
+		return nil
+	}
+	return w.commit(ctx, back, "forgotten files found")
 }
 
 // forgetting is a message that is not here any more, and whose row is gone.
