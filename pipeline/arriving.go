@@ -238,14 +238,15 @@ func (w *worker) settleIn(ctx context.Context, b *box, as []arrival, boxes map[s
 	var items []*item
 	for _, key := range slices.Sorted(maps.Keys(found)) {
 		row, a := found[key], byKey[key]
-		var ok bool
-		if row.Name, ok, err = b.find(key, ""); err != nil {
+		name, ok, err := b.find(key, "")
+		if err != nil {
 			return err
 		}
-		if !ok { // it was moved on, or deleted, since
+		if !ok { // it was moved on, or deleted, since; notmuch may know the name
 			c.Save = append(c.Save, row)
 			continue
 		}
+		row.Name = name
 		it := &item{box: b, op: opAdd, row: row, known: true}
 		it.add, it.remove = w.arriving(b, row.Flags, byHand)
 		items = append(items, it)

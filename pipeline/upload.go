@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 )
@@ -73,17 +74,19 @@ func (w *worker) unvisited(ctx context.Context, b *box, o *outgoing) (bool, erro
 	return begun != b.since() && begun != onlyVisited, err
 }
 
-// noteArrivals records that mail is about to be put into a mailbox, so that the next
-// run looks into it even if the server's STATUS is of a moment ago.
-func (w *worker) noteArrivals(ctx context.Context, b *box) error {
-	if b.known.UIDValidity == 0 {
-		return nil // it is not synchronised
+// intendUploads records which files are about to be given to the server. Where the
+// run ends before they are found there, the next one looks for them first, wherever
+// the user has moved or deleted the files meanwhile.
+func (w *worker) intendUploads(ctx context.Context, b *box, files []stranger, uploads []mail.Upload) error {
+	c := ledger.Change{Metas: map[string]string{metaUploading + b.Name: b.since()}}
+	for i, f := range files {
+		row := f.Message
+		row.Mailbox, row.UIDValidity, row.UID, row.Flags = b.Name, b.known.UIDValidity, 0, uploads[i].Flags
+		if err := w.arrives(c, arrival{Row: row, Next: max(b.known.UIDNext, 1)}); err != nil {
+			return err
+		}
 	}
-	if err := w.Ledger.SetMeta(ctx, metaUploading+b.Name, b.since()); err != nil {
-		return err
-	}
-	w.step("arrivals noted")
-	return nil
+	return w.commit(ctx, c, "arrivals noted")
 }
 
 // onlyVisited takes the place of that where a mailbox turned out to be read-only.
@@ -125,7 +128,7 @@ func (w *worker) upload(ctx context.Context, b *box, files []stranger, alone boo
 		uploads[i] = mail.Upload{Path: b.path(f.Name), Size: f.Size, Flags: flagsOf(letters), InternalDate: f.when(w.Now()), Alone: alone}
 	}
 	if len(uploads) > 0 {
-		if err := w.noteArrivals(ctx, b); err != nil {
+		if err := w.intendUploads(ctx, b, files, uploads); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -150,6 +153,17 @@ func (w *worker) upload(ctx context.Context, b *box, files []stranger, alone boo
 	}
 	if err != nil {
 		return nil, nil, err
+	}
+	kept := ledger.Change{Metas: make(map[string]string)}
+	for i, res := range results {
+		if res.Err != nil {
+			kept.Metas[metaArriving+files[i].Key] = ""
+		}
+	}
+	if len(kept.Metas) > 0 {
+		if err := w.commit(ctx, kept, "uploads refused"); err != nil {
+			return nil, nil, err
+		}
 	}
 	for i, res := range results {
 		switch {

@@ -1,0 +1,120 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+)
+
+// A run is stopped behind each effect of an upload, or the answer to APPEND never
+// comes, and the user moves the file on, edits its flags, or deletes it, before the next
+// run. What was uploaded is found where it is, and goes where its file went: the mail is
+// there once, or in the Trash.
+func TestAStopBehindEachEffectOfAnUpload(t *testing.T) {
+	t.Parallel()
+	for wire, caps := range stopServers() {
+		for _, how := range []string{stopCancelled, stopUnheard} {
+			for _, user := range []string{"on", "renamed", "flag", "delete", "nothing"} {
+				t.Run(fmt.Sprintf("%s %s %s", wire, how, user), func(t *testing.T) {
+					t.Parallel()
+					stops := 0
+					for at := 1; ; at++ {
+						s, h := newServer(caps...), newHome(t)
+						s.mute = wire == "mute" || wire == "bare"
+						for i, box := range []string{"Sent", "INBOX", "Later", "Trash"} {
+							s.box(box).add(plainMail(10 + i))
+						}
+						h.sync(s)
+						h.put("Sent", plainMail(1), "S")
+						h.put("Sent", plainMail(2), "S")
+						if !stopUpload(h, s, how, at) {
+							break
+						}
+						stops++
+						file := uploadedFile(h, "Sent", "m1@example.org")
+						key, _ := maildir.ParseName(filepath.Base(file))
+						switch user {
+						case "on":
+							h.do(os.Rename(file, h.path("Later", "cur/"+key+":2,S")))
+						case "renamed":
+							h.do(os.Rename(file, h.path("Later", "cur/"+strings.ReplaceAll(key, ".M", ".R")+":2,S")))
+						case "flag":
+							h.do(os.Rename(file, h.path("Sent", "cur/"+key+":2,FS")))
+						case "delete":
+							h.do(os.Remove(file))
+						}
+						for range 3 {
+							h.sync(s)
+						}
+						in := []string{}
+						for name, b := range s.boxes {
+							for _, u := range b.uids() {
+								if strings.Contains(b.msgs[u].raw, "<m1@example.org>") {
+									in = append(in, name)
+								}
+							}
+						}
+						want := map[string]string{"on": "[Later]", "renamed": "[Later]", "flag": "[Sent]", "nothing": "[Sent]", "delete": "[Trash] []"}[user]
+						if !strings.Contains(want, fmt.Sprint(in)) {
+							t.Errorf("stopped at %d: on the server it is in %v, want %s", at, in, want)
+						}
+						h.check(s)
+						if t.Failed() {
+							t.FailNow()
+						}
+					}
+					if stops < 2 {
+						t.Errorf("only %d stops", stops)
+					}
+				})
+			}
+		}
+	}
+}
+
+// stopUpload runs a sync that is stopped at the effect of this number, and tells
+// whether it came that far.
+func stopUpload(h *home, s *server, how string, at int) bool {
+	h.t.Helper()
+	ctx, cancel := context.WithCancel(h.t.Context())
+	defer cancel()
+	var n atomic.Int64
+	reached := func() bool { return n.Add(1) == int64(at) }
+	s.effect = func(string) {
+		if how == stopUnheard && reached() {
+			s.unheard = true
+			cancel()
+		}
+	}
+	_, err := h.tryIn(ctx, s, func(o *Options) {
+		o.Step = func(string) {
+			if how == stopCancelled && reached() {
+				cancel()
+			}
+		}
+	})
+	stopped := ctx.Err() != nil
+	if err != nil && !stopped {
+		h.t.Fatal(err)
+	}
+	s.effect, s.unheard = nil, false
+	return stopped
+}
+
+// uploadedFile gives the path of the file with this Message-ID.
+func uploadedFile(h *home, mailbox, id string) string {
+	h.t.Helper()
+	for name, raw := range h.files(mailbox) {
+		if strings.Contains(raw, "<"+id+">") {
+			return h.path(mailbox, name)
+		}
+	}
+	h.t.Fatalf("there is no file of %s in %s", id, mailbox)
+	return ""
+}
