@@ -313,6 +313,13 @@ func (b *batch) add(c mail.Change, carried []string) (r mail.Result, err error) 
 	}
 	have := tagsOf(m)
 	files := filesOf(m)
+	for _, old := range files {
+		if old != r.Path && sameFile(old, r.Path) {
+			// It was renamed since the database saw it.
+			more, less := b.unseen(old, r.Path, files)
+			add, remove = without(with(add, more, nil), less), with(remove, less, nil)
+		}
+	}
 	if err := retag(m, without(add, have), slices.DeleteFunc(remove, func(t string) bool { return !slices.Contains(have, t) })); err != nil {
 		return r, err
 	}
