@@ -478,7 +478,7 @@ func eventOf(p hooks.Point, row ledger.Message) hooks.Event {
 // is gone, or that nobody may read, is judged unseen. That no copy can be made is an
 // error of this machine: a hook that sees nothing of a mail might keep it away.
 func (r *run) lend(e *hooks.Event, path string) (giveBack func(), err error) {
-	from, err := os.Open(path)
+	from, err := openMail(path)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		r.noteHook(hookLine{hook: "files", text: "a mail could not be shown to hooks: " + err.Error()})
 		return func() {}, nil
@@ -504,6 +504,15 @@ func (r *run) lend(e *hooks.Event, path string) (giveBack func(), err error) {
 		}
 	}
 	return func() { _ = os.Remove(file) }, nil // a hook may have done so
+}
+
+// openMail opens a mail. What is no file is no mail: a message that has none leads
+// to its folder.
+func openMail(path string) (*os.File, error) {
+	if st, err := os.Stat(path); err == nil && !st.Mode().IsRegular() {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
+	}
+	return os.Open(path)
 }
 
 // duplicate copies a file to where only hooks look, and gives what they are told

@@ -489,6 +489,7 @@ func (w *worker) fetchAgain(ctx context.Context, b *box, rows []ledger.Message) 
 		return err
 	}
 	var gone []imap.UID
+	c := ledger.Change{Metas: make(map[string]string)} // the files that notmuch knows of them are gone
 	for _, m := range rows {
 		name, ok, err := b.find(m.Key, "")
 		if err != nil {
@@ -496,6 +497,9 @@ func (w *worker) fetchAgain(ctx context.Context, b *box, rows []ledger.Message) 
 		}
 		if !ok {
 			gone = append(gone, m.UID)
+			if err := w.forget(&c, b, m); err != nil {
+				return err
+			}
 			continue
 		}
 		if err := b.dir.Rename(name, maildir.WithFlags(name, "", "T")); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -506,6 +510,9 @@ func (w *worker) fetchAgain(ctx context.Context, b *box, rows []ledger.Message) 
 	}
 	if len(gone) == 0 {
 		return nil
+	}
+	if err := w.commit(ctx, c, "forgotten files noted"); err != nil {
+		return err
 	}
 	return w.incomplete(ctx, b, gone...)
 }

@@ -23,8 +23,8 @@ func (w *worker) stillWanted(ctx context.Context, b *box, rows []ledger.Message)
 }
 
 // changedThere tells what was deleted here, and is still on the server, from what
-// somebody changed there meanwhile. That it was read is no such change, nor that it
-// was marked for deletion.
+// somebody changed there meanwhile, as who marks it unread. That it was read is no such
+// change, nor that it was marked for deletion.
 func (w *worker) changedThere(ctx context.Context, b *box, rows []ledger.Message) (wanted, kept []ledger.Message, err error) {
 	rows, err = w.sameMessages(ctx, b, rows)
 	if err != nil || len(rows) == 0 {
@@ -44,8 +44,11 @@ func (w *worker) changedThere(ctx context.Context, b *box, rows []ledger.Message
 	for _, m := range rows {
 		is, there := flags[m.UID]
 		was := w.stored[b.Name][m.UID].merged(m.Flags)
+		unread := hasFlag(was, `\Seen`) && !hasFlag(is, `\Seen`)
 		switch {
 		case !there: // gone from the server, too
+		case unread:
+			kept = append(kept, m)
 		case sameFlags(slices.DeleteFunc(slices.Clone(is), moot), slices.DeleteFunc(was, moot)):
 			wanted = append(wanted, m)
 		default:
