@@ -21,7 +21,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	keyring.MockInit()
+	keyring.MockInit() // a bare map, so that no test is parallel to another one
 	goleak.VerifyTestMain(m)
 }
 
@@ -72,7 +72,6 @@ func safe(t *testing.T, a *imaptest.Authorizer, texts ...string) {
 
 // TestLoopback: the browser comes back once; nobody else gets in.
 func TestLoopback(t *testing.T) {
-	t.Parallel()
 	a, c := provider(t)
 	var notes []string
 	visited := make(chan struct{})
@@ -125,7 +124,6 @@ func TestLoopback(t *testing.T) {
 // TestLoopbackSecondVisit: while the first page is still on its way, another visit
 // with the right state finds the sign-in over.
 func TestLoopbackSecondVisit(t *testing.T) {
-	t.Parallel()
 	_, c := provider(t)
 	f := c.fill().begin("http://127.0.0.1:1")
 	visits := make(chan url.Values, 1)
@@ -145,7 +143,6 @@ func TestLoopbackSecondVisit(t *testing.T) {
 // TestLoopbackEnds: by its time, by the context, by a refusal; no goroutine stays
 // (goleak).
 func TestLoopbackEnds(t *testing.T) {
-	t.Parallel()
 	a, c := provider(t)
 	if _, err := c.Loopback(t.Context(), time.Millisecond, func(string) {}, func(string) {}); !errors.Is(err, errTime) || !strings.Contains(err.Error(), "notmuch imap login work") {
 		t.Errorf("after its time: %v", err)
@@ -165,7 +162,7 @@ func TestLoopbackEnds(t *testing.T) {
 	}
 	// Somebody who comes and says nothing does not hold it up.
 	ctx, cancel = context.WithCancel(t.Context())
-	a.Pause = func(*http.Request) { cancel() }
+	a.Pause = func(r *http.Request) { cancel(); <-r.Context().Done() } // else the answer may be faster
 	a.With(func() { a.Deny = [2]string{} })
 	done = make(chan struct{})
 	_, err = c.Loopback(ctx, time.Minute, func(address string) {
@@ -179,7 +176,6 @@ func TestLoopbackEnds(t *testing.T) {
 
 // TestPaste: what people copy, and what they copy by mistake.
 func TestPaste(t *testing.T) {
-	t.Parallel()
 	for _, c := range []struct {
 		name string
 		text func(at *url.URL, address string) string
@@ -200,7 +196,6 @@ func TestPaste(t *testing.T) {
 		{"no state", func(at *url.URL, _ string) string { return at.Scheme + "://" + at.Host + "/?code=code-abcdefgh" }, "another sign-in"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
 			a, client := provider(t)
 			var notes []string
 			var address string
@@ -249,7 +244,6 @@ func (h handled) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // TestDevice: waiting, being told to wait longer, expiry, denial, Ctrl-C.
 func TestDevice(t *testing.T) {
-	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		refuse [][2]string
@@ -268,7 +262,6 @@ func TestDevice(t *testing.T) {
 		{"interrupted", slices.Repeat([][2]string{{"authorization_pending", ""}}, 30), 12 * time.Second, 2, 12 * time.Second, "context canceled"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				a := &imaptest.Authorizer{Refuse: c.refuse}
 				client := Client{ID: "client", AuthURL: "https://login.example.org/authorize", TokenURL: "https://login.example.org/token",

@@ -11,7 +11,6 @@ import (
 
 // TestRefusals: each has its words, its next step, and shows no secret.
 func TestRefusals(t *testing.T) {
-	t.Parallel()
 	client := Client{Provider: "microsoft", ID: "1234", Account: "work", User: "me@corp.example"}
 	const consent = "https://login.microsoftonline.com/common/oauth2/authorize?client_id=1234&response_type=code&prompt=admin_consent"
 	for _, c := range []struct {
@@ -46,7 +45,6 @@ func TestRefusals(t *testing.T) {
 
 // TestExplain: what a token tells of itself.
 func TestExplain(t *testing.T) {
-	t.Parallel()
 	now := time.Date(2026, 11, 28, 14, 30, 0, 0, time.Local)
 	jwt := func(aud, scp string, exp time.Time) string {
 		return imaptest.JWT(fmt.Sprintf(`{"aud":%q,"scp":%q,"exp":%d}`, aud, scp, exp.Unix()))
@@ -83,7 +81,6 @@ func TestExplain(t *testing.T) {
 
 // TestRegistering: two sentences each, and what else there is.
 func TestRegistering(t *testing.T) {
-	t.Parallel()
 	for _, name := range Providers() {
 		text := Registering(name)
 		c := Client{Provider: name}.fill()

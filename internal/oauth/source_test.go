@@ -34,10 +34,8 @@ func signedIn(t *testing.T, c Client, place string) Store {
 // TestSource: tokens are renewed before their end and after a refusal, and not
 // otherwise.
 func TestSource(t *testing.T) {
-	t.Parallel()
 	for _, place := range []string{InKeyring, InFile} {
 		t.Run(place, func(t *testing.T) {
-			t.Parallel()
 			a, c := provider(t)
 			store := signedIn(t, c, place)
 			if want := map[string]string{InKeyring: "the system's keyring", InFile: filepath.Join(store.Dir, "oauth.json")}[place]; store.Place() != want {
@@ -86,7 +84,6 @@ func TestSource(t *testing.T) {
 
 // TestSourcesDoNotRace: many runs at once, a refresh token that is good once.
 func TestSourcesDoNotRace(t *testing.T) {
-	t.Parallel()
 	a, c := provider(t)
 	store := signedIn(t, c, InFile)
 	a.Expire()
@@ -118,7 +115,6 @@ func TestSourcesDoNotRace(t *testing.T) {
 // TestSourceRefused: what renewing may meet; no error holds a secret, and what was
 // kept is kept.
 func TestSourceRefused(t *testing.T) {
-	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		spoil  func(t *testing.T, c *Client, s Store)
@@ -168,7 +164,6 @@ func TestSourceRefused(t *testing.T) {
 		}, [2]string{}, "answers with HTTP status 307"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
 			a, client := provider(t)
 			store := signedIn(t, client, InFile)
 			refused := a.Secrets()
@@ -204,7 +199,6 @@ func (f failing) RoundTrip(*http.Request) (*http.Response, error) { return nil, 
 // TestInterruptedRenewal: a refresh token that was sent may be used up, so that
 // Ctrl-C does not keep what comes for it from being kept.
 func TestInterruptedRenewal(t *testing.T) {
-	t.Parallel()
 	a, c := provider(t)
 	store := signedIn(t, c, InFile)
 	old, err := store.Load(t.Context())
@@ -229,7 +223,6 @@ func TestInterruptedRenewal(t *testing.T) {
 
 // TestLockWaits: not longer than its context.
 func TestLockWaits(t *testing.T) {
-	t.Parallel()
 	s := Store{Dir: filepath.Join(t.TempDir(), "work")}
 	unlock, err := s.Lock(t.Context())
 	if err != nil {
@@ -255,7 +248,6 @@ func TestLockWaits(t *testing.T) {
 
 // TestStoreMoves: one place holds the tokens; the file is nobody else's.
 func TestStoreMoves(t *testing.T) {
-	t.Parallel()
 	s := Store{Dir: t.TempDir(), User: t.Name()}
 	for _, place := range []string{InFile, InKeyring, InFile} {
 		if err := s.Save(t.Context(), &Token{Access: "in " + place}, place); err != nil {
@@ -285,7 +277,6 @@ func TestStoreMoves(t *testing.T) {
 
 // TestRevoke: the provider is told, by the token that is worth most.
 func TestRevoke(t *testing.T) {
-	t.Parallel()
 	var got string
 	status := http.StatusOK
 	c := Client{Provider: "google", ID: "client", HTTP: handled{http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
