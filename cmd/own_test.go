@@ -316,6 +316,11 @@ func TestAnErrorOfThisMachineIsNoSuccess(t *testing.T) {
 							continue
 						}
 						missed = 0
+						if strings.HasPrefix(f.call, "newfstatat") && strings.Contains(strings.Join(hits, " "), ".glass") {
+							// libnotmuch 0.37 takes a database for a new one, and empties it, where
+							// it cannot stat its tables: `notmuch tag` does that, too.
+							continue
+						}
 						mu.Lock()
 						met[f.call] += len(hits)
 						mu.Unlock()
