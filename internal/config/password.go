@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/zalando/go-keyring"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/vault"
 )
 
 const (
@@ -162,30 +164,11 @@ func (a *Account) fromKeyring(ctx context.Context) (string, error) {
 	return secret, nil
 }
 
-// inKeyring lets the system's keyring do something, a minute at most. Its client
-// cannot be interrupted: if it outlasts that, the goroutine is given up with it.
+// inKeyring lets the system's keyring do something, a minute at most.
 func inKeyring(ctx context.Context, do func() (string, error)) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, secretWait)
-	defer cancel()
-	type answer struct {
-		secret string
-		err    error
+	secret, err := vault.Ask(ctx, secretWait, do)
+	if err != nil && !errors.Is(err, context.Canceled) {
+		return "", fmt.Errorf("keyring: %w", err)
 	}
-	got := make(chan answer, 1)
-	go func() {
-		s, err := do()
-		got <- answer{s, err}
-	}()
-	select {
-	case <-ctx.Done():
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			return "", fmt.Errorf("keyring: no answer within %v; is it unlocked?", secretWait)
-		}
-		return "", ctx.Err()
-	case r := <-got:
-		if r.err != nil {
-			return "", fmt.Errorf("keyring: %w", r.err)
-		}
-		return r.secret, nil
-	}
+	return secret, err
 }

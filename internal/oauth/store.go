@@ -14,6 +14,8 @@ import (
 
 	"github.com/zalando/go-keyring"
 	"golang.org/x/sys/unix"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/vault"
 )
 
 // Token is what a provider gave.
@@ -66,7 +68,7 @@ func (s Store) Place() string {
 func (s Store) Load(ctx context.Context) (*Token, error) {
 	text, err := s.fromFile()
 	if errors.Is(err, fs.ErrNotExist) {
-		text, err = inKeyring(ctx, func() (string, error) { return keyring.Get(service, s.keyringUser()) })
+		text, err = vault.Ask(ctx, keyringTime, func() (string, error) { return keyring.Get(service, s.keyringUser()) })
 		if errors.Is(err, keyring.ErrNotFound) {
 			return nil, ErrNone
 		}
@@ -122,10 +124,10 @@ func (s Store) Save(ctx context.Context, t *Token, place string) error {
 			return err
 		}
 		// What is left there does not count, and may not be reachable.
-		_, _ = inKeyring(ctx, func() (string, error) { return "", keyring.Delete(service, s.keyringUser()) })
+		_, _ = vault.Ask(ctx, keyringTime, func() (string, error) { return "", keyring.Delete(service, s.keyringUser()) })
 		return nil
 	}
-	if _, err := inKeyring(ctx, func() (string, error) { return "", keyring.Set(service, s.keyringUser(), string(text)) }); err != nil {
+	if _, err := vault.Ask(ctx, keyringTime, func() (string, error) { return "", keyring.Set(service, s.keyringUser(), string(text)) }); err != nil {
 		return fmt.Errorf("the system's keyring does not take the token: %w", err)
 	}
 	return s.removeFile()
@@ -172,7 +174,7 @@ func (e *keyringError) Error() string { return "the system's keyring cannot be r
 
 // Remove forgets the tokens wherever they are.
 func (s Store) Remove(ctx context.Context) error {
-	_, err := inKeyring(ctx, func() (string, error) { return "", keyring.Delete(service, s.keyringUser()) })
+	_, err := vault.Ask(ctx, keyringTime, func() (string, error) { return "", keyring.Delete(service, s.keyringUser()) })
 	if errors.Is(err, keyring.ErrNotFound) {
 		err = nil
 	} else if err != nil {
@@ -186,7 +188,7 @@ func (s Store) Remove(ctx context.Context) error {
 
 // HasKeyring tells whether the system's keyring answers.
 func (s Store) HasKeyring(ctx context.Context) bool {
-	_, err := inKeyring(ctx, func() (string, error) { return keyring.Get(service, s.keyringUser()) })
+	_, err := vault.Ask(ctx, keyringTime, func() (string, error) { return keyring.Get(service, s.keyringUser()) })
 	return err == nil || errors.Is(err, keyring.ErrNotFound)
 }
 
@@ -225,33 +227,5 @@ func (s Store) Lock(ctx context.Context) (unlock func(), err error) {
 			return nil, errors.Join(err, f.Close())
 		case <-tick.C:
 		}
-	}
-}
-
-// inKeyring lets the system's keyring do something. Its client cannot be
-// interrupted: if it outlasts the time, the goroutine is given up with it.
-func inKeyring(ctx context.Context, do func() (string, error)) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, keyringTime)
-	defer cancel()
-	type answer struct {
-		secret string
-		err    error
-	}
-	got := make(chan answer, 1)
-	go func() {
-		s, err := do()
-		got <- answer{s, err}
-	}()
-	select {
-	case <-ctx.Done():
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			return "", fmt.Errorf("no answer within %v; is it unlocked?", keyringTime)
-		}
-		return "", ctx.Err()
-	case r := <-got:
-		if r.err != nil {
-			return "", r.err
-		}
-		return r.secret, nil
 	}
 }
