@@ -1,0 +1,241 @@
+package pipeline
+
+import (
+	"context"
+	"crypto/sha1"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+)
+
+// notmuch is the index as pipeline sees it: messages by id with files and tags,
+// kept in one file so that it outlives a killed process.
+type notmuch struct {
+	mu   sync.Mutex
+	path string
+	fail error
+	uuid string // of the database
+	// refuses is what a single change of flags gives, or of a stub's words.
+	refuses error
+}
+
+type indexed struct {
+	Mod   uint64 // the revision at which it changed last
+	Files []string
+	Tags  []string
+	Read  map[string]int // by key: how long the file was when it was read
+}
+
+func (m *indexed) read(path string, raw []byte) {
+	if m.Read == nil {
+		m.Read = map[string]int{}
+	}
+	key, _ := maildir.ParseName(path)
+	m.Read[key] = len(raw)
+}
+
+func (x *notmuch) load() (map[string]*indexed, error) {
+	db := map[string]*indexed{}
+	b, err := os.ReadFile(x.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return db, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return db, json.Unmarshal(b, &db)
+}
+
+func (x *notmuch) Apply(_ context.Context, changes []mail.Change) ([]mail.Result, error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.fail != nil {
+		return nil, x.fail
+	}
+	db, err := x.load()
+	if err != nil {
+		return nil, err
+	}
+	byFile := func(path string) (string, *indexed) {
+		for id, m := range db {
+			if slices.Contains(m.Files, path) {
+				return id, m
+			}
+		}
+		return "", nil
+	}
+	byKey := func(path string) (string, *indexed) {
+		for id, m := range db {
+			if slices.ContainsFunc(m.Files, sameKey(path)) {
+				return id, m
+			}
+		}
+		return "", nil
+	}
+	forget := func(path string) []string {
+		id, m := byFile(path)
+		if m == nil {
+			return nil
+		}
+		m.Files = slices.DeleteFunc(m.Files, func(f string) bool { return f == path })
+		if len(m.Files) == 0 {
+			delete(db, id)
+		}
+		return m.Tags
+	}
+	retag := func(m *indexed, add, remove []string) {
+		m.Tags = slices.DeleteFunc(append(m.Tags, add...), func(t string) bool { return slices.Contains(remove, t) })
+		slices.Sort(m.Tags)
+		m.Tags = slices.Compact(m.Tags)
+	}
+	out := make([]mail.Result, len(changes))
+	for i, c := range changes {
+		switch c.Op {
+		case mail.OpAdd, mail.OpReplace:
+			raw, err := os.ReadFile(c.Path)
+			if errors.Is(err, fs.ErrNotExist) {
+				// As the real one: it was renamed since.
+				dir := maildir.Dir(filepath.Dir(filepath.Dir(c.Path)))
+				key, _ := maildir.ParseName(c.Path)
+				if name, ok, e := dir.Find(key); ok && e == nil {
+					c.Path = filepath.Join(string(dir), name)
+					raw, err = os.ReadFile(c.Path)
+				}
+			}
+			if err != nil {
+				out[i] = mail.Result{Path: c.Path, Err: err}
+				continue
+			}
+			id := notmuchID(raw)
+			m, known := db[id]
+			if !known {
+				m = &indexed{}
+				db[id] = m
+				retag(m, c.New, nil)
+			}
+			if !slices.Contains(m.Files, c.Path) {
+				m.Files = append(slices.DeleteFunc(m.Files, sameKey(c.Path)), c.Path)
+			}
+			m.read(c.Path, raw)
+			if c.Op == mail.OpReplace {
+				retag(m, forget(c.OldPath), nil)
+			}
+			retag(m, c.Add, c.Remove)
+			out[i] = mail.Result{ID: id, Path: c.Path, Duplicate: known}
+		case mail.OpReindex:
+			raw, err := os.ReadFile(c.Path)
+			if err != nil {
+				return nil, err
+			}
+			if _, m := byKey(c.Path); m != nil {
+				m.read(c.Path, raw)
+			}
+			out[i].Err = x.refuses
+		case mail.OpFlag:
+			if x.refuses != nil {
+				out[i].Err = x.refuses
+				continue
+			}
+			// As the real one: a path that the database has from before a
+			// crash is found by its key.
+			id, m := byKey(c.Path)
+			if m == nil {
+				out[i].Err = fs.ErrNotExist
+				continue
+			}
+			retag(m, c.Add, c.Remove)
+			name := maildir.WithFlags("cur/"+filepath.Base(c.Path), c.Set, c.Clear)
+			to := filepath.Join(filepath.Dir(filepath.Dir(c.Path)), name)
+			if err := os.Rename(c.Path, to); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return nil, err
+			}
+			m.Files[slices.IndexFunc(m.Files, sameKey(c.Path))] = to
+			out[i] = mail.Result{ID: id, Path: to}
+		case mail.OpRemove:
+			forget(c.Path)
+			if m := db[c.ID]; m != nil {
+				retag(m, c.Add, c.Remove)
+			}
+		}
+	}
+	return out, x.save(db)
+}
+
+func (x *notmuch) Changes(_ context.Context, since mail.Revision, under string) (now mail.Revision, tagged []mail.Tagged, whole bool, err error) {
+	db, err := x.load()
+	if err != nil {
+		return now, nil, false, err
+	}
+	now = mail.Revision{UUID: "db" + x.uuid, N: x.revision()}
+	whole = since.UUID != now.UUID
+	for id, m := range db {
+		if !whole && m.Mod <= since.N {
+			continue
+		}
+		inside := func(f string) bool { return strings.HasPrefix(f, under+"/") }
+		t := mail.Tagged{ID: id, Tags: m.Tags, Others: slices.DeleteFunc(slices.Clone(m.Files), inside),
+			Paths: slices.DeleteFunc(slices.Clone(m.Files), func(f string) bool { return !inside(f) })}
+		if len(t.Paths) > 0 {
+			tagged = append(tagged, t)
+		}
+	}
+	return now, tagged, whole, nil
+}
+
+// revision counts the changes, and is kept apart: the last message to change may
+// be gone.
+func (x *notmuch) revision() (n uint64) {
+	b, _ := os.ReadFile(x.path + ".revision")
+	_, _ = fmt.Sscan(string(b), &n)
+	return n
+}
+
+// notmuchID is the id that notmuch gives a mail.
+func notmuchID(raw []byte) string {
+	if id := parseHeader(raw).messageID; id != "" {
+		return id
+	}
+	return fmt.Sprintf("notmuch-sha1-%x", sha1.Sum(raw))
+}
+
+func (x *notmuch) save(db map[string]*indexed) error {
+	old, err := x.load()
+	if err != nil {
+		return err
+	}
+	now := x.revision() + 1
+	for id, m := range db {
+		if o := old[id]; o == nil || !slices.Equal(o.Tags, m.Tags) || !slices.Equal(o.Files, m.Files) {
+			m.Mod = now
+		}
+	}
+	if err := os.WriteFile(x.path+".revision", []byte(fmt.Sprint(now)), 0o600); err != nil {
+		return err
+	}
+	b, err := json.Marshal(db)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(x.path+".new", b, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(x.path+".new", x.path)
+}
+
+func sameKey(path string) func(string) bool {
+	key, _ := maildir.ParseName(path)
+	dir := filepath.Dir(filepath.Dir(path))
+	return func(other string) bool {
+		k, _ := maildir.ParseName(other)
+		return k == key && filepath.Dir(filepath.Dir(other)) == dir
+	}
+}

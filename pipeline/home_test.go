@@ -1,0 +1,216 @@
+package pipeline
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+)
+
+// home is one user's local store.
+type home struct {
+	t      *testing.T
+	dir    string
+	now    time.Time
+	events []Event
+	index  *notmuch
+	// givenUp are messages of INBOX of which nothing is to be here.
+	givenUp []imap.UID
+	// placeholders are messages of INBOX that a hook left on the server.
+	placeholders []imap.UID
+}
+
+func newHome(t *testing.T) *home {
+	t.Helper()
+	dir := t.TempDir()
+	return &home{t: t, dir: dir, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), index: &notmuch{path: filepath.Join(dir, "index.json")}}
+}
+
+func (h *home) options(s *server, l *ledger.Ledger) Options {
+	return Options{
+		Account: "work", Address: "me@example.org", Root: filepath.Join(h.dir, "mail"), Dial: s.dial, Index: h.index, Ledger: l,
+		NewTags: []string{"inbox", "unread"}, Connections: 2, Timeout: 5 * time.Second,
+		Now:  func() time.Time { return h.now },
+		Emit: func(e Event) { h.events = append(h.events, e) },
+	}
+}
+
+// sync runs one sync; change may alter its options.
+func (h *home) sync(s *server, change ...func(*Options)) *Report {
+	h.t.Helper()
+	rep, err := h.try(s, change...)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return rep
+}
+
+func (h *home) try(s *server, change ...func(*Options)) (*Report, error) {
+	return h.tryIn(context.Background(), s, change...)
+}
+
+// tryIn is try with a context that may end.
+func (h *home) tryIn(ctx context.Context, s *server, change ...func(*Options)) (*Report, error) {
+	l, err := ledger.Open(context.Background(), filepath.Join(h.dir, "state"))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer func() {
+		if err := l.Close(); err != nil {
+			h.t.Error(err)
+		}
+	}()
+	if err := os.MkdirAll(filepath.Join(h.dir, "mail"), 0o700); err != nil {
+		h.t.Fatal(err)
+	}
+	o := h.options(s, l)
+	for _, f := range change {
+		f(&o)
+	}
+	h.events = nil
+	s.asked = nil
+	return Sync(ctx, o)
+}
+
+// files gives the mails of a mailbox's folder by name.
+func (h *home) files(mailbox string) map[string]string {
+	out := map[string]string{}
+	for _, sub := range []string{"new", "cur"} {
+		entries, err := os.ReadDir(filepath.Join(h.dir, "mail", mailbox, sub))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			h.t.Fatal(err)
+		}
+		for _, e := range entries {
+			b, err := os.ReadFile(filepath.Join(h.dir, "mail", mailbox, sub, e.Name()))
+			if err != nil {
+				h.t.Fatal(err)
+			}
+			out[sub+"/"+e.Name()] = string(b)
+		}
+	}
+	return out
+}
+
+// check asserts that the store holds the server's mail, each once, byte for
+// byte, with its flags, indexed and recorded; that nothing lies in tmp; and that
+// exactly the given messages have a stub.
+func (h *home) check(s *server, stubs ...imap.UID) {
+	h.t.Helper()
+	db, err := h.index.load()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	paths := map[string]bool{}
+	for _, m := range db {
+		for _, f := range m.Files {
+			paths[f] = true
+			key, _ := maildir.ParseName(f)
+			if raw, err := os.ReadFile(f); err == nil && m.Read[key] != len(raw) {
+				h.t.Errorf("notmuch has read %d bytes of %s, which has %d", m.Read[key], f, len(raw))
+			}
+		}
+	}
+	n := 0
+	for name, b := range s.boxes {
+		want := map[string]int{}
+		for u, m := range b.msgs {
+			if !slices.Contains(stubs, u) && (name != "INBOX" || !slices.Contains(h.givenUp, u) && !slices.Contains(h.placeholders, u)) {
+				want[strings.ReplaceAll(m.raw, "\r\n", "\n")+"|"+letters(m.flags)]++
+			}
+		}
+		got := map[string]int{}
+		gotStubs, gotPlaceholders := 0, 0
+		for file, raw := range h.files(name) {
+			n++
+			if !paths[filepath.Join(h.dir, "mail", name, file)] {
+				h.t.Errorf("%s/%s is not indexed", name, file)
+			}
+			if _, err := ReadStub(strings.NewReader(raw)); err == nil {
+				if strings.Contains(raw, "\nX-Label: "+TagSkipped+"\n") {
+					gotPlaceholders++
+				} else {
+					gotStubs++
+				}
+				m := db[stubID(raw)]
+				if m == nil || slices.Contains(m.Tags, TagSkipped) == slices.Contains(m.Tags, TagFailed) || slices.Contains(m.Tags, TagSkipped) != strings.Contains(raw, "X-Label: "+TagSkipped) {
+					h.t.Errorf("%s/%s has the tags %+v", name, file, m)
+				}
+				continue
+			}
+			_, flags := maildir.ParseName(file)
+			got[raw+"|"+flags]++
+		}
+		if !maps.Equal(want, got) {
+			h.t.Errorf("%s holds %d mails, want %d: %s", name, len(got), len(want), difference(want, got))
+		}
+		if name == "INBOX" && gotStubs != len(stubs) {
+			h.t.Errorf("%d stubs, want %d", gotStubs, len(stubs))
+		}
+		if name == "INBOX" && gotPlaceholders != len(h.placeholders) {
+			h.t.Errorf("%d placeholders, want %d", gotPlaceholders, len(h.placeholders))
+		}
+		if tmp, _ := os.ReadDir(filepath.Join(h.dir, "mail", name, "tmp")); len(tmp) > 0 {
+			h.t.Errorf("%s/tmp holds %d files", name, len(tmp))
+		}
+	}
+	if len(paths) != n {
+		h.t.Errorf("notmuch knows %d files, there are %d", len(paths), n)
+	}
+	l, err := ledger.OpenReadOnly(context.Background(), filepath.Join(h.dir, "state"))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	for name, b := range s.boxes {
+		rows, err := l.Rows(context.Background(), name, b.validity)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		if len(rows) != len(b.msgs) {
+			h.t.Errorf("%s: %d rows for %d messages", name, len(rows), len(b.msgs))
+		}
+		for _, r := range rows {
+			m := b.msgs[r.UID]
+			if m == nil || !sameFlags(r.Flags, m.flags) || r.State == ledger.Intended {
+				h.t.Errorf("%s UID %d: row %+v", name, r.UID, r)
+			}
+		}
+	}
+}
+
+// stubID gives the Message-ID of a stub.
+func stubID(raw string) string {
+	key, _ := ReadStub(strings.NewReader(raw))
+	return key.MessageID()
+}
+
+func difference(want, got map[string]int) string {
+	var b bytes.Buffer
+	for k, n := range want {
+		if b.Len() > 1000 {
+			break
+		}
+		if got[k] != n {
+			fmt.Fprintf(&b, "\n  want %d, have %d of %.80q%s", n, got[k], k, k[strings.LastIndexByte(k, '|'):])
+		}
+	}
+	for k, n := range got {
+		if want[k] == 0 {
+			fmt.Fprintf(&b, "\n  %d too many of %.80q%s", n, k, k[strings.LastIndexByte(k, '|'):])
+		}
+	}
+	return b.String()
+}
