@@ -117,6 +117,8 @@ func askAgain(ctx context.Context, h *hold, t pipeline.Target) (row ledger.Messa
 		return row, 0, err
 	case there && row.State == ledger.Present:
 		return row, cameNow, nil
+	case report.Broken():
+		return row, 0, errTold
 	case len(report.Faults) > 0:
 		return row, notAsked, nil
 	case !there:

@@ -226,6 +226,8 @@ func (p *program) syncAccount(ctx context.Context, a *config.Account, root strin
 		return endNothing, nil
 	case err != nil:
 		return endBroken, err
+	case report.Broken():
+		return endBroken, nil
 	case report.Nothing() && slices.ContainsFunc(report.Faults, func(f pipeline.Failure) bool { return isRefused(f.Err) }):
 		return endRefused, nil
 	case report.Nothing():

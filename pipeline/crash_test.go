@@ -123,6 +123,9 @@ func (sc scenario) prepare(s *server, sync func()) {
 // prepared. It prints how many effects there were if it lives to the end.
 func crashChild() int {
 	dir := os.Getenv("PIPELINE_CRASH_DIR")
+	if limit, ok := os.LookupEnv("PIPELINE_CRASH_LIMIT"); ok {
+		return limitedChild(dir, limit)
+	}
 	at, err := strconv.ParseInt(os.Getenv("PIPELINE_CRASH_AT"), 10, 64)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

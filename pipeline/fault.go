@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
+	"os"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
@@ -70,7 +72,8 @@ func consequences() map[mail.Kind][4]Scope {
 }
 
 // scopeOf looks a fault up in the table. What is no fault of the server is one
-// of this machine (disk, ledger, notmuch, the user's Ctrl-C) and ends the run.
+// of this machine (disk, ledger, notmuch, the user's Ctrl-C) and ends the run, or the
+// mailbox if only its folder is in the way of it.
 func scopeOf(err error, at place) Scope {
 	if err == nil {
 		return ScopeNone
@@ -82,6 +85,9 @@ func scopeOf(err error, at place) Scope {
 		if s, ok := consequences()[f.Kind]; ok {
 			return s[at]
 		}
+	}
+	if at == atMailbox && barred(err) {
+		return ScopeMailbox
 	}
 	return ScopeRun
 }
@@ -109,8 +115,9 @@ const sick = 10
 // errSick ends an account whose messages fail one after the other.
 var errSick = errors.New("message after message fails, and one that came before does not come now: the server is not well; no stub was written")
 
-// ownError is an error of this machine: it ends the run, since it says nothing
-// about mail, and the next run does what was left.
+// ownError is an error of this machine: it says nothing about mail, and the next run
+// does what was left. It ends the run, or costs a mailbox alone where the others are
+// safe without it; the run is then no success either (Report.Broken).
 type ownError struct {
 	mailbox string // "" if it is of none
 	err     error
@@ -123,23 +130,52 @@ func (e *ownError) Error() string {
 	if e.mailbox != "" {
 		text = e.mailbox + ": " + text
 	}
-	switch {
-	case errors.Is(e.err, unix.ENOSPC), errors.Is(e.err, unix.EDQUOT):
-		text += "; make space, then run sync again"
-	case errors.Is(e.err, fs.ErrPermission), errors.Is(e.err, unix.EROFS):
-		text += "; see that it can be written to, then run sync again"
-	case errors.Is(e.err, unix.EMFILE), errors.Is(e.err, unix.ENFILE):
-		text += "; allow more open files (ulimit -n), then run sync again"
+	if do := remedy(e.err); do != "" {
+		text += "; " + do
 	}
 	return text
 }
 
-// own tells whether an error is the operating system's, met here, and not on the way
-// to the server.
+// remedy says what to do about an error of this machine, where that is known.
+func remedy(err error) string {
+	switch {
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return "make space, then run sync again"
+	case errors.Is(err, unix.EROFS):
+		return "see that it can be written to, then run sync again"
+	case errors.Is(err, fs.ErrPermission):
+		return "see that you may read and write it, then run sync again"
+	case barred(err):
+		return "put that right, then run sync again"
+	case lacking(err):
+		return "allow more open files (ulimit -n), then run sync again"
+	}
+	return ""
+}
+
+// lacking tells whether this machine ran out of what every open file or connection
+// needs, which looks like a server that cannot be reached.
+func lacking(err error) bool {
+	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE)
+}
+
+// barred tells whether a file or directory cannot be used because of what it is, or of
+// its permissions: others can.
+func barred(err error) bool {
+	_, path := errors.AsType[*fs.PathError](err)
+	_, link := errors.AsType[*os.LinkError](err)
+	return (path || link) && (errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.EISDIR) || errors.Is(err, unix.ELOOP))
+}
+
+// own tells whether an error is one of this machine, whatever was left because of it:
+// the operating system's, met here and not on the way to a server. The password is
+// asked for here.
 func own(err error) bool {
+	_, said := errors.AsType[*ownError](err)
 	_, system := errors.AsType[unix.Errno](err)
-	_, server := errors.AsType[*mail.Fault](err)
-	return system && !server
+	_, network := errors.AsType[*net.OpError](err)
+	f, server := errors.AsType[*mail.Fault](err)
+	return said || lacking(err) || system && !network && (!server || f.Kind == mail.KindSecret)
 }
 
 // ofMailbox says in which mailbox's work an error of this machine happened.
@@ -152,7 +188,13 @@ func ofMailbox(b *box, err error) error {
 
 // hint says what to do next about a fault that cost an account or a mailbox.
 func hint(err error) string {
+	if _, said := errors.AsType[*ownError](err); said {
+		return "" // it says so itself
+	}
 	f, ok := errors.AsType[*mail.Fault](err)
+	if own(err) && (!ok || f.Do == "" || lacking(err)) {
+		return remedy(err)
+	}
 	if !ok {
 		return ""
 	}
@@ -268,6 +310,9 @@ func (r *run) accountFault(ctx context.Context, err error, at place) error {
 // mailboxFault reports a mailbox that is left for now and keeps its ledger row
 // from moving on.
 func (r *run) mailboxFault(b *box, err error) {
+	if b.barred && own(err) {
+		return // that was said, and is why it failed
+	}
 	text := err.Error()
 	if h := hint(err); h != "" {
 		text += "; " + h

@@ -235,7 +235,7 @@ func (r *run) record(ctx context.Context, items []*item, results []mail.Result) 
 			// is not recorded, so that the next run does it, and stays pending,
 			// so that the mailbox's marks stay, too. Flags that were recorded
 			// would look as if the user had changed the file's letters.
-			r.mailboxFault(it.box, fmt.Errorf("UID %d: notmuch could not be told: %w", it.row.UID, res.Err))
+			r.mailboxFault(it.box, &ownError{err: fmt.Errorf("UID %d: notmuch could not be told, and is told by the next run: %w", it.row.UID, res.Err)})
 			r.mu.Lock()
 			it.box.pending++
 			r.mu.Unlock()

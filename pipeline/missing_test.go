@@ -285,7 +285,7 @@ func TestAFolderThatCannotBeReadCostsOnlyItself(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(rep.Faults) != 1 || rep.Faults[0].Mailbox != "Archive" || rep.New != 1 || rep.Pushed != 1 || rep.Deleted+rep.Moved != 0 {
+	if len(rep.Faults) != 1 || rep.Faults[0].Mailbox != "Archive" || !rep.Broken() || rep.New != 1 || rep.Pushed != 1 || rep.Deleted+rep.Moved != 0 {
 		t.Errorf("%+v", rep)
 	}
 	h.do(os.Remove(h.path("Archive", "cur")))

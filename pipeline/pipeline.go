@@ -13,6 +13,7 @@ package pipeline
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
@@ -206,6 +207,12 @@ type Failure struct {
 
 // Nothing tells whether the run ended before it could do anything.
 func (r *Report) Nothing() bool { return r.Mailboxes == 0 && len(r.Faults) > 0 }
+
+// Broken tells whether this machine failed, though the run went on without what that
+// cost.
+func (r *Report) Broken() bool {
+	return slices.ContainsFunc(r.Faults, func(f Failure) bool { return own(f.Err) })
+}
 
 // Clean tells whether there was no fault and no new stub.
 func (r *Report) Clean() bool { return len(r.Faults) == 0 && r.NewStubs == 0 }

@@ -79,10 +79,11 @@ type box struct {
 	remove []string
 	local  local // what the user changed here
 	// scanned is what the ledger is to remember of the scan that found that, which
-	// set in at changed. unread: the folder could not be read.
+	// set in at changed. unread: the folder could not be read. barred: that was said.
 	scanned string
 	changed [2]time.Time
 	unread  bool
+	barred  bool
 	// lacks are messages without a file, of a mailbox that is not agreed upon.
 	lacks []ledger.Message
 	// expected are files by the UID that their message has got on the server;

@@ -315,6 +315,7 @@ func (r *run) unreadable(b *box, err error) error {
 	b.local, b.scanned, b.unread = local{}, "", true
 	r.mailboxFault(b, fmt.Errorf("its folder cannot be read, so that nothing of it goes to the server, "+
 		"and what is gone from other folders waits, since it may be here: %w", err))
+	b.barred = true
 	return nil
 }
 

@@ -6,6 +6,7 @@ package ledger
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -144,6 +145,11 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 // Open opens the ledger in dir, and makes it if there is none. It takes the
 // account's lock until Close; ErrBusy says that another run holds it.
 func Open(ctx context.Context, dir string) (*Ledger, error) {
+	return OpenThrough(ctx, dir, &sqlite.Driver{})
+}
+
+// OpenThrough is Open through a driver that stands before SQLite's own.
+func OpenThrough(ctx context.Context, dir string, through driver.Driver) (*Ledger, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -159,7 +165,7 @@ func Open(ctx context.Context, dir string) (*Ledger, error) {
 	}
 	var l *Ledger
 	if err == nil {
-		l, err = open(ctx, path, "rwc")
+		l, err = open(ctx, through, path, "rwc")
 	}
 	if err != nil {
 		return nil, errors.Join(err, dropLock(lock))
@@ -181,7 +187,7 @@ func OpenReadOnly(ctx context.Context, dir string) (*Ledger, error) {
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil, ErrNotExist
 	}
-	l, err := open(ctx, path, "rw") // SQLite must be able to make the WAL's index
+	l, err := open(ctx, &sqlite.Driver{}, path, "rw") // SQLite must be able to make the WAL's index
 	if err != nil {
 		return nil, err
 	}
@@ -203,7 +209,7 @@ func OpenReadOnly(ctx context.Context, dir string) (*Ledger, error) {
 	return nil, errors.Join(err, l.Close())
 }
 
-func open(ctx context.Context, path, mode string) (*Ledger, error) {
+func open(ctx context.Context, through driver.Driver, path, mode string) (*Ledger, error) {
 	q := url.Values{"mode": {mode}, "_pragma": {
 		"busy_timeout(10000)",
 		"journal_mode(WAL)",
@@ -212,10 +218,8 @@ func open(ctx context.Context, path, mode string) (*Ledger, error) {
 		"synchronous(FULL)",
 		"foreign_keys(1)",
 	}, "_txlock": {"immediate"}}
-	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}).String())
-	if err != nil {
-		return nil, fail(path, err)
-	}
+	name := (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}).String()
+	db := sql.OpenDB(connector{through, name})
 	// One connection: the work is small, and pragmas belong to a connection.
 	db.SetMaxOpenConns(1)
 	if err := db.PingContext(ctx); err != nil {
@@ -224,10 +228,22 @@ func open(ctx context.Context, path, mode string) (*Ledger, error) {
 	return &Ledger{path: path, db: db}, nil
 }
 
+// connector opens one database through a driver.
+type connector struct {
+	through driver.Driver
+	name    string
+}
+
+func (c connector) Connect(context.Context) (driver.Conn, error) { return c.through.Open(c.name) }
+func (c connector) Driver() driver.Driver                        { return c.through }
+
 // fail says which ledger an error is about, and what to do. A full disk is
 // ENOSPC, as it is everywhere else.
 func fail(path string, err error) error {
-	e, ok := errors.AsType[*sqlite.Error](err)
+	e, ok := errors.AsType[interface {
+		error
+		Code() int
+	}](err)
 	if !ok {
 		return fmt.Errorf("ledger: %w", err)
 	}
