@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 
 	notmuch "github.com/zenhack/go.notmuch"
 
@@ -34,7 +36,10 @@ func (x *Index) Apply(ctx context.Context, changes []mail.Change) (results []mai
 		if sh, err := newShadow(); err == nil { // it can do without
 			err = x.write(ctx, sh, func(b *batch) error { return b.inShadow(changes, results, done) })
 			_ = sh.remove() // a few empty files; what was done is done
-			if err != nil {
+			switch {
+			case errors.Is(err, errHalf):
+				clear(done)
+			case err != nil:
 				return nil, err
 			}
 		}
@@ -42,22 +47,42 @@ func (x *Index) Apply(ctx context.Context, changes []mail.Change) (results []mai
 	if !slices.Contains(done, false) {
 		return results, nil
 	}
-	err = x.write(ctx, nil, func(b *batch) error {
-		for i, c := range changes {
-			if done[i] {
-				continue
+	for {
+		err = x.write(ctx, nil, func(b *batch) error {
+			for i, c := range changes {
+				if done[i] {
+					continue
+				}
+				var err error
+				if results[i], err = b.apply(c); err != nil {
+					return err
+				}
+				if half(results[i]) {
+					done[i] = true
+					return errHalf
+				}
 			}
-			var err error
-			if results[i], err = b.apply(c); err != nil {
-				return err
-			}
+			return nil
+		})
+		switch {
+		case errors.Is(err, errHalf):
+			// The others are done again without it.
+		case err != nil:
+			return nil, err
+		default:
+			return results, nil
 		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
 	}
-	return results, nil
+}
+
+// errHalf takes a transaction back for a change that libnotmuch may have done half.
+var errHalf = errors.New("a change was done half")
+
+// half tells whether a change failed in libnotmuch. What it may fail at in the file
+// system comes before all else of it.
+func half(r mail.Result) bool {
+	_, system := errors.AsType[syscall.Errno](r.Err)
+	return r.Err != nil && !r.NotMail && !system && !errors.Is(r.Err, fs.ErrNotExist) && !errors.Is(r.Err, fs.ErrExist) && !errors.Is(r.Err, errLater)
 }
 
 // write lets f write in one transaction, as soon as nobody else does. Below sh, if
@@ -90,19 +115,17 @@ func (x *Index) write(ctx context.Context, sh *shadow, f func(*batch) error) (er
 	return nil
 }
 
-// atomically lets f write in one transaction, which ends also when f panics:
-// left open, it would make all later writes vanish.
+// atomically lets f write in one transaction. If f fails or panics it stays open, and
+// closing the database takes all of it back: half a change would be taken for the
+// owner's doing when it is done again.
 func atomically(db *notmuch.DB, f func() error) error {
-	var failed error
-	var panicked any
-	err := db.Atomic(func(*notmuch.DB) {
-		defer func() { panicked = recover() }()
-		failed = f()
-	})
-	if panicked != nil {
-		panic(panicked)
+	if err := begin(db); err != nil {
+		return err
 	}
-	return errors.Join(failed, err)
+	if err := f(); err != nil {
+		return err
+	}
+	return end(db)
 }
 
 // batch is an open transaction.
@@ -194,28 +217,6 @@ func find(m *notmuch.Message, err error) (*notmuch.Message, error) {
 	}
 	runtime.SetFinalizer(m, nil)
 	return m, nil
-}
-
-func tagsOf(m *notmuch.Message) []string {
-	tags := m.Tags()
-	runtime.SetFinalizer(tags, nil)
-	var out []string
-	var t *notmuch.Tag
-	for tags.Next(&t) {
-		out = append(out, t.Value)
-	}
-	_ = tags.Close() // frees memory only
-	slices.Sort(out)
-	return out
-}
-
-func filesOf(m *notmuch.Message) []string {
-	var out []string
-	var name string
-	for it := m.Filenames(); it.Next(&name); {
-		out = append(out, filepath.Clean(name)) // a mail root may end in a slash
-	}
-	return out
 }
 
 // without gives tags less some.
@@ -311,8 +312,10 @@ func (b *batch) add(c mail.Change, carried []string) (r mail.Result, err error) 
 	if !r.Duplicate && !ghost {
 		return r, retag(m, add, remove)
 	}
-	have := tagsOf(m)
-	files := filesOf(m)
+	have, files, err := b.stateOf(m)
+	if err != nil {
+		return r, err
+	}
 	for _, old := range files {
 		if old != r.Path && sameFile(old, r.Path) {
 			// It was renamed since the database saw it.
@@ -400,10 +403,11 @@ func (b *batch) replace(c mail.Change) (r mail.Result, err error) {
 	// What its owner did to the stub is in its tags, or in a name that the
 	// database has not seen yet.
 	add, remove := b.unseen(old, c.OldPath, nil)
-	carried := with(tagsOf(stub), add, remove)
-	if err := stub.Close(); err != nil {
+	carried, err := tagsOf(stub)
+	if err = errors.Join(err, stub.Close()); err != nil {
 		return r, err
 	}
+	carried = with(carried, add, remove)
 	// The mail itself is news, though its stub may have been read.
 	if slices.Contains(c.New, "unread") && !strings.Contains(lettersOf(c.Path), "S") {
 		carried = append(carried, "unread")
@@ -420,8 +424,27 @@ func (b *batch) reindex(c mail.Change) (err error) {
 	if m == nil || err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, m.Close()) }()
-	return reindexed(b.db, m)
+	id := m.ID()
+	have, files, err := b.stateOf(m)
+	if err == nil {
+		err = reindexed(b.db, m)
+	}
+	if err = errors.Join(err, m.Close()); err != nil {
+		return err
+	}
+	// libnotmuch takes the message apart for that. Where it could not read its tags or
+	// files before, it leaves it without, and says that all went well.
+	var now, left []string
+	m, err = find(b.db.FindMessage(id))
+	if m != nil {
+		now, left, err = b.stateOf(m)
+		err = errors.Join(err, m.Close())
+	}
+	lost := func(f string) bool { return !slices.Contains(left, f) && exists(f) }
+	if err == nil && (slices.ContainsFunc(files, lost) || m != nil && !slices.Equal(have, now)) {
+		return fmt.Errorf("%w: %s would lose tags or files", notmuch.ErrXapianException, id)
+	}
+	return err
 }
 
 // forget takes a file out of the database. Others of the message may stay.
@@ -441,10 +464,11 @@ func (b *batch) remove(c mail.Change) error {
 			return err
 		}
 		if m != nil {
-			names := slices.DeleteFunc(filesOf(m), func(f string) bool { return !sameFile(f, c.Path) })
-			if err := m.Close(); err != nil {
+			names, err := filesOf(m)
+			if err = errors.Join(err, m.Close()); err != nil {
 				return err
 			}
+			names = slices.DeleteFunc(names, func(f string) bool { return !sameFile(f, c.Path) })
 			for _, f := range names {
 				if err := b.forget(f); err != nil {
 					return err
@@ -472,8 +496,8 @@ func (b *batch) retagLeft(c mail.Change) error {
 	if m == nil || err != nil {
 		return err
 	}
-	have, files := tagsOf(m), filesOf(m)
-	if err := m.Close(); err != nil || len(files) == 0 {
+	have, files, err := b.stateOf(m)
+	if err = errors.Join(err, m.Close()); err != nil || len(files) == 0 {
 		return err // a ghost has none
 	}
 	want := b.asOthers(with(have, c.Add, c.Remove), files, c.Path)

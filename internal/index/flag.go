@@ -32,11 +32,17 @@ func (b *batch) flag(c mail.Change) (r mail.Result, err error) {
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
 	r.ID = m.ID()
-	have, files := tagsOf(m), b.filesOf(m)
+	have, files, err := b.stateOf(m)
+	if err != nil {
+		return r, err
+	}
 	path, gone := locate(c.Path, files)
 	if gone != nil {
 		want := with(have, c.Add, c.Remove)
-		return r, errors.Join(b.retagAlone(r.ID, without(want, have), without(have, want)), gone)
+		if err := b.retagAlone(r.ID, without(want, have), without(have, want)); err != nil {
+			return r, err
+		}
+		return r, gone
 	}
 	// What its reader did by renaming the file comes first, then the server's
 	// change.

@@ -232,27 +232,33 @@ func (x *Index) Search(ctx context.Context, query string, limit int) (ids []stri
 // Tags gives the tags of a message, sorted; known is false if there is none
 // with this id.
 func (x *Index) Tags(ctx context.Context, id string) (tags []string, known bool, err error) {
-	err = x.message(ctx, id, func(m *notmuch.Message) { tags, known = tagsOf(m), true })
+	err = x.message(ctx, id, func(m *notmuch.Message) (err error) {
+		known = true
+		tags, err = tagsOf(m)
+		return err
+	})
 	return tags, known, err
 }
 
 // Files gives the paths of a message's files, sorted; none if notmuch does not
 // know it.
 func (x *Index) Files(ctx context.Context, id string) (files []string, err error) {
-	err = x.message(ctx, id, func(m *notmuch.Message) { files = filesOf(m) })
+	err = x.message(ctx, id, func(m *notmuch.Message) (err error) {
+		files, err = filesOf(m)
+		return err
+	})
 	slices.Sort(files)
 	return files, err
 }
 
 // message lets f look at a message, if there is one.
-func (x *Index) message(ctx context.Context, id string, f func(*notmuch.Message)) error {
+func (x *Index) message(ctx context.Context, id string, f func(*notmuch.Message) error) error {
 	return x.read(ctx, func(db *notmuch.DB) error {
 		m, err := find(db.FindMessage(id))
 		if m == nil || err != nil {
 			return err
 		}
-		f(m)
-		return m.Close()
+		return errors.Join(f(m), m.Close())
 	})
 }
 
@@ -293,16 +299,18 @@ func (x *Index) Changes(ctx context.Context, since mail.Revision, under string) 
 			if m == nil {
 				continue
 			}
-			t := mail.Tagged{ID: id, Tags: tagsOf(m)}
-			for _, f := range filesOf(m) {
+			t := mail.Tagged{ID: id}
+			t.Tags, err = tagsOf(m)
+			files, e := filesOf(m)
+			if err := errors.Join(err, e, m.Close()); err != nil {
+				return err
+			}
+			for _, f := range files {
 				if strings.HasPrefix(f, under+"/") {
 					t.Paths = append(t.Paths, f)
 				} else {
 					t.Others = append(t.Others, f)
 				}
-			}
-			if err := m.Close(); err != nil {
-				return err
 			}
 			if len(t.Paths) > 0 {
 				tagged = append(tagged, t)

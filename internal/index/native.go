@@ -8,6 +8,8 @@ import "C"
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
+	"slices"
 	"strings"
 	"unsafe"
 
@@ -35,11 +37,10 @@ func flushEarly() {
 }
 
 // isGhost tells whether nothing is known of a message but that others refer to
-// it. A Message has libnotmuch's pointer in its first field, as a DB has.
+// it.
 func isGhost(db *notmuch.DB, m *notmuch.Message) (bool, error) {
-	h := (*C.notmuch_message_t)(*(*unsafe.Pointer)(unsafe.Pointer(m)))
 	var is C.notmuch_bool_t
-	if status := C.notmuch_message_get_flag_st(h, C.NOTMUCH_MESSAGE_FLAG_GHOST, &is); status != C.NOTMUCH_STATUS_SUCCESS {
+	if status := C.notmuch_message_get_flag_st(message(m), C.NOTMUCH_MESSAGE_FLAG_GHOST, &is); status != C.NOTMUCH_STATUS_SUCCESS {
 		return false, statusError(handle(db), status)
 	}
 	return is != 0, nil
@@ -51,10 +52,65 @@ func handle(db *notmuch.DB) *C.notmuch_database_t {
 	return (*C.notmuch_database_t)(*(*unsafe.Pointer)(unsafe.Pointer(db)))
 }
 
+// begin begins a transaction.
+func begin(db *notmuch.DB) error {
+	if status := C.notmuch_database_begin_atomic(handle(db)); status != C.NOTMUCH_STATUS_SUCCESS {
+		return statusError(handle(db), status)
+	}
+	return nil
+}
+
+// end ends it. Closing the database without that takes back what was done in it.
+func end(db *notmuch.DB) error {
+	if status := C.notmuch_database_end_atomic(handle(db)); status != C.NOTMUCH_STATUS_SUCCESS {
+		return statusError(handle(db), status)
+	}
+	return nil
+}
+
+// message is libnotmuch's own pointer. A Message has it in its first field, as a DB has.
+func message(m *notmuch.Message) *C.notmuch_message_t {
+	return (*C.notmuch_message_t)(*(*unsafe.Pointer)(unsafe.Pointer(m)))
+}
+
+// tagsOf gives a message's tags, sorted. libnotmuch says that it cannot read them by
+// giving none at all, which go.notmuch makes an empty list of: that would look as if
+// their owner had taken them off.
+func tagsOf(m *notmuch.Message) ([]string, error) {
+	tags := C.notmuch_message_get_tags(message(m))
+	if tags == nil {
+		return nil, fmt.Errorf("%w: the tags of a message cannot be read", notmuch.ErrXapianException)
+	}
+	defer C.notmuch_tags_destroy(tags)
+	var out []string
+	for ; C.notmuch_tags_valid(tags) != 0; C.notmuch_tags_move_to_next(tags) {
+		out = append(out, C.GoString(C.notmuch_tags_get(tags)))
+	}
+	slices.Sort(out)
+	return out, nil
+}
+
+// filesOf gives the paths of a message's files, as tagsOf does its tags.
+func filesOf(m *notmuch.Message) ([]string, error) {
+	files := C.notmuch_message_get_filenames(message(m))
+	if files == nil {
+		return nil, fmt.Errorf("%w: the files of a message cannot be read", notmuch.ErrXapianException)
+	}
+	return names(files), nil
+}
+
+// names takes the names out of a list, and ends it. A mail root may end in a slash.
+func names(files *C.notmuch_filenames_t) (out []string) {
+	defer C.notmuch_filenames_destroy(files)
+	for ; C.notmuch_filenames_valid(files) != 0; C.notmuch_filenames_move_to_next(files) {
+		out = append(out, filepath.Clean(C.GoString(C.notmuch_filenames_get(files))))
+	}
+	return out
+}
+
 // reindexed reads the files of a message again.
 func reindexed(db *notmuch.DB, m *notmuch.Message) error {
-	h := (*C.notmuch_message_t)(*(*unsafe.Pointer)(unsafe.Pointer(m)))
-	if status := C.notmuch_message_reindex(h, nil); status != C.NOTMUCH_STATUS_SUCCESS {
+	if status := C.notmuch_message_reindex(message(m), nil); status != C.NOTMUCH_STATUS_SUCCESS {
 		return statusError(handle(db), status)
 	}
 	return nil
@@ -190,8 +246,13 @@ func statusError(h *C.notmuch_database_t, status C.notmuch_status_t) error {
 	if words == "" {
 		words = C.GoString(C.notmuch_status_to_string(status))
 	}
-	if status == C.NOTMUCH_STATUS_XAPIAN_EXCEPTION {
+	switch status {
+	case C.NOTMUCH_STATUS_XAPIAN_EXCEPTION:
 		return fmt.Errorf("%w: %s", notmuch.ErrXapianException, words)
+	case C.NOTMUCH_STATUS_OUT_OF_MEMORY:
+		return notmuch.ErrOutOfMemory
+	case C.NOTMUCH_STATUS_READ_ONLY_DATABASE:
+		return notmuch.ErrReadOnlyDB
 	}
 	return errors.New(words)
 }
@@ -261,11 +322,9 @@ func childFiles(db *notmuch.DB, dir string) ([]string, error) {
 		return nil, nil
 	}
 	defer C.notmuch_directory_destroy(d)
-	var names []string
 	files := C.notmuch_directory_get_child_files(d)
-	for ; C.notmuch_filenames_valid(files) != 0; C.notmuch_filenames_move_to_next(files) {
-		names = append(names, C.GoString(C.notmuch_filenames_get(files)))
+	if files == nil {
+		return nil, fmt.Errorf("%w: the files of a directory cannot be read", notmuch.ErrXapianException)
 	}
-	C.notmuch_filenames_destroy(files)
-	return names, nil
+	return names(files), nil
 }

@@ -78,6 +78,9 @@ func (b *batch) inShadow(changes []mail.Change, results []mail.Result, done []bo
 			if err != nil {
 				return err
 			}
+			if half(r) {
+				return errHalf // the file itself may do better
+			}
 			if !errors.Is(r.Err, errLater) {
 				results[i], done[i] = r, true
 				continue
@@ -109,10 +112,11 @@ func (b *batch) follow(m *notmuch.Message, from, to string, add, remove []string
 	if err := errors.Join(append(errs, err)...); err != nil {
 		return err
 	}
-	if now := b.filesOf(m); len(now) != 1 || now[0] != to {
+	now, err := b.filesOf(m)
+	if err == nil && (len(now) != 1 || now[0] != to) {
 		return errLater // libnotmuch does not say why it would not
 	}
-	return nil
+	return err
 }
 
 // at gives the path by which libnotmuch knows a file.
@@ -124,12 +128,21 @@ func (b *batch) at(path string) string {
 }
 
 // filesOf gives the paths of a message's files, wherever libnotmuch believes them.
-func (b *batch) filesOf(m *notmuch.Message) []string {
-	files := filesOf(m)
+func (b *batch) filesOf(m *notmuch.Message) ([]string, error) {
+	files, err := filesOf(m)
 	if b.shadow != nil {
 		for i, f := range files {
 			files[i] = b.root + strings.TrimPrefix(f, b.shadow.root)
 		}
 	}
-	return files
+	return files, err
+}
+
+// stateOf gives a message's tags and its files.
+func (b *batch) stateOf(m *notmuch.Message) (tags, files []string, err error) {
+	tags, err = tagsOf(m)
+	if err == nil {
+		files, err = b.filesOf(m)
+	}
+	return tags, files, err
 }

@@ -65,6 +65,8 @@ func child(role string, args []string) error {
 		fmt.Println("held")
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		return db.Close()
+	case "faulty":
+		return faultyChild(ctx, x, args[1])
 	case "apply": // everything, in batches, again and again
 		changes := arrivals(x.MailRoot(), crashMails)
 		for at := 0; ; at = (at + 7) % (len(changes) - 7) {
