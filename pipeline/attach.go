@@ -77,7 +77,7 @@ func (p salvagedPart) attachment() attachment {
 	if decoded, err := new(mime.WordDecoder).DecodeHeader(name); err == nil {
 		name = decoded // many senders encode it so, against RFC 2047 5; a slash may be in there
 	}
-	if name = clean(filepath.Base(name), 200); name == "." || name == "/" {
+	if name = mail.OneLine(filepath.Base(name), 200); name == "." || name == "/" {
 		name = ""
 	}
 	disposition := "inline"

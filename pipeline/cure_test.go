@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
 const cureCommand = "Set-CASMailbox me@example.org -ImapUseProtocolDefaults $false `\n      -ImapForceICalForCalendarRetrievalOption $true\n"
@@ -19,7 +21,7 @@ func TestStubsOfExchangeSayWhatOftenHelps(t *testing.T) {
 		w := stubWorker()
 		w.exchange = isExchange(greeting)
 		text := string(w.stub(seedFailure(), time.Unix(0, 0)))
-		if got := strings.Contains(text, "\n  "+cureCommand) && strings.Contains(foldSpace(text), "It often helps. Then press ,r."); got != want {
+		if got := strings.Contains(text, "\n  "+cureCommand) && strings.Contains(mail.FoldSpace(text), "It often helps. Then press ,r."); got != want {
 			t.Errorf("%q: %v, want %v:\n%s", greeting, got, want, text)
 		}
 	}

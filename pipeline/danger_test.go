@@ -142,7 +142,7 @@ func TestUIDsThatAreNotTrue(t *testing.T) {
 			for _, u := range s.box("Archive").uids() {
 				row, ok, err := l.Get(t.Context(), "Archive", 14, u)
 				h.do(err)
-				want := parseHeader([]byte(s.box("Archive").msgs[u].raw)).subject
+				want := mail.ParseEnvelope([]byte(s.box("Archive").msgs[u].raw)).Subject
 				if raw := h.files("Archive")[row.Name]; !ok || !strings.Contains(raw, want+"\n") {
 					t.Errorf("UID %d, %s, is the file %q", u, want, raw)
 				}

@@ -201,7 +201,7 @@ func (x *notmuch) revision() (n uint64) {
 
 // notmuchID is the id that notmuch gives a mail.
 func notmuchID(raw []byte) string {
-	if id := parseHeader(raw).messageID; id != "" {
+	if id := mail.ParseEnvelope(raw).MessageID; id != "" {
 		return id
 	}
 	return fmt.Sprintf("notmuch-sha1-%x", sha1.Sum(raw))

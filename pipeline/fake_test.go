@@ -323,7 +323,7 @@ func (s *session) Identify(_ context.Context, uids imap.UIDSet) ([]mail.Message,
 
 func (s *session) identify(uids imap.UIDSet) (out []mail.Message) {
 	s.each(uids, func(u imap.UID, m *serverMail) bool {
-		id := parseHeader([]byte(m.raw)).messageID
+		id := mail.ParseEnvelope([]byte(m.raw)).MessageID
 		if s.server.wordless {
 			id = ""
 		}

@@ -9,11 +9,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
-	gomail "github.com/emersion/go-message/mail"
 
 	"github.com/notmuch-imap/notmuch-imap/hooks"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
@@ -209,7 +209,7 @@ func (w *worker) preFetch(ctx context.Context, b *box, uids []imap.UID) ([]imap.
 			row.Date = m.InternalDate.UTC().Truncate(time.Second)
 		}
 		e := eventOf(hooks.PreFetch, row)
-		e.MessageID = clean(m.MessageID, maxField)
+		e.MessageID = mail.OneLine(m.MessageID, maxField)
 		e.Tags = w.tagsToBe(w.initialTags(row.Flags, b.add, b.remove))
 		old := b.stubs[u]
 		out, err := w.judge(ctx, e, old.Since)
@@ -490,13 +490,12 @@ func (r *run) lend(e *hooks.Event, path string) (giveBack func(), err error) {
 	if err = errors.Join(err, from.Close()); err != nil {
 		return nil, fmt.Errorf("no copy can be made for hooks: %w", err)
 	}
-	h := decodeHeader(fields)
-	to, _ := (&gomail.Header{Header: entity(fields)}).Text("To") // what can be read of it
+	h := mail.EnvelopeOf(fields)
 	e.File = file
-	e.MessageID, e.From, e.To, e.Subject = clean(h.messageID, maxField), clean(h.from, maxField), clean(to, maxField), clean(h.subject, maxField)
-	e.ListID = clean(bareID(fields.Get("List-Id")), maxField)
-	if !h.date.IsZero() {
-		e.Date = h.date.Format(time.RFC3339)
+	e.MessageID, e.From, e.To, e.Subject = mail.OneLine(h.MessageID, maxField), mail.OneLine(h.From, maxField), mail.OneLine(h.To, maxField), mail.OneLine(h.Subject, maxField)
+	e.ListID = mail.OneLine(bareID(fields.Get("List-Id")), maxField)
+	if !h.Date.IsZero() {
+		e.Date = h.Date.Format(time.RFC3339)
 	}
 	if e.Size == 0 {
 		if fi, err := os.Stat(file); err == nil {
@@ -504,6 +503,18 @@ func (r *run) lend(e *hooks.Event, path string) (giveBack func(), err error) {
 		}
 	}
 	return func() { _ = os.Remove(file) }, nil // a hook may have done so
+}
+
+// bareID takes a list's identifier out of its angle brackets (RFC 2919).
+func bareID(s string) string {
+	s = strings.TrimSpace(s)
+	if i := strings.IndexByte(s, '<'); i >= 0 {
+		s = s[i+1:]
+	}
+	if i := strings.IndexByte(s, '>'); i >= 0 {
+		s = s[:i]
+	}
+	return strings.TrimSpace(s)
 }
 
 // openMail opens a mail. What is no file is no mail: a message that has none leads

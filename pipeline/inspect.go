@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -295,7 +296,7 @@ func (in *Inspection) finding(c *climb) string {
 	if c.substitute != nil {
 		text := "The server sends a mail of its own instead of this message: Exchange does so when it cannot turn what it has stored into a mail."
 		if s := c.substitute; s.subject != "" || s.from != "" {
-			text += fmt.Sprintf(" It reveals the real one: %q from %s.", clean(s.subject, 200), clean(either(s.from, "an unknown sender"), 200))
+			text += fmt.Sprintf(" It reveals the real one: %q from %s.", mail.OneLine(s.subject, 200), mail.OneLine(cmp.Or(s.from, "an unknown sender"), 200))
 		}
 		return text
 	}

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -222,16 +223,16 @@ func (c *climb) once(ctx context.Context, s Session, item string) (mail.Value, R
 	case AnswerData:
 		r.Size = v.Size
 		if !strings.Contains(item, "[") || strings.Contains(item, "HEADER.FIELDS") {
-			r.Text = clean(string(v.Text), 300)
+			r.Text = mail.OneLine(string(v.Text), 300)
 		}
 		if item == rungFlags {
-			r.Size, r.Text = 0, either(clean(string(v.Text), 300), "none")
+			r.Size, r.Text = 0, cmp.Or(mail.OneLine(string(v.Text), 300), "none")
 		}
 	case AnswerNo, AnswerBad:
-		r.Text = clean(ex.Text, 300)
+		r.Text = mail.OneLine(ex.Text, 300)
 	case AnswerCut, AnswerBroken:
 		if f, isFault := errors.AsType[*mail.Fault](err); isFault {
-			r.Text = clean(f.Text, 300)
+			r.Text = mail.OneLine(f.Text, 300)
 		}
 	}
 	return v, r
@@ -340,7 +341,7 @@ func joinFields(header, more []byte) []byte {
 
 // newFields gives the fields of more that header does not have yet.
 func newFields(header, more []byte) []byte {
-	have := parseHeader(header).fields
+	have := mail.ParseEnvelope(header).Fields
 	var out []byte
 	skip := false
 	for line := range bytes.Lines(more) {

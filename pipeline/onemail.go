@@ -77,8 +77,8 @@ func contentOf(path string) (*content, error) {
 			return nil, err
 		}
 	}
-	h := parseHeader(head.Bytes())
-	c := &content{from: foldSpace(h.from), date: foldSpace(h.fields.Get("Date")), subject: foldSpace(h.subject)}
+	h := mail.ParseEnvelope(head.Bytes())
+	c := &content{from: mail.FoldSpace(h.From), date: mail.FoldSpace(h.Fields.Get("Date")), subject: mail.FoldSpace(h.Subject)}
 	hash := sha256.New()
 	sum, blank := bufio.NewWriter(hash), 0
 	for {

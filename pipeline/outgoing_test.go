@@ -12,6 +12,7 @@ import (
 
 	"github.com/emersion/go-imap/v2"
 
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 )
 
@@ -93,7 +94,7 @@ func plainMail(n int) string { return strings.Replace(rawMail(n), "bare\n", "bar
 // subjects gives the subjects of a mailbox's messages on the server.
 func (b *serverBox) subjects() (out []string) {
 	for _, u := range b.uids() {
-		out = append(out, parseHeader([]byte(b.msgs[u].raw)).subject)
+		out = append(out, mail.ParseEnvelope([]byte(b.msgs[u].raw)).Subject)
 	}
 	slices.Sort(out)
 	return out
@@ -295,7 +296,7 @@ func TestRandomEditsConverge(t *testing.T) {
 			for _, name := range names {
 				b := s.box(name)
 				for _, u := range here[name] {
-					sub := parseHeader([]byte(b.msgs[u].raw)).subject
+					sub := mail.ParseEnvelope([]byte(b.msgs[u].raw)).Subject
 					to := names[r.IntN(3)]
 					here := true
 					switch k := r.IntN(20); {
@@ -335,7 +336,7 @@ func TestRandomEditsConverge(t *testing.T) {
 				}
 				if r.IntN(3) == 0 {
 					raw := fresh()
-					alive[parseHeader([]byte(raw)).subject] = true
+					alive[mail.ParseEnvelope([]byte(raw)).Subject] = true
 					if r.IntN(2) == 0 {
 						b.add(raw)
 					} else {

@@ -9,53 +9,9 @@ import (
 
 	"github.com/emersion/go-message"
 	_ "github.com/emersion/go-message/charset" // header words in any charset that servers send
-	gomail "github.com/emersion/go-message/mail"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
-
-// header is what of a mail's header is of use here, decoded. Parsing may fail,
-// storing may not: what cannot be read is empty.
-type header struct {
-	from      string // as it stands, decoded
-	subject   string
-	date      time.Time
-	messageID string // in the form of mail.MessageID
-	fields    mail.Header
-}
-
-// parseHeader reads as much of a header as can be read.
-func parseHeader(head []byte) header { return decodeHeader(mail.ParseHeader(head)) }
-
-// decodeHeader decodes what there is of the fields in use here.
-func decodeHeader(fields mail.Header) header {
-	h := gomail.Header{Header: entity(fields)}
-	out := header{fields: fields, messageID: fields.MessageID()}
-	out.subject, _ = h.Text("Subject")
-	out.from, _ = h.Text("From")
-	out.date, _ = h.Date()
-	return out
-}
-
-// entity gives a header to the library that decodes.
-func entity(fields mail.Header) (h message.Header) {
-	for _, f := range slices.Backward(fields) {
-		h.Add(f.Name, f.Value) // above those that it has
-	}
-	return h
-}
-
-// bareID takes a list's identifier out of its angle brackets (RFC 2919).
-func bareID(s string) string {
-	s = strings.TrimSpace(s)
-	if i := strings.IndexByte(s, '<'); i >= 0 {
-		s = s[i+1:]
-	}
-	if i := strings.IndexByte(s, '>'); i >= 0 {
-		s = s[:i]
-	}
-	return strings.TrimSpace(s)
-}
 
 // isExchange tells by its greeting whether a server is Exchange, on the premises
 // or at Microsoft ("The Microsoft Exchange IMAP4 service is ready.").
@@ -91,16 +47,16 @@ func parseSubstitute(head []byte) (substitute, bool) {
 	if !bytes.Contains(head, []byte("the following message")) && !bytes.Contains(head, []byte("Microsoft Exchange")) {
 		return substitute{}, false
 	}
-	h := parseHeader(head)
-	if slices.ContainsFunc([]string{"Received", "Return-Path", "Delivered-To"}, h.fields.Has) {
+	h := mail.ParseEnvelope(head)
+	if slices.ContainsFunc([]string{"Received", "Return-Path", "Delivered-To"}, h.Fields.Has) {
 		return substitute{}, false
 	}
 	_, body := splitHeader(head)
 	// quoted-printable may break the sentence and hides the apostrophe.
-	text := decodeBody(h.fields, body)
+	text := decodeBody(h.Fields, body)
 
-	from := strings.Contains(h.from, "Microsoft Exchange Server")
-	subject := substituteSubject().MatchString(foldSpace(h.subject))
+	from := strings.Contains(h.From, "Microsoft Exchange Server")
+	subject := substituteSubject().MatchString(mail.FoldSpace(h.Subject))
 	marker := substituteBody().FindStringIndex(text)
 	switch {
 	case from && subject:
@@ -169,7 +125,7 @@ func splitHeader(raw []byte) (head, body []byte) {
 // decodeBody undoes the transfer encoding and charset of a short plain text, as
 // far as it can.
 func decodeBody(fields mail.Header, body []byte) string {
-	e, _ := message.New(entity(fields), bytes.NewReader(body))
+	e, _ := message.New(fields.Entity(), bytes.NewReader(body))
 	if e == nil {
 		return string(body)
 	}
@@ -184,5 +140,3 @@ func decodeBody(fields mail.Header, body []byte) string {
 	_, _ = b.ReadFrom(e.Body) // what could be read is enough
 	return b.String()
 }
-
-func foldSpace(s string) string { return strings.Join(strings.Fields(s), " ") }

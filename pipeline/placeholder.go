@@ -121,15 +121,15 @@ const maxReferences = 20
 // placeholder writes the mail that stands in the place of one that was left on
 // the server.
 func (w *worker) placeholder(l leftThere, now time.Time) []byte {
-	var real header
+	var real wire.Envelope
 	if len(l.header) > 0 {
-		real = parseHeader(l.header)
+		real = wire.ParseEnvelope(l.header)
 	}
-	refs := strings.Fields(strings.NewReplacer("<", " ", ">", " ").Replace(real.fields.Get("References")))
+	refs := strings.Fields(strings.NewReplacer("<", " ", ">", " ").Replace(real.Fields.Get("References")))
 	refs = refs[max(0, len(refs)-maxReferences):]
 
 	var m bytes.Buffer
-	w.stubHeader(&m, l.failure, real.subject, real.from, real.messageID, refs, TagSkipped, now)
+	w.stubHeader(&m, l.failure, real.Subject, real.From, real.MessageID, refs, TagSkipped, now)
 	m.WriteString("Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\n")
 	para := func(format string, args ...any) {
 		m.WriteString(wrap(fmt.Sprintf(format, args...), 72) + "\n\n")
@@ -141,7 +141,7 @@ func (w *worker) placeholder(l leftThere, now time.Time) []byte {
 	m.WriteString("  ,r  fetch the mail now                notmuch imap retry\n")
 	m.WriteString("  ,d  remove this note                  notmuch imap drop\n\n")
 
-	w.known(&m, l.failure, real.subject, real.from, real.fields.Get("Date"), real.messageID)
+	w.known(&m, l.failure, real.Subject, real.From, real.Fields.Get("Date"), real.MessageID)
 
 	m.WriteString("What happens next\n\n")
 	para("When you ask for the mail, it takes this note's place and keeps your tags. When it is deleted on the server, this note goes away.")

@@ -15,6 +15,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/hooks"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 )
 
@@ -90,7 +91,7 @@ func TestPlaceholderSaysWhatWasLeftAndCanBeFetched(t *testing.T) {
 				"References: <a@b>\n <c@d>\n <m1@example.org>\n", "X-Label: fetch-skipped\n", "leaves the mail on the server (hook test: too much of it).",
 				"  Subject       Bilder aus Köln\n", fmt.Sprintf("  Size          %d bytes, as the server says\n", len(in.msgs[2].raw)), "notmuch imap retry",
 			} {
-				if !strings.Contains(foldSpace(text), foldSpace(want)) {
+				if !strings.Contains(mail.FoldSpace(text), mail.FoldSpace(want)) {
 					t.Errorf("no %q in\n%s", want, text)
 				}
 			}
@@ -359,7 +360,7 @@ func TestRandomEditsOfPlaceholders(t *testing.T) {
 				b, to := s.box(name), s.box(names[r.IntN(2)])
 				for _, u := range b.uids() {
 					t := Target{name, 14, u}
-					id := parseHeader([]byte(b.msgs[u].raw)).messageID
+					id := mail.ParseEnvelope([]byte(b.msgs[u].raw)).MessageID
 					switch r.IntN(16) {
 					case 0:
 						b.expunge(u)
@@ -396,11 +397,11 @@ func TestRandomEditsOfPlaceholders(t *testing.T) {
 					if key, err := ReadStub(strings.NewReader(raw)); err == nil {
 						stubs[fmt.Sprint(key.UID)]++
 					} else {
-						mails[parseHeader([]byte(raw)).messageID]++
+						mails[mail.ParseEnvelope([]byte(raw)).MessageID]++
 					}
 				}
 				for u, m := range s.box(name).msgs {
-					id := parseHeader([]byte(m.raw)).messageID
+					id := mail.ParseEnvelope([]byte(m.raw)).MessageID
 					n, uid := mails[id], fmt.Sprint(u)
 					if n+stubs[uid] > 1 || !isLeft(id) && n != 1 || isLeft(id) && !asked[id] && n > 0 {
 						t.Errorf("%s UID %d (%s): %d mails, %d stubs", name, u, id, n, stubs[uid])

@@ -62,7 +62,7 @@ func TestHookIsAskedAboutFlagsOfMovedMail(t *testing.T) {
 				letters := func() map[string]string {
 					out := map[string]string{}
 					for name, raw := range h.files("Archive") {
-						out[parseHeader([]byte(raw)).subject] = name[len(name)-2:]
+						out[mail.ParseEnvelope([]byte(raw)).Subject] = name[len(name)-2:]
 					}
 					return out
 				}

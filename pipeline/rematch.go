@@ -301,22 +301,22 @@ func (r *run) strangers(ctx context.Context, b *box, rows []ledger.Row, l *maild
 		if err != nil {
 			return nil, err
 		}
-		h := decodeHeader(head.Header())
-		if stub, err := r.isStub(ctx, h.fields, path); err != nil {
+		h := mail.EnvelopeOf(head.Header())
+		if stub, err := r.isStub(ctx, h.Fields, path); err != nil {
 			return nil, err
 		} else if stub {
 			continue
 		}
-		if h.messageID == "" {
-			if h.messageID, err = madeUpID(path); errors.Is(err, fs.ErrNotExist) {
+		if h.MessageID == "" {
+			if h.MessageID, err = madeUpID(path); errors.Is(err, fs.ErrNotExist) {
 				continue
 			} else if err != nil {
 				return nil, err
 			}
 		}
 		out = append(out, stranger{Message: ledger.Message{
-			Mailbox: b.Name, Key: f.Key, Name: f.Name, ID: h.messageID, Size: size, WireSize: size, Digest: sum.Sum(), Date: f.ModTime.UTC().Truncate(time.Second),
-		}, sent: h.date.UTC().Truncate(time.Second), added: sum.Left()})
+			Mailbox: b.Name, Key: f.Key, Name: f.Name, ID: h.MessageID, Size: size, WireSize: size, Digest: sum.Sum(), Date: f.ModTime.UTC().Truncate(time.Second),
+		}, sent: h.Date.UTC().Truncate(time.Second), added: sum.Left()})
 	}
 	return out, nil
 }

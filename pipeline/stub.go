@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -18,7 +19,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/emersion/go-imap/v2"
 
@@ -374,8 +374,8 @@ func (f *failure) date(now time.Time) time.Time {
 	switch {
 	case !f.message.InternalDate.IsZero():
 		return f.message.InternalDate.UTC().Truncate(time.Second)
-	case len(f.header) > 0 && !parseHeader(f.header).date.IsZero():
-		return parseHeader(f.header).date.UTC().Truncate(time.Second)
+	case len(f.header) > 0 && !wire.ParseEnvelope(f.header).Date.IsZero():
+		return wire.ParseEnvelope(f.header).Date.UTC().Truncate(time.Second)
 	case f.substitute != nil && !f.substitute.date.IsZero():
 		return f.substitute.date
 	}
@@ -410,18 +410,18 @@ func (f *failure) reason() string {
 // stub writes the mail that stands in the place of one that could not be had.
 func (w *worker) stub(f failure, now time.Time) []byte {
 	b := f.box
-	var real header
+	var real wire.Envelope
 	if len(f.header) > 0 {
-		real = parseHeader(f.header)
+		real = wire.ParseEnvelope(f.header)
 	}
-	subject, from := real.subject, real.from
+	subject, from := real.Subject, real.From
 	if f.substitute != nil {
-		subject, from = either(f.substitute.subject, subject), either(f.substitute.from, from)
+		subject, from = cmp.Or(f.substitute.subject, subject), cmp.Or(f.substitute.from, from)
 	}
 
 	var m bytes.Buffer
 	field := func(name, value string) { fmt.Fprintf(&m, "%s: %s\n", name, value) }
-	w.stubHeader(&m, f, subject, from, real.messageID, nil, TagFailed, now)
+	w.stubHeader(&m, f, subject, from, real.MessageID, nil, TagFailed, now)
 	attached := f.attachments()
 	boundary := boundary()
 	if len(attached) > 0 {
@@ -456,11 +456,11 @@ func (w *worker) stub(f failure, now time.Time) []byte {
 	m.WriteString("  ,d  stop asking, remove this note     notmuch imap drop\n")
 	m.WriteString("  ,D  delete the message on the server  notmuch imap drop --remote\n\n")
 
-	sent := real.fields.Get("Date")
+	sent := real.Fields.Get("Date")
 	if f.substitute != nil {
 		sent = f.substitute.sent
 	}
-	w.known(&m, f, subject, from, sent, real.messageID)
+	w.known(&m, f, subject, from, sent, real.MessageID)
 	m.WriteString("What happens next\n\n")
 	para("Every sync asks for it again when it is due: after 15 minutes, an hour, a day, then every week. When the mail comes it takes this " +
 		"note's place and keeps your tags. When it is deleted on the server, this note goes away.")
@@ -483,7 +483,7 @@ func (w *worker) stub(f failure, now time.Time) []byte {
 			if l.Client {
 				who = "C"
 			}
-			fmt.Fprintf(&m, "  %s %s: %s\n", l.At.Format("15:04:05"), who, clean(l.Text, 300))
+			fmt.Fprintf(&m, "  %s %s: %s\n", l.At.Format("15:04:05"), who, wire.OneLine(l.Text, 300))
 		}
 	}
 	for _, a := range attached {
@@ -504,7 +504,7 @@ func (w *worker) stubHeader(m *bytes.Buffer, f failure, subject, from, id string
 	field := func(name, value string) { fmt.Fprintf(m, "%s: %s\n", name, value) }
 	field("From", w.stubFrom(from))
 	field("To", mailAddress("", w.Address))
-	field("Subject", mime.QEncoding.Encode("utf-8", StubSubject+either(clean(subject, 400), fmt.Sprintf("%s UID %d", clean(b.Name, 100), f.uid))))
+	field("Subject", mime.QEncoding.Encode("utf-8", StubSubject+cmp.Or(wire.OneLine(subject, 400), fmt.Sprintf("%s UID %d", wire.OneLine(b.Name, 100), f.uid))))
 	field("Date", f.date(now).Format(time.RFC1123Z))
 	field("Message-ID", "<"+key.MessageID()+">")
 	if validID(id) {
@@ -514,8 +514,8 @@ func (w *worker) stubHeader(m *bytes.Buffer, f failure, subject, from, id string
 	}
 	field("X-Label", label)
 	field(StubHeader, "v=1; key="+key.String()+"; sig="+signature(w.secret, key))
-	field("X-Notmuch-Imap-Account", mime.QEncoding.Encode("utf-8", clean(w.Account, 200)))
-	field("X-Notmuch-Imap-Mailbox", mime.QEncoding.Encode("utf-8", clean(b.Name, 200)))
+	field("X-Notmuch-Imap-Account", mime.QEncoding.Encode("utf-8", wire.OneLine(w.Account, 200)))
+	field("X-Notmuch-Imap-Mailbox", mime.QEncoding.Encode("utf-8", wire.OneLine(b.Name, 200)))
 	field(salvagedHeader, strconv.Itoa(f.size()))
 	field("Auto-Submitted", "auto-generated")
 	field("MIME-Version", "1.0")
@@ -529,10 +529,10 @@ func (w *worker) known(m *bytes.Buffer, f failure, subject, from, sent, id strin
 			fmt.Fprintf(m, "  %-13s %s\n", name, value)
 		}
 	}
-	row("Subject", clean(subject, 400))
-	row("From", clean(from, 400))
-	row("Sent", clean(sent, 100))
-	row("Message-ID", clean(id, 400))
+	row("Subject", wire.OneLine(subject, 400))
+	row("From", wire.OneLine(from, 400))
+	row("Sent", wire.OneLine(sent, 100))
+	row("Message-ID", wire.OneLine(id, 400))
 	if !f.message.InternalDate.IsZero() {
 		row("Received", f.message.InternalDate.Format(time.RFC1123Z))
 	}
@@ -540,10 +540,10 @@ func (w *worker) known(m *bytes.Buffer, f failure, subject, from, sent, id strin
 		row("Size", fmt.Sprintf("%d bytes, as the server says", f.message.Size))
 	}
 	if f.message.Flags != nil {
-		row("Flags", clean(either(strings.Join(f.message.Flags, " "), "none"), 400))
+		row("Flags", wire.OneLine(cmp.Or(strings.Join(f.message.Flags, " "), "none"), 400))
 	}
-	row("Account", clean(w.Account, 200))
-	row("Mailbox", clean(f.box.Name, 200))
+	row("Account", wire.OneLine(w.Account, 200))
+	row("Mailbox", wire.OneLine(f.box.Name, 200))
 	row("UID", fmt.Sprintf("%d (UIDVALIDITY %d)", f.uid, f.box.now.UIDValidity))
 	m.WriteByte('\n')
 }
@@ -552,14 +552,14 @@ func (w *worker) known(m *bytes.Buffer, f failure, subject, from, sent, id strin
 func (f *failure) blame(b *box) string {
 	return fmt.Sprintf("The fault is the server's, not yours and not that of the network: it was asked for UID %d "+
 		"together with other messages, then alone, then for its parts one by one, and it still lists the message. "+
-		"The other messages of %s are not affected.", f.uid, clean(b.Name, 100))
+		"The other messages of %s are not affected.", f.uid, wire.OneLine(b.Name, 100))
 }
 
 func (w *worker) stubFrom(from string) string {
 	if a, err := mail.ParseAddress(from); err == nil {
 		return mailAddress(a.Name, a.Address)
 	}
-	if from = clean(from, 200); from != "" {
+	if from = wire.OneLine(from, 200); from != "" {
 		return mailAddress(from, "") // a name is known, an address is not
 	}
 	return mailAddress("notmuch-imap", w.Address)
@@ -574,9 +574,9 @@ func mailAddress(name, address string) string {
 		return r
 	}, address)
 	if !strings.Contains(address, "@") {
-		address = either(address, "unknown") + "@imap-stub.invalid"
+		address = cmp.Or(address, "unknown") + "@imap-stub.invalid"
 	}
-	return (&mail.Address{Name: clean(name, 200), Address: address}).String()
+	return (&mail.Address{Name: wire.OneLine(name, 200), Address: address}).String()
 }
 
 // validID tells whether a Message-ID from the server can stand in a header of
@@ -586,21 +586,6 @@ func validID(id string) bool {
 		return false
 	}
 	return !strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' || r == '<' || r == '>' })
-}
-
-// clean makes one bounded line of text that a terminal can show.
-func clean(s string, most int) string {
-	s = strings.ToValidUTF8(s, "?")
-	s = foldSpace(strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return ' '
-		}
-		return r
-	}, s))
-	if r := []rune(s); len(r) > most {
-		s = string(r[:most]) + "..."
-	}
-	return s
 }
 
 // indent writes the server's text so that it cannot be taken for a header or a
@@ -613,7 +598,7 @@ func indent(m *bytes.Buffer, text []byte, most int) {
 			break
 		}
 		if line = strings.TrimRight(line, "\r\n"); line != "" {
-			m.WriteString("  " + clean(line, 300) + "\n")
+			m.WriteString("  " + wire.OneLine(line, 300) + "\n")
 		}
 	}
 	m.WriteByte('\n')
@@ -638,11 +623,4 @@ func wrap(text string, width int) string {
 		col += n
 	}
 	return b.String()
-}
-
-func either(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }

@@ -54,7 +54,7 @@ func TestStubIsAMailThatAPersonUnderstands(t *testing.T) {
 		t.Errorf("From: %q", from)
 	}
 	for _, want := range []string{"UID 15541", "UIDVALIDITY 14", "Outlook", "C: T1 UID FETCH 15541", "S: T1 OK", "The fault is the server's"} {
-		if !strings.Contains(foldSpace(string(raw)), want) {
+		if !strings.Contains(wire.FoldSpace(string(raw)), want) {
 			t.Errorf("the stub does not say %q", want)
 		}
 	}

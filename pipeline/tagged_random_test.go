@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
 // Two machines, each with tags of its own, do not move a mail there and back.
@@ -94,17 +96,17 @@ func TestRandomFoldersAndTagsConverge(t *testing.T) {
 			for _, name := range names {
 				b := s.box(name)
 				for _, u := range here[name] {
-					head := parseHeader([]byte(b.msgs[u].raw))
+					head := mail.ParseEnvelope([]byte(b.msgs[u].raw))
 					local := true
 					switch k := r.IntN(16); {
 					case k == 0 && name != "Trash":
-						h.tag(head.messageID, []string{"deleted"}, nil)
+						h.tag(head.MessageID, []string{"deleted"}, nil)
 					case k == 1:
-						h.tag(head.messageID, nil, []string{"inbox"})
+						h.tag(head.MessageID, nil, []string{"inbox"})
 					case k == 2:
-						h.tag(head.messageID, []string{"inbox"}, nil)
+						h.tag(head.MessageID, []string{"inbox"}, nil)
 					case k == 3:
-						h.tag(head.messageID, []string{"spam"}, nil)
+						h.tag(head.MessageID, []string{"spam"}, nil)
 					case k == 4:
 						h.move(name, u, folder, r.IntN(2) == 0)
 					case k == 5:
@@ -112,7 +114,7 @@ func TestRandomFoldersAndTagsConverge(t *testing.T) {
 					case k == 6:
 						h.remove(name, u)
 						if name == "Trash" {
-							delete(alive, head.subject)
+							delete(alive, head.Subject)
 						}
 					default:
 						local = false
@@ -123,13 +125,13 @@ func TestRandomFoldersAndTagsConverge(t *testing.T) {
 						m := b.expunge(u)
 						to.msgs[to.add(m.raw, m.flags...)].date = m.date
 					}
-					both[head.subject] = both[head.subject] || local && remote
+					both[head.Subject] = both[head.Subject] || local && remote
 				}
 			}
 			if r.IntN(2) == 0 {
 				raw := fresh()
 				h.put(folder, raw, "S")
-				alive[parseHeader([]byte(raw)).subject] = true
+				alive[mail.ParseEnvelope([]byte(raw)).Subject] = true
 			}
 			for range r.IntN(3) {
 				s.cutAt = s.writes + 1 + r.IntN(8)
@@ -154,14 +156,14 @@ func TestRandomFoldersAndTagsConverge(t *testing.T) {
 					have[sub]++
 				}
 				for _, m := range s.box(name).msgs {
-					tags := h.tags(parseHeader([]byte(m.raw)).messageID)
+					tags := h.tags(mail.ParseEnvelope([]byte(m.raw)).MessageID)
 					for _, move := range h.options(s, nil).moved(afew) {
 						if move.holds(name, tags) && !slices.Contains(tags, "deleted") {
-							t.Errorf("%s in %s has the tags %v", parseHeader([]byte(m.raw)).subject, name, tags)
+							t.Errorf("%s in %s has the tags %v", mail.ParseEnvelope([]byte(m.raw)).Subject, name, tags)
 						}
 					}
 					if slices.Contains(tags, "deleted") && name != "Trash" {
-						t.Errorf("%s in %s is deleted", parseHeader([]byte(m.raw)).subject, name)
+						t.Errorf("%s in %s is deleted", mail.ParseEnvelope([]byte(m.raw)).Subject, name)
 					}
 				}
 			}
