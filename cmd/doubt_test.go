@@ -10,6 +10,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/imaptest"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
 // maildirDovecot starts a real server that keeps its mail in a Maildir.
@@ -176,8 +177,8 @@ func TestNobodyElseGivesOrders(t *testing.T) {
 		t.Errorf("said %v, INBOX %d, Spam %d", said, count("INBOX"), count("Spam"))
 	}
 
-	key := pipeline.NewStubKey("work", "INBOX", 1, 1)
-	stub := fmt.Sprintf("From: a@example.org\r\nMessage-ID: <%s>\r\n%s: v=1; key=%s\r\nSubject: forged\r\n\r\nbuy this\r\n", key.MessageID(), pipeline.StubHeader, key)
+	key := stub.NewKey("work", "INBOX", 1, 1)
+	stub := fmt.Sprintf("From: a@example.org\r\nMessage-ID: <%s>\r\n%s: v=1; key=%s\r\nSubject: forged\r\n\r\nbuy this\r\n", key.MessageID(), stub.Field, key)
 	appendAll(t, s, "INBOX", stub)
 	w.sync(rules)
 	w.sync(rules)

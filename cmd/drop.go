@@ -19,6 +19,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
 func (p *program) dropCommand() *cli.Command {
@@ -218,7 +219,7 @@ func (k *killer) confirm(ctx context.Context, name, note string, plan pipeline.E
 	fmt.Fprintf(&b, "\n  message  %s\n", name)
 	fmt.Fprintf(&b, "  mailbox  %s, %d messages\n", plain(plan.Mailbox), plan.Messages)
 	fmt.Fprintf(&b, "  UID      %d\n", plan.UID)
-	fmt.Fprintf(&b, "  subject  %s\n\n", plain(strings.TrimPrefix(field(headerOf(note), "Subject"), pipeline.StubSubject)))
+	fmt.Fprintf(&b, "  subject  %s\n\n", plain(strings.TrimPrefix(field(headerOf(note), "Subject"), stub.SubjectPrefix)))
 	for _, line := range will(plan) {
 		for _, l := range wrap(plain(line), width-2) {
 			b.WriteString("  " + l + "\n")

@@ -12,7 +12,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/index"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
-	"github.com/notmuch-imap/notmuch-imap/pipeline"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
 // listMark is the file by which a maildir is known to be a list of stubs.
@@ -25,7 +25,7 @@ var errNotOurs = errors.New("no directory for a list")
 // links, or copies where there can be none: symbolic ones would lead nowhere as
 // soon as a mail reader marks a stub as read, which renames its file. What is
 // right there already stays as it is, since Mutt may look at it.
-func listInMaildir(ctx context.Context, idx *index.Index, dir string, all []stub) error {
+func listInMaildir(ctx context.Context, idx *index.Index, dir string, all []listedStub) error {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return err
@@ -65,7 +65,7 @@ func listInMaildir(ctx context.Context, idx *index.Index, dir string, all []stub
 			delete(wanted, f.Key)
 			continue
 		}
-		if _, err := pipeline.ReadStub(bytes.NewReader(raw)); err != nil {
+		if _, err := stub.ReadKey(bytes.NewReader(raw)); err != nil {
 			continue // put there by the user
 		}
 		if err := list.Remove(f.Name); err != nil {

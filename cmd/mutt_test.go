@@ -17,7 +17,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/contrib"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
-	"github.com/notmuch-imap/notmuch-imap/pipeline"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
 // reader is a mail reader in a terminal of 80x24.
@@ -354,11 +354,11 @@ func TestTheListIsMadeAnewWhereItMayBe(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	var all []stub
+	var all []listedStub
 	note := func(n int) string {
-		key := pipeline.NewStubKey("work", "INBOX", 1, imap.UID(n))
-		all = append(all, stub{ID: key.MessageID()})
-		return fmt.Sprintf("From: a@example.org\nSubject: note\nMessage-ID: <%s>\n%s: v=1; key=%s\n\ntext\n", key.MessageID(), pipeline.StubHeader, key)
+		key := stub.NewKey("work", "INBOX", 1, imap.UID(n))
+		all = append(all, listedStub{ID: key.MessageID()})
+		return fmt.Sprintf("From: a@example.org\nSubject: note\nMessage-ID: <%s>\n%s: v=1; key=%s\n\ntext\n", key.MessageID(), stub.Field, key)
 	}
 	one, two := note(1), note(2)
 	write(filepath.Join(string(inbox), "new/1.x"), one)

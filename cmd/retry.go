@@ -12,6 +12,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
 func (p *program) retryCommand() *cli.Command {
@@ -201,7 +202,7 @@ func (p *program) orders(ctx context.Context, a *config.Account, l *ledger.Ledge
 			}
 		}
 		for _, id := range ids {
-			key, ok := pipeline.ParseStubID(id)
+			key, ok := stub.ParseMessageID(id)
 			if !ok {
 				continue // another mail, which somebody tagged so
 			}

@@ -19,6 +19,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/index"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
 func (p *program) stubsCommand() *cli.Command {
@@ -37,8 +38,8 @@ needed, and a sync may be under way.`,
 	}
 }
 
-// stub is what is told of a message that could not be fetched.
-type stub struct {
+// listedStub is what is told of a message that could not be fetched.
+type listedStub struct {
 	Account     string    `json:"account"`
 	Mailbox     string    `json:"mailbox"`
 	UIDValidity uint64    `json:"uidvalidity"`
@@ -62,7 +63,7 @@ func (p *program) stubs(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	var all []stub
+	var all []listedStub
 	for i := range accounts {
 		found, err := p.stubsOf(c.Context, &accounts[i], c.Bool("all"))
 		if err != nil {
@@ -94,7 +95,7 @@ func (p *program) stubs(c *cli.Context) error {
 }
 
 // stubsOf gives an account's failed messages, the oldest failure first.
-func (p *program) stubsOf(ctx context.Context, a *config.Account, all bool) ([]stub, error) {
+func (p *program) stubsOf(ctx context.Context, a *config.Account, all bool) ([]listedStub, error) {
 	states := []ledger.State{ledger.Stub}
 	if all {
 		states = append(states, ledger.GivenUp, ledger.Skipped, ledger.Deferred)
@@ -105,9 +106,9 @@ func (p *program) stubsOf(ctx context.Context, a *config.Account, all bool) ([]s
 	if err != nil {
 		return nil, err
 	}
-	var found []stub
+	var found []listedStub
 	for _, m := range rows {
-		s := stub{
+		s := listedStub{
 			Account: a.Name, Mailbox: m.Mailbox, UIDValidity: m.UIDValidity, UID: m.UID,
 			Since: m.Since, Attempts: m.Attempts, NextTry: m.NextTry, Reason: m.Reason, State: string(m.State),
 		}
@@ -123,12 +124,12 @@ func (p *program) stubsOf(ctx context.Context, a *config.Account, all bool) ([]s
 		}
 		found = append(found, dead...)
 	}
-	slices.SortStableFunc(found, func(x, y stub) int { return x.Since.Compare(y.Since) })
+	slices.SortStableFunc(found, func(x, y listedStub) int { return x.Since.Compare(y.Since) })
 	return found, nil
 }
 
 // buried gives what lies in an account's morgue.
-func (p *program) buried(a *config.Account) (found []stub, err error) {
+func (p *program) buried(a *config.Account) (found []listedStub, err error) {
 	dir, err := p.morgue(a)
 	if err != nil {
 		return nil, err
@@ -139,7 +140,7 @@ func (p *program) buried(a *config.Account) (found []stub, err error) {
 	}
 	for _, path := range files {
 		s, err := unearth(path)
-		if errors.Is(err, pipeline.ErrNotStub) {
+		if errors.Is(err, stub.ErrNotStub) {
 			continue // not put there by us
 		}
 		if err != nil {
@@ -151,28 +152,28 @@ func (p *program) buried(a *config.Account) (found []stub, err error) {
 	return found, nil
 }
 
-func unearth(path string) (stub, error) {
+func unearth(path string) (listedStub, error) {
 	raw, err := os.ReadFile(path)
 	if err != nil {
-		return stub{}, err
+		return listedStub{}, err
 	}
-	key, err := pipeline.ReadStub(bytes.NewReader(raw))
+	key, err := stub.ReadKey(bytes.NewReader(raw))
 	if err != nil {
-		return stub{}, err
+		return listedStub{}, err
 	}
 	fi, err := os.Stat(path)
 	if err != nil {
-		return stub{}, err
+		return listedStub{}, err
 	}
 	h := headerOf(path)
-	return stub{
+	return listedStub{
 		Mailbox: field(h, "X-Notmuch-Imap-Mailbox"), UIDValidity: key.UIDValidity, UID: key.UID, ID: key.MessageID(), Since: fi.ModTime(),
 		Reason: field(h, "Subject"), State: deleted, Kept: path,
 	}, nil
 }
 
 // listStubs is the list for a person.
-func listStubs(all []stub, now time.Time) string {
+func listStubs(all []listedStub, now time.Time) string {
 	if len(all) == 0 {
 		return "no message failed\n"
 	}

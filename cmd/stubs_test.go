@@ -60,7 +60,7 @@ func TestStubsListsWhatTheLedgerHas(t *testing.T) {
 		t.Fatal(status, errs)
 	}
 	first, _, _ := strings.Cut(out, "\n")
-	var got stub
+	var got listedStub
 	if err := json.Unmarshal([]byte(first), &got); err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +92,7 @@ func TestStubsListsWhatTheLedgerHas(t *testing.T) {
 	_, out, _ = runHere(t.Context(), env, "stubs", "--config", conf, "--all", "--json")
 	states := make(map[uint32]string)
 	for line := range strings.Lines(out) {
-		var s stub
+		var s listedStub
 		if err := json.Unmarshal([]byte(line), &s); err != nil {
 			t.Fatal(err)
 		}

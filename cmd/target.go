@@ -19,6 +19,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/index"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
 // targetHelp says how a message is named on the command line.
@@ -80,7 +81,7 @@ func noTarget(format string, args ...any) error {
 func (ch *chooser) add(ctx context.Context, arg string) error {
 	if arg == "-" {
 		var head bytes.Buffer
-		key, err := pipeline.ReadStub(io.TeeReader(ch.stdin, &head))
+		key, err := stub.ReadKey(io.TeeReader(ch.stdin, &head))
 		// The rest of it is read, so that who pipes does not get SIGPIPE.
 		_, _ = io.Copy(io.Discard, ch.stdin)
 		if err != nil {
@@ -90,7 +91,7 @@ func (ch *chooser) add(ctx context.Context, arg string) error {
 			return pipeline.VerifyStub(ctx, l, bytes.NewReader(head.Bytes()))
 		})
 	}
-	if key, ok := pipeline.ParseStubID(strings.TrimPrefix(arg, "id:")); ok {
+	if key, ok := stub.ParseMessageID(strings.TrimPrefix(arg, "id:")); ok {
 		return ch.key(ctx, key, nil)
 	}
 	if a, t, ok := ch.path(arg); ok {
@@ -137,7 +138,7 @@ func (ch *chooser) query(ctx context.Context, query string) error {
 		return noTarget("%q finds more than %d messages", query, maxTargets)
 	}
 	for _, id := range ids {
-		key, ok := pipeline.ParseStubID(id)
+		key, ok := stub.ParseMessageID(id)
 		if !ok {
 			return noTarget("%q finds mail that is no stub, such as id:%s; add \"and tag:%s\"", query, plain(id), pipeline.TagFailed)
 		}
@@ -150,7 +151,7 @@ func (ch *chooser) query(ctx context.Context, query string) error {
 
 // key finds the message of a stub. Anybody can send a mail that looks like one:
 // the ledger must know it, and verify what else there is of it.
-func (ch *chooser) key(ctx context.Context, key pipeline.StubKey, verify func(*ledger.Ledger) (bool, error)) error {
+func (ch *chooser) key(ctx context.Context, key stub.Key, verify func(*ledger.Ledger) (bool, error)) error {
 	for _, a := range ch.accounts {
 		rows, err := ch.rows(ctx, a, func(ctx context.Context, l *ledger.Ledger) ([]ledger.Message, error) {
 			if verify != nil {
@@ -172,7 +173,7 @@ func (ch *chooser) key(ctx context.Context, key pipeline.StubKey, verify func(*l
 }
 
 // withKey finds the row of a stub.
-func withKey(rows []ledger.Message, account string, key pipeline.StubKey) (ledger.Message, bool) {
+func withKey(rows []ledger.Message, account string, key stub.Key) (ledger.Message, bool) {
 	i := slices.IndexFunc(rows, func(m ledger.Message) bool { return pipeline.KeyOf(account, m) == key })
 	if i < 0 {
 		return ledger.Message{}, false

@@ -17,6 +17,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/remote"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
 // world is one user's machine: a mail root, a notmuch database of its own, and
@@ -126,7 +127,7 @@ func (w *world) mails(folder string) (mails, stubs map[string]string) {
 			if err != nil {
 				w.t.Fatal(err)
 			}
-			if _, err := pipeline.ReadStub(strings.NewReader(string(b))); err == nil {
+			if _, err := stub.ReadKey(strings.NewReader(string(b))); err == nil {
 				stubs[filepath.Join(dir, e.Name())] = string(b)
 			} else {
 				mails[filepath.Join(dir, e.Name())] = string(b)

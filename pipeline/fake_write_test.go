@@ -164,8 +164,8 @@ func (s *session) exchangeFetch(ctx context.Context, ex *mail.Exchange, args str
 			if m == nil || m.fault != nil {
 				continue
 			}
-			head, _ := splitHeader([]byte(m.raw))
-			ex.Fetched = append(ex.Fetched, mail.Fetched{Message: mail.Message{UID: u}, Items: map[string]mail.Value{"BODY[HEADER.FIELDS" + fields: {Text: head}}})
+			head, _, _ := strings.Cut(m.raw, "\r\n\r\n")
+			ex.Fetched = append(ex.Fetched, mail.Fetched{Message: mail.Message{UID: u}, Items: map[string]mail.Value{"BODY[HEADER.FIELDS" + fields: {Text: []byte(head + "\r\n\r\n")}}})
 		}
 		return ex, nil
 	}

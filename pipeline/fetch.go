@@ -11,6 +11,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
 // fetch brings the messages of one batch, each of them on its own if the batch
@@ -76,7 +77,7 @@ func (w *worker) fetchBatch(ctx context.Context, b *box, uids []imap.UID) (missi
 // it is sure that the server is well otherwise.
 func (w *worker) fetchAlone(ctx context.Context, b *box, uid imap.UID) (failed bool, err error) {
 	var ex *mail.Exchange
-	fail := failure{uid: uid}
+	fail := failure{Salvaged: stub.Salvaged{UID: uid}}
 	for range 2 {
 		if err := w.enter(ctx, b); err != nil {
 			return false, err
@@ -91,7 +92,7 @@ func (w *worker) fetchAlone(ctx context.Context, b *box, uid imap.UID) (failed b
 			w.lived()
 			return false, nil
 		}
-		fail.note(ex, err)
+		fail.Note(ex, err)
 		wait, ok := ask(err)
 		if !ok {
 			if scopeOf(err, atMessage) > ScopeMessage {
@@ -106,8 +107,8 @@ func (w *worker) fetchAlone(ctx context.Context, b *box, uid imap.UID) (failed b
 			return false, err
 		}
 	}
-	if _, throttled := ask(fail.err); throttled {
-		return false, fail.err
+	if _, throttled := ask(fail.Err); throttled {
+		return false, fail.Err
 	}
 	gone, err := w.gone(ctx, b, uid)
 	if err != nil || gone {
@@ -165,11 +166,11 @@ func (w *worker) sink(ctx context.Context, b *box, came map[imap.UID]bool, fail 
 				s.Discard()
 				return nil
 			}
-			if sub, ok := parseSubstitute(s.Head()); ok {
+			if sub, ok := stub.ParseSubstitute(s.Head()); ok {
 				s.Discard()
 				if fail != nil {
-					fail.substitute = &sub
-					fail.message = m
+					fail.Substitute = &sub
+					fail.Told = m
 				}
 				return nil
 			}

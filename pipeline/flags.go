@@ -5,6 +5,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
 // flagRow is one line of the mapping between an IMAP flag (RFC 9051 2.3.2), the
@@ -32,9 +34,9 @@ func flagRows() []flagRow {
 
 // Tags of ours on messages.
 const (
-	TagFailed   = "fetch-failed"   // on a stub
-	TagSalvaged = "fetch-salvaged" // on a mail that came by another road
-	TagSkipped  = "fetch-skipped"  // on a stub of a message that a hook left on the server
+	TagFailed   = stub.LabelFailed  // on a stub
+	TagSalvaged = "fetch-salvaged"  // on a mail that came by another road
+	TagSkipped  = stub.LabelSkipped // on a stub of a message that a hook left on the server
 )
 
 // flagSet folds flags to one spelling for comparison: system flags and keywords

@@ -9,23 +9,25 @@ import (
 	"testing"
 
 	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
 // forgeries are mails that say they are the stub of UID n of INBOX.
 func forgeries(n imap.UID) map[string]string {
-	key := NewStubKey("work", "INBOX", 14, n)
+	key := stub.NewKey("work", "INBOX", 14, n)
 	mail := func(id, sig, more string) string {
 		return fmt.Sprintf("%sFrom: a@example.org\r\nMessage-ID: <%s>\r\nSubject: forged\r\n%s: v=1; key=%s%s\r\nX-Label: fetch-skipped\r\nX-Notmuch-Imap-Account: work\r\n\r\nbuy this\r\n",
-			more, id, StubHeader, key, sig)
+			more, id, stub.Field, key, sig)
 	}
 	return map[string]string{
 		"header alone":         mail("forged@example.org", "", ""),
 		"its Message-ID":       mail(key.MessageID(), "", ""),
 		"came by mail":         mail(key.MessageID(), "", "Received: from a by b\r\n"),
-		"a signature":          mail(key.MessageID(), "; sig="+signature("", key), ""),
-		"of another account":   strings.ReplaceAll(mail(key.MessageID(), "", ""), key.Hash, NewStubKey("home", "INBOX", 14, n).Hash),
-		"two such headers":     StubHeader + ": v=1; key=" + key.String() + "\r\n" + mail("forged@example.org", "", ""),
-		"of a failing message": strings.ReplaceAll(mail(NewStubKey("work", "INBOX", 14, 3).MessageID(), "", ""), key.String(), NewStubKey("work", "INBOX", 14, 3).String()),
+		"a signature":          mail(key.MessageID(), "; sig="+stub.Sign("", key), ""),
+		"of another account":   strings.ReplaceAll(mail(key.MessageID(), "", ""), key.Hash, stub.NewKey("home", "INBOX", 14, n).Hash),
+		"two such headers":     stub.Field + ": v=1; key=" + key.String() + "\r\n" + mail("forged@example.org", "", ""),
+		"of a failing message": strings.ReplaceAll(mail(stub.NewKey("work", "INBOX", 14, 3).MessageID(), "", ""), key.String(), stub.NewKey("work", "INBOX", 14, 3).String()),
 	}
 }
 
@@ -90,14 +92,14 @@ func TestAForgedStubIsMail(t *testing.T) {
 // A stub stays one wherever it goes, also when its message came, and also one that was
 // written before stubs were signed or by who had another secret.
 func TestAStubStaysAStub(t *testing.T) {
-	key := NewStubKey("work", "INBOX", 14, 2)
+	key := stub.NewKey("work", "INBOX", 14, 2)
 	for name, c := range map[string]struct {
 		alter  func(raw string) string
 		healed bool
 	}{
 		"signed":          {func(raw string) string { return raw }, true},
 		"unsigned":        {func(raw string) string { return strings.Replace(raw, "; sig="+sigOf(raw), "", 1) }, false},
-		"a secret before": {func(raw string) string { return strings.Replace(raw, sigOf(raw), signature("lost", key), 1) }, false},
+		"a secret before": {func(raw string) string { return strings.Replace(raw, sigOf(raw), stub.Sign("lost", key), 1) }, false},
 	} {
 		for _, how := range []string{"copied", "moved", "moved by Mutt"} {
 			t.Run(name+"/"+how, func(t *testing.T) {
@@ -135,9 +137,9 @@ func TestAStubStaysAStub(t *testing.T) {
 
 // sigOf gives the signature of a stub.
 func sigOf(raw string) string {
-	c, err := readClaim(strings.NewReader(raw))
+	c, err := stub.ReadClaim(strings.NewReader(raw))
 	if err != nil {
 		panic(err)
 	}
-	return c.signature
+	return c.Signature
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
 // home is one user's local store.
@@ -138,7 +139,7 @@ func (h *home) check(s *server, stubs ...imap.UID) {
 			if !paths[filepath.Join(h.dir, "mail", name, file)] {
 				h.t.Errorf("%s/%s is not indexed", name, file)
 			}
-			if _, err := ReadStub(strings.NewReader(raw)); err == nil {
+			if _, err := stub.ReadKey(strings.NewReader(raw)); err == nil {
 				if strings.Contains(raw, "\nX-Label: "+TagSkipped+"\n") {
 					gotPlaceholders++
 				} else {
@@ -193,7 +194,7 @@ func (h *home) check(s *server, stubs ...imap.UID) {
 
 // stubID gives the Message-ID of a stub.
 func stubID(raw string) string {
-	key, _ := ReadStub(strings.NewReader(raw))
+	key, _ := stub.ReadKey(strings.NewReader(raw))
 	return key.MessageID()
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/hooks"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
 // deferMost is how long a hook may defer one message. Beyond it that counts as
@@ -226,7 +227,7 @@ func (w *worker) preFetch(ctx context.Context, b *box, uids []imap.UID) ([]imap.
 				return nil, err
 			}
 		case out.Placeholder:
-			left = append(left, leftThere{failure{box: b, uid: u, message: m}, row, out.Verdict})
+			left = append(left, leftThere{failure{b, stub.Salvaged{UID: u, Told: m}}, row, out.Verdict})
 		default:
 			kept = append(kept, row)
 		}

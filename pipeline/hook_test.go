@@ -18,6 +18,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/hooks"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
 type hookFunc = func(context.Context, *hooks.Event) (hooks.Verdict, error)
@@ -125,7 +126,7 @@ func TestHooksAreAskedAndToldAtEveryPoint(t *testing.T) {
 				return hooks.Verdict{}, nil
 			}, hooks.Points()...)
 			h.sync(s, with(see))
-			stub := NewStubKey("work", "INBOX", 14, 2).MessageID()
+			stub := stub.NewKey("work", "INBOX", 14, 2).MessageID()
 			want := []string{
 				"pre-sync  0",
 				"pre-fetch INBOX 1 m0@example.org inbox,unread", "pre-fetch INBOX 2 m1@example.org inbox,unread", "pre-fetch INBOX 3 m2@example.org inbox,unread",

@@ -13,6 +13,7 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
 // Target names one message of an account.
@@ -146,16 +147,16 @@ func Inspect(ctx context.Context, o InspectOptions) (_ *Inspection, err error) {
 	if err := in.around(ctx, m); err != nil {
 		return nil, err
 	}
-	f := &failure{uid: o.UID}
+	f := &stub.Salvaged{UID: o.UID}
 	c := &climb{
-		failure: f, validity: m.UIDValidity, enter: m.enter, top: true, each: o.Timeout,
+		Salvaged: f, validity: m.UIDValidity, enter: m.enter, top: true, each: o.Timeout,
 		open: func() (mail.Spool, error) { return void{}, nil },
 		done: func(string, mail.Message, mail.Spool) error { return nil },
 	}
 	if err := c.run(ctx, true); err != nil {
 		return nil, err
 	}
-	in.Rungs, in.Road, in.Seen, in.Message = c.rungs, c.road, c.seen, f.message
+	in.Rungs, in.Road, in.Seen, in.Message = c.rungs, c.road, c.seen, f.Told
 	if c.has(rungWhole) {
 		in.Road = rungWhole // the plain road, though others were open before it
 	}
@@ -262,15 +263,15 @@ func (in *Inspection) verdict(c *climb) Verdict {
 			in.blame(),
 			"Fetch it by that road: notmuch imap retry"}
 	}
-	if in.Stopped != "" && c.substitute == nil && !slices.ContainsFunc(in.Rungs, func(r Rung) bool { return r.Item == rungWhole }) {
+	if in.Stopped != "" && c.Substitute == nil && !slices.ContainsFunc(in.Rungs, func(r Rung) bool { return r.Item == rungWhole }) {
 		return Verdict{"The session ended before " + name + " was asked for as a whole.",
 			"Whether anything is wrong with the message cannot be told from that.",
 			"Try again later."}
 	}
-	in.Exchange = isExchange(in.Greeting) || c.substitute != nil
+	in.Exchange = stub.IsExchange(in.Greeting) || c.Substitute != nil
 	v := Verdict{Finding: in.finding(c), Cause: in.blame()}
 	switch {
-	case c.substitute != nil:
+	case c.Substitute != nil:
 		v.Advice = "It is not deleted: look for it in Outlook or Outlook on the web, or ask its sender. The administrator can be told with `notmuch imap inspect --report`."
 	default:
 		v.Advice = "Look whether the provider's webmail shows it; tell the administrator with `notmuch imap inspect --report`."
@@ -288,15 +289,15 @@ func (in *Inspection) Cure(user string) (text, command string) {
 	if !in.Exchange {
 		return "", ""
 	}
-	return exchangeCure(user)
+	return stub.ExchangeCure(user)
 }
 
 // finding says what the server does when it is asked for the mail.
 func (in *Inspection) finding(c *climb) string {
-	if c.substitute != nil {
+	if c.Substitute != nil {
 		text := "The server sends a mail of its own instead of this message: Exchange does so when it cannot turn what it has stored into a mail."
-		if s := c.substitute; s.subject != "" || s.from != "" {
-			text += fmt.Sprintf(" It reveals the real one: %q from %s.", mail.OneLine(s.subject, 200), mail.OneLine(cmp.Or(s.from, "an unknown sender"), 200))
+		if s := c.Substitute; s.Subject != "" || s.From != "" {
+			text += fmt.Sprintf(" It reveals the real one: %q from %s.", mail.OneLine(s.Subject, 200), mail.OneLine(cmp.Or(s.From, "an unknown sender"), 200))
 		}
 		return text
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
 // Answer is how a server answered when it was asked for one item.
@@ -71,7 +72,7 @@ const (
 // failure. The last rung is not a PEEK: after EXAMINE it must set no flag (RFC
 // 9051 6.3.3), and Exchange hands out its substitute there only.
 type climb struct {
-	*failure
+	*stub.Salvaged
 	validity uint64
 	// enter gives a live session in which the mailbox is examined.
 	enter func(context.Context) (Session, error)
@@ -111,11 +112,11 @@ func (c *climb) run(ctx context.Context, whole bool) error {
 		}
 	}
 	if c.road == "" {
-		for i, p := range c.structure {
+		for i, p := range c.Structure {
 			if i == maxParts {
 				break
 			}
-			if len(c.structure) == 1 && c.has(rungText) {
+			if len(c.Structure) == 1 && c.has(rungText) {
 				break // it is the text
 			}
 			if !c.part(ctx, p) {
@@ -160,20 +161,20 @@ func (c *climb) rung(ctx context.Context, item string) bool {
 	}
 	switch {
 	case item == rungFlags:
-		c.before = c.message.Flags
+		c.before = c.Told.Flags
 	case item == rungStruct:
-		c.structure, _ = mail.ParseStructure(v.Text) // as far as it can be read
+		c.Structure, _ = mail.ParseStructure(v.Text) // as far as it can be read
 	case item == rungHeader:
-		c.header = v.Text
+		c.Header = v.Text
 		if v.Size == int64(len(v.Text)) {
 			c.head = v.Text // all of it, fit to begin a mail
 		}
 	case strings.HasPrefix(item, "BODY.PEEK[HEADER.FIELDS") && c.head == nil:
-		c.header = joinFields(c.header, newFields(c.header, v.Text))
+		c.Header = joinFields(c.Header, newFields(c.Header, v.Text))
 	case item == rungText && c.head != nil:
 		return c.take(ctx, roadInTwo, rungText, c.head, v) && ok
 	case item == rungText:
-		c.text = v.Text
+		c.Text = v.Text
 	case item == rungWhole, item == rungUnpeek:
 		return c.take(ctx, item, item, nil, v) && ok
 	}
@@ -212,11 +213,11 @@ func (c *climb) once(ctx context.Context, s Session, item string) (mail.Value, R
 	c.opened = c.opened || item == rungUnpeek
 	within, cancel := context.WithTimeout(ctx, c.each)
 	defer cancel()
-	ex, err := s.Exchange(within, fmt.Sprintf("UID FETCH %d (%s)", c.uid, item))
+	ex, err := s.Exchange(within, fmt.Sprintf("UID FETCH %d (%s)", c.UID, item))
 	if ctx.Err() != nil {
 		return mail.Value{}, r
 	}
-	c.heard(ex)
+	c.Heard(ex)
 	var v mail.Value
 	v, r.Answer = c.answer(ex, err, item)
 	switch r.Answer {
@@ -264,7 +265,7 @@ func (c *climb) answer(ex *mail.Exchange, err error, item string) (mail.Value, A
 		}
 		return mail.Value{}, AnswerBroken
 	}
-	v, there := itemOf(ex, c.uid, item)
+	v, there := itemOf(ex, c.UID, item)
 	switch {
 	case !there && ex.Status == "NO":
 		return v, AnswerNo
@@ -278,7 +279,7 @@ func (c *climb) answer(ex *mail.Exchange, err error, item string) (mail.Value, A
 		return v, AnswerEmpty
 	case strings.Contains(item, "HEADER.FIELDS") && c.substituteField(v.Text):
 		return v, AnswerSubstitute
-	case strings.HasPrefix(item, "BODY") && isSubstitute(c.failure, v.Text):
+	case strings.HasPrefix(item, "BODY") && isSubstitute(c.Salvaged, v.Text):
 		return v, AnswerSubstitute
 	}
 	return v, AnswerData
@@ -287,8 +288,8 @@ func (c *climb) answer(ex *mail.Exchange, err error, item string) (mail.Value, A
 // substituteField tells whether a field that came alone is a substitute's: only
 // together with those before it can that be seen, and then they were, too.
 func (c *climb) substituteField(field []byte) bool {
-	if c.substitute == nil {
-		if !isSubstitute(c.failure, joinFields(c.header, field)) {
+	if c.Substitute == nil {
+		if !isSubstitute(c.Salvaged, joinFields(c.Header, field)) {
 			return false
 		}
 		for i := range c.rungs {
@@ -296,7 +297,7 @@ func (c *climb) substituteField(field []byte) bool {
 				r.Answer = AnswerSubstitute
 			}
 		}
-		c.header = nil
+		c.Header = nil
 	}
 	return true
 }
@@ -357,13 +358,13 @@ func newFields(header, more []byte) []byte {
 }
 
 // isSubstitute keeps what a substitute reveals, and tells that it is one.
-func isSubstitute(f *failure, data []byte) bool {
-	sub, ok := parseSubstitute(data)
+func isSubstitute(f *stub.Salvaged, data []byte) bool {
+	sub, ok := stub.ParseSubstitute(data)
 	if !ok {
 		return false
 	}
-	if f.substitute == nil || f.substitute.subject == "" {
-		f.substitute = &sub
+	if f.Substitute == nil || f.Substitute.Subject == "" {
+		f.Substitute = &sub
 	}
 	return true
 }
@@ -415,8 +416,8 @@ func (c *climb) fail(s mail.Spool, err error) bool {
 }
 
 func (c *climb) finish(road string, s mail.Spool) bool {
-	m := c.message
-	m.UID = c.uid
+	m := c.Told
+	m.UID = c.UID
 	if err := c.done(road, m, s); err != nil {
 		c.fatal = err
 		return false
@@ -444,8 +445,8 @@ func (c *climb) stream(ctx context.Context, section string, s mail.Spool) (Answe
 			c.fatal = err
 			return AnswerBroken, false
 		}
-		if room := maxSalvaged - len(c.start); section == rungWhole && room > 0 {
-			c.start = append(c.start, v.Text[:min(room, len(v.Text))]...)
+		if room := maxSalvaged - len(c.Start); section == rungWhole && room > 0 {
+			c.Start = append(c.Start, v.Text[:min(room, len(v.Text))]...)
 		}
 		if v.Size < pieceSize {
 			return AnswerData, ok
@@ -479,11 +480,11 @@ func (c *climb) part(ctx context.Context, p mail.Part) bool {
 		return ok
 	}
 	kept := 0
-	for _, q := range c.parts {
-		kept += len(q.data)
+	for _, q := range c.Parts {
+		kept += len(q.Data)
 	}
 	if kept+len(v.Text) <= maxSalvaged {
-		c.parts = append(c.parts, salvagedPart{p, v.Text, v.Size > int64(len(v.Text))})
+		c.Parts = append(c.Parts, stub.Part{Part: p, Data: v.Text, Cut: v.Size > int64(len(v.Text))})
 	}
 	return ok
 }
@@ -492,7 +493,7 @@ func (c *climb) part(ctx context.Context, p mail.Part) bool {
 // mailbox is open for reading only, and puts it back. It has time of its own: the
 // ladder's may have ended with that rung, or the user may have ended the run.
 func (c *climb) restoreSeen(ctx context.Context) {
-	if !c.has(rungFlags) || c.message.Flags == nil {
+	if !c.has(rungFlags) || c.Told.Flags == nil {
 		if c.top {
 			c.seen = `whether \Seen changed is not known, since the server did not tell the flags before`
 		}
@@ -512,12 +513,12 @@ func (c *climb) restoreSeen(ctx context.Context) {
 			c.seen = `whether \Seen changed could not be seen`
 			return
 		}
-		if ex, err = s.Exchange(ctx, fmt.Sprintf("UID FETCH %d (FLAGS)", c.uid)); s.Alive() {
+		if ex, err = s.Exchange(ctx, fmt.Sprintf("UID FETCH %d (FLAGS)", c.UID)); s.Alive() {
 			break
 		}
 	}
-	c.heard(ex)
-	v, there := itemOf(ex, c.uid, rungFlags)
+	c.Heard(ex)
+	v, there := itemOf(ex, c.UID, rungFlags)
 	if err != nil || !there {
 		c.seen = `whether \Seen changed could not be seen`
 		return
@@ -529,7 +530,7 @@ func (c *climb) restoreSeen(ctx context.Context) {
 	if err := c.clearSeen(ctx, s); err != nil {
 		c.seen = `the server set \Seen although the mailbox was opened for reading only, and it could not be put back: ` + err.Error()
 	}
-	c.message.Flags = c.before
+	c.Told.Flags = c.before
 }
 
 func (c *climb) clearSeen(ctx context.Context, s Session) error {
@@ -542,8 +543,8 @@ func (c *climb) clearSeen(ctx context.Context, s Session) error {
 		// It stays selected otherwise, and its UIDs are those of other messages.
 		return errors.Join(ErrUIDValidity, s.Close())
 	}
-	ex, err := s.Exchange(ctx, fmt.Sprintf(`UID STORE %d -FLAGS.SILENT (\Seen)`, c.uid))
-	c.heard(ex)
+	ex, err := s.Exchange(ctx, fmt.Sprintf(`UID STORE %d -FLAGS.SILENT (\Seen)`, c.UID))
+	c.Heard(ex)
 	if err == nil && ex.Status != "OK" {
 		err = fmt.Errorf("%s %s", ex.Status, ex.Text)
 	}

@@ -17,7 +17,18 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	wire "github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
+
+// exchangeSubstitute is what Exchange makes up in the place of a mail (OfflineIMAP#62).
+const exchangeSubstitute = "From: Microsoft Exchange Server 2010\r\n" +
+	"To: user@example.org\r\n" +
+	"Subject: Retrieval using the IMAP4 protocol failed for the following\r\n message: 20004\r\n" +
+	"MIME-Version: 1.0\r\nContent-Type: text/plain; charset=\"iso-8859-1\"\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n" +
+	"The server couldn't retrieve the following message:\r\n\r\n" +
+	"Subject: \"Meeting on Tuesday\"\r\nFrom: \"Jane Doe\" (jane@example.org)\r\nSent date: 11/4/2013 10:24:42 AM\r\n\r\n" +
+	"The message hasn't been deleted. You might be able to view it using either Outlook or Outlook Web App. " +
+	"You can also contact the sender to find out what the message says.\r\n"
 
 func TestSalvagedMailIsTheRealMail(t *testing.T) {
 	raw := rawMail(0)
@@ -103,7 +114,7 @@ type stubPart struct{ kind, name, text string }
 func stubParts(t *testing.T, h *home) (parts []stubPart) {
 	t.Helper()
 	for _, raw := range h.files("INBOX") {
-		if _, err := ReadStub(strings.NewReader(raw)); err != nil {
+		if _, err := stub.ReadKey(strings.NewReader(raw)); err != nil {
 			continue
 		}
 		m, err := mail.ReadMessage(strings.NewReader(raw))
@@ -441,7 +452,7 @@ func TestPuttingSeenBackLeavesNoOtherMailboxOpen(t *testing.T) {
 	if _, err := made.Examine(ctx, "INBOX", nil); err != nil {
 		t.Fatal(err)
 	}
-	c := &climb{failure: &failure{uid: u}, validity: 14, each: time.Second}
+	c := &climb{Salvaged: &stub.Salvaged{UID: u}, validity: 14, each: time.Second}
 	in.validity = 15
 	if err := c.clearSeen(ctx, made); err == nil || made.Alive() {
 		t.Errorf("%v, alive %v", err, made.Alive())

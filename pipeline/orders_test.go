@@ -11,6 +11,7 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
 // ordering is a configuration in which several tags order something.
@@ -72,7 +73,7 @@ func TestKeywordsOfAServerOrderNothing(t *testing.T) {
 				for n := range 3 {
 					mail := id(n + 1)
 					if n == 2 {
-						mail = NewStubKey("work", "INBOX", 14, 3).MessageID()
+						mail = stub.NewKey("work", "INBOX", 14, 3).MessageID()
 					}
 					tags := h.tags(mail)
 					for _, tag := range []string{"zap", "ZAP", "file", "spam", "again", "enough"} {

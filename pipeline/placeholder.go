@@ -1,9 +1,7 @@
 package pipeline
 
 import (
-	"bytes"
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -13,6 +11,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/hooks"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	wire "github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
 // leftThere is a message that a hook leaves on the server, and for which a stub
@@ -50,7 +49,7 @@ func (w *worker) sendPlaceholders(ctx context.Context, b *box, left []leftThere)
 			return err
 		}
 		for _, l := range part {
-			l.header = heads[l.uid]
+			l.Header = heads[l.UID]
 			if err := w.sendPlaceholder(ctx, l); err != nil {
 				return err
 			}
@@ -65,12 +64,12 @@ func (w *worker) sendPlaceholder(ctx context.Context, l leftThere) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.Write(w.placeholder(l, now)); err != nil {
+	if _, err := s.Write(stub.Skipped(w.origin(l.box), l.Salvaged, l.row.Reason, now)); err != nil {
 		s.Discard()
 		return err
 	}
 	it := &item{box: l.box, op: opPlaceholder, spool: s, row: l.row}
-	it.row.StubKey, it.row.Date = s.Key(), l.date(now)
+	it.row.StubKey, it.row.Date = s.Key(), l.Date(now)
 	it.add, it.remove = w.initialTags(it.row.Flags, l.box.add, l.box.remove)
 	it.tag(l.verdict)
 	it.add = append(it.add, TagSkipped)
@@ -89,7 +88,7 @@ const headsAtOnce = 50
 func (w *worker) heads(ctx context.Context, b *box, left []leftThere) (map[imap.UID][]byte, error) {
 	uids := make([]imap.UID, len(left))
 	for i, l := range left {
-		uids[i] = l.uid
+		uids[i] = l.UID
 	}
 	out := make(map[imap.UID][]byte, len(left))
 	if err := w.enter(ctx, b); err != nil {
@@ -113,42 +112,6 @@ func (w *worker) heads(ctx context.Context, b *box, left []leftThere) (map[imap.
 		}
 	}
 	return out, nil
-}
-
-// maxReferences bounds how many mails a placeholder says that its mail refers to.
-const maxReferences = 20
-
-// placeholder writes the mail that stands in the place of one that was left on
-// the server.
-func (w *worker) placeholder(l leftThere, now time.Time) []byte {
-	var real wire.Envelope
-	if len(l.header) > 0 {
-		real = wire.ParseEnvelope(l.header)
-	}
-	refs := strings.Fields(strings.NewReplacer("<", " ", ">", " ").Replace(real.Fields.Get("References")))
-	refs = refs[max(0, len(refs)-maxReferences):]
-
-	var m bytes.Buffer
-	w.stubHeader(&m, l.failure, real.Subject, real.From, real.MessageID, refs, TagSkipped, now)
-	m.WriteString("Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\n")
-	para := func(format string, args ...any) {
-		m.WriteString(wrap(fmt.Sprintf(format, args...), 72) + "\n\n")
-	}
-	para("This is not the mail itself. It is a note that notmuch-imap wrote, since your configuration leaves the mail on the server (%s).", l.row.Reason)
-	para("Nothing is wrong with it. It stays there, and is not asked for until you say so.")
-
-	m.WriteString("Keys on this note (they come from `notmuch imap setup mutt`)\n\n")
-	m.WriteString("  ,r  fetch the mail now                notmuch imap retry\n")
-	m.WriteString("  ,d  remove this note                  notmuch imap drop\n\n")
-
-	w.known(&m, l.failure, real.Subject, real.From, real.Fields.Get("Date"), real.MessageID)
-
-	m.WriteString("What happens next\n\n")
-	para("When you ask for the mail, it takes this note's place and keeps your tags. When it is deleted on the server, this note goes away.")
-	m.WriteString("  list all of these    notmuch search tag:" + TagSkipped + "\n")
-	m.WriteString("  with the reasons     notmuch imap stubs --all\n\n")
-	para("Whatever you do with this note, nothing happens to the message on the server.")
-	return bytes.TrimSuffix(m.Bytes(), []byte("\n"))
 }
 
 // failed makes a stub like any other of the placeholder of a message that the
@@ -175,16 +138,16 @@ func (w *worker) failed(ctx context.Context, f failure, old ledger.Message, now 
 	w.step("stub read anew")
 	for _, res := range results {
 		if res.Err != nil {
-			w.note(f.box, "UID %d: %v", f.uid, res.Err)
+			w.note(f.box, "UID %d: %v", f.UID, res.Err)
 		}
 	}
 	old.State, old.Attempts, old.Since, old.NextTry = ledger.Stub, 1, now, retryAt(now, 1)
-	old.Reason, old.WireSize = f.reason(), int64(f.size())
+	old.Reason, old.WireSize = f.Reason(), int64(f.Size())
 	if err := w.Ledger.Save(ctx, old); err != nil {
 		return err
 	}
 	w.step("attempt recorded")
 	w.tally(func(r *Report) { r.NewStubs++ })
-	w.emit(Event{Type: EventStub, Mailbox: f.box.Name, UID: f.uid, Text: old.Reason + "; its stub says more (notmuch search tag:" + TagFailed + ")"})
+	w.emit(Event{Type: EventStub, Mailbox: f.box.Name, UID: f.UID, Text: old.Reason + "; its stub says more (notmuch search tag:" + TagFailed + ")"})
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
 // leave skips messages of INBOX with a placeholder.
@@ -346,7 +347,7 @@ func TestRandomEditsOfPlaceholders(t *testing.T) {
 			var retry, giveUp []Target
 			for _, name := range names {
 				for file, raw := range h.files(name) {
-					if _, err := ReadStub(strings.NewReader(raw)); err != nil {
+					if _, err := stub.ReadKey(strings.NewReader(raw)); err != nil {
 						continue
 					}
 					switch r.IntN(8) {
@@ -394,7 +395,7 @@ func TestRandomEditsOfPlaceholders(t *testing.T) {
 				stubs := make(map[string]int)
 				mails := make(map[string]int)
 				for _, raw := range h.files(name) {
-					if key, err := ReadStub(strings.NewReader(raw)); err == nil {
+					if key, err := stub.ReadKey(strings.NewReader(raw)); err == nil {
 						stubs[fmt.Sprint(key.UID)]++
 					} else {
 						mails[mail.ParseEnvelope([]byte(raw)).MessageID]++

@@ -16,6 +16,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
 // rematch pairs what the server lists with mail that is here under other keys:
@@ -105,16 +106,16 @@ func (w *worker) orphans(ctx context.Context, b *box, v *view, matched map[imap.
 		return err
 	}
 	for _, f := range some {
-		head, err := readHeader(b.path(f.Name), append(claimFields(), "X-Label")...)
+		head, err := readHeader(b.path(f.Name), append(stub.ClaimFields(), "X-Label")...)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
 			return err
 		}
-		c, err := claimOf(head)
-		key := c.key
-		if err != nil || c.mailed || key.Hash != NewStubKey(w.Account, b.Name, 0, 0).Hash {
+		c, err := stub.ClaimOf(head)
+		key := c.Key
+		if err != nil || c.Mailed || key.Hash != stub.NewKey(w.Account, b.Name, 0, 0).Hash {
 			continue
 		}
 		_, letters := maildir.ParseName(f.Name)
@@ -292,7 +293,7 @@ func (r *run) strangers(ctx context.Context, b *box, rows []ledger.Row, l *maild
 	}
 	for _, f := range some {
 		path := b.path(f.Name)
-		head := mail.NewHeaderReader(append(claimFields(), "Date")...)
+		head := mail.NewHeaderReader(append(stub.ClaimFields(), "Date")...)
 		sum := mail.NewDigester()
 		size, err := maildir.Read(path, buf, io.MultiWriter(head, sum))
 		if errors.Is(err, fs.ErrNotExist) {

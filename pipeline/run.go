@@ -15,6 +15,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
 // run is one account's sync while it goes on.
@@ -174,7 +175,7 @@ func (r *run) sync(ctx context.Context) error {
 	if err != nil {
 		return r.accountFault(ctx, err, atConnect)
 	}
-	r.exchange = isExchange(s.Greeting())
+	r.exchange = stub.IsExchange(s.Greeting())
 	if err := r.putMarksRight(ctx, s); err != nil {
 		return errors.Join(err, ignore(s.Close()))
 	}

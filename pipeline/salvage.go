@@ -12,70 +12,14 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
-// failure is what is known of a message that the server lists and does not hand
-// over.
+// failure is a message that the server lists and does not hand over, or that a hook
+// leaves there, and what is known of it.
 type failure struct {
-	box        *box
-	uid        imap.UID
-	message    mail.Message // flags, date, size, as far as they were told
-	err        error        // the first fault that the message itself met
-	substitute *substitute
-	header     []byte // of the real mail, whole or some fields
-	structure  []mail.Part
-	parts      []salvagedPart
-	text       []byte // TEXT without its header
-	start      []byte // of the mail, up to where it broke off
-	lines      []mail.Line
-}
-
-// salvagedPart is a MIME part that came although the mail did not.
-type salvagedPart struct {
-	mail.Part
-	data []byte // as it is encoded
-	cut  bool   // the part goes on
-}
-
-// transcriptLines bounds what a stub shows of the conversation.
-const transcriptLines = 200
-
-// note keeps what an exchange for the whole mail told.
-func (f *failure) note(ex *mail.Exchange, err error) {
-	f.heard(ex)
-	if err == nil && ex != nil && ex.Status == "OK" {
-		err = &mail.Fault{Kind: mail.KindNoData, Op: "UID FETCH", UID: f.uid}
-	}
-	if f.err == nil {
-		f.err = err
-	}
-}
-
-// heard keeps the lines of an exchange, and what it told of the message.
-func (f *failure) heard(ex *mail.Exchange) {
-	if ex == nil {
-		return
-	}
-	if room := transcriptLines - len(f.lines); room > 0 {
-		f.lines = append(f.lines, ex.Lines[:min(room, len(ex.Lines))]...)
-	}
-	for _, m := range ex.Fetched {
-		if m.UID == f.uid || (m.UID == 0 && len(ex.Fetched) == 1) {
-			f.learn(m.Message)
-		}
-	}
-}
-
-func (f *failure) learn(m mail.Message) {
-	if m.Flags != nil {
-		f.message.Flags = m.Flags
-	}
-	if !m.InternalDate.IsZero() {
-		f.message.InternalDate = m.InternalDate
-	}
-	if m.Size > 0 {
-		f.message.Size = m.Size
-	}
+	box *box
+	stub.Salvaged
 }
 
 // How much one failing message may cost a sync.
@@ -90,7 +34,7 @@ func (w *worker) salvage(ctx context.Context, b *box, f *failure) (delivered boo
 	within, cancel := context.WithTimeout(ctx, salvageTimes*w.Timeout)
 	defer cancel()
 	c := &climb{
-		failure: f, validity: b.now.UIDValidity, each: w.Timeout, deaths: salvageDeaths,
+		Salvaged: &f.Salvaged, validity: b.now.UIDValidity, each: w.Timeout, deaths: salvageDeaths,
 		enter: func(ctx context.Context) (Session, error) {
 			err := w.enter(ctx, b)
 			return w.session, err
@@ -107,7 +51,7 @@ func (w *worker) salvage(ctx context.Context, b *box, f *failure) (delivered boo
 	}
 	_ = c.run(within, false) // c.fatal and the context say it, too
 	if c.seen != "" {
-		w.note(b, "UID %d: %s", f.uid, c.seen)
+		w.note(b, "UID %d: %s", f.UID, c.seen)
 	}
 	if c.fatal != nil {
 		return false, c.fatal
@@ -143,7 +87,7 @@ func (w *worker) settle(ctx context.Context, b *box) error {
 		if err := w.fail(ctx, f); err != nil {
 			return err
 		}
-		w.dealt[f.uid] = true
+		w.dealt[f.UID] = true
 	}
 	return nil
 }
@@ -245,7 +189,7 @@ func (void) Discard()                    {}
 // fail records one failure: a new stub, or one more attempt at an old one.
 func (w *worker) fail(ctx context.Context, f failure) error {
 	now := w.Now().UTC().Truncate(time.Second)
-	if old, ok := f.box.stubs[f.uid]; ok && old.StubKey != "" {
+	if old, ok := f.box.stubs[f.UID]; ok && old.StubKey != "" {
 		if old.State == ledger.Skipped {
 			return w.failed(ctx, f, old, now)
 		}
@@ -254,7 +198,7 @@ func (w *worker) fail(ctx context.Context, f failure) error {
 		}
 		old.Attempts++
 		old.NextTry = retryAt(now, old.Attempts)
-		old.Reason = f.reason()
+		old.Reason = f.Reason()
 		if err := w.Ledger.Save(ctx, old); err != nil {
 			return err
 		}

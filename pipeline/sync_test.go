@@ -16,6 +16,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
 func TestMain(m *testing.M) {
@@ -143,7 +144,7 @@ func (h *home) tagStub(uid imap.UID, tag string) {
 		h.t.Fatal(err)
 	}
 	_, err = h.index.Apply(context.Background(), []mail.Change{{
-		Op: mail.OpAdd, Path: db[NewStubKey("work", "INBOX", 14, uid).MessageID()].Files[0], Add: []string{tag},
+		Op: mail.OpAdd, Path: db[stub.NewKey("work", "INBOX", 14, uid).MessageID()].Files[0], Add: []string{tag},
 	}})
 	if err != nil {
 		h.t.Fatal(err)
@@ -186,7 +187,7 @@ func TestRemovedStubMeansStopAsking(t *testing.T) {
 	in.msgs[in.add(rawMail(2))].fault = &serverFault{}
 	h.sync(s)
 	for name, raw := range h.files("INBOX") {
-		if strings.Contains(raw, StubHeader) {
+		if strings.Contains(raw, stub.Field) {
 			if err := os.Remove(filepath.Join(h.dir, "mail", "INBOX", name)); err != nil {
 				t.Fatal(err)
 			}

@@ -10,6 +10,7 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
 // The table of what two ways mean: what became of one message on the server and
@@ -353,7 +354,7 @@ func (tr triple) sides(s *server, h *home) (server, here string) {
 			}
 		}
 		for file, raw := range h.files(name) {
-			_, err := ReadStub(strings.NewReader(raw))
+			_, err := stub.ReadKey(strings.NewReader(raw))
 			if _, l := maildir.ParseName(file); err == nil || raw == strings.ReplaceAll(plainMail(tr.n), "\r\n", "\n") {
 				local = append(local, placed{name, err == nil, l})
 			}

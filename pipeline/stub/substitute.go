@@ -1,4 +1,4 @@
-package pipeline
+package stub
 
 import (
 	"bytes"
@@ -13,14 +13,14 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
-// isExchange tells by its greeting whether a server is Exchange, on the premises
+// IsExchange tells by its greeting whether a server is Exchange, on the premises
 // or at Microsoft ("The Microsoft Exchange IMAP4 service is ready.").
-func isExchange(greeting string) bool { return strings.Contains(greeting, "Microsoft Exchange") }
+func IsExchange(greeting string) bool { return strings.Contains(greeting, "Microsoft Exchange") }
 
-// exchangeCure is what the owner of a mailbox on Exchange can do without an
+// ExchangeCure is what the owner of a mailbox on Exchange can do without an
 // administrator: user is the mailbox. Command is for PowerShell, in two lines. That
 // it helps is no more than what is often told of it.
-func exchangeCure(user string) (text, command string) {
+func ExchangeCure(user string) (text, command string) {
 	if user == "" || strings.ContainsFunc(user, func(r rune) bool {
 		return r > '~' || r <= ' ' || strings.ContainsRune("\"'`$;|&(){}<>", r)
 	}) {
@@ -31,25 +31,25 @@ func exchangeCure(user string) (text, command string) {
 		"Set-CASMailbox " + user + " -ImapUseProtocolDefaults $false `\n    -ImapForceICalForCalendarRetrievalOption $true"
 }
 
-// substitute is a mail that Exchange makes up when it cannot convert the real
+// Substitute is a mail that Exchange makes up when it cannot convert the real
 // one (OfflineIMAP#62, freescout#3203, Mailspring#2038), and what it reveals of
 // that.
-type substitute struct {
-	from, subject, sent string
-	date                time.Time // of sent; zero if it cannot be read
+type Substitute struct {
+	From, Subject, Sent string
+	Date                time.Time // of Sent; zero if it cannot be read
 }
 
-// parseSubstitute recognises the substitute. Two of its marks must be there,
+// ParseSubstitute recognises the substitute. Two of its marks must be there,
 // so that mail about such a mail is not taken for one. Anybody can write these; but
 // the server makes it up when it is asked, so that it has none of the lines that every
 // mail gets on its way (RFC 5321 4.4).
-func parseSubstitute(head []byte) (substitute, bool) {
+func ParseSubstitute(head []byte) (Substitute, bool) {
 	if !bytes.Contains(head, []byte("the following message")) && !bytes.Contains(head, []byte("Microsoft Exchange")) {
-		return substitute{}, false
+		return Substitute{}, false
 	}
 	h := mail.ParseEnvelope(head)
 	if slices.ContainsFunc([]string{"Received", "Return-Path", "Delivered-To"}, h.Fields.Has) {
-		return substitute{}, false
+		return Substitute{}, false
 	}
 	_, body := splitHeader(head)
 	// quoted-printable may break the sentence and hides the apostrophe.
@@ -63,9 +63,9 @@ func parseSubstitute(head []byte) (substitute, bool) {
 	case subject && marker != nil:
 	case from && marker != nil:
 	default:
-		return substitute{}, false
+		return Substitute{}, false
 	}
-	var sub substitute
+	var sub Substitute
 	if marker == nil {
 		return sub, true
 	}
@@ -77,12 +77,12 @@ func parseSubstitute(head []byte) (substitute, bool) {
 		value = strings.Trim(strings.TrimSpace(value), `"`)
 		switch strings.ToLower(name) {
 		case "subject":
-			sub.subject = value
+			sub.Subject = value
 		case "from":
-			sub.from = value
+			sub.From = value
 		case "sent date", "sent":
-			sub.sent = value
-			sub.date = parseSent(value)
+			sub.Sent = value
+			sub.Date = parseSent(value)
 		}
 	}
 	return sub, true

@@ -1,4 +1,4 @@
-package pipeline
+package stub
 
 import (
 	"strings"
@@ -18,17 +18,17 @@ func TestStubsOfExchangeSayWhatOftenHelps(t *testing.T) {
 		"Dovecot ready.": false,
 		"":               false,
 	} {
-		w := stubWorker()
-		w.exchange = isExchange(greeting)
-		text := string(w.stub(seedFailure(), time.Unix(0, 0)))
+		o := testOrigin()
+		o.Exchange = IsExchange(greeting)
+		text := string(Failed(o, seedFailure(), time.Unix(0, 0)))
 		if got := strings.Contains(text, "\n  "+cureCommand) && strings.Contains(mail.FoldSpace(text), "It often helps. Then press ,r."); got != want {
 			t.Errorf("%q: %v, want %v:\n%s", greeting, got, want, text)
 		}
 	}
-	sub, _ := parseSubstitute([]byte(exchangeSubstitute))
+	sub, _ := ParseSubstitute([]byte(exchangeSubstitute))
 	f := seedFailure()
-	f.substitute = &sub
-	if text := string(stubWorker().stub(f, time.Unix(0, 0))); !strings.Contains(text, cureCommand) {
+	f.Substitute = &sub
+	if text := string(Failed(testOrigin(), f, time.Unix(0, 0))); !strings.Contains(text, cureCommand) {
 		t.Errorf("the substitute is Exchange's:\n%s", text)
 	}
 }
@@ -45,7 +45,7 @@ func TestTheCureIsNoOrderOfAnother(t *testing.T) {
 		"a'b":               "USER",
 		"":                  "USER",
 	} {
-		if _, command := exchangeCure(user); !strings.HasPrefix(command, "Set-CASMailbox "+want+" -Imap") {
+		if _, command := ExchangeCure(user); !strings.HasPrefix(command, "Set-CASMailbox "+want+" -Imap") {
 			t.Errorf("%q: %s", user, command)
 		}
 	}

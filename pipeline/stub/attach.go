@@ -1,4 +1,4 @@
-package pipeline
+package stub
 
 import (
 	"bytes"
@@ -22,20 +22,20 @@ type attachment struct {
 
 // attachments are what came of the mail: its beginning, else its text or parts.
 // As parts of the stub their words are found by notmuch.
-func (f *failure) attachments() []attachment {
-	if len(f.start) > 0 {
-		return []attachment{beginning(f.start)}
+func (s *Salvaged) attachments() []attachment {
+	if len(s.Start) > 0 {
+		return []attachment{beginning(s.Start)}
 	}
 	var out []attachment
-	for _, p := range f.parts {
+	for _, p := range s.Parts {
 		out = append(out, p.attachment())
 	}
-	if len(out) == 0 && len(f.text) > 0 {
+	if len(out) == 0 && len(s.Text) > 0 {
 		p := mail.Part{Path: "TEXT", Type: "text", Subtype: "plain"}
-		if len(f.structure) == 1 && f.structure[0].Type == "text" {
-			p = f.structure[0]
+		if len(s.Structure) == 1 && s.Structure[0].Type == "text" {
+			p = s.Structure[0]
 		}
-		out = append(out, salvagedPart{p, f.text, false}.attachment())
+		out = append(out, Part{p, s.Text, false}.attachment())
 	}
 	return out
 }
@@ -61,7 +61,7 @@ func beginning(raw []byte) attachment {
 
 // attachment makes a MIME part of what the server said of it and sent. Nothing
 // that the server said gets into the header unless it is of the expected form.
-func (p salvagedPart) attachment() attachment {
+func (p Part) attachment() attachment {
 	kind := "application/octet-stream"
 	if token(p.Type) && token(p.Subtype) && p.Type != "multipart" {
 		kind = p.Type + "/" + p.Subtype
@@ -100,10 +100,10 @@ func (p salvagedPart) attachment() attachment {
 	if p.Path == "TEXT" {
 		what = "its text without the header"
 	}
-	if p.cut {
+	if p.Cut {
 		what += " (the beginning of it)"
 	}
-	return attachment{head.Bytes(), bytes.ReplaceAll(p.data, []byte("\r\n"), []byte("\n")), what}
+	return attachment{head.Bytes(), bytes.ReplaceAll(p.Data, []byte("\r\n"), []byte("\n")), what}
 }
 
 // token tells whether s is one (RFC 2045 5.1), and short.

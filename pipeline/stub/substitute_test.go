@@ -1,4 +1,4 @@
-package pipeline
+package stub
 
 import (
 	"strings"
@@ -27,12 +27,12 @@ func TestSubstituteIsRecognisedInAllItsForms(t *testing.T) {
 	}
 	for name, raw := range forms {
 		t.Run(name, func(t *testing.T) {
-			sub, ok := parseSubstitute([]byte(raw))
+			sub, ok := ParseSubstitute([]byte(raw))
 			if !ok {
 				t.Fatal("not recognised")
 			}
 			want := time.Date(2013, 11, 4, 10, 24, 42, 0, time.UTC)
-			if sub.subject != "Meeting on Tuesday" || !strings.Contains(sub.from, "Jane Doe") || !sub.date.Equal(want) {
+			if sub.Subject != "Meeting on Tuesday" || !strings.Contains(sub.From, "Jane Doe") || !sub.Date.Equal(want) {
 				t.Errorf("revealed %+v", sub)
 			}
 		})
@@ -41,7 +41,7 @@ func TestSubstituteIsRecognisedInAllItsForms(t *testing.T) {
 
 func TestSubstituteOfHeaderFieldsOnly(t *testing.T) {
 	head := "From: Microsoft Exchange Server 2010\r\nSubject: Retrieval using the IMAP4 protocol failed for the following\r\n message: 15541\r\n\r\n"
-	if _, ok := parseSubstitute([]byte(head)); !ok {
+	if _, ok := ParseSubstitute([]byte(head)); !ok {
 		t.Error("the seed's 127 bytes are not recognised")
 	}
 }
@@ -59,7 +59,7 @@ func TestMailAboutASubstituteIsMail(t *testing.T) {
 		"Exchange's other mail":     "From: Microsoft Exchange Server 2010\r\nSubject: Your mailbox is almost full\r\n\r\nPlease delete some mail.\r\n",
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, ok := parseSubstitute([]byte(raw)); ok {
+			if _, ok := ParseSubstitute([]byte(raw)); ok {
 				t.Error("a real mail was taken for a substitute")
 			}
 		})
