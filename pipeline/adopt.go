@@ -25,7 +25,7 @@ func (w *worker) adopt(ctx context.Context, b *box, fetch []imap.UID) ([]imap.UI
 	}
 	// Where the server made no new message of a file (Gmail has each mail once),
 	// the next run must not send it again.
-	fresh := uidSet(fetch)
+	fresh := mail.UIDSet(fetch)
 	for uid, key := range b.expected {
 		if !fresh.Contains(uid) {
 			if err := w.neverUpload(ctx, b, key); err != nil {
@@ -98,7 +98,7 @@ func (w *worker) identify(ctx context.Context, b *box, uids []imap.UID) ([]mail.
 	if len(uids) == 0 {
 		return nil, nil
 	}
-	wanted := uidSet(uids)
+	wanted := mail.UIDSet(uids)
 	of := func(ms []mail.Message) []mail.Message {
 		return slices.DeleteFunc(slices.Clone(ms), func(m mail.Message) bool { return !wanted.Contains(m.UID) })
 	}

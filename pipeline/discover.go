@@ -15,13 +15,6 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
-// maxUIDs bounds what is taken for one mailbox's list of messages.
-const maxUIDs = 20_000_000
-
-// everyUID is all of a mailbox. Cyrus leaves the highest UID out of VANISHED
-// for `1:*` (cyrus-imapd#6071).
-func everyUID() imap.UIDSet { return uidsFrom(1) }
-
 // uidsFrom is what of a mailbox has this UID or a higher one.
 func uidsFrom(first imap.UID) imap.UIDSet {
 	return imap.UIDSet{{Start: first, Stop: 4294967295}}
@@ -116,7 +109,7 @@ func (b *box) offer(s Session, full bool) *mail.Known {
 	}
 	k := &mail.Known{UIDValidity: b.known.UIDValidity, HighestModSeq: b.known.HighestModSeq}
 	if b.allExpected() {
-		k.Identify = uidSet(slices.Collect(maps.Keys(b.expected)))
+		k.Identify = mail.UIDSet(slices.Collect(maps.Keys(b.expected)))
 	}
 	return k
 }
@@ -139,7 +132,7 @@ func (w *worker) view(ctx context.Context, b *box, sel *mail.Selected, rows []le
 		uids, err := w.listing(ctx, b)
 		return view{complete: true, uids: uids}, err
 	}
-	ms, err := w.session.Flags(ctx, everyUID(), 0)
+	ms, err := w.session.Flags(ctx, mail.EveryUID(), 0)
 	if err != nil {
 		return view{}, err
 	}
@@ -147,7 +140,7 @@ func (w *worker) view(ctx context.Context, b *box, sel *mail.Selected, rows []le
 	for _, m := range ms {
 		v.uids = append(v.uids, m.UID)
 	}
-	if set := uidSet(v.uids); uint32(count(set)) != sel.Messages {
+	if set := mail.UIDSet(v.uids); uint32(count(set)) != sel.Messages {
 		// Some message was left out of the answer, or its line could not be
 		// read: that is not the same as gone.
 		if v.uids, err = w.listing(ctx, b); err != nil {
@@ -173,7 +166,7 @@ func (w *worker) proven(ctx context.Context, b *box, v view, rows []ledger.Row) 
 	if len(gone) == 0 {
 		return true, nil
 	}
-	there, err := w.session.Search(ctx, uidSet(gone))
+	there, err := w.session.Search(ctx, mail.UIDSet(gone))
 	if err != nil && ctx.Err() == nil && w.session.Alive() {
 		return false, nil
 	}
@@ -186,7 +179,7 @@ func (w *worker) sinceModSeq(ctx context.Context, b *box, rows []ledger.Row) (vi
 	var v view
 	var err error
 	if b.now.HighestModSeq != b.known.HighestModSeq || b.now.UIDNext != b.known.UIDNext {
-		if v.messages, err = w.session.Flags(ctx, everyUID(), b.known.HighestModSeq); err != nil {
+		if v.messages, err = w.session.Flags(ctx, mail.EveryUID(), b.known.HighestModSeq); err != nil {
 			return view{}, err
 		}
 	}
@@ -200,11 +193,11 @@ func (w *worker) sinceModSeq(ctx context.Context, b *box, rows []ledger.Row) (vi
 
 // listing gives all UIDs of the selected mailbox.
 func (w *worker) listing(ctx context.Context, b *box) ([]imap.UID, error) {
-	set, err := w.session.Search(ctx, everyUID())
+	set, err := w.session.Search(ctx, mail.EveryUID())
 	if err != nil {
 		return nil, err
 	}
-	uids, ok := uidList(set, maxUIDs)
+	uids, ok := mail.UIDList(set, mail.MaxUIDs)
 	if !ok {
 		return nil, &mail.Fault{Kind: mail.KindTooLarge, Op: "UID SEARCH", Mailbox: b.Name, Text: "a list of messages that cannot be true"}
 	}
@@ -326,7 +319,7 @@ func (w *worker) putGone(ctx context.Context, b *box, gone, theirs []imap.UID) e
 	if err != nil {
 		return err
 	}
-	others := uidSet(theirs)
+	others := mail.UIDSet(theirs)
 	var both []ledger.Message
 	for _, row := range rows {
 		if fileless(row) {

@@ -32,11 +32,11 @@ func TestADifferenceMustAddUp(t *testing.T) {
 		"a new one, told twice":                {view{messages: told(5, 5, 1)}, 4, true},
 		"one that was intended":                {view{messages: told(3)}, 4, true},
 		"of two new ones one":                  {view{messages: told(6)}, 5, false},
-		"one is gone":                          {view{vanished: uidSet([]imap.UID{1})}, 2, true},
-		"gone is what nobody knew":             {view{vanished: uidSet([]imap.UID{3, 9})}, 3, true},
-		"of two that are gone one":             {view{vanished: uidSet([]imap.UID{1})}, 1, false},
-		"one that is there is said to be gone": {view{vanished: uidSet([]imap.UID{1})}, 3, false},
-		"new and gone":                         {view{messages: told(5), vanished: uidSet([]imap.UID{5})}, 3, true},
+		"one is gone":                          {view{vanished: mail.UIDSet([]imap.UID{1})}, 2, true},
+		"gone is what nobody knew":             {view{vanished: mail.UIDSet([]imap.UID{3, 9})}, 3, true},
+		"of two that are gone one":             {view{vanished: mail.UIDSet([]imap.UID{1})}, 1, false},
+		"one that is there is said to be gone": {view{vanished: mail.UIDSet([]imap.UID{1})}, 3, false},
+		"new and gone":                         {view{messages: told(5), vanished: mail.UIDSet([]imap.UID{5})}, 3, true},
 		"UID 0":                                {view{messages: told(0)}, 3, true},
 	} {
 		if got := addsUp(rows, c.v, c.messages); got != c.want {
@@ -136,15 +136,15 @@ func TestADifferenceThatDoesNotAddUpIsNotBelieved(t *testing.T) {
 		},
 		"a message that went left out": {
 			func(b *serverBox) { b.expunge(3); b.expunge(4) },
-			func(sel *mail.Selected) { sel.Vanished = uidSet([]imap.UID{3}) },
+			func(sel *mail.Selected) { sel.Vanished = mail.UIDSet([]imap.UID{3}) },
 		},
 		"messages that are there are said to be gone": {
 			func(b *serverBox) { b.flag(1, `\Seen`) },
-			func(sel *mail.Selected) { sel.Vanished = uidSet([]imap.UID{2, 3, 4, 5, 6, 7, 8}) },
+			func(sel *mail.Selected) { sel.Vanished = mail.UIDSet([]imap.UID{2, 3, 4, 5, 6, 7, 8}) },
 		},
 		"the wrong messages are said to be gone": {
 			func(b *serverBox) { b.expunge(9) },
-			func(sel *mail.Selected) { sel.Vanished = uidSet([]imap.UID{8}) },
+			func(sel *mail.Selected) { sel.Vanished = mail.UIDSet([]imap.UID{8}) },
 		},
 		"mod-sequences went back": {
 			func(b *serverBox) {
@@ -204,7 +204,7 @@ func TestAContradictionRemovesNothing(t *testing.T) {
 		"a list that lacks one": {
 			func(s *server) {
 				s.box("INBOX").flag(1, `\Seen`)
-				s.hides = uidSet([]imap.UID{4})
+				s.hides = mail.UIDSet([]imap.UID{4})
 				s.tells = func(sel *mail.Selected) { sel.Resynced = false; sel.HighestModSeq = 0 }
 			},
 			func(s *server) { s.hides, s.tells = nil, nil },

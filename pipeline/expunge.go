@@ -190,7 +190,7 @@ func (x *expunge) deleted(ctx context.Context) ([]imap.UID, error) {
 	if err != nil {
 		return nil, err
 	}
-	uids, ok := uidList(set, maxUIDs)
+	uids, ok := mail.UIDList(set, mail.MaxUIDs)
 	if !ok {
 		return nil, errors.New("the server's list of deleted messages cannot be true")
 	}
@@ -199,7 +199,7 @@ func (x *expunge) deleted(ctx context.Context) ([]imap.UID, error) {
 
 // all gives every UID of the mailbox.
 func (x *expunge) all(ctx context.Context) (imap.UIDSet, error) {
-	return x.s.Search(ctx, everyUID())
+	return x.s.Search(ctx, mail.EveryUID())
 }
 
 // do deletes or moves the message.
@@ -306,7 +306,7 @@ func (x *expunge) kill(ctx context.Context, plan ExpungePlan) error {
 // mark sets or clears \Deleted.
 func (x *expunge) mark(ctx context.Context, sign string, uids []imap.UID) error {
 	for part := range slices.Chunk(uids, 500) {
-		if _, err := x.say(ctx, `UID STORE %s %sFLAGS.SILENT (\Deleted)`, uidSet(part).String(), sign); err != nil {
+		if _, err := x.say(ctx, `UID STORE %s %sFLAGS.SILENT (\Deleted)`, mail.UIDSet(part).String(), sign); err != nil {
 			return err
 		}
 	}
@@ -323,7 +323,7 @@ func (x *expunge) verify(ctx context.Context, before imap.UIDSet, others []imap.
 	if after.Contains(x.UID) {
 		return fmt.Errorf("the server says OK, but still lists UID %d", x.UID)
 	}
-	uids, ok := uidList(before, maxUIDs)
+	uids, ok := mail.UIDList(before, mail.MaxUIDs)
 	if !ok {
 		return errors.New("the server's list of messages cannot be true")
 	}

@@ -389,7 +389,7 @@ func (s *session) FetchOne(ctx context.Context, uid imap.UID, sink mail.Sink) (*
 	came := false
 	inner := sink
 	inner.Done = func(m mail.Message, sp mail.Spool) error { came = true; return sink.Done(m, sp) }
-	err := s.Fetch(ctx, uidSet([]imap.UID{uid}), inner)
+	err := s.Fetch(ctx, mail.UIDSet([]imap.UID{uid}), inner)
 	if err == nil && !came {
 		ex.Status = "OK"
 		err = &mail.Fault{Kind: mail.KindNoData, Op: "UID FETCH", UID: uid}

@@ -317,7 +317,7 @@ func (s *session) Deleted(context.Context) (out imap.UIDSet, err error) {
 	if s.server.blind != nil {
 		return s.server.blind, nil
 	}
-	s.each(everyUID(), func(u imap.UID, m *serverMail) bool {
+	s.each(mail.EveryUID(), func(u imap.UID, m *serverMail) bool {
 		if slices.Contains(m.flags, `\Deleted`) {
 			out.AddNum(u)
 		}

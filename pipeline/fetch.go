@@ -55,7 +55,7 @@ func (w *worker) fetchBatch(ctx context.Context, b *box, uids []imap.UID) (missi
 		return uids, err
 	}
 	came := make(map[imap.UID]bool, len(uids))
-	err = w.session.Fetch(ctx, uidSet(uids), w.sink(ctx, b, came, nil))
+	err = w.session.Fetch(ctx, mail.UIDSet(uids), w.sink(ctx, b, came, nil))
 	w.broke = err != nil
 	if len(came) > 0 {
 		w.lived()
@@ -130,7 +130,7 @@ func (w *worker) gone(ctx context.Context, b *box, uid imap.UID) (bool, error) {
 	if err := w.enter(ctx, b); err != nil {
 		return false, err
 	}
-	set, err := w.session.Search(ctx, uidSet([]imap.UID{uid}))
+	set, err := w.session.Search(ctx, mail.UIDSet([]imap.UID{uid}))
 	if err != nil {
 		if ctx.Err() != nil || scopeOf(err, atMessage) > ScopeMessage {
 			return false, err

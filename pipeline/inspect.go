@@ -169,7 +169,7 @@ func Inspect(ctx context.Context, o InspectOptions) (_ *Inspection, err error) {
 
 // listed asks whether the mailbox has the UID.
 func listed(ctx context.Context, s Session, uid imap.UID) (bool, error) {
-	set, err := s.Search(ctx, uidSet([]imap.UID{uid}))
+	set, err := s.Search(ctx, mail.UIDSet([]imap.UID{uid}))
 	if err != nil {
 		return false, err
 	}

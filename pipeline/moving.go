@@ -10,6 +10,7 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
 // What a move has changed is recorded when the server's answer is read. From then on
@@ -79,7 +80,7 @@ func (w *worker) intendMove(ctx context.Context, m *moving, to *box) error {
 // have moved some (RFC 6851 3.3).
 func (w *worker) moveRefused(ctx context.Context, m *moving) error {
 	if m.Verb == "MOVE" {
-		left, err := w.session.Search(ctx, uidSet(m.UIDs))
+		left, err := w.session.Search(ctx, mail.UIDSet(m.UIDs))
 		if err != nil || slices.ContainsFunc(m.UIDs, func(u imap.UID) bool { return !left.Contains(u) }) {
 			return nil //nolint:nilerr // the next run finds out
 		}
@@ -258,7 +259,7 @@ func (w *worker) finishMove(ctx context.Context, b *box, m *moving, boxes map[st
 	case err != nil:
 		return err
 	}
-	left, err := w.session.Search(ctx, uidSet(m.UIDs))
+	left, err := w.session.Search(ctx, mail.UIDSet(m.UIDs))
 	if err != nil {
 		return err
 	}

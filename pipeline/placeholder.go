@@ -94,7 +94,7 @@ func (w *worker) heads(ctx context.Context, b *box, left []leftThere) (map[imap.
 	if err := w.enter(ctx, b); err != nil {
 		return nil, err
 	}
-	ex, err := w.command(ctx, b, "UID FETCH %s (UID BODY.PEEK[HEADER.FIELDS (DATE FROM SUBJECT MESSAGE-ID REFERENCES)])", uidSet(uids).String())
+	ex, err := w.command(ctx, b, "UID FETCH %s (UID BODY.PEEK[HEADER.FIELDS (DATE FROM SUBJECT MESSAGE-ID REFERENCES)])", wire.UIDSet(uids).String())
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}

@@ -36,8 +36,8 @@ func TestPlan(t *testing.T) {
 		"nothing changed":                  {rows: []ledger.Row{row(1, present), row(2, present)}, view: view{complete: true, uids: []imap.UID{1, 2}}},
 		"gone from a listing":              {rows: []ledger.Row{row(1, present), row(2, present)}, view: view{complete: true, uids: []imap.UID{2}}, gone: []imap.UID{1}},
 		"not named in a delta":             {rows: []ledger.Row{row(1, present)}, view: view{messages: []mail.Message{msg(2)}}, fetch: []imap.UID{2}},
-		"vanished":                         {rows: []ledger.Row{row(1, present), row(2, ledger.Stub)}, view: view{vanished: everyUID()}, gone: []imap.UID{1, 2}},
-		"new and vanished at once":         {view: view{messages: []mail.Message{msg(5)}, vanished: uidSet([]imap.UID{5})}},
+		"vanished":                         {rows: []ledger.Row{row(1, present), row(2, ledger.Stub)}, view: view{vanished: mail.EveryUID()}, gone: []imap.UID{1, 2}},
+		"new and vanished at once":         {view: view{messages: []mail.Message{msg(5)}, vanished: mail.UIDSet([]imap.UID{5})}},
 		"flags":                            {rows: []ledger.Row{row(1, present, `\Seen`)}, view: view{messages: []mail.Message{msg(1, `\Flagged`)}}, flags: []imap.UID{1}},
 		"flags in other case":              {rows: []ledger.Row{row(1, present, `\Seen`)}, view: view{messages: []mail.Message{msg(1, `\SEEN`)}}},
 		"flags not told":                   {rows: []ledger.Row{row(1, present, `\Seen`)}, view: view{messages: []mail.Message{{UID: 1}}}},
@@ -156,21 +156,21 @@ func TestDeletionGuard(t *testing.T) {
 }
 
 func TestHostileUIDSetIsNotExpanded(t *testing.T) {
-	for _, set := range []imap.UIDSet{everyUID(), {{Start: 1, Stop: 0}}, {{Start: 5, Stop: 3}}, {{Start: 0, Stop: 3}}} {
-		if uids, ok := uidList(set, 1000); ok {
+	for _, set := range []imap.UIDSet{mail.EveryUID(), {{Start: 1, Stop: 0}}, {{Start: 5, Stop: 3}}, {{Start: 0, Stop: 3}}} {
+		if uids, ok := mail.UIDList(set, 1000); ok {
 			t.Errorf("%v became %d numbers", set, len(uids))
 		}
 	}
-	if uids, ok := uidList(imap.UIDSet{{Start: 3, Stop: 4}, {Start: 1, Stop: 3}}, 1000); !ok || !slices.Equal(uids, []imap.UID{1, 2, 3, 4}) {
+	if uids, ok := mail.UIDList(imap.UIDSet{{Start: 3, Stop: 4}, {Start: 1, Stop: 3}}, 1000); !ok || !slices.Equal(uids, []imap.UID{1, 2, 3, 4}) {
 		t.Errorf("%v %v", uids, ok)
 	}
-	if uids, ok := uidList(imap.UIDSet{{Start: 4294967295, Stop: 4294967295}}, 10); !ok || len(uids) != 1 {
+	if uids, ok := mail.UIDList(imap.UIDSet{{Start: 4294967295, Stop: 4294967295}}, 10); !ok || len(uids) != 1 {
 		t.Errorf("the highest UID: %v %v", uids, ok)
 	}
 }
 
 func TestUIDSetIsAscendingAndShort(t *testing.T) {
-	if got := uidSet([]imap.UID{9, 3, 2, 1, 3, 8}).String(); got != "1:3,8:9" {
+	if got := mail.UIDSet([]imap.UID{9, 3, 2, 1, 3, 8}).String(); got != "1:3,8:9" {
 		t.Error(got)
 	}
 }

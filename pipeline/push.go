@@ -377,7 +377,7 @@ func (w *worker) store(ctx context.Context, b *box, sel *mail.Selected, flag, si
 func (w *worker) storeFlag(ctx context.Context, b *box, uids []imap.UID, sign, flag string) error {
 	slices.Sort(uids)
 	for part := range slices.Chunk(uids, storeAtOnce) {
-		if _, err := w.command(ctx, b, "UID STORE %s %sFLAGS.SILENT (%s)", uidSet(part).String(), sign, flag); err != nil {
+		if _, err := w.command(ctx, b, "UID STORE %s %sFLAGS.SILENT (%s)", mail.UIDSet(part).String(), sign, flag); err != nil {
 			return err
 		}
 		w.step("flags stored")

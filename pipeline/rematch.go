@@ -61,7 +61,7 @@ func (w *worker) rematch(ctx context.Context, b *box, v *view, rows []ledger.Row
 		w.note(b, "the server gives its messages other numbers than before; they are matched with those here")
 	}
 	if len(here) > 0 && len(v.uids)+len(v.messages) > 0 {
-		listed, err := w.session.Identify(ctx, everyUID())
+		listed, err := w.session.Identify(ctx, mail.EveryUID())
 		if err != nil {
 			return err
 		}
@@ -91,7 +91,7 @@ func (w *worker) orphans(ctx context.Context, b *box, v *view, matched map[imap.
 	if files == nil {
 		return nil
 	}
-	listed := uidSet(v.uids)
+	listed := mail.UIDSet(v.uids)
 	for _, m := range v.messages {
 		listed.AddNum(m.UID)
 	}
@@ -153,7 +153,7 @@ const disowned = 1<<64 - 1
 // matched anew; so they are where a server with CONDSTORE, whose next UID is not only
 // that after its newest message, may deal UIDs a second time.
 func (w *worker) distrust(ctx context.Context, b *box, rows []ledger.Row) error {
-	listed, err := w.session.Identify(ctx, everyUID())
+	listed, err := w.session.Identify(ctx, mail.EveryUID())
 	if err != nil {
 		return err
 	}
@@ -348,7 +348,7 @@ func (w *worker) link(ctx context.Context, b *box, uids []imap.UID) ([]imap.UID,
 	if !w.moved || len(uids) == 0 {
 		return uids, nil
 	}
-	listed, err := w.session.Identify(ctx, uidSet(uids))
+	listed, err := w.session.Identify(ctx, mail.UIDSet(uids))
 	if err != nil {
 		// It would only have saved a download.
 		if ctx.Err() != nil {

@@ -133,11 +133,11 @@ func (w *worker) canary(ctx context.Context, b *box) (well, told bool, err error
 	if err := w.enter(ctx, b); err != nil {
 		return false, true, nil //nolint:nilerr // a server that does not even let us in is not well
 	}
-	set, err := w.session.Search(ctx, everyUID())
+	set, err := w.session.Search(ctx, mail.EveryUID())
 	if err != nil {
 		return false, true, ctx.Err()
 	}
-	uids, _ := uidList(set, maxUIDs)
+	uids, _ := mail.UIDList(set, mail.MaxUIDs)
 	well, err = w.comes(ctx, b, uids[:min(canaries, len(uids))])
 	return well, well, err
 }

@@ -70,7 +70,7 @@ func (w *worker) transfer(ctx context.Context, b *box, rows []ledger.Message, to
 // is made if it is not there. The answer may be NO or BAD; that of CREATE is an
 // error then.
 func into(ctx context.Context, s Session, verb string, uids []imap.UID, to string, step func(string)) (*mail.Exchange, error) {
-	command := fmt.Sprintf("UID %s %s %s", verb, uidSet(uids).String(), s.Quote(to))
+	command := fmt.Sprintf("UID %s %s %s", verb, mail.UIDSet(uids).String(), s.Quote(to))
 	ex, err := s.Exchange(ctx, command)
 	if err != nil || ex.Status != "NO" || !strings.HasPrefix(ex.Code, "TRYCREATE") {
 		return ex, err
@@ -150,7 +150,7 @@ func (w *worker) expunge(ctx context.Context, b *box, uids []imap.UID) (bool, er
 	b.took(uids)
 	if w.session.Has("UIDPLUS") {
 		for part := range slices.Chunk(uids, storeAtOnce) {
-			if _, err := w.command(ctx, b, "UID EXPUNGE %s", uidSet(part).String()); err != nil {
+			if _, err := w.command(ctx, b, "UID EXPUNGE %s", mail.UIDSet(part).String()); err != nil {
 				return false, err
 			}
 			w.step("messages expunged")
@@ -162,7 +162,7 @@ func (w *worker) expunge(ctx context.Context, b *box, uids []imap.UID) (bool, er
 	if err != nil {
 		return false, err
 	}
-	marked, ok := uidList(set, maxUIDs)
+	marked, ok := mail.UIDList(set, mail.MaxUIDs)
 	if !ok {
 		return false, &mail.Fault{Kind: mail.KindMalformed, Op: "UID SEARCH", Mailbox: b.Name, Text: "a list of deleted messages that cannot be true"}
 	}

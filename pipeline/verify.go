@@ -30,7 +30,7 @@ func (w *worker) changedThere(ctx context.Context, b *box, rows []ledger.Message
 	if err != nil || len(rows) == 0 {
 		return nil, nil, err
 	}
-	now, err := w.session.Flags(ctx, uidSet(uidsOf(rows)), 0)
+	now, err := w.session.Flags(ctx, mail.UIDSet(uidsOf(rows)), 0)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -109,7 +109,7 @@ func (w *worker) sameMessages(ctx context.Context, b *box, rows []ledger.Message
 	if len(rows) == 0 {
 		return rows, nil
 	}
-	listed, err := w.session.Identify(ctx, uidSet(uidsOf(rows)))
+	listed, err := w.session.Identify(ctx, mail.UIDSet(uidsOf(rows)))
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +120,7 @@ func (w *worker) sameMessages(ctx context.Context, b *box, rows []ledger.Message
 	rows = slices.Clone(rows)
 	if len(told) < len(rows) {
 		// Gone, or one of those of which the server tells nothing?
-		there, err := w.session.Search(ctx, uidSet(uidsOf(rows)))
+		there, err := w.session.Search(ctx, mail.UIDSet(uidsOf(rows)))
 		if err != nil {
 			return nil, err
 		}
