@@ -19,6 +19,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
@@ -146,9 +147,9 @@ func (k *killer) kill(ctx context.Context, h *hold, t pipeline.Target) error {
 		return err
 	}
 	var kept string
-	done, err := pipeline.Expunge(ctx, pipeline.ExpungeOptions{
-		Target: t, Dial: h.options.Dial, Ledger: h.options.Ledger, Protect: k.protect, To: k.to,
-		Confirm: func(plan pipeline.ExpungePlan) (bool, error) { return k.confirm(ctx, name, note, plan) },
+	done, err := probe.Expunge(ctx, probe.ExpungeOptions{
+		Target: t, Dial: func(ctx context.Context) (probe.Deleter, error) { return h.options.Dial(ctx) }, Ledger: h.options.Ledger, Protect: k.protect, To: k.to,
+		Confirm: func(plan probe.ExpungePlan) (bool, error) { return k.confirm(ctx, name, note, plan) },
 		Keep: func() (err error) {
 			kept, err = k.keep(row, note)
 			return err
@@ -178,7 +179,7 @@ func (k *killer) kill(ctx context.Context, h *hold, t pipeline.Target) error {
 }
 
 // told says what happened on the server, and that it was looked at afterwards.
-func told(to string, done *pipeline.Expunged) string {
+func told(to string, done *probe.Expunged) string {
 	text := "deleted on the server"
 	if to != "" {
 		text = "moved to " + to + " on the server"
@@ -194,7 +195,7 @@ func told(to string, done *pipeline.Expunged) string {
 }
 
 // forgive records that the message is not asked for where it was moved to.
-func (k *killer) forgive(ctx context.Context, h *hold, done *pipeline.Expunged, row ledger.Message) error {
+func (k *killer) forgive(ctx context.Context, h *hold, done *probe.Expunged, row ledger.Message) error {
 	boxes, err := h.options.Ledger.Mailboxes(ctx)
 	if err != nil {
 		return err
@@ -211,7 +212,7 @@ func (k *killer) forgive(ctx context.Context, h *hold, done *pipeline.Expunged, 
 }
 
 // confirm asks on the terminal, since standard input may be the mail.
-func (k *killer) confirm(ctx context.Context, name, note string, plan pipeline.ExpungePlan) (bool, error) {
+func (k *killer) confirm(ctx context.Context, name, note string, plan probe.ExpungePlan) (bool, error) {
 	if k.yes {
 		return true, nil
 	}
@@ -282,7 +283,7 @@ func yes(ctx context.Context, tty *os.File) (bool, error) {
 }
 
 // will says what is going to happen.
-func will(plan pipeline.ExpungePlan) []string {
+func will(plan probe.ExpungePlan) []string {
 	switch {
 	case plan.To != "" && plan.Move:
 		return []string{"This one message is moved; no other message is touched."}

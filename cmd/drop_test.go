@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -9,21 +10,22 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
 )
 
 // expunge deletes a message of INBOX as drop --remote does.
-func (w *world) expunge(change func(*pipeline.ExpungeOptions)) (*pipeline.Expunged, error) {
+func (w *world) expunge(change func(*probe.ExpungeOptions)) (*probe.Expunged, error) {
 	w.t.Helper()
 	l, err := ledger.Open(w.t.Context(), w.state())
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	o := pipeline.ExpungeOptions{
-		Target: pipeline.Target{Mailbox: "INBOX", UID: 4}, Dial: w.options(l).Dial, Ledger: l,
-		Confirm: func(pipeline.ExpungePlan) (bool, error) { return true, nil }, Keep: func() error { return nil },
+	o := probe.ExpungeOptions{
+		Target: pipeline.Target{Mailbox: "INBOX", UID: 4}, Dial: func(ctx context.Context) (probe.Deleter, error) { return w.options(l).Dial(ctx) }, Ledger: l,
+		Confirm: func(probe.ExpungePlan) (bool, error) { return true, nil }, Keep: func() error { return nil },
 	}
 	change(&o)
-	done, err := pipeline.Expunge(w.t.Context(), o)
+	done, err := probe.Expunge(w.t.Context(), o)
 	return done, errors.Join(err, l.Close())
 }
 
@@ -49,11 +51,11 @@ func TestDovecotDeletesExactlyOneMessage(t *testing.T) {
 						command(t, s, "SELECT "+box, `UID STORE 2,7 +FLAGS (\Deleted)`)
 					}
 					w := newWorld(t, s.Addr(), s.User, s.Password)
-					kill := func(protect bool) (*pipeline.Expunged, error) {
-						return w.expunge(func(o *pipeline.ExpungeOptions) { o.Mailbox, o.To, o.Protect = box, to, protect })
+					kill := func(protect bool) (*probe.Expunged, error) {
+						return w.expunge(func(o *probe.ExpungeOptions) { o.Mailbox, o.To, o.Protect = box, to, protect })
 					}
 					if marked && !uidplus {
-						if _, err := kill(false); !errors.Is(err, pipeline.ErrOthersDeleted) {
+						if _, err := kill(false); !errors.Is(err, probe.ErrOthersDeleted) {
 							t.Errorf("to %q: others in danger: %v", to, err)
 						}
 					}

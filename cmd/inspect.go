@@ -13,6 +13,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/config"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
 )
 
 func (p *program) inspectCommand() *cli.Command {
@@ -54,7 +55,7 @@ up among its neighbours, then each of its items is asked for alone. It ends with
 							return err
 						}
 						p.wordsOutput(false).account(all[i].account.Name, fmt.Sprintf("%s: %v", label(all[i].account.Name, t), err))
-						if errors.Is(err, pipeline.ErrUIDValidity) {
+						if errors.Is(err, probe.ErrUIDValidity) {
 							ends = append(ends, errPartly) // later is no better
 						} else if isRefused(err) {
 							ends = append(ends, errRefused)
@@ -81,7 +82,7 @@ up among its neighbours, then each of its items is asked for alone. It ends with
 
 // inspection is what is told of one.
 type inspection struct {
-	*pipeline.Inspection
+	*probe.Inspection
 	account config.Account
 	lines   []mail.Line
 }
@@ -99,8 +100,9 @@ func (p *program) inspect(ctx context.Context, a *config.Account, t pipeline.Tar
 			in.lines = append(in.lines, l)
 		}
 	}
-	in.Inspection, err = pipeline.Inspect(ctx, pipeline.InspectOptions{
-		Target: t, Dial: dialWith(o), Timeout: min(a.Timeout, inspectPatience), Now: time.Now,
+	in.Inspection, err = probe.Inspect(ctx, probe.InspectOptions{
+		Target: t, Timeout: min(a.Timeout, inspectPatience), Now: time.Now,
+		Dial: func(ctx context.Context) (probe.Session, error) { return dialWith(o)(ctx) },
 	})
 	return in, err
 }
@@ -122,29 +124,29 @@ func (i *inspection) object() any {
 		Text string    `json:"text"`
 	}
 	out := struct {
-		Account     string           `json:"account"`
-		Mailbox     string           `json:"mailbox"`
-		UIDValidity uint64           `json:"uidvalidity"`
-		UID         uint32           `json:"uid"`
-		Time        time.Time        `json:"time"`
-		Server      string           `json:"server"`
-		Greeting    string           `json:"greeting"`
-		Messages    uint32           `json:"messages"`
-		Listed      bool             `json:"listed"`
-		Seq         uint32           `json:"seq,omitempty"`
-		Neighbours  []neighbour      `json:"neighbours,omitempty"`
-		Control     uint32           `json:"control,omitempty"`
-		ControlCame bool             `json:"control_came"`
-		Road        string           `json:"road,omitempty"`
-		Seen        string           `json:"seen,omitempty"`
-		Stopped     string           `json:"stopped,omitempty"`
-		Verdict     pipeline.Verdict `json:"verdict"`
-		Rungs       []pipeline.Rung  `json:"rungs,omitempty"`
-		Transcript  []line           `json:"transcript"`
+		Account     string        `json:"account"`
+		Mailbox     string        `json:"mailbox"`
+		UIDValidity uint64        `json:"uidvalidity"`
+		UID         uint32        `json:"uid"`
+		Time        time.Time     `json:"time"`
+		Server      string        `json:"server"`
+		Greeting    string        `json:"greeting"`
+		Messages    uint32        `json:"messages"`
+		Listed      bool          `json:"listed"`
+		Seq         uint32        `json:"seq,omitempty"`
+		Neighbours  []neighbour   `json:"neighbours,omitempty"`
+		Control     uint32        `json:"control,omitempty"`
+		ControlCame bool          `json:"control_came"`
+		Road        string        `json:"road,omitempty"`
+		Seen        string        `json:"seen,omitempty"`
+		Stopped     string        `json:"stopped,omitempty"`
+		Verdict     probe.Verdict `json:"verdict"`
+		Rungs       []probe.Probe `json:"rungs,omitempty"`
+		Transcript  []line        `json:"transcript"`
 	}{
 		Account: i.account.Name, Mailbox: i.Mailbox, UIDValidity: i.UIDValidity, UID: uint32(i.UID), Time: i.Time, Server: i.server(),
-		Greeting: i.Greeting, Messages: i.Messages, Listed: i.Listed, Seq: i.Seq, Control: uint32(i.Control), ControlCame: i.ControlCame, Road: i.Road, Seen: i.Seen, Stopped: i.Stopped,
-		Verdict: i.Verdict, Rungs: i.Rungs, Transcript: []line{},
+		Greeting: i.Greeting, Messages: i.Messages, Listed: i.Listed, Seq: i.Seq, Control: uint32(i.Control), ControlCame: i.ControlCame, Road: i.Method, Seen: i.Seen, Stopped: i.Stopped,
+		Verdict: i.Verdict, Rungs: i.Probes, Transcript: []line{},
 	}
 	for _, n := range i.Neighbours {
 		out.Neighbours = append(out.Neighbours, neighbour{n.Seq, uint32(n.UID)})
@@ -214,9 +216,9 @@ func showInspection(i *inspection) string {
 			fmt.Fprintf(&b, "  %6d %8d%s\n", n.Seq, n.UID, note)
 		}
 	}
-	if len(i.Rungs) > 0 {
+	if len(i.Probes) > 0 {
 		b.WriteString("\nAsked for alone, one after the other\n\n")
-		writeRungs(&b, i.Rungs)
+		writeProbes(&b, i.Probes)
 		b.WriteByte('\n')
 		switch {
 		case i.Seen != "":
@@ -235,22 +237,22 @@ func showInspection(i *inspection) string {
 	return b.String()
 }
 
-// writeRungs is the table of what was asked for and what came.
-func writeRungs(b *strings.Builder, rungs []pipeline.Rung) {
-	for _, r := range rungs {
+// writeProbes is the table of what was asked for and what came.
+func writeProbes(b *strings.Builder, probes []probe.Probe) {
+	for _, r := range probes {
 		text := string(r.Answer)
 		switch r.Answer {
-		case pipeline.AnswerData:
+		case probe.AnswerData:
 			if r.Size > 0 && r.Text == "" {
 				text = fmt.Sprintf("%d bytes", r.Size)
 			}
-		case pipeline.AnswerNothing:
+		case probe.AnswerNothing:
 			text = "nothing (OK without data)"
-		case pipeline.AnswerCut:
+		case probe.AnswerCut:
 			text = "the connection ended"
 		}
 		if r.Text != "" {
-			if text == string(pipeline.AnswerData) {
+			if text == string(probe.AnswerData) {
 				text = r.Text
 			} else {
 				text += ": " + r.Text
@@ -301,9 +303,9 @@ func showReport(i *inspection) string {
 		}
 		fmt.Fprintf(&b, "\n  %s\n", strings.ReplaceAll(command, "\n", "\n  "))
 	}
-	if len(i.Rungs) > 0 {
+	if len(i.Probes) > 0 {
 		b.WriteString("\nEach item asked for alone, with UID FETCH:\n\n")
-		writeRungs(&b, i.Rungs)
+		writeProbes(&b, i.Probes)
 		b.WriteString("\nThe commands and answers:\n\n")
 		about := false
 		for _, l := range i.lines {

@@ -14,6 +14,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/imaptest"
 	"github.com/notmuch-imap/notmuch-imap/internal/remote"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
 )
 
 // rungWorld is a world whose INBOX has three mails, of which UID 2 answers as
@@ -160,11 +161,11 @@ func TestStubWithPartsAsNotmuchShowsIt(t *testing.T) {
 	}
 }
 
-func (w *world) inspect(uid imap.UID) *pipeline.Inspection {
+func (w *world) inspect(uid imap.UID) *probe.Inspection {
 	w.t.Helper()
-	in, err := pipeline.Inspect(w.t.Context(), pipeline.InspectOptions{
+	in, err := probe.Inspect(w.t.Context(), probe.InspectOptions{
 		Target: pipeline.Target{Mailbox: "INBOX", UID: uid}, Timeout: w.remote.Timeout, Now: time.Now,
-		Dial: func(ctx context.Context) (pipeline.Session, error) { return remote.Dial(ctx, w.remote) },
+		Dial: func(ctx context.Context) (probe.Session, error) { return remote.Dial(ctx, w.remote) },
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -177,27 +178,27 @@ func (w *world) inspect(uid imap.UID) *pipeline.Inspection {
 func TestInspectionOfEveryAnswer(t *testing.T) {
 	for name, tc := range map[string]struct {
 		answer imaptest.Answer
-		want   pipeline.Answer
+		want   probe.Answer
 	}{
-		"nothing":           {imaptest.NoData(), pipeline.AnswerNothing},
-		"NIL":               {imaptest.Value("NIL"), pipeline.AnswerNil},
-		"empty string":      {imaptest.Value(`""`), pipeline.AnswerEmpty},
-		"empty literal":     {imaptest.Value("{0}\r\n"), pipeline.AnswerEmpty},
-		"NO":                {imaptest.Refuse("NO [UNAVAILABLE] sorry"), pipeline.AnswerNo},
-		"BAD":               {imaptest.Refuse("BAD Command Argument Error. 11"), pipeline.AnswerBad},
-		"BYE":               {imaptest.HangUp("Connection closed"), pipeline.AnswerCut},
-		"cut":               {imaptest.HangUp(""), pipeline.AnswerCut},
-		"data, then hangup": {imaptest.ThenHangUp(nil), pipeline.AnswerData},
+		"nothing":           {imaptest.NoData(), probe.AnswerNothing},
+		"NIL":               {imaptest.Value("NIL"), probe.AnswerNil},
+		"empty string":      {imaptest.Value(`""`), probe.AnswerEmpty},
+		"empty literal":     {imaptest.Value("{0}\r\n"), probe.AnswerEmpty},
+		"NO":                {imaptest.Refuse("NO [UNAVAILABLE] sorry"), probe.AnswerNo},
+		"BAD":               {imaptest.Refuse("BAD Command Argument Error. 11"), probe.AnswerBad},
+		"BYE":               {imaptest.HangUp("Connection closed"), probe.AnswerCut},
+		"cut":               {imaptest.HangUp(""), probe.AnswerCut},
+		"data, then hangup": {imaptest.ThenHangUp(nil), probe.AnswerData},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w, m, _ := rungWorld(t, faultMail(2), imaptest.OnlyRungs(tc.answer, "FLAGS", "INTERNALDATE"))
 			in := w.inspect(2)
 			items := 0
-			for _, r := range in.Rungs {
+			for _, r := range in.Probes {
 				want := tc.want
 				if r.Item == "FLAGS" || r.Item == "INTERNALDATE" {
-					want = pipeline.AnswerData
+					want = probe.AnswerData
 				}
 				if r.Answer != want {
 					t.Errorf("%s gave %s, want %s", r.Item, r.Answer, want)
@@ -247,13 +248,13 @@ func TestSeedIsInspectedAndDropped(t *testing.T) {
 		}
 		w := newWorld(t, s.Addr(), "user", "pass phrase")
 		in := w.inspect(imaptest.SeedBadUID)
-		gave := make(map[string]pipeline.Answer)
-		for _, r := range in.Rungs {
+		gave := make(map[string]probe.Answer)
+		for _, r := range in.Probes {
 			gave[r.Item] = r.Answer
 		}
-		for item, want := range map[string]pipeline.Answer{
-			"BODY": pipeline.AnswerData, "RFC822.SIZE": pipeline.AnswerNothing, "BODY.PEEK[]": pipeline.AnswerNothing,
-			"BODY.PEEK[HEADER.FIELDS (FROM SUBJECT)]": pipeline.AnswerSubstitute, "BODY[]": pipeline.AnswerSubstitute,
+		for item, want := range map[string]probe.Answer{
+			"BODY": probe.AnswerData, "RFC822.SIZE": probe.AnswerNothing, "BODY.PEEK[]": probe.AnswerNothing,
+			"BODY.PEEK[HEADER.FIELDS (FROM SUBJECT)]": probe.AnswerSubstitute, "BODY[]": probe.AnswerSubstitute,
 		} {
 			if gave[item] != want {
 				t.Errorf("%s gave %q, want %q", item, gave[item], want)
@@ -266,8 +267,8 @@ func TestSeedIsInspectedAndDropped(t *testing.T) {
 		if in.Seq != 1045 || !slices.Equal(uids, []imap.UID{15516, 15523, 15541, 15544, 15545}) || in.Control != 15544 || !in.ControlCame {
 			t.Errorf("number %d among %v", in.Seq, uids)
 		}
-		kill := func(protect bool) (*pipeline.Expunged, error) {
-			return w.expunge(func(o *pipeline.ExpungeOptions) { o.UID, o.Protect = imaptest.SeedBadUID, protect })
+		kill := func(protect bool) (*probe.Expunged, error) {
+			return w.expunge(func(o *probe.ExpungeOptions) { o.UID, o.Protect = imaptest.SeedBadUID, protect })
 		}
 		if len(deleted) > 0 {
 			if _, err := kill(false); err == nil {

@@ -10,14 +10,14 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/config"
 	"github.com/notmuch-imap/notmuch-imap/internal/imaptest"
-	"github.com/notmuch-imap/notmuch-imap/pipeline"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
 )
 
 // TestInspectSaysWhatOftenHelpsWithExchange, to a person and to an administrator.
 func TestInspectSaysWhatOftenHelpsWithExchange(t *testing.T) {
 	t.Parallel()
 	for _, exchange := range []bool{true, false} {
-		i := &inspection{Inspection: &pipeline.Inspection{Exchange: exchange}, account: config.Account{Name: "work", Host: "h", Port: 993, User: "me@example.org"}}
+		i := &inspection{Inspection: &probe.Inspection{Exchange: exchange}, account: config.Account{Name: "work", Host: "h", Port: 993, User: "me@example.org"}}
 		for name, text := range map[string]string{"inspect": showInspection(i), "report": showReport(i)} {
 			const command = "  Set-CASMailbox me@example.org -ImapUseProtocolDefaults $false `\n      -ImapForceICalForCalendarRetrievalOption $true\n"
 			if strings.Contains(text, command) != exchange || strings.Contains(text, "often helps") != exchange {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
 )
 
 // metaArriving is where the ledger keeps, by the key of its file, which mail the
@@ -198,7 +199,7 @@ func (w *worker) settleIn(ctx context.Context, b *box, as []arrival, boxes map[s
 	w.selected = nil
 	sel, err := w.session.Examine(ctx, b.Name, nil)
 	switch {
-	case err != nil && w.session.Alive() && deletedSince(ctx, w.session, b.Name), err == nil && sel.UIDValidity != b.known.UIDValidity:
+	case err != nil && w.session.Alive() && probe.DeletedSince(ctx, w.session, b.Name), err == nil && sel.UIDValidity != b.known.UIDValidity:
 		return w.commit(ctx, c, "arrivals forgotten")
 	case err != nil:
 		return err

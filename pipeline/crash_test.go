@@ -79,30 +79,30 @@ func scenarios() []scenario {
 			}
 		}}},
 		{name: "stub given up", acts: []func(*server){withBad, func(*server) {}}, givenUp: []imap.UID{5}, change: func(o *Options) {
-			o.GiveUp = []Target{{"INBOX", 14, 5}}
+			o.GiveUp = []Target{{Mailbox: "INBOX", UIDValidity: 14, UID: 5}}
 		}},
 		{name: "asked again and failing", acts: []func(*server){withBad, func(*server) {}}, stubs: []imap.UID{5}, change: func(o *Options) {
-			o.Retry = []Target{{"INBOX", 14, 5}}
+			o.Retry = []Target{{Mailbox: "INBOX", UIDValidity: 14, UID: 5}}
 		}},
 		{name: "hooks", acts: []func(*server){withBad}, stubs: []imap.UID{5}, givenUp: []imap.UID{2, 3}, change: withCrashHooks},
 		{name: "placeholders", acts: []func(*server){withBad}, stubs: []imap.UID{5}, placeholders: []imap.UID{2, 3}, change: withPlaceholders},
 		{name: "placeholder asked for", acts: []func(*server){first, func(*server) {}}, placeholders: []imap.UID{3}, before: withPlaceholders, change: func(o *Options) {
 			withPlaceholders(o)
-			o.Retry = []Target{{"INBOX", 14, 2}}
+			o.Retry = []Target{{Mailbox: "INBOX", UIDValidity: 14, UID: 2}}
 		}},
 		{name: "placeholder asked for and failing", acts: []func(*server){first, func(s *server) { s.box("INBOX").msgs[2].fault = &serverFault{} }},
 			placeholders: []imap.UID{3}, stubs: []imap.UID{2}, before: withPlaceholders, change: func(o *Options) {
 				withPlaceholders(o)
-				o.Retry = []Target{{"INBOX", 14, 2}}
+				o.Retry = []Target{{Mailbox: "INBOX", UIDValidity: 14, UID: 2}}
 			}},
 		{name: "placeholder given up", acts: []func(*server){first, func(*server) {}}, placeholders: []imap.UID{3}, givenUp: []imap.UID{2}, before: withPlaceholders, change: func(o *Options) {
 			withPlaceholders(o)
-			o.GiveUp = []Target{{"INBOX", 14, 2}}
+			o.GiveUp = []Target{{Mailbox: "INBOX", UIDValidity: 14, UID: 2}}
 		}},
 		{name: "asked again, and more of it comes", acts: []func(*server){withBad, func(s *server) {
 			s.box("INBOX").msgs[5].fault = &serverFault{items: map[string]string{"BODY.PEEK[TEXT]": "only words\r\n"}}
 		}}, stubs: []imap.UID{5}, change: func(o *Options) {
-			o.Retry = []Target{{"INBOX", 14, 5}}
+			o.Retry = []Target{{Mailbox: "INBOX", UIDValidity: 14, UID: 5}}
 		}},
 		{name: "stub goes", acts: []func(*server){withBad, func(s *server) { s.box("INBOX").expunge(5) }}},
 	}

@@ -13,10 +13,11 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
 )
 
 // kill deletes UID 3 of INBOX.
-func (h *home) kill(s *server, change ...func(*ExpungeOptions)) (*Expunged, error) {
+func (h *home) kill(s *server, change ...func(*probe.ExpungeOptions)) (*probe.Expunged, error) {
 	h.t.Helper()
 	l, err := ledger.Open(context.Background(), filepath.Join(h.dir, "state"))
 	if err != nil {
@@ -27,14 +28,19 @@ func (h *home) kill(s *server, change ...func(*ExpungeOptions)) (*Expunged, erro
 			h.t.Error(err)
 		}
 	}()
-	o := ExpungeOptions{
-		Target: Target{"INBOX", 14, 3}, Dial: s.dial, Ledger: l,
-		Confirm: func(ExpungePlan) (bool, error) { return true, nil }, Keep: func() error { return nil },
+	o := probe.ExpungeOptions{
+		Target: Target{Mailbox: "INBOX", UIDValidity: 14, UID: 3}, Dial: deleting(s.dial), Ledger: l,
+		Confirm: func(probe.ExpungePlan) (bool, error) { return true, nil }, Keep: func() error { return nil },
 	}
 	for _, f := range change {
 		f(&o)
 	}
-	return Expunge(context.Background(), o)
+	return probe.Expunge(context.Background(), o)
+}
+
+// deleting makes a Dial of a deletion out of that of a run.
+func deleting(dial func(context.Context) (Session, error)) func(context.Context) (probe.Deleter, error) {
+	return func(ctx context.Context) (probe.Deleter, error) { return dial(ctx) }
 }
 
 // doomed is a server whose UID 3 fails; deleted are marked so by somebody else.
@@ -66,7 +72,7 @@ func TestExactlyOneMessageIsDeleted(t *testing.T) {
 		"plain, others saved": {deleted: []imap.UID{2, 5}, protect: true},
 	} {
 		s, h := doomed(tc.caps, tc.deleted...), newHome(t)
-		done, err := h.kill(s, func(o *ExpungeOptions) { o.Protect = tc.protect })
+		done, err := h.kill(s, func(o *probe.ExpungeOptions) { o.Protect = tc.protect })
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -105,7 +111,7 @@ func TestOthersInDangerAreAReasonToRefuse(t *testing.T) {
 	t.Parallel()
 	s, h := doomed(nil, 2, 5), newHome(t)
 	_, err := h.kill(s)
-	if !errors.Is(err, ErrOthersDeleted) || !strings.Contains(err.Error(), "--protect-others") {
+	if !errors.Is(err, probe.ErrOthersDeleted) || !strings.Contains(err.Error(), "--protect-others") {
 		t.Errorf("%v", err)
 	}
 	if n := len(s.box("INBOX").msgs); n != 6 {
@@ -117,8 +123,8 @@ func TestOthersInDangerAreAReasonToRefuse(t *testing.T) {
 func TestNothingHappensWithoutAYes(t *testing.T) {
 	t.Parallel()
 	s, h := doomed([]string{"UIDPLUS"}), newHome(t)
-	done, err := h.kill(s, func(o *ExpungeOptions) {
-		o.Confirm = func(p ExpungePlan) (bool, error) {
+	done, err := h.kill(s, func(o *probe.ExpungeOptions) {
+		o.Confirm = func(p probe.ExpungePlan) (bool, error) {
 			if p.UID != 3 || p.Mailbox != "INBOX" || p.Messages != 6 || !p.UIDPlus {
 				t.Errorf("%+v", p)
 			}
@@ -133,7 +139,7 @@ func TestNothingHappensWithoutAYes(t *testing.T) {
 func TestNothingIsDeletedThatCouldNotBeKept(t *testing.T) {
 	t.Parallel()
 	s, h := doomed([]string{"UIDPLUS"}), newHome(t)
-	if _, err := h.kill(s, func(o *ExpungeOptions) { o.Keep = func() error { return errors.New("disk full") } }); err == nil || s.writes != 0 {
+	if _, err := h.kill(s, func(o *probe.ExpungeOptions) { o.Keep = func() error { return errors.New("disk full") } }); err == nil || s.writes != 0 {
 		t.Errorf("%v %d", err, s.writes)
 	}
 }
@@ -142,7 +148,7 @@ func TestNothingIsDeletedUnderAnotherUIDValidity(t *testing.T) {
 	t.Parallel()
 	s, h := doomed([]string{"UIDPLUS"}), newHome(t)
 	s.box("INBOX").validity = 15
-	if _, err := h.kill(s); !errors.Is(err, ErrUIDValidity) || s.writes != 0 {
+	if _, err := h.kill(s); !errors.Is(err, probe.ErrUIDValidity) || s.writes != 0 {
 		t.Errorf("%v %d", err, s.writes)
 	}
 }
@@ -160,7 +166,7 @@ func TestMovingToAQuarantine(t *testing.T) {
 	t.Parallel()
 	for name, caps := range map[string][]string{"MOVE": {"MOVE"}, "COPY": {"UIDPLUS"}, "plain COPY": nil} {
 		s, h := doomed(caps), newHome(t)
-		done, err := h.kill(s, func(o *ExpungeOptions) { o.To = "Quarantine" })
+		done, err := h.kill(s, func(o *probe.ExpungeOptions) { o.To = "Quarantine" })
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -177,7 +183,7 @@ func TestACopyThatIsRefusedDeletesNothing(t *testing.T) {
 	for verb, caps := range map[string][]string{"UID MOVE": {"MOVE"}, "UID COPY": nil} {
 		s, h := doomed(caps), newHome(t)
 		s.refuses = map[string]*mail.Fault{verb: {Text: "cannot"}}
-		if _, err := h.kill(s, func(o *ExpungeOptions) { o.To = "Quarantine" }); err == nil {
+		if _, err := h.kill(s, func(o *probe.ExpungeOptions) { o.To = "Quarantine" }); err == nil {
 			t.Errorf("%s: no error", verb)
 		}
 		if n := len(s.box("INBOX").msgs); n != 6 {
@@ -198,7 +204,7 @@ func TestARefusalLeavesTheMarksAsTheyWere(t *testing.T) {
 			}
 			s, h := doomed(caps, deleted...), newHome(t)
 			s.refuses = map[string]*mail.Fault{verb: {Text: "not now"}}
-			if _, err := h.kill(s, func(o *ExpungeOptions) { o.Protect = true }); err == nil || !strings.Contains(err.Error(), "not now") {
+			if _, err := h.kill(s, func(o *probe.ExpungeOptions) { o.Protect = true }); err == nil || !strings.Contains(err.Error(), "not now") {
 				t.Errorf("%s: %v", verb, err)
 			}
 			if n := len(s.box("INBOX").msgs); n != 6 {
@@ -221,7 +227,7 @@ func TestMarksArePutRightAfterACut(t *testing.T) {
 				s, h := doomed(caps, deleted...), newHome(t)
 				h.sync(s)
 				s.cutAt = s.writes + at
-				_, err := h.kill(s, func(o *ExpungeOptions) { o.Protect = true })
+				_, err := h.kill(s, func(o *probe.ExpungeOptions) { o.Protect = true })
 				if err == nil {
 					if s.writes >= s.cutAt {
 						t.Errorf("%s: no error", name)
@@ -255,13 +261,13 @@ func TestMarksArePutRightAfterACut(t *testing.T) {
 func TestAMarkThatComesInBetweenStopsIt(t *testing.T) {
 	t.Parallel()
 	s, h := doomed(nil), newHome(t)
-	_, err := h.kill(s, func(o *ExpungeOptions) {
-		o.Confirm = func(ExpungePlan) (bool, error) {
+	_, err := h.kill(s, func(o *probe.ExpungeOptions) {
+		o.Confirm = func(probe.ExpungePlan) (bool, error) {
 			s.box("INBOX").flag(5, `\Deleted`)
 			return true, nil
 		}
 	})
-	if !errors.Is(err, ErrOthersDeleted) || len(s.box("INBOX").msgs) != 6 {
+	if !errors.Is(err, probe.ErrOthersDeleted) || len(s.box("INBOX").msgs) != 6 {
 		t.Errorf("%v, %d messages left", err, len(s.box("INBOX").msgs))
 	}
 	s.marked(t, "in between", []imap.UID{5})
@@ -284,9 +290,9 @@ func TestWhatOthersDoWhileTheQuestionStandsHolds(t *testing.T) {
 		if tc.fails {
 			s.refuses = map[string]*mail.Fault{"EXPUNGE": {Text: "not now"}}
 		}
-		_, err := h.kill(s, func(o *ExpungeOptions) {
+		_, err := h.kill(s, func(o *probe.ExpungeOptions) {
 			o.Protect = true
-			o.Confirm = func(ExpungePlan) (bool, error) {
+			o.Confirm = func(probe.ExpungePlan) (bool, error) {
 				tc.meanwhile(s.box("INBOX"))
 				return true, nil
 			}
@@ -302,11 +308,11 @@ func TestAMessageThatGoesWhileTheQuestionStandsWasNotDeletedHere(t *testing.T) {
 	t.Parallel()
 	for name, caps := range map[string][]string{"UIDPLUS": {"UIDPLUS"}, "MOVE": {"MOVE"}, "plain": nil} {
 		s, h := doomed(caps), newHome(t)
-		done, err := h.kill(s, func(o *ExpungeOptions) {
+		done, err := h.kill(s, func(o *probe.ExpungeOptions) {
 			if name == "MOVE" {
 				o.To = "Quarantine"
 			}
-			o.Confirm = func(ExpungePlan) (bool, error) {
+			o.Confirm = func(probe.ExpungePlan) (bool, error) {
 				s.box("INBOX").expunge(3)
 				return true, nil
 			}
@@ -321,8 +327,8 @@ func TestAMessageThatGoesWhileTheQuestionStandsWasNotDeletedHere(t *testing.T) {
 func TestAServerThatHangsUpWhileTheQuestionStandsIsAskedAnew(t *testing.T) {
 	t.Parallel()
 	s, h := doomed([]string{"UIDPLUS"}), newHome(t)
-	done, err := h.kill(s, func(o *ExpungeOptions) {
-		o.Confirm = func(ExpungePlan) (bool, error) {
+	done, err := h.kill(s, func(o *probe.ExpungeOptions) {
+		o.Confirm = func(probe.ExpungePlan) (bool, error) {
 			s.hangUp = true
 			return true, nil
 		}
@@ -341,7 +347,7 @@ func TestMarksInAMailboxThatIsGoneAreForgotten(t *testing.T) {
 	s.box("Other")
 	h.sync(s)
 	s.cutAt = s.writes + 2 // both others are unmarked, the message is marked
-	if _, err := h.kill(s, func(o *ExpungeOptions) { o.Protect = true }); err == nil {
+	if _, err := h.kill(s, func(o *probe.ExpungeOptions) { o.Protect = true }); err == nil {
 		t.Fatal("no error")
 	}
 	in := s.box("INBOX")
@@ -361,7 +367,7 @@ func TestMarksInAMailboxThatIsGoneAreForgotten(t *testing.T) {
 	s, h = doomed(nil, 2, 5), newHome(t)
 	h.sync(s)
 	s.cutAt = s.writes + 2
-	if _, err := h.kill(s, func(o *ExpungeOptions) { o.Protect = true }); err == nil {
+	if _, err := h.kill(s, func(o *probe.ExpungeOptions) { o.Protect = true }); err == nil {
 		t.Fatal("no error")
 	}
 	s.box("INBOX").refuse = &mail.Fault{Kind: mail.KindNo, Text: "in use"}
@@ -376,7 +382,7 @@ func TestACopyThatStaysIsTold(t *testing.T) {
 	t.Parallel()
 	s, h := doomed(nil), newHome(t)
 	s.refuses = map[string]*mail.Fault{"EXPUNGE": {Text: "not now"}}
-	if _, err := h.kill(s, func(o *ExpungeOptions) { o.To = "Quarantine" }); err == nil || !strings.Contains(err.Error(), "a copy of it is in Quarantine") {
+	if _, err := h.kill(s, func(o *probe.ExpungeOptions) { o.To = "Quarantine" }); err == nil || !strings.Contains(err.Error(), "a copy of it is in Quarantine") {
 		t.Errorf("%v", err)
 	}
 	s.marked(t, "copied", nil)
@@ -388,7 +394,7 @@ func TestMarksArePutRightUnderTheUIDValidityThatWasMet(t *testing.T) {
 	s, h := doomed(nil, 2, 5), newHome(t)
 	h.sync(s)
 	s.cutAt = s.writes + 2
-	if _, err := h.kill(s, func(o *ExpungeOptions) { o.Protect, o.UIDValidity = true, 0 }); err == nil {
+	if _, err := h.kill(s, func(o *probe.ExpungeOptions) { o.Protect, o.UIDValidity = true, 0 }); err == nil {
 		t.Fatal("no error")
 	}
 	h.sync(s)

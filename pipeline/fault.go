@@ -9,7 +9,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/emersion/go-imap/v2"
 	"golang.org/x/sys/unix"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
@@ -90,18 +89,6 @@ func scopeOf(err error, at place) Scope {
 		return ScopeMailbox
 	}
 	return ScopeRun
-}
-
-// refused gives the fault of a raw exchange that was not answered by OK.
-func refused(ex *mail.Exchange, op, mailbox string, uid imap.UID) error {
-	if ex.Status == "OK" {
-		return nil
-	}
-	f := &mail.Fault{Kind: mail.KindBad, Op: op, Mailbox: mailbox, UID: uid, Code: ex.Code, Text: ex.Text}
-	if ex.Status == "NO" {
-		f.Kind = mail.KindNo
-	}
-	return f
 }
 
 // patience is how long a run waits on the spot for a server that asks for time;

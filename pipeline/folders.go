@@ -354,5 +354,5 @@ func (w *worker) create(ctx context.Context, b *box) error {
 	if err != nil {
 		return err
 	}
-	return refused(ex, "CREATE", b.Name, 0)
+	return ex.Refused("CREATE", b.Name, 0)
 }

@@ -126,7 +126,7 @@ func TestAStubStaysAStub(t *testing.T) {
 						in.msgs[2].fault = nil
 						h.now = h.now.AddDate(0, 1, 0)
 					}
-					if rep := h.sync(s, func(o *Options) { o.Retry = []Target{{"INBOX", 14, 2}} }); rep.Uploaded+rep.Moved+rep.Deleted > 0 || s.writes > 0 {
+					if rep := h.sync(s, func(o *Options) { o.Retry = []Target{{Mailbox: "INBOX", UIDValidity: 14, UID: 2}} }); rep.Uploaded+rep.Moved+rep.Deleted > 0 || s.writes > 0 {
 						t.Errorf("%+v", rep)
 					}
 				}

@@ -12,17 +12,22 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
-// TargetOf names a row's message.
-func TargetOf(row ledger.Message) Target { return Target{row.Mailbox, row.UIDValidity, row.UID} }
+// Target names one message of an account.
+type Target = mail.Target
 
-// is tells whether a row is of the target.
-func (t Target) is(row ledger.Message) bool {
+// TargetOf names a row's message.
+func TargetOf(row ledger.Message) Target {
+	return Target{Mailbox: row.Mailbox, UIDValidity: row.UIDValidity, UID: row.UID}
+}
+
+// names tells whether a row is of the target.
+func names(t Target, row ledger.Message) bool {
 	return t.Mailbox == row.Mailbox && t.UID == row.UID && (t.UIDValidity == 0 || t.UIDValidity == row.UIDValidity)
 }
 
 // wants tells whether a message is to be asked for whatever its schedule says.
 func (r *run) wants(row ledger.Message) bool {
-	return slices.ContainsFunc(r.Retry, func(t Target) bool { return t.is(row) })
+	return slices.ContainsFunc(r.Retry, func(t Target) bool { return names(t, row) })
 }
 
 // revived gives the rows that were given up and are asked for again.
@@ -64,7 +69,7 @@ func (r *run) giveUp(ctx context.Context) (done []ledger.Message, err error) {
 		return nil, err
 	}
 	for _, row := range rows {
-		if row.State == ledger.Skipped && fileless(row) || !slices.ContainsFunc(r.GiveUp, func(t Target) bool { return t.is(row) }) {
+		if row.State == ledger.Skipped && fileless(row) || !slices.ContainsFunc(r.GiveUp, func(t Target) bool { return names(t, row) }) {
 			continue
 		}
 		row.State, row.NextTry = ledger.GivenUp, time.Time{}

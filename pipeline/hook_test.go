@@ -207,7 +207,7 @@ func TestSkippedMessageIsNeitherForgottenNorTakenForDeleted(t *testing.T) {
 				if rep := h.sync(s, with(skip), func(o *Options) { o.Full = true }); rep.Skipped != 1 || asked != 1 {
 					t.Errorf("full: asked %d times, %+v", asked, rep)
 				}
-				if rep := h.sync(s, with(skip), func(o *Options) { o.Retry = []Target{{"INBOX", 14, 4}} }); rep.New != 1 {
+				if rep := h.sync(s, with(skip), func(o *Options) { o.Retry = []Target{{Mailbox: "INBOX", UIDValidity: 14, UID: 4}} }); rep.New != 1 {
 					t.Errorf("retry: %+v", rep)
 				}
 				h.givenUp = nil

@@ -17,6 +17,7 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	wire "github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
@@ -35,7 +36,7 @@ func TestSalvagedMailIsTheRealMail(t *testing.T) {
 	cut := strings.Index(raw, "\r\n\r\n") + 4
 	for name, items := range map[string]map[string]string{
 		"HEADER and TEXT": {"BODY.PEEK[HEADER]": raw[:cut], "BODY.PEEK[TEXT]": raw[cut:]},
-		"pieces":          {fmt.Sprintf("BODY.PEEK[]<0.%d>", pieceSize): raw},
+		"pieces":          {fmt.Sprintf("BODY.PEEK[]<0.%d>", probe.PieceSize): raw},
 		"BODY[]":          {"BODY[]": raw},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -60,20 +61,20 @@ func TestSalvagedMailIsTheRealMail(t *testing.T) {
 
 // large is a mail of more than one piece.
 func large() string {
-	return rawMail(0) + strings.Repeat("many words of a long mail\r\n", 3*pieceSize/25)
+	return rawMail(0) + strings.Repeat("many words of a long mail\r\n", 3*probe.PieceSize/25)
 }
 
 func piecesOf(raw string, most int) map[string]string {
 	items := map[string]string{}
-	for n, o := 0, 0; o <= len(raw) && n < most; n, o = n+1, o+pieceSize {
-		items[fmt.Sprintf("BODY.PEEK[]<%d.%d>", o, pieceSize)] = raw[o:min(o+pieceSize, len(raw))]
+	for n, o := 0, 0; o <= len(raw) && n < most; n, o = n+1, o+probe.PieceSize {
+		items[fmt.Sprintf("BODY.PEEK[]<%d.%d>", o, probe.PieceSize)] = raw[o:min(o+probe.PieceSize, len(raw))]
 	}
 	return items
 }
 
 func TestPiecesAreJoinedUntilOneIsShort(t *testing.T) {
 	t.Parallel()
-	for name, raw := range map[string]string{"short end": large(), "no rest": large()[:2*pieceSize]} {
+	for name, raw := range map[string]string{"short end": large(), "no rest": large()[:2*probe.PieceSize]} {
 		s, h := newServer(), newHome(t)
 		u := s.box("INBOX").add(raw)
 		s.box("INBOX").msgs[u].fault = &serverFault{items: piecesOf(raw, 100)}
@@ -103,7 +104,7 @@ func TestWhatCameBeforeItBrokeOffIsInTheStub(t *testing.T) {
 	if len(parts) != 2 || parts[1].kind != "message/rfc822" {
 		t.Fatalf("parts %v", parts)
 	}
-	if got, want := parts[1].text, strings.ReplaceAll(raw[:pieceSize], "\r\n", "\n"); got != want {
+	if got, want := parts[1].text, strings.ReplaceAll(raw[:probe.PieceSize], "\r\n", "\n"); got != want {
 		t.Errorf("%d bytes in the stub, want %d", len(got), len(want))
 	}
 }
@@ -331,9 +332,14 @@ func TestAHeaderThatWasCutMakesNoMail(t *testing.T) {
 	}
 }
 
-func (h *home) inspect(s *server, uid imap.UID) *Inspection {
+// inspecting makes a Dial of an inspection out of that of a run.
+func inspecting(dial func(context.Context) (Session, error)) func(context.Context) (probe.Session, error) {
+	return func(ctx context.Context) (probe.Session, error) { return dial(ctx) }
+}
+
+func (h *home) inspect(s *server, uid imap.UID) *probe.Inspection {
 	h.t.Helper()
-	in, err := Inspect(context.Background(), InspectOptions{Target: Target{"INBOX", 14, uid}, Dial: s.dial, Timeout: 5 * time.Second, Now: func() time.Time { return h.now }})
+	in, err := probe.Inspect(context.Background(), probe.InspectOptions{Target: Target{Mailbox: "INBOX", UIDValidity: 14, UID: uid}, Dial: inspecting(s.dial), Timeout: 5 * time.Second, Now: func() time.Time { return h.now }})
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -344,7 +350,7 @@ func (h *home) inspect(s *server, uid imap.UID) *Inspection {
 func TestInspectionTellsWhatEachItemGave(t *testing.T) {
 	t.Parallel()
 	items := []string{"INTERNALDATE", "RFC822.SIZE", "BODY", "BODYSTRUCTURE", "BODY.PEEK[HEADER]", "BODY.PEEK[TEXT]", "BODY.PEEK[]", "BODY.PEEK[]<0.262144>", "BODY[]"}
-	for _, f := range headerFields() {
+	for _, f := range []string{"FROM SUBJECT", "FROM", "SUBJECT", "DATE", "TO", "MESSAGE-ID"} {
 		items = append(items, "BODY.PEEK[HEADER.FIELDS ("+f+")]")
 	}
 	for _, item := range items {
@@ -352,18 +358,18 @@ func TestInspectionTellsWhatEachItemGave(t *testing.T) {
 		u := s.box("INBOX").add(rawMail(0))
 		s.box("INBOX").msgs[u].fault = &serverFault{items: map[string]string{item: "x: y\r\n\r\n"}}
 		in := h.inspect(s, u)
-		for _, r := range in.Rungs {
-			want := AnswerNothing
+		for _, r := range in.Probes {
+			want := probe.AnswerNothing
 			if r.Item == item || r.Item == "FLAGS" {
-				want = AnswerData
+				want = probe.AnswerData
 			}
 			if r.Answer != want {
 				t.Errorf("%s: %s gave %s", item, r.Item, r.Answer)
 			}
 		}
 		whole := slices.Contains([]string{"BODY.PEEK[]", "BODY.PEEK[]<0.262144>", "BODY[]"}, item)
-		if (in.Road != "") != whole {
-			t.Errorf("%s: the mail came by %q", item, in.Road)
+		if (in.Method != "") != whole {
+			t.Errorf("%s: the mail came by %q", item, in.Method)
 		}
 		if in.Verdict.Finding == "" || in.Verdict.Cause == "" || in.Verdict.Advice == "" {
 			t.Errorf("%s: verdict %+v", item, in.Verdict)
@@ -377,11 +383,11 @@ func TestInspectionOfAMessageOnWhichEveryConnectionDies(t *testing.T) {
 	u := s.box("INBOX").add(rawMail(0))
 	s.box("INBOX").msgs[u].fault = &serverFault{death: true}
 	in := h.inspect(s, u)
-	if len(in.Rungs) != 16 {
-		t.Errorf("%d rungs: %v", len(in.Rungs), in.Rungs)
+	if len(in.Probes) != 16 {
+		t.Errorf("%d rungs: %v", len(in.Probes), in.Probes)
 	}
-	for _, r := range in.Rungs {
-		if r.Answer != AnswerCut {
+	for _, r := range in.Probes {
+		if r.Answer != probe.AnswerCut {
 			t.Errorf("%s gave %s", r.Item, r.Answer)
 		}
 	}
@@ -401,8 +407,8 @@ func TestNothingIsInspectedUnderAnotherUIDValidity(t *testing.T) {
 	s, h := newServer(), newHome(t)
 	u := s.box("INBOX").add(rawMail(0))
 	s.box("INBOX").validity = 15
-	_, err := Inspect(context.Background(), InspectOptions{Target: Target{"INBOX", 14, u}, Dial: s.dial, Now: func() time.Time { return h.now }})
-	if !errors.Is(err, ErrUIDValidity) {
+	_, err := probe.Inspect(context.Background(), probe.InspectOptions{Target: Target{Mailbox: "INBOX", UIDValidity: 14, UID: u}, Dial: inspecting(s.dial), Now: func() time.Time { return h.now }})
+	if !errors.Is(err, probe.ErrUIDValidity) {
 		t.Errorf("%v", err)
 	}
 }
@@ -434,28 +440,6 @@ func TestAnInspectionDoesNotVouchForFlagsThatItWasNotTold(t *testing.T) {
 	s.box("INBOX").msgs[u].fault = &serverFault{death: true}
 	if in := h.inspect(s, u); !strings.Contains(in.Seen, "not known") {
 		t.Errorf("%q", in.Seen)
-	}
-}
-
-// A mailbox that is made anew while \Seen is put back is not worked on: its UIDs
-// are other messages'.
-func TestPuttingSeenBackLeavesNoOtherMailboxOpen(t *testing.T) {
-	t.Parallel()
-	s := newServer()
-	in := s.box("INBOX")
-	u := in.add(rawMail(0))
-	ctx := context.Background()
-	made, err := s.dial(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := made.Examine(ctx, "INBOX", nil); err != nil {
-		t.Fatal(err)
-	}
-	c := &climb{Salvaged: &stub.Salvaged{UID: u}, validity: 14, each: time.Second}
-	in.validity = 15
-	if err := c.clearSeen(ctx, made); err == nil || made.Alive() {
-		t.Errorf("%v, alive %v", err, made.Alive())
 	}
 }
 

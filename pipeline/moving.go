@@ -11,6 +11,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
 )
 
 // What a move has changed is recorded when the server's answer is read. From then on
@@ -254,7 +255,7 @@ func (w *worker) finishMove(ctx context.Context, b *box, m *moving, boxes map[st
 	w.selected = nil
 	sel, err := w.session.Select(ctx, b.Name)
 	switch {
-	case err != nil && w.session.Alive() && deletedSince(ctx, w.session, b.Name), err == nil && sel.UIDValidity != m.UIDValidity:
+	case err != nil && w.session.Alive() && probe.DeletedSince(ctx, w.session, b.Name), err == nil && sel.UIDValidity != m.UIDValidity:
 		return w.commit(ctx, none, "move done")
 	case err != nil:
 		return err
@@ -330,7 +331,7 @@ func (w *worker) copied(ctx context.Context, m *moving, rows []ledger.Message) (
 	w.selected = nil
 	sel, err := w.session.Examine(ctx, m.To, nil)
 	if err != nil {
-		if w.session.Alive() && deletedSince(ctx, w.session, m.To) {
+		if w.session.Alive() && probe.DeletedSince(ctx, w.session, m.To) {
 			return out, nil // there is no such mailbox yet
 		}
 		return nil, err

@@ -125,7 +125,7 @@ func TestPlaceholderSaysWhatWasLeftAndCanBeFetched(t *testing.T) {
 
 			// At its user's word the mail takes its place, with the tags.
 			h.tag(row.ID, []string{"important"}, nil)
-			if rep := h.sync(s, hook, func(o *Options) { o.Retry = []Target{{"INBOX", 14, 2}} }); rep.New != 1 || rep.Healed != 1 || !rep.Clean() {
+			if rep := h.sync(s, hook, func(o *Options) { o.Retry = []Target{{Mailbox: "INBOX", UIDValidity: 14, UID: 2}} }); rep.New != 1 || rep.Healed != 1 || !rep.Clean() {
 				t.Errorf("retry: %+v", rep)
 			}
 			if tags := h.tags("m1@example.org"); !slices.Equal(tags, []string{"important", "inbox", "left", "replied", "unread"}) {
@@ -206,7 +206,7 @@ func TestPlaceholderNeverTravels(t *testing.T) {
 			if row := h.row(1); row.State != ledger.GivenUp {
 				t.Errorf("%+v", row)
 			}
-			if rep := h.sync(s, leave, func(o *Options) { o.Retry = []Target{{"INBOX", 14, 1}} }); rep.New != 1 {
+			if rep := h.sync(s, leave, func(o *Options) { o.Retry = []Target{{Mailbox: "INBOX", UIDValidity: 14, UID: 1}} }); rep.New != 1 {
 				t.Errorf("retry: %+v", rep)
 			}
 			if raw := h.files("INBOX")[h.row(1).Name]; raw != strings.ReplaceAll(rawMail(0), "\r\n", "\n") {
@@ -222,7 +222,7 @@ func TestPlaceholderOfAMessageThatDoesNotComeBecomesAStub(t *testing.T) {
 	hook := with(leave(2))
 	h.sync(s, hook)
 	s.box("INBOX").msgs[2].fault = &serverFault{}
-	if rep := h.sync(s, hook, func(o *Options) { o.Retry = []Target{{"INBOX", 14, 2}} }); rep.NewStubs != 1 || rep.Clean() {
+	if rep := h.sync(s, hook, func(o *Options) { o.Retry = []Target{{Mailbox: "INBOX", UIDValidity: 14, UID: 2}} }); rep.NewStubs != 1 || rep.Clean() {
 		t.Errorf("%+v", rep)
 	}
 	h.check(s, 2)
@@ -295,7 +295,7 @@ func TestLostLedgerLeavesEveryMessageOneStub(t *testing.T) {
 			}
 			s.box("INBOX").msgs[5].fault = nil
 			h.now = h.now.AddDate(0, 1, 0)
-			if rep := h.sync(s, hook, func(o *Options) { o.Retry = []Target{{"INBOX", 14, 2}} }); rep.Healed != 2 {
+			if rep := h.sync(s, hook, func(o *Options) { o.Retry = []Target{{Mailbox: "INBOX", UIDValidity: 14, UID: 2}} }); rep.Healed != 2 {
 				t.Errorf("%+v", rep)
 			}
 			h.placeholders = nil
@@ -360,7 +360,7 @@ func TestRandomEditsOfPlaceholders(t *testing.T) {
 				}
 				b, to := s.box(name), s.box(names[r.IntN(2)])
 				for _, u := range b.uids() {
-					t := Target{name, 14, u}
+					t := Target{Mailbox: name, UIDValidity: 14, UID: u}
 					id := mail.ParseEnvelope([]byte(b.msgs[u].raw)).MessageID
 					switch r.IntN(16) {
 					case 0:

@@ -322,7 +322,7 @@ func (w *worker) command(ctx context.Context, b *box, format string, args ...any
 	if words[0] != "UID" {
 		words = words[:1]
 	}
-	return ex, refused(ex, strings.Join(words[:min(2, len(words))], " "), b.Name, 0)
+	return ex, ex.Refused(strings.Join(words[:min(2, len(words))], " "), b.Name, 0)
 }
 
 // pushFlags sets and clears flags where the user did. The look that comes after

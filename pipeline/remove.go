@@ -200,7 +200,7 @@ func (rm *remover) onServer(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("%w; whether it is deleted shows with the next sync", err)
 	}
-	if err := refused(ex, "DELETE", rm.mailbox, 0); err != nil {
+	if err := ex.Refused("DELETE", rm.mailbox, 0); err != nil {
 		return errors.Join(err, rm.Ledger.SetMeta(ctx, metaRemove, ""))
 	}
 	rm.step("mailbox deleted")

@@ -15,6 +15,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
@@ -209,7 +210,7 @@ func (r *run) putMarksRight(ctx context.Context, s Session) error {
 	if r.DryRun {
 		return nil
 	}
-	text, err := restoreMarks(ctx, r.Ledger, s, r.step)
+	text, err := probe.RestoreMarks(ctx, r.Ledger, s, r.step)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()

@@ -12,6 +12,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
@@ -33,32 +34,32 @@ const (
 func (w *worker) salvage(ctx context.Context, b *box, f *failure) (delivered bool, err error) {
 	within, cancel := context.WithTimeout(ctx, salvageTimes*w.Timeout)
 	defer cancel()
-	c := &climb{
-		Salvaged: &f.Salvaged, validity: b.now.UIDValidity, each: w.Timeout, deaths: salvageDeaths,
-		enter: func(ctx context.Context) (Session, error) {
+	s := &probe.Salvager{
+		Salvaged: &f.Salvaged, UIDValidity: b.now.UIDValidity, Each: w.Timeout, Deaths: salvageDeaths,
+		Enter: func(ctx context.Context) (probe.Speaker, error) {
 			err := w.enter(ctx, b)
 			return w.session, err
 		},
-		open: func() (mail.Spool, error) { return b.dir.Spool(w.keys.New(w.Now())) },
-		done: func(road string, m mail.Message, spool mail.Spool) error {
+		Open: func() (mail.Spool, error) { return b.dir.Spool(w.keys.New(w.Now())) },
+		Done: func(method string, m mail.Message, spool mail.Spool) error {
 			s, ok := spool.(*maildir.Spool)
 			if !ok {
 				return errors.New("a spool that is not a maildir's")
 			}
 			w.lived()
-			return w.deliver(ctx, b, m, s, "fetched as "+road)
+			return w.deliver(ctx, b, m, s, "fetched as "+method)
 		},
 	}
-	_ = c.run(within, false) // c.fatal and the context say it, too
-	if c.seen != "" {
-		w.note(b, "UID %d: %s", f.UID, c.seen)
+	_ = s.Run(within, false) // s.Fatal and the context say it, too
+	if s.Seen != "" {
+		w.note(b, "UID %d: %s", f.UID, s.Seen)
 	}
-	if c.fatal != nil {
-		return false, c.fatal
+	if s.Fatal != nil {
+		return false, s.Fatal
 	}
 	// That the ladder could not be climbed to its end changes nothing about the
 	// message; the next batch meets the server's trouble itself.
-	return c.road != "", ctx.Err()
+	return s.Method != "", ctx.Err()
 }
 
 // settle turns the held failures into stubs, unless the server itself is

@@ -1,6 +1,10 @@
 package mail
 
-import "time"
+import (
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+)
 
 // Exchange is one command spoken by hand, with everything that came back.
 type Exchange struct {
@@ -44,4 +48,16 @@ type Line struct {
 	At     time.Time
 	Client bool
 	Text   string // without line end and without secrets; unprintable bytes escaped
+}
+
+// Refused gives the fault of an exchange that was not answered by OK; nil if it was.
+func (e *Exchange) Refused(op, mailbox string, uid imap.UID) error {
+	if e.Status == "OK" {
+		return nil
+	}
+	f := &Fault{Kind: KindBad, Op: op, Mailbox: mailbox, UID: uid, Code: e.Code, Text: e.Text}
+	if e.Status == "NO" {
+		f.Kind = KindNo
+	}
+	return f
 }

@@ -1,4 +1,4 @@
-package pipeline
+package probe
 
 import (
 	"context"
@@ -11,15 +11,39 @@ import (
 
 	"github.com/emersion/go-imap/v2"
 
-	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
+// Lister tells which mailboxes there are.
+type Lister interface {
+	List(ctx context.Context) ([]mail.Mailbox, error)
+}
+
+// Deleter is a connection over which one message is deleted.
+type Deleter interface {
+	Speaker
+	Searcher
+	Lister
+	// Has tells whether a capability may be used.
+	Has(capability string) bool
+	// Quote gives a mailbox's name as a command has it.
+	Quote(mailbox string) string
+	// Deleted gives the messages that are marked \Deleted.
+	Deleted(ctx context.Context) (imap.UIDSet, error)
+}
+
+// Notes keeps a note of what is about to be done until it is done: a later run puts
+// right what an interrupted one left.
+type Notes interface {
+	Meta(ctx context.Context, key string) (string, error)
+	SetMeta(ctx context.Context, key, value string) error
+}
+
 // ExpungeOptions is the deletion of one message on the server.
 type ExpungeOptions struct {
-	Target
-	Dial   func(context.Context) (Session, error)
-	Ledger *ledger.Ledger
+	mail.Target
+	Dial   func(context.Context) (Deleter, error)
+	Ledger Notes
 	// Protect allows to take \Deleted off other messages while this one is
 	// expunged, where the server has no UIDPLUS.
 	Protect bool
@@ -36,7 +60,7 @@ type ExpungeOptions struct {
 
 // ExpungePlan is what is about to happen.
 type ExpungePlan struct {
-	Target
+	mail.Target
 	Messages uint32     // in the mailbox
 	UIDPlus  bool       // the server can expunge this message alone
 	Move     bool       // the server can move
@@ -70,9 +94,9 @@ type marks struct {
 // Expunge deletes exactly one message on the server, and looks that it is gone
 // and that all others are still there. The error says what kept it from that;
 // a message that was marked for it is then unmarked, at once or by the next run.
-func Expunge(ctx context.Context, o ExpungeOptions) (_ *Expunged, err error) {
-	m := &manual{Target: o.Target, dial: o.Dial, writing: true}
-	defer func() { err = errors.Join(err, m.close()) }()
+func Expunge(ctx context.Context, o ExpungeOptions) (*Expunged, error) {
+	m := &manual[Deleter]{Target: o.Target, dial: o.Dial, writing: true}
+	defer m.close()
 	s, err := m.enter(ctx)
 	if err != nil {
 		return nil, err
@@ -161,7 +185,7 @@ func some(uids []imap.UID) string {
 // expunge is a deletion while it goes on.
 type expunge struct {
 	ExpungeOptions
-	s   Session
+	s   Deleter
 	had bool
 }
 
@@ -177,7 +201,7 @@ func (x *expunge) say(ctx context.Context, format string, args ...any) (*mail.Ex
 	if err != nil {
 		return ex, err
 	}
-	if err := refused(ex, ex.Command, x.Mailbox, x.UID); err != nil {
+	if err := ex.Refused(ex.Command, x.Mailbox, x.UID); err != nil {
 		return ex, err
 	}
 	x.step(ex.Command)
@@ -258,7 +282,7 @@ func (x *expunge) do(ctx context.Context, plan ExpungePlan, out *Expunged) (err 
 
 // moved takes the UID that the message has got in the other mailbox.
 func (e *Expunged) moved(ex *mail.Exchange, uid imap.UID) {
-	validity, pairs := copyUIDs(ex)
+	validity, pairs := CopyUIDs(ex)
 	if to, ok := pairs[uid]; ok {
 		e.MovedTo, e.Moved = validity, to
 	}
@@ -266,7 +290,7 @@ func (e *Expunged) moved(ex *mail.Exchange, uid imap.UID) {
 
 // transfer moves or copies the message.
 func (x *expunge) transfer(ctx context.Context, verb string) (*mail.Exchange, error) {
-	ex, err := into(ctx, x.s, verb, []imap.UID{x.UID}, x.To, x.step)
+	ex, err := Into(ctx, x.s, verb, []imap.UID{x.UID}, x.To, x.step)
 	if err != nil {
 		return nil, err
 	}
@@ -353,13 +377,13 @@ func (x *expunge) verify(ctx context.Context, before imap.UIDSet, others []imap.
 
 // restore puts the marks right that an interrupted deletion left.
 func (x *expunge) restore(ctx context.Context) error {
-	_, err := restoreMarks(ctx, x.Ledger, x.s, x.step)
+	_, err := RestoreMarks(ctx, x.Ledger, x.s, x.step)
 	return err
 }
 
-// restoreMarks does that for any run. What was marked by somebody else is
+// RestoreMarks does that for any run. What was marked by somebody else is
 // marked again, and the message itself, if it is still there, is not.
-func restoreMarks(ctx context.Context, l *ledger.Ledger, s Session, step func(string)) (text string, err error) {
+func RestoreMarks(ctx context.Context, l Notes, s Deleter, step func(string)) (text string, err error) {
 	v, err := l.Meta(ctx, metaExpunge)
 	if err != nil || v == "" {
 		return "", err
@@ -368,10 +392,10 @@ func restoreMarks(ctx context.Context, l *ledger.Ledger, s Session, step func(st
 	if err := json.Unmarshal([]byte(v), &m); err != nil {
 		return "", fmt.Errorf("the ledger's note of an interrupted deletion cannot be read: %w", err)
 	}
-	x := &expunge{ExpungeOptions: ExpungeOptions{Target: Target{m.Mailbox, m.UIDValidity, m.UID}, Ledger: l, Step: step}, s: s}
+	x := &expunge{ExpungeOptions: ExpungeOptions{Target: mail.Target{Mailbox: m.Mailbox, UIDValidity: m.UIDValidity, UID: m.UID}, Ledger: l, Step: step}, s: s}
 	text = fmt.Sprintf("the deletion of UID %d was interrupted; ", m.UID)
 	sel, err := s.Select(ctx, m.Mailbox)
-	gone := err != nil && s.Alive() && deletedSince(ctx, s, m.Mailbox)
+	gone := err != nil && s.Alive() && DeletedSince(ctx, s, m.Mailbox)
 	if err != nil && !gone {
 		return "", err
 	}
@@ -408,13 +432,4 @@ func restoreMarks(ctx context.Context, l *ledger.Ledger, s Session, step func(st
 	}
 	x.step("marks forgotten")
 	return text, nil
-}
-
-// deletedSince tells whether the server has a mailbox no more, which it has just
-// refused to open: that may be for today only.
-func deletedSince(ctx context.Context, s Session, mailbox string) bool {
-	list, err := s.List(ctx)
-	return err == nil && len(list) > 0 && !slices.ContainsFunc(list, func(b mail.Mailbox) bool {
-		return b.Name == mailbox && (b.Status != nil || b.Err != nil)
-	})
 }

@@ -1,9 +1,8 @@
-package pipeline
+package probe
 
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -16,16 +15,17 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
-// Target names one message of an account.
-type Target struct {
-	Mailbox     string
-	UIDValidity uint64 // 0: whatever it is now
-	UID         imap.UID
+// Session is a connection over which one message is inspected.
+type Session interface {
+	Speaker
+	Searcher
+	// Greeting is what the server said first.
+	Greeting() string
 }
 
 // InspectOptions is one manual session.
 type InspectOptions struct {
-	Target
+	mail.Target
 	Dial    func(context.Context) (Session, error)
 	Timeout time.Duration // for each item; 0 means a minute
 	Now     func() time.Time
@@ -34,7 +34,7 @@ type InspectOptions struct {
 // Inspection is what a manual session found out about one message. Nothing was
 // changed on the server.
 type Inspection struct {
-	Target
+	mail.Target
 	Time     time.Time
 	Greeting string
 	Messages uint32 // in the mailbox
@@ -48,8 +48,8 @@ type Inspection struct {
 	Control     imap.UID
 	ControlCame bool
 	Message     mail.Message // what was told of flags, date and size
-	Rungs       []Rung
-	Road        string // by which the whole mail came; "" if it did not
+	Probes      []Probe
+	Method      string // by which the whole mail came; "" if it did not
 	Seen        string // what happened to \Seen, in words; "": it is as it was
 	Stopped     string // why the session ended early; "" if it did not
 	Exchange    bool   // the server is Exchange, so far as it shows
@@ -63,75 +63,15 @@ type Verdict struct {
 	Advice  string `json:"advice"`  // what to do
 }
 
-// manual is a session that is renewed when the server hangs up.
-type manual struct {
-	Target
-	dial     func(context.Context) (Session, error)
-	session  Session
-	selected *mail.Selected // as the mailbox was first opened
-	writing  bool
-}
-
-// ErrUIDValidity says that the mailbox is not the one any more in which the
-// message had its UID.
-var ErrUIDValidity = errors.New("the mailbox has a new UIDVALIDITY")
-
-// enter gives a live session in which the mailbox is open.
-func (m *manual) enter(ctx context.Context) (Session, error) {
-	if m.session == nil || !m.session.Alive() {
-		if err := m.close(); err != nil {
-			return nil, err
-		}
-		s, err := m.dial(ctx)
-		if err != nil {
-			return nil, err
-		}
-		m.session = s
-	}
-	if m.session.Mailbox() == m.Mailbox {
-		return m.session, nil
-	}
-	var sel *mail.Selected
-	var err error
-	if m.writing {
-		sel, err = m.session.Select(ctx, m.Mailbox)
-	} else {
-		sel, err = m.session.Examine(ctx, m.Mailbox, nil)
-	}
-	if err != nil {
-		return nil, err
-	}
-	if m.UIDValidity == 0 {
-		m.UIDValidity = sel.UIDValidity
-	}
-	if sel.UIDValidity != m.UIDValidity {
-		return nil, fmt.Errorf("%w (%d, it was %d): UID %d may be another message now; run a sync first, then look at `notmuch imap stubs`",
-			ErrUIDValidity, sel.UIDValidity, m.UIDValidity, m.UID)
-	}
-	if m.selected == nil {
-		m.selected = sel
-	}
-	return m.session, nil
-}
-
-func (m *manual) close() error {
-	if m.session == nil {
-		return nil
-	}
-	err := ignore(m.session.Close())
-	m.session = nil
-	return err
-}
-
 // Inspect speaks with the server about one message as a person would do it by
 // hand, in EXAMINE, one command at a time. The error is that there was no
 // session about this message at all.
-func Inspect(ctx context.Context, o InspectOptions) (_ *Inspection, err error) {
+func Inspect(ctx context.Context, o InspectOptions) (*Inspection, error) {
 	if o.Timeout <= 0 {
 		o.Timeout = time.Minute
 	}
-	m := &manual{Target: o.Target, dial: o.Dial}
-	defer func() { err = errors.Join(err, m.close()) }()
+	m := &manual[Session]{Target: o.Target, dial: o.Dial}
+	defer m.close()
 	s, err := m.enter(ctx)
 	if err != nil {
 		return nil, err
@@ -148,27 +88,28 @@ func Inspect(ctx context.Context, o InspectOptions) (_ *Inspection, err error) {
 		return nil, err
 	}
 	f := &stub.Salvaged{UID: o.UID}
-	c := &climb{
-		Salvaged: f, validity: m.UIDValidity, enter: m.enter, top: true, each: o.Timeout,
-		open: func() (mail.Spool, error) { return void{}, nil },
-		done: func(string, mail.Message, mail.Spool) error { return nil },
+	sal := &Salvager{
+		Salvaged: f, UIDValidity: m.UIDValidity, All: true, Each: o.Timeout,
+		Enter: func(ctx context.Context) (Speaker, error) { return m.enter(ctx) },
+		Open:  func() (mail.Spool, error) { return void{}, nil },
+		Done:  func(string, mail.Message, mail.Spool) error { return nil },
 	}
-	if err := c.run(ctx, true); err != nil {
+	if err := sal.Run(ctx, true); err != nil {
 		return nil, err
 	}
-	in.Rungs, in.Road, in.Seen, in.Message = c.rungs, c.road, c.seen, f.Told
-	if c.has(rungWhole) {
-		in.Road = rungWhole // the plain road, though others were open before it
+	in.Probes, in.Method, in.Seen, in.Message = sal.Probes, sal.Method, sal.Seen, f.Told
+	if sal.has(itemWhole) {
+		in.Method = itemWhole // the plain road, though others were open before it
 	}
-	if c.lost != nil {
-		in.Stopped = c.lost.Error()
+	if sal.Lost != nil {
+		in.Stopped = sal.Lost.Error()
 	}
-	in.Verdict = in.verdict(c)
+	in.Verdict = in.verdict(sal)
 	return in, nil
 }
 
 // listed asks whether the mailbox has the UID.
-func listed(ctx context.Context, s Session, uid imap.UID) (bool, error) {
+func listed(ctx context.Context, s Searcher, uid imap.UID) (bool, error) {
 	set, err := s.Search(ctx, mail.UIDSet([]imap.UID{uid}))
 	if err != nil {
 		return false, err
@@ -178,7 +119,7 @@ func listed(ctx context.Context, s Session, uid imap.UID) (bool, error) {
 
 // around finds the sequence number and the neighbours. A server that does not
 // tell them costs nothing but that.
-func (in *Inspection) around(ctx context.Context, m *manual) error {
+func (in *Inspection) around(ctx context.Context, m *manual[Session]) error {
 	s, err := m.enter(ctx)
 	if err != nil {
 		return err
@@ -222,7 +163,7 @@ func (in *Inspection) around(ctx context.Context, m *manual) error {
 		}
 		in.Control = in.Neighbours[i].UID
 		ex, err = s.Exchange(ctx, fmt.Sprintf("UID FETCH %d (BODY.PEEK[]<0.1>)", in.Control))
-		v, there := itemOf(ex, in.Control, rungWhole)
+		v, there := itemOf(ex, in.Control, itemWhole)
 		in.ControlCame = err == nil && there && v.Size > 0
 		break
 	}
@@ -246,32 +187,32 @@ func searched(ex *mail.Exchange) (numbers []uint32) {
 }
 
 // verdict says in words what the rungs mean.
-func (in *Inspection) verdict(c *climb) Verdict {
+func (in *Inspection) verdict(sal *Salvager) Verdict {
 	name := fmt.Sprintf("UID %d", in.UID)
 	if !in.Listed {
 		return Verdict{"The server does not list " + name + " in this mailbox any more.",
 			"It was deleted or moved, here or by another program.",
 			"Nothing needs to be done: the next sync takes its stub away."}
 	}
-	if in.Road == rungWhole {
+	if in.Method == itemWhole {
 		return Verdict{"The server hands " + name + " over now, as a whole.",
 			"What kept it from coming is over.",
 			"Ask for it: notmuch imap retry"}
 	}
-	if in.Road != "" {
-		return Verdict{"The server does not hand " + name + " over as a whole, but by another road: " + in.Road + ".",
+	if in.Method != "" {
+		return Verdict{"The server does not hand " + name + " over as a whole, but by another road: " + in.Method + ".",
 			in.blame(),
 			"Fetch it by that road: notmuch imap retry"}
 	}
-	if in.Stopped != "" && c.Substitute == nil && !slices.ContainsFunc(in.Rungs, func(r Rung) bool { return r.Item == rungWhole }) {
+	if in.Stopped != "" && sal.Substitute == nil && !slices.ContainsFunc(in.Probes, func(r Probe) bool { return r.Item == itemWhole }) {
 		return Verdict{"The session ended before " + name + " was asked for as a whole.",
 			"Whether anything is wrong with the message cannot be told from that.",
 			"Try again later."}
 	}
-	in.Exchange = stub.IsExchange(in.Greeting) || c.Substitute != nil
-	v := Verdict{Finding: in.finding(c), Cause: in.blame()}
+	in.Exchange = stub.IsExchange(in.Greeting) || sal.Substitute != nil
+	v := Verdict{Finding: in.finding(sal), Cause: in.blame()}
 	switch {
-	case c.Substitute != nil:
+	case sal.Substitute != nil:
 		v.Advice = "It is not deleted: look for it in Outlook or Outlook on the web, or ask its sender. The administrator can be told with `notmuch imap inspect --report`."
 	default:
 		v.Advice = "Look whether the provider's webmail shows it; tell the administrator with `notmuch imap inspect --report`."
@@ -293,16 +234,16 @@ func (in *Inspection) Cure(user string) (text, command string) {
 }
 
 // finding says what the server does when it is asked for the mail.
-func (in *Inspection) finding(c *climb) string {
-	if c.Substitute != nil {
+func (in *Inspection) finding(sal *Salvager) string {
+	if sal.Substitute != nil {
 		text := "The server sends a mail of its own instead of this message: Exchange does so when it cannot turn what it has stored into a mail."
-		if s := c.Substitute; s.Subject != "" || s.From != "" {
+		if s := sal.Substitute; s.Subject != "" || s.From != "" {
 			text += fmt.Sprintf(" It reveals the real one: %q from %s.", mail.OneLine(s.Subject, 200), mail.OneLine(cmp.Or(s.From, "an unknown sender"), 200))
 		}
 		return text
 	}
-	for _, r := range in.Rungs {
-		if r.Item != rungWhole {
+	for _, r := range in.Probes {
+		if r.Item != itemWhole {
 			continue
 		}
 		switch r.Answer {
@@ -335,7 +276,7 @@ func (in *Inspection) blame() string {
 // some names what came although the mail did not.
 func (in *Inspection) some() string {
 	var out []string
-	for _, r := range in.Rungs {
+	for _, r := range in.Probes {
 		if r.Answer == AnswerData && strings.HasPrefix(r.Item, "BODY.PEEK[") && !strings.Contains(r.Item, "FIELDS") {
 			out = append(out, strings.TrimPrefix(r.Item, "BODY.PEEK"))
 		}
