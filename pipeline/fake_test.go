@@ -27,6 +27,8 @@ type server struct {
 	dialErr func(n int) error
 	listErr error
 	refuses map[string]*mail.Fault // by verb of a raw exchange
+	// unwilling are messages with which no command is done by this verb.
+	unwilling map[string]imap.UID
 	// writes counts commands that change something; the connection dies after
 	// the effect of number cutAt, before its answer. 0: never.
 	writes, cutAt int

@@ -30,12 +30,18 @@ func (s *session) Exchange(ctx context.Context, command string) (ex *mail.Exchan
 			break
 		}
 	}
+	if uid := s.server.unwilling[verb]; uid != 0 {
+		if set, _, _ := strings.Cut(args, " "); slices.Contains(parseUIDs(set), uid) {
+			ex.Status, ex.Text = "NO", "not this one"
+			return ex, nil
+		}
+	}
 	if err := s.server.refuses[verb]; err != nil {
 		if err.Kind == mail.KindCut {
 			s.dead, s.name = true, ""
 			return ex, err
 		}
-		ex.Status, ex.Text = "NO", err.Text
+		ex.Status, ex.Code, ex.Text = "NO", err.Code, err.Text
 		return ex, nil
 	}
 	if verb != "UID FETCH" && verb != "NAMESPACE" {

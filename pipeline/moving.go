@@ -77,16 +77,16 @@ func (w *worker) intendMove(ctx context.Context, m *moving, to *box) error {
 	return w.commit(ctx, c, "move recorded")
 }
 
-// moveRefused takes the intent back, if nothing was moved: of several messages MOVE may
-// have moved some (RFC 6851 3.3).
-func (w *worker) moveRefused(ctx context.Context, m *moving) error {
+// moveRefused takes the intent back, if nothing was moved, and tells whether it did: of
+// several messages MOVE may have moved some (RFC 6851 3.3).
+func (w *worker) moveRefused(ctx context.Context, m *moving) (back bool, err error) {
 	if m.Verb == "MOVE" {
 		left, err := w.session.Search(ctx, mail.UIDSet(m.UIDs))
 		if err != nil || slices.ContainsFunc(m.UIDs, func(u imap.UID) bool { return !left.Contains(u) }) {
-			return nil //nolint:nilerr // the next run finds out
+			return false, nil //nolint:nilerr // the next run finds out
 		}
 	}
-	return w.commit(ctx, ledger.Change{Metas: map[string]string{metaMoving + m.Mailbox: ""}}, "move done")
+	return true, w.commit(ctx, ledger.Change{Metas: map[string]string{metaMoving + m.Mailbox: ""}}, "move done")
 }
 
 // moveAnswered records what the server has moved, or copied if it is to be expunged

@@ -109,8 +109,7 @@ func (e *leftHere) Error() string { return e.text }
 // refusal makes of a refused command something that waits for the next run: it is
 // of what the command named, and costs nothing else. Any other error stays.
 func (w *worker) refusal(err error, what string) error {
-	f, ok := errors.AsType[*mail.Fault](err)
-	if !ok || f.Kind != mail.KindNo && f.Kind != mail.KindBad || w.session == nil || !w.session.Alive() {
+	if !w.isRefusal(err) {
 		return err
 	}
 	return leftf("%s: %v; the next run tries again", what, err)
@@ -253,11 +252,11 @@ func (w *worker) push(ctx context.Context, b *box, o *outgoing, boxes map[string
 			return err
 		}
 	}
-	if err := w.pushFlags(ctx, b, sel); err != nil {
-		return err
-	}
 	// What is refused of it keeps nothing else from being tried.
-	var unable error
+	unable := w.refusal(w.pushFlags(ctx, b, sel), "flags not changed")
+	if _, ok := errors.AsType[*leftHere](unable); unable != nil && !ok {
+		return unable
+	}
 	for _, to := range slices.Sorted(maps.Keys(o.moves)) {
 		err := w.refusal(w.pushMoves(ctx, b, o.moves[to], boxes[to]), "not moved to "+to)
 		if _, ok := errors.AsType[*leftHere](err); err != nil && !ok {
@@ -278,7 +277,7 @@ func (w *worker) push(ctx context.Context, b *box, o *outgoing, boxes map[string
 	if err := w.pushUploads(ctx, b, sel, o.uploads); err != nil {
 		return err
 	}
-	if b.settled(o) {
+	if unable == nil && b.settled(o) {
 		return w.markScanned(ctx, b)
 	}
 	return unable
@@ -327,7 +326,8 @@ func (w *worker) command(ctx context.Context, b *box, format string, args ...any
 
 // pushFlags sets and clears flags where the user did. The look that comes after
 // it finds them on the server, beside what others changed, and records both; it
-// also tells notmuch, which may not have seen a file's new name yet.
+// also tells notmuch, which may not have seen a file's new name yet. Messages of which
+// the server refuses one are left out of that: the next run finds them again.
 func (w *worker) pushFlags(ctx context.Context, b *box, sel *mail.Selected) error {
 	flags := make(map[string]bool)
 	for _, d := range b.local.flags {
@@ -335,13 +335,24 @@ func (w *worker) pushFlags(ctx context.Context, b *box, sel *mail.Selected) erro
 			flags[f] = true
 		}
 	}
+	var unable error
+	left := make(map[imap.UID]delta)
 	for _, f := range slices.Sorted(maps.Keys(flags)) {
 		for _, sign := range []string{"+", "-"} {
-			if err := w.store(ctx, b, sel, f, sign); err != nil {
+			err := w.store(ctx, b, sel, f, sign)
+			some, ok := errors.AsType[*someRefused](err)
+			if !ok && err != nil {
 				return err
+			}
+			if ok {
+				unable = err
+				for _, u := range some.uids {
+					left[u] = b.local.flags[u]
+				}
 			}
 		}
 	}
+	maps.DeleteFunc(b.local.flags, func(u imap.UID, _ delta) bool { _, is := left[u]; return is })
 	maps.DeleteFunc(b.local.flags, func(_ imap.UID, d delta) bool { return len(d.add)+len(d.remove) == 0 })
 	n := len(b.local.flags)
 	w.tally(func(r *Report) { r.Pushed += n })
@@ -353,8 +364,10 @@ func (w *worker) pushFlags(ctx context.Context, b *box, sel *mail.Selected) erro
 		w.stored[b.Name] = make(map[imap.UID]delta)
 	}
 	maps.Copy(w.stored[b.Name], b.local.flags)
-	b.local.flags = nil
-	return nil
+	if b.local.flags = nil; len(left) > 0 {
+		b.local.flags = left
+	}
+	return unable
 }
 
 // store sets or clears one flag where the user did so.
@@ -376,13 +389,16 @@ func (w *worker) store(ctx context.Context, b *box, sel *mail.Selected, flag, si
 
 func (w *worker) storeFlag(ctx context.Context, b *box, uids []imap.UID, sign, flag string) error {
 	slices.Sort(uids)
-	for part := range slices.Chunk(uids, storeAtOnce) {
-		if _, err := w.command(ctx, b, "UID STORE %s %sFLAGS.SILENT (%s)", mail.UIDSet(part).String(), sign, flag); err != nil {
-			return err
-		}
+	return inParts(w, uids, func(u imap.UID) imap.UID { return u }, func(part []imap.UID) error { return w.storePart(ctx, b, part, sign, flag) })
+}
+
+// storePart is storeFlag in one command.
+func (w *worker) storePart(ctx context.Context, b *box, uids []imap.UID, sign, flag string) error {
+	_, err := w.command(ctx, b, "UID STORE %s %sFLAGS.SILENT (%s)", mail.UIDSet(uids).String(), sign, flag)
+	if err == nil {
 		w.step("flags stored")
 	}
-	return nil
+	return err
 }
 
 // staysHere leaves a flag that the server does not keep to the files. That is
@@ -410,9 +426,7 @@ func (w *worker) pushMoves(ctx context.Context, b *box, moves []move, to *box) e
 	for from, uid := range pairs {
 		to.expect(uid, keys[from])
 	}
-	if err == nil {
-		w.tally(func(r *Report) { r.Moved += len(rows) })
-	}
+	w.tally(func(r *Report) { r.Moved += done(err, len(rows)) })
 	return err
 }
 
@@ -457,19 +471,15 @@ func (w *worker) pushDeleted(ctx context.Context, b *box, rows []ledger.Message)
 		return leftf("%s deleted here, and the account has no Trash to move them to: name it in the configuration (trash = \"...\"), "+
 			"or say there deletions = \"expunge\" or \"keep\"; nothing was deleted on the server", number(len(rows), "message was", "messages were"))
 	default:
-		for part := range slices.Chunk(rows, storeAtOnce) {
-			var expunged bool
-			if expunged, err = w.expunge(ctx, b, uidsOf(part)); expunged {
+		err = inParts(w, rows, uidOf, func(part []ledger.Message) error {
+			expunged, err := w.expunge(ctx, b, uidsOf(part))
+			if expunged {
 				err = w.goneThere(ctx, b, part)
 			}
-			if err != nil {
-				break
-			}
-		}
+			return err
+		})
 	}
-	if err == nil {
-		w.tally(func(r *Report) { r.Deleted += len(rows) })
-	}
+	w.tally(func(r *Report) { r.Deleted += done(err, len(rows)) })
 	return err
 }
 

@@ -183,15 +183,15 @@ func (w *worker) pushTagged(ctx context.Context, b *box, moves map[string][]ledg
 			return err
 		}
 		_, err = w.transfer(ctx, b, rows, to, nil)
-		if f, ok := errors.AsType[*mail.Fault](err); ok && (f.Kind == mail.KindNo || f.Kind == mail.KindBad) && w.session.Alive() {
-			left = errors.Join(left, leftf("%s not moved to %s, as the tags want it: %v", number(len(moves[name]), "message was", "messages were"), name, err))
+		n := done(err, len(rows))
+		w.tally(func(r *Report) { r.Moved += n })
+		if w.isRefusal(err) {
+			left = errors.Join(left, leftf("%s not moved to %s, as the tags want it: %v", number(len(rows)-n, "message was", "messages were"), name, err))
 			continue
 		}
 		if err != nil {
 			return err
 		}
-		n := len(rows)
-		w.tally(func(r *Report) { r.Moved += n })
 		delete(moves, name) // done, should the push be repeated
 	}
 	return left

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 
@@ -23,46 +24,56 @@ func (w *worker) transfer(ctx context.Context, b *box, rows []ledger.Message, to
 	if !w.session.Has("MOVE") {
 		verb = "COPY"
 	}
-	for part := range slices.Chunk(rows, storeAtOnce) {
-		uids := uidsOf(part)
-		m := w.newMove(b, verb, part, to, keys)
-		if err := w.intendMove(ctx, m, to); err != nil {
-			return out, err
+	err := inParts(w, rows, uidOf, func(part []ledger.Message) error { return w.transferPart(ctx, b, verb, part, to, keys, out) })
+	return out, err
+}
+
+// transferPart moves messages with one command, and one more to expunge copies.
+func (w *worker) transferPart(ctx context.Context, b *box, verb string, part []ledger.Message, to *box, keys map[imap.UID]string, out map[imap.UID]imap.UID) error {
+	uids := uidsOf(part)
+	m := w.newMove(b, verb, part, to, keys)
+	if err := w.intendMove(ctx, m, to); err != nil {
+		return err
+	}
+	ex, err := probe.Into(ctx, w.session, verb, uids, to.Name, w.step)
+	if err == nil {
+		err = ex.Refused("UID "+verb, b.Name, 0)
+	}
+	if w.isRefusal(err) {
+		back, e := w.moveRefused(ctx, m)
+		if e != nil {
+			return errors.Join(err, e)
 		}
-		ex, err := probe.Into(ctx, w.session, verb, uids, to.Name, w.step)
-		if err == nil {
-			err = ex.Refused("UID "+verb, b.Name, 0)
-		}
-		if f, ok := errors.AsType[*mail.Fault](err); ok && (f.Kind == mail.KindNo || f.Kind == mail.KindBad) && w.session.Alive() {
-			err = errors.Join(err, w.moveRefused(ctx, m))
-		}
-		if err != nil {
-			return out, err
-		}
-		b.took(uids)
-		validity, pairs := probe.CopyUIDs(ex)
-		if validity == to.known.UIDValidity {
-			maps.Copy(out, pairs)
-			to.comes(part, pairs)
-		} else {
-			pairs = nil
-		}
-		m.Copied = verb == "COPY"
-		if err := w.moveAnswered(ctx, b, m, part, pairs); err != nil {
-			return out, err
-		}
-		if m.Copied {
-			expunged, err := w.expunge(ctx, b, uids)
-			if err != nil {
-				return out, err
-			}
-			if err := w.copiesExpunged(ctx, b, m, part, expunged); err != nil {
-				return out, err
-			}
+		if !back {
+			return fmt.Errorf("%w; %w", err, errHalfWay)
 		}
 	}
-	return out, nil
+	if err != nil {
+		return err
+	}
+	b.took(uids)
+	validity, pairs := probe.CopyUIDs(ex)
+	if validity == to.known.UIDValidity {
+		maps.Copy(out, pairs)
+		to.comes(part, pairs)
+	} else {
+		pairs = nil
+	}
+	m.Copied = verb == "COPY"
+	if err := w.moveAnswered(ctx, b, m, part, pairs); err != nil || !m.Copied {
+		return err
+	}
+	expunged, err := w.expunge(ctx, b, uids)
+	if w.isRefusal(err) {
+		return fmt.Errorf("%w; %w", err, errHalfWay)
+	}
+	if err != nil {
+		return err
+	}
+	return w.copiesExpunged(ctx, b, m, part, expunged)
 }
+
+func uidOf(row ledger.Message) imap.UID { return row.UID }
 
 func uidsOf(rows []ledger.Message) []imap.UID {
 	uids := make([]imap.UID, len(rows))
@@ -77,8 +88,11 @@ func (w *worker) expunge(ctx context.Context, b *box, uids []imap.UID) (bool, er
 	if len(uids) == 0 {
 		return false, nil
 	}
-	if err := w.storeFlag(ctx, b, uids, "+", `\Deleted`); err != nil {
-		return false, err
+	uids = slices.Sorted(slices.Values(uids))
+	for part := range slices.Chunk(uids, storeAtOnce) {
+		if err := w.storePart(ctx, b, part, "+", `\Deleted`); err != nil {
+			return false, w.bare(err)
+		}
 	}
 	b.took(uids)
 	if w.session.Has("UIDPLUS") {
@@ -113,8 +127,17 @@ func (w *worker) expunge(ctx context.Context, b *box, uids []imap.UID) (bool, er
 		}
 	}
 	if _, err := w.command(ctx, b, "EXPUNGE"); err != nil {
-		return false, err
+		return false, w.bare(err)
 	}
 	w.step("messages expunged")
 	return true, nil
+}
+
+// bare says of a refusal that nothing of it can be asked again in parts where EXPUNGE
+// takes all that are marked: the other parts may be.
+func (w *worker) bare(err error) error {
+	if w.isRefusal(err) && !w.session.Has("UIDPLUS") {
+		return fmt.Errorf("%w; %w", err, errHalfWay)
+	}
+	return err
 }

@@ -20,6 +20,7 @@ type worker struct {
 	streak   int  // messages that failed in a row
 	held     []failure
 	broke    bool // the last batch ended with an error
+	refusals int  // commands that change something and were refused
 	// dealt are the messages of the unit under way that are on the line.
 	dealt map[imap.UID]bool
 }

@@ -1,0 +1,100 @@
+package pipeline
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+)
+
+// mostRefusals bounds the refused commands of a run after which nothing is taken apart
+// any more: a server that refuses all of it is not asked for each.
+const mostRefusals = 100
+
+// errHalfWay says of a refused command that it had an effect: it is not asked again in
+// parts.
+var errHalfWay = errors.New("the next run ends what was begun of it")
+
+// inParts does something with messages in as few commands as their number allows, and
+// with each half of them where the server refuses that: one that it will not have keeps
+// no other from it. The error is someRefused if that is all there was.
+func inParts[T any](w *worker, list []T, uid func(T) imap.UID, do func([]T) error) error {
+	left := &someRefused{of: len(list)}
+	var try func([]T) error
+	try = func(part []T) error {
+		err := do(part)
+		if !w.isRefusal(err) || errors.Is(err, errHalfWay) {
+			return err
+		}
+		if w.refusals++; len(part) > 1 && w.refusals < mostRefusals && !ofWhole(err) {
+			if err := try(part[:len(part)/2]); err != nil {
+				return err
+			}
+			return try(part[len(part)/2:])
+		}
+		for _, x := range part {
+			left.uids = append(left.uids, uid(x))
+		}
+		left.err = cmp.Or(left.err, err)
+		return nil
+	}
+	for part := range slices.Chunk(list, storeAtOnce) {
+		if err := try(part); err != nil {
+			return err
+		}
+	}
+	if left.err != nil {
+		return left
+	}
+	return nil
+}
+
+// ofWhole tells whether a refusal says of itself that it is not about single messages
+// (RFC 5530).
+func ofWhole(err error) bool {
+	f, ok := errors.AsType[*mail.Fault](err)
+	code, _, _ := strings.Cut(f.Code, " ")
+	return ok && slices.Contains([]string{"NOPERM", "READ-ONLY", "OVERQUOTA", "TRYCREATE", "NONEXISTENT", "UNAVAILABLE", "INUSE"}, code)
+}
+
+// someRefused is the server's refusal of some messages, or of all.
+type someRefused struct {
+	uids []imap.UID
+	of   int   // so many
+	err  error // the first
+}
+
+func (e *someRefused) Unwrap() error { return e.err }
+
+func (e *someRefused) Error() string {
+	switch {
+	case len(e.uids) == e.of:
+		return e.err.Error()
+	case len(e.uids) == 1:
+		return fmt.Sprintf("UID %d: %v", e.uids[0], e.err)
+	}
+	return fmt.Sprintf("%d of %d messages, UID %d first: %v", len(e.uids), e.of, e.uids[0], e.err)
+}
+
+// done is how many of n messages something was done with, by its error.
+func done(err error, n int) int {
+	some, ok := errors.AsType[*someRefused](err)
+	switch {
+	case err == nil:
+		return n
+	case ok:
+		return n - len(some.uids)
+	}
+	return 0
+}
+
+// isRefusal tells whether the server refused a command, on a connection that lives.
+func (w *worker) isRefusal(err error) bool {
+	f, ok := errors.AsType[*mail.Fault](err)
+	return ok && (f.Kind == mail.KindNo || f.Kind == mail.KindBad) && w.session != nil && w.session.Alive()
+}
