@@ -55,6 +55,13 @@ func (r *run) survey(ctx context.Context, s Session) ([]*box, error) {
 	prefix := prefixOf(list)
 	r.listed = make(map[string]bool, len(list))
 	for _, m := range list {
+		if m.Odd {
+			if err := r.noteOnce(ctx, &box{Mailbox: m}, metaOdd+m.Name, "the mailbox with this name is left out: the name is too long, or has a line end or NUL in it, "+
+				"and no command can say it; give it another one with the server's own tools"); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		r.listed[m.Name] = true
 		if !r.selects(m) {
 			if k := known[m.Name]; r.Restore && k.Folder != "" && m.Status != nil {
@@ -146,6 +153,9 @@ func (r *run) survey(ctx context.Context, s Session) ([]*box, error) {
 	return boxes, nil
 }
 
+// metaOdd is where the ledger keeps that a mailbox was said to be left out.
+const metaOdd = "odd/"
+
 // trashOf gives the mailbox that is the account's Trash: the one of the
 // configuration, the one that the server marks (RFC 6154), or one that is called
 // as it usually is; "" if there is none.
@@ -154,7 +164,7 @@ func trashOf(configured string, list []mail.Mailbox) string {
 		return configured
 	}
 	for _, m := range list {
-		if slices.ContainsFunc(m.Attrs, func(a string) bool { return strings.EqualFold(a, `\Trash`) }) {
+		if !m.Odd && slices.ContainsFunc(m.Attrs, func(a string) bool { return strings.EqualFold(a, `\Trash`) }) {
 			return m.Name
 		}
 	}

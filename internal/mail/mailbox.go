@@ -24,6 +24,9 @@ type Mailbox struct {
 	// server refused; Err then says how.
 	Status *Status
 	Err    error
+	// Odd: no command can have its name, which holds CR, LF or NUL, or is too long.
+	// Name is a quoted form of it then, for a person.
+	Odd bool
 }
 
 // Status is what tells whether a mailbox changed (RFC 3501 7.2.4, RFC 7162).

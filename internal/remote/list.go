@@ -2,6 +2,7 @@ package remote
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,7 +16,8 @@ import (
 const (
 	maxMailboxes    = 100_000
 	maxMailboxName  = 1000 // bytes
-	statusesAtOnce  = 50   // in one flight
+	maxShownName    = 100
+	statusesAtOnce  = 50 // in one flight
 	statusItemsBare = "MESSAGES UIDNEXT UIDVALIDITY"
 )
 
@@ -113,12 +115,18 @@ func (s *Session) named(boxes []listed) []listed {
 	taken := make(map[string]bool, len(boxes))
 	wires := make(map[string]bool, len(boxes))
 	boxes = slices.DeleteFunc(boxes, func(b listed) bool {
+		if b.Odd {
+			return false
+		}
 		again := wires[b.wire]
 		wires[b.wire] = true
 		return again
 	})
 	var odd []int
 	for i := range boxes {
+		if boxes[i].Odd {
+			continue // it is never named to the server
+		}
 		name := s.plainName(boxes[i].wire)
 		if s.wireName(name) != boxes[i].wire {
 			odd = append(odd, i)
@@ -259,10 +267,14 @@ func (s *Session) listLine(boxes *[]listed) error {
 		return err
 	}
 	wire, err := s.mailboxName()
-	if err != nil {
+	odd, isOdd := errors.AsType[*oddName](err)
+	if err != nil && !isOdd {
 		return err
 	}
 	b := listed{mail.Mailbox{Attrs: attrs}, wire}
+	if isOdd {
+		b.Name, b.Odd, b.Attrs = odd.Error(), true, append(attrs, `\Noselect`)
+	}
 	if !isNil {
 		for _, r := range delim {
 			b.Delim = r
@@ -282,8 +294,11 @@ func (s *Session) mailboxName() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if wire == "" || len(wire) > maxMailboxName || strings.ContainsAny(wire, "\r\n\x00") {
-		return "", syntax("a mailbox name of %d bytes", len(wire))
+	switch {
+	case wire == "":
+		return "", syntax("a mailbox without a name")
+	case len(wire) > maxMailboxName, strings.ContainsAny(wire, "\r\n\x00"):
+		return "", &oddName{wire}
 	}
 	if strings.EqualFold(wire, "INBOX") {
 		return "INBOX", nil
@@ -291,10 +306,20 @@ func (s *Session) mailboxName() (string, error) {
 	return wire, nil
 }
 
+// oddName is a mailbox name that no command can have, or that is longer than any.
+type oddName struct{ wire string }
+
+func (e *oddName) Error() string {
+	return strconv.QuoteToASCII(e.wire[:min(len(e.wire), maxShownName)])
+}
+
 // statusLine takes a STATUS response (RFC 9051 7.3.4). What cannot be read of it
 // is not told.
 func (s *Session) statusLine(into statusMap) error {
 	wire, err := s.mailboxName()
+	if _, odd := errors.AsType[*oddName](err); odd {
+		return s.skipLine()
+	}
 	if err != nil {
 		return err
 	}

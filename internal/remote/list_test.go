@@ -35,8 +35,9 @@ func TestListForms(t *testing.T) {
 		{`* LIST (\HasNoChildren) "/`, nil},
 		{`* LIST`, nil},
 		{`* LIST "/" () x`, nil},
-		{"* LIST () NIL {3}\r\n\x00a\x01", nil},
-		{`* LIST () "/" "` + strings.Repeat("x", maxMailboxName+1) + `"`, nil},
+		{"* LIST () NIL {3}\r\n\x00a\x01", &mail.Mailbox{Name: `"\x00a\x01"`, Attrs: []string{`\Noselect`}, Odd: true}},
+		{"* LIST (\\Trash) \"/\" {6}\r\nla\r\nst", &mail.Mailbox{Name: `"la\r\nst"`, Delim: '/', Attrs: []string{`\Trash`, `\Noselect`}, Odd: true}},
+		{`* LIST () "/" "` + strings.Repeat("x", maxMailboxName+1) + `"`, &mail.Mailbox{Name: `"` + strings.Repeat("x", maxShownName) + `"`, Delim: '/', Attrs: []string{`\Noselect`}, Odd: true}},
 	} {
 		s := answering(t, "IMAP4rev1", [2]string{"LIST", c.line + "\r\n* LIST () \"/\" last\r\n"},
 			[2]string{"STATUS", "* STATUS last (MESSAGES 1 UIDNEXT 2 UIDVALIDITY 3)\r\n"})
