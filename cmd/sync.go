@@ -39,7 +39,7 @@ A message that the server lists but does not hand over keeps nothing else from c
 		Flags: append([]cli.Flag{
 			&cli.StringSliceFlag{Name: "mailbox", Aliases: []string{"m"}, Usage: "only this mailbox, by the server's `NAME` for it; may be given again"},
 			&cli.BoolFlag{Name: "full", Usage: "compare every mailbox as a whole, even if nothing seems to have changed, and ask again for all that failed"},
-			&cli.BoolFlag{Name: "yes-delete", Usage: "delete also when very much of a mailbox is gone on one side, or its folder is in doubt"},
+			&cli.GenericFlag{Name: "yes-delete", Value: &answers{}, Usage: "delete also when very much of a mailbox is gone on one side, or its folder is in doubt; with =ACCOUNT/MAILBOX only there; may be given again"},
 			&cli.BoolFlag{Name: "restore", Usage: "bring back what is missing here, instead of deleting it on the server"},
 			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "say what would be done, and do nothing"},
 		}, outputFlags()...),
@@ -56,14 +56,24 @@ func (p *program) syncAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	req := request{accounts: accounts, full: c.Bool("full"), yesDelete: c.Bool("yes-delete"), restore: c.Bool("restore"), dryRun: c.Bool("dry-run")}
+	req := request{accounts: accounts, full: c.Bool("full"), restore: c.Bool("restore"), dryRun: c.Bool("dry-run")}
+	if a, ok := c.Generic("yes-delete").(*answers); ok {
+		if req.yesDelete, req.yesIn, err = a.of(accounts); err != nil {
+			return &usageError{err.Error(), c.Command.HelpName}
+		}
+	}
 	for _, m := range c.StringSlice("mailbox") {
 		if strings.EqualFold(m, "INBOX") {
 			m = "INBOX" // the same in any case (RFC 9051 5.1)
 		}
 		req.only = append(req.only, m)
 	}
-	return p.sync(c.Context, out, req)
+	req.held = &held{}
+	err = p.sync(c.Context, out, req)
+	if err != nil && !errors.Is(err, errPartly) || len(req.held.in) == 0 || req.dryRun || out.json || out.quiet || !p.terminal(p.stdout) || !p.terminal(p.stderr) {
+		return err
+	}
+	return p.askHeld(c, req, err)
 }
 
 // accounts are those of the configuration that the arguments name.
@@ -94,9 +104,11 @@ type request struct {
 	only      []string
 	full      bool
 	yesDelete bool
+	yesIn     map[string][]string // mailboxes in which it is so, by account
 	restore   bool
 	dryRun    bool
 	hooks     *hooks.Runner // of this run
+	held      *held         // takes what waits for a person; nil: nobody asks
 }
 
 // ending is how one account's sync ended.
@@ -204,7 +216,10 @@ func (p *program) syncAccount(ctx context.Context, a *config.Account, root strin
 	o := p.pipelineOptions(a, root, idx, l, keys, out)
 	o.Hooks = req.hooks
 	o.Only, o.Full, o.DryRun, o.YesDelete = req.only, req.full, req.dryRun, req.yesDelete
-	o.Restore = req.restore
+	o.Restore, o.YesDeleteIn = req.restore, req.yesIn[a.Name]
+	if !p.terminal(p.stderr) {
+		o.Remind = reminded
+	}
 	var asked orders
 	if !req.dryRun {
 		if asked, err = p.orders(ctx, a, l, idx); err != nil {
@@ -213,6 +228,7 @@ func (p *program) syncAccount(ctx context.Context, a *config.Account, root strin
 		o.Retry, o.GiveUp = asked.retry, asked.giveUp
 	}
 	report, err := pipeline.Sync(ctx, o)
+	req.held.add(a, report)
 	if err == nil {
 		err = obeyed(ctx, idx, l, asked)
 	}

@@ -252,7 +252,7 @@ func (h *home) edit(f func(*ledger.Ledger) error) {
 func TestNewMailDoesNotMakeAnEmptyFolderWell(t *testing.T) {
 	for name, do := range map[string]func(h *home){
 		"emptied": func(h *home) {
-			for u := range imap.UID(3) {
+			for u := range imap.UID(handful + 1) {
 				h.remove("INBOX", u+1)
 			}
 		},
@@ -265,8 +265,13 @@ func TestNewMailDoesNotMakeAnEmptyFolderWell(t *testing.T) {
 			t.Run(name+"/"+answer, func(t *testing.T) {
 				t.Parallel()
 				s, h, in := few(t, "MOVE", "UIDPLUS", "CONDSTORE")
+				const had = handful + 1
+				for i := range had - 3 {
+					in.add(plainMail(40 + i))
+				}
+				h.sync(s)
 				if name == "other half" || name == "cur emptied" {
-					for u := range imap.UID(3) {
+					for u := range imap.UID(handful + 1) {
 						in.flag(u+1, `\Seen`)
 					}
 					h.sync(s)
@@ -274,13 +279,13 @@ func TestNewMailDoesNotMakeAnEmptyFolderWell(t *testing.T) {
 				do(h)
 				for i := range 3 {
 					in.add(plainMail(20 + i))
-					if rep := h.sync(s); rep.Deleted != 0 || rep.Held != 3 || len(s.box("Trash").msgs) != 1 {
+					if rep := h.sync(s); rep.Deleted != 0 || rep.Held != had || len(s.box("Trash").msgs) != 1 {
 						t.Fatalf("sync %d: %+v", i+1, rep)
 					}
 				}
 				if answer == "restore" {
 					h.sync(s, func(o *Options) { o.Restore = true })
-				} else if rep := h.sync(s, func(o *Options) { o.YesDelete = true }); rep.Deleted != 3 {
+				} else if rep := h.sync(s, func(o *Options) { o.YesDelete = true }); rep.Deleted != had {
 					t.Errorf("%+v", rep)
 				}
 				for range 3 {

@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -220,25 +219,30 @@ func count(set imap.UIDSet) (n uint64) {
 // believed, "" if they are.
 func (w *worker) put(ctx context.Context, b *box, a actions, rows []ledger.Row, doubt string) error {
 	ours, theirs := b.sorted(a.gone)
-	doubted := doubt != "" && len(theirs) > 0 && !w.YesDelete
-	if doubted || guarded(len(theirs), len(rows), w.YesDelete) {
-		held := len(theirs)
-		a.gone, theirs = ours, nil
-		w.tally(func(r *Report) { r.Held += held })
-		if doubted {
-			doubt = " (" + doubt + ")"
-		}
-		w.mailboxFault(b, fmt.Errorf("the server lists %d of %d messages no more%s; none was removed here, since that may be a mistake: "+
-			"look at the mailbox, then run sync with --yes-delete", held, len(rows), doubt))
+	said := a
+	if s := (&suspicion{doubt: doubt, gone: len(theirs), have: len(rows)}); !w.yes(b.Name) && s.holds(len(theirs)) {
+		b.suspect, said.gone = s, ours // guardGone says the rest
 	}
 	if w.DryRun {
-		if text := does(a); text != "" {
+		if b.suspect != nil {
+			rows, err := w.Ledger.GetMany(ctx, b.Name, b.now.UIDValidity, theirs)
+			if err != nil {
+				return err
+			}
+			for _, row := range rows {
+				w.hold(&item{box: b, op: opGone, row: row})
+			}
+		}
+		if err := w.foresees(ctx, a.fetch); err != nil {
+			return err
+		}
+		if text := does(said); text != "" {
 			w.emit(Event{Type: EventMailbox, Mailbox: b.Name, Total: len(a.fetch), Text: "would: " + text})
 		}
 		w.tally(func(r *Report) {
 			r.New += len(a.fetch)
 			r.Flagged += len(a.flags)
-			r.Removed += len(a.gone)
+			r.Removed += len(said.gone)
 		})
 		return nil
 	}
@@ -252,7 +256,10 @@ func (w *worker) put(ctx context.Context, b *box, a actions, rows []ledger.Row, 
 		return err
 	}
 	// What the server was just told is no news.
-	news := actions{fetch: fetch, gone: theirs, flags: slices.DeleteFunc(slices.Clone(a.flags), func(c flagChange) bool { return w.own(b, c) })}
+	news := actions{fetch: fetch, flags: slices.DeleteFunc(slices.Clone(a.flags), func(c flagChange) bool { return w.own(b, c) })}
+	if b.suspect == nil {
+		news.gone = theirs
+	}
 	if text := does(news); text != "" {
 		w.emit(Event{Type: EventMailbox, Mailbox: b.Name, Total: len(fetch), Text: text})
 	}

@@ -305,6 +305,11 @@ func (r *run) mailboxFault(b *box, err error) {
 		text += "; " + h
 	}
 	r.fault(Failure{Scope: ScopeMailbox, Mailbox: b.Name, Text: text, Err: err})
+	r.keepMarks(b)
+}
+
+// keepMarks keeps a mailbox's marks where they are.
+func (r *run) keepMarks(b *box) {
 	r.mu.Lock()
 	b.failed = true
 	r.mu.Unlock()

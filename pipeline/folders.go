@@ -33,7 +33,7 @@ const (
 // the ledger, before this run.
 func (r *run) folders(ctx context.Context, s Session, list []mail.Mailbox, rows []ledger.Mailbox, boxes []*box) error {
 	if len(r.Only) > 0 {
-		return nil
+		return r.closeOthers(ctx, rows, boxes)
 	}
 	there := make(map[string]bool, len(list)) // mailboxes that can hold mail
 	taken := make(map[string]bool, len(list)) // their folders
@@ -72,6 +72,33 @@ func (r *run) folders(ctx context.Context, s Session, list []mail.Mailbox, rows 
 		if err := r.newFolder(ctx, s, f, n); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// closeOthers lets the folders that are of no listed mailbox take part where only some
+// mailboxes are asked for: what is missing in these may be in those.
+func (r *run) closeOthers(ctx context.Context, rows []ledger.Mailbox, boxes []*box) error {
+	taken := make(map[string]bool)
+	for _, b := range slices.Concat(boxes, r.beside) {
+		taken[b.known.Folder] = true
+	}
+	folders, err := maildir.Folders(r.Root)
+	if err != nil {
+		return err
+	}
+	for _, f := range folders {
+		if taken[f] {
+			continue
+		}
+		b := r.knownBox(ledger.Mailbox{Name: f, Folder: f})
+		if i := slices.IndexFunc(rows, func(k ledger.Mailbox) bool { return k.Folder == f }); i >= 0 {
+			b = r.knownBox(rows[i])
+			if err := r.scanBox(ctx, b); err != nil {
+				return err
+			}
+		}
+		r.closed = append(r.closed, b)
 	}
 	return nil
 }

@@ -151,7 +151,8 @@ func TestAnotherCopyInTheTrashIsNotTheOneThatWasDeleted(t *testing.T) {
 	}
 }
 
-// What a run with --mailbox leaves for later is not forgotten because flags went.
+// A run with --mailbox does what is of that mailbox alone; what may have come from
+// another one, or gone there, comes with the next run.
 func TestWhatOneMailboxAloneLeavesComesWithTheNextRun(t *testing.T) {
 	t.Parallel()
 	s, h := newServer("MOVE", "UIDPLUS", "CONDSTORE"), newHome(t)
@@ -159,17 +160,24 @@ func TestWhatOneMailboxAloneLeavesComesWithTheNextRun(t *testing.T) {
 	for i := range 3 {
 		in.add(plainMail(i))
 	}
+	in.add(plainMail(4))
+	s.box("Archive").add(plainMail(8))
 	s.box("Trash")
 	h.sync(s)
 	h.flag("INBOX", 1, "F")
 	h.remove("INBOX", 2)
 	h.put("INBOX", plainMail(7), "S")
-	if rep := h.sync(s, func(o *Options) { o.Only = []string{"INBOX"} }); rep.Pushed != 1 || rep.Uploaded+rep.Deleted != 0 {
+	h.move("INBOX", 3, "Archive", true)
+	h.move("Archive", 1, "INBOX", false)
+	h.maildir("Made")
+	h.move("INBOX", 4, "Made", false)
+	if rep := h.sync(s, func(o *Options) { o.Only = []string{"INBOX"} }); rep.Pushed != 1 || rep.Uploaded != 1 || rep.Deleted != 1 || rep.Moved != 0 || !rep.Clean() {
 		t.Errorf("%+v", rep)
 	}
-	if rep := h.sync(s); rep.Uploaded != 1 || rep.Deleted != 1 || !rep.Clean() {
+	if rep := h.sync(s); rep.Uploaded+rep.Deleted != 0 || rep.Moved != 3 || !rep.Clean() {
 		t.Errorf("%+v", rep)
 	}
+	h.has(s, map[string]string{"INBOX": "0 7 8", "Archive": "2", "Made": "4", "Trash": "1"})
 }
 
 // Without UIDPLUS nothing is expunged on the word of a server that does not even

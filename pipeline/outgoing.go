@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -32,11 +31,13 @@ type outgoing struct {
 	deleted []ledger.Message
 	uploads []stranger
 	renamed []ledger.Message // present, with the key and name that the file has now
-	held    int              // deletions that the guard held back
+	held    int              // deletions and moves that the guard held back
 	doubted int              // uploads, and flags taken off, in a folder that is not believed
 	why     string           // they were
 	restore []ledger.Message // missing here, and wanted back
-	later   bool             // something waits until all mailboxes are known
+	// unexplained is how many messages are missing that are in no other folder.
+	unexplained int
+	later       bool // something waits until all mailboxes are known
 }
 
 // move is a message whose file the user put into another folder.
@@ -52,10 +53,12 @@ func (o *outgoing) nothing() bool {
 // policy is what the user wants of deletions.
 type policy struct {
 	deletions Deletions
-	yes       bool // past the guard
-	restore   bool // what is missing comes again
-	whole     bool // all mailboxes were scanned, in one moment
-	unread    bool // but for some whose folder cannot be read: what is missing may be there
+	yes       func(mailbox string) bool // past the guard
+	daily     map[string]bool           // mailboxes that are emptied in daily life
+	some      bool                      // only some mailboxes are asked for: what tags move waits
+	restore   bool                      // what is missing comes again
+	whole     bool                      // all mailboxes were scanned, in one moment
+	unread    bool                      // but for some whose folder cannot be read: what is missing may be there
 }
 
 // planOut decides what the server is told of the local changes, by mailbox. It
@@ -156,7 +159,6 @@ func planOut(locals map[string]*local, p policy) map[string]*outgoing {
 			o.later = len(l.missing)+len(l.marked)+len(l.tagged) > 0 || slices.ContainsFunc(l.strangers, stranger.new)
 			continue
 		}
-		left := 0
 		for i := range l.missing {
 			switch m := &l.missing[i]; {
 			case taken[m]:
@@ -164,27 +166,23 @@ func planOut(locals map[string]*local, p policy) map[string]*outgoing {
 				o.later = true
 			default:
 				o.deleted = append(o.deleted, *m)
-				left++
+				o.unexplained++
 			}
 		}
 		if p.restore {
 			o.restore, o.deleted, o.uploads = append(o.deleted, l.marked...), nil, nil
 			continue
 		}
-		if l.doubt != "" && !p.yes {
-			o.doubt(l, locals)
+		if o.tagged = l.tagged; p.some && len(l.tagged) > 0 {
+			o.tagged, o.later = nil, true
 		}
-		o.tagged = l.tagged
 		o.deleted = append(o.deleted, l.marked...)
-		switch {
-		case p.deletions == DeletionsKeep:
+		if p.deletions == DeletionsKeep {
 			o.deleted = nil
-		case p.yes || len(o.deleted) == 0:
-		case left > 0 && l.doubt != "":
-			o.hold(l.doubt)
-		case guarded(len(o.deleted), l.have, false):
-			o.hold(fmt.Sprintf("they are many of %d", l.have))
 		}
+	}
+	if p.whole && !p.restore {
+		guard(locals, out, p)
 	}
 	return out
 }
@@ -194,31 +192,6 @@ func rankClosed(l *local) int {
 		return 1
 	}
 	return 0
-}
-
-// doubt holds back what a folder that was restored from a backup would undo on
-// the server: mail that was deleted comes back, mail that was read is unread. What
-// was moved has its flags from the folder where it is now.
-func (o *outgoing) doubt(l *local, locals map[string]*local) {
-	o.doubted, o.why = len(o.uploads), l.doubt
-	o.uploads = nil
-	sure := make(map[imap.UID]bool)
-	for to, moves := range o.moves {
-		for _, m := range moves {
-			sure[m.row.UID] = locals[to].doubt == ""
-		}
-	}
-	for u, d := range l.flags {
-		if len(d.remove) > 0 && !sure[u] {
-			o.doubted++
-			l.flags[u] = delta{add: d.add}
-		}
-	}
-}
-
-func (o *outgoing) hold(why string) {
-	o.held, o.why = len(o.deleted), why
-	o.deleted = nil
 }
 
 // nearly is by how many bytes a mail reader may change a mail that it copies

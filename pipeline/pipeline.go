@@ -117,7 +117,12 @@ type Options struct {
 	ReadOnly  bool // change nothing on the server
 	DryRun    bool // say what would be done, change nothing
 	YesDelete bool // let deletions beyond the guard through
-	Restore   bool // where the folders differ from what was agreed, the server is right
+	// YesDeleteIn are mailboxes whose deletions are let through.
+	YesDeleteIn []string
+	// Remind is after how long a fault that waits for a person is told again; 0 tells
+	// it in every run.
+	Remind  time.Duration
+	Restore bool // where the folders differ from what was agreed, the server is right
 
 	// Keywords are patterns of tags (path.Match) that go to the server as
 	// keywords; none means that no tags do.
@@ -175,18 +180,19 @@ const (
 // Report sums one account's run up.
 type Report struct {
 	Account   string    `json:"account"`
-	Mailboxes int       `json:"mailboxes"` // selected
-	Changed   int       `json:"changed"`   // mailboxes that were looked into
-	New       int       `json:"new"`       // mails that came
-	Linked    int       `json:"linked"`    // of these, already here and not downloaded
-	Salvaged  int       `json:"salvaged"`  // of these, by another road than a plain fetch
-	Flagged   int       `json:"flagged"`   // mails whose flags changed
-	Pushed    int       `json:"pushed"`    // mails whose flags the server was told
-	Moved     int       `json:"moved"`     // mails moved on the server, as their files were here
-	Deleted   int       `json:"deleted"`   // mails deleted on the server, as their files were here
-	Uploaded  int       `json:"uploaded"`  // mails that are new here, and that the server was given
-	Removed   int       `json:"removed"`   // mails that are gone from the server
-	Held      int       `json:"held"`      // deletions that the guard held back
+	Mailboxes int       `json:"mailboxes"`         // selected
+	Changed   int       `json:"changed"`           // mailboxes that were looked into
+	New       int       `json:"new"`               // mails that came
+	Linked    int       `json:"linked"`            // of these, already here and not downloaded
+	Salvaged  int       `json:"salvaged"`          // of these, by another road than a plain fetch
+	Flagged   int       `json:"flagged"`           // mails whose flags changed
+	Pushed    int       `json:"pushed"`            // mails whose flags the server was told
+	Moved     int       `json:"moved"`             // mails moved on the server, as their files were here
+	Deleted   int       `json:"deleted"`           // mails deleted on the server, as their files were here
+	Uploaded  int       `json:"uploaded"`          // mails that are new here, and that the server was given
+	Removed   int       `json:"removed"`           // mails that are gone from the server
+	Held      int       `json:"held"`              // deletions and moves that the guard held back
+	HeldIn    []Held    `json:"held_in,omitempty"` // and all else that waits for the same word
 	NewStubs  int       `json:"new_stubs"`
 	Stubs     int       `json:"known_stubs"` // known before this run and still failing
 	Healed    int       `json:"healed"`
@@ -197,11 +203,19 @@ type Report struct {
 	Faults    []Failure `json:"faults,omitempty"`
 }
 
+// Held is what the guard held back in a mailbox, until a person says what is right.
+type Held struct {
+	Mailbox  string `json:"mailbox"`
+	Messages int    `json:"messages"`
+	There    bool   `json:"there"` // they are gone on the server; else here
+}
+
 // Failure is a mailbox or an account that was left for now.
 type Failure struct {
 	Scope   Scope  `json:"scope"`
 	Mailbox string `json:"mailbox,omitempty"`
 	Text    string `json:"text"`
+	Known   bool   `json:"known,omitempty"` // it was told by an earlier run and waits for a person
 	Err     error  `json:"-"`
 }
 
@@ -214,5 +228,7 @@ func (r *Report) Broken() bool {
 	return slices.ContainsFunc(r.Faults, func(f Failure) bool { return own(f.Err) })
 }
 
-// Clean tells whether there was no fault and no new stub.
-func (r *Report) Clean() bool { return len(r.Faults) == 0 && r.NewStubs == 0 }
+// Clean tells whether there was no fault that is news, and no new stub.
+func (r *Report) Clean() bool {
+	return r.NewStubs == 0 && !slices.ContainsFunc(r.Faults, func(f Failure) bool { return !f.Known })
+}

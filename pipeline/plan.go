@@ -86,10 +86,6 @@ func doubtOf(known ledger.Mailbox, status *mail.Status, now mail.Status, v view,
 	return ""
 }
 
-// handful is how many messages may go where a server says no next UID but that after
-// its newest message, which goes back when that is deleted.
-const handful = 5
-
 // mayHaveMoved tells whether STATUS says that messages left the mailbox since
 // known: fewer stayed than were there and came. Only then may mail that is new
 // elsewhere be mail that is here already.
@@ -194,18 +190,6 @@ func lastPerUID(cs []flagChange) []flagChange {
 		out = append(out, c)
 	}
 	return out
-}
-
-// Deletion guard: that many and that share of a mailbox, in one run, want a
-// person's word.
-const (
-	guardCount = 50
-	guardShare = 10 // one in ten
-)
-
-// guarded tells whether so many deletions out of so many messages are held back.
-func guarded(gone, have int, yes bool) bool {
-	return !yes && gone > guardCount && gone*guardShare > have
 }
 
 // batches cuts UIDs, newest first, into fetch commands. The first is small so

@@ -46,8 +46,8 @@ func (w *worker) pushAll(ctx context.Context, boxes []*box) error {
 	}
 	whole := true
 	plans := planOut(locals, policy{
-		deletions: w.Deletions, yes: w.YesDelete, restore: w.Restore,
-		whole:  (len(w.Only) == 0 || w.Restore) && !w.astir,
+		deletions: w.Deletions, yes: w.yes, daily: w.daily, restore: w.Restore,
+		whole: !w.astir, some: len(w.Only) > 0,
 		unread: slices.ContainsFunc(slices.Concat(every, w.closed), func(b *box) bool { return b.unread }),
 	})
 	for _, name := range slices.Sorted(maps.Keys(plans)) {
@@ -69,7 +69,9 @@ func (w *worker) pushAll(ctx context.Context, boxes []*box) error {
 				w.mailboxFault(b, err)
 			}
 		}
-		w.say(b, o)
+		if err := w.say(ctx, b, o); err != nil {
+			return err
+		}
 		// Tags of a mail that is about to get another row are looked at again then,
 		// and those by which something is still to be done.
 		whole = whole && o.nothing() && len(b.local.tagged) == 0
@@ -118,19 +120,29 @@ func (w *worker) refusal(err error, what string) error {
 func leftf(format string, args ...any) error { return &leftHere{fmt.Sprintf(format, args...)} }
 
 // say tells what the server will be told, or would be.
-func (w *worker) say(b *box, o *outgoing) {
+func (w *worker) say(ctx context.Context, b *box, o *outgoing) error {
+	if o.held+o.doubted > 0 {
+		w.keepMarks(b)
+		w.tally(func(r *Report) {
+			r.Held += o.held
+			r.HeldIn = append(r.HeldIn, Held{Mailbox: b.Name, Messages: o.held + o.doubted})
+		})
+	}
 	if o.held > 0 {
-		w.tally(func(r *Report) { r.Held += o.held })
 		gone := "gone from its folder"
 		if len(b.local.marked) > 0 {
 			gone = "marked for deletion, or gone from its folder"
 		}
-		w.mailboxFault(b, fmt.Errorf("%s %s, and %s: not deleted on the server, since that may be a mistake; "+
-			"look at the folder, then run sync with --yes-delete, or with --restore to have them back", number(o.held, "message is", "messages are"), gone, o.why))
+		if err := w.standingFault(ctx, b, "held", fmt.Errorf("%s %s, and %s: not deleted or moved on the server, since that may be a mistake; "+
+			"look at the folder, then run sync with --yes-delete=%s, or with --restore to have them back", number(o.held, "message is", "messages are"), gone, o.why, w.answerFor(b))); err != nil {
+			return err
+		}
 	}
 	if o.doubted > 0 {
-		w.mailboxFault(b, fmt.Errorf("%s: %s not sent to the server; look at the folder, then run sync with --yes-delete if it is right, "+
-			"or with --restore if the server is", o.why, number(o.doubted, "new message or flag that was taken off is", "new messages and flags that were taken off are")))
+		if err := w.standingFault(ctx, b, "doubted", fmt.Errorf("%s: %s not sent to the server; look at the folder, then run sync with --yes-delete=%s if it is right, "+
+			"or with --restore if the server is", o.why, number(o.doubted, "new message or flag that was taken off is", "new messages and flags that were taken off are"), w.answerFor(b))); err != nil {
+			return err
+		}
 	}
 	var lines []string
 	add := func(n int, format string, args ...any) {
@@ -175,6 +187,7 @@ func (w *worker) say(b *box, o *outgoing) {
 	if len(lines) > 0 {
 		w.emit(Event{Type: EventMailbox, Mailbox: b.Name, Text: would + strings.Join(lines, ", ")})
 	}
+	return nil
 }
 
 func (o *outgoing) moved() (n int) {

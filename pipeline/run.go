@@ -43,6 +43,9 @@ type run struct {
 	done     int             // messages recorded
 	gone     []*item         // deletions, held until all that is new has come
 	trash    *box            // the account's Trash; nil if it has none
+	daily    map[string]bool // mailboxes that are emptied in daily life
+	foreseen map[string]bool // messages that a dry run finds new
+	standing map[string]bool // faults that stay until a person answers, by their key in the ledger
 	listed   map[string]bool // names that the server has
 	listedAt time.Time       // when it said so
 	fresh    []*box          // folders of which the server is to make mailboxes
@@ -109,6 +112,9 @@ type box struct {
 	batches   [][]imap.UID
 	pending   int // batches and items under way
 	left      int // messages to come that this run does not bring
+	// suspect is set where so much is gone from the server that it is to be judged when
+	// all that came is known.
+	suspect *suspicion
 }
 
 // Sync brings an account's mailboxes to the local store. The error is one of
@@ -126,13 +132,16 @@ func Sync(ctx context.Context, o Options) (*Report, error) {
 	if o.Hooks != nil {
 		o.Index = apart{o.Index, o.Hooks}
 	}
-	r := &run{Options: o, report: Report{Account: o.Account, DryRun: o.DryRun}, ahead: make(map[string]*telling), finished: make(map[string]map[imap.UID]bool)}
+	r := &run{Options: o, report: Report{Account: o.Account, DryRun: o.DryRun}, ahead: make(map[string]*telling), finished: make(map[string]map[imap.UID]bool), foreseen: make(map[string]bool), standing: make(map[string]bool)}
 	r.cond = sync.NewCond(&r.mu)
 	r.spooled = make(chan *item, 256)
 	// Fetching must not wait for the index, which is the slower by far; what
 	// waits here is names of files on disk.
 	r.written = make(chan *item, 8192)
 	err := r.sync(ctx)
+	if err == nil {
+		err = r.forgetStanding(ctx)
+	}
 	if err == nil {
 		err = r.postSync(ctx)
 	}
@@ -320,7 +329,18 @@ func (r *run) sayLeft(boxes []*box) {
 // that moved is linked from where it was, and nothing goes before its successor
 // is here. After a fault of the mailbox or the account they stay for the next run.
 func (r *run) sendGone(ctx context.Context, boxes []*box) error {
+	stay, err := r.guardGone(ctx, boxes)
+	if err != nil {
+		return err
+	}
 	for _, it := range r.gone {
+		if stay[it] {
+			continue
+		}
+		if r.DryRun {
+			r.tally(func(rep *Report) { rep.Removed++ })
+			continue
+		}
 		r.mu.Lock()
 		// What left a mailbox by our doing needs only that the mail is known where it
 		// went, which may be any other one.

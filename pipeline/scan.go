@@ -92,7 +92,7 @@ func (r *run) scan(ctx context.Context, b *box) error {
 		return nil
 	case b.local.doubt != "" && len(b.local.missing) > 0:
 		// The mail that comes now makes the folder look well again.
-		return r.Ledger.SetMeta(ctx, metaScanned+b.Name, "doubted 0")
+		return r.Ledger.SetMeta(ctx, metaScanned+b.Name, doubted+b.local.doubt+" 0")
 	case !b.local.nothing() || f.gone:
 		return nil
 	}
@@ -139,13 +139,18 @@ func (r *run) find(ctx context.Context, b *box, last string) (*found, error) {
 	}
 	switch {
 	case f.gone:
-		f.local.doubt = "its folder is gone"
-	case f.local.have > 0 && f.local.files == 0:
-		f.local.doubt = "its folder is empty"
+		f.local.doubt = doubtGone
+	case strings.HasPrefix(last, doubted):
+		f.local.doubt = doubtReplaced // of an earlier version's ledger, too
+		if why := strings.TrimSuffix(strings.TrimPrefix(last, doubted), " 0"); slices.Contains([]string{doubtGone, doubtEmpty, doubtPart}, why) {
+			f.local.doubt = why
+		}
 	case replaced:
-		f.local.doubt = "its folder is another one than before, as after a restored backup"
+		f.local.doubt = doubtReplaced
 	case len(f.local.missing) > 0 && (now[0].IsZero() || now[1].IsZero()):
-		f.local.doubt = "a part of its folder is gone"
+		f.local.doubt = doubtPart
+	case f.local.have > 0 && f.local.files == 0:
+		f.local.doubt = doubtEmpty
 	}
 	return f, nil
 }
@@ -196,7 +201,10 @@ func (r *run) locals(ctx context.Context, boxes []*box) (map[string]*local, erro
 	missing, strangers := false, false
 	for _, b := range boxes {
 		if b.agreed() && !b.local.nothing() {
-			out[b.Name] = &b.local
+			l := b.local
+			// What is not asked for is not told the server either.
+			l.closed = len(r.Only) > 0 && !r.Restore && slices.Contains(r.beside, b)
+			out[b.Name] = &l
 			missing = missing || len(b.local.missing) > 0
 			strangers = strangers || slices.ContainsFunc(b.local.strangers, stranger.came)
 		}

@@ -284,25 +284,29 @@ func TestAStopBehindEachEffectOfMoves(t *testing.T) {
 // A folder that was emptied here and on the server is what both want.
 func TestAFolderThatIsEmptiedOnBothSides(t *testing.T) {
 	for wire, caps := range wires() {
-		for _, left := range []int{0, 1} {
+		for _, left := range []int{0, handful + 1} {
 			t.Run(fmt.Sprintf("%s/%d", wire, left), func(t *testing.T) {
 				t.Parallel()
 				s, h, in := few(t, caps...)
-				for uid := imap.UID(1); uid <= 3; uid++ {
+				for i := range 6 {
+					in.add(plainMail(40 + i))
+				}
+				h.sync(s)
+				for uid := imap.UID(1); uid <= 9; uid++ {
 					h.remove("INBOX", uid)
 					if int(uid) > left {
 						in.expunge(uid)
 					}
 				}
 				rep := h.sync(s)
-				if left == 0 && (!rep.Clean() || rep.Held != 0) || rep.Held > 3 {
+				if left == 0 && (!rep.Clean() || rep.Held != 0) || rep.Held > 9 {
 					t.Errorf("%+v", rep)
 				}
 				rep = h.sync(s)
 				if rep.Held != left {
 					t.Errorf("then: %+v", rep)
 				}
-				if left == 1 {
+				if left > 0 {
 					h.sync(s, func(o *Options) { o.YesDelete, o.Deletions = true, DeletionsExpunge })
 				}
 				h.quiet(s)

@@ -64,7 +64,7 @@ func (r *run) survey(ctx context.Context, s Session) ([]*box, error) {
 		}
 		r.listed[m.Name] = true
 		if !r.selects(m) {
-			if k := known[m.Name]; r.Restore && k.Folder != "" && m.Status != nil {
+			if k := known[m.Name]; k.Folder != "" && (r.Restore && m.Status != nil || len(r.Only) > 0) {
 				// What is missing in one folder may be in this one.
 				b := &box{Mailbox: m, known: k, dir: maildir.Dir(filepath.Join(r.Root, k.Folder))}
 				if err := r.scanBox(ctx, b); err != nil {
@@ -137,6 +137,7 @@ func (r *run) survey(ctx context.Context, s Session) ([]*box, error) {
 			r.trash = boxes[i]
 		}
 	}
+	r.daily = dailyOf(list, trashOf(r.Trash, list))
 	if err := r.scanTags(ctx, boxes); err != nil {
 		return nil, err
 	}

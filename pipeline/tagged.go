@@ -78,7 +78,7 @@ func (r *run) obey(ctx context.Context, boxes []*box, tagged []mail.Tagged, rebu
 		return r.Moves[i].To, false
 	}
 	for b, byKey := range r.byBox(boxes, tagged) {
-		if b.local.doubt != "" && !r.YesDelete {
+		if b.local.doubt != "" && !r.yes(b.Name) {
 			r.tags = mail.Revision{} // once it is believed
 			continue
 		}

@@ -183,7 +183,7 @@ func TestTagsMoveAndDeleteMail(t *testing.T) {
 		"one mailbox alone": {
 			do:      func(h *home, _ *server) { h.tag(id(1), nil, []string{"inbox"}); h.tag(id(2), []string{"deleted"}, nil) },
 			options: func(o *Options) { o.Only = []string{"INBOX"} },
-			want:    boxes{"INBOX": "1 2 3 4", "Archive": "5", "Trash": "9"},
+			want:    boxes{"INBOX": "1 3 4", "Archive": "5", "Trash": "2 9"}, rep: Report{Deleted: 1},
 		},
 		"read only": {
 			do:      func(h *home, _ *server) { h.tag(id(1), nil, []string{"inbox"}); h.tag(id(2), []string{"deleted"}, nil) },
