@@ -122,6 +122,7 @@ func (p *program) exit(ctx context.Context, err error) int {
 func (p *program) commands() []*cli.Command {
 	return []*cli.Command{
 		p.syncCommand(),
+		p.statusCommand(),
 		p.stubsCommand(),
 		p.inspectCommand(),
 		p.retryCommand(),

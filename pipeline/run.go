@@ -140,7 +140,7 @@ func Sync(ctx context.Context, o Options) (*Report, error) {
 	r.written = make(chan *item, 8192)
 	err := r.sync(ctx)
 	if err == nil {
-		err = r.forgetStanding(ctx)
+		err = errors.Join(r.forgetStanding(ctx), r.noteRun(ctx))
 	}
 	if err == nil {
 		err = r.postSync(ctx)

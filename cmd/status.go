@@ -1,0 +1,270 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/config"
+	"github.com/notmuch-imap/notmuch-imap/internal/index"
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/pipeline"
+)
+
+func (p *program) statusCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "status",
+		Usage:     "say how the accounts stand",
+		ArgsUsage: "[ACCOUNT]...",
+		Description: `When the server was last reached, what waits here to go to it, what the last sync left undone, which messages
+failed, and until when a sign-in is valid. The network is not needed, and a sync may be under way. The exit status is 3 if something waits for
+a person.`,
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "line", Usage: "one line in all, for a status bar"},
+			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "list the mailboxes, too"},
+			&cli.BoolFlag{Name: "json", Usage: "print one JSON object a line for each account"},
+		},
+		Action: p.status,
+	}
+}
+
+// accountStatus is what is told of an account.
+type accountStatus struct {
+	pipeline.Status
+	Never      bool      `json:"never_synchronised,omitempty"`
+	ValidUntil time.Time `json:"sign_in_until,omitzero"` // of an OAuth token
+	Renewable  bool      `json:"sign_in_renewable,omitempty"`
+	SignIn     string    `json:"sign_in_fault,omitempty"`
+}
+
+func (s *accountStatus) waits() bool { return s.Waits() || s.SignIn != "" }
+
+func (p *program) status(c *cli.Context) error {
+	accounts, err := p.accounts(c)
+	if err != nil {
+		return err
+	}
+	if c.Bool("line") && (c.Bool("json") || c.Bool("verbose")) {
+		return &usageError{"--line goes neither with --json nor with --verbose", c.Command.HelpName}
+	}
+	idx, err := index.Open(c.Context, index.Options{})
+	if err != nil {
+		return err
+	}
+	keys := p.newSecrets()
+	all := make([]*accountStatus, len(accounts))
+	for i := range accounts {
+		a := &accounts[i]
+		if all[i], err = p.statusOf(c.Context, a, filepath.Join(idx.MailRoot(), filepath.FromSlash(a.Folder)), keys); err != nil {
+			return fmt.Errorf("%s: %w", a.Name, err)
+		}
+	}
+	var text strings.Builder
+	switch {
+	case c.Bool("line"):
+		text.WriteString(barLine(all) + "\n")
+	default:
+		for i, s := range all {
+			if c.Bool("json") {
+				text.WriteString(jsonLine(s) + "\n")
+				continue
+			}
+			if i > 0 {
+				text.WriteString("\n")
+			}
+			text.WriteString(statusText(s, time.Now(), c.Bool("verbose")))
+		}
+	}
+	if _, err := io.WriteString(p.stdout, text.String()); err != nil {
+		return err
+	}
+	if slices.ContainsFunc(all, (*accountStatus).waits) {
+		return errPartly
+	}
+	return nil
+}
+
+// statusOf looks at one account.
+func (p *program) statusOf(ctx context.Context, a *config.Account, root string, keys *secrets) (s *accountStatus, err error) {
+	s = &accountStatus{Status: pipeline.Status{Account: a.Name, Mailboxes: []pipeline.MailboxStatus{}}}
+	if a.OAuth != nil {
+		source, err := keys.source(a)
+		if err != nil {
+			return nil, err
+		}
+		if s.ValidUntil, s.Renewable, err = source.Status(ctx); err != nil {
+			s.SignIn = err.Error()
+		}
+	}
+	dir, err := a.StateDir(p.getenv)
+	if err != nil {
+		return nil, err
+	}
+	l, err := ledger.OpenReadOnly(ctx, dir)
+	if errors.Is(err, ledger.ErrNotExist) {
+		s.Never = true
+		return s, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, l.Close()) }()
+	now, err := pipeline.StatusOf(ctx, pipeline.Options{Account: a.Name, Root: root, Ledger: l, Selects: a.Selects, ReadOnly: a.ReadOnly, Now: time.Now})
+	if err != nil {
+		return nil, err
+	}
+	s.Status = *now
+	return s, nil
+}
+
+// sums adds an account's mailboxes up.
+func (s *accountStatus) sums() (sum pipeline.MailboxStatus) {
+	for _, m := range s.Mailboxes {
+		sum.Messages += m.Messages
+		sum.Failed += m.Failed
+		sum.Skipped += m.Skipped
+		sum.New += m.New
+		sum.Gone += m.Gone
+		sum.Flags += m.Flags
+	}
+	return sum
+}
+
+// waiting says what waits to go to the server; "" if nothing does.
+func waiting(m pipeline.MailboxStatus) string {
+	var parts []string
+	for _, w := range []struct {
+		n    int
+		what string
+	}{{m.New, "new"}, {m.Gone, "gone or marked for deletion"}, {m.Flags, "with other flags"}} {
+		if w.n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", w.n, w.what))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// statusText is an account for a person.
+func statusText(s *accountStatus, now time.Time, mailboxes bool) string {
+	var b strings.Builder
+	row := func(what, text string) {
+		for i, l := range wrap(plain(text), width-18) {
+			if i > 0 {
+				what = ""
+			}
+			fmt.Fprintf(&b, "  %-14s  %s\n", what, l)
+		}
+	}
+	b.WriteString(s.Account + "\n")
+	if s.Never {
+		row("last contact", "never; run: "+name+" sync "+s.Account)
+	} else {
+		row("last contact", ago(s.Contact, now))
+		row("last change", ago(s.Change, now))
+	}
+	switch {
+	case s.SignIn != "":
+		row("sign-in", s.SignIn+"; run: "+name+" login "+s.Account)
+	case s.ValidUntil.IsZero():
+	case s.Renewable:
+		row("sign-in", "valid until "+s.ValidUntil.Local().Format("2006-01-02 15:04")+", and renewed by itself")
+	default:
+		row("sign-in", "valid until "+s.ValidUntil.Local().Format("2006-01-02 15:04"))
+	}
+	if !s.NotBefore.IsZero() {
+		row("left alone", "until "+s.NotBefore.Local().Format("2006-01-02 15:04")+", as the server asked")
+	}
+	sum := s.sums()
+	if text := waiting(sum); text != "" {
+		row("to the server", text+"; the next sync takes it there")
+	}
+	for i, f := range s.Faults {
+		what := ""
+		if i == 0 {
+			what = "left undone"
+			f = s.FaultsAt.Local().Format("2006-01-02 15:04") + " " + f
+		}
+		row(what, f)
+	}
+	if sum.Failed > 0 {
+		row("failed", fmt.Sprintf("%d, see: %s stubs %s", sum.Failed, name, s.Account))
+	}
+	if sum.Skipped > 0 {
+		row("left there", fmt.Sprintf("%d by hooks, see: %s stubs --all %s", sum.Skipped, name, s.Account))
+	}
+	if !s.Never {
+		row("here", fmt.Sprintf("%d messages in %d mailboxes", sum.Messages, len(s.Mailboxes)))
+	}
+	for _, m := range s.Mailboxes {
+		if !mailboxes {
+			break
+		}
+		text := fmt.Sprintf("%8d  %s", m.Messages, plain(m.Mailbox))
+		if w := waiting(m); w != "" {
+			text += " (" + w + ")"
+		}
+		if m.Failed > 0 {
+			text += fmt.Sprintf(" (%d failed)", m.Failed)
+		}
+		fmt.Fprintf(&b, "  %-14s%s\n", "", text)
+	}
+	return b.String()
+}
+
+// ago gives a time and how long it is over.
+func ago(t, now time.Time) string {
+	if t.IsZero() {
+		return "not known"
+	}
+	d := now.Sub(t)
+	text := ""
+	switch {
+	case d < 2*time.Minute:
+		text = "just now"
+	case d < 2*time.Hour:
+		text = fmt.Sprintf("%d minutes ago", int(d.Minutes()))
+	case d < 48*time.Hour:
+		text = fmt.Sprintf("%d hours ago", int(d.Hours()))
+	default:
+		text = fmt.Sprintf("%d days ago", int(d.Hours()/24))
+	}
+	return t.Local().Format("2006-01-02 15:04") + ", " + text
+}
+
+// barLine is all accounts in one line.
+func barLine(all []*accountStatus) string {
+	var parts []string
+	for _, s := range all {
+		sum := s.sums()
+		var what []string
+		if s.Never {
+			what = append(what, "never synchronised")
+		}
+		if s.SignIn != "" {
+			what = append(what, "sign in again")
+		}
+		if n := len(s.Faults); n > 0 {
+			what = append(what, fmt.Sprintf("%d undone", n))
+		}
+		if sum.Failed > 0 {
+			what = append(what, fmt.Sprintf("%d failed", sum.Failed))
+		}
+		if n := sum.Waiting(); n > 0 {
+			what = append(what, fmt.Sprintf("%d to send", n))
+		}
+		if len(what) > 0 {
+			parts = append(parts, s.Account+": "+strings.Join(what, ", "))
+		}
+	}
+	if len(parts) == 0 {
+		return "mail: ok"
+	}
+	return strings.Join(parts, "; ")
+}

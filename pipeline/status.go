@@ -1,0 +1,149 @@
+package pipeline
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+)
+
+// metaLast is where the ledger keeps how the last run went, as JSON of lastRun.
+const metaLast = "last run"
+
+// lastRun is what is remembered of runs for Standing.
+type lastRun struct {
+	Contact time.Time `json:"contact,omitzero"` // the server told its mailboxes
+	Change  time.Time `json:"change,omitzero"`  // mail or flags came, or went there
+	At      time.Time `json:"at,omitzero"`      // of the run that met the faults
+	Faults  []string  `json:"faults,omitempty"` // of mailboxes and of the account
+}
+
+// noteRun notes how the run went. A run in which nothing is new says so once a minute at
+// most, so that it costs an idle account next to nothing.
+func (r *run) noteRun(ctx context.Context) error {
+	if r.DryRun {
+		return nil
+	}
+	text, err := r.Ledger.Meta(ctx, metaLast)
+	if err != nil {
+		return err
+	}
+	var last lastRun
+	if err := json.Unmarshal([]byte(text), &last); err != nil {
+		last = lastRun{}
+	}
+	now, rep := r.Now().UTC().Truncate(time.Minute), &r.report
+	next := lastRun{Contact: last.Contact, Change: last.Change}
+	if !rep.Nothing() {
+		next.Contact = now
+	}
+	if rep.New+rep.Flagged+rep.Pushed+rep.Moved+rep.Deleted+rep.Uploaded+rep.Removed+rep.Healed+rep.NewStubs > 0 {
+		next.Change = now
+	}
+	for _, f := range rep.Faults {
+		line := f.Text
+		if f.Mailbox != "" {
+			line = f.Mailbox + ": " + line
+		}
+		next.Faults, next.At = append(next.Faults, line), now
+	}
+	raw, err := json.Marshal(next)
+	if err != nil || string(raw) == text {
+		return err
+	}
+	return r.Ledger.SetMeta(ctx, metaLast, string(raw))
+}
+
+// Status is how an account stands, by what is on this machine.
+type Status struct {
+	Account   string          `json:"account"`
+	Contact   time.Time       `json:"last_contact,omitzero"` // with the server, to the minute
+	Change    time.Time       `json:"last_change,omitzero"`  // something came, or went there
+	Faults    []string        `json:"faults,omitempty"`      // what the last run left undone
+	FaultsAt  time.Time       `json:"faults_at,omitzero"`
+	NotBefore time.Time       `json:"not_before,omitzero"` // the server wants to be left alone until then
+	Mailboxes []MailboxStatus `json:"mailboxes"`
+}
+
+// MailboxStatus is a mailbox of it. Waiting counts what was changed here and has not been
+// told to the server: files that are new, gone, or have other flags. Tags that no file's
+// name shows are not counted.
+type MailboxStatus struct {
+	Mailbox  string `json:"mailbox"`
+	Messages int    `json:"messages"`          // that are here
+	Failed   int    `json:"failed,omitempty"`  // stubs
+	Skipped  int    `json:"skipped,omitempty"` // left on the server by hooks
+	New      int    `json:"waiting_new,omitempty"`
+	Gone     int    `json:"waiting_gone,omitempty"`
+	Flags    int    `json:"waiting_flags,omitempty"`
+}
+
+// Waiting is how many changes wait to go to the server.
+func (m MailboxStatus) Waiting() int { return m.New + m.Gone + m.Flags }
+
+// Waits tells whether something waits for a person.
+func (s *Status) Waits() bool {
+	return len(s.Faults) > 0 || slices.ContainsFunc(s.Mailboxes, func(m MailboxStatus) bool { return m.Failed > 0 })
+}
+
+// StatusOf looks at the ledger and at the folders, and changes nothing. Of the options it
+// needs Account, Root, Ledger, Selects, ReadOnly and Now. The server is not asked.
+func StatusOf(ctx context.Context, o Options) (*Status, error) {
+	r := &run{Options: o}
+	s := &Status{Account: o.Account, Mailboxes: []MailboxStatus{}}
+	text, err := o.Ledger.Meta(ctx, metaLast)
+	if err != nil {
+		return nil, err
+	}
+	var last lastRun
+	if err := json.Unmarshal([]byte(text), &last); err == nil {
+		s.Contact, s.Change, s.Faults, s.FaultsAt = last.Contact, last.Change, last.Faults, last.At
+	}
+	until, err := o.Ledger.Meta(ctx, metaNotBefore)
+	if err != nil {
+		return nil, err
+	}
+	if t, err := time.Parse(time.RFC3339, until); err == nil && t.After(o.Now()) {
+		s.NotBefore = t
+	}
+	rows, err := o.Ledger.Mailboxes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	scanned, err := o.Ledger.Metas(ctx, metaScanned)
+	if err != nil {
+		return nil, err
+	}
+	slices.SortStableFunc(rows, func(a, b ledger.Mailbox) int { return strings.Compare(a.Name, b.Name) })
+	for _, k := range rows {
+		b := r.knownBox(k)
+		if !r.selects(b.Mailbox) {
+			continue
+		}
+		m := MailboxStatus{Mailbox: k.Name}
+		for to, states := range map[*int][]ledger.State{
+			&m.Messages: {ledger.Present}, &m.Failed: {ledger.Stub}, &m.Skipped: {ledger.Skipped, ledger.Deferred},
+		} {
+			if *to, err = o.Ledger.Count(ctx, k.Name, k.UIDValidity, states...); err != nil {
+				return nil, err
+			}
+		}
+		if k.Complete && k.UIDValidity != 0 && !o.ReadOnly {
+			f, err := r.find(ctx, b, scanned[metaScanned+k.Name])
+			if err != nil {
+				return nil, ofMailbox(b, err)
+			}
+			for _, n := range f.local.strangers {
+				if n.new() {
+					m.New++
+				}
+			}
+			m.Gone, m.Flags = len(f.local.missing)+len(f.local.marked), len(f.local.flags)
+		}
+		s.Mailboxes = append(s.Mailboxes, m)
+	}
+	return s, nil
+}
