@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io/fs"
 	"maps"
 	"os"
@@ -34,9 +35,25 @@ type home struct {
 	placeholders []imap.UID
 }
 
+// spared tells whether a short run leaves out a case of a long test: all but one in
+// twenty, always the same.
+func spared(what ...any) bool {
+	h := fnv.New32a()
+	fmt.Fprint(h, what...)
+	return testing.Short() && h.Sum32()%20 != 0
+}
+
+// pace is how far it is to the next place of a run that a long test disturbs.
+func pace() int {
+	if testing.Short() {
+		return 20
+	}
+	return 1
+}
+
 func newHome(t *testing.T) *home {
 	t.Helper()
-	dir := t.TempDir()
+	dir := inMemory(t)
 	return &home{t: t, dir: dir, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), index: &notmuch{path: filepath.Join(dir, "index.json")}}
 }
 

@@ -26,6 +26,9 @@ import (
 // effects were lost from the count. With the race detector it has a part of the
 // rows; make test runs it without, too.
 func killFloor() int64 {
+	if testing.Short() {
+		return 5
+	}
 	if underRace {
 		return 150
 	}
@@ -203,10 +206,14 @@ func (st story) kill(h *home, s *server, at int) (_ *server, killed bool) {
 	return s, killed
 }
 
-// inMemory is a directory that no disk keeps waiting, if the system has one: what
-// a process that was killed has written stays there.
+// inMemory is a directory that no disk keeps waiting, if the system has one with
+// room: what a process that was killed has written stays there.
 func inMemory(t *testing.T) string {
 	t.Helper()
+	var room syscall.Statfs_t
+	if err := syscall.Statfs("/dev/shm", &room); err != nil || room.Bavail*uint64(room.Bsize) < 1<<30 { //nolint:gosec // a block has a size
+		return t.TempDir()
+	}
 	dir, err := os.MkdirTemp("/dev/shm", "pipeline")
 	if err != nil {
 		return t.TempDir()
@@ -232,6 +239,9 @@ func TestKillWhileBothWays(t *testing.T) {
 				if len(st.rows) > 1 && wire == "bare" || len(st.rows) == 1 && wire != []string{"bare", "all"}[i%2] {
 					continue
 				}
+				if spared(st.name) {
+					continue
+				}
 				t.Run(strings.ReplaceAll(st.name, " ", "_")+"/"+wire, func(t *testing.T) {
 					t.Parallel()
 					at, stride := 1, 1
@@ -240,8 +250,6 @@ func TestKillWhileBothWays(t *testing.T) {
 					}
 					for killed := true; killed && !t.Failed(); at += stride {
 						s, h := newServer(caps...), newHome(t)
-						h.dir = inMemory(t)
-						h.index.path = filepath.Join(h.dir, "index.json")
 						s.mute = at%2 == 0
 						st.begin(s, h)
 						if s, killed = st.kill(h, s, at); killed {

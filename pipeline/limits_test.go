@@ -114,7 +114,7 @@ func (h *home) limited(s *server, limit string) (_ *server, status int) {
 // one without a limit ends.
 func TestARunWithLittleOfSomething(t *testing.T) {
 	for what, l := range limits() {
-		if underRace { // its files and bytes are the same
+		if underRace || testing.Short() { // its files and bytes are the same
 			l.step, l.floor = 4*l.step, 1
 		}
 		for story, begin := range breakStories() {

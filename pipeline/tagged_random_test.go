@@ -56,6 +56,9 @@ func TestTwoMachinesWithTheSameRulesComeToRest(t *testing.T) {
 func TestRandomFoldersAndTagsConverge(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(16) {
+		if testing.Short() && seed > 0 {
+			break
+		}
 		r := rand.New(rand.NewPCG(seed, 3))
 		var caps []string
 		for _, c := range []string{"MOVE", "UIDPLUS", "CONDSTORE", "NAMESPACE"} {
@@ -190,7 +193,7 @@ func TestARunThatEndsAtAnyPointOfFoldersAndTags(t *testing.T) {
 	for wire, caps := range wires() {
 		t.Run(wire, func(t *testing.T) {
 			t.Parallel()
-			for at := 1; ; at++ {
+			for at := 1; ; at += pace() {
 				s, h := newServer(caps...), newHome(t)
 				s.mute = at%2 == 0
 				for i := range 6 {

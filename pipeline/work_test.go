@@ -180,7 +180,7 @@ func TestARunEndsWhereverAConnectionIsLost(t *testing.T) {
 					}
 					for _, away := range aways {
 						struck := true
-						for at := 1; struck; at++ {
+						for at := 1; struck; at += pace() {
 							struck = endsAt(t, connections+1, mailboxes, poison, away, at)
 						}
 					}
