@@ -307,6 +307,7 @@ func summary(r pipeline.Report) string {
 		parts = append(parts, nothingNew)
 	}
 	add(r.Stubs, "known stub", "known stubs")
+	add(r.Unsent, "refused by the server before", "refused by the server before")
 	text := strings.Join(parts, ", ")
 	if r.DryRun {
 		text = "would be: " + text

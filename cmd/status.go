@@ -196,6 +196,9 @@ func statusText(s *accountStatus, now time.Time, mailboxes bool) string {
 	if sum.Failed > 0 {
 		row("failed", fmt.Sprintf("%d, see: %s stubs %s", sum.Failed, name, s.Account))
 	}
+	if n := len(s.Unsent); n > 0 {
+		row("refused", fmt.Sprintf("%d new here, by the server, see: %s stubs --all %s", n, name, s.Account))
+	}
 	if sum.Skipped > 0 {
 		row("left there", fmt.Sprintf("%d by hooks, see: %s stubs --all %s", sum.Skipped, name, s.Account))
 	}
@@ -255,6 +258,9 @@ func barLine(all []*accountStatus) string {
 		}
 		if sum.Failed > 0 {
 			what = append(what, fmt.Sprintf("%d failed", sum.Failed))
+		}
+		if n := len(s.Unsent); n > 0 {
+			what = append(what, fmt.Sprintf("%d refused", n))
 		}
 		if n := sum.Waiting(); n > 0 {
 			what = append(what, fmt.Sprintf("%d to send", n))

@@ -30,7 +30,7 @@ func (p *program) stubsCommand() *cli.Command {
 		Description: `Each is named ACCOUNT/MAILBOX/UID. In notmuch they are the mails tagged fetch-failed. The network is not
 needed, and a sync may be under way.`,
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "also those that were given up, or deleted on the server, or that hooks left there"},
+			&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "also those that were given up, or deleted on the server, or that hooks left there, and new mail that the server refused"},
 			&cli.BoolFlag{Name: "json", Usage: "print one JSON object a line for each message"},
 			&cli.StringFlag{Name: "maildir", Usage: "print nothing, but make `DIR` a maildir that holds the stubs, for Mutt"},
 		},
@@ -49,11 +49,15 @@ type listedStub struct {
 	Attempts    int       `json:"attempts"`
 	NextTry     time.Time `json:"next_try,omitzero"`
 	Reason      string    `json:"reason"`
-	State       string    `json:"state"`          // stub, givenup, skipped, deferred, or deleted on the server
+	State       string    `json:"state"`          // stub, givenup, skipped, deferred, deleted on the server, or unsent
+	File        string    `json:"file,omitempty"` // unsent: the mail's, below the mailbox's folder
 	Kept        string    `json:"kept,omitempty"` // deleted: the file in the morgue
 }
 
-const deleted = "deleted"
+const (
+	deleted = "deleted"
+	unsent  = "unsent"
+)
 
 func (p *program) stubs(c *cli.Context) error {
 	if c.IsSet("maildir") && (c.Bool("json") || c.Bool("all") || c.String("maildir") == "") {
@@ -118,6 +122,11 @@ func (p *program) stubsOf(ctx context.Context, a *config.Account, all bool) ([]l
 		found = append(found, s)
 	}
 	if all {
+		waiting, err := p.unsentOf(ctx, a)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, waiting...)
 		dead, err := p.buried(a)
 		if err != nil {
 			return nil, err
@@ -126,6 +135,26 @@ func (p *program) stubsOf(ctx context.Context, a *config.Account, all bool) ([]l
 	}
 	slices.SortStableFunc(found, func(x, y listedStub) int { return x.Since.Compare(y.Since) })
 	return found, nil
+}
+
+// unsentOf gives new mail that an account's server refused.
+func (p *program) unsentOf(ctx context.Context, a *config.Account) (found []listedStub, err error) {
+	dir, err := a.StateDir(p.getenv)
+	if err != nil {
+		return nil, err
+	}
+	l, err := ledger.OpenReadOnly(ctx, dir)
+	if errors.Is(err, ledger.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	notes, err := pipeline.UnsentOf(ctx, l)
+	for _, u := range notes {
+		found = append(found, listedStub{Account: a.Name, Mailbox: u.Mailbox, ID: u.ID, Since: u.Since, Attempts: u.Attempts, NextTry: u.NextTry, Reason: u.Reason, State: unsent, File: u.Name})
+	}
+	return found, errors.Join(err, l.Close())
 }
 
 // buried gives what lies in an account's morgue.
@@ -180,6 +209,9 @@ func listStubs(all []listedStub, now time.Time) string {
 	var b strings.Builder
 	for _, s := range all {
 		name := label(s.Account, pipeline.Target{Mailbox: s.Mailbox, UID: s.UID})
+		if s.State == unsent {
+			name = plain(s.Account + "/" + s.Mailbox + ": " + s.File)
+		}
 		fmt.Fprintf(&b, "%s\n", name)
 		times := fmt.Sprintf("asked %d times", s.Attempts)
 		if s.Attempts == 1 {
@@ -213,6 +245,9 @@ func listStubs(all []listedStub, now time.Time) string {
 		}
 		for _, l := range wrap(plain(s.Reason), width-4) {
 			fmt.Fprintf(&b, "    %s\n", l)
+		}
+		if s.State == unsent {
+			times = strings.Replace(times, "asked", "sent", 1) + " and refused"
 		}
 		fmt.Fprintf(&b, "    since %s, %s, %s\n", since, times, next)
 		fmt.Fprintf(&b, "    notmuch show id:%s\n", s.ID)

@@ -195,6 +195,7 @@ type Report struct {
 	HeldIn    []Held    `json:"held_in,omitempty"` // and all else that waits for the same word
 	NewStubs  int       `json:"new_stubs"`
 	Stubs     int       `json:"known_stubs"` // known before this run and still failing
+	Unsent    int       `json:"unsent"`      // new mails here that the server refused in an earlier run
 	Healed    int       `json:"healed"`
 	Skipped   int       `json:"skipped"`  // messages that a hook did not want
 	Deferred  int       `json:"deferred"` // messages that a hook put off

@@ -59,6 +59,9 @@ func (w *worker) pushAll(ctx context.Context, boxes []*box) error {
 		if o.held > 0 && b.Status.Messages == 0 {
 			o.held = 0 // the server has none of them either
 		}
+		if err := w.postpone(ctx, b, o); err != nil {
+			return err
+		}
 		b.only = len(plans) == 1
 		b.next = b.only && !slices.ContainsFunc(boxes, func(o *box) bool { return o != b && o.need != needNothing })
 		if w.DryRun {
@@ -91,10 +94,17 @@ func (w *worker) pushAll(ctx context.Context, boxes []*box) error {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		}
-		if _, said := errors.AsType[*leftHere](err); !said && scopeOf(err, atMailbox) > ScopeMailbox {
+		switch _, said := errors.AsType[*leftHere](err); {
+		case said:
+			w.keepMarks(b)
+			if err := w.standingFault(ctx, b, "push", err); err != nil {
+				return err
+			}
+		case scopeOf(err, atMailbox) > ScopeMailbox:
 			return err
+		default:
+			w.mailboxFault(b, err)
 		}
-		w.mailboxFault(b, err)
 		whole = false
 	}
 	if !whole {

@@ -78,6 +78,13 @@ func (r *run) scan(ctx context.Context, b *box) error {
 		}
 	}
 	b.changed, b.local, b.scanned = f.changed, f.local, f.scanned
+	if !f.unchanged {
+		if err := r.forgetUnsent(ctx, b, func(key string) bool {
+			return !slices.ContainsFunc(b.local.strangers, func(s stranger) bool { return s.Key == key })
+		}); err != nil {
+			return err
+		}
+	}
 	for _, s := range b.local.strangers {
 		if !s.twin {
 			continue

@@ -65,6 +65,7 @@ type Status struct {
 	Faults    []string        `json:"faults,omitempty"`      // what the last run left undone
 	FaultsAt  time.Time       `json:"faults_at,omitzero"`
 	NotBefore time.Time       `json:"not_before,omitzero"` // the server wants to be left alone until then
+	Unsent    []Unsent        `json:"unsent,omitempty"`    // new mail here that the server refused
 	Mailboxes []MailboxStatus `json:"mailboxes"`
 }
 
@@ -86,7 +87,7 @@ func (m MailboxStatus) Waiting() int { return m.New + m.Gone + m.Flags }
 
 // Waits tells whether something waits for a person.
 func (s *Status) Waits() bool {
-	return len(s.Faults) > 0 || slices.ContainsFunc(s.Mailboxes, func(m MailboxStatus) bool { return m.Failed > 0 })
+	return len(s.Faults)+len(s.Unsent) > 0 || slices.ContainsFunc(s.Mailboxes, func(m MailboxStatus) bool { return m.Failed > 0 })
 }
 
 // StatusOf looks at the ledger and at the folders, and changes nothing. Of the options it
@@ -108,6 +109,9 @@ func StatusOf(ctx context.Context, o Options) (*Status, error) {
 	}
 	if t, err := time.Parse(time.RFC3339, until); err == nil && t.After(o.Now()) {
 		s.NotBefore = t
+	}
+	if s.Unsent, err = UnsentOf(ctx, o.Ledger); err != nil {
+		return nil, err
 	}
 	rows, err := o.Ledger.Mailboxes(ctx)
 	if err != nil {

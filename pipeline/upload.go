@@ -16,7 +16,7 @@ import (
 // pushUploads gives the server the files that are new here, but for those that
 // it has already from a run that was interrupted. sel is nil if there can be none.
 func (w *worker) pushUploads(ctx context.Context, b *box, sel *mail.Selected, files []stranger) error {
-	var refusals []error
+	var refusals []refusedUpload
 	for alone := false; len(files) > 0; alone = true {
 		unvisited := sel == nil
 		absent, err := w.absent(ctx, b, sel, files)
@@ -51,7 +51,7 @@ func (w *worker) pushUploads(ctx context.Context, b *box, sel *mail.Selected, fi
 		files = again
 	}
 	if len(refusals) > 0 {
-		return leftf("%s not taken by the server; the first: %v", number(len(refusals), "new message was", "new messages were"), refusals[0])
+		return w.refusedUploads(ctx, b, refusals)
 	}
 	return nil
 }
@@ -121,7 +121,7 @@ func (b *box) since() string { return fmt.Sprintf("%d %d", b.known.UIDValidity, 
 
 // upload gives the server files. It gives those that the server refused together
 // with others, and why it refused others. then is what the look will ask.
-func (w *worker) upload(ctx context.Context, b *box, files []stranger, alone bool, then *mail.Known) (again []stranger, refused []error, err error) {
+func (w *worker) upload(ctx context.Context, b *box, files []stranger, alone bool, then *mail.Known) (again []stranger, refused []refusedUpload, err error) {
 	uploads := make([]mail.Upload, len(files))
 	for i, f := range files {
 		_, letters := maildir.ParseName(f.Name)
@@ -165,6 +165,12 @@ func (w *worker) upload(ctx context.Context, b *box, files []stranger, alone boo
 			return nil, nil, err
 		}
 	}
+	if err := w.forgetUnsent(ctx, b, func(key string) bool {
+		i := slices.IndexFunc(files, func(s stranger) bool { return s.Key == key })
+		return i >= 0 && results[i].Err == nil
+	}); err != nil {
+		return nil, nil, err
+	}
 	for i, res := range results {
 		switch {
 		case res.Err == nil, errors.Is(res.Err, fs.ErrNotExist): // renamed or taken away this moment: the next run sees it
@@ -173,7 +179,7 @@ func (w *worker) upload(ctx context.Context, b *box, files []stranger, alone boo
 		case res.Together && !alone:
 			again = append(again, files[i])
 		default:
-			refused = append(refused, fmt.Errorf("%s: %w", files[i].Name, res.Err))
+			refused = append(refused, refusedUpload{files[i], res.Err})
 		}
 	}
 	return again, refused, nil

@@ -27,11 +27,25 @@ func TestWhatTheServerRefusesStaysHere(t *testing.T) {
 	h.put("INBOX", plainMail(7), "S")
 	s.refuses = map[string]*mail.Fault{"APPEND": {Kind: mail.KindNo, Code: "TOOBIG", Text: "too big"}}
 	in.add(plainMail(8))
-	for range 2 {
-		rep := h.sync(s)
-		if len(rep.Faults) != 1 || !strings.Contains(rep.Faults[0].Text, "too big") || rep.Uploaded != 0 {
-			t.Errorf("%+v", rep)
+	now := time.Now()
+	at := func(o *Options) { o.Now = func() time.Time { return now } }
+	for i, c := range []struct {
+		later       time.Duration
+		full        bool
+		sent, fault int
+	}{{0, false, 1, 1}, {time.Minute, false, 0, 0}, {15 * time.Minute, false, 1, 0}, {30 * time.Minute, false, 0, 0}, {time.Minute, true, 1, 0}, {2 * time.Hour, false, 0, 0}} {
+		now = now.Add(c.later)
+		s.asked = nil
+		rep := h.sync(s, at, func(o *Options) { o.Full = c.full })
+		if len(rep.Faults) != c.fault || c.fault > 0 && !strings.Contains(rep.Faults[0].Text, "too big") || rep.Uploaded != 0 || rep.Unsent != 1-c.fault {
+			t.Errorf("run %d: %+v", i, rep)
 		}
+		if n := strings.Count(strings.Join(s.asked, "\n"), "APPEND"); n != c.sent {
+			t.Errorf("run %d: sent %d times", i, n)
+		}
+	}
+	if u := h.unsent(); len(u) != 1 || u[0].Attempts != 3 || !strings.Contains(u[0].Reason, "too big") || u[0].Mailbox != "INBOX" {
+		t.Errorf("%+v", u)
 	}
 	if n := len(h.files("INBOX")); n != 5 {
 		t.Errorf("%d files", n)
@@ -39,7 +53,8 @@ func TestWhatTheServerRefusesStaysHere(t *testing.T) {
 	// No Trash to move to: nothing is deleted.
 	s.refuses = nil
 	h.remove("INBOX", 1)
-	if rep := h.sync(s); len(rep.Faults) != 1 || len(in.msgs) != 5 || rep.Uploaded != 1 || rep.Deleted != 0 {
+	now = now.Add(24 * time.Hour)
+	if rep := h.sync(s, at); len(rep.Faults) != 1 || len(in.msgs) != 5 || rep.Uploaded != 1 || rep.Deleted != 0 {
 		t.Errorf("%+v", rep)
 	}
 	if rep := h.sync(s, func(o *Options) { o.Trash = "Bin" }); rep.Deleted != 1 || rep.Uploaded != 0 || !rep.Clean() || len(s.box("Bin").msgs) != 1 {
@@ -77,7 +92,7 @@ func TestAMailThatIsRefusedTogetherWithOthers(t *testing.T) {
 				t.Errorf("partly: %v, mute: %v: %d times", partly, mute, n)
 			}
 			s.picky = ""
-			h.sync(s)
+			h.sync(s, func(o *Options) { o.Full = true })
 			h.notmuchNew()
 			h.quiet(s)
 			h.check(s)

@@ -1,0 +1,154 @@
+package pipeline
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+)
+
+// metaUnsent is where the ledger remembers new mail that the server would not take, by
+// mailbox and key of its file, as JSON of Unsent.
+const metaUnsent = "unsent/"
+
+// Unsent is mail that is new here and that the server refused. It is sent again by the
+// schedule of messages that failed to come, or with --full.
+type Unsent struct {
+	Mailbox  string    `json:"mailbox"`
+	Name     string    `json:"name"` // of its file below the mailbox's folder
+	ID       string    `json:"id"`   // in notmuch
+	Size     int64     `json:"size"`
+	Reason   string    `json:"reason"`
+	Attempts int       `json:"attempts"`
+	Since    time.Time `json:"since"`
+	NextTry  time.Time `json:"next_try"`
+}
+
+func unsentKey(b *box, key string) string { return metaUnsent + b.Name + "/" + key }
+
+// UnsentOf gives the mail that an account's server refused.
+func UnsentOf(ctx context.Context, l *ledger.Ledger) ([]Unsent, error) {
+	all, err := l.Metas(ctx, metaUnsent)
+	if err != nil {
+		return nil, err
+	}
+	var out []Unsent
+	for key, text := range all {
+		var u Unsent
+		if err := json.Unmarshal([]byte(text), &u); err != nil {
+			return nil, fmt.Errorf("the ledger's note %q: %w", key, err)
+		}
+		out = append(out, u)
+	}
+	return out, nil
+}
+
+// unsent gives what is remembered of a mailbox's files, by the key of their note.
+func (r *run) unsent(ctx context.Context, b *box) (map[string]Unsent, error) {
+	all, err := r.Ledger.Metas(ctx, metaUnsent)
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string]Unsent)
+	for key, text := range all {
+		var u Unsent
+		if json.Unmarshal([]byte(text), &u) == nil && u.Mailbox == b.Name {
+			out[key] = u
+		}
+	}
+	return out, nil
+}
+
+// postpone takes those uploads out of the plan that the server refused and whose time
+// has not come. A file that was edited since is another mail.
+func (w *worker) postpone(ctx context.Context, b *box, o *outgoing) error {
+	notes, err := w.unsent(ctx, b)
+	if err != nil || len(notes) == 0 {
+		return err
+	}
+	var due []stranger
+	for _, s := range o.uploads {
+		if n, ok := notes[unsentKey(b, s.Key)]; !ok || n.Size != s.Size || w.Full || !n.NextTry.After(w.Now()) {
+			due = append(due, s)
+		}
+	}
+	n := len(o.uploads) - len(due)
+	o.uploads, o.later = due, o.later || n > 0
+	w.tally(func(r *Report) { r.Unsent += n })
+	return nil
+}
+
+// refusedUploads remembers what the server would not take, and says it of those that
+// were not refused before.
+func (w *worker) refusedUploads(ctx context.Context, b *box, refused []refusedUpload) error {
+	notes, err := w.unsent(ctx, b)
+	if err != nil {
+		return err
+	}
+	now := w.Now().UTC().Truncate(time.Second)
+	c := ledger.Change{Metas: make(map[string]string)}
+	var news []refusedUpload
+	for _, f := range refused {
+		key := unsentKey(b, f.file.Key)
+		n := notes[key]
+		if n.Attempts == 0 || n.Size != f.file.Size {
+			n = Unsent{Mailbox: b.Name, ID: f.file.ID, Size: f.file.Size, Since: now}
+			news = append(news, f)
+		}
+		n.Name, n.Reason, n.Attempts = f.file.Name, f.err.Error(), n.Attempts+1
+		n.NextTry = retryAt(now, n.Attempts)
+		text, err := json.Marshal(n)
+		if err != nil {
+			return err
+		}
+		c.Metas[key] = string(text)
+	}
+	if err := w.commit(ctx, c, "refused uploads remembered"); err != nil {
+		return err
+	}
+	known := len(refused) - len(news)
+	w.tally(func(r *Report) { r.Unsent += known })
+	if len(news) == 0 {
+		return nil
+	}
+	var lines []string
+	for i, f := range news {
+		if i == mostNamed {
+			lines = append(lines, fmt.Sprintf("and %d more", len(news)-i))
+			break
+		}
+		lines = append(lines, fmt.Sprintf("%s: %v", f.file.Name, f.err))
+	}
+	return leftf("%s not taken by the server; it is sent again after a while, or with --full (notmuch imap stubs --all lists it): %s",
+		number(len(news), "new message was", "new messages were"), strings.Join(lines, "; "))
+}
+
+// mostNamed bounds how many refused mails are named in one line.
+const mostNamed = 5
+
+type refusedUpload struct {
+	file stranger
+	err  error
+}
+
+// forgetUnsent forgets what is remembered of files that the server has taken, or that
+// are in the folder no more.
+func (r *run) forgetUnsent(ctx context.Context, b *box, gone func(key string) bool) error {
+	notes, err := r.unsent(ctx, b)
+	if err != nil || len(notes) == 0 || r.DryRun {
+		return err
+	}
+	c := ledger.Change{Metas: make(map[string]string)}
+	for key := range notes {
+		if gone(strings.TrimPrefix(key, metaUnsent+b.Name+"/")) {
+			c.Metas[key] = ""
+		}
+	}
+	if len(c.Metas) == 0 {
+		return nil
+	}
+	return r.commit(ctx, c, "refused uploads forgotten")
+}
