@@ -201,7 +201,7 @@ func (r *run) untagGone(ctx context.Context, items []*item) error {
 	}
 	gone := make(map[place]bool)
 	for _, it := range items {
-		if it.op == opGone {
+		if it.op == opGone && !it.forgotten() { // else its row went before, and another message's may be there
 			gone[place{it.row.Mailbox, it.row.UIDValidity, it.row.UID}] = true
 		}
 	}
@@ -218,6 +218,11 @@ func (r *run) untagGone(ctx context.Context, items []*item) error {
 		for _, m := range copies {
 			if (m.State == ledger.Present || m.State == ledger.Intended) && !gone[place{m.Mailbox, m.UIDValidity, m.UID}] {
 				left, others = true, append(others, m.Flags...)
+			}
+		}
+		for _, o := range items {
+			if o.op != opGone && o.id == it.row.ID { // it gets its id in the ledger with its record
+				left, others = true, append(others, o.row.Flags...)
 			}
 		}
 		if left {

@@ -55,3 +55,27 @@ func TestAFlagOfAnotherCopyStaysATag(t *testing.T) {
 		t.Errorf("tags %v", tags)
 	}
 }
+
+// A flag or keyword that is taken off a mail whose file was deleted here meanwhile: the
+// mail comes again, without its tag.
+func TestAFlagTakenOffAMailThatWasDeletedHereLeavesNoTag(t *testing.T) {
+	for wire, caps := range wires() {
+		t.Run(wire, func(t *testing.T) {
+			t.Parallel()
+			s, h := newServer(caps...), newHome(t)
+			s.box("INBOX").add(plainMail(1), `\Seen`, `\Flagged`, "work", "home")
+			s.box("INBOX").add(plainMail(2))
+			s.box("Trash")
+			h.sync(s)
+			h.remove("INBOX", 1)
+			s.box("INBOX").flag(1, `\Seen`, "home")
+			for range 2 {
+				h.sync(s)
+			}
+			if tags := h.tags(id(1)); len(h.files("INBOX")) != 2 || slices.Contains(tags, "flagged") || slices.Contains(tags, "work") || !slices.Contains(tags, "home") {
+				t.Errorf("tags %v of files %v", tags, h.files("INBOX"))
+			}
+			h.quiet(s)
+		})
+	}
+}

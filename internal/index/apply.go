@@ -278,6 +278,7 @@ func (b *batch) add(c mail.Change, carried []string) (r mail.Result, err error) 
 		}
 		r.Duplicate = m != nil
 	}
+	known := m != nil
 	if m == nil {
 		m, err = b.db.AddMessage(c.Path)
 	}
@@ -316,14 +317,12 @@ func (b *batch) add(c mail.Change, carried []string) (r mail.Result, err error) 
 	if err != nil {
 		return r, err
 	}
-	for _, old := range files {
-		if old != r.Path && sameFile(old, r.Path) {
-			// It was renamed since the database saw it.
-			more, less := b.unseen(old, r.Path, files)
-			add, remove = without(with(add, more, nil), less), with(remove, less, nil)
-		}
+	before := files
+	if !known {
+		before = slices.DeleteFunc(slices.Clone(files), func(f string) bool { return f == r.Path })
 	}
-	if err := retag(m, without(add, have), slices.DeleteFunc(remove, func(t string) bool { return !slices.Contains(have, t) })); err != nil {
+	want := with(b.asFiles(have, before, withoutOldNames(files, r.Path), ""), add, remove)
+	if err := retag(m, without(want, have), without(have, want)); err != nil {
 		return r, err
 	}
 	return r, b.forgetOldNames(files, r.Path)
@@ -402,12 +401,11 @@ func (b *batch) replace(c mail.Change) (r mail.Result, err error) {
 	}
 	// What its owner did to the stub is in its tags, or in a name that the
 	// database has not seen yet.
-	add, remove := b.unseen(old, c.OldPath, nil)
 	carried, err := tagsOf(stub)
 	if err = errors.Join(err, stub.Close()); err != nil {
 		return r, err
 	}
-	carried = with(carried, add, remove)
+	carried = b.asFiles(carried, []string{old}, []string{c.OldPath}, "")
 	// The mail itself is news, though its stub may have been read.
 	if slices.Contains(c.New, "unread") && !strings.Contains(lettersOf(c.Path), "S") {
 		carried = append(carried, "unread")
@@ -458,50 +456,53 @@ func (b *batch) forget(path string) error {
 
 // remove forgets a file, under whatever name the database knows it.
 func (b *batch) remove(c mail.Change) error {
+	var m *notmuch.Message
+	var err error
 	if c.ID != "" {
-		m, err := find(b.db.FindMessage(c.ID))
-		if err != nil {
+		if m, err = find(b.db.FindMessage(c.ID)); err != nil {
 			return err
 		}
-		if m != nil {
-			names, err := filesOf(m)
-			if err = errors.Join(err, m.Close()); err != nil {
-				return err
-			}
-			names = slices.DeleteFunc(names, func(f string) bool { return !sameFile(f, c.Path) })
-			for _, f := range names {
-				if err := b.forget(f); err != nil {
-					return err
-				}
-			}
-			// Another program may have told notmuch before that the file is gone.
-			if err := b.retagLeft(c); err != nil || len(names) > 0 {
-				return err
-			}
+	}
+	if m != nil {
+		// Another program may have told notmuch before that the file is gone: then it
+		// is the tags alone.
+		same := func(f string) bool { return sameFile(f, c.Path) }
+		files, err := filesOf(m)
+		if err == nil && (slices.ContainsFunc(files, same) || len(c.Add)+len(c.Remove) > 0 && len(files) > 0) {
+			return b.lose(m, c, same)
+		}
+		if err = errors.Join(err, m.Close()); err != nil {
+			return err
 		}
 	}
 	m, name, err := b.byFile(c.Path)
 	if m == nil || err != nil {
 		return err
 	}
-	if err := m.Close(); err != nil {
-		return err
-	}
-	return b.forget(name)
+	return b.lose(m, c, func(f string) bool { return f == name })
 }
 
-// retagLeft changes the tags of a message that lost a file, if it has others.
-func (b *batch) retagLeft(c mail.Change) error {
-	m, err := find(b.db.FindMessage(c.ID))
-	if m == nil || err != nil {
+// lose takes those files of a message out of the database that are gone, and closes
+// it. If it has others, its tags are theirs.
+func (b *batch) lose(m *notmuch.Message, c mail.Change, gone func(string) bool) error {
+	id := m.ID()
+	have, files, err := b.stateOf(m)
+	if err = errors.Join(err, m.Close()); err != nil {
 		return err
 	}
-	have, files, err := b.stateOf(m)
-	if err = errors.Join(err, m.Close()); err != nil || len(files) == 0 {
-		return err // a ghost has none
+	left := slices.DeleteFunc(slices.Clone(files), gone)
+	for _, f := range files {
+		if gone(f) {
+			if err := b.forget(f); err != nil {
+				return err
+			}
+		}
 	}
-	want := b.asOthers(with(have, c.Add, c.Remove), files, c.Path)
-	return b.retagAlone(c.ID, without(want, have), without(have, want))
+	if len(left) == 0 {
+		return nil // a ghost has no tags
+	}
+	want := b.asFiles(with(have, c.Add, c.Remove), files, left, "")
+	return b.retagAlone(id, without(want, have), without(have, want))
 }
 
 // byFile finds the message of a file, and the name that the database has for

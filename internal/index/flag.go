@@ -38,7 +38,7 @@ func (b *batch) flag(c mail.Change) (r mail.Result, err error) {
 	}
 	path, gone := locate(c.Path, files)
 	if gone != nil {
-		want := with(have, c.Add, c.Remove)
+		want := b.asFiles(with(have, c.Add, c.Remove), files, files, c.Set+c.Clear)
 		if err := b.retagAlone(r.ID, without(want, have), without(have, want)); err != nil {
 			return r, err
 		}
@@ -46,14 +46,10 @@ func (b *batch) flag(c mail.Change) (r mail.Result, err error) {
 	}
 	// What its reader did by renaming the file comes first, then the server's
 	// change.
-	want := have
-	if i := slices.IndexFunc(files, func(f string) bool { return sameFile(f, path) }); i >= 0 && !slices.Contains(files, path) {
-		add, remove := b.unseen(files[i], path, files)
-		want = with(want, add, remove)
-	}
-	want = b.asOthers(with(want, c.Add, c.Remove), files, path)
-	add, remove := without(want, have), without(have, want)
 	to := withLetters(path, c.Set, c.Clear)
+	after := append(slices.DeleteFunc(slices.Clone(files), func(f string) bool { return sameFile(f, to) }), to)
+	want := b.asFiles(with(have, c.Add, c.Remove), files, after, c.Set+c.Clear)
+	add, remove := without(want, have), without(have, want)
 
 	if b.shadow != nil && (len(files) != 1 || files[0] != to && !followable(files[0], to, want)) {
 		return r, errLater
@@ -110,14 +106,20 @@ func (b *batch) flagged(c mail.Change) (*notmuch.Message, error) {
 // forgetOldNames takes those names out of the database that the file path had
 // before.
 func (b *batch) forgetOldNames(files []string, path string) error {
+	left := withoutOldNames(files, path)
 	for _, f := range files {
-		if f != path && sameFile(f, path) && !exists(f) {
+		if !slices.Contains(left, f) {
 			if err := b.forget(f); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// withoutOldNames gives files less those names that the file path had before.
+func withoutOldNames(files []string, path string) []string {
+	return slices.DeleteFunc(slices.Clone(files), func(f string) bool { return f != path && sameFile(f, path) && !exists(f) })
 }
 
 // letterRow is a line of libnotmuch's own mapping between letters and tags
@@ -150,39 +152,44 @@ func (b *batch) letterTags(path string) (add, remove []string) {
 	return add, remove
 }
 
-// unseen gives what somebody meant who renamed a file from was to is, which the
-// database has not seen yet. A letter that another file of the message has is
-// not gone.
-func (b *batch) unseen(was, is string, files []string) (add, remove []string) {
+// asFiles gives the tags of a message whose files the database knew as before, and
+// knows as after: those of flags are what `notmuch new` makes of the names
+// (notmuch_message_maildir_flags_to_tags), to which a flag that any of the files has
+// counts. Every change ends here, so that no file comes, goes, or is renamed and
+// leaves a tag behind. A tag that differed from the names is of a user whom notmuch
+// could not follow, as where a file was renamed by hand: it stays, but for the letters
+// that are settled.
+func (b *batch) asFiles(tags, before, after []string, settled string) []string {
 	if !b.syncFlags {
-		return nil, nil
+		return tags
 	}
+	is, says := lettersOfAll(after)
+	if !says {
+		return tags
+	}
+	was, said := lettersOfAll(before)
 	for _, row := range letterRows() {
-		before, after := strings.Contains(lettersOf(was), row.letter), strings.Contains(lettersOf(is), row.letter)
-		elsewhere := slices.ContainsFunc(files, func(f string) bool {
-			return !sameFile(f, is) && strings.Contains(lettersOf(f), row.letter)
-		})
+		own := said && slices.Contains(tags, row.tag) != (strings.Contains(was, row.letter) != row.absent)
 		switch {
-		case before == after, before && elsewhere:
-		case after != row.absent:
-			add = append(add, row.tag)
+		case own && !strings.Contains(settled, row.letter):
+		case strings.Contains(is, row.letter) != row.absent:
+			tags = with(tags, []string{row.tag}, nil)
 		default:
-			remove = append(remove, row.tag)
-		}
-	}
-	return add, remove
-}
-
-// asOthers gives tags as the letters of a message's other files want them: to
-// notmuch a flag that any of the files has counts.
-func (b *batch) asOthers(tags, files []string, path string) []string {
-	for _, f := range files {
-		if !sameFile(f, path) {
-			add, remove := b.letterTags(f)
-			tags = with(tags, add, remove)
+			tags = without(tags, []string{row.tag})
 		}
 	}
 	return tags
+}
+
+// lettersOfAll gives the letters of a message's files; says is false if none of them
+// has a name that notmuch takes for a statement.
+func lettersOfAll(files []string) (letters string, says bool) {
+	for _, f := range files {
+		if hasInfo(f) {
+			letters, says = letters+lettersOf(f), true
+		}
+	}
+	return letters, says
 }
 
 // lettersAfter gives the letters that TagsToMaildirFlags would give a file for

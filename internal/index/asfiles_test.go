@@ -1,0 +1,174 @@
+package index
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+)
+
+// Files of a few messages come, go, are moved and get other letters, by the server's
+// word and by hand, in any order, and notmuch looks now and then. In the end the tags of
+// flags are those that `notmuch new` gives the same files in a database that is empty.
+func TestTagsOfFlagsAreThoseOfTheFiles(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(12) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			v := &vicissitudes{world: newWorld(t), r: rand.New(rand.NewPCG(seed, 1))}
+			for i := range 3 {
+				v.come(i)
+			}
+			for range 40 {
+				v.step()
+			}
+			v.notmuch("new")
+			got := v.flagTags()
+			if err := os.RemoveAll(filepath.Join(v.root, ".notmuch")); err != nil {
+				t.Fatal(err)
+			}
+			v.notmuch("new")
+			if want := v.flagTags(); got != want {
+				t.Errorf("tags of flags are\n%s\nand `notmuch new` makes of the same files\n%s\nafter\n%s", got, want, strings.Join(v.log, "\n"))
+			}
+		})
+	}
+}
+
+// vicissitudes is a world in which things happen to mail.
+type vicissitudes struct {
+	*world
+	r   *rand.Rand
+	n   int
+	now []fate
+	log []string
+}
+
+// fate is a file that is there.
+type fate struct {
+	id   string
+	path string
+	told string // as we believe it to be called, which may be long ago
+}
+
+func (v *vicissitudes) letters() (letters string) {
+	for _, l := range "DFPRS" {
+		if v.r.IntN(3) == 0 {
+			letters += string(l)
+		}
+	}
+	return letters
+}
+
+func (v *vicissitudes) name(letters string) string {
+	v.n++
+	box := []string{"a", "b", "c"}[v.r.IntN(3)]
+	if letters == "" && v.r.IntN(2) == 0 {
+		return fmt.Sprintf("%s/new/k%d", box, v.n)
+	}
+	return fmt.Sprintf("%s/cur/k%d:2,%s", box, v.n, letters)
+}
+
+// come lets a mail come from the server.
+func (v *vicissitudes) come(i int) {
+	letters, id := v.letters(), fmt.Sprintf("m%d@example.org", i)
+	path := v.deliver(v.name(letters), id)
+	v.log = append(v.log, "comes "+path)
+	v.apply(mail.Change{Op: mail.OpAdd, Path: path, ID: id, New: []string{"inbox", "unread"}, Add: tagsOfLetters(letters), Remove: lessOfLetters(letters)})
+	v.now = append(v.now, fate{id, path, path})
+}
+
+func (v *vicissitudes) step() {
+	if v.r.IntN(6) == 0 || len(v.now) == 0 {
+		v.come(v.r.IntN(3))
+		return
+	}
+	i := v.r.IntN(len(v.now))
+	f := &v.now[i]
+	l := v.letters()
+	switch v.r.IntN(7) {
+	case 0:
+		v.log = append(v.log, "notmuch new")
+		v.notmuch("new")
+	case 1: // by hand
+		v.path(f, filepath.Join(filepath.Base(filepath.Dir(filepath.Dir(f.path))), "cur", keyOf(f.path)+":2,"+l))
+	case 2: // moved by hand, of which we hear as of one that goes and one that comes
+		was := f.path
+		v.path(f, v.name(l))
+		if v.r.IntN(3) == 0 {
+			v.notmuch("new")
+		}
+		coming := mail.Change{Op: mail.OpAdd, Path: f.path, ID: f.id, Add: tagsOfLetters(lettersOf(f.path)), Remove: lessOfLetters(lettersOf(f.path))}
+		v.apply(coming, mail.Change{Op: mail.OpRemove, Path: was, ID: f.id})
+		f.told = f.path
+	case 3, 4: // by the server
+		set, clear := l, strings.Join(slices.DeleteFunc(strings.Split("DFPRS", ""), func(x string) bool { return strings.Contains(l, x) || v.r.IntN(2) == 0 }), "")
+		v.log = append(v.log, fmt.Sprintf("server +%s -%s %s", set, clear, f.told))
+		r := v.apply(mail.Change{Op: mail.OpFlag, Path: f.told, ID: f.id, Set: set, Clear: clear,
+			Add: append(tagsOfLetters(set), lessOfLetters(clear)...), Remove: append(tagsOfLetters(clear), lessOfLetters(set)...)})
+		f.path, f.told = r[0].Path, r[0].Path
+	case 5: // deleted: here first, or by the server
+		v.log = append(v.log, "goes "+f.path)
+		if err := os.Remove(f.path); err != nil {
+			v.Fatal(err)
+		}
+		if v.r.IntN(3) == 0 {
+			v.notmuch("new")
+		}
+		v.apply(mail.Change{Op: mail.OpRemove, Path: f.told, ID: f.id})
+		v.now = slices.Delete(v.now, i, i+1)
+	case 6:
+		v.notmuch("new")
+		tag := []string{"+flagged", "-flagged", "+unread", "-unread", "+replied", "-replied"}[v.r.IntN(6)]
+		v.log = append(v.log, tag+" "+f.id)
+		v.notmuch("tag", tag, "--", "id:"+f.id)
+		for i := range v.now {
+			if path, err := locate(v.now[i].path, nil); err == nil {
+				v.now[i].path = path
+			}
+		}
+	}
+}
+
+// path renames a file, whatever the database thinks of it.
+func (v *vicissitudes) path(f *fate, to string) {
+	v.log = append(v.log, "by hand "+f.path+" -> "+to)
+	f.path = v.rename(f.path, to)
+}
+
+func tagsOfLetters(letters string) (tags []string) {
+	for _, row := range letterRows() {
+		if strings.Contains(letters, row.letter) && !row.absent {
+			tags = append(tags, row.tag)
+		}
+	}
+	return tags
+}
+
+func lessOfLetters(letters string) []string {
+	if strings.Contains(letters, "S") {
+		return []string{"unread"}
+	}
+	return nil
+}
+
+// flagTags gives each message with its tags of flags.
+func (v *vicissitudes) flagTags() string {
+	var out []string
+	for i := range 3 {
+		id := fmt.Sprintf("m%d@example.org", i)
+		var tags []string
+		for _, t := range strings.Fields(v.notmuch("search", "--output=tags", "--exclude=false", "id:"+id)) {
+			if slices.ContainsFunc(letterRows(), func(row letterRow) bool { return row.tag == t }) {
+				tags = append(tags, t)
+			}
+		}
+		out = append(out, id+": "+strings.Join(tags, " "))
+	}
+	return strings.Join(out, "\n")
+}
