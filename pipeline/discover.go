@@ -36,6 +36,13 @@ func (w *worker) lookOnce(ctx context.Context, b *box) error {
 		return err
 	}
 	w.selected = nil
+	// Of the rows as they were agreed on the newest are the witnesses, whom EXAMINE
+	// brings along where it can.
+	rows, err := w.Ledger.Rows(ctx, b.Name, b.known.UIDValidity)
+	if err != nil {
+		return err
+	}
+	b.witnesses = witnesses(rows, w.Full)
 	sel, err := w.session.Examine(ctx, b.Name, b.offer(w.session, w.Full))
 	if err != nil {
 		return err
@@ -46,8 +53,12 @@ func (w *worker) lookOnce(ctx context.Context, b *box) error {
 		b.now.UIDNext = b.Status.UIDNext
 	}
 
-	rows, err := w.rows(ctx, b)
-	if err != nil {
+	if b.now.UIDValidity != b.known.UIDValidity {
+		if rows, err = w.rows(ctx, b); err != nil {
+			return err
+		}
+	}
+	if err := w.hear(ctx, b); err != nil {
 		return err
 	}
 	v, err := w.view(ctx, b, sel, rows)
@@ -70,7 +81,7 @@ func (w *worker) lookOnce(ctx context.Context, b *box) error {
 				return err
 			}
 		}
-		if (b.now.UIDValidity == 0 || back && b.now.Messages > 0) && len(rows) > 0 {
+		if (b.now.UIDValidity == 0 || (back || b.contradicted) && b.now.Messages > 0) && len(rows) > 0 {
 			if err := w.distrust(ctx, b, rows); err != nil {
 				return err
 			}
@@ -107,15 +118,17 @@ func (b *box) offer(s Session, full bool) *mail.Known {
 		return nil
 	}
 	k := &mail.Known{UIDValidity: b.known.UIDValidity, HighestModSeq: b.known.HighestModSeq}
+	ask := slices.Clone(b.witnesses)
 	if b.allExpected() {
-		k.Identify = mail.UIDSet(slices.Collect(maps.Keys(b.expected)))
+		ask = slices.AppendSeq(ask, maps.Keys(b.expected))
 	}
+	k.Identify = mail.UIDSet(ask)
 	return k
 }
 
 // view asks what changed, in the cheapest way that the server has.
 func (w *worker) view(ctx context.Context, b *box, sel *mail.Selected, rows []ledger.Row) (view, error) {
-	same := b.goesOn() && b.now.UIDValidity != 0 && !w.Full && !wentBack(b.known, b.now)
+	same := b.goesOn() && b.now.UIDValidity != 0 && !w.Full && !wentBack(b.known, b.now) && !b.contradicted
 	switch {
 	case sel.Messages == 0:
 		return view{complete: true}, nil

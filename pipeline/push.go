@@ -89,7 +89,7 @@ func (w *worker) pushAll(ctx context.Context, boxes []*box) error {
 		}
 		switch {
 		case err == nil:
-			whole = whole && (w.Restore || len(b.local.flags) == 0) // else they wait for a mailbox that can be written
+			whole = whole && (w.Restore || len(b.local.flags) == 0 && !b.contradicted) // else they wait for a mailbox that can be written
 			continue
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -274,6 +274,9 @@ func (w *worker) push(ctx context.Context, b *box, o *outgoing, boxes map[string
 		if sel, err = w.openFor(ctx, b); err != nil {
 			return err
 		}
+	}
+	if same, err := w.sameFlagged(ctx, b); err != nil || !same {
+		return err
 	}
 	// What is refused of it keeps nothing else from being tried.
 	unable := w.refusal(w.pushFlags(ctx, b, sel), "flags not changed")

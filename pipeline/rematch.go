@@ -173,7 +173,7 @@ func (w *worker) distrust(ctx context.Context, b *box, rows []ledger.Row) error 
 		id, now := realID(m.ID), told[m.UID]
 		return m.State == ledger.Present && id != "" && now != "" && id != now
 	})
-	if !changed && (b.known.HighestModSeq == 0 || !uidsWentBack(b.known, b.now)) {
+	if !changed && !b.contradicted && (b.known.HighestModSeq == 0 || !uidsWentBack(b.known, b.now)) {
 		return nil
 	}
 	moved := slices.Clone(have)
@@ -184,6 +184,8 @@ func (w *worker) distrust(ctx context.Context, b *box, rows []ledger.Row) error 
 		return err
 	}
 	w.step("messages disowned")
+	// What the scan found was of these UIDs.
+	b.local, b.scanned = local{strangers: b.local.strangers}, ""
 	b.known.Complete = false
 	return w.saveMailbox(ctx, b, false)
 }
@@ -245,6 +247,8 @@ func (w *worker) retire(ctx context.Context, b *box, stubs []ledger.Message) err
 			return err
 		}
 		w.step("unmatched messages kept")
+		w.note(b, "%s here and not on the server, as after a restored backup: the files stay in this folder; those that you move into another one are uploaded there",
+			number(len(left), "message is", "messages are"))
 	}
 	for _, s := range stubs {
 		if fileless(s) {

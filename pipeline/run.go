@@ -102,7 +102,10 @@ type box struct {
 	identified []mail.Message
 	came       map[imap.UID]ledger.Message // where this run moved a new message from
 	ours       map[imap.UID]bool           // messages that we took out of it on the server
-	unknown    bool                        // we may have put messages into it since its status was told
+	witnesses  []imap.UID                  // whose identity tells whether UIDs mean what they meant
+	// contradicted: a UID is of another message than was agreed on.
+	contradicted bool
+	unknown      bool // we may have put messages into it since its status was told
 
 	// guarded by run.mu
 	looked bool

@@ -3,8 +3,10 @@ package pipeline
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/emersion/go-imap/v2"
 
@@ -126,13 +128,78 @@ func (w *worker) sameMessages(ctx context.Context, b *box, rows []ledger.Message
 		}
 		rows = slices.DeleteFunc(rows, func(r ledger.Message) bool { return !there.Contains(r.UID) })
 	}
-	same := slices.DeleteFunc(slices.Clone(rows), func(r ledger.Message) bool {
-		m := told[r.UID]
-		id := realID(r.ID)
-		return id != "" && m.MessageID != "" && id != m.MessageID && m.Size != r.Size
-	})
+	same := slices.DeleteFunc(slices.Clone(rows), func(r ledger.Message) bool { return another(r, told[r.UID]) })
 	if n := len(rows) - len(same); n > 0 {
-		w.mailboxFault(b, fmt.Errorf("%s not moved or deleted: under that UID the server has another one now", number(n, "message was", "messages were")))
+		b.contradicted = true
+		w.mailboxFault(b, fmt.Errorf("%s not changed, moved or deleted on the server: under that UID it has another one now, as after a restored backup; "+
+			"the mailbox is matched anew, and the next run tells the server", number(n, "message was", "messages were")))
 	}
 	return same, nil
+}
+
+// another tells whether the server's message cannot be the one of the row that has its
+// UID. One thing alone that differs proves nothing: there are servers whose sizes are not
+// exact (Exchange), and mail with two Message-IDs.
+func another(row ledger.Message, m mail.Message) bool {
+	size := row.Size != 0 && m.Size != 0 && m.Size != row.Size
+	date := !row.Date.IsZero() && !m.InternalDate.IsZero() && !m.InternalDate.UTC().Truncate(time.Second).Equal(row.Date)
+	if id := realID(row.ID); id != "" && m.MessageID != "" {
+		return id != m.MessageID && (size || date)
+	}
+	return size && date
+}
+
+// sameFlagged tells whether the messages whose flags the server is to change are still
+// those that were agreed on, at the price of a round trip.
+func (w *worker) sameFlagged(ctx context.Context, b *box) (bool, error) {
+	rows, err := w.Ledger.GetMany(ctx, b.Name, b.known.UIDValidity, slices.Collect(maps.Keys(b.local.flags)))
+	if err != nil {
+		return false, err
+	}
+	_, err = w.sameMessages(ctx, b, rows)
+	return !b.contradicted, err
+}
+
+// witnesses are the newest messages that are here. If UIDs were dealt a second time,
+// as after a restored backup, then theirs, also where the server's counters are ahead
+// of the known ones again.
+func witnesses(rows []ledger.Row, full bool) (uids []imap.UID) {
+	most := 3
+	if full {
+		most = 100
+	}
+	for _, r := range slices.Backward(rows) {
+		if r.State == ledger.Present && r.Key != "" && len(uids) < most {
+			uids = append(uids, r.UID)
+		}
+	}
+	return uids
+}
+
+// hear asks the witnesses whether the UIDs of a mailbox in which something changed
+// still mean what they meant.
+func (w *worker) hear(ctx context.Context, b *box) error {
+	if b.contradicted || !b.goesOn() || len(b.witnesses) == 0 || b.now.Messages == 0 {
+		return nil
+	}
+	told := b.identified
+	if told == nil {
+		if !w.Full && b.now.UIDNext == b.known.UIDNext && b.now.Messages == b.known.Messages {
+			return nil
+		}
+		var err error
+		if told, err = w.session.Identify(ctx, mail.UIDSet(b.witnesses)); err != nil {
+			return err
+		}
+	}
+	rows, err := w.Ledger.GetMany(ctx, b.Name, b.now.UIDValidity, b.witnesses)
+	if err != nil {
+		return err
+	}
+	for _, m := range told {
+		if slices.ContainsFunc(rows, func(r ledger.Message) bool { return r.UID == m.UID && another(r, m) }) {
+			b.contradicted = true
+		}
+	}
+	return nil
 }
