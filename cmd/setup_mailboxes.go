@@ -78,16 +78,12 @@ func (s *setup) sizes(ctx context.Context, boxes []mail.Mailbox) map[string]int6
 		if m.Status == nil {
 			continue
 		}
-		ex, err := s.session.Exchange(ctx, "STATUS "+s.session.Quote(m.Name)+" (SIZE)")
+		n, err := s.session.MailboxSize(ctx, m.Name)
 		if err != nil {
 			return out // the counts are there
 		}
-		for _, line := range ex.Untagged {
-			_, number, ok := strings.Cut(strings.ToUpper(line), "(SIZE ")
-			n, err := strconv.ParseInt(strings.TrimRight(strings.TrimSpace(number), ")"), 10, 64)
-			if ok && err == nil && n >= 0 {
-				out[m.Name] = n
-			}
+		if n > 0 {
+			out[m.Name] = n
 		}
 	}
 	return out

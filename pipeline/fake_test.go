@@ -157,10 +157,13 @@ func (s *server) dial(context.Context) (Session, error) {
 			return nil, err
 		}
 	}
-	return &session{server: s}, nil
+	c := &session{server: s}
+	c.verbs = verbs{c.Exchange, c.Mailbox}
+	return c, nil
 }
 
 type session struct {
+	verbs
 	server  *server
 	name    string
 	dead    bool

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -31,7 +30,7 @@ const (
 // folders sorts out what the list of mailboxes does not explain: mailboxes that
 // the server has no more, and folders here that are of none. rows are those of
 // the ledger, before this run.
-func (r *run) folders(ctx context.Context, s Session, list []mail.Mailbox, rows []ledger.Mailbox, boxes []*box) error {
+func (r *run) folders(ctx context.Context, s Lister, list []mail.Mailbox, rows []ledger.Mailbox, boxes []*box) error {
 	if len(r.Only) > 0 {
 		return r.closeOthers(ctx, rows, boxes)
 	}
@@ -153,7 +152,7 @@ func goneKey(k ledger.Mailbox) string {
 
 // newFolder decides about a folder that is of no mailbox. What was here before
 // the account's first sync is not taken for something that its owner just made.
-func (r *run) newFolder(ctx context.Context, s Session, folder string, n *naming) error {
+func (r *run) newFolder(ctx context.Context, s Lister, folder string, n *naming) error {
 	b := &box{Mailbox: mail.Mailbox{Name: folder, Delim: n.delim}, stubs: make(map[imap.UID]ledger.Message), dir: maildir.Dir(filepath.Join(r.Root, folder))}
 	b.known.Folder = folder
 	if slices.ContainsFunc(r.fresh, func(o *box) bool { return o.known.Folder == folder }) {
@@ -209,19 +208,12 @@ func delimOf(list []mail.Mailbox) rune {
 }
 
 // personal gives the prefix that the user's own mailboxes have, such as "INBOX.".
-func personal(ctx context.Context, s Session, list []mail.Mailbox) (string, error) {
+func personal(ctx context.Context, s Lister, list []mail.Mailbox) (string, error) {
 	if !s.Has("NAMESPACE") {
 		return prefixOf(list), nil
 	}
-	ex, err := s.Exchange(ctx, "NAMESPACE")
-	if err != nil {
-		return "", err
-	}
-	for _, line := range ex.Untagged {
-		// RFC 2342 5; of several namespaces the first counts.
-		if m := regexp.MustCompile(`(?i)^NAMESPACE \(\("([^"\\]*)" `).FindStringSubmatch(line); m != nil {
-			return m[1], nil
-		}
+	if prefix, told, err := s.Namespace(ctx); err != nil || told {
+		return prefix, err
 	}
 	return prefixOf(list), nil
 }
@@ -242,7 +234,7 @@ func prefixOf(list []mail.Mailbox) (prefix string) {
 
 // below puts the prefix before a mailbox's name, unless it has it, or other
 // mailboxes beside it have none.
-func (n *naming) below(ctx context.Context, s Session, name string) (string, error) {
+func (n *naming) below(ctx context.Context, s Lister, name string) (string, error) {
 	if !n.asked {
 		var err error
 		if n.prefix, err = personal(ctx, s, n.list); err != nil {
@@ -353,33 +345,33 @@ func (w *worker) makeMailbox(ctx context.Context, b *box) error {
 // create makes a mailbox, and subscribes to it, since most mail readers show no
 // others.
 func (w *worker) create(ctx context.Context, b *box) error {
-	try := func(name string) (*mail.Exchange, error) {
-		ex, err := w.session.Exchange(ctx, "CREATE "+w.session.Quote(name))
-		if err != nil || ex.Status != "OK" {
-			return ex, err
+	try := func(name string) error {
+		if err := w.session.Create(ctx, name); err != nil {
+			return err
 		}
 		w.step("mailbox made")
-		_, err = w.session.Exchange(ctx, "SUBSCRIBE "+w.session.Quote(name))
-		return ex, err
+		err := w.session.Subscribe(ctx, name)
+		if _, refused := mail.Refused(err); refused {
+			return nil
+		}
+		return err
 	}
-	ex, err := try(b.Name)
-	if err == nil && ex.Status == "NO" && b.Delim != 0 {
+	err := try(b.Name)
+	if f, refused := mail.Refused(err); refused && f.Kind == mail.KindNo && b.Delim != 0 {
 		// A server should make what is above it by itself (RFC 9051 6.3.4).
 		again := false
 		for i, c := range b.Name {
 			if up := b.Name[:i]; c == b.Delim && up != "" && !w.listed[up] {
 				w.listed[up], again = true, true
-				if _, err := try(up); err != nil {
+				err := try(up)
+				if _, refused := mail.Refused(err); err != nil && !refused {
 					return err
 				}
 			}
 		}
 		if again {
-			ex, err = try(b.Name)
+			err = try(b.Name)
 		}
 	}
-	if err != nil {
-		return err
-	}
-	return ex.Refused("CREATE", b.Name, 0)
+	return err
 }

@@ -21,44 +21,57 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/hooks"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
 )
 
 // Session is one signed-in connection to an IMAP server. Its methods are called
 // from one goroutine at a time. Errors are *mail.Fault, the context's, or the
-// sink's own. Once Alive is false, only Close may be called.
+// sink's own. Once Alive is false, only Close may be called. What asks for less than
+// all of it takes one of its parts.
 type Session interface {
+	Lister
+	Looker
+	Fetcher
+	Writer
+	Folders
+	probe.Session
+	probe.Deleter
+}
+
+// Lister tells which mailboxes there are.
+type Lister interface {
+	probe.Lister
 	// Has tells whether a capability may be used.
 	Has(capability string) bool
-	// List gives all mailboxes with their status, in as few round trips as the
-	// server allows.
-	List(ctx context.Context) ([]mail.Mailbox, error)
-	// Examine selects a mailbox read-only. Known may be nil.
-	Examine(ctx context.Context, name string, known *mail.Known) (*mail.Selected, error)
-	// Select selects a mailbox for reading and writing.
-	Select(ctx context.Context, name string) (*mail.Selected, error)
-	// Quote gives a mailbox's name as a command has it.
-	Quote(mailbox string) string
-	// Greeting is what the server said first.
-	Greeting() string
-	// Mailbox is the selected mailbox, "" if there is none.
-	Mailbox() string
+	// Namespace gives the prefix that the user's own mailboxes have, such as
+	// "INBOX."; told is false if the server does not say.
+	Namespace(ctx context.Context) (prefix string, told bool, err error)
+}
+
+// Looker tells what is in the selected mailbox.
+type Looker interface {
 	// Flags gives UID and flags of those of uids that exist and that changed
 	// after the mod-sequence changedSince (0: all).
 	Flags(ctx context.Context, uids imap.UIDSet, changedSince uint64) ([]mail.Message, error)
-	// Search tells which of uids exist.
-	Search(ctx context.Context, uids imap.UIDSet) (imap.UIDSet, error)
-	// Deleted gives the messages that are marked \Deleted.
-	Deleted(ctx context.Context) (imap.UIDSet, error)
 	// Identify gives flags, date, size and Message-ID.
 	Identify(ctx context.Context, uids imap.UIDSet) ([]mail.Message, error)
+	// Headers gives some fields of the headers of messages. What came is there
+	// beside an error, too.
+	Headers(ctx context.Context, uids imap.UIDSet, fields ...string) (map[imap.UID][]byte, error)
+}
+
+// Fetcher fetches messages of the selected mailbox.
+type Fetcher interface {
 	// Fetch streams the messages of one batch. A nil error does not mean that
 	// all of them came.
 	Fetch(ctx context.Context, uids imap.UIDSet, sink mail.Sink) error
 	// FetchOne fetches one message with the tolerant reader. The exchange is
 	// there beside an error, too.
 	FetchOne(ctx context.Context, uid imap.UID, sink mail.Sink) (*mail.Exchange, error)
-	// Exchange speaks one command by hand. A tagged NO or BAD is no error.
-	Exchange(ctx context.Context, command string) (*mail.Exchange, error)
+}
+
+// Writer puts messages into mailboxes.
+type Writer interface {
 	// Append gives the server mails, many in one flight where it allows that
 	// (RFC 9051 6.3.12). The results stand at the places of the uploads; the
 	// error is of the connection, and those that were not answered then have it,
@@ -66,8 +79,14 @@ type Session interface {
 	// is what Examine will be asked of the mailbox next, so that it can be asked in
 	// the same flight; it may be nil.
 	Append(ctx context.Context, mailbox string, uploads []mail.Upload, stored func(i int, as mail.Appended), then *mail.Known) ([]mail.Appended, error)
-	Alive() bool
-	Close() error
+}
+
+// Folders makes and deletes mailboxes.
+type Folders interface {
+	Create(ctx context.Context, mailbox string) error
+	Delete(ctx context.Context, mailbox string) error
+	Subscribe(ctx context.Context, mailbox string) error
+	Unsubscribe(ctx context.Context, mailbox string) error
 }
 
 // Index is the notmuch database. Apply does the changes and commits them within

@@ -3,7 +3,6 @@ package pipeline
 import (
 	"context"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
@@ -90,26 +89,15 @@ func (w *worker) heads(ctx context.Context, b *box, left []leftThere) (map[imap.
 	for i, l := range left {
 		uids[i] = l.UID
 	}
-	out := make(map[imap.UID][]byte, len(left))
 	if err := w.enter(ctx, b); err != nil {
 		return nil, err
 	}
-	ex, err := w.command(ctx, b, "UID FETCH %s (UID BODY.PEEK[HEADER.FIELDS (DATE FROM SUBJECT MESSAGE-ID REFERENCES)])", wire.UIDSet(uids).String())
+	out, err := w.session.Headers(ctx, wire.UIDSet(uids), "DATE", "FROM", "SUBJECT", "MESSAGE-ID", "REFERENCES")
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
 	if err != nil {
 		w.note(b, "the server does not send headers of what is left there: %v", err)
-	}
-	if ex == nil {
-		return out, nil
-	}
-	for _, f := range ex.Fetched {
-		for name, v := range f.Items {
-			if strings.HasPrefix(name, "BODY[HEADER.FIELDS") && len(v.Text) > 0 {
-				out[f.UID] = v.Text
-			}
-		}
 	}
 	return out, nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
 )
 
 // storeAtOnce bounds how many messages one command names.
@@ -337,19 +338,6 @@ func (w *worker) openFor(ctx context.Context, b *box) (*mail.Selected, error) {
 	return sel, nil
 }
 
-// command speaks one command, whose answer must be OK.
-func (w *worker) command(ctx context.Context, b *box, format string, args ...any) (*mail.Exchange, error) {
-	ex, err := w.session.Exchange(ctx, fmt.Sprintf(format, args...))
-	if err != nil {
-		return ex, err
-	}
-	words := strings.Fields(ex.Command)
-	if words[0] != "UID" {
-		words = words[:1]
-	}
-	return ex, ex.Refused(strings.Join(words[:min(2, len(words))], " "), b.Name, 0)
-}
-
 // pushFlags sets and clears flags where the user did. The look that comes after
 // it finds them on the server, beside what others changed, and records both; it
 // also tells notmuch, which may not have seen a file's new name yet. Messages of which
@@ -415,16 +403,9 @@ func (w *worker) store(ctx context.Context, b *box, sel *mail.Selected, flag, si
 
 func (w *worker) storeFlag(ctx context.Context, b *box, uids []imap.UID, sign, flag string) error {
 	slices.Sort(uids)
-	return inParts(w, uids, func(u imap.UID) imap.UID { return u }, func(part []imap.UID) error { return w.storePart(ctx, b, part, sign, flag) })
-}
-
-// storePart is storeFlag in one command.
-func (w *worker) storePart(ctx context.Context, b *box, uids []imap.UID, sign, flag string) error {
-	_, err := w.command(ctx, b, "UID STORE %s %sFLAGS.SILENT (%s)", mail.UIDSet(uids).String(), sign, flag)
-	if err == nil {
-		w.step("flags stored")
-	}
-	return err
+	return inParts(w, uids, func(u imap.UID) imap.UID { return u }, func(part []imap.UID) error {
+		return probe.Store(ctx, w.session, part, sign == "+", flag, w.step)
+	})
 }
 
 // staysHere leaves a flag that the server does not keep to the files. That is

@@ -196,15 +196,15 @@ func (rm *remover) onServer(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, ignore(s.Close())) }()
-	ex, err := s.Exchange(ctx, "DELETE "+s.Quote(rm.mailbox))
+	err = s.Delete(ctx, rm.mailbox)
+	if _, refused := mail.Refused(err); refused {
+		return errors.Join(err, rm.Ledger.SetMeta(ctx, metaRemove, ""))
+	}
 	if err != nil {
 		return fmt.Errorf("%w; whether it is deleted shows with the next sync", err)
 	}
-	if err := ex.Refused("DELETE", rm.mailbox, 0); err != nil {
-		return errors.Join(err, rm.Ledger.SetMeta(ctx, metaRemove, ""))
-	}
 	rm.step("mailbox deleted")
-	_, err = s.Exchange(ctx, "UNSUBSCRIBE "+s.Quote(rm.mailbox))
+	err = s.Unsubscribe(ctx, rm.mailbox)
 	if err != nil && ctx.Err() == nil {
 		err = nil // it is deleted; the list of subscriptions has a name too many
 	}

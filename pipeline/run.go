@@ -218,7 +218,7 @@ func (r *run) sync(ctx context.Context) error {
 
 // putMarksRight ends a deletion on the server that was interrupted. That it
 // cannot be done now keeps nothing else from being done.
-func (r *run) putMarksRight(ctx context.Context, s Session) error {
+func (r *run) putMarksRight(ctx context.Context, s probe.Deleter) error {
 	if r.DryRun {
 		return nil
 	}

@@ -18,7 +18,7 @@ import (
 )
 
 // survey asks for the mailboxes and decides which to look into.
-func (r *run) survey(ctx context.Context, s Session) ([]*box, error) {
+func (r *run) survey(ctx context.Context, s Lister) ([]*box, error) {
 	list, err := s.List(ctx)
 	if err != nil {
 		return nil, err

@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 
 	"github.com/emersion/go-imap/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
-	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
 )
 
@@ -35,10 +33,7 @@ func (w *worker) transferPart(ctx context.Context, b *box, verb string, part []l
 	if err := w.intendMove(ctx, m, to); err != nil {
 		return err
 	}
-	ex, err := probe.Into(ctx, w.session, verb, uids, to.Name, w.step)
-	if err == nil {
-		err = ex.Refused("UID "+verb, b.Name, 0)
-	}
+	there, err := probe.Transfer(ctx, w.session, verb == "MOVE", uids, to.Name, w.step)
 	if w.isRefusal(err) {
 		back, e := w.moveRefused(ctx, m)
 		if e != nil {
@@ -52,8 +47,8 @@ func (w *worker) transferPart(ctx context.Context, b *box, verb string, part []l
 		return err
 	}
 	b.took(uids)
-	validity, pairs := probe.CopyUIDs(ex)
-	if validity == to.known.UIDValidity {
+	pairs := there.UIDs
+	if there.UIDValidity == to.known.UIDValidity {
 		maps.Copy(out, pairs)
 		to.comes(part, pairs)
 	} else {
@@ -88,49 +83,17 @@ func (w *worker) expunge(ctx context.Context, b *box, uids []imap.UID) (bool, er
 	if len(uids) == 0 {
 		return false, nil
 	}
-	uids = slices.Sorted(slices.Values(uids))
-	for part := range slices.Chunk(uids, storeAtOnce) {
-		if err := w.storePart(ctx, b, part, "+", `\Deleted`); err != nil {
-			return false, w.bare(err)
-		}
-	}
-	b.took(uids)
-	if w.session.Has("UIDPLUS") {
-		for part := range slices.Chunk(uids, storeAtOnce) {
-			if _, err := w.command(ctx, b, "UID EXPUNGE %s", mail.UIDSet(part).String()); err != nil {
-				return false, err
-			}
-			w.step("messages expunged")
-		}
-		return true, nil
-	}
-	// A bare EXPUNGE takes everything along that is marked.
-	set, err := w.session.Deleted(ctx)
-	if err != nil {
-		return false, err
-	}
-	marked, ok := mail.UIDList(set, mail.MaxUIDs)
-	if !ok {
-		return false, &mail.Fault{Kind: mail.KindMalformed, Op: "UID SEARCH", Mailbox: b.Name, Text: "a list of deleted messages that cannot be true"}
-	}
-	if len(marked) == 0 {
-		// Not even ours: they are gone, or the answer is wrong and others may be
-		// marked, too.
-		return false, nil
-	}
-	for _, u := range marked {
-		if _, ours := slices.BinarySearch(uids, u); !ours {
-			b.settle(uids)
-			w.note(b, "%s marked \\Deleted on the server, not expunged: others are marked there, too, and the server cannot tell them apart",
-				number(len(uids), "message is", "messages are"))
-			return false, nil
-		}
-	}
-	if _, err := w.command(ctx, b, "EXPUNGE"); err != nil {
+	if err := probe.Store(ctx, w.session, uids, true, `\Deleted`, w.step); err != nil {
 		return false, w.bare(err)
 	}
-	w.step("messages expunged")
-	return true, nil
+	b.took(uids)
+	marked, done, err := probe.ExpungeOnly(ctx, w.session, b.Name, uids, w.step)
+	if err == nil && !done && len(marked) > 0 {
+		b.settle(uids)
+		w.note(b, "%s marked \\Deleted on the server, not expunged: others are marked there, too, and the server cannot tell them apart",
+			number(len(uids), "message is", "messages are"))
+	}
+	return done, w.bare(err)
 }
 
 // bare says of a refusal that nothing of it can be asked again in parts where EXPUNGE

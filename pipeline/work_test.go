@@ -42,10 +42,13 @@ func (f *frail) dial(ctx context.Context) (Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &frailSession{s.(*session), f}, nil
+	c := &frailSession{session: s.(*session), frail: f}
+	c.verbs = verbs{c.Exchange, c.Mailbox}
+	return c, nil
 }
 
 type frailSession struct {
+	verbs
 	*session
 	frail *frail
 }

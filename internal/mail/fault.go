@@ -1,6 +1,7 @@
 package mail
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -109,3 +110,10 @@ func (f *Fault) Error() string {
 }
 
 func (f *Fault) Unwrap() error { return f.Err }
+
+// Refused tells whether the server answered a command with NO or BAD, which says nothing
+// about the connection.
+func Refused(err error) (f *Fault, ok bool) {
+	f, ok = errors.AsType[*Fault](err)
+	return f, ok && (f.Kind == KindNo || f.Kind == KindBad)
+}

@@ -14,22 +14,14 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
-// Lister tells which mailboxes there are.
-type Lister interface {
-	List(ctx context.Context) ([]mail.Mailbox, error)
-}
-
 // Deleter is a connection over which one message is deleted.
 type Deleter interface {
-	Speaker
+	Opener
 	Searcher
 	Lister
-	// Has tells whether a capability may be used.
-	Has(capability string) bool
-	// Quote gives a mailbox's name as a command has it.
-	Quote(mailbox string) string
-	// Deleted gives the messages that are marked \Deleted.
-	Deleted(ctx context.Context) (imap.UIDSet, error)
+	Transferrer
+	Marker
+	Expunger
 }
 
 // Notes keeps a note of what is about to be done until it is done: a later run puts
@@ -82,8 +74,8 @@ type Expunged struct {
 // metaExpunge is where the ledger keeps a deletion that is under way.
 const metaExpunge = "expunge"
 
-// marks is that: which messages lost or got \Deleted for it.
-type marks struct {
+// note says which messages lost or got \Deleted for a deletion.
+type note struct {
 	Mailbox     string     `json:"mailbox"`
 	UIDValidity uint64     `json:"uidvalidity"`
 	UID         imap.UID   `json:"uid"`
@@ -118,7 +110,7 @@ func Expunge(ctx context.Context, o ExpungeOptions) (*Expunged, error) {
 		return nil, fmt.Errorf("the server opens %s for reading only: nothing can be deleted in it", o.Mailbox)
 	}
 	plan := ExpungePlan{Target: m.Target, Messages: m.selected.Messages, UIDPlus: x.s.Has("UIDPLUS"), Move: x.s.Has("MOVE"), To: o.To}
-	deleted, err := x.deleted(ctx)
+	deleted, err := marks(ctx, x.s, x.Mailbox)
 	if err != nil {
 		return nil, err
 	}
@@ -151,7 +143,7 @@ func Expunge(ctx context.Context, o ExpungeOptions) (*Expunged, error) {
 		return out, err
 	}
 	// Others may have been unmarked meanwhile: whoever did so wants to keep them.
-	if deleted, err = x.deleted(ctx); err != nil {
+	if deleted, err = marks(ctx, x.s, x.Mailbox); err != nil {
 		return nil, err
 	}
 	x.had = slices.Contains(deleted, o.UID)
@@ -195,32 +187,6 @@ func (x *expunge) step(effect string) {
 	}
 }
 
-// say speaks one command, whose answer must be OK.
-func (x *expunge) say(ctx context.Context, format string, args ...any) (*mail.Exchange, error) {
-	ex, err := x.s.Exchange(ctx, fmt.Sprintf(format, args...))
-	if err != nil {
-		return ex, err
-	}
-	if err := ex.Refused(ex.Command, x.Mailbox, x.UID); err != nil {
-		return ex, err
-	}
-	x.step(ex.Command)
-	return ex, nil
-}
-
-// deleted gives the messages that are marked \Deleted.
-func (x *expunge) deleted(ctx context.Context) ([]imap.UID, error) {
-	set, err := x.s.Deleted(ctx)
-	if err != nil {
-		return nil, err
-	}
-	uids, ok := mail.UIDList(set, mail.MaxUIDs)
-	if !ok {
-		return nil, errors.New("the server's list of deleted messages cannot be true")
-	}
-	return uids, nil
-}
-
 // all gives every UID of the mailbox.
 func (x *expunge) all(ctx context.Context) (imap.UIDSet, error) {
 	return x.s.Search(ctx, mail.EveryUID())
@@ -232,24 +198,17 @@ func (x *expunge) do(ctx context.Context, plan ExpungePlan, out *Expunged) (err 
 	if err != nil {
 		return err
 	}
-	switch {
-	case plan.To != "" && plan.Move:
-		ex, err := x.transfer(ctx, "MOVE")
-		if err != nil {
+	if plan.To != "" {
+		if err := x.transfer(ctx, plan.Move, out); err != nil {
 			return err
 		}
-		out.moved(ex, x.UID)
-		return x.verify(ctx, before, nil, out)
-	case plan.To != "":
-		ex, err := x.transfer(ctx, "COPY")
-		if err != nil {
-			return err
+		if plan.Move {
+			return x.verify(ctx, before, nil, out)
 		}
-		out.moved(ex, x.UID)
 	}
 	// Intent before effect: what is marked and unmarked now is put right by the
 	// next run if this one does not come to its end.
-	intent, err := json.Marshal(marks{x.Mailbox, x.UIDValidity, x.UID, x.had, plan.Others})
+	intent, err := json.Marshal(note{x.Mailbox, x.UIDValidity, x.UID, x.had, plan.Others})
 	if err != nil {
 		return err
 	}
@@ -266,7 +225,7 @@ func (x *expunge) do(ctx context.Context, plan ExpungePlan, out *Expunged) (err 
 		}
 		return errors.Join(err, x.restore(ctx))
 	}
-	if err := x.mark(ctx, "+", plan.Others); err != nil {
+	if err := x.mark(ctx, true, plan.Others); err != nil {
 		return fmt.Errorf("UID %d is deleted, but the marks of others could not be put back: %w; the next run does it", x.UID, err)
 	}
 	if err := x.verify(ctx, before, plan.Others, out); err != nil {
@@ -280,61 +239,44 @@ func (x *expunge) do(ctx context.Context, plan ExpungePlan, out *Expunged) (err 
 	return nil
 }
 
-// moved takes the UID that the message has got in the other mailbox.
-func (e *Expunged) moved(ex *mail.Exchange, uid imap.UID) {
-	validity, pairs := CopyUIDs(ex)
-	if to, ok := pairs[uid]; ok {
-		e.MovedTo, e.Moved = validity, to
-	}
-}
-
 // transfer moves or copies the message.
-func (x *expunge) transfer(ctx context.Context, verb string) (*mail.Exchange, error) {
-	ex, err := Into(ctx, x.s, verb, []imap.UID{x.UID}, x.To, x.step)
+func (x *expunge) transfer(ctx context.Context, move bool, out *Expunged) error {
+	verb := "copy"
+	if move {
+		verb = "move"
+	}
+	there, err := Transfer(ctx, x.s, move, []imap.UID{x.UID}, x.To, x.step)
+	if f, refused := mail.Refused(err); refused {
+		return fmt.Errorf("the server does not %s UID %d to %s: %w; nothing was deleted", verb, x.UID, x.To, f)
+	}
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if ex.Status != "OK" {
-		return nil, fmt.Errorf("the server does not %s UID %d to %s: %s %s; nothing was deleted", strings.ToLower(verb), x.UID, x.To, ex.Status, ex.Text)
+	if to, ok := there.UIDs[x.UID]; ok {
+		out.MovedTo, out.Moved = there.UIDValidity, to
 	}
-	x.step(ex.Command)
-	return ex, nil
+	x.step("message transferred")
+	return nil
 }
 
 // kill marks the message and expunges it, and nothing else.
 func (x *expunge) kill(ctx context.Context, plan ExpungePlan) error {
-	if err := x.mark(ctx, "-", plan.Others); err != nil {
+	if err := x.mark(ctx, false, plan.Others); err != nil {
 		return err
 	}
-	if err := x.mark(ctx, "+", []imap.UID{x.UID}); err != nil {
+	if err := x.mark(ctx, true, []imap.UID{x.UID}); err != nil {
 		return err
 	}
-	if plan.UIDPlus {
-		_, err := x.say(ctx, "UID EXPUNGE %d", x.UID)
-		return err
+	marked, done, err := ExpungeOnly(ctx, x.s, x.Mailbox, []imap.UID{x.UID}, x.step)
+	if err == nil && !done {
+		err = fmt.Errorf("%w: UID %s are marked \\Deleted where only UID %d should be; nothing was expunged", ErrOthersDeleted, some(marked), x.UID)
 	}
-	// What is marked now goes. Another client may mark a message between this
-	// answer and the next command, for which there is no remedy; it would have
-	// expunged it itself.
-	deleted, err := x.deleted(ctx)
-	if err != nil {
-		return err
-	}
-	if !slices.Equal(deleted, []imap.UID{x.UID}) {
-		return fmt.Errorf("%w: UID %s are marked \\Deleted where only UID %d should be; nothing was expunged", ErrOthersDeleted, some(deleted), x.UID)
-	}
-	_, err = x.say(ctx, "EXPUNGE")
 	return err
 }
 
 // mark sets or clears \Deleted.
-func (x *expunge) mark(ctx context.Context, sign string, uids []imap.UID) error {
-	for part := range slices.Chunk(uids, 500) {
-		if _, err := x.say(ctx, `UID STORE %s %sFLAGS.SILENT (\Deleted)`, mail.UIDSet(part).String(), sign); err != nil {
-			return err
-		}
-	}
-	return nil
+func (x *expunge) mark(ctx context.Context, set bool, uids []imap.UID) error {
+	return Store(ctx, x.s, uids, set, `\Deleted`, x.step)
 }
 
 // verify looks that the message is gone, that the others are there, and that
@@ -363,7 +305,7 @@ func (x *expunge) verify(ctx context.Context, before imap.UIDSet, others []imap.
 	if len(others) == 0 {
 		return nil
 	}
-	deleted, err := x.deleted(ctx)
+	deleted, err := marks(ctx, x.s, x.Mailbox)
 	if err != nil {
 		return err
 	}
@@ -388,7 +330,7 @@ func RestoreMarks(ctx context.Context, l Notes, s Deleter, step func(string)) (t
 	if err != nil || v == "" {
 		return "", err
 	}
-	var m marks
+	var m note
 	if err := json.Unmarshal([]byte(v), &m); err != nil {
 		return "", fmt.Errorf("the ledger's note of an interrupted deletion cannot be read: %w", err)
 	}
@@ -409,7 +351,7 @@ func RestoreMarks(ctx context.Context, l Notes, s Deleter, step func(string)) (t
 			return "", err
 		}
 		there := slices.DeleteFunc(slices.Clone(m.Others), func(u imap.UID) bool { return !after.Contains(u) })
-		if err := x.mark(ctx, "+", there); err != nil {
+		if err := x.mark(ctx, true, there); err != nil {
 			return "", err
 		}
 		if len(there) > 0 {
@@ -421,7 +363,7 @@ func RestoreMarks(ctx context.Context, l Notes, s Deleter, step func(string)) (t
 		case m.Had:
 			text += "it is still there"
 		default:
-			if err := x.mark(ctx, "-", []imap.UID{m.UID}); err != nil {
+			if err := x.mark(ctx, false, []imap.UID{m.UID}); err != nil {
 				return "", err
 			}
 			text += "it is still there and unmarked again"

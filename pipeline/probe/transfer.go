@@ -2,9 +2,7 @@ package probe
 
 import (
 	"context"
-	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/emersion/go-imap/v2"
@@ -15,75 +13,110 @@ import (
 // mostAtOnce bounds how many messages one command names.
 const mostAtOnce = 500
 
-// Mover is a connection over which messages are moved.
-type Mover interface {
-	Exchange(ctx context.Context, command string) (*mail.Exchange, error)
-	Quote(mailbox string) string
+// Lister tells which mailboxes there are.
+type Lister interface {
+	// List gives all mailboxes with their status, in as few round trips as the
+	// server allows.
+	List(ctx context.Context) ([]mail.Mailbox, error)
 }
 
-// Into moves or copies messages of the selected mailbox into another one, which
-// is made if it is not there. The answer may be NO or BAD; that of CREATE is an
-// error then.
-func Into(ctx context.Context, s Mover, verb string, uids []imap.UID, to string, step func(string)) (*mail.Exchange, error) {
-	command := fmt.Sprintf("UID %s %s %s", verb, mail.UIDSet(uids).String(), s.Quote(to))
-	ex, err := s.Exchange(ctx, command)
-	if err != nil || ex.Status != "NO" || !strings.HasPrefix(ex.Code, "TRYCREATE") {
-		return ex, err
-	}
-	if ex, err = s.Exchange(ctx, "CREATE "+s.Quote(to)); err != nil {
-		return ex, err
-	}
-	if err := ex.Refused(ex.Command, to, 0); err != nil {
-		return ex, err
-	}
-	step(ex.Command)
-	return s.Exchange(ctx, command)
+// Transferrer moves messages of the selected mailbox. A fault of Move or Copy has the code
+// TRYCREATE if the other mailbox is not there.
+type Transferrer interface {
+	Move(ctx context.Context, uids imap.UIDSet, to string) (mail.Copied, error)
+	Copy(ctx context.Context, uids imap.UIDSet, to string) (mail.Copied, error)
+	Create(ctx context.Context, mailbox string) error
 }
 
-// CopyUIDs reads a COPYUID code (RFC 4315 3), which Exchange and others put into
-// untagged lines (ruby/net-imap#250, MailKit#555).
-func CopyUIDs(ex *mail.Exchange) (validity uint64, pairs map[imap.UID]imap.UID) {
-	pairs = make(map[imap.UID]imap.UID)
-	for _, text := range append([]string{ex.Code}, ex.Untagged...) {
-		_, text, ok := strings.Cut(strings.ToUpper(text), "COPYUID ")
-		if !ok {
-			continue
-		}
-		words := strings.Fields(strings.ReplaceAll(text, "]", " "))
-		if len(words) < 3 || strings.Contains(text, "...") { // it was cut
-			continue
-		}
-		v, err := strconv.ParseUint(words[0], 10, 64)
-		from, to := orderedUIDs(words[1]), orderedUIDs(words[2])
-		if err != nil || len(from) != len(to) || validity != 0 && v != validity {
-			continue
-		}
-		validity = v
-		for i := range from {
-			pairs[from[i]] = to[i]
-		}
-	}
-	return validity, pairs
+// Marker sets and clears flags of messages of the selected mailbox.
+type Marker interface {
+	Store(ctx context.Context, uids imap.UIDSet, set bool, flag string) error
 }
 
-// orderedUIDs reads a set in the order in which it stands, at most as long as a
-// command of ours has messages.
-func orderedUIDs(set string) (uids []imap.UID) {
-	for part := range strings.SplitSeq(set, ",") {
-		first, last, isRange := strings.Cut(part, ":")
-		if !isRange {
-			last = first
-		}
-		a, err1 := strconv.ParseUint(first, 10, 32)
-		z, err2 := strconv.ParseUint(last, 10, 32)
-		if err1 != nil || err2 != nil || a == 0 || z < a || z-a >= mostAtOnce || len(uids) > mostAtOnce {
-			return nil
-		}
-		for u := a; u <= z; u++ {
-			uids = append(uids, imap.UID(u))
-		}
+// Expunger removes messages that are marked \Deleted.
+type Expunger interface {
+	// Has tells whether a capability may be used.
+	Has(capability string) bool
+	// Deleted gives the messages that are marked \Deleted.
+	Deleted(ctx context.Context) (imap.UIDSet, error)
+	// ExpungeUIDs removes those of the messages that are marked (RFC 4315 2.1).
+	ExpungeUIDs(ctx context.Context, uids imap.UIDSet) error
+	// ExpungeMarked removes all that are marked, whoever marked them: only
+	// ExpungeOnly calls it.
+	ExpungeMarked(ctx context.Context) error
+}
+
+// Transfer moves or copies messages of the selected mailbox into another one, which is
+// made if it is not there. step is told of that.
+func Transfer(ctx context.Context, s Transferrer, move bool, uids []imap.UID, to string, step func(effect string)) (mail.Copied, error) {
+	verb := s.Copy
+	if move {
+		verb = s.Move
 	}
-	return uids
+	out, err := verb(ctx, mail.UIDSet(uids), to)
+	if f, ok := mail.Refused(err); !ok || f.Kind != mail.KindNo || !strings.HasPrefix(f.Code, "TRYCREATE") {
+		return out, err
+	}
+	if err := s.Create(ctx, to); err != nil {
+		return out, err
+	}
+	step("mailbox made")
+	return verb(ctx, mail.UIDSet(uids), to)
+}
+
+// Store sets or clears a flag of messages, some at once. step is told after each command.
+func Store(ctx context.Context, s Marker, uids []imap.UID, set bool, flag string, step func(effect string)) error {
+	for part := range slices.Chunk(slices.Sorted(slices.Values(uids)), mostAtOnce) {
+		if err := s.Store(ctx, mail.UIDSet(part), set, flag); err != nil {
+			return err
+		}
+		step("flags stored")
+	}
+	return nil
+}
+
+// ExpungeOnly removes exactly these messages, which are marked \Deleted. A server without
+// UIDPLUS can only remove all that are marked: it is asked for these first, and unless all
+// of them are ours nothing is done. Then done is false, and marked are all of them; none
+// means that ours are gone, or that the answer is wrong. Another client may mark a message
+// between that answer and the next command, for which there is no remedy; it would have
+// expunged it itself. step is told after each command.
+func ExpungeOnly(ctx context.Context, s Expunger, mailbox string, uids []imap.UID, step func(effect string)) (marked []imap.UID, done bool, err error) {
+	uids = slices.Sorted(slices.Values(uids))
+	if s.Has("UIDPLUS") {
+		for part := range slices.Chunk(uids, mostAtOnce) {
+			if err := s.ExpungeUIDs(ctx, mail.UIDSet(part)); err != nil {
+				return nil, false, err
+			}
+			step("messages expunged")
+		}
+		return nil, true, nil
+	}
+	marked, err = marks(ctx, s, mailbox)
+	if err != nil || len(marked) == 0 || slices.ContainsFunc(marked, func(u imap.UID) bool {
+		_, ours := slices.BinarySearch(uids, u)
+		return !ours
+	}) {
+		return marked, false, err
+	}
+	if err := s.ExpungeMarked(ctx); err != nil {
+		return nil, false, err
+	}
+	step("messages expunged")
+	return nil, true, nil
+}
+
+// marks gives the messages that are marked \Deleted.
+func marks(ctx context.Context, s Expunger, mailbox string) ([]imap.UID, error) {
+	set, err := s.Deleted(ctx)
+	if err != nil {
+		return nil, err
+	}
+	uids, ok := mail.UIDList(set, mail.MaxUIDs)
+	if !ok {
+		return nil, &mail.Fault{Kind: mail.KindMalformed, Op: "UID SEARCH", Mailbox: mailbox, Text: "a list of deleted messages that cannot be true"}
+	}
+	return uids, nil
 }
 
 // DeletedSince tells whether the server has a mailbox no more, which it has just
