@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
@@ -106,8 +107,14 @@ func TestWhatThereIsNoRoomForWaits(t *testing.T) {
 				h.move("INBOX", 2, "Archive", true)
 				h.put("Archive", plainMail(7), "")
 				h.flag("Trash", 1, "F")
-				for range 2 {
+				for i := range 2 {
 					rep := h.sync(s)
+					if verb == "APPEND" && i == 1 {
+						if rep.Unsent != 1 || !rep.Clean() { // it is known
+							t.Errorf("%+v", rep)
+						}
+						continue
+					}
 					if len(rep.Faults) != 1 || !strings.Contains(rep.Faults[0].Text, "no room") {
 						t.Errorf("%+v", rep)
 					}
@@ -116,8 +123,10 @@ func TestWhatThereIsNoRoomForWaits(t *testing.T) {
 					t.Errorf("the Trash has %v, INBOX %v", s.box("Trash").msgs[1].flags, in.uids())
 				}
 				s.refuses = nil
-				h.sync(s)
-				h.sync(s)
+				soon := time.Now().Add(16 * time.Minute)
+				for range 2 {
+					h.sync(s, func(o *Options) { o.Now = func() time.Time { return soon } })
+				}
 				h.quiet(s)
 				h.has(s, map[string]string{"INBOX": "3", "Archive": "2 7 8", "Trash": "1 9"})
 			})

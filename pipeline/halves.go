@@ -58,8 +58,11 @@ func inParts[T any](w *worker, list []T, uid func(T) imap.UID, do func([]T) erro
 // (RFC 5530).
 func ofWhole(err error) bool {
 	f, ok := errors.AsType[*mail.Fault](err)
+	if !ok {
+		return false
+	}
 	code, _, _ := strings.Cut(f.Code, " ")
-	return ok && slices.Contains([]string{"NOPERM", "READ-ONLY", "OVERQUOTA", "TRYCREATE", "NONEXISTENT", "UNAVAILABLE", "INUSE"}, code)
+	return slices.Contains([]string{"NOPERM", "READ-ONLY", "OVERQUOTA", "TRYCREATE", "NONEXISTENT", "UNAVAILABLE", "INUSE"}, code)
 }
 
 // someRefused is the server's refusal of some messages, or of all.

@@ -100,6 +100,9 @@ func (w *worker) refusedUploads(ctx context.Context, b *box, refused []refusedUp
 		}
 		n.Name, n.Reason, n.Attempts = f.file.Name, f.err.Error(), n.Attempts+1
 		n.NextTry = retryAt(now, n.Attempts)
+		if ofWhole(f.err) { // room, or a right, is there again before long, and it is not the mail's fault
+			n.NextTry = retryAt(now, min(n.Attempts, 2))
+		}
 		text, err := json.Marshal(n)
 		if err != nil {
 			return err
