@@ -88,7 +88,7 @@ func guard(locals map[string]*local, out map[string]*outgoing, p policy) {
 	for _, name := range slices.Sorted(maps.Keys(locals)) {
 		l, o := locals[name], out[name]
 		if !l.closed && !p.yes(name) {
-			if l.doubt != "" && !(inOrder && excusable[name]) {
+			if l.doubt != "" && (!inOrder || !excusable[name]) {
 				o.doubt(l, locals)
 			}
 			if why := held[name]; why != "" && !inOrder && p.deletions != DeletionsKeep {
