@@ -19,7 +19,7 @@ define install-debs
 	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(1); }
 endef
 
-.PHONY: build demo test lint fuzz bench install clean deps-build deps-test
+.PHONY: build demo test quick lint fuzz bench install clean deps-build deps-test
 
 build: deps-build
 	go build -trimpath -o notmuch-imap ./cmd/notmuch-imap
@@ -34,6 +34,14 @@ test: deps-test
 	$(MAKE) lint fuzz
 	go test -parallel 4 -run '^TestKillWhileBothWays$$' ./pipeline
 	go test $(RACE) -parallel 4 -timeout 60m ./...
+
+# The answer within a minute, for work on the code: a share of the long tests, and
+# of cmd none that start another program.
+quick: deps-test
+	go vet ./...
+	test -z "$$(gofmt -l .)"
+	$(MAKE) lint
+	go test -short -parallel 4 ./...
 
 # Each fuzz target for a bounded time; a finding is kept below testdata/fuzz.
 fuzz: deps-build

@@ -104,6 +104,7 @@ const crashFloor = 40
 // between, as it may. The run that resumes must end in the same state.
 func TestKilledWithRealNotmuch(t *testing.T) {
 	t.Parallel()
+	otherPrograms(t)
 	fault := imaptest.Faults()[0] // OK without data
 	points := 0
 	for at := 1; ; at++ {

@@ -16,6 +16,7 @@ import (
 // maildirDovecot starts a real server that keeps its mail in a Maildir.
 func maildirDovecot(t *testing.T, hide ...string) *imaptest.DovecotServer {
 	t.Helper()
+	otherPrograms(t)
 	s, err := imaptest.StartDovecot(t.Context(), t.TempDir(), imaptest.DovecotOptions{Hide: hide, Maildir: true})
 	if err != nil {
 		t.Fatal(err)

@@ -21,6 +21,7 @@ import (
 // dovecot starts a real server.
 func dovecot(t *testing.T, hide ...string) *imaptest.DovecotServer {
 	t.Helper()
+	otherPrograms(t)
 	s, err := imaptest.StartDovecot(t.Context(), t.TempDir(), imaptest.DovecotOptions{Hide: hide})
 	if err != nil {
 		t.Fatal(err)

@@ -175,6 +175,7 @@ func TestFoldersAndTagsReachADovecot(t *testing.T) {
 // folder that the server refuses costs only itself.
 func TestANewFolderBelowInbox(t *testing.T) {
 	t.Parallel()
+	otherPrograms(t)
 	for name, hide := range map[string][]string{"NAMESPACE": nil, "no NAMESPACE": {"NAMESPACE"}} {
 		s, err := imaptest.StartDovecot(t.Context(), t.TempDir(), imaptest.DovecotOptions{Prefix: "INBOX.", Hide: hide})
 		if err != nil {

@@ -29,6 +29,7 @@ type reader struct {
 // startReader starts a program in a terminal of its own.
 func startReader(t *testing.T, env []string, command ...string) *reader {
 	t.Helper()
+	otherPrograms(t)
 	dir, err := os.MkdirTemp("", "mux") // short: the name of a socket has 107 bytes at most
 	if err != nil {
 		t.Fatal(err)

@@ -35,6 +35,7 @@ type machine struct {
 
 func newMachine(t *testing.T) *machine {
 	t.Helper()
+	otherPrograms(t)
 	server, err := imaptest.NewServer()
 	if err != nil {
 		t.Fatal(err)
@@ -264,6 +265,7 @@ func (m *machine) state() string {
 // fault ends.
 func TestAnErrorOfThisMachineIsNoSuccess(t *testing.T) {
 	t.Parallel()
+	otherPrograms(t)
 	faults := []struct {
 		call   string
 		errors []string

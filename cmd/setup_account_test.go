@@ -170,6 +170,7 @@ func issue(t *testing.T, by *imaptest.Certificate, names ...string) tls.Certific
 // ownServer is a Dovecot with some mail, and what its domain says of it.
 func ownServer(t *testing.T) (s *imaptest.DovecotServer, autoconfig string) {
 	t.Helper()
+	otherPrograms(t)
 	s, err := imaptest.StartDovecot(t.Context(), t.TempDir(), imaptest.DovecotOptions{TLS: true})
 	if err != nil {
 		t.Fatal(err)

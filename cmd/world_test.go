@@ -20,6 +20,15 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
+// otherPrograms is called by tests with other programs, that take minutes together. make
+// test runs them all; a short run has no part of them.
+func otherPrograms(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("a short run starts no other programs")
+	}
+}
+
 // world is one user's machine: a mail root, a notmuch database of its own, and
 // an account on some server.
 type world struct {

@@ -148,7 +148,7 @@ type tx struct {
 // commit finds the disk full.
 func (t *tx) Commit() error {
 	if err := t.d.Fault("COMMIT"); err != nil {
-		_ = t.Tx.Rollback()
+		_ = t.Rollback()
 		return err
 	}
 	if err := t.Tx.Commit(); err != nil {
