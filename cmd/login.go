@@ -30,13 +30,17 @@ nobody's is used without your knowledge.`
 	text += "\n\nAny other: oauth = { client_id = \"...\", auth_url = \"...\", token_url = \"...\", scopes = [\"...\"] }."
 	return &cli.Command{
 		Name: "login", Usage: "sign in by OAuth, with the help of a browser", ArgsUsage: "ACCOUNT", Description: text,
-		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "device", Usage: "show a code to type in a browser on any device"},
-			&cli.BoolFlag{Name: "paste", Usage: "take the address that a browser elsewhere ends at: over ssh"},
-			&cli.BoolFlag{Name: "no-browser", Usage: "show the address, and start no browser"},
-			&cli.StringFlag{Name: "store", Usage: "keep the token in `PLACE`: keyring or file"},
-		},
+		Flags:  append(browserFlags(), &cli.StringFlag{Name: "store", Usage: "keep the token in `PLACE`: keyring or file"}),
 		Action: p.login,
+	}
+}
+
+// browserFlags say where the browser is in which somebody signs in.
+func browserFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.BoolFlag{Name: "device", Usage: "show a code to type in a browser on any device"},
+		&cli.BoolFlag{Name: "paste", Usage: "take the address that a browser elsewhere ends at: over ssh"},
+		&cli.BoolFlag{Name: "no-browser", Usage: "show the address, and start no browser"},
 	}
 }
 
@@ -99,6 +103,9 @@ func (s *secrets) source(a *config.Account) (*oauth.Source, error) {
 	return s.sources[a.Name], nil
 }
 
+// loginOf is the command that signs in to an account.
+func loginOf(a *config.Account) string { return "notmuch imap login " + a.Name }
+
 // tokens gives a connection its token, and another one if the server refused it.
 func tokens(source *oauth.Source) func(ctx context.Context, renew bool) (string, error) {
 	var mu sync.Mutex
@@ -118,9 +125,10 @@ func tokens(source *oauth.Source) func(ctx context.Context, renew bool) (string,
 	}
 }
 
-// explain adds to a refused sign-in what the token tells, and the next step.
-func explain(source *oauth.Source, a *config.Account) func(*mail.Fault) {
-	anew := "sign in anew: notmuch imap login " + a.Name
+// explain adds to a refused sign-in what the token tells, and the next step. about
+// says what makes the token useless, "" if nothing does; command signs in anew.
+func explain(about func() string, a *config.Account, command string) func(*mail.Fault) {
+	anew := "sign in anew: " + command
 	return func(f *mail.Fault) {
 		switch f.Kind {
 		case mail.KindSecret:
@@ -130,12 +138,12 @@ func explain(source *oauth.Source, a *config.Account) func(*mail.Fault) {
 			}
 		case mail.KindAuth:
 			f.Do = fmt.Sprintf("is user = %q the mailbox that you signed in to, and IMAP switched on for it? else %s", a.User, anew)
-			if why := source.Explain(); why != "" {
+			if why := about(); why != "" {
 				f.Err, f.Do = errors.New(why), anew
 			}
 		case mail.KindNotConnected:
 			f.Do = "the usual causes: IMAP is switched off for this mailbox or it has no licence (an administrator sees both), or there are too many connections (connections = 1)"
-			if why := source.Explain(); why != "" {
+			if why := about(); why != "" {
 				f.Err, f.Do = errors.New(why), anew
 			}
 		}
@@ -151,43 +159,54 @@ func (p *program) login(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if c.Bool("device") && c.Bool("paste") {
-		return &usageError{"one of --device and --paste is enough", c.Command.HelpName}
+	where, err := browserGiven(c)
+	if err != nil {
+		return err
 	}
 	store, err := oauthStore(a, p.getenv)
 	if err != nil {
 		return err
 	}
-	place := c.String("store")
-	switch place {
-	case oauth.InKeyring, oauth.InFile:
-	case "":
-		place = oauth.InFile
-		if store.HasKeyring(ctx) {
-			place = oauth.InKeyring
-		}
-	default:
-		return &usageError{fmt.Sprintf("--store %q is neither keyring nor file", place), c.Command.HelpName}
-	}
-	t, err := p.authorize(ctx, c, oauthClient(a))
+	place, err := tokenPlace(ctx, c, store)
 	if err != nil {
-		if r, ok := errors.AsType[*oauth.Refusal](err); ok && r.Letter != "" {
-			p.say("A text to send to who administers your accounts:\n\n%s\n", r.Letter)
-		}
 		return err
 	}
-	if err := p.keep(ctx, store, t, place); err != nil {
+	lines := bufio.NewReader(io.LimitReader(p.stdin, 64<<10))
+	t, err := p.authorize(ctx, c, where, oauthClient(a), func(ctx context.Context) (string, error) { return nextLine(ctx, lines) })
+	if err != nil {
+		p.letter(err)
 		return err
 	}
-	p.say("%s: the token is kept in %s.", a.Name, store.Place())
-	if t.Refresh == "" {
-		p.say("%s: the provider gave no refresh token: sign in again when this one ends, at %s", a.Name, t.Expiry.Local().Format("2006-01-02 15:04"))
+	if err := p.keep(ctx, a, store, t, place); err != nil {
+		return err
 	}
 	return p.tryLogin(ctx, a)
 }
 
-// keep saves the tokens of a sign-in, after any run that is renewing older ones.
-func (p *program) keep(ctx context.Context, store oauth.Store, t *oauth.Token, place string) error {
+// tokenPlace is where the command line wants the tokens kept: in the keyring, if
+// it does not say and there is one.
+func tokenPlace(ctx context.Context, c *cli.Context, store oauth.Store) (string, error) {
+	switch place := c.String("store"); {
+	case place == oauth.InKeyring || place == oauth.InFile:
+		return place, nil
+	case place != "":
+		return "", &usageError{fmt.Sprintf("--store %q is neither keyring nor file", place), c.Command.HelpName}
+	case store.HasKeyring(ctx):
+		return oauth.InKeyring, nil
+	}
+	return oauth.InFile, nil
+}
+
+// letter shows the text for an administrator, if an error has one.
+func (p *program) letter(err error) {
+	if r, ok := errors.AsType[*oauth.Refusal](err); ok && r.Letter != "" {
+		p.say("A text to send to who administers your accounts:\n\n%s\n", r.Letter)
+	}
+}
+
+// keep saves the tokens of a sign-in, after any run that is renewing older ones,
+// and says where.
+func (p *program) keep(ctx context.Context, a *config.Account, store oauth.Store, t *oauth.Token, place string) error {
 	waiting, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	unlock, err := store.Lock(waiting)
@@ -195,7 +214,14 @@ func (p *program) keep(ctx context.Context, store oauth.Store, t *oauth.Token, p
 		return err
 	}
 	defer unlock()
-	return store.Save(ctx, t, place)
+	if err := store.Save(ctx, t, place); err != nil {
+		return err
+	}
+	p.say("%s: the token is kept in %s.", a.Name, store.Place())
+	if t.Refresh == "" {
+		p.say("%s: the provider gave no refresh token: sign in again when this one ends, at %s", a.Name, t.Expiry.Local().Format("2006-01-02 15:04"))
+	}
+	return nil
 }
 
 // tryLogin signs in to the server with what was kept.
@@ -216,23 +242,44 @@ func (p *program) tryLogin(ctx context.Context, a *config.Account) error {
 	return s.Close()
 }
 
-// authorize gets tokens in the way that the command line asks for.
-func (p *program) authorize(ctx context.Context, c *cli.Context, client oauth.Client) (*oauth.Token, error) {
+// The places where the browser can be.
+const (
+	browserHere      = "browser"
+	browserElsewhere = "paste"
+	browserAnywhere  = "device"
+)
+
+// browserGiven is where the command line says that the browser is; "" if it does
+// not say.
+func browserGiven(c *cli.Context) (string, error) {
+	switch device, paste := c.Bool("device"), c.Bool("paste"); {
+	case device && paste:
+		return "", &usageError{"one of --device and --paste is enough", c.Command.HelpName}
+	case device:
+		return browserAnywhere, nil
+	case paste:
+		return browserElsewhere, nil
+	}
+	return "", nil
+}
+
+// authorize gets tokens by a browser at a place; "" is here. ask gives what
+// somebody pastes.
+func (p *program) authorize(ctx context.Context, c *cli.Context, where string, client oauth.Client, ask func(context.Context) (string, error)) (*oauth.Token, error) {
 	note := func(text string) { p.say("%s", text) }
-	switch {
-	case c.Bool("device"):
+	switch where {
+	case browserAnywhere:
 		return client.Device(ctx, func(address, code string, until time.Time) {
 			p.say("Open %s in any browser, and enter the code %s there, until %s.", address, code, until.Local().Format("15:04"))
 		})
-	case c.Bool("paste"):
-		lines := bufio.NewReader(io.LimitReader(p.stdin, 64<<10))
+	case browserElsewhere:
 		return client.Paste(ctx, func(address string) {
 			p.say("Open this address in a browser, anywhere:\n\n%s\n", address)
 			p.say("At the end it goes to an address where it finds nothing. Copy that from the address bar, and paste it here:")
-		}, func(ctx context.Context) (string, error) { return nextLine(ctx, lines) }, note)
+		}, ask, note)
 	}
 	return client.Loopback(ctx, loginTime, func(address string) {
-		if open := p.browser(c); open != "" {
+		if open := p.opener(c); open != "" {
 			p.say("Opening a browser (%s) at this address:\n\n%s\n", open, address)
 			if err := start(open, address); err != nil {
 				p.say("%s: %v; open it yourself.", open, err)
@@ -244,8 +291,8 @@ func (p *program) authorize(ctx context.Context, c *cli.Context, client oauth.Cl
 	}, note)
 }
 
-// browser is the program that opens one; "" if there is no display.
-func (p *program) browser(c *cli.Context) string {
+// opener is the program that opens a browser; "" if there is no display.
+func (p *program) opener(c *cli.Context) string {
 	const open = "xdg-open"
 	if c.Bool("no-browser") || p.getenv("DISPLAY") == "" && p.getenv("WAYLAND_DISPLAY") == "" {
 		return ""
@@ -349,7 +396,7 @@ func (c *checker) token(ctx context.Context, a *config.Account, keys *secrets) b
 	if err != nil {
 		f := &mail.Fault{Kind: mail.KindSecret, Err: err}
 		if source != nil {
-			explain(source, a)(f)
+			explain(source.Explain, a, loginOf(a))(f)
 		}
 		c.fail("token", f.Do, f.Err)
 		return false

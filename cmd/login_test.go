@@ -77,9 +77,15 @@ func (n *member) does(status int, args ...string) string {
 // what is to be typed. It gives what the program printed.
 func (n *member) logsIn(status int, browse func(address string, p *os.Process) string, args ...string) string {
 	n.t.Helper()
+	return n.signsIn(status, browse, append([]string{"login", "work"}, args...)...)
+}
+
+// signsIn is logsIn for any command that does.
+func (n *member) signsIn(status int, browse func(address string, p *os.Process) string, args ...string) string {
+	n.t.Helper()
 	ctx, cancel := context.WithTimeout(n.t.Context(), time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, filepath.Join(n.home, "bin", name), append([]string{"login", "work"}, args...)...)
+	cmd := exec.CommandContext(ctx, filepath.Join(n.home, "bin", name), args...)
 	cmd.Env = n.env
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -108,7 +114,7 @@ func (n *member) logsIn(status int, browse func(address string, p *os.Process) s
 	said.Write(errs.Bytes())
 	n.said.WriteString(said.String())
 	if got := cmd.ProcessState.ExitCode(); got != status {
-		n.t.Fatalf("login %v: %v, want status %d: %s", args, err, status, said.String())
+		n.t.Fatalf("%v: %v, want status %d: %s", args, err, status, said.String())
 	}
 	return said.String()
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/config"
 	"github.com/notmuch-imap/notmuch-imap/internal/index"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/oauth"
 	"github.com/notmuch-imap/notmuch-imap/internal/provider"
 	"github.com/notmuch-imap/notmuch-imap/internal/remote"
 )
@@ -28,10 +30,10 @@ func (p *program) setupAccountCommand() *cli.Command {
 		Name:      "account",
 		Usage:     "make an account of a mail address",
 		ArgsUsage: "ADDRESS",
-		Description: `Finds the server of the address and says where each value comes from, asks for the password and where to keep it,
-signs in, proposes tags for the server's mailboxes, shows the lines for the configuration, adds them, and runs check. What is in the
+		Description: `Finds the server of the address and says where each value comes from, asks for the password and where to keep it (where
+a provider takes none, for a client of OAuth, and signs in with the help of a browser), signs in, proposes tags for the server's mailboxes, shows the lines for the configuration, adds them, and runs check. What is in the
 configuration already stays as it is; after Ctrl-C or a failure nothing is left behind. Each answer can be an option instead.`,
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "name", Usage: "call the account `NAME`"},
 			&cli.StringFlag{Name: "host", Usage: "the server is `HOST`"},
 			&cli.IntFlag{Name: "port", Usage: "it listens on `PORT`"},
@@ -39,16 +41,23 @@ configuration already stays as it is; after Ctrl-C or a failure nothing is left 
 			&cli.StringFlag{Name: "tls-pin", Usage: "trust the certificate with this `FINGERPRINT` (sha256:...)"},
 			&cli.StringFlag{Name: "tls-ca-file", Usage: "trust the authorities in this PEM `FILE`, too"},
 			&cli.StringFlag{Name: "user", Usage: "sign in as `USER`"},
-			&cli.StringFlag{Name: "store", Usage: "keep the password in `PLACE`: keyring, pass or file"},
+			&cli.StringFlag{Name: "store", Usage: "keep the password in `PLACE`: keyring, pass or file; or the token of OAuth: keyring or file"},
 			&cli.BoolFlag{Name: "password-stdin", Usage: "read the password for --store from standard input"},
 			&cli.StringFlag{Name: "password-command", Usage: "`COMMAND` prints the password; no shell, words at blanks"},
 			&cli.StringFlag{Name: "password-file", Usage: "the first line of `FILE` is the password"},
 			&cli.StringFlag{Name: "client-id", Usage: "sign in by OAuth, as the client with this `ID`"},
+			&cli.StringFlag{Name: "client-secret", Usage: "the client's `SECRET`, where the provider gives one"},
+			&cli.StringFlag{Name: "oauth", Usage: "the `PROVIDER` of OAuth: microsoft, google or fastmail; it is known of most hosts"},
+			&cli.StringFlag{Name: "tenant", Usage: "the `TENANT` of Microsoft that is signed in to"},
+			&cli.StringFlag{Name: "auth-url", Usage: "another provider's `URL` of sign-ins, ..."},
+			&cli.StringFlag{Name: "token-url", Usage: "... its `URL` of tokens, ..."},
+			&cli.StringFlag{Name: "device-url", Usage: "... its `URL` of device codes, if it has one, ..."},
+			&cli.StringSliceFlag{Name: "scope", Usage: "... and the `SCOPE` of mail; may be given several times"},
 			&cli.StringFlag{Name: "mail-root", Usage: "where notmuch is not set up yet: keep mail below `DIR`"},
 			&cli.BoolFlag{Name: "no-tags", Usage: "propose no tags"},
 			&cli.BoolFlag{Name: "print", Usage: "print the lines, and neither sign in nor change anything"},
 			&cli.BoolFlag{Name: "yes", Usage: "take every proposal, and ask nothing"},
-		},
+		}, browserFlags()...),
 		Action: p.setupAccount,
 	}
 }
@@ -64,6 +73,9 @@ type setup struct {
 	account entry
 	preset  provider.Preset
 	secret  string // as typed or read; "" if the account has a way to it
+	browser string // where it is, as the command line says
+	token   *oauth.Token
+	keptIn  string // where the token is to be kept
 	session *remote.Session
 }
 
@@ -76,6 +88,9 @@ func (p *program) setupAccount(c *cli.Context) error {
 		return &usageError{err.Error(), c.Command.HelpName}
 	}
 	s := &setup{program: p, c: c, address: address, sources: make(map[string]string)}
+	if s.browser, err = browserGiven(c); err != nil {
+		return err
+	}
 	if s.file, err = config.Find(c.String("config"), p.getenv); err != nil {
 		return err
 	}
@@ -104,6 +119,11 @@ func (s *setup) run(ctx context.Context) error {
 		if s.account.keptNowhere() {
 			s.account.Keyring = true
 		}
+		if s.account.OAuth != nil {
+			if err := s.client(ctx); err != nil {
+				return err
+			}
+		}
 		if _, err := s.draft(); err != nil {
 			return err
 		}
@@ -117,13 +137,11 @@ func (s *setup) run(ctx context.Context) error {
 	if err := s.password(ctx); err != nil {
 		return err
 	}
-	if s.account.Provider == "" { // else the sign-in is login's
-		if err := s.signIn(ctx); err != nil {
-			return err
-		}
-		if err := s.mailboxes(ctx); err != nil {
-			return err
-		}
+	if err := s.signIn(ctx); err != nil {
+		return err
+	}
+	if err := s.mailboxes(ctx); err != nil {
+		return err
 	}
 	return s.write(ctx, notmuch)
 }
@@ -311,27 +329,41 @@ func (s *setup) signIn(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		o, err := remoteOptions(a, s.newSecrets())
-		if err != nil {
-			return err
-		}
-		if s.secret != "" {
-			o.Password = func(context.Context) (string, error) { return s.secret, nil }
-		}
-		o.Timeout = min(o.Timeout, trialTime)
-		o.Alert = func(text string) { s.say("the server says: %s", plain(text)) }
-		s.person.tell("signing in as " + plain(a.User) + " at " + plain(net.JoinHostPort(a.Host, strconv.Itoa(a.Port))) + " ...\n")
-		if s.session, err = remote.Dial(ctx, o); err == nil {
+		if err = s.try(ctx, a); err == nil {
 			s.say("signed in.")
 			return nil
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		if wrong, ok := errors.AsType[*usageError](err); ok {
+			return wrong
+		}
 		if err := s.mend(ctx, a, err); err != nil {
 			return err
 		}
 	}
+}
+
+// try signs in once.
+func (s *setup) try(ctx context.Context, a *config.Account) error {
+	o, err := remoteOptions(a, s.newSecrets())
+	if err != nil {
+		return err
+	}
+	if s.secret != "" {
+		o.Password = func(context.Context) (string, error) { return s.secret, nil }
+	}
+	if a.OAuth != nil {
+		if o.Token, o.Explain, err = s.bearer(ctx, a); err != nil {
+			return err
+		}
+	}
+	o.Timeout = min(o.Timeout, trialTime)
+	o.Alert = func(text string) { s.say("the server says: %s", plain(text)) }
+	s.person.tell("signing in as " + plain(a.User) + " at " + plain(net.JoinHostPort(a.Host, strconv.Itoa(a.Port))) + " ...\n")
+	s.session, err = remote.Dial(ctx, o)
+	return err
 }
 
 // trialTime is the longest silence that a server is granted while somebody waits.
@@ -341,6 +373,7 @@ const trialTime = 20 * time.Second
 // set-up; nothing was changed then.
 func (s *setup) mend(ctx context.Context, a *config.Account, failed error) error {
 	fmt.Fprintf(s.stderr, "%s: %s\n", plain(a.Name), plain(failed.Error())) //nolint:errcheck // nowhere left to tell
+	s.letter(failed)
 	print, shown := fingerprint(failed)
 	if shown != "" {
 		s.say("%s", shown)
@@ -365,7 +398,11 @@ func (s *setup) mend(ctx context.Context, a *config.Account, failed error) error
 		s.say("-> %s", advice)
 	}
 	choices := []choice{{"server", "change host, port, tls or user"}, {"password", "type the password again"}, {"quit", "change nothing"}}
-	if f, ok := errors.AsType[*mail.Fault](failed); ok && (f.Kind == mail.KindAuth || f.Kind == mail.KindNotConnected || f.Kind == mail.KindSecret) {
+	if a.OAuth != nil {
+		choices[1] = choice{"browser", "sign in by the browser once more"}
+		choices = slices.Insert(choices, 2, choice{"client", "give another client id"})
+	}
+	if f, ok := errors.AsType[*mail.Fault](failed); !ok && a.OAuth != nil || ok && (f.Kind == mail.KindAuth || f.Kind == mail.KindNotConnected || f.Kind == mail.KindSecret) {
 		choices[0], choices[1] = choices[1], choices[0]
 	}
 	switch what, err := s.person.chooses(ctx, "what now?", "--yes", choices); {
@@ -375,6 +412,12 @@ func (s *setup) mend(ctx context.Context, a *config.Account, failed error) error
 		return s.edit(ctx)
 	case what == "password":
 		return s.password(ctx)
+	case what == "browser":
+		s.token = nil
+		return nil
+	case what == "client":
+		s.token, s.account.OAuth.ClientID, s.account.OAuth.ClientSecret = nil, "", ""
+		return s.client(ctx)
 	}
 	s.say("nothing was changed.")
 	return errTold
@@ -403,7 +446,7 @@ func (s *setup) hangUp() {
 // fails, the first is undone.
 func (s *setup) write(ctx context.Context, notmuch notmuchSetup) error {
 	s.say("\nThese lines go to the end of %s:\n", s.file)
-	for line := range strings.Lines(s.account.text()) {
+	for line := range strings.Lines(s.account.shown()) {
 		s.say("    %s", strings.TrimRight(line, "\n"))
 	}
 	switch go_, err := s.person.agrees(ctx, "add them?", true); {
@@ -436,10 +479,6 @@ func (s *setup) write(ctx context.Context, notmuch notmuchSetup) error {
 		return errors.Join(err, undoNotmuch())
 	}
 	s.say("%s: account %s added", s.file, a.Name)
-	if a.OAuth != nil {
-		s.say("\nNow: notmuch imap login %s, then notmuch imap check %s", a.Name, a.Name)
-		return nil
-	}
 	args := []string{name, "--config", s.file, "check", a.Name}
 	if err := s.app().RunContext(ctx, args); err != nil {
 		return err

@@ -291,23 +291,28 @@ func TestSetupAccountMeetsWhatIsWrong(t *testing.T) {
 	}
 }
 
-// A provider that takes no passwords is not asked for one: the account is for login.
+// A provider that takes no passwords is not asked for one, but for a client.
 func TestSetupAccountOfAProviderWithoutPasswords(t *testing.T) {
 	t.Parallel()
 	n := newNewcomer(t)
-	if out := n.run(exitUsage, "", name, "setup", "account", "me@outlook.com", "--yes"); !strings.Contains(out, "give --client-id") || n.files() != "" {
+	if out := n.run(exitUsage, "", name, "setup", "account", "me@outlook.com", "--yes"); !strings.Contains(out, "give --client-id") || !strings.Contains(out, "App registrations") || n.files() != "" {
 		t.Errorf("%s, left %s", out, n.files())
 	}
-	if out := n.run(exitUsage, "", name, "setup", "account", "me@posteo.de", "--yes", "--client-id", "x"); !strings.Contains(out, "by hand") || n.files() != "" {
+	if out := n.run(exitUsage, "", name, "setup", "account", "me@posteo.de", "--yes", "--client-id", "x"); !strings.Contains(out, "give --oauth, or --auth-url") || n.files() != "" {
 		t.Errorf("%s, left %s", out, n.files())
 	}
-	out := n.run(exitDone, "", name, "setup", "account", "me@outlook.com", "--yes", "--client-id", "0000-1111")
-	if !strings.Contains(out, "Now: notmuch imap login outlook") {
+	for _, args := range [][]string{{"me@outlook.com"}, {"me@gmail.com", "--client-id", "x"}} {
+		if out := n.run(exitUsage, "", append([]string{name, "setup", "account", "--print"}, args...)...); !strings.Contains(out, "give --client-") {
+			t.Errorf("%v: %s", args, out)
+		}
+	}
+	out := n.run(exitDone, "", name, "setup", "account", "me@outlook.com", "--print", "--client-id", "0000-1111", "--tenant", "example.org")
+	if want := "oauth = { provider = \"microsoft\", tenant = \"example.org\", client_id = \"0000-1111\" }\n"; !strings.HasSuffix(out, want) {
 		t.Error(out)
 	}
-	conf, err := config.Load(filepath.Join(n.home, newConfig))
-	if err != nil || len(conf.Accounts) != 1 || conf.Accounts[0].OAuth == nil || conf.Accounts[0].OAuth.ClientID != "0000-1111" || conf.Accounts[0].Host != "outlook.office365.com" {
-		t.Errorf("%+v, %v: %s", conf, err, n.read(newConfig))
+	out = n.run(exitDone, "", name, "setup", "account", "me@gmail.com", "--print", "--client-id", "x", "--client-secret", "a \"b\"")
+	if want := "oauth = { provider = \"google\", client_id = \"x\", client_secret = 'a \"b\"' }\n"; !strings.HasSuffix(out, want) || n.files() != "" {
+		t.Errorf("%s, left %s", out, n.files())
 	}
 }
 

@@ -20,7 +20,7 @@ type entry struct {
 	Command               []string
 	File                  string
 	Keyring               bool
-	Provider, ClientID    string // of OAuth; "" if a password is used
+	OAuth                 *config.OAuth // nil if a password is used
 	Connections           int
 	Mailboxes             []string
 	Tags                  []config.TagRule
@@ -28,7 +28,7 @@ type entry struct {
 
 // keptNowhere tells whether the way to the password is not known yet.
 func (e *entry) keptNowhere() bool {
-	return len(e.Command) == 0 && e.File == "" && !e.Keyring && e.Provider == ""
+	return len(e.Command) == 0 && e.File == "" && !e.Keyring && e.OAuth == nil
 }
 
 // text is the table as it goes into the file.
@@ -57,8 +57,8 @@ func (e *entry) text() string {
 		line("password_file = %s", value(e.File))
 	case e.Keyring:
 		line("keyring = true")
-	case e.Provider != "":
-		line("oauth = { provider = %s, client_id = %s }", value(e.Provider), value(e.ClientID))
+	case e.OAuth != nil:
+		line("oauth = { %s }", strings.Join(client(e.OAuth), ", "))
 	}
 	if e.Connections > 0 && e.Connections != defaultConnections {
 		line("connections = %d", e.Connections)
@@ -73,6 +73,31 @@ func (e *entry) text() string {
 		}
 	}
 	return b.String()
+}
+
+// client are the keys of a client of OAuth.
+func client(o *config.OAuth) (keys []string) {
+	for _, k := range []struct{ key, text string }{
+		{"provider", o.Provider}, {"tenant", o.Tenant}, {"client_id", o.ClientID}, {"client_secret", o.ClientSecret},
+		{"auth_url", o.AuthURL}, {"token_url", o.TokenURL}, {"device_url", o.DeviceURL},
+	} {
+		if k.text != "" {
+			keys = append(keys, k.key+" = "+value(k.text))
+		}
+	}
+	if len(o.Scopes) > 0 {
+		keys = append(keys, "scopes = "+values(o.Scopes))
+	}
+	return keys
+}
+
+// shown is the table without the client's secret, for a screen.
+func (e entry) shown() string {
+	if e.OAuth != nil && e.OAuth.ClientSecret != "" {
+		o := *e.OAuth
+		o.ClientSecret, e.OAuth = "(not shown)", &o
+	}
+	return e.text()
 }
 
 // defaultConnections is what the configuration has if it says nothing.

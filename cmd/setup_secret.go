@@ -16,7 +16,6 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/config"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
-	"github.com/notmuch-imap/notmuch-imap/internal/oauth"
 )
 
 // The places where a password can be kept, as --store names them.
@@ -25,6 +24,7 @@ const (
 	inPass    = "pass"
 	inFile    = "file"
 	byCommand = "command"
+	byOAuth   = "oauth" // there is no password
 )
 
 // wayGiven takes the way to the password that the command line names.
@@ -40,20 +40,25 @@ func (s *setup) wayGiven() error {
 		}
 		s.account.File, given = abs, given+1
 	}
-	if place := s.c.String("store"); place != "" {
+	client, err := s.clientGiven()
+	if err != nil {
+		return err
+	}
+	place := s.c.String("store")
+	switch {
+	case client != nil: // --store is for its tokens
+		s.account.OAuth, given = client, given+1
+	case place != "" && !s.preset.NoPassword:
 		given++
 		if err := s.keepIn(place); err != nil {
 			return err
 		}
 	}
-	if id := s.c.String("client-id"); id != "" {
-		if s.preset.OAuth == "" {
-			return &usageError{"--client-id is for providers whose OAuth is known, and " + s.account.Host + " is none; write oauth into the configuration by hand", s.person.command}
-		}
-		s.account.Provider, s.account.ClientID, given = s.preset.OAuth, id, given+1
-	}
 	if given > 1 {
 		return &usageError{"one of --store, --password-command, --password-file and --client-id is enough", s.person.command}
+	}
+	if s.account.keptNowhere() && s.preset.NoPassword {
+		s.account.OAuth = &config.OAuth{Provider: s.preset.OAuth}
 	}
 	return nil
 }
@@ -88,30 +93,29 @@ func (s *setup) password(ctx context.Context) error {
 			return err
 		}
 	}
-	if s.account.keptNowhere() && s.preset.NoPassword {
-		s.person.tell(paragraphs(oauth.Registering(s.preset.OAuth)))
-		id, err := s.person.line(ctx, "client id of your registration", "", "--client-id")
-		if err != nil {
-			return err
-		}
-		s.account.Provider, s.account.ClientID = s.preset.OAuth, id
-	}
 	if s.account.keptNowhere() {
 		place, err := s.place(ctx)
 		if err != nil {
 			return err
 		}
-		if place == byCommand {
+		switch place {
+		case byOAuth:
+			s.account.OAuth = &config.OAuth{Provider: s.preset.OAuth}
+		case byCommand:
 			words, err := s.person.line(ctx, "command that prints the password (no shell, words at blanks)", "", "--password-command")
 			if err != nil {
 				return err
 			}
 			s.account.Command = strings.Fields(words)
 			return nil
+		default:
+			if err := s.keepIn(place); err != nil {
+				return err
+			}
 		}
-		if err := s.keepIn(place); err != nil {
-			return err
-		}
+	}
+	if s.account.OAuth != nil {
+		return s.client(ctx)
 	}
 	if !s.toStore() {
 		return nil
@@ -120,7 +124,11 @@ func (s *setup) password(ctx context.Context) error {
 	if s.c.Bool("password-stdin") && s.secret == "" {
 		s.secret, err = firstLine(s.stdin)
 	} else {
-		s.secret, err = s.person.secret(ctx, "password of "+plain(s.account.User), "--password-stdin")
+		kind := "password"
+		if s.preset.AppPassword != "" {
+			kind = "app password"
+		}
+		s.secret, err = s.person.secret(ctx, kind+" of "+plain(s.account.User), "--password-stdin")
 	}
 	if err == nil && s.secret == "" {
 		err = errors.New("the password is empty; nothing was changed")
@@ -151,12 +159,18 @@ func (s *setup) place(ctx context.Context) (string, error) {
 	}
 	places = append(places, choice{inFile, "a file beside the configuration that only you can read; it is not encrypted"},
 		choice{byCommand, "nowhere: a command of yours prints it"})
-	return s.person.chooses(ctx, "where to keep the password?", "--store, --password-command or --password-file", places)
+	if s.preset.OAuth != "" {
+		places = append(places, choice{byOAuth, "there is none: sign in by a browser, as a client that you register"})
+	}
+	return s.person.chooses(ctx, "where to keep the password?", "--store, --password-command, --password-file or --client-id", places)
 }
 
 // store puts the password where the account will look for it, and reads it back.
 func (s *setup) store(ctx context.Context, a *config.Account) (undo func(), err error) {
 	undo = func() {}
+	if a.OAuth != nil {
+		return s.storeToken(ctx, a)
+	}
 	if !s.toStore() {
 		return undo, nil
 	}

@@ -389,7 +389,7 @@ func remoteOptions(a *config.Account, keys *secrets) (remote.Options, error) {
 		if err != nil {
 			return remote.Options{}, err
 		}
-		o.Token, o.Explain = tokens(source), explain(source, a)
+		o.Token, o.Explain = tokens(source), explain(source.Explain, a, loginOf(a))
 	}
 	return o, nil
 }

@@ -33,6 +33,8 @@ type Client struct {
 	// Account and User are who signs in: the account's name and the user name at
 	// the server.
 	Account, User string
+	// Command is what signs in anew; "" is login of the account.
+	Command string
 
 	// HTTP carries the requests; nil is the usual way. For tests.
 	HTTP http.RoundTripper
@@ -85,25 +87,45 @@ func (c Client) fill() Client {
 	return c
 }
 
-// Registering says how to register a client at a provider, and what else there
-// is; "" of a provider that is not in the table.
+// Registering says how to register a client at a provider, and where one makes an
+// app password if there are any; "" of a provider that is not in the table.
 func Registering(provider string) string {
+	how, what, table, else_ := registration(provider)
+	if how == "" {
+		return ""
+	}
+	return how + " " + what + " to be written into the account's table: " + table + else_
+}
+
+// RegisteringToTell is Registering for who is asked for the client next.
+func RegisteringToTell(provider string) string {
+	how, what, _, else_ := registration(provider)
+	if how == "" {
+		return ""
+	}
+	return how + " " + what + " asked for here" + else_
+}
+
+func registration(provider string) (how, what, table, else_ string) {
 	switch provider {
 	case "microsoft":
 		return "Microsoft: at https://entra.microsoft.com, App registrations, make one for accounts in any directory and personal accounts, with the redirect URI http://localhost " +
-			"of the platform \"Mobile and desktop applications\" and \"Allow public client flows\" on. " +
-			"Its Application (client) ID goes into the account's table: oauth = { provider = \"microsoft\", client_id = \"...\" }; there are no app passwords."
+				"of the platform \"Mobile and desktop applications\" and \"Allow public client flows\" on.",
+			"Its Application (client) ID is", `oauth = { provider = "microsoft", client_id = "..." }`, "; there are no app passwords."
 	case "google":
-		return "Google: at https://console.cloud.google.com/auth/clients make a client of the type \"Desktop app\" and publish its project, since in \"Testing\" each sign-in ends after 7 days. " +
-			"Its id and its secret go into the account's table: oauth = { provider = \"google\", client_id = \"...\", client_secret = \"...\" }. " +
-			"An app password is the two-minute way: https://myaccount.google.com/apppasswords (it wants 2-step verification)."
+		return "Google: at https://console.cloud.google.com/auth/clients make a client of the type \"Desktop app\" and publish its project, since in \"Testing\" each sign-in ends after 7 days.",
+			"Its id and its secret are", `oauth = { provider = "google", client_id = "...", client_secret = "..." }`,
+			". An app password is the two-minute way: https://myaccount.google.com/apppasswords (it wants 2-step verification)."
 	case "fastmail":
-		return "Fastmail: it registers clients by hand, as https://www.fastmail.com/dev/ says, with the redirect URI http://127.0.0.1. " +
-			"The id that it gives goes into the account's table: oauth = { provider = \"fastmail\", client_id = \"...\" }. " +
-			"An app password is the two-minute way: https://app.fastmail.com/settings/security/apps."
+		return "Fastmail: it registers clients by hand, as https://www.fastmail.com/dev/ says, with the redirect URI http://127.0.0.1.",
+			"The id that it gives is", `oauth = { provider = "fastmail", client_id = "..." }`,
+			". An app password is the two-minute way: https://app.fastmail.com/settings/security/apps."
 	}
-	return ""
+	return "", "", "", ""
 }
+
+// GivesDeviceCodes tells whether Device has a place to ask.
+func (c Client) GivesDeviceCodes() bool { return c.fill().DeviceURL != "" }
 
 // config is the client in the library's words.
 func (c Client) config(redirect string) *oauth2.Config {

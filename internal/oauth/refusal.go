@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -29,7 +30,7 @@ type Refusal struct {
 func (r *Refusal) Error() string { return r.Text + "; " + r.Next }
 
 // login is the command that signs in anew.
-func (c Client) login() string { return "notmuch imap login " + c.Account }
+func (c Client) login() string { return cmp.Or(c.Command, "notmuch imap login "+c.Account) }
 
 // failed puts an error of a request in words. Secrets are what must not show in
 // them.

@@ -1,0 +1,115 @@
+package cmd
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/config"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/oauth"
+)
+
+// clientGiven is the client of OAuth that the command line names; nil if it names
+// none.
+func (s *setup) clientGiven() (*config.OAuth, error) {
+	given := false
+	get := func(option string) string {
+		given = given || s.c.String(option) != ""
+		return s.c.String(option)
+	}
+	o := &config.OAuth{
+		Provider: get("oauth"), Tenant: get("tenant"), ClientID: get("client-id"), ClientSecret: get("client-secret"),
+		AuthURL: get("auth-url"), TokenURL: get("token-url"), DeviceURL: get("device-url"), Scopes: s.c.StringSlice("scope"),
+	}
+	if !given && len(o.Scopes) == 0 {
+		return nil, nil
+	}
+	if o.Provider == "" && o.AuthURL == "" {
+		o.Provider = s.preset.OAuth
+	}
+	if o.Provider == "" && o.AuthURL == "" {
+		return nil, &usageError{"how " + s.account.Host + " signs in by OAuth is not known; give --oauth, or --auth-url, --token-url and --scope", s.person.command}
+	}
+	return o, nil
+}
+
+// client asks for the client of OAuth, as far as it is not known.
+func (s *setup) client(ctx context.Context) (err error) {
+	o := s.account.OAuth
+	if o.ClientID == "" {
+		if text := oauth.RegisteringToTell(o.Provider); text != "" {
+			fmt.Fprintf(s.stderr, "\n%s", paragraphs(text)) //nolint:errcheck // nowhere left to tell
+		}
+		if o.ClientID, err = s.person.line(ctx, "client id of your registration", "", "--client-id"); err != nil {
+			return err
+		}
+	}
+	if o.ClientSecret == "" && o.Provider == "google" {
+		if o.ClientSecret, err = s.person.secret(ctx, "client secret of your registration", "--client-secret"); err == nil && o.ClientSecret == "" {
+			err = errors.New("the client secret is empty; nothing was changed")
+		}
+	}
+	return err
+}
+
+// bearer gives what the connection is to be signed in with: the token that somebody
+// gets by a browser now, unless there is one already.
+func (s *setup) bearer(ctx context.Context, a *config.Account) (token func(context.Context, bool) (string, error), about func(*mail.Fault), err error) {
+	again := "notmuch imap setup account " + s.address.String()
+	client := oauthClient(a)
+	client.Command = again
+	if s.token == nil {
+		if s.token, err = s.browse(ctx, a, client); err != nil {
+			return nil, nil, err
+		}
+	}
+	held := func(context.Context, bool) (string, error) { return s.token.Access, nil }
+	return held, explain(func() string { return client.Explain(s.token, time.Now()) }, a, again), nil
+}
+
+// browse has somebody sign in by a browser. Nothing is kept yet.
+func (s *setup) browse(ctx context.Context, a *config.Account, client oauth.Client) (*oauth.Token, error) {
+	store, err := oauthStore(a, s.getenv)
+	if err != nil {
+		return nil, err
+	}
+	if s.keptIn, err = tokenPlace(ctx, s.c, store); err != nil {
+		return nil, err
+	}
+	where := s.browser
+	if where == "" && s.person.there() && !s.c.Bool("no-browser") && s.opener(s.c) == "" {
+		// No browser can be started from here: that it is elsewhere is likely.
+		places := []choice{{browserHere, "on this machine"}, {browserElsewhere, "elsewhere; the address that it ends at is pasted here"}}
+		if s.getenv("SSH_CONNECTION") != "" {
+			places[0], places[1] = places[1], places[0]
+		}
+		if client.GivesDeviceCodes() {
+			places = append(places, choice{browserAnywhere, "anywhere; a code is typed there (some organisations forbid that)"})
+		}
+		if where, err = s.person.chooses(ctx, "where is the browser to sign in with?", "--paste or --device", places); err != nil {
+			return nil, err
+		}
+	}
+	ask := func(ctx context.Context) (string, error) { return s.person.ask(ctx, "> ") }
+	if !s.person.there() {
+		lines := bufio.NewReader(io.LimitReader(s.stdin, 64<<10))
+		ask = func(ctx context.Context) (string, error) { return nextLine(ctx, lines) }
+	}
+	return s.authorize(ctx, s.c, where, client, ask)
+}
+
+// storeToken puts the token where every later run looks for it.
+func (s *setup) storeToken(ctx context.Context, a *config.Account) (undo func(), err error) {
+	store, err := oauthStore(a, s.getenv)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.keep(ctx, a, store, s.token, s.keptIn); err != nil {
+		return nil, err
+	}
+	return func() { _ = store.Remove(context.WithoutCancel(ctx)) }, nil // what is left there is of no account
+}
