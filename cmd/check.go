@@ -252,6 +252,9 @@ func (c *checker) server(ctx context.Context, a *config.Account, keys *secrets, 
 		return
 	}
 	defer s.Close() //nolint:errcheck // its work is done
+	if err := c.p.signedIn(ctx, a); err != nil {
+		c.fail("state", "", err)
+	}
 	c.ok("sign-in", "as %s at %s, in %v", a.User, a.Where(), time.Since(begin).Round(time.Millisecond))
 	if a.TLSLegacy {
 		c.warn("tls", "ask the server's operator for TLS 1.2, and take tls_legacy out", "tls_legacy: old TLS is allowed, which who listens on the way may be able to read, now or later")

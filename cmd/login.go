@@ -239,7 +239,7 @@ func (p *program) tryLogin(ctx context.Context, a *config.Account) error {
 		return err
 	}
 	p.say("%s: signed in at %s as %s.", a.Name, a.Host, a.User)
-	return s.Close()
+	return errors.Join(p.signedIn(ctx, a), s.Close())
 }
 
 // The places where the browser can be.

@@ -178,6 +178,10 @@ func statusText(s *accountStatus, now time.Time, mailboxes bool) string {
 	default:
 		row("sign-in", "valid until "+s.ValidUntil.Local().Format("2006-01-02 15:04"))
 	}
+	if s.Refusals > 0 {
+		row("sign-in", fmt.Sprintf("refused, %d in a row; the next try without a terminal is at %s, one by hand: %s check %s",
+			s.Refusals, s.NextSignIn.Local().Format("2006-01-02 15:04"), name, s.Account))
+	}
 	if !s.NotBefore.IsZero() {
 		row("left alone", "until "+s.NotBefore.Local().Format("2006-01-02 15:04")+", as the server asked")
 	}
@@ -252,6 +256,9 @@ func barLine(all []*accountStatus) string {
 		}
 		if s.SignIn != "" {
 			what = append(what, "sign in again")
+		}
+		if s.Refusals > 0 {
+			what = append(what, "sign-in refused")
 		}
 		if n := len(s.Faults); n > 0 {
 			what = append(what, fmt.Sprintf("%d undone", n))

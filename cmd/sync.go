@@ -217,7 +217,7 @@ func (p *program) syncAccount(ctx context.Context, a *config.Account, root strin
 	o.Hooks = req.hooks
 	o.Only, o.Full, o.DryRun, o.YesDelete = req.only, req.full, req.dryRun, req.yesDelete
 	o.Restore, o.YesDeleteIn = req.restore, req.yesIn[a.Name]
-	if !p.terminal(p.stderr) {
+	if o.Attended = p.terminal(p.stderr); !o.Attended {
 		o.Remind = reminded
 	}
 	var asked orders
@@ -267,6 +267,7 @@ func (p *program) pipelineOptions(a *config.Account, root string, idx *index.Ind
 		Address:     a.User,
 		Root:        root,
 		Dial:        p.dialer(a, keys, out),
+		SignIn:      keys.fingerprints(a),
 		Index:       idx,
 		Ledger:      l,
 		Selects:     a.Selects,

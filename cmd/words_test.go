@@ -83,7 +83,8 @@ func TestCheckOfTLS(t *testing.T) {
 	check := func(a config.Account) string {
 		var out bytes.Buffer
 		a.Name, a.Host, a.Port, a.TLS, a.User, a.PasswordFile, a.Timeout = "work", srv.Host(), srv.Port(), config.TLSImplicit, imaptest.User, secret, 20*time.Second
-		c := &checker{p: &program{stdout: &out, stderr: &out}, account: a.Name}
+		state := t.TempDir()
+		c := &checker{p: &program{stdout: &out, stderr: &out, getenv: func(string) string { return state }}, account: a.Name}
 		c.server(t.Context(), &a, c.p.newSecrets(), t.TempDir())
 		return out.String()
 	}

@@ -216,8 +216,8 @@ func transient(k mail.Kind) bool {
 	return k == mail.KindDial || k == mail.KindCut || k == mail.KindSilent || k == mail.KindBye
 }
 
-// ask says how long the server asks to be left alone. ok is false if err is no
-// such request.
+// ask says how long the server asks to be left alone, longestPause at most. ok is
+// false if err is no such request.
 func ask(err error) (wait time.Duration, ok bool) {
 	f, isFault := errors.AsType[*mail.Fault](err)
 	if !isFault || f.Kind != mail.KindThrottled {
@@ -226,7 +226,7 @@ func ask(err error) (wait time.Duration, ok bool) {
 	if f.RetryAfter <= 0 {
 		return 5 * time.Minute, true
 	}
-	return f.RetryAfter, true
+	return min(f.RetryAfter, longestPause), true
 }
 
 // pause waits, or gives the context's error.
@@ -281,7 +281,7 @@ func (r *run) accountFault(ctx context.Context, err error, at place) error {
 	text := err.Error()
 	if wait, ok := ask(err); ok {
 		until := r.Now().Add(wait)
-		text = fmt.Sprintf("%s; left alone until %s", text, until.Local().Format("15:04:05"))
+		text = fmt.Sprintf("%s; left alone until %s", text, moment(until, r.Now()))
 		if !r.DryRun {
 			if err := r.Ledger.SetMeta(ctx, metaNotBefore, until.UTC().Format(time.RFC3339)); err != nil {
 				return err
@@ -289,6 +289,13 @@ func (r *run) accountFault(ctx context.Context, err error, at place) error {
 		}
 	} else if h := hint(err); h != "" {
 		text += "; " + h
+	}
+	if f, ok := errors.AsType[*mail.Fault](err); ok && f.Kind == mail.KindAuth {
+		next, err := r.signInRefused(ctx, text)
+		if err != nil {
+			return err
+		}
+		text += next
 	}
 	r.fault(Failure{Scope: ScopeAccount, Text: text, Err: err})
 	return nil

@@ -176,7 +176,7 @@ func (r *run) sync(ctx context.Context) error {
 			return err
 		}
 	}
-	if wait, err := r.notBefore(ctx); err != nil || wait {
+	if wait, err := r.waits(ctx); err != nil || wait {
 		return err
 	}
 	if ok, err := r.preSync(ctx); err != nil || !ok {
@@ -187,6 +187,11 @@ func (r *run) sync(ctx context.Context) error {
 	s, err := r.Dial(ctx)
 	if err != nil {
 		return r.accountFault(ctx, err, atConnect)
+	}
+	if !r.DryRun {
+		if err := ForgetRefusal(ctx, r.Ledger); err != nil {
+			return errors.Join(err, ignore(s.Close()))
+		}
 	}
 	r.exchange = stub.IsExchange(s.Greeting())
 	if err := r.putMarksRight(ctx, s); err != nil {
@@ -378,27 +383,6 @@ func (r *run) hold(it *item) {
 	defer r.mu.Unlock()
 	it.box.pending++
 	r.gone = append(r.gone, it)
-}
-
-// metaNotBefore is where the ledger keeps the time before which the server does
-// not want to be asked.
-const metaNotBefore = "not_before"
-
-// notBefore tells whether the server asked to be left alone until later.
-func (r *run) notBefore(ctx context.Context) (bool, error) {
-	v, err := r.Ledger.Meta(ctx, metaNotBefore)
-	if err != nil || v == "" {
-		return false, err
-	}
-	t, err := time.Parse(time.RFC3339, v)
-	if err != nil {
-		return false, nil //nolint:nilerr // a time that cannot be read is over
-	}
-	if !t.After(r.Now()) {
-		return false, nil
-	}
-	r.fault(Failure{Scope: ScopeAccount, Text: fmt.Sprintf("the server asked to be left alone until %s; nothing was done", t.Local().Format("15:04:05"))})
-	return true, nil
 }
 
 func (r *run) emit(e Event) {

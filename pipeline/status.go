@@ -59,14 +59,17 @@ func (r *run) noteRun(ctx context.Context) error {
 
 // Status is how an account stands, by what is on this machine.
 type Status struct {
-	Account   string          `json:"account"`
-	Contact   time.Time       `json:"last_contact,omitzero"` // with the server, to the minute
-	Change    time.Time       `json:"last_change,omitzero"`  // something came, or went there
-	Faults    []string        `json:"faults,omitempty"`      // what the last run left undone
-	FaultsAt  time.Time       `json:"faults_at,omitzero"`
-	NotBefore time.Time       `json:"not_before,omitzero"` // the server wants to be left alone until then
-	Unsent    []Unsent        `json:"unsent,omitempty"`    // new mail here that the server refused
-	Mailboxes []MailboxStatus `json:"mailboxes"`
+	Account   string    `json:"account"`
+	Contact   time.Time `json:"last_contact,omitzero"` // with the server, to the minute
+	Change    time.Time `json:"last_change,omitzero"`  // something came, or went there
+	Faults    []string  `json:"faults,omitempty"`      // what the last run left undone
+	FaultsAt  time.Time `json:"faults_at,omitzero"`
+	NotBefore time.Time `json:"not_before,omitzero"`        // the server wants to be left alone until then
+	Refusals  int       `json:"sign_in_refusals,omitempty"` // since a sign-in succeeded or was tried with something else
+	// NextSignIn is when a sync without a terminal tries the next one; zero if the last succeeded.
+	NextSignIn time.Time       `json:"next_sign_in,omitzero"`
+	Unsent     []Unsent        `json:"unsent,omitempty"` // new mail here that the server refused
+	Mailboxes  []MailboxStatus `json:"mailboxes"`
 }
 
 // MailboxStatus is a mailbox of it. Waiting counts what was changed here and has not been
@@ -103,13 +106,14 @@ func StatusOf(ctx context.Context, o Options) (*Status, error) {
 	if err := json.Unmarshal([]byte(text), &last); err == nil {
 		s.Contact, s.Change, s.Faults, s.FaultsAt = last.Contact, last.Change, last.Faults, last.At
 	}
-	until, err := o.Ledger.Meta(ctx, metaNotBefore)
+	if s.NotBefore, err = notBefore(ctx, o.Ledger, o.Now()); err != nil {
+		return nil, err
+	}
+	refused, err := refusalOf(ctx, o.Ledger)
 	if err != nil {
 		return nil, err
 	}
-	if t, err := time.Parse(time.RFC3339, until); err == nil && t.After(o.Now()) {
-		s.NotBefore = t
-	}
+	s.Refusals, s.NextSignIn = refused.Attempts, refused.NextTry
 	if s.Unsent, err = UnsentOf(ctx, o.Ledger); err != nil {
 		return nil, err
 	}
