@@ -248,7 +248,7 @@ func (c *checker) server(ctx context.Context, a *config.Account, keys *secrets, 
 	begin := time.Now()
 	s, err := remote.Dial(ctx, o)
 	if err != nil {
-		c.fail("sign-in", advice(err), err)
+		c.fail("sign-in", signInAdvice(a, err), err)
 		return
 	}
 	defer s.Close() //nolint:errcheck // its work is done
@@ -278,6 +278,9 @@ func (c *checker) server(ctx context.Context, a *config.Account, keys *secrets, 
 	if err != nil {
 		c.fail("mailboxes", "", err)
 		return
+	}
+	if s.Has("X-GM-EXT-1") {
+		c.gmail(a, boxes)
 	}
 	c.mailboxes(a, boxes, root)
 }

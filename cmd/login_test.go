@@ -49,12 +49,18 @@ func newMember(t *testing.T, caps string, a *imaptest.Authorizer, fault *imaptes
 	host, port, _ := strings.Cut(server.Addr(), ":")
 	n.write(newConfig, fmt.Sprintf("[account.work]\nhost = %q\nport = %s\ntls = \"none\"\nallow_plaintext = true\nuser = \"me@example.org\"\n\n[account.work.oauth]\nclient_id = \"client\"\nclient_secret = \"client-secret\"\n"+
 		"auth_url = %[3]q\ntoken_url = %[4]q\ndevice_url = %[5]q\nscopes = [\"mail\"]\n%[6]s\n", host, port, site.URL+"/authorize", site.URL+"/token", site.URL+"/device", strings.Join(oauth, "\n")))
+	n.hasNotmuch()
+	return n
+}
+
+// hasNotmuch sets notmuch up.
+func (n *member) hasNotmuch() {
+	n.t.Helper()
 	n.write(".notmuch-config", "[database]\npath="+n.home+"/mail\n[user]\nname=Me\nprimary_email=me@example.org\n[new]\ntags=unread;inbox\n")
 	if err := os.Mkdir(filepath.Join(n.home, "mail"), 0o700); err != nil {
-		t.Fatal(err)
+		n.t.Fatal(err)
 	}
 	n.run(0, "", "notmuch", "new", "--quiet")
-	return n
 }
 
 func (n *member) write(file, text string) {

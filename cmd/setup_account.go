@@ -379,7 +379,7 @@ func (s *setup) mend(ctx context.Context, a *config.Account, failed error) error
 		s.say("%s", shown)
 	}
 	if !s.person.there() {
-		if advice := advice(failed); advice != "" {
+		if advice := signInAdvice(a, failed); advice != "" {
 			s.say("-> %s", advice)
 		}
 		s.say("nothing was changed.")
@@ -394,7 +394,7 @@ func (s *setup) mend(ctx context.Context, a *config.Account, failed error) error
 			s.account.Pin = print
 			return nil
 		}
-	} else if advice := advice(failed); advice != "" {
+	} else if advice := signInAdvice(a, failed); advice != "" {
 		s.say("-> %s", advice)
 	}
 	choices := []choice{{"server", "change host, port, tls or user"}, {"password", "type the password again"}, {"quit", "change nothing"}}

@@ -36,10 +36,10 @@ func (s *setup) mailboxes(ctx context.Context) error {
 	s.say("  %-32s %9d %s", strconv.Itoa(shown)+" mailboxes", messages, size(bytes))
 	if s.preset.SkipAll {
 		for _, m := range boxes {
-			if !slices.ContainsFunc(m.Attrs, func(a string) bool { return strings.EqualFold(a, `\All`) }) {
+			if !holdsAll(m) {
 				continue
 			}
-			leave, err := s.person.agrees(ctx, fmt.Sprintf("%q holds every mail of the others once more; leave it out?", plain(m.Name)), true)
+			leave, err := s.person.agrees(ctx, fmt.Sprintf("%q holds every mail of the others once more, and alone what was archived and has no label; leave it out?", plain(m.Name)), true)
 			if err != nil {
 				return err
 			}

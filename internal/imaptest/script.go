@@ -39,6 +39,7 @@ type Script struct {
 // and under With afterwards.
 type ScriptBox struct {
 	Name        string // as it goes over the wire
+	Attrs       string // special uses (RFC 6154), as `\All`
 	UIDValidity string // as it goes over the wire; "" is not told
 	UIDNext     uint32
 	ModSeq      uint64
@@ -378,7 +379,7 @@ func (c *scriptConn) answer(command, args string) error {
 		c.send("* BYE see you\r\n")
 	case "LIST":
 		for _, b := range s.boxes {
-			c.send("* LIST (\\HasNoChildren) \"/\" %s\r\n", quoteName(b.Name))
+			c.send("* LIST (%s) \"/\" %s\r\n", strings.TrimSpace(`\HasNoChildren `+b.Attrs), quoteName(b.Name))
 			if strings.Contains(args, "STATUS") {
 				c.status(b)
 			}

@@ -1,0 +1,83 @@
+package cmd
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/config"
+	"github.com/notmuch-imap/notmuch-imap/internal/imaptest"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+)
+
+// Gmail's settings that keep mail from IMAP are seen in what it answers, and
+// nobody else's server is suspected of them.
+func TestCheckSeesGmailsSettings(t *testing.T) {
+	t.Parallel()
+	const (
+		limited = "holds exactly 1000 messages, which is a limit that Gmail can be set to"
+		hidden  = "All Mail is hidden from IMAP"
+		left    = "Gmail]/Alle Nachrichten is left out: mail that was archived"
+	)
+	for _, c := range []struct {
+		name, caps string
+		messages   int
+		attr       string // of All Mail
+		mailboxes  string
+		wants, not []string
+	}{
+		{"limited", "X-GM-EXT-1", 1000, `\All`, "", []string{`warn  work: gmail: [Gmail]/Alle Nachrichten ` + limited, `-> see "Folder size limits"`}, []string{hidden, left}},
+		{"hidden", "X-GM-EXT-1", 999, "", "", []string{"warn  work: gmail: " + hidden, `-> tick "Show in IMAP"`}, []string{"exactly", left}},
+		{"left out", "X-GM-EXT-1", 1001, `\all`, `mailboxes = ["*", "![Gmail]/Alle Nachrichten"]`, []string{"ok    work: gmail: [" + left}, []string{"exactly", hidden}},
+		{"another server", "", 1000, "", "", nil, []string{"exactly", hidden, "gmail"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			all := imaptest.Box("[Gmail]/Alle Nachrichten")
+			all.Attrs = c.attr
+			for i := range c.messages {
+				all.Add(fmt.Sprintf("Message-ID: <%d@example.org>\r\n\r\n", i), "")
+			}
+			n := &member{newcomer: newNewcomer(t)}
+			n.hasNotmuch()
+			server, err := imaptest.NewScript("IMAP4rev1 SASL-IR UIDPLUS LIST-STATUS "+c.caps, nil, imaptest.Box("INBOX"), all)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = server.Close() })
+			n.write("password", "secret\n")
+			n.write(newConfig, fmt.Sprintf("[account.work]\nhost = \"127.0.0.1\"\nport = %d\ntls = \"none\"\nallow_plaintext = true\nuser = \"me\"\npassword_file = %q\n%s\n",
+				server.Port(), filepath.Join(n.home, "password"), c.mailboxes))
+			out := n.does(exitDone, "check")
+			n.wants(out, c.wants...)
+			for _, not := range c.not {
+				if strings.Contains(out, not) {
+					t.Errorf("%q is in: %s", not, out)
+				}
+			}
+		})
+	}
+}
+
+// A password that is refused has the provider's own way named.
+func TestCheckKnowsWhatAProviderTakes(t *testing.T) {
+	t.Parallel()
+	refused := &mail.Fault{Kind: mail.KindAuth, Op: "sign-in", Do: "is user right?"}
+	for _, c := range []struct {
+		account config.Account
+		err     error
+		want    string
+	}{
+		{config.Account{Host: "imap.gmail.com"}, refused, "Gmail takes no ordinary password: an app password is the two-minute way (it wants 2-step verification), OAuth the other." +
+			" One is made at https://myaccount.google.com/apppasswords. Else: is user right?"},
+		{config.Account{Host: "outlook.office365.com"}, refused, "Microsoft takes no passwords here, only OAuth. notmuch imap login --help says how. Else: is user right?"},
+		{config.Account{Host: "outlook.office365.com", OAuth: &config.OAuth{}}, refused, "is user right?"},
+		{config.Account{Host: "imap.gmail.com"}, &mail.Fault{Kind: mail.KindDial, Do: "is the network there?"}, "is the network there?"},
+		{config.Account{Host: "imap.example.org"}, refused, "is user right?"},
+	} {
+		if got := signInAdvice(&c.account, c.err); got != c.want {
+			t.Errorf("%s: %q, want %q", c.account.Host, got, c.want)
+		}
+	}
+}
