@@ -68,7 +68,11 @@ func (w *worker) adopt(ctx context.Context, b *box, fetch []imap.UID) ([]imap.UI
 		}
 	}
 	rest := slices.DeleteFunc(slices.Clone(listed), func(m mail.Message) bool { _, ok := pairs[m.UID]; return ok })
-	for uid, s := range pair(rest, slices.Collect(maps.Values(byKey)), false) {
+	alike := pair(rest, slices.Collect(maps.Values(byKey)), false)
+	if err := w.compareDrafts(ctx, b, rest, alike); err != nil {
+		return nil, err
+	}
+	for uid, s := range alike {
 		pairs[uid], paired[s.Key] = s, true
 	}
 	if err := w.notFound(ctx, b, rest, pairs, paired); err != nil {
@@ -187,5 +191,6 @@ func (w *worker) arrived(ctx context.Context, b *box, sel *mail.Selected, here [
 		return nil, err
 	}
 	listed = slices.DeleteFunc(listed, func(m mail.Message) bool { return taken(rows, m.UID) })
-	return pair(listed, here, false), nil
+	pairs := pair(listed, here, false)
+	return pairs, w.compareDrafts(ctx, b, listed, pairs)
 }

@@ -25,7 +25,13 @@ type arrival struct {
 	Row  ledger.Message `json:"row"`  // as it will be; its UID is 0 if the server did not tell it
 	Next imap.UID       `json:"next"` // it has this UID or a higher one
 	From ledger.Message `json:"from"` // the row of the message that was moved; zero for an upload
+	// Stored: the server said of an upload that it has it. That it has moved a message
+	// is said with the arrival.
+	Stored bool `json:"stored,omitempty"`
 }
+
+// was tells whether the mail is known to have been in the mailbox.
+func (a arrival) was() bool { return a.Stored || a.From.UID != 0 }
 
 // arrives lets a change record an arrival. It is forgotten with the record of the
 // file's row.
@@ -165,8 +171,9 @@ func (w *worker) settleArrivals(ctx context.Context, boxes map[string]*box) erro
 	return nil
 }
 
-// settleIn does that for one mailbox. A message that the server has told of, and has
-// no more, gets its row all the same: that it is gone is for the look to find.
+// settleIn does that for one mailbox. A message that was in it, and is no more, gets its
+// row all the same: that it is gone is for the look to find, and where others have moved
+// it, its file goes there, or is deleted with it.
 func (w *worker) settleIn(ctx context.Context, b *box, as []arrival, boxes map[string]*box) error {
 	if w.DryRun {
 		return errLater
@@ -210,6 +217,7 @@ func (w *worker) settleIn(ctx context.Context, b *box, as []arrival, boxes map[s
 			return err
 		}
 	}
+	gone := passed(rows, listed, max(from, 1), sel.UIDNext, here)
 	listed = slices.DeleteFunc(listed, func(m mail.Message) bool { return taken(rows, m.UID) })
 	found := make(map[string]ledger.Message)
 	becomes := func(m mail.Message, key string) {
@@ -225,16 +233,32 @@ func (w *worker) settleIn(ctx context.Context, b *box, as []arrival, boxes map[s
 		}
 		return i >= 0
 	})
-	for uid, s := range pair(listed, here, false) {
+	pairs := pair(listed, here, false)
+	if err := w.compareDrafts(ctx, b, listed, pairs); err != nil {
+		return err
+	}
+	for uid, s := range pairs {
 		becomes(listed[slices.IndexFunc(listed, func(m mail.Message) bool { return m.UID == uid })], s.Key)
 	}
-	for _, s := range here {
-		there := slices.ContainsFunc(listed, func(m mail.Message) bool { return m.UID == s.UID })
-		if _, ok := found[s.Key]; !ok && !there && s.UID != 0 && s.UID < sel.UIDNext {
-			row := byKey[s.Key].Row
-			row.State = ledger.Present
-			found[s.Key] = row
+	here = slices.DeleteFunc(here, func(s stranger) bool { _, ok := found[s.Key]; return ok })
+	moved := make(map[string]mail.Message)
+	if gone.any() {
+		if moved, err = w.elsewhere(ctx, b, slices.DeleteFunc(slices.Clone(here), func(s stranger) bool { return s.UID != 0 }), boxes); err != nil {
+			return err
 		}
+	}
+	for _, s := range here {
+		row, m := byKey[s.Key].Row, moved[s.Key]
+		if s.UID == 0 && m.UID == 0 && !byKey[s.Key].was() {
+			continue // it was never there, as far as can be known
+		}
+		if row.UID = gone.take(s.UID); row.UID == 0 {
+			continue
+		}
+		if row.State = ledger.Present; m.UID != 0 {
+			row.Size, row.Date = m.Size, m.InternalDate.UTC()
+		}
+		found[s.Key] = row
 	}
 	var items []*item
 	for _, key := range slices.Sorted(maps.Keys(found)) {

@@ -98,6 +98,11 @@ func (w *worker) lookOnce(ctx context.Context, b *box) error {
 			}
 		}
 	}
+	if !w.DryRun {
+		if rows, err = w.leftAgain(ctx, b, &v, rows); err != nil {
+			return err
+		}
+	}
 	a := plan(rows, v)
 	a.fetch = slices.DeleteFunc(a.fetch, func(u imap.UID) bool { return matched[u] })
 	return w.put(ctx, b, a, rows, doubtOf(b.known, b.Status, b.now, v, len(a.gone), len(b.ours)))
@@ -264,6 +269,9 @@ func (w *worker) put(ctx context.Context, b *box, a actions, rows []ledger.Row, 
 			return err
 		}
 	}
+	if err := w.follow(ctx, b, a.fetch); err != nil {
+		return err
+	}
 	fetch, err := w.adopt(ctx, b, a.fetch)
 	if err != nil {
 		return err
@@ -349,7 +357,7 @@ func (w *worker) putGone(ctx context.Context, b *box, gone, theirs []imap.UID) e
 			w.step("deletions recorded")
 			continue
 		}
-		if b.missingHere(row.UID) {
+		if b.missingHere(row.UID) && !w.strayed(row) {
 			// Gone on both sides: both agree, whatever else may fail.
 			both = append(both, row)
 			continue

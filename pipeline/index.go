@@ -278,6 +278,7 @@ func (r *run) record(ctx context.Context, items []*item, results []mail.Result) 
 				told.Metas[forgottenKey(row)] = ""
 				continue
 			}
+			r.forgetRuled(told, row)
 			at := place{row.Mailbox, row.UIDValidity}
 			gone[at] = append(gone[at], row.UID)
 			continue

@@ -36,6 +36,7 @@ type moving struct {
 	Deleted     bool                 `json:"deleted"` // to the Trash, since they were deleted here
 	Absent      []imap.UID           `json:"absent"`  // those that have no file in the mailbox's folder
 	Files       map[imap.UID]arrival `json:"files"`   // the files of those that were moved here
+	byTags      bool
 }
 
 // newMove is a move of messages of b. keys are the files that were moved here.
@@ -44,6 +45,7 @@ func (w *worker) newMove(b *box, verb string, rows []ledger.Message, to *box, ke
 		Mailbox: b.Name, UIDValidity: b.known.UIDValidity, UIDs: uidsOf(rows), To: to.Name, ToValidity: to.known.UIDValidity, ToNext: to.known.UIDNext,
 		Verb: verb, Deleted: w.trashFor(b) == to, Files: make(map[imap.UID]arrival),
 	}
+	m.byTags = keys == nil && !m.Deleted
 	for _, row := range rows {
 		if b.missingHere(row.UID) {
 			m.Absent = append(m.Absent, row.UID)
@@ -64,13 +66,18 @@ func (b *box) missingHere(uid imap.UID) bool {
 
 // intendMove records a move that is about to be asked for, unless it leaves nothing
 // that could be mistaken.
-func (w *worker) intendMove(ctx context.Context, m *moving, to *box) error {
+func (w *worker) intendMove(ctx context.Context, m *moving, rows []ledger.Message, to *box) error {
 	c := ledger.Change{Metas: make(map[string]string)}
 	if to.known.UIDValidity != 0 { // else it is not synchronised
 		c.Metas[metaUploading+to.Name] = to.since()
 	}
 	if m.Verb == "COPY" || len(m.Files) > 0 {
 		if err := set(c, metaMoving+m.Mailbox, m); err != nil {
+			return err
+		}
+	}
+	if m.byTags {
+		if err := w.noteRuled(c, rows, to.Name); err != nil {
 			return err
 		}
 	}
@@ -86,7 +93,11 @@ func (w *worker) moveRefused(ctx context.Context, m *moving) (back bool, err err
 			return false, nil //nolint:nilerr // the next run finds out
 		}
 	}
-	return true, w.commit(ctx, ledger.Change{Metas: map[string]string{metaMoving + m.Mailbox: ""}}, "move done")
+	c := ledger.Change{Metas: map[string]string{metaMoving + m.Mailbox: ""}}
+	for _, u := range m.UIDs {
+		w.forgetRuled(c, ledger.Message{Mailbox: m.Mailbox, UIDValidity: m.UIDValidity, UID: u})
+	}
+	return true, w.commit(ctx, c, "move done")
 }
 
 // moveAnswered records what the server has moved, or copied if it is to be expunged

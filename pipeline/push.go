@@ -155,37 +155,25 @@ func (w *worker) say(ctx context.Context, b *box, o *outgoing) error {
 			return err
 		}
 	}
-	var lines []string
-	add := func(n int, format string, args ...any) {
-		if n > 0 {
-			lines = append(lines, fmt.Sprintf(format, append([]any{number(n, "message", "messages")}, args...)...))
-		}
-	}
 	if !w.Restore {
-		add(len(b.local.flags), "change the flags of %s on the server")
+		w.doing(b, len(b.local.flags), "change the flags of %s on the server")
 	}
-	for _, to := range slices.Sorted(maps.Keys(o.moves)) {
-		if w.Restore {
-			break
+	// What of this is not done after a look at the server is not said either.
+	if w.DryRun && !w.Restore {
+		for _, to := range slices.Sorted(maps.Keys(o.moves)) {
+			w.doing(b, len(o.moves[to]), movesTo, b.Name, to)
 		}
-		add(len(o.moves[to]), "move %s on the server: %s -> %s", b.Name, to)
+		w.sayDeleted(b, len(o.deleted))
+		for _, to := range slices.Sorted(maps.Keys(o.tagged)) {
+			w.doing(b, len(o.tagged[to]), verbTo(to)+" %s: %s -> %s", b.Name, to)
+		}
+		w.doing(b, len(o.uploads), "upload %s")
 	}
-	if trash := w.trashFor(b); trash != nil {
-		add(len(o.deleted), "move %s to the Trash on the server: %s -> %s", b.Name, trash.Name)
-	} else {
-		add(len(o.deleted), "delete %s on the server")
-	}
-	for _, to := range slices.Sorted(maps.Keys(o.tagged)) {
-		add(len(o.tagged[to]), verbTo(to)+" %s: %s -> %s", b.Name, to)
-	}
-	add(len(o.uploads), "upload %s")
-	add(len(o.restore), "bring %s back here")
+	w.doing(b, len(o.restore), "bring %s back here")
 	if w.Restore {
-		add(o.moved(), "move the files of %s back here")
+		w.doing(b, o.moved(), "move the files of %s back here")
 	}
-	would := ""
 	if w.DryRun {
-		would = "would: "
 		w.tally(func(r *Report) {
 			if !w.Restore {
 				r.Pushed += len(b.local.flags)
@@ -195,10 +183,31 @@ func (w *worker) say(ctx context.Context, b *box, o *outgoing) error {
 			r.Uploaded += len(o.uploads)
 		})
 	}
-	if len(lines) > 0 {
-		w.emit(Event{Type: EventMailbox, Mailbox: b.Name, Text: would + strings.Join(lines, ", ")})
-	}
 	return nil
+}
+
+const movesTo = "move %s on the server: %s -> %s"
+
+// doing says, in a line of its own, what is about to be done with so many messages, or
+// would be.
+func (w *worker) doing(b *box, n int, format string, args ...any) {
+	if n == 0 {
+		return
+	}
+	text := fmt.Sprintf(format, append([]any{number(n, "message", "messages")}, args...)...)
+	if w.DryRun {
+		text = "would: " + text
+	}
+	w.emit(Event{Type: EventMailbox, Mailbox: b.Name, Text: text})
+}
+
+func (w *worker) sayDeleted(b *box, n int) {
+	switch trash := w.trashFor(b); {
+	case trash != nil:
+		w.doing(b, n, "move %s to the Trash on the server: %s -> %s", b.Name, trash.Name)
+	case w.Deletions != DeletionsTrash || w.trash != nil:
+		w.doing(b, n, "delete %s on the server")
+	}
 }
 
 func (o *outgoing) moved() (n int) {
@@ -426,9 +435,14 @@ func (w *worker) pushMoves(ctx context.Context, b *box, moves []move, to *box) e
 		rows[i], keys[m.row.UID] = m.row, m.key
 	}
 	rows, err := w.sameMessages(ctx, b, rows)
-	if err != nil || len(rows) == 0 {
+	if err != nil {
 		return err
 	}
+	w.stray(moves, rows, to)
+	if len(rows) == 0 {
+		return nil
+	}
+	w.doing(b, len(rows), movesTo, b.Name, to.Name)
 	pairs, err := w.transfer(ctx, b, rows, to, keys)
 	for from, uid := range pairs {
 		to.expect(uid, keys[from])
@@ -471,6 +485,7 @@ func (w *worker) pushDeleted(ctx context.Context, b *box, rows []ledger.Message)
 	if err != nil || len(rows) == 0 {
 		return err
 	}
+	w.sayDeleted(b, len(rows))
 	switch trash := w.trashFor(b); {
 	case trash != nil:
 		_, err = w.transfer(ctx, b, rows, trash, nil)

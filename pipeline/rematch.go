@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -67,6 +68,9 @@ func (w *worker) rematch(ctx context.Context, b *box, v *view, rows []ledger.Row
 		}
 		listed = slices.DeleteFunc(listed, func(m mail.Message) bool { return m.UID == 0 || taken(rows, m.UID) })
 		pairs := pair(listed, here, false)
+		if err := w.compareDrafts(ctx, b, listed, pairs); err != nil {
+			return err
+		}
 		v.messages = append(v.messages, listed...)
 		if err := w.rekey(ctx, b, pairs, listed, fromDisk); err != nil {
 			return err
@@ -360,18 +364,27 @@ func (w *worker) link(ctx context.Context, b *box, uids []imap.UID) ([]imap.UID,
 		}
 		return uids, nil
 	}
-	sources := make(map[imap.UID]string)
-	letter := make(map[imap.UID]string)
-	var intents []ledger.Message
+	sources, copies := make(map[imap.UID]string), make(map[imap.UID]stranger)
 	for _, m := range listed {
 		c, path, err := w.copyOf(ctx, b, m)
 		if err != nil {
 			return nil, err
 		}
-		if path == "" {
+		if path != "" {
+			sources[m.UID], copies[m.UID] = path, stranger{Message: c}
+		}
+	}
+	if err := w.compareDrafts(ctx, b, listed, copies); err != nil {
+		return uids, ctx.Err() // as above
+	}
+	letter := make(map[imap.UID]string)
+	var intents []ledger.Message
+	for _, m := range listed {
+		c, ok := copies[m.UID]
+		if !ok {
 			continue
 		}
-		sources[m.UID] = path
+		path := sources[m.UID]
 		// Flags that only the file has are what the next scan tells the server of.
 		var d delta
 		if _, l := maildir.ParseName(path); hasInfo(path) {
@@ -408,7 +421,7 @@ func (w *worker) link(ctx context.Context, b *box, uids []imap.UID) ([]imap.UID,
 		w.step("file linked")
 		it := &item{box: b, op: opAdd, row: row}
 		by := byOther
-		if _, ours := b.came[row.UID]; ours {
+		if _, ours := b.came[row.UID]; ours || w.ruledInto(b, copies[row.UID].Message) {
 			by = byTags
 		}
 		it.add, it.remove = w.arriving(b, row.Flags, by)
@@ -470,3 +483,69 @@ func (r *run) fileOf(ctx context.Context, m ledger.Message) (string, bool, error
 	}
 	return "", false, nil
 }
+
+// compareText takes those messages of the selected mailbox out of the pairs whose text
+// is not that of the file. What does not come is taken out, too.
+func (w *worker) compareText(ctx context.Context, pairs map[imap.UID]stranger) error {
+	var uids []imap.UID
+	for uid, s := range pairs {
+		if !s.Digest.IsZero() {
+			uids = append(uids, uid)
+		}
+	}
+	if len(uids) == 0 {
+		return nil
+	}
+	texts := make(map[imap.UID]mail.Digest)
+	err := w.session.Fetch(ctx, mail.UIDSet(uids), mail.Sink{
+		Open: func(int64) (mail.Spool, error) { return digesting{mail.NewDigester()}, nil },
+		Done: func(m mail.Message, sp mail.Spool) error {
+			texts[m.UID] = sp.(digesting).Sum() //nolint:forcetypeassert // it is what Open gave
+			return nil
+		},
+	})
+	if err != nil && (ctx.Err() != nil || !w.session.Alive()) {
+		return err
+	}
+	for _, uid := range uids {
+		if texts[uid] != pairs[uid].Digest {
+			delete(pairs, uid)
+		}
+	}
+	return nil
+}
+
+// digesting is a spool of which only the digest is kept.
+type digesting struct{ *mail.Digester }
+
+func (digesting) Discard() {}
+
+// compareDrafts is compareText for drafts. Their writers change the text and keep the
+// Message-ID, so that neither that nor size and date tell one version from another.
+func (w *worker) compareDrafts(ctx context.Context, b *box, listed []mail.Message, pairs map[imap.UID]stranger) error {
+	drafts := make(map[imap.UID]stranger)
+	for _, m := range listed {
+		s, ok := pairs[m.UID]
+		_, letters := maildir.ParseName(s.Name)
+		if ok && (b.drafts() || draftsName(s.Mailbox) || hasFlag(m.Flags, `\Draft`) || hasFlag(s.Flags, `\Draft`) || strings.Contains(letters, "D")) {
+			drafts[m.UID] = s
+		}
+	}
+	asked := slices.Collect(maps.Keys(drafts))
+	if err := w.compareText(ctx, drafts); err != nil {
+		return err
+	}
+	for _, uid := range asked {
+		if _, same := drafts[uid]; !same {
+			delete(pairs, uid)
+		}
+	}
+	return nil
+}
+
+// drafts tells whether the mailbox is for drafts (RFC 6154).
+func (b *box) drafts() bool {
+	return draftsName(b.Name) || slices.ContainsFunc(b.Attrs, func(a string) bool { return strings.EqualFold(a, `\Drafts`) })
+}
+
+func draftsName(mailbox string) bool { return strings.HasSuffix(strings.ToLower(mailbox), "drafts") }

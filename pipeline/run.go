@@ -67,6 +67,8 @@ type run struct {
 	// there, with what that may be.
 	unsettled map[string][]ledger.Message
 	comes     map[string]bool // keys of files with an arrival in the ledger
+	strays    []stray
+	ruledTo   map[string]string // where messages go by their tags, by ruledKey
 }
 
 // box is one mailbox while it is worked on. Fields below mu are guarded by
@@ -206,6 +208,9 @@ func (r *run) sync(ctx context.Context) error {
 	w := &worker{run: r, session: s}
 	var boxes []*box
 	if err = w.endInterrupted(ctx); err == nil {
+		err = w.recallRuled(ctx)
+	}
+	if err == nil {
 		err = w.connect(ctx)
 	}
 	if err == nil {
@@ -349,11 +354,15 @@ func (r *run) sendGone(ctx context.Context, boxes []*box) error {
 			r.tally(func(rep *Report) { rep.Removed++ })
 			continue
 		}
+		strayed := r.strayed(it.row)
 		r.mu.Lock()
 		// What left a mailbox by our doing needs only that the mail is known where it
 		// went, which may be any other one.
 		needs := []*box{it.box}
-		if it.forgotten() {
+		switch {
+		case strayed:
+			needs = boxes
+		case it.forgotten():
 			needs = slices.DeleteFunc(slices.Clone(boxes), func(b *box) bool { return b == it.box })
 		}
 		faulty := r.ended || slices.ContainsFunc(needs, func(b *box) bool { return b.failed })

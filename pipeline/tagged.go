@@ -182,6 +182,7 @@ func (w *worker) pushTagged(ctx context.Context, b *box, moves map[string][]ledg
 		if err != nil {
 			return err
 		}
+		w.doing(b, len(rows), verbTo(name)+" %s: %s -> %s", b.Name, name)
 		_, err = w.transfer(ctx, b, rows, to, nil)
 		n := done(err, len(rows))
 		w.tally(func(r *Report) { r.Moved += n })

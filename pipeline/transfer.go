@@ -30,7 +30,7 @@ func (w *worker) transfer(ctx context.Context, b *box, rows []ledger.Message, to
 func (w *worker) transferPart(ctx context.Context, b *box, verb string, part []ledger.Message, to *box, keys map[imap.UID]string, out map[imap.UID]imap.UID) error {
 	uids := uidsOf(part)
 	m := w.newMove(b, verb, part, to, keys)
-	if err := w.intendMove(ctx, m, to); err != nil {
+	if err := w.intendMove(ctx, m, part, to); err != nil {
 		return err
 	}
 	there, err := probe.Transfer(ctx, w.session, verb == "MOVE", uids, to.Name, w.step)

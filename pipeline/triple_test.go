@@ -70,7 +70,8 @@ moved and flagged here               | I      | I      | A:FS  -> A:FS   | A:FS 
 moved and unread again here          | I:S    | I:S    | A     -> A      | A     |
 moved and marked for deletion here   | I      | I      | A:T   -> T      | T     | twice
 moved on both sides                  | I      | A      | A     -> A      | A     |
-moved on both sides, apart           | I      | A      | T     -> A T    | A T   | twice
+moved on both sides, apart           | I      | A      | T     -> A      | A     |
+moved on both sides, apart, read here | I     | A      | T:S   -> A:S    | A:S   | twice
 moved here, flagged there            | I      | I:F    | A:S   -> A:FS   | A:FS  |
 moved there, flagged here            | I      | A:F    | I:S   -> A:FS   | A:FS  | twice
 moved here, deleted there            | I      | -      | A     -> A      | A     | twice

@@ -23,6 +23,9 @@ func (w *worker) pushUploads(ctx context.Context, b *box, sel *mail.Selected, fi
 		if err != nil {
 			return err
 		}
+		if !alone {
+			w.doing(b, len(absent), "upload %s")
+		}
 		var then *mail.Known
 		if unvisited && b.next {
 			// What the list told bounds how much that can be.
@@ -79,14 +82,34 @@ func (w *worker) unvisited(ctx context.Context, b *box, o *outgoing) (bool, erro
 // the user has moved or deleted the files meanwhile.
 func (w *worker) intendUploads(ctx context.Context, b *box, files []stranger, uploads []mail.Upload) error {
 	c := ledger.Change{Metas: map[string]string{metaUploading + b.Name: b.since()}}
-	for i, f := range files {
-		row := f.Message
-		row.Mailbox, row.UIDValidity, row.UID, row.Flags = b.Name, b.known.UIDValidity, 0, uploads[i].Flags
-		if err := w.arrives(c, arrival{Row: row, Next: max(b.known.UIDNext, 1)}); err != nil {
+	for i := range files {
+		if err := w.arrives(c, b.uploading(files[i], uploads[i])); err != nil {
 			return err
 		}
 	}
 	return w.commit(ctx, c, "arrivals noted")
+}
+
+// uploading is the arrival of a file that is given to the server.
+func (b *box) uploading(f stranger, u mail.Upload) arrival {
+	row := f.Message
+	row.Mailbox, row.UIDValidity, row.UID, row.Flags = b.Name, b.known.UIDValidity, 0, u.Flags
+	row.Date = u.InternalDate.UTC().Truncate(time.Second)
+	return arrival{Row: row, Next: max(b.known.UIDNext, 1)}
+}
+
+// uploadStored records that the server has taken a file. From then on it was there,
+// whatever others do with it before it is looked for.
+func (w *worker) uploadStored(ctx context.Context, a arrival, as mail.Appended) error {
+	a.Stored = true
+	if as.UIDValidity == a.Row.UIDValidity {
+		a.Row.UID = as.UID
+	}
+	c := ledger.Change{Metas: make(map[string]string)}
+	if err := w.arrives(c, a); err != nil {
+		return err
+	}
+	return w.commit(ctx, c, "upload noted")
 }
 
 // onlyVisited takes the place of that where a mailbox turned out to be read-only.
@@ -132,7 +155,9 @@ func (w *worker) upload(ctx context.Context, b *box, files []stranger, alone boo
 			return nil, nil, err
 		}
 	}
+	var noted error
 	results, err := w.session.Append(ctx, b.Name, uploads, func(i int, as mail.Appended) {
+		noted = errors.Join(noted, w.uploadStored(ctx, b.uploading(files[i], uploads[i]), as))
 		w.tally(func(r *Report) { r.Uploaded++ })
 		w.step("message uploaded")
 		// Its flags are those that it was sent with; if the server has others,
@@ -151,7 +176,7 @@ func (w *worker) upload(ctx context.Context, b *box, files []stranger, alone boo
 	if b.only {
 		w.tellAhead(ctx, nil) // of several mailboxes, each would be a commit
 	}
-	if err != nil {
+	if err := errors.Join(noted, err); err != nil {
 		return nil, nil, err
 	}
 	kept := ledger.Change{Metas: make(map[string]string)}

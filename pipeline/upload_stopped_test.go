@@ -83,7 +83,7 @@ func TestAStopBehindEachEffectOfAnUpload(t *testing.T) {
 
 // stopUpload runs a sync that is stopped at the effect of this number, and tells
 // whether it came that far.
-func stopUpload(h *home, s *server, how string, at int) bool {
+func stopUpload(h *home, s *server, how string, at int, change ...func(*Options)) bool {
 	h.t.Helper()
 	ctx, cancel := context.WithCancel(h.t.Context())
 	defer cancel()
@@ -95,13 +95,13 @@ func stopUpload(h *home, s *server, how string, at int) bool {
 			cancel()
 		}
 	}
-	_, err := h.tryIn(ctx, s, func(o *Options) {
+	_, err := h.tryIn(ctx, s, append(change, func(o *Options) {
 		o.Step = func(string) {
 			if how == stopCancelled && reached() {
 				cancel()
 			}
 		}
-	})
+	})...)
 	stopped := ctx.Err() != nil
 	if err != nil && !stopped {
 		h.t.Fatal(err)

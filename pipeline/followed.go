@@ -1,0 +1,300 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+)
+
+// What other clients do with a mail between the moment when we gave it to the server,
+// or moved it there, and that when we look for it. That it was in the mailbox is a
+// fact; with a row that says so, all else is as for any mail that others move or delete.
+
+// passing are UIDs that a mailbox has dealt, and whose messages left it before they
+// were looked at.
+type passing struct {
+	told   map[imap.UID]bool // those that it told us, with what it took
+	untold []imap.UID        // others, as many as may be needed
+}
+
+// passed finds them among the UIDs from first on. listed are all messages from there
+// on, and files are those that are not among them.
+func passed(rows []ledger.Row, listed []mail.Message, first, next imap.UID, files []stranger) *passing {
+	p := &passing{told: make(map[imap.UID]bool)}
+	there := make(map[imap.UID]bool, len(listed))
+	for _, m := range listed {
+		there[m.UID] = true
+	}
+	gone := func(u imap.UID) bool { return u >= first && u < next && !there[u] && !taken(rows, u) }
+	for _, f := range files {
+		if gone(f.UID) {
+			p.told[f.UID] = true
+		}
+	}
+	for u := first; u < next && len(p.untold) < len(files); u++ {
+		if gone(u) && !p.told[u] {
+			p.untold = append(p.untold, u)
+		}
+	}
+	return p
+}
+
+// any tells whether something has left at all.
+func (p *passing) any() bool { return len(p.told)+len(p.untold) > 0 }
+
+// take gives the UID that a file had of which this one was told, or, if it is 0, one
+// of those of which none was told. It is 0 if there is none.
+func (p *passing) take(told imap.UID) (uid imap.UID) {
+	switch {
+	case p.told[told]:
+		delete(p.told, told)
+		return told
+	case told == 0 && len(p.untold) > 0:
+		uid, p.untold = p.untold[0], p.untold[1:]
+	}
+	return uid
+}
+
+// elsewhere looks for files that are no more where the server may have put them, in
+// the mailboxes into which something has come since these were agreed upon.
+func (w *worker) elsewhere(ctx context.Context, b *box, files []stranger, boxes map[string]*box) (map[string]mail.Message, error) {
+	found := make(map[string]mail.Message)
+	if len(files) == 0 {
+		return found, nil
+	}
+	list, err := w.session.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range list {
+		if m.Status == nil || m.Status.Messages == 0 || m.Name == b.Name {
+			continue
+		}
+		var rows []ledger.Row
+		from := imap.UID(1)
+		if k := boxes[m.Name]; k != nil && k.known.Complete && k.known.UIDValidity == m.Status.UIDValidity {
+			if from = max(k.known.UIDNext, 1); from == m.Status.UIDNext {
+				continue
+			}
+			if rows, err = w.Ledger.Rows(ctx, m.Name, m.Status.UIDValidity); err != nil {
+				return nil, err
+			}
+		} else if m.Status.UIDNext > 2*storeAtOnce {
+			from = m.Status.UIDNext - 2*storeAtOnce // what came last is among its newest
+		}
+		if _, err := w.session.Examine(ctx, m.Name, nil); err != nil {
+			if ctx.Err() == nil && w.session.Alive() {
+				continue // it is not to be had
+			}
+			return nil, err
+		}
+		listed, err := w.session.Identify(ctx, uidsFrom(from))
+		if err != nil {
+			return nil, err
+		}
+		listed = slices.DeleteFunc(listed, func(m mail.Message) bool { return taken(rows, m.UID) })
+		pairs := pair(listed, files, false)
+		if err := w.compareText(ctx, pairs); err != nil {
+			return nil, err
+		}
+		for _, l := range listed {
+			if s, ok := pairs[l.UID]; ok {
+				found[s.Key] = l
+				files = slices.DeleteFunc(files, func(f stranger) bool { return f.Key == s.Key })
+			}
+		}
+		if len(files) == 0 {
+			break
+		}
+	}
+	return found, nil
+}
+
+// leftAgain finds files that this run has put into the mailbox, and that others have
+// moved or deleted since. Their rows make of that what the view tells.
+func (w *worker) leftAgain(ctx context.Context, b *box, v *view, rows []ledger.Row) ([]ledger.Row, error) {
+	if len(b.expected)+len(b.uploaded) == 0 || !b.goesOn() || b.now.UIDNext <= b.known.UIDNext {
+		return rows, nil
+	}
+	first := max(b.known.UIDNext, 1)
+	var came []mail.Message
+	for _, m := range v.messages {
+		if m.UID >= first && !v.vanished.Contains(m.UID) {
+			came = append(came, mail.Message{UID: m.UID})
+		}
+	}
+	for _, u := range v.uids {
+		if u >= first {
+			came = append(came, mail.Message{UID: u})
+		}
+	}
+	var files []stranger
+	for _, s := range b.local.strangers {
+		s.UID = 0
+		for uid, key := range b.expected {
+			if key == s.Key {
+				s.UID = uid
+			}
+		}
+		there := slices.ContainsFunc(came, func(m mail.Message) bool { return m.UID == s.UID })
+		if s.UID != 0 && !there || slices.ContainsFunc(b.uploaded, func(u stranger) bool { return u.Key == s.Key }) {
+			files = append(files, s)
+		}
+	}
+	if len(files) == 0 || !passed(rows, came, first, b.now.UIDNext, files).any() {
+		return rows, nil
+	}
+	// What is to be believed gone is asked for once more, and what the server told of
+	// new UIDs may be wrong.
+	listed, err := w.session.Identify(ctx, uidsFrom(first))
+	if err != nil {
+		return nil, err
+	}
+	gone := passed(rows, listed, first, b.now.UIDNext, files)
+	there := make(map[string]bool)
+	for _, s := range pair(slices.DeleteFunc(listed, func(m mail.Message) bool { return taken(rows, m.UID) || b.expected[m.UID] != "" }), files, false) {
+		there[s.Key] = true
+	}
+	c := ledger.Change{Metas: make(map[string]string)}
+	for _, s := range files {
+		if there[s.Key] || slices.ContainsFunc(listed, func(m mail.Message) bool { return m.MessageID != "" && m.MessageID == s.ID }) {
+			continue
+		}
+		uid := gone.take(s.UID)
+		if uid == 0 {
+			continue
+		}
+		row := s.Message
+		_, letters := maildir.ParseName(s.Name)
+		row.Mailbox, row.UIDValidity, row.UID, row.State = b.Name, b.now.UIDValidity, uid, ledger.Present
+		row.Date, row.Flags = s.when(w.Now()).UTC().Truncate(time.Second), flagsOf(letters)
+		c.Save = append(c.Save, row)
+		c.Metas[metaArriving+s.Key] = ""
+		if !v.complete {
+			v.vanished.AddNum(uid)
+		}
+		delete(b.expected, s.UID)
+		b.uploaded = slices.DeleteFunc(b.uploaded, func(u stranger) bool { return u.Key == s.Key })
+		b.local.strangers = slices.DeleteFunc(b.local.strangers, func(o stranger) bool { return o.Key == s.Key })
+	}
+	if len(c.Save) == 0 {
+		return rows, nil
+	}
+	if err := w.commit(ctx, c, "uploads that left noted"); err != nil {
+		return nil, err
+	}
+	return w.rows(ctx, b)
+}
+
+// stray is a mail whose file was moved here, and which was moved on the server, too, or
+// deleted there: it is no more where its row says.
+type stray struct {
+	row ledger.Message // as it was
+	key string         // of its file
+	in  *box           // where that was put
+}
+
+// stray remembers those of the moves whose messages the server does not have where they
+// were.
+func (r *run) stray(moves []move, there []ledger.Message, to *box) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, m := range moves {
+		is := func(s stray) bool { return s.in == to && s.key == m.key }
+		if !slices.ContainsFunc(there, func(row ledger.Message) bool { return row.UID == m.row.UID }) && !slices.ContainsFunc(r.strays, is) {
+			r.strays = append(r.strays, stray{m.row, m.key, to})
+		}
+	}
+}
+
+// strayed tells whether a message is one of these. Its row stays until all mailboxes
+// were looked at, so that a run that ends before leaves that to the next one.
+func (r *run) strayed(row ledger.Message) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.ContainsFunc(r.strays, func(s stray) bool { return sameMessage(s.row, row) })
+}
+
+// follow brings files into the folder whose mails came into the mailbox. Of a mail that
+// was moved on both sides, but not to the same mailbox, the server's move holds, as it
+// does against a deletion here and against the rules: there is one place where all who
+// look at the account see it, and nobody has to ask which of two copies is meant. A
+// stray that came nowhere was deleted there; since its owner has just put it somewhere,
+// the next run uploads it.
+func (w *worker) follow(ctx context.Context, b *box, fetch []imap.UID) error {
+	w.mu.Lock()
+	strays := slices.DeleteFunc(slices.Clone(w.strays), func(s stray) bool { return s.in == b })
+	w.mu.Unlock()
+	if len(strays) == 0 || len(fetch) == 0 {
+		return nil
+	}
+	listed, err := w.identify(ctx, b, fetch)
+	if err != nil {
+		return err
+	}
+	here := make([]stranger, len(strays))
+	for i, s := range strays {
+		here[i] = stranger{Message: s.row}
+	}
+	pairs := pair(listed, here, true)
+	if err := w.compareDrafts(ctx, b, listed, pairs); err != nil {
+		return err
+	}
+	for _, m := range listed {
+		h, ok := pairs[m.UID]
+		if !ok {
+			continue
+		}
+		s := strays[slices.IndexFunc(strays, func(s stray) bool { return sameMessage(s.row, h.Message) })]
+		if err := w.followOne(ctx, b, m, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func sameMessage(a, b ledger.Message) bool {
+	return a.Mailbox == b.Mailbox && a.UIDValidity == b.UIDValidity && a.UID == b.UID
+}
+
+// followOne moves one file. That it is there is for adopt to record; a run that ends
+// before finds it as a new file beside a new message.
+func (w *worker) followOne(ctx context.Context, b *box, m mail.Message, s stray) error {
+	name, ok, err := s.in.find(s.key, "")
+	if err != nil || !ok {
+		return err
+	}
+	// Flags that were changed here and on the server: both hold.
+	_, l := maildir.ParseName(name)
+	var d delta
+	if hasInfo(name) {
+		d = deltaOf(s.row.Flags, l)
+	}
+	row := s.row
+	row.Mailbox, row.Key = b.Name, w.keys.New(w.Now())
+	row.Name = "cur/" + row.Key + ":2," + letters(d.merged(m.Flags))
+	if err := os.Rename(s.in.path(name), b.path(row.Name)); errors.Is(err, fs.ErrNotExist) {
+		return nil // taken away this moment
+	} else if err != nil {
+		return err
+	}
+	w.step("file followed")
+	w.note(b, "a mail that was in %s was moved to %s here and to %s on the server: it is in %s now", s.row.Mailbox, s.in.Name, b.Name, b.Name)
+	b.local.strangers = append(b.local.strangers, stranger{Message: row})
+	b.expect(m.UID, row.Key)
+	old := ledger.Message{Mailbox: s.in.Name, UIDValidity: disowned, UID: s.row.UID, Name: name, ID: s.row.ID}
+	c := ledger.Change{Metas: make(map[string]string)}
+	if err := w.forget(&c, s.in, old); err != nil {
+		return err
+	}
+	return w.commit(ctx, c, "forgotten files noted")
+}
