@@ -243,7 +243,7 @@ func (w *worker) settleIn(ctx context.Context, b *box, as []arrival, boxes map[s
 	here = slices.DeleteFunc(here, func(s stranger) bool { _, ok := found[s.Key]; return ok })
 	moved := make(map[string]mail.Message)
 	if gone.any() {
-		if moved, err = w.elsewhere(ctx, b, slices.DeleteFunc(slices.Clone(here), func(s stranger) bool { return s.UID != 0 }), boxes); err != nil {
+		if moved, err = w.whereabouts(ctx, b, slices.DeleteFunc(slices.Clone(here), func(s stranger) bool { return s.UID != 0 }), boxes); err != nil {
 			return err
 		}
 	}

@@ -236,10 +236,11 @@ func count(set imap.UIDSet) (n uint64) {
 // put hands the planned actions to the stages. doubt is why deletions are not to be
 // believed, "" if they are.
 func (w *worker) put(ctx context.Context, b *box, a actions, rows []ledger.Row, doubt string) error {
-	ours, theirs := b.sorted(a.gone)
-	said := a
+	_, theirs := b.sorted(a.gone)
+	// What the server was just told is no news.
+	news := actions{fetch: a.fetch, flags: a.flags, gone: theirs}
 	if s := (&suspicion{doubt: doubt, gone: len(theirs), have: len(rows)}); !w.yes(b.Name) && s.holds(len(theirs)) {
-		b.suspect, said.gone = s, ours // guardGone says the rest
+		b.suspect, news.gone = s, nil // guardGone says the rest
 	}
 	if w.DryRun {
 		if b.suspect != nil {
@@ -254,13 +255,13 @@ func (w *worker) put(ctx context.Context, b *box, a actions, rows []ledger.Row, 
 		if err := w.foresees(ctx, a.fetch); err != nil {
 			return err
 		}
-		if text := does(said); text != "" {
+		if text := does(news); text != "" {
 			w.emit(Event{Type: EventMailbox, Mailbox: b.Name, Total: len(a.fetch), Text: "would: " + text})
 		}
 		w.tally(func(r *Report) {
 			r.New += len(a.fetch)
 			r.Flagged += len(a.flags)
-			r.Removed += len(said.gone)
+			r.Removed += len(news.gone)
 		})
 		return nil
 	}
@@ -276,11 +277,8 @@ func (w *worker) put(ctx context.Context, b *box, a actions, rows []ledger.Row, 
 	if err != nil {
 		return err
 	}
-	// What the server was just told is no news.
-	news := actions{fetch: fetch, flags: slices.DeleteFunc(slices.Clone(a.flags), func(c flagChange) bool { return w.own(b, c) })}
-	if b.suspect == nil {
-		news.gone = theirs
-	}
+	news.fetch = slices.DeleteFunc(slices.Clone(fetch), func(u imap.UID) bool { _, ours := b.came[u]; return ours })
+	news.flags = slices.DeleteFunc(slices.Clone(a.flags), func(c flagChange) bool { return w.own(b, c) })
 	if text := does(news); text != "" {
 		w.emit(Event{Type: EventMailbox, Mailbox: b.Name, Total: len(fetch), Text: text})
 	}

@@ -64,9 +64,9 @@ func (p *passing) take(told imap.UID) (uid imap.UID) {
 	return uid
 }
 
-// elsewhere looks for files that are no more where the server may have put them, in
+// whereabouts looks for files that are no more where the server may have put them, in
 // the mailboxes into which something has come since these were agreed upon.
-func (w *worker) elsewhere(ctx context.Context, b *box, files []stranger, boxes map[string]*box) (map[string]mail.Message, error) {
+func (w *worker) whereabouts(ctx context.Context, b *box, files []stranger, boxes map[string]*box) (map[string]mail.Message, error) {
 	found := make(map[string]mail.Message)
 	if len(files) == 0 {
 		return found, nil
@@ -203,17 +203,30 @@ type stray struct {
 	in  *box           // where that was put
 }
 
-// stray remembers those of the moves whose messages the server does not have where they
-// were.
-func (r *run) stray(moves []move, there []ledger.Message, to *box) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, m := range moves {
-		is := func(s stray) bool { return s.in == to && s.key == m.key }
-		if !slices.ContainsFunc(there, func(row ledger.Message) bool { return row.UID == m.row.UID }) && !slices.ContainsFunc(r.strays, is) {
-			r.strays = append(r.strays, stray{m.row, m.key, to})
+// findStrays finds them, after the push, among the moves that this run did not make,
+// for whatever reason: without them the look would take the mail for one that is gone
+// on both sides, and what is in the other two mailboxes for two others.
+func (w *worker) findStrays(ctx context.Context, b *box, o *outgoing, boxes map[string]*box) error {
+	if b == nil || w.DryRun || w.Restore || slices.Contains(w.beside, b) {
+		return nil
+	}
+	var strays []stray
+	var rows []ledger.Message
+	for _, moves := range []map[string][]move{o.moves, o.waiting} {
+		for to, ms := range moves {
+			for _, m := range ms {
+				if in := boxes[to]; in != nil && !slices.Contains(w.beside, in) && b.missingHere(m.row.UID) && !b.ours[m.row.UID] {
+					strays, rows = append(strays, stray{m.row, m.key, in}), append(rows, m.row)
+				}
+			}
 		}
 	}
+	there, err := w.stillThere(ctx, b, rows)
+	if err != nil {
+		return w.notSettled(ctx, b, err, "where mail is that was moved out of it cannot be found out")
+	}
+	w.strays = append(w.strays, slices.DeleteFunc(strays, func(s stray) bool { return there.Contains(s.row.UID) })...)
+	return nil
 }
 
 // strayed tells whether a message is one of these. Its row stays until all mailboxes

@@ -27,6 +27,7 @@ const (
 // outgoing is what the server is to be told of one mailbox.
 type outgoing struct {
 	moves   map[string][]move           // by the mailbox that they go to
+	waiting map[string][]move           // those that are not for this run
 	tagged  map[string][]ledger.Message // the same, for their tags
 	deleted []ledger.Message
 	uploads []stranger
@@ -48,6 +49,21 @@ type move struct {
 
 func (o *outgoing) nothing() bool {
 	return !o.later && len(o.moves)+len(o.tagged)+len(o.deleted)+len(o.uploads)+len(o.renamed)+len(o.restore)+o.held+o.doubted == 0
+}
+
+// wait leaves moves to a later run.
+func (o *outgoing) wait(is func(move) bool) {
+	for to, moves := range o.moves {
+		stay := slices.DeleteFunc(slices.Clone(moves), is)
+		for _, m := range moves {
+			if is(m) {
+				o.waiting[to] = append(o.waiting[to], m)
+			}
+		}
+		if o.moves[to] = stay; len(stay) == 0 {
+			delete(o.moves, to)
+		}
+	}
 }
 
 // policy is what the user wants of deletions.
@@ -72,7 +88,7 @@ func planOut(locals map[string]*local, p policy) map[string]*outgoing {
 	// does so only if nothing else explains it.
 	slices.SortStableFunc(names, func(a, b string) int { return rankClosed(locals[a]) - rankClosed(locals[b]) })
 	for _, name := range names {
-		out[name] = &outgoing{moves: make(map[string][]move)}
+		out[name] = &outgoing{moves: make(map[string][]move), waiting: make(map[string][]move)}
 	}
 	taken := make(map[*ledger.Message]bool)
 	byID, byKey := make(map[string][]*ledger.Message), make(map[string][]*ledger.Message)
@@ -130,6 +146,7 @@ func planOut(locals map[string]*local, p policy) map[string]*outgoing {
 			case m == nil && (!s.new() || locals[name].closed):
 			case m != nil && (locals[name].closed || locals[m.Mailbox].closed):
 				out[name].later, out[m.Mailbox].later = true, true
+				out[m.Mailbox].waiting[name] = append(out[m.Mailbox].waiting[name], move{*m, s.Key})
 			case m == nil:
 				out[name].uploads = append(out[name].uploads, *s)
 			case m.Mailbox == name:
@@ -155,7 +172,8 @@ func planOut(locals map[string]*local, p policy) map[string]*outgoing {
 			continue
 		}
 		if !p.whole {
-			o.moves, o.uploads = nil, nil // what seems new or gone here may be elsewhere
+			o.wait(func(move) bool { return true }) // what seems new or gone here may be elsewhere
+			o.uploads = nil
 			o.later = len(l.missing)+len(l.marked)+len(l.tagged) > 0 || slices.ContainsFunc(l.strangers, stranger.new)
 			continue
 		}

@@ -76,12 +76,7 @@ func (w *worker) prePush(ctx context.Context, b *box, o *outgoing, boxes map[str
 	if len(deferred) == 0 {
 		return nil
 	}
-	for to := range o.moves {
-		o.moves[to] = slices.DeleteFunc(o.moves[to], func(m move) bool { return deferred[m.row.UID] })
-		if len(o.moves[to]) == 0 {
-			delete(o.moves, to)
-		}
-	}
+	o.wait(func(m move) bool { return deferred[m.row.UID] })
 	b.scanned, w.tags = "", mail.Revision{} // the next run looks at them again
 	return nil
 }

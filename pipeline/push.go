@@ -108,6 +108,11 @@ func (w *worker) pushAll(ctx context.Context, boxes []*box) error {
 		}
 		whole = false
 	}
+	for _, name := range slices.Sorted(maps.Keys(plans)) {
+		if err := w.findStrays(ctx, byName[name], plans[name], byName); err != nil {
+			return err
+		}
+	}
 	if !whole {
 		return nil
 	}
@@ -435,12 +440,8 @@ func (w *worker) pushMoves(ctx context.Context, b *box, moves []move, to *box) e
 		rows[i], keys[m.row.UID] = m.row, m.key
 	}
 	rows, err := w.sameMessages(ctx, b, rows)
-	if err != nil {
+	if err != nil || len(rows) == 0 {
 		return err
-	}
-	w.stray(moves, rows, to)
-	if len(rows) == 0 {
-		return nil
 	}
 	w.doing(b, len(rows), movesTo, b.Name, to.Name)
 	pairs, err := w.transfer(ctx, b, rows, to, keys)

@@ -127,8 +127,12 @@ func (w *worker) stillThere(ctx context.Context, b *box, rows []ledger.Message) 
 		return nil, err
 	}
 	w.selected = nil
-	if _, err := w.session.Examine(ctx, b.Name, nil); err != nil {
+	sel, err := w.session.Examine(ctx, b.Name, nil)
+	if err != nil {
 		return nil, err
+	}
+	if sel.UIDValidity != b.known.UIDValidity {
+		return mail.UIDSet(uidsOf(rows)), nil // these numbers are of other messages by now: nothing tells that they went
 	}
 	return w.session.Search(ctx, mail.UIDSet(uidsOf(rows)))
 }

@@ -18,7 +18,7 @@ func TestATagThatIsPutBackAfterAStop(t *testing.T) {
 			for _, back := range []bool{true, false} {
 				t.Run(fmt.Sprintf("%s/%s/%v", wire, how, back), func(t *testing.T) {
 					t.Parallel()
-					for at := 1; ; at++ {
+					for at := 1; ; at += pace() {
 						s, h := newServer(caps...), newHome(t)
 						h.dir = inMemory(t)
 						h.index.path = filepath.Join(h.dir, "index.json")

@@ -55,14 +55,14 @@ func (s stranger) new() bool { return !s.ruledOut && !s.twin }
 // server.
 func (r *run) scan(ctx context.Context, b *box) error {
 	b.local, b.scanned, b.lacks = local{}, "", nil
-	if r.ReadOnly && !r.Restore {
-		return nil
-	}
 	// The time before the listing: what changes while it is made shows in the
 	// next run.
 	var err error
 	if b.changed, err = b.dir.Changed(); err != nil {
 		return err
+	}
+	if r.ReadOnly && !r.Restore {
+		return r.sayUnsent(ctx, b)
 	}
 	if !b.agreed() {
 		return r.scanClosed(ctx, b)
@@ -89,8 +89,12 @@ func (r *run) scan(ctx context.Context, b *box) error {
 		if !s.twin {
 			continue
 		}
+		what := "the Message-ID"
+		if realID(s.ID) == "" {
+			what = "the content"
+		}
 		if err := r.noteOnce(ctx, b, metaTwin+s.Key,
-			"%s has the Message-ID of a mail that is in this mailbox already, as after a change from another program; it is not uploaded", s.Name); err != nil {
+			"%s has %s of a mail that is in this mailbox already, as after a change from another program; it is not uploaded", s.Name, what); err != nil {
 			return err
 		}
 	}
@@ -104,6 +108,31 @@ func (r *run) scan(ctx context.Context, b *box) error {
 		return nil
 	}
 	return r.markScanned(ctx, b)
+}
+
+// sayUnsent tells what of the changes in a folder a run that only reads leaves here.
+func (r *run) sayUnsent(ctx context.Context, b *box) error {
+	if !b.agreed() {
+		return nil
+	}
+	last, err := r.Ledger.Meta(ctx, metaScanned+b.Name)
+	if err != nil {
+		return err
+	}
+	f, err := r.find(ctx, b, last)
+	if err != nil {
+		return err
+	}
+	n := len(f.local.flags) + len(f.local.marked) + len(f.local.missing)
+	for _, s := range f.local.strangers {
+		if s.new() {
+			n++
+		}
+	}
+	if n > 0 {
+		r.note(b, "%s here not sent to the server, since read_only is set", number(n, "change is", "changes are"))
+	}
+	return nil
 }
 
 // found is what a folder holds, against the rows of the ledger.
@@ -207,6 +236,7 @@ func (r *run) locals(ctx context.Context, boxes []*box) (map[string]*local, erro
 	out := make(map[string]*local, len(boxes))
 	missing, strangers := false, false
 	for _, b := range boxes {
+		missing = missing || !b.agreed() && len(b.lacks) > 0
 		if b.agreed() && !b.local.nothing() {
 			l := b.local
 			// What is not asked for is not told the server either.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -118,6 +119,18 @@ func TestUploadsToAMailboxThatIsOnlyToBeRead(t *testing.T) {
 	h.check(s)
 }
 
+// slowList is a connection on which something happens behind its list.
+type slowList struct {
+	Session
+	then func()
+}
+
+func (l slowList) List(ctx context.Context) ([]mail.Mailbox, error) {
+	list, err := l.Session.List(ctx)
+	l.then()
+	return list, err
+}
+
 // The server may keep a copy of its own of a mail that was sent, which comes to Sent
 // at about the time of the upload: it is not uploaded to where it is already.
 func TestACopyThatComesAfterTheListIsNotDoubled(t *testing.T) {
@@ -138,12 +151,20 @@ func TestACopyThatComesAfterTheListIsNotDoubled(t *testing.T) {
 		h.put("Sent", plainMail(4), "S")
 		rep := h.sync(s, func(o *Options) {
 			if while == "time goes by" {
-				o.Now = func() time.Time { return h.now }
-				o.Emit = func(e Event) {
-					if strings.Contains(e.Text, "upload") {
-						h.now = h.now.Add(time.Second)
-						come()
+				// The list has the time at which it came; whatever asks for the time next
+				// finds that it is later.
+				var listed atomic.Bool
+				var since atomic.Int64
+				dial := o.Dial
+				o.Dial = func(ctx context.Context) (Session, error) {
+					session, err := dial(ctx)
+					return slowList{session, func() { come(); listed.Store(true) }}, err
+				}
+				o.Now = func() time.Time {
+					if listed.Load() && since.Add(1) > 1 {
+						return now.Add(time.Second)
 					}
+					return now
 				}
 				return
 			}
