@@ -148,6 +148,13 @@ func (x *notmuch) Apply(_ context.Context, changes []mail.Change) ([]mail.Result
 			// As the real one: a path that the database has from before a
 			// crash is found by its key.
 			id, m := byKey(c.Path)
+			if m == nil && db[c.ID] != nil { // by its id
+				id, m = c.ID, db[c.ID]
+				m.Files = append(m.Files, c.Path)
+				if raw, err := os.ReadFile(c.Path); err == nil {
+					m.read(c.Path, raw)
+				}
+			}
 			if m == nil {
 				out[i].Err = fs.ErrNotExist
 				continue
@@ -184,11 +191,27 @@ func (x *notmuch) Changes(_ context.Context, since mail.Revision, under string) 
 		inside := func(f string) bool { return strings.HasPrefix(f, under+"/") }
 		t := mail.Tagged{ID: id, Tags: m.Tags, Others: slices.DeleteFunc(slices.Clone(m.Files), inside),
 			Paths: slices.DeleteFunc(slices.Clone(m.Files), func(f string) bool { return !inside(f) })}
+		if all := strings.Join(m.Files, " "); !whole && slices.ContainsFunc(m.Files, func(f string) bool { _, err := os.Stat(f); return err != nil }) {
+			for _, row := range flagRows() {
+				_, letters, _ := strings.Cut(all, ":2,")
+				switch want := slices.Contains(m.Tags, row.tag) != row.absent; {
+				case row.tag == "" || want == strings.Contains(letters, row.letter):
+				case want:
+					t.Set += row.letter
+				default:
+					t.Clear += row.letter
+				}
+			}
+		}
 		if len(t.Paths) > 0 {
 			tagged = append(tagged, t)
 		}
 	}
 	return now, tagged, whole, nil
+}
+
+func (x *notmuch) Revision(context.Context) (uuid string, revision uint64, err error) {
+	return "db" + x.uuid, x.revision(), nil
 }
 
 // revision counts the changes, and is kept apart: the last message to change may

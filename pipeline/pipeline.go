@@ -98,6 +98,8 @@ type Index interface {
 	// changed after since; all of them, and whole, if since means nothing to the
 	// database.
 	Changes(ctx context.Context, since mail.Revision, under string) (now mail.Revision, tagged []mail.Tagged, whole bool, err error)
+	// Revision is what Changes starts from to give what changes from now on.
+	Revision(ctx context.Context) (uuid string, revision uint64, err error)
 }
 
 // Options is one account's sync.

@@ -59,6 +59,13 @@ func (h *home) flag(mailbox string, uid imap.UID, letters string) {
 	for _, m := range db {
 		if i := slices.Index(m.Files, filepath.Join(dir, from)); i >= 0 {
 			m.Files[i] = filepath.Join(dir, to)
+			for _, f := range flagRows() { // as notmuch new does
+				m.Tags = slices.DeleteFunc(m.Tags, func(t string) bool { return t == f.tag })
+				if f.tag != "" && strings.Contains(letters, f.letter) != f.absent {
+					m.Tags = append(m.Tags, f.tag)
+				}
+			}
+			slices.Sort(m.Tags)
 		}
 	}
 	if err := h.index.save(db); err != nil {

@@ -126,6 +126,10 @@ func (r *run) survey(ctx context.Context, s Lister) ([]*box, error) {
 		boxes = append(boxes, b)
 	}
 	r.early = nil
+	followed, err := r.followTags(ctx, boxes)
+	if err != nil {
+		return nil, err
+	}
 	still, err := r.scanAgain(ctx, slices.Concat(boxes, r.beside))
 	if err != nil {
 		return nil, err
@@ -140,6 +144,10 @@ func (r *run) survey(ctx context.Context, s Lister) ([]*box, error) {
 	r.daily = dailyOf(list, trashOf(r.Trash, list))
 	if err := r.scanTags(ctx, boxes); err != nil {
 		return nil, err
+	}
+	if !followed {
+		// Mail that notmuch is yet to hear of would look as if its tags were taken off.
+		r.tags = mail.Revision{}
 	}
 	for _, want := range r.Only {
 		if !r.listed[want] {

@@ -72,6 +72,134 @@ func (r *run) scanTags(ctx context.Context, boxes []*box) error {
 	return r.obey(ctx, boxes, tagged, whole && since.UUID != "")
 }
 
+// metaNames is where the ledger keeps the revision of the notmuch database up to which
+// its tags and the ledger's files agree.
+const metaNames = "tags/names"
+
+// followTags does here what notmuch could not: it gives files the letters of tags that
+// their owner changed when notmuch knew them by an older name, and a database that was
+// made anew the tags of keywords, which no file has. all is false if something of that
+// is left, since notmuch lacks the mail yet or a folder cannot be read.
+func (r *run) followTags(ctx context.Context, boxes []*box) (all bool, err error) {
+	if r.DryRun || len(r.Only) > 0 {
+		return true, nil
+	}
+	text, err := r.Ledger.Meta(ctx, metaNames)
+	if err != nil {
+		return false, err
+	}
+	var since, now mail.Revision
+	_, _ = fmt.Sscanf(text, "%s %d", &since.UUID, &since.N)
+	var changes []mail.Change
+	if since.UUID == "" {
+		all = true
+		now.UUID, now.N, err = r.Index.Revision(ctx)
+	} else {
+		now, changes, all, err = r.toFollow(ctx, boxes, since)
+	}
+	if err != nil || now == since {
+		return true, err
+	}
+	for part := range slices.Chunk(changes, indexBatch) {
+		if err := r.tell(ctx, part); err != nil {
+			return false, err
+		}
+		r.step("tags followed")
+	}
+	if !all {
+		return false, nil
+	}
+	return true, r.Ledger.SetMeta(ctx, metaNames, fmt.Sprintf("%s %d", now.UUID, now.N))
+}
+
+func (r *run) toFollow(ctx context.Context, boxes []*box, since mail.Revision) (now mail.Revision, changes []mail.Change, all bool, err error) {
+	now, tagged, whole, err := r.Index.Changes(ctx, since, r.Root)
+	switch {
+	case err != nil:
+	case whole:
+		changes, all, err = r.keywordsAgain(ctx, boxes, tagged)
+	default:
+		changes, all, err = r.unwritten(ctx, boxes, tagged)
+	}
+	return now, changes, all, err
+}
+
+// unwritten gives the changes of names that tags want. all is false if a folder that
+// may have such a file cannot be read.
+func (r *run) unwritten(ctx context.Context, boxes []*box, tagged []mail.Tagged) (changes []mail.Change, all bool, err error) {
+	all = true
+	for _, t := range tagged {
+		if t.Set+t.Clear == "" {
+			continue
+		}
+		rows, err := r.Ledger.ByMessageID(ctx, t.ID)
+		if err != nil {
+			return nil, false, err
+		}
+		for _, b := range boxes {
+			here := slices.DeleteFunc(slices.Clone(rows), func(m ledger.Message) bool { return m.Mailbox != b.Name || m.State != ledger.Present })
+			for _, s := range b.local.strangers {
+				if s.ID == t.ID {
+					here = append(here, s.Message)
+				}
+			}
+			for _, m := range here {
+				name, ok, err := b.find(m.Key, m.Name)
+				all = all && err == nil
+				if ok {
+					changes = append(changes, mail.Change{Op: mail.OpFlag, Path: b.path(name), ID: t.ID, Set: t.Set, Clear: t.Clear})
+				}
+			}
+		}
+	}
+	return changes, all, nil
+}
+
+// keywordsAgain gives the changes that bring a new database the tags of the keywords
+// that were agreed on. all is false if it lacks a message that has some.
+func (r *run) keywordsAgain(ctx context.Context, boxes []*box, tagged []mail.Tagged) (changes []mail.Change, all bool, err error) {
+	all = true
+	byBox := r.byBox(boxes, tagged)
+	for _, b := range boxes {
+		rows, err := r.Ledger.Rows(ctx, b.Name, b.known.UIDValidity)
+		if err != nil {
+			return nil, false, err
+		}
+		var lacking []imap.UID
+		for _, row := range rows {
+			var tags []string
+			for _, f := range row.Flags {
+				if tag := keywordTag(f); tag != "" && !r.isOrder(tag) {
+					tags = append(tags, tag)
+				}
+			}
+			if len(tags) == 0 || row.State != ledger.Present || row.Key == "" {
+				continue
+			}
+			have, ok := byBox[b][row.Key]
+			if !ok {
+				lacking = append(lacking, row.UID)
+				continue
+			}
+			tags = slices.DeleteFunc(tags, func(t string) bool { return slices.Contains(have.Tags, t) })
+			if len(tags) > 0 {
+				changes = append(changes, mail.Change{Op: mail.OpFlag, Path: have.Paths[0], ID: have.ID, Add: tags})
+			}
+		}
+		messages, err := r.Ledger.GetMany(ctx, b.Name, b.known.UIDValidity, lacking)
+		if err != nil {
+			return nil, false, err
+		}
+		for _, m := range messages {
+			// What notmuch never took for a mail has no id, and what is gone is dealt with.
+			if _, here, err := b.find(m.Key, m.Name); m.ID != "" && (here || err != nil) {
+				all = false
+			}
+		}
+	}
+	return changes, all, nil
+}
+
 // byBox sorts what notmuch has of messages by mailbox, and there by the key of
 // the file. Of a mailbox that is not in step the tags are looked at again later.
 func (r *run) byBox(boxes []*box, tagged []mail.Tagged) map[*box]map[string]mail.Tagged {

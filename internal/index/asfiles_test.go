@@ -172,3 +172,37 @@ func (v *vicissitudes) flagTags() string {
 	}
 	return strings.Join(out, "\n")
 }
+
+// What a user tags while notmuch knows a file by an older name only, it cannot write
+// into the name: Changes says which letters are wanted, and OpFlag gives them, also to
+// a file that has another key by now.
+func TestChangesOfAFileThatWasRenamedSince(t *testing.T) {
+	t.Parallel()
+	for _, is := range []string{"cur/a:2,S", "cur/a:2,FS", "cur/b:2,"} {
+		t.Run(is, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			path := w.deliver("box/cur/a:2,", "a@example.org")
+			w.notmuch("new")
+			w.notmuch("tag", "+kept", "--", "*")
+			now, _, _, err := w.x.Changes(t.Context(), mail.Revision{}, w.root)
+			if err != nil {
+				t.Fatal(err)
+			}
+			path = w.rename(path, "box/"+is)
+			w.notmuch("tag", "+replied", "--", "*")
+			_, tagged, whole, err := w.x.Changes(t.Context(), now, w.root)
+			if err != nil || whole || len(tagged) != 1 || tagged[0].Set != "R" || tagged[0].Clear != "" {
+				t.Fatalf("%+v %v %v", tagged, whole, err)
+			}
+			r := w.apply(mail.Change{Op: mail.OpFlag, Path: path, ID: "a@example.org", Set: "R"})
+			if want := withLetters(path, "R", ""); r[0].Path != want {
+				t.Errorf("%s, want %s", r[0].Path, want)
+			}
+			w.notmuch("new")
+			if tags := w.notmuch("search", "--output=tags", "*"); !strings.Contains(tags, "replied") || strings.Contains(tags, "flagged") != strings.Contains(is, "F") {
+				t.Errorf("tags %q", tags)
+			}
+		})
+	}
+}

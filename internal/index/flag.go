@@ -181,6 +181,28 @@ func (b *batch) asFiles(tags, before, after []string, settled string) []string {
 	return tags
 }
 
+// unwritten gives the letters that tags want set and cleared in the names of files, if
+// notmuch could not do it: one of them is not where the database has it.
+func unwritten(tags, files []string) (set, clear string) {
+	letters, says := lettersOfAll(files)
+	if !says {
+		return "", ""
+	}
+	for _, row := range letterRows() {
+		switch has := strings.Contains(letters, row.letter); {
+		case has == (slices.Contains(tags, row.tag) != row.absent):
+		case has:
+			clear += row.letter
+		default:
+			set += row.letter
+		}
+	}
+	if set+clear == "" || !slices.ContainsFunc(files, func(f string) bool { return !exists(f) }) {
+		return "", ""
+	}
+	return set, clear
+}
+
 // lettersOfAll gives the letters of a message's files; says is false if none of them
 // has a name that notmuch takes for a statement.
 func lettersOfAll(files []string) (letters string, says bool) {

@@ -277,14 +277,15 @@ func (x *Index) Revision(ctx context.Context) (uuid string, revision uint64, err
 // is, as after a restored backup, whole is true and all of them are given. What
 // changes meanwhile is given again by the next call that begins at now.
 func (x *Index) Changes(ctx context.Context, since mail.Revision, under string) (now mail.Revision, tagged []mail.Tagged, whole bool, err error) {
+	// Mostly there is nothing, which needs no lock.
+	if now.UUID, now.N, err = x.Revision(ctx); err != nil || now == since {
+		return now, nil, false, err
+	}
 	err = x.steady(ctx, func(db *notmuch.DB) error {
 		now.UUID, now.N = revisionOf(handle(db))
 		tagged, whole = nil, since.UUID != now.UUID || since.N > now.N
 		query := "*"
 		if !whole {
-			if since.N == now.N {
-				return nil
-			}
 			query = fmt.Sprintf("lastmod:%d..", since.N+1)
 		}
 		ids, err := search(db, query, 0)
@@ -311,6 +312,9 @@ func (x *Index) Changes(ctx context.Context, since mail.Revision, under string) 
 				} else {
 					t.Others = append(t.Others, f)
 				}
+			}
+			if !whole && x.conf.syncFlags {
+				t.Set, t.Clear = unwritten(t.Tags, files)
 			}
 			if len(t.Paths) > 0 {
 				tagged = append(tagged, t)

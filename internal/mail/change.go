@@ -61,4 +61,7 @@ type Tagged struct {
 	Paths  []string // absolute, of those of its files that were asked for
 	Others []string // absolute, of its other files
 	Tags   []string
+	// Set and Clear are maildir letters that its tags want set and cleared, and that
+	// notmuch could not give its files, since one was renamed before that.
+	Set, Clear string
 }
