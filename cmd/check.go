@@ -274,7 +274,11 @@ func (c *checker) server(ctx context.Context, a *config.Account, keys *secrets, 
 		}
 		c.tell(e.level, "server", "", "%s: %s", why, e.cost)
 	}
-	boxes, err := s.List(ctx)
+	boxes, err := s.List(ctx, mail.Listing{Skip: func(m mail.Mailbox) bool { return !a.Selects(m.Name, m.Delim) }})
+	if f, ok := errors.AsType[*mail.Fault](err); ok && f.Mailbox != "" {
+		c.fail("mailboxes", "a sync leaves out what does not answer", fmt.Errorf("%s: %w", f.Mailbox, err))
+		return
+	}
 	if err != nil {
 		c.fail("mailboxes", "", err)
 		return

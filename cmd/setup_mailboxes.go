@@ -14,7 +14,7 @@ import (
 // mailboxes shows what the server has, leaves out what holds all other mail once
 // more, and proposes tags.
 func (s *setup) mailboxes(ctx context.Context) error {
-	boxes, err := s.session.List(ctx)
+	boxes, err := s.session.List(ctx, mail.Listing{})
 	if err != nil {
 		return err
 	}

@@ -220,6 +220,9 @@ func statusText(s *accountStatus, now time.Time, mailboxes bool) string {
 		if m.Failed > 0 {
 			text += fmt.Sprintf(" (%d failed)", m.Failed)
 		}
+		if !m.NotBefore.IsZero() {
+			text += " (no answer; left out until " + m.NotBefore.Local().Format("2006-01-02 15:04") + ")"
+		}
 		fmt.Fprintf(&b, "  %-14s%s\n", "", text)
 	}
 	return b.String()

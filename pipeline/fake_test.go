@@ -192,7 +192,7 @@ func (s *session) status(b *serverBox) mail.Status {
 	return st
 }
 
-func (s *session) List(context.Context) ([]mail.Mailbox, error) {
+func (s *session) List(context.Context, mail.Listing) ([]mail.Mailbox, error) {
 	defer s.ask("LIST")()
 	var out []mail.Mailbox
 	for _, name := range slices.Sorted(maps.Keys(s.server.boxes)) {

@@ -41,32 +41,33 @@ type place int
 const (
 	atConnect place = iota
 	atList
+	atStatus // of one mailbox
 	atMailbox
 	atMessage
 )
 
 // consequences is the one table of what a fault costs. Leaves say what happened
 // and nothing else.
-func consequences() map[mail.Kind][4]Scope {
-	return map[mail.Kind][4]Scope{
-		//                      connect       list          mailbox       message
-		mail.KindDial:         {ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount},
-		mail.KindTLS:          {ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount},
-		mail.KindPlaintext:    {ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount},
-		mail.KindSecret:       {ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount},
-		mail.KindAuth:         {ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount},
-		mail.KindNotConnected: {ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount},
-		mail.KindThrottled:    {ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount},
-		mail.KindBye:          {ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
-		mail.KindCut:          {ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
-		mail.KindSilent:       {ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
-		mail.KindNo:           {ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
-		mail.KindBad:          {ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
-		mail.KindNoData:       {ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
-		mail.KindShort:        {ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
-		mail.KindMalformed:    {ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
-		mail.KindTooLarge:     {ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
-		mail.KindSubstitute:   {ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
+func consequences() map[mail.Kind][5]Scope {
+	return map[mail.Kind][5]Scope{
+		//                      connect       list          status        mailbox       message
+		mail.KindDial:         {ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount},
+		mail.KindTLS:          {ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount},
+		mail.KindPlaintext:    {ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount},
+		mail.KindSecret:       {ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount},
+		mail.KindAuth:         {ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount},
+		mail.KindNotConnected: {ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount},
+		mail.KindThrottled:    {ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount},
+		mail.KindBye:          {ScopeAccount, ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
+		mail.KindCut:          {ScopeAccount, ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
+		mail.KindSilent:       {ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMailbox, ScopeMessage},
+		mail.KindNo:           {ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMailbox, ScopeMessage},
+		mail.KindBad:          {ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMailbox, ScopeMessage},
+		mail.KindNoData:       {ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMailbox, ScopeMessage},
+		mail.KindShort:        {ScopeAccount, ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
+		mail.KindMalformed:    {ScopeAccount, ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
+		mail.KindTooLarge:     {ScopeAccount, ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
+		mail.KindSubstitute:   {ScopeAccount, ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
 	}
 }
 
@@ -308,7 +309,10 @@ func (r *run) mailboxFault(b *box, err error) {
 		return // that was said, and is why it failed
 	}
 	text := err.Error()
-	if h := hint(err); h != "" {
+	if op := silentOp(err); op != "" {
+		r.fellSilent(op, b.Name)
+		text = (&leftOut{op}).Error()
+	} else if h := hint(err); h != "" {
 		text += "; " + h
 	}
 	r.fault(Failure{Scope: ScopeMailbox, Mailbox: b.Name, Text: text, Err: err})

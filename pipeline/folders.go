@@ -37,7 +37,7 @@ func (r *run) folders(ctx context.Context, s Lister, list []mail.Mailbox, rows [
 	there := make(map[string]bool, len(list)) // mailboxes that can hold mail
 	taken := make(map[string]bool, len(list)) // their folders
 	for _, m := range list {
-		if m.Status == nil && m.Err == nil {
+		if m.Status == nil && m.Err == nil && !m.Unasked {
 			continue
 		}
 		there[m.Name] = true

@@ -71,7 +71,7 @@ func (w *worker) whereabouts(ctx context.Context, b *box, files []stranger, boxe
 	if len(files) == 0 {
 		return found, nil
 	}
-	list, err := w.session.List(ctx)
+	list, err := w.session.List(ctx, mail.Listing{Skip: func(m mail.Mailbox) bool { return w.leavesOut(m.Name) != "" }})
 	if err != nil {
 		return nil, err
 	}

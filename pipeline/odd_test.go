@@ -14,8 +14,8 @@ type oddList struct {
 	more mail.Mailbox
 }
 
-func (l oddList) List(ctx context.Context) ([]mail.Mailbox, error) {
-	list, err := l.Session.List(ctx)
+func (l oddList) List(ctx context.Context, how mail.Listing) ([]mail.Mailbox, error) {
+	list, err := l.Session.List(ctx, how)
 	return append(list, l.more), err
 }
 

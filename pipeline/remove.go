@@ -94,7 +94,7 @@ func (rm *remover) look(ctx context.Context) (p FolderPlan, err error) {
 		return p, err
 	}
 	defer func() { err = errors.Join(err, ignore(s.Close())) }()
-	list, err := s.List(ctx)
+	list, err := s.List(ctx, mail.Listing{Skip: func(m mail.Mailbox) bool { return m.Name != rm.mailbox }})
 	if err != nil {
 		return p, err
 	}
@@ -316,7 +316,7 @@ func (r *run) finishFolder(ctx context.Context, list []mail.Mailbox) error {
 	for _, m := range list {
 		switch {
 		case m.Name != rm.mailbox:
-		case m.Err != nil:
+		case m.Err != nil || m.Unasked:
 			return nil //nolint:nilerr // not to be seen today; a later run ends it
 		case m.Status != nil && m.Status.UIDValidity == rm.UIDValidity:
 			r.note(said, "the deletion of this mailbox was interrupted, and nothing of it was deleted; say `notmuch imap folder delete` again")

@@ -31,28 +31,30 @@ type run struct {
 	mu       sync.Mutex
 	cond     *sync.Cond
 	report   Report
-	todo     []*box          // not yet looked into
-	open     []*box          // looked into, with batches left
-	busy     int             // units under way: of each more batches may come, or what is left of it
-	sick     bool            // it was said that the server is not well
-	ended    bool            // no more work is given out
-	beside   []*box          // not to be synchronised now, but mail may be in their folders
-	astir    bool            // folders changed all the while they were scanned
-	moved    bool            // mail may have moved between mailboxes: look before downloading
-	total    int             // messages to come
-	done     int             // messages recorded
-	gone     []*item         // deletions, held until all that is new has come
-	trash    *box            // the account's Trash; nil if it has none
-	daily    map[string]bool // mailboxes that are emptied in daily life
-	foreseen map[string]bool // messages that a dry run finds new
-	standing map[string]bool // faults that stay until a person answers, by their key in the ledger
-	listed   map[string]bool // names that the server has
-	listedAt time.Time       // when it said so
-	fresh    []*box          // folders of which the server is to make mailboxes
-	closed   []*box          // folders whose mail the server cannot have now
-	early    *early          // nil when it is over
-	exchange bool            // the server is Exchange, so far as it shows
-	tags     mail.Revision   // the notmuch database when its tags were looked at
+	todo     []*box             // not yet looked into
+	open     []*box             // looked into, with batches left
+	busy     int                // units under way: of each more batches may come, or what is left of it
+	sick     bool               // it was said that the server is not well
+	ended    bool               // no more work is given out
+	beside   []*box             // not to be synchronised now, but mail may be in their folders
+	astir    bool               // folders changed all the while they were scanned
+	moved    bool               // mail may have moved between mailboxes: look before downloading
+	total    int                // messages to come
+	done     int                // messages recorded
+	gone     []*item            // deletions, held until all that is new has come
+	trash    *box               // the account's Trash; nil if it has none
+	daily    map[string]bool    // mailboxes that are emptied in daily life
+	foreseen map[string]bool    // messages that a dry run finds new
+	silences map[string]silence // commands that earlier runs had no answer to, by their key in the ledger
+	silent   map[string]bool    // and this one
+	standing map[string]bool    // faults that stay until a person answers, by their key in the ledger
+	listed   map[string]bool    // names that the server has
+	listedAt time.Time          // when it said so
+	fresh    []*box             // folders of which the server is to make mailboxes
+	closed   []*box             // folders whose mail the server cannot have now
+	early    *early             // nil when it is over
+	exchange bool               // the server is Exchange, so far as it shows
+	tags     mail.Revision      // the notmuch database when its tags were looked at
 	// stored are the flags that the server was told, by mailbox: of a message that
 	// somebody moved meanwhile they are not with it.
 	stored map[string]map[imap.UID]delta
@@ -145,7 +147,7 @@ func Sync(ctx context.Context, o Options) (*Report, error) {
 	r.written = make(chan *item, 8192)
 	err := r.sync(ctx)
 	if err == nil {
-		err = errors.Join(r.forgetStanding(ctx), r.noteRun(ctx))
+		err = errors.Join(r.noteSilences(ctx), r.forgetStanding(ctx), r.noteRun(ctx))
 	}
 	if err == nil {
 		err = r.postSync(ctx)
@@ -207,14 +209,21 @@ func (r *run) sync(ctx context.Context) error {
 	}
 	w := &worker{run: r, session: s}
 	var boxes []*box
-	if err = w.endInterrupted(ctx); err == nil {
+	if r.silences, err = silencesOf(ctx, r.Ledger); err == nil {
+		err = w.endInterrupted(ctx)
+	}
+	if err == nil {
 		err = w.recallRuled(ctx)
 	}
 	if err == nil {
 		err = w.connect(ctx)
 	}
+	var list []mail.Mailbox
 	if err == nil {
-		boxes, err = r.survey(ctx, w.session)
+		list, err = w.list(ctx)
+	}
+	if err == nil {
+		boxes, err = r.survey(ctx, w.session, list)
 	}
 	if err != nil {
 		err = r.accountFault(ctx, err, atList)

@@ -83,6 +83,8 @@ type MailboxStatus struct {
 	New      int    `json:"waiting_new,omitempty"`
 	Gone     int    `json:"waiting_gone,omitempty"`
 	Flags    int    `json:"waiting_flags,omitempty"`
+	// NotBefore is until when it is left out since the server does not answer for it.
+	NotBefore time.Time `json:"not_before,omitzero"`
 }
 
 // Waiting is how many changes wait to go to the server.
@@ -125,6 +127,9 @@ func StatusOf(ctx context.Context, o Options) (*Status, error) {
 	if err != nil {
 		return nil, err
 	}
+	if r.silences, err = silencesOf(ctx, o.Ledger); err != nil {
+		return nil, err
+	}
 	slices.SortStableFunc(rows, func(a, b ledger.Mailbox) int { return strings.Compare(a.Name, b.Name) })
 	for _, k := range rows {
 		b := r.knownBox(k)
@@ -132,6 +137,9 @@ func StatusOf(ctx context.Context, o Options) (*Status, error) {
 			continue
 		}
 		m := MailboxStatus{Mailbox: k.Name}
+		if op := r.leavesOut(k.Name); op != "" {
+			m.NotBefore = r.silences[silentKey(op, k.Name)].NextTry
+		}
 		for to, states := range map[*int][]ledger.State{
 			&m.Messages: {ledger.Present}, &m.Failed: {ledger.Stub}, &m.Skipped: {ledger.Skipped, ledger.Deferred},
 		} {

@@ -17,12 +17,8 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 )
 
-// survey asks for the mailboxes and decides which to look into.
-func (r *run) survey(ctx context.Context, s Lister) ([]*box, error) {
-	list, err := s.List(ctx)
-	if err != nil {
-		return nil, err
-	}
+// survey decides which of the server's mailboxes to look into.
+func (r *run) survey(ctx context.Context, s Lister, list []mail.Mailbox) ([]*box, error) {
 	r.listedAt = r.Now()
 	if err := r.finishFolder(ctx, list); err != nil {
 		return nil, err
@@ -64,7 +60,7 @@ func (r *run) survey(ctx context.Context, s Lister) ([]*box, error) {
 		}
 		r.listed[m.Name] = true
 		if !r.selects(m) {
-			if k := known[m.Name]; k.Folder != "" && (r.Restore && m.Status != nil || len(r.Only) > 0) {
+			if k := known[m.Name]; k.Folder != "" && (r.Restore && (m.Status != nil || m.Unasked) || len(r.Only) > 0) {
 				// What is missing in one folder may be in this one.
 				b := &box{Mailbox: m, known: k, dir: maildir.Dir(filepath.Join(r.Root, k.Folder))}
 				if err := r.scanBox(ctx, b); err != nil {
@@ -91,7 +87,14 @@ func (r *run) survey(ctx context.Context, s Lister) ([]*box, error) {
 		}
 		b.dir = maildir.Dir(filepath.Join(r.Root, b.known.Folder))
 		if m.Err != nil {
-			r.mailboxFault(b, m.Err)
+			if left, ok := errors.AsType[*leftOut](m.Err); ok {
+				r.keepMarks(b)
+				if err := r.standingFault(ctx, b, "silent", left); err != nil {
+					return nil, err
+				}
+			} else {
+				r.mailboxFault(b, m.Err)
+			}
 			// What is missing or new in other folders may be here, or from here.
 			if err := r.scanBox(ctx, b); err != nil {
 				return nil, err
@@ -111,6 +114,9 @@ func (r *run) survey(ctx context.Context, s Lister) ([]*box, error) {
 			}
 		}
 		b.need = needOf(b.known, *m.Status, len(b.due) > 0, r.Full)
+		if _, ok := r.silences[silentKey("EXAMINE", b.Name)]; ok {
+			b.need = needChanges // whether it answers now
+		}
 		if err := r.scanBox(ctx, b); err != nil {
 			return nil, err
 		}

@@ -14,8 +14,8 @@ type partial struct {
 	alter func(mail.Mailbox) (mail.Mailbox, bool)
 }
 
-func (p *partial) List(ctx context.Context) ([]mail.Mailbox, error) {
-	list, err := p.session.List(ctx)
+func (p *partial) List(ctx context.Context, how mail.Listing) ([]mail.Mailbox, error) {
+	list, err := p.session.List(ctx, how)
 	var out []mail.Mailbox
 	for _, m := range list {
 		if m, ok := p.alter(m); ok {

@@ -55,7 +55,15 @@ func (w *worker) loop(ctx context.Context) (err error) {
 			}
 		}
 		w.dealt = make(map[imap.UID]bool)
-		err := w.do(ctx, u)
+		var err error
+		if w.isSilent(u.box) {
+			w.leave(u) // each further try costs the timeout
+		} else {
+			err = w.do(ctx, u)
+			if err == nil && u.batch == nil {
+				err = w.answered(ctx, silentKey("EXAMINE", u.box.Name))
+			}
+		}
 		if err == nil {
 			err = w.settle(ctx, u.box)
 		}

@@ -66,11 +66,11 @@ func (s *frailSession) strike(op string) error {
 	return &mail.Fault{Kind: mail.KindCut, Op: op, Text: "the connection was lost"}
 }
 
-func (s *frailSession) List(ctx context.Context) ([]mail.Mailbox, error) {
+func (s *frailSession) List(ctx context.Context, how mail.Listing) ([]mail.Mailbox, error) {
 	if err := s.strike("LIST"); err != nil {
 		return nil, err
 	}
-	return s.session.List(ctx)
+	return s.session.List(ctx, how)
 }
 
 func (s *frailSession) Examine(ctx context.Context, name string, known *mail.Known) (*mail.Selected, error) {

@@ -136,6 +136,13 @@ func (s *Script) With(f func(boxes []*ScriptBox)) {
 	f(s.boxes)
 }
 
+// Break begins a fault. Its Prepare is not called.
+func (s *Script) Break(f *Fault) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.Fault = f
+}
+
 // Heal ends the fault.
 func (s *Script) Heal() {
 	s.mu.Lock()

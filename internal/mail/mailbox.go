@@ -24,9 +24,21 @@ type Mailbox struct {
 	// server refused; Err then says how.
 	Status *Status
 	Err    error
+	// Unasked: its status was not asked for (Listing.Skip), and is nil.
+	Unasked bool
 	// Odd: no command can have its name, which holds CR, LF or NUL, or is too long.
 	// Name is a quoted form of it then, for a person.
 	Odd bool
+}
+
+// Listing is how mailboxes are listed. The zero Listing wants the status of all.
+type Listing struct {
+	// Skip tells of which mailboxes the status is not wanted. A server that has
+	// LIST-STATUS may tell it all the same.
+	Skip func(Mailbox) bool
+	// Singly asks with a STATUS for each mailbox also where the server has LIST-STATUS
+	// (RFC 5819), of which one mailbox can keep all answers back.
+	Singly bool
 }
 
 // Status is what tells whether a mailbox changed (RFC 3501 7.2.4, RFC 7162).

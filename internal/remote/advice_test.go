@@ -243,7 +243,7 @@ func TestAlertsAreShown(t *testing.T) {
 	o.Alert = func(s string) { alerts = append(alerts, s) }
 	o.Note = func(s string) { notes = append(notes, s) }
 	s := dialed(t, o)
-	if _, err := s.List(t.Context()); err == nil {
+	if _, err := s.List(t.Context(), mail.Listing{}); err == nil {
 		t.Error("the refused command has no error")
 	}
 	want := []string{"one", "two", `three \x1b[31m[secret]`, "two", "four", "five xxx"}

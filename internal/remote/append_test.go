@@ -431,7 +431,7 @@ func TestLookInTheFlightOfAppend(t *testing.T) {
 				t.Fatalf("%v: %+v", err, results)
 			}
 			if c.between {
-				if _, err := s.List(t.Context()); err != nil {
+				if _, err := s.List(t.Context(), mail.Listing{}); err != nil {
 					t.Fatal(err)
 				}
 			}

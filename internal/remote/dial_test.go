@@ -79,7 +79,7 @@ func TestCertificate(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := s.List(t.Context()); err != nil {
+			if _, err := s.List(t.Context(), mail.Listing{}); err != nil {
 				t.Error(err)
 			}
 			if err := s.Close(); err != nil {
@@ -267,12 +267,12 @@ func TestSilenceOfACommand(t *testing.T) {
 	}))
 	o.Timeout = 150 * time.Millisecond
 	s := dialed(t, o)
-	_, err := s.List(t.Context())
+	_, err := s.List(t.Context(), mail.Listing{})
 	_ = wantFault(t, err, mail.KindSilent)
 	if s.Alive() {
 		t.Error("the session is alive")
 	}
-	if _, err = s.List(t.Context()); err == nil {
+	if _, err = s.List(t.Context(), mail.Listing{}); err == nil {
 		t.Error("a dead session lists")
 	}
 }
@@ -294,7 +294,7 @@ func TestCancel(t *testing.T) {
 			p.hang()
 		}, nil},
 		{"list", "none", func(p *peer, now func()) { p.greet(testCaps); p.line(); now(); p.hang() },
-			func(ctx context.Context, s *Session) error { _, err := s.List(ctx); return err }},
+			func(ctx context.Context, s *Session) error { _, err := s.List(ctx, mail.Listing{}); return err }},
 		{"examine", "none", func(p *peer, now func()) { p.greet(testCaps); p.line(); now(); p.hang() },
 			func(ctx context.Context, s *Session) error { _, err := s.Examine(ctx, "INBOX", nil); return err }},
 		{"exchange", "none", func(p *peer, now func()) {
@@ -399,7 +399,7 @@ func TestAnIdleRunTakesFewRoundTrips(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		boxes, err := s.List(t.Context())
+		boxes, err := s.List(t.Context(), mail.Listing{})
 		if err != nil || len(boxes) != 200 || boxes[199].Status == nil || *boxes[199].Status != (mail.Status{Messages: 199, UIDNext: 2, UIDValidity: 3, HighestModSeq: 4}) {
 			t.Errorf("%d mailboxes, %v", len(boxes), err)
 		}

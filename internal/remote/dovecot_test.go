@@ -131,7 +131,7 @@ func TestDovecotByTunnel(t *testing.T) {
 	t.Cleanup(func() { _ = srv.Close() }) // nothing hangs on it
 	var h heard
 	s := dialed(t, h.options(Options{Tunnel: srv.Tunnel(), TLS: "none", User: srv.User, Timeout: 20 * time.Second, Version: "1"}))
-	boxes, err := s.List(t.Context())
+	boxes, err := s.List(t.Context(), mail.Listing{})
 	if err != nil || len(boxes) != 1 || boxes[0].Name != "INBOX" {
 		t.Errorf("%v, %+v", err, boxes)
 	}

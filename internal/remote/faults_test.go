@@ -346,7 +346,7 @@ func TestOddNamesOfMailboxes(t *testing.T) {
 		}
 	})
 	s := dialed(t, plain(port))
-	boxes, err := s.List(t.Context())
+	boxes, err := s.List(t.Context(), mail.Listing{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -472,7 +472,7 @@ func TestLateLinesOfTheSignIn(t *testing.T) {
 		p.hang()
 	}))
 	for range 20 {
-		boxes, err := dialed(t, o).List(t.Context())
+		boxes, err := dialed(t, o).List(t.Context(), mail.Listing{})
 		if err != nil || len(boxes) > 1 {
 			t.Fatalf("%v: %+v", err, boxes)
 		}
@@ -508,7 +508,7 @@ func TestAfterBYE(t *testing.T) {
 	if ex, err := s.Exchange(t.Context(), "NOOP"); err != nil || ex.Status != "OK" || s.Alive() {
 		t.Errorf("%v: %+v", err, ex)
 	}
-	_, err := s.List(t.Context())
+	_, err := s.List(t.Context(), mail.Listing{})
 	_ = wantFault(t, err, mail.KindCut)
 	if err := s.Close(); err != nil {
 		t.Error(err)

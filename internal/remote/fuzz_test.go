@@ -117,7 +117,7 @@ func talk(t *testing.T, s *Session) {
 			t.Errorf("error %q", text)
 		}
 	}
-	boxes, err := s.List(ctx)
+	boxes, err := s.List(ctx, mail.Listing{})
 	check(err)
 	for _, b := range boxes {
 		if b.Name == "" || !utf8.ValidString(b.Name) || strings.ContainsAny(b.Name, "\r\n\x00") {

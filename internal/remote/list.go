@@ -48,11 +48,16 @@ func (s *Session) statusOf(b listed, m statusMap) (mail.Status, bool) {
 }
 
 // List gives all mailboxes with their status: in one round trip with
-// LIST-STATUS (RFC 5819), else LIST and then STATUS for each, many in a flight.
-func (s *Session) List(ctx context.Context) ([]mail.Mailbox, error) {
+// LIST-STATUS (RFC 5819), else LIST and then STATUS for each, many in a flight. Of a
+// fault that a STATUS met, Mailbox is the first that was not answered.
+func (s *Session) List(ctx context.Context, how mail.Listing) ([]mail.Mailbox, error) {
 	statuses := make(statusMap)
 	var boxes []listed
-	for _, options := range s.listOptions() {
+	options := s.listOptions()
+	if how.Singly {
+		options = options[len(options)-1:]
+	}
+	for _, options := range options {
 		var err error
 		if boxes, err = s.list(ctx, options, statuses); err == nil {
 			break
@@ -71,6 +76,10 @@ func (s *Session) List(ctx context.Context) ([]mail.Mailbox, error) {
 		}
 		if st, ok := s.statusOf(boxes[i], statuses); ok {
 			boxes[i].Status = &st
+			continue
+		}
+		if how.Skip != nil && how.Skip(boxes[i].Mailbox) {
+			boxes[i].Unasked = true
 			continue
 		}
 		missing = append(missing, i)
@@ -221,6 +230,15 @@ func (s *Session) statuses(ctx context.Context, boxes []listed, which []int) err
 		return true, s.statusLine(got)
 	}}
 	answers, err := s.commands(ctx, lines, slices.Repeat([]handler{h}, len(lines)))
+	if f, ok := errors.AsType[*mail.Fault](err); ok {
+		// A server that answers in another order than it was asked in tells the status
+		// before it falls silent.
+		i := slices.IndexFunc(which, func(b int) bool { _, told := s.statusOf(boxes[b], got); return !told })
+		if i < 0 {
+			i = len(which) - 1 // all but the last tagged answer came
+		}
+		f.Mailbox = boxes[which[i]].Name
+	}
 	if err != nil {
 		return err
 	}

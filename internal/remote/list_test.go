@@ -41,7 +41,7 @@ func TestListForms(t *testing.T) {
 	} {
 		s := answering(t, "IMAP4rev1", [2]string{"LIST", c.line + "\r\n* LIST () \"/\" last\r\n"},
 			[2]string{"STATUS", "* STATUS last (MESSAGES 1 UIDNEXT 2 UIDVALIDITY 3)\r\n"})
-		boxes, err := s.List(t.Context())
+		boxes, err := s.List(t.Context(), mail.Listing{})
 		if err != nil {
 			t.Errorf("%.80q: %v", c.line, err)
 			continue
@@ -83,7 +83,7 @@ func TestStatusForms(t *testing.T) {
 		{"()", mail.Status{}},
 	} {
 		s := answering(t, "IMAP4rev1 LIST-STATUS CONDSTORE", [2]string{"LIST", "* STATUS a " + c.items + "\r\n* LIST () \"/\" a\r\n"})
-		boxes, err := s.List(t.Context())
+		boxes, err := s.List(t.Context(), mail.Listing{})
 		if err != nil || len(boxes) != 1 || boxes[0].Status == nil {
 			t.Errorf("%s: %v %+v", c.items, err, boxes)
 			continue
@@ -101,7 +101,7 @@ func TestListStatusRefused(t *testing.T) {
 	s := answering(t, "IMAP4rev1 LIST-STATUS SPECIAL-USE", [2]string{`LIST "" "*" RETURN`, "* LIST () \"/\" half\r\n{tag} BAD Command Argument Error. 12\r\n"},
 		[2]string{"LIST", "* LIST () \"/\" a\r\n* LIST (\\Noselect) \"/\" b\r\n* LIST () \"/\" c\r\n* LIST () \"/\" d\r\n* LIST () \"/\" a\r\n"},
 		[2]string{`STATUS "a"`, "* STATUS a (MESSAGES 1)\r\n"}, [2]string{`STATUS "c"`, "{tag} NO mailbox is locked\r\n"}, [2]string{`STATUS "d"`, "* OK nothing\r\n"})
-	boxes, err := s.List(t.Context())
+	boxes, err := s.List(t.Context(), mail.Listing{})
 	if err != nil || len(boxes) != 4 {
 		t.Fatalf("%v: %+v", err, boxes)
 	}
@@ -120,7 +120,7 @@ func TestNamesGoBackAsTheyCame(t *testing.T) {
 		s := answering(t, "IMAP4rev1", [2]string{"LIST", "* LIST () \"/\" " + quoted + "\r\n"},
 			[2]string{"STATUS " + quoted, "* STATUS " + quoted + " (MESSAGES 7)\r\n"},
 			[2]string{"EXAMINE " + quoted, "* 7 EXISTS\r\n* OK [UIDVALIDITY 1] x\r\n"})
-		boxes, err := s.List(t.Context())
+		boxes, err := s.List(t.Context(), mail.Listing{})
 		if err != nil || len(boxes) != 1 || boxes[0].Status == nil || boxes[0].Status.Messages != 7 {
 			t.Errorf("%q: %v: %+v", wire, err, boxes)
 			continue
@@ -416,7 +416,7 @@ func TestOddNamesAreKnownToAllSessions(t *testing.T) {
 	t.Cleanup(func() { _ = srv.Close() }) // nothing hangs on it
 	o := plain(srv.Port())
 	o.Names = &Names{}
-	boxes, err := dialed(t, o).List(t.Context())
+	boxes, err := dialed(t, o).List(t.Context(), mail.Listing{})
 	if err != nil || len(boxes) != 1 {
 		t.Fatalf("%v: %v", err, boxes)
 	}

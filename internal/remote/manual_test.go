@@ -66,7 +66,7 @@ func TestSelectByAnotherName(t *testing.T) {
 			[2]string{"SELECT \"Entw\xfcrfe\"", "* 1 EXISTS\r\n* OK [UIDVALIDITY 14] ids\r\n"},
 			[2]string{"SELECT", "{tag} NO no such mailbox\r\n"})
 	}
-	boxes, err := begin().List(t.Context())
+	boxes, err := begin().List(t.Context(), mail.Listing{})
 	if err != nil || len(boxes) != 1 {
 		t.Fatalf("%v: %+v", err, boxes)
 	}

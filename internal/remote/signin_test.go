@@ -216,7 +216,7 @@ func TestSecretsAreNotShown(t *testing.T) {
 					t.Fatalf("Dial: %v", err)
 				}
 				if err == nil {
-					_, err = s.List(t.Context())
+					_, err = s.List(t.Context(), mail.Listing{})
 					show("", err)
 					_, err = s.Examine(t.Context(), "INBOX", nil)
 					show("", err)

@@ -102,7 +102,7 @@ func TestTunnel(t *testing.T) {
 	t.Run("it ends in the middle", func(t *testing.T) {
 		t.Parallel()
 		s := dialed(t, through(`printf '* PREAUTH [CAPABILITY IMAP4rev1] hi\r\n'; read -r line; echo 'Connection reset by peer' >&2; exit 255`))
-		_, err := s.List(t.Context())
+		_, err := s.List(t.Context(), mail.Listing{})
 		if f := wantFault(t, err, mail.KindCut); !strings.Contains(f.Error(), "Connection reset by peer") {
 			t.Error(f)
 		}
@@ -486,7 +486,7 @@ func TestIMAP4rev2(t *testing.T) {
 				t.Errorf("%s: %s %v", caps, c, s.Has(c))
 			}
 		}
-		boxes, err := s.List(t.Context())
+		boxes, err := s.List(t.Context(), mail.Listing{})
 		if err != nil || len(boxes) != 2 || boxes[0].Name != want.name || boxes[1].Name != "Müll" {
 			t.Errorf("%s: %v, %+v", caps, err, boxes)
 		}

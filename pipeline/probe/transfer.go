@@ -17,7 +17,7 @@ const mostAtOnce = 500
 type Lister interface {
 	// List gives all mailboxes with their status, in as few round trips as the
 	// server allows.
-	List(ctx context.Context) ([]mail.Mailbox, error)
+	List(ctx context.Context, how mail.Listing) ([]mail.Mailbox, error)
 }
 
 // Transferrer moves messages of the selected mailbox. A fault of Move or Copy has the code
@@ -122,7 +122,7 @@ func marks(ctx context.Context, s Expunger, mailbox string) ([]imap.UID, error) 
 // DeletedSince tells whether the server has a mailbox no more, which it has just
 // refused to open: that may be for today only.
 func DeletedSince(ctx context.Context, s Lister, mailbox string) bool {
-	list, err := s.List(ctx)
+	list, err := s.List(ctx, mail.Listing{Skip: func(b mail.Mailbox) bool { return b.Name != mailbox }})
 	return err == nil && len(list) > 0 && !slices.ContainsFunc(list, func(b mail.Mailbox) bool {
 		return b.Name == mailbox && (b.Status != nil || b.Err != nil)
 	})
