@@ -93,10 +93,6 @@ func (p *program) setStage(dir string, server *imaptest.Server) (*stage, error) 
 	return &stage{program: p, dir: dir, env: env}, nil
 }
 
-func (p *program) say(format string, args ...any) {
-	fmt.Fprintf(p.stdout, format+"\n", args...) //nolint:errcheck // a demo whose reader left has nobody to tell
-}
-
 // run shows a command and what it prints, with the lines of all of it that are
 // beyond most left out.
 func (s *stage) command(ctx context.Context, most int, words ...string) error {
@@ -134,15 +130,6 @@ func (s *stage) command(ctx context.Context, most int, words ...string) error {
 func executable(path string) bool {
 	fi, err := os.Stat(path)
 	return err == nil && fi.Mode().IsRegular() && fi.Mode()&0o111 != 0
-}
-
-// plainText leaves line ends and takes out what could steer the terminal.
-func plainText(s string) string {
-	lines := strings.Split(s, "\n")
-	for i, l := range lines {
-		lines[i] = plain(strings.TrimPrefix(l, "\f")) // by which notmuch show marks its parts
-	}
-	return strings.Join(lines, "\n")
 }
 
 // quote writes a command as one would type it.

@@ -175,6 +175,9 @@ func (p *program) login(c *cli.Context) error {
 	t, err := p.authorize(ctx, c, where, oauthClient(a), func(ctx context.Context) (string, error) { return nextLine(ctx, lines) })
 	if err != nil {
 		p.letter(err)
+		if ctx.Err() != nil {
+			return errUnchanged
+		}
 		return err
 	}
 	if err := p.keep(ctx, a, store, t, place); err != nil {
@@ -270,7 +273,7 @@ func (p *program) authorize(ctx context.Context, c *cli.Context, where string, c
 	switch where {
 	case browserAnywhere:
 		return client.Device(ctx, func(address, code string, until time.Time) {
-			p.say("Open %s in any browser, and enter the code %s there, until %s.", address, code, until.Local().Format("15:04"))
+			p.say("Open %s in any browser, and enter the code %s there, until %s.", plain(address), plain(code), until.Local().Format("15:04"))
 		})
 	case browserElsewhere:
 		return client.Paste(ctx, func(address string) {

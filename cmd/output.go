@@ -315,6 +315,21 @@ func summary(r pipeline.Report) string {
 	return text
 }
 
+// say shows a text to whoever runs the command. Lines that it has are kept: what
+// must not be several goes through plain first.
+func (p *program) say(format string, args ...any) {
+	fmt.Fprintln(p.stdout, plainText(fmt.Sprintf(format, args...))) //nolint:errcheck // a closed standard output ends the process by SIGPIPE
+}
+
+// plainText leaves line ends and takes out what could steer the terminal.
+func plainText(s string) string {
+	lines := strings.Split(s, "\n")
+	for i, l := range lines {
+		lines[i] = plain(strings.TrimPrefix(l, "\f")) // by which notmuch show marks its parts
+	}
+	return strings.Join(lines, "\n")
+}
+
 // plain makes text safe for a terminal: what a server sends must not move the
 // cursor, nor turn the direction of writing.
 func plain(s string) string {

@@ -96,7 +96,11 @@ func (p *program) exit(ctx context.Context, err error) int {
 	case err == nil:
 		return exitDone
 	case ctx.Err() != nil:
-		say("interrupted; the next run goes on from here")
+		if errors.Is(err, errUnchanged) {
+			say("interrupted; %v", errUnchanged)
+		} else {
+			say("interrupted; the next run goes on from here")
+		}
 		return exitInterrupted
 	case errors.As(err, &usage):
 		say("%s (see %s --help)", usage.text, usage.command)

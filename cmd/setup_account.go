@@ -77,6 +77,7 @@ type setup struct {
 	token   *oauth.Token
 	keptIn  string // where the token is to be kept
 	session *remote.Session
+	changed bool // the account is in the configuration
 }
 
 func (p *program) setupAccount(c *cli.Context) error {
@@ -101,8 +102,15 @@ func (p *program) setupAccount(c *cli.Context) error {
 	}
 	defer s.person.close()
 	defer s.hangUp()
-	return s.run(c.Context)
+	err = s.run(c.Context)
+	if err != nil && c.Context.Err() != nil && !s.changed {
+		return errUnchanged
+	}
+	return err
 }
+
+// errUnchanged is how what was interrupted ends before it has changed anything.
+var errUnchanged = errors.New("nothing was changed")
 
 // run asks and tries everything before it changes anything.
 func (s *setup) run(ctx context.Context) error {
@@ -146,9 +154,9 @@ func (s *setup) run(ctx context.Context) error {
 	return s.write(ctx, notmuch)
 }
 
-// say shows a line to whoever runs the command.
-func (s *setup) say(format string, args ...any) {
-	fmt.Fprintln(s.stdout, plain(fmt.Sprintf(format, args...))) //nolint:errcheck // a closed standard output ends the process by SIGPIPE
+// prose shows text in lines that a terminal does not break.
+func (s *setup) prose(text string) {
+	s.say("%s", strings.TrimRight(paragraphs(plain(text)), "\n"))
 }
 
 // name finds a name that no account has.
@@ -195,7 +203,7 @@ func (s *setup) server(ctx context.Context) error {
 	}
 	known := found.Host != ""
 	if !known {
-		found = provider.Server{Host: "imap." + s.address.Domain, TLS: "implicit", Source: "a guess, since nothing is known of " + s.address.Domain}
+		found = provider.Server{Host: "imap." + s.address.Domain, TLS: "implicit", Source: "a guess"}
 		if !s.person.there() {
 			return &usageError{"nothing is known of the server of " + s.address.Domain + "; give --host, and --port and --tls if they are unusual", s.person.command}
 		}
@@ -248,8 +256,11 @@ func (s *setup) options() {
 func usualPort(tls string) int { return map[bool]int{true: 993, false: 143}[tls == "implicit"] }
 
 func (s *setup) show() {
-	if s.preset.Name != "" {
+	switch {
+	case s.preset.Name != "":
 		s.say("%s is mail of %s.", s.address, s.preset.Name)
+	case s.sources["host"] == "a guess":
+		s.say("Nothing is known of the server of %s. Perhaps it is:", s.address.Domain)
 	}
 	for _, l := range []struct{ key, value string }{
 		{"host", s.account.Host}, {"port", strconv.Itoa(s.account.Port)}, {"tls", s.account.TLS}, {"user", s.account.User},
@@ -257,7 +268,7 @@ func (s *setup) show() {
 		s.say("  %-5s %-32s (%s)", l.key, l.value, s.sources[l.key])
 	}
 	if s.preset.Note != "" {
-		s.say("%s", s.preset.Note)
+		s.prose(s.preset.Note)
 	}
 	if s.preset.AppPassword != "" {
 		s.say("  app password: %s", s.preset.AppPassword)
@@ -270,6 +281,7 @@ func (s *setup) show() {
 // edit asks for each value of the server.
 func (s *setup) edit(ctx context.Context) error {
 	a := &s.account
+	before := a.TLS
 	for _, q := range []struct {
 		question string
 		value    *string
@@ -279,7 +291,10 @@ func (s *setup) edit(ctx context.Context) error {
 			return err
 		}
 	}
-	port, err := s.person.line(ctx, "port", strconv.Itoa(usualPort(a.TLS)), "--port")
+	if a.TLS != before {
+		a.Port = usualPort(a.TLS)
+	}
+	port, err := s.person.line(ctx, "port", strconv.Itoa(a.Port), "--port")
 	if err != nil {
 		return err
 	}
@@ -380,7 +395,7 @@ func (s *setup) mend(ctx context.Context, a *config.Account, failed error) error
 	}
 	if !s.person.there() {
 		if advice := signInAdvice(a, failed); advice != "" {
-			s.say("-> %s", advice)
+			s.say("-> %s", plain(advice))
 		}
 		s.say("nothing was changed.")
 		return errTold
@@ -395,7 +410,7 @@ func (s *setup) mend(ctx context.Context, a *config.Account, failed error) error
 			return nil
 		}
 	} else if advice := signInAdvice(a, failed); advice != "" {
-		s.say("-> %s", advice)
+		s.say("-> %s", plain(advice))
 	}
 	choices := []choice{{"server", "change host, port, tls or user"}, {"password", "type the password again"}, {"quit", "change nothing"}}
 	if a.OAuth != nil {
@@ -432,8 +447,8 @@ func fingerprint(err error) (pin, text string) {
 	}
 	cert := wrong.UnverifiedCertificates[0]
 	pin = fmt.Sprintf("sha256:%x", sha256.Sum256(cert.Raw))
-	return pin, fmt.Sprintf("the server's certificate is for %s, made by %s, valid until %s, with the fingerprint\n  %s\nCompare it with what the server's owner says.",
-		either(strings.Join(cert.DNSNames, ", "), cert.Subject.String()), cert.Issuer, cert.NotAfter.Local().Format("2006-01-02"), pin)
+	return pin, fmt.Sprintf("The server's certificate is for %s,\nmade by %s, valid until %s, with the fingerprint\n  %s\nCompare it with what the server's owner says.",
+		plain(either(strings.Join(cert.DNSNames, ", "), cert.Subject.String())), plain(cert.Issuer.String()), cert.NotAfter.Local().Format("2006-01-02"), pin)
 }
 
 func (s *setup) hangUp() {
@@ -478,6 +493,7 @@ func (s *setup) write(ctx context.Context, notmuch notmuchSetup) error {
 		undo()
 		return errors.Join(err, undoNotmuch())
 	}
+	s.changed = true
 	s.say("%s: account %s added", s.file, a.Name)
 	args := []string{name, "--config", s.file, "check", a.Name}
 	if err := s.app().RunContext(ctx, args); err != nil {
@@ -497,7 +513,7 @@ func (s *setup) notmuch(ctx context.Context) (n notmuchSetup, err error) {
 	if _, err = index.Open(ctx, index.Options{}); !errors.Is(err, index.ErrNoConfig) {
 		return n, err
 	}
-	s.say("notmuch is not set up yet; `notmuch setup` asks many things, two of which are needed:")
+	s.say("notmuch is not set up yet. Of what `notmuch setup` asks, two are needed:")
 	home := s.getenv("HOME")
 	if n.root, err = s.person.line(ctx, "where all mail is to be kept", either(s.c.String("mail-root"), filepath.Join(home, "Mail")), "--mail-root"); err != nil {
 		return n, err

@@ -27,7 +27,7 @@ func (s *setup) mailboxes(ctx context.Context) error {
 		}
 		messages, bytes = messages+uint64(m.Status.Messages), bytes+sizes[m.Name]
 		if shown++; shown <= mostMailboxes {
-			s.say("  %-32s %9d %s", m.Name, m.Status.Messages, size(sizes[m.Name]))
+			s.say("  %-32s %9d %s", plain(m.Name), m.Status.Messages, size(sizes[m.Name]))
 		}
 	}
 	if more := shown - mostMailboxes; more > 0 {
@@ -56,9 +56,9 @@ func (s *setup) mailboxes(ctx context.Context) error {
 	if len(rules) == 0 {
 		return nil
 	}
-	s.say("\nNew mail gets notmuch's new.tags. These mailboxes are of another kind; their mail can be tagged otherwise:")
+	s.say("\nNew mail gets notmuch's new.tags. These mailboxes are of another kind;\ntheir mail can be tagged otherwise:")
 	for _, r := range rules {
-		s.say("  %-32s %s", r.Pattern, strings.Join(r.Tags, " "))
+		s.say("  %-32s %s", plain(r.Pattern), strings.Join(r.Tags, " "))
 	}
 	use, err := s.person.agrees(ctx, "tag so?", true)
 	if use {

@@ -157,7 +157,7 @@ func (s *setup) place(ctx context.Context) (string, error) {
 			places = append(places, choice{inPass, "pass, as " + passEntry(s.account.Name)})
 		}
 	}
-	places = append(places, choice{inFile, "a file beside the configuration that only you can read; it is not encrypted"},
+	places = append(places, choice{inFile, "a file that only you can read, but not encrypted"},
 		choice{byCommand, "nowhere: a command of yours prints it"})
 	if s.preset.OAuth != "" {
 		places = append(places, choice{byOAuth, "there is none: sign in by a browser, as a client that you register"})
