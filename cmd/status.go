@@ -187,7 +187,10 @@ func statusText(s *accountStatus, now time.Time, mailboxes bool) string {
 	}
 	sum := s.sums()
 	if text := waiting(sum); text != "" {
-		row("to the server", text+"; the next sync takes it there")
+		if len(s.Faults)+len(s.Unsent) == 0 {
+			text += "; the next sync takes it there"
+		}
+		row("to the server", text)
 	}
 	for i, f := range s.Faults {
 		what := ""
@@ -272,7 +275,7 @@ func barLine(all []*accountStatus) string {
 		if n := len(s.Unsent); n > 0 {
 			what = append(what, fmt.Sprintf("%d refused", n))
 		}
-		if n := sum.Waiting(); n > 0 {
+		if n := sum.Waiting() - len(s.Unsent); n > 0 {
 			what = append(what, fmt.Sprintf("%d to send", n))
 		}
 		if len(what) > 0 {

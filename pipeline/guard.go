@@ -123,7 +123,9 @@ func (o *outgoing) doubt(l *local, locals map[string]*local) {
 	for u, d := range l.flags {
 		if len(d.remove) > 0 && !sure[u] {
 			o.doubted++
-			l.flags[u] = delta{add: d.add}
+			if l.flags[u] = (delta{add: d.add}); len(d.add) == 0 {
+				delete(l.flags, u)
+			}
 		}
 	}
 }

@@ -153,6 +153,35 @@ func TestWhatIsEmptiedInDailyLifeIsNoDoubt(t *testing.T) {
 	}
 }
 
+// A folder that was emptied in daily life is in no doubt when mail comes into it again.
+func TestAFolderThatWasEmptiedTakesMailAgain(t *testing.T) {
+	t.Parallel()
+	for _, how := range []string{"moved", "deleted"} {
+		s, h, in := few(t, "MOVE", "UIDPLUS", "CONDSTORE")
+		s.box("Mine").add(plainMail(30))
+		s.box("Mine").add(plainMail(31))
+		h.sync(s)
+		for uid := imap.UID(1); uid <= 2; uid++ {
+			if how == "moved" {
+				h.move("Mine", uid, "Archive", true)
+			} else {
+				h.remove("Mine", uid)
+			}
+		}
+		h.sync(s)
+		h.move("INBOX", in.uids()[0], "Mine", true)
+		h.sync(s)
+		h.put("Mine", plainMail(40), "S")
+		if rep := h.sync(s); rep.Uploaded != 1 || !rep.Clean() {
+			t.Errorf("%s: %+v", how, rep)
+		}
+		h.notmuchNew()
+		h.check(s)
+		h.sync(s)
+		h.quiet(s)
+	}
+}
+
 // A Maildir of another day, put in the place of today's, moves nothing back on the
 // server, and brings nothing back; --restore makes it today's again.
 func TestAMaildirOfAnotherDayMovesNothing(t *testing.T) {

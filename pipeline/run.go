@@ -147,7 +147,9 @@ func Sync(ctx context.Context, o Options) (*Report, error) {
 	r.written = make(chan *item, 8192)
 	err := r.sync(ctx)
 	if err == nil {
-		err = errors.Join(r.noteSilences(ctx), r.forgetStanding(ctx), r.noteRun(ctx))
+		err = errors.Join(r.noteSilences(ctx), r.forgetStanding(ctx), r.noteRun(ctx, nil))
+	} else if ctx.Err() == nil {
+		_ = r.noteRun(ctx, ofMailbox(&box{}, err)) // what is broken may be the ledger itself
 	}
 	if err == nil {
 		err = r.postSync(ctx)

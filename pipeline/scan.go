@@ -177,8 +177,11 @@ func (r *run) find(ctx context.Context, b *box, last string) (*found, error) {
 	case f.gone:
 		f.local.doubt = doubtGone
 	case strings.HasPrefix(last, doubted):
-		f.local.doubt = doubtReplaced // of an earlier version's ledger, too
-		if why := strings.TrimSuffix(strings.TrimPrefix(last, doubted), " 0"); slices.Contains([]string{doubtGone, doubtEmpty, doubtPart}, why) {
+		why := strings.TrimSuffix(strings.TrimPrefix(last, doubted), " 0")
+		switch lacked := slices.Contains([]string{doubtGone, doubtEmpty, doubtPart}, why); {
+		case !lacked:
+			f.local.doubt = doubtReplaced // of an earlier version's ledger, too
+		case len(f.local.missing) > 0:
 			f.local.doubt = why
 		}
 	case replaced:

@@ -21,9 +21,10 @@ type lastRun struct {
 	Faults  []string  `json:"faults,omitempty"` // of mailboxes and of the account
 }
 
-// noteRun notes how the run went. A run in which nothing is new says so once a minute at
+// noteRun notes how the run went; failed is the error of this machine that ended it, if
+// one did. A run in which nothing is new says so once a minute at
 // most, so that it costs an idle account next to nothing.
-func (r *run) noteRun(ctx context.Context) error {
+func (r *run) noteRun(ctx context.Context, failed error) error {
 	if r.DryRun {
 		return nil
 	}
@@ -37,11 +38,14 @@ func (r *run) noteRun(ctx context.Context) error {
 	}
 	now, rep := r.Now().UTC().Truncate(time.Minute), &r.report
 	next := lastRun{Contact: last.Contact, Change: last.Change}
-	if !rep.Nothing() {
+	if rep.Mailboxes > 0 {
 		next.Contact = now
 	}
 	if rep.New+rep.Flagged+rep.Pushed+rep.Moved+rep.Deleted+rep.Uploaded+rep.Removed+rep.Healed+rep.NewStubs > 0 {
 		next.Change = now
+	}
+	if failed != nil {
+		next.Faults, next.At = []string{failed.Error()}, now
 	}
 	for _, f := range rep.Faults {
 		line := f.Text

@@ -125,8 +125,8 @@ type slowList struct {
 	then func()
 }
 
-func (l slowList) List(ctx context.Context) ([]mail.Mailbox, error) {
-	list, err := l.Session.List(ctx)
+func (l slowList) List(ctx context.Context, how mail.Listing) ([]mail.Mailbox, error) {
+	list, err := l.Session.List(ctx, how)
 	l.then()
 	return list, err
 }
