@@ -59,9 +59,14 @@ func (h *home) flag(mailbox string, uid imap.UID, letters string) {
 	for _, m := range db {
 		if i := slices.Index(m.Files, filepath.Join(dir, from)); i >= 0 {
 			m.Files[i] = filepath.Join(dir, to)
-			for _, f := range flagRows() { // as notmuch new does
+			var all string // as notmuch new does, of all files of the message
+			for _, f := range m.Files {
+				_, l, _ := strings.Cut(f, ":2,")
+				all += l
+			}
+			for _, f := range flagRows() {
 				m.Tags = slices.DeleteFunc(m.Tags, func(t string) bool { return t == f.tag })
-				if f.tag != "" && strings.Contains(letters, f.letter) != f.absent {
+				if f.tag != "" && strings.Contains(all, f.letter) != f.absent {
 					m.Tags = append(m.Tags, f.tag)
 				}
 			}
