@@ -12,12 +12,13 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
 // adopt finds those of the new messages whose file is here already: it was
 // uploaded, or moved here as it was on the server. It gives the UIDs that remain.
 func (w *worker) adopt(ctx context.Context, b *box, fetch []imap.UID) ([]imap.UID, error) {
-	if len(b.local.strangers) == 0 {
+	if len(b.local.Untracked) == 0 {
 		return fetch, nil
 	}
 	if b.now.UIDValidity != b.known.UIDValidity {
@@ -36,8 +37,8 @@ func (w *worker) adopt(ctx context.Context, b *box, fetch []imap.UID) ([]imap.UI
 	if len(fetch) == 0 {
 		return fetch, w.notFound(ctx, b, nil, nil, nil)
 	}
-	byKey := make(map[string]stranger, len(b.local.strangers))
-	for _, s := range b.local.strangers {
+	byKey := make(map[string]plan.Untracked, len(b.local.Untracked))
+	for _, s := range b.local.Untracked {
 		byKey[s.Key] = s
 	}
 	ask := fetch
@@ -48,11 +49,11 @@ func (w *worker) adopt(ctx context.Context, b *box, fetch []imap.UID) ([]imap.UI
 	if err != nil {
 		return nil, err
 	}
-	pairs, paired := make(map[imap.UID]stranger), make(map[string]bool)
+	pairs, paired := make(map[imap.UID]plan.Untracked), make(map[string]bool)
 	for _, m := range listed {
 		// There are servers whose COPYUID is not true (GreenMail, outlook.com): a
 		// file that were taken for another message would go with it.
-		if s, ok := byKey[b.expected[m.UID]]; ok && s.is(m) {
+		if s, ok := byKey[b.expected[m.UID]]; ok && s.Is(m) {
 			pairs[m.UID], paired[s.Key] = s, true
 			delete(byKey, s.Key)
 		}
@@ -68,7 +69,7 @@ func (w *worker) adopt(ctx context.Context, b *box, fetch []imap.UID) ([]imap.UI
 		}
 	}
 	rest := slices.DeleteFunc(slices.Clone(listed), func(m mail.Message) bool { _, ok := pairs[m.UID]; return ok })
-	alike := pair(rest, slices.Collect(maps.Values(byKey)), false)
+	alike := plan.Pair(rest, slices.Collect(maps.Values(byKey)), false)
 	if err := w.compareDrafts(ctx, b, rest, alike); err != nil {
 		return nil, err
 	}
@@ -94,7 +95,7 @@ func (w *worker) adopt(ctx context.Context, b *box, fetch []imap.UID) ([]imap.UI
 // allExpected tells whether the server said what it made of every file that may be
 // found among the new messages.
 func (b *box) allExpected() bool {
-	return len(b.expected) >= len(b.local.strangers)
+	return len(b.expected) >= len(b.local.Untracked)
 }
 
 // identify asks what messages these are, unless EXAMINE told that already.
@@ -113,31 +114,16 @@ func (w *worker) identify(ctx context.Context, b *box, uids []imap.UID) ([]mail.
 	return of(listed), err
 }
 
-// is tells whether a server's message is the file that it should be: its Message-ID
-// is, or its size where there is none; size and date if one of the two has none.
-// Servers change mails that they are given (Exchange), but not these.
-func (s stranger) is(m mail.Message) bool {
-	here, there := realID(s.ID) != "", m.MessageID != ""
-	switch {
-	case there && mail.NotmuchID(s.ID) == m.MessageID:
-		return true
-	case here && there:
-		return false
-	default:
-		return near(m.Size, s.Size) && (!here && !there || s.dated(m))
-	}
-}
-
 // adoptOne records a file as the server's message. Its name gets the letters of
 // flags that the server has; those that only the file has are what the next scan
 // tells the server of.
-func (w *worker) adoptOne(ctx context.Context, b *box, m mail.Message, s stranger) (bool, error) {
+func (w *worker) adoptOne(ctx context.Context, b *box, m mail.Message, s plan.Untracked) (bool, error) {
 	name, ok, err := b.find(s.Key, s.Name)
 	if err != nil || !ok {
 		return false, err
 	}
-	here := b.withheld[s.Key].merged(m.Flags)
-	to := maildir.WithFlags(name, letters(here), "")
+	here := b.withheld[s.Key].Merged(m.Flags)
+	to := maildir.WithFlags(name, plan.Letters(here), "")
 	if err := b.dir.Rename(name, to); errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	} else if err != nil {
@@ -155,7 +141,7 @@ func (w *worker) adoptOne(ctx context.Context, b *box, m mail.Message, s strange
 // what UID they got nor gives them back as they were (Exchange): one new message
 // with that Message-ID is it; otherwise the file is remembered, so that it is
 // never uploaded twice. paired are those that were found.
-func (w *worker) notFound(ctx context.Context, b *box, listed []mail.Message, pairs map[imap.UID]stranger, paired map[string]bool) error {
+func (w *worker) notFound(ctx context.Context, b *box, listed []mail.Message, pairs map[imap.UID]plan.Untracked, paired map[string]bool) error {
 	for _, s := range b.uploaded {
 		if paired[s.Key] {
 			continue
@@ -178,7 +164,7 @@ func (w *worker) notFound(ctx context.Context, b *box, listed []mail.Message, pa
 
 // arrived finds those of the files that are among what is new in the selected
 // mailbox.
-func (w *worker) arrived(ctx context.Context, b *box, sel *mail.Selected, here []stranger) (map[imap.UID]stranger, error) {
+func (w *worker) arrived(ctx context.Context, b *box, sel *mail.Selected, here []plan.Untracked) (map[imap.UID]plan.Untracked, error) {
 	if sel.UIDValidity != b.known.UIDValidity || sel.Messages == 0 || sel.UIDNext != 0 && sel.UIDNext == b.known.UIDNext {
 		return nil, nil
 	}
@@ -191,6 +177,6 @@ func (w *worker) arrived(ctx context.Context, b *box, sel *mail.Selected, here [
 		return nil, err
 	}
 	listed = slices.DeleteFunc(listed, func(m mail.Message) bool { return taken(rows, m.UID) })
-	pairs := pair(listed, here, false)
+	pairs := plan.Pair(listed, here, false)
 	return pairs, w.compareDrafts(ctx, b, listed, pairs)
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
 )
 
@@ -183,7 +184,7 @@ func (w *worker) settleIn(ctx context.Context, b *box, as []arrival, boxes map[s
 		return err
 	}
 	c := ledger.Change{Metas: make(map[string]string)}
-	var here []stranger
+	var here []plan.Untracked
 	byKey := make(map[string]arrival)
 	from := as[0].Next
 	for _, a := range as {
@@ -194,7 +195,7 @@ func (w *worker) settleIn(ctx context.Context, b *box, as []arrival, boxes map[s
 		if taken(rows, a.Row.UID) || slices.ContainsFunc(rows, func(r ledger.Row) bool { return r.Key == a.Row.Key }) {
 			continue // the run that was interrupted came as far as that
 		}
-		here, byKey[a.Row.Key] = append(here, stranger{Message: a.Row}), a
+		here, byKey[a.Row.Key] = append(here, plan.Untracked{Message: a.Row}), a
 		from = min(from, a.Next)
 	}
 	if len(here) == 0 {
@@ -226,24 +227,24 @@ func (w *worker) settleIn(ctx context.Context, b *box, as []arrival, boxes map[s
 		found[key] = row
 	}
 	listed = slices.DeleteFunc(listed, func(m mail.Message) bool {
-		i := slices.IndexFunc(here, func(s stranger) bool { return s.UID == m.UID && s.is(m) })
+		i := slices.IndexFunc(here, func(s plan.Untracked) bool { return s.UID == m.UID && s.Is(m) })
 		if i >= 0 {
 			becomes(m, here[i].Key)
 			here = slices.Delete(here, i, i+1)
 		}
 		return i >= 0
 	})
-	pairs := pair(listed, here, false)
+	pairs := plan.Pair(listed, here, false)
 	if err := w.compareDrafts(ctx, b, listed, pairs); err != nil {
 		return err
 	}
 	for uid, s := range pairs {
 		becomes(listed[slices.IndexFunc(listed, func(m mail.Message) bool { return m.UID == uid })], s.Key)
 	}
-	here = slices.DeleteFunc(here, func(s stranger) bool { _, ok := found[s.Key]; return ok })
+	here = slices.DeleteFunc(here, func(s plan.Untracked) bool { _, ok := found[s.Key]; return ok })
 	moved := make(map[string]mail.Message)
 	if gone.any() {
-		if moved, err = w.whereabouts(ctx, b, slices.DeleteFunc(slices.Clone(here), func(s stranger) bool { return s.UID != 0 }), boxes); err != nil {
+		if moved, err = w.whereabouts(ctx, b, slices.DeleteFunc(slices.Clone(here), func(s plan.Untracked) bool { return s.UID != 0 }), boxes); err != nil {
 			return err
 		}
 	}

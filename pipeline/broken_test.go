@@ -18,6 +18,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger/ledgertest"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
 // breaks counts what can fail on this machine, and lets one such thing fail.
@@ -173,7 +174,7 @@ func (h *home) all(s *server) string {
 	var out []string
 	for name, b := range s.boxes {
 		for _, m := range b.msgs {
-			out = append(out, fmt.Sprintf("there %s %s %x", name, letters(m.flags), sha256.Sum256([]byte(m.raw))))
+			out = append(out, fmt.Sprintf("there %s %s %x", name, plan.Letters(m.flags), sha256.Sum256([]byte(m.raw))))
 		}
 		for file, raw := range h.files(name) {
 			_, l, _ := strings.Cut(file, ":2,")

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
 // A dry run says what the run does that comes after it, in the same words and
@@ -87,7 +88,7 @@ func TestNewUIDValidityWhileThereIsSomethingToTell(t *testing.T) {
 			}
 			h.quiet(s)
 			h.has(s, map[string]string{"INBOX": "1 4 7", "Archive": "3 8", "Trash": "2 9"})
-			if u := b.uids()[0]; !hasFlag(b.msgs[u].flags, `\Flagged`) {
+			if u := b.uids()[0]; !plan.HasFlag(b.msgs[u].flags, `\Flagged`) {
 				t.Errorf("UID %d has %v", u, b.msgs[u].flags)
 			}
 		})
@@ -119,7 +120,7 @@ func TestWhatThereIsNoRoomForWaits(t *testing.T) {
 						t.Errorf("%+v", rep)
 					}
 				}
-				if !hasFlag(s.box("Trash").msgs[1].flags, `\Flagged`) || verb != "APPEND" && len(in.msgs) != 3 {
+				if !plan.HasFlag(s.box("Trash").msgs[1].flags, `\Flagged`) || verb != "APPEND" && len(in.msgs) != 3 {
 					t.Errorf("the Trash has %v, INBOX %v", s.box("Trash").msgs[1].flags, in.uids())
 				}
 				s.refuses = nil
@@ -216,10 +217,10 @@ func TestChangesWhileWeRun(t *testing.T) {
 					break
 				}
 				h.has(s, map[string]string{"INBOX": "1 20 4 7", "Archive": "21 3 8", "Trash": "2 9"})
-				if f := in.msgs[1].flags; !sameFlags(f, []string{`\Flagged`, `\Answered`}) {
+				if f := in.msgs[1].flags; !plan.SameFlags(f, []string{`\Flagged`, `\Answered`}) {
 					t.Errorf("mail 1 has %v", f)
 				}
-				if f := in.msgs[4].flags; !sameFlags(f, []string{`\Answered`, "work"}) {
+				if f := in.msgs[4].flags; !plan.SameFlags(f, []string{`\Answered`, "work"}) {
 					t.Errorf("mail 4 has %v", f)
 				}
 				if t.Failed() {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
 // few brings a home with three mails in INBOX, one in Archive and one in the Trash
@@ -252,7 +253,7 @@ func (h *home) edit(f func(*ledger.Ledger) error) {
 func TestNewMailDoesNotMakeAnEmptyFolderWell(t *testing.T) {
 	for name, do := range map[string]func(h *home){
 		"emptied": func(h *home) {
-			for u := range imap.UID(handful + 1) {
+			for u := range imap.UID(plan.Handful + 1) {
 				h.remove("INBOX", u+1)
 			}
 		},
@@ -265,13 +266,13 @@ func TestNewMailDoesNotMakeAnEmptyFolderWell(t *testing.T) {
 			t.Run(name+"/"+answer, func(t *testing.T) {
 				t.Parallel()
 				s, h, in := few(t, "MOVE", "UIDPLUS", "CONDSTORE")
-				const had = handful + 1
+				const had = plan.Handful + 1
 				for i := range had - 3 {
 					in.add(plainMail(40 + i))
 				}
 				h.sync(s)
 				if name == "other half" || name == "cur emptied" {
-					for u := range imap.UID(handful + 1) {
+					for u := range imap.UID(plan.Handful + 1) {
 						in.flag(u+1, `\Seen`)
 					}
 					h.sync(s)
@@ -384,7 +385,7 @@ func TestATagInAMailboxThatIsNotWholeIsToldLater(t *testing.T) {
 	h.tag("m1@example.org", []string{"work"}, nil)
 	h.sync(s, keywords)
 	h.sync(s, keywords)
-	if !hasFlag(in.msgs[1].flags, "work") {
+	if !plan.HasFlag(in.msgs[1].flags, "work") {
 		t.Errorf("the server has %v", in.msgs[1].flags)
 	}
 }
@@ -426,7 +427,7 @@ func TestALostLedgerTakesNoFlagOff(t *testing.T) {
 			for range 3 {
 				h.sync(s)
 			}
-			if !sameFlags(in.msgs[1].flags, []string{`\Seen`}) || !sameFlags(in.msgs[2].flags, []string{`\Flagged`}) {
+			if !plan.SameFlags(in.msgs[1].flags, []string{`\Seen`}) || !plan.SameFlags(in.msgs[2].flags, []string{`\Flagged`}) {
 				t.Errorf("the server has %v and %v", in.msgs[1].flags, in.msgs[2].flags)
 			}
 			h.quiet(s)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
 // uidsFrom is what of a mailbox has this UID or a higher one.
@@ -65,7 +66,7 @@ func (w *worker) lookOnce(ctx context.Context, b *box) error {
 	if err != nil {
 		return err
 	}
-	back := b.goesOn() && wentBack(b.known, b.now)
+	back := b.goesOn() && plan.WentBack(b.known, b.now)
 	matched := make(map[imap.UID]bool)
 	if !w.DryRun {
 		if err := b.dir.Create(); err != nil {
@@ -103,9 +104,9 @@ func (w *worker) lookOnce(ctx context.Context, b *box) error {
 			return err
 		}
 	}
-	a := plan(rows, v)
-	a.fetch = slices.DeleteFunc(a.fetch, func(u imap.UID) bool { return matched[u] })
-	return w.put(ctx, b, a, rows, doubtOf(b.known, b.Status, b.now, v, len(a.gone), len(b.ours)))
+	a := plan.OfServer(rows, v)
+	a.Fetch = slices.DeleteFunc(a.Fetch, func(u imap.UID) bool { return matched[u] })
+	return w.put(ctx, b, a, rows, plan.DoubtOf(b.known, b.Status, b.now, v, len(a.Gone), len(b.ours)))
 }
 
 // goesOn tells whether the ledger's rows are all there was of the mailbox when it
@@ -132,13 +133,13 @@ func (b *box) offer(s Session, full bool) *mail.Known {
 }
 
 // view asks what changed, in the cheapest way that the server has.
-func (w *worker) view(ctx context.Context, b *box, sel *mail.Selected, rows []ledger.Row) (view, error) {
-	same := b.goesOn() && b.now.UIDValidity != 0 && !w.Full && !wentBack(b.known, b.now) && !b.contradicted
+func (w *worker) view(ctx context.Context, b *box, sel *mail.Selected, rows []ledger.Row) (plan.View, error) {
+	same := b.goesOn() && b.now.UIDValidity != 0 && !w.Full && !plan.WentBack(b.known, b.now) && !b.contradicted
 	switch {
 	case sel.Messages == 0:
-		return view{complete: true}, nil
+		return plan.View{Complete: true}, nil
 	case same && sel.Resynced:
-		v := view{vanished: sel.Vanished, messages: sel.Changed}
+		v := plan.View{Vanished: sel.Vanished, Messages: sel.Changed}
 		if ok, err := w.proven(ctx, b, v, rows); err != nil || ok {
 			return v, err
 		}
@@ -147,21 +148,21 @@ func (w *worker) view(ctx context.Context, b *box, sel *mail.Selected, rows []le
 	case len(rows) == 0:
 		// Nothing to compare flags with: they come with the bodies.
 		uids, err := w.listing(ctx, b)
-		return view{complete: true, uids: uids}, err
+		return plan.View{Complete: true, UIDs: uids}, err
 	}
 	ms, err := w.session.Flags(ctx, mail.EveryUID(), 0)
 	if err != nil {
-		return view{}, err
+		return plan.View{}, err
 	}
-	v := view{complete: true, messages: ms, uids: make([]imap.UID, 0, len(ms))}
+	v := plan.View{Complete: true, Messages: ms, UIDs: make([]imap.UID, 0, len(ms))}
 	for _, m := range ms {
-		v.uids = append(v.uids, m.UID)
+		v.UIDs = append(v.UIDs, m.UID)
 	}
-	if set := mail.UIDSet(v.uids); uint32(count(set)) != sel.Messages {
+	if set := mail.UIDSet(v.UIDs); uint32(count(set)) != sel.Messages {
 		// Some message was left out of the answer, or its line could not be
 		// read: that is not the same as gone.
-		if v.uids, err = w.listing(ctx, b); err != nil {
-			return view{}, err
+		if v.UIDs, err = w.listing(ctx, b); err != nil {
+			return plan.View{}, err
 		}
 	}
 	return v, nil
@@ -170,13 +171,13 @@ func (w *worker) view(ctx context.Context, b *box, sel *mail.Selected, rows []le
 // proven tells whether a difference is to be believed: it adds up, and the messages
 // that it says are gone are not there when the server is asked for exactly these. Where
 // it does not answer that, it is asked for all.
-func (w *worker) proven(ctx context.Context, b *box, v view, rows []ledger.Row) (bool, error) {
-	if !addsUp(rows, v, b.now.Messages) {
+func (w *worker) proven(ctx context.Context, b *box, v plan.View, rows []ledger.Row) (bool, error) {
+	if !plan.AddsUp(rows, v, b.now.Messages) {
 		return false, nil
 	}
 	var gone []imap.UID
 	for _, r := range rows {
-		if v.vanished.Contains(r.UID) && !b.ours[r.UID] {
+		if v.Vanished.Contains(r.UID) && !b.ours[r.UID] {
 			gone = append(gone, r.UID)
 		}
 	}
@@ -192,19 +193,19 @@ func (w *worker) proven(ctx context.Context, b *box, v view, rows []ledger.Row) 
 
 // sinceModSeq is CONDSTORE's way (RFC 7162 3.1): changed flags and new messages
 // come with CHANGEDSINCE; deletions show as a count that does not add up.
-func (w *worker) sinceModSeq(ctx context.Context, b *box, rows []ledger.Row) (view, error) {
-	var v view
+func (w *worker) sinceModSeq(ctx context.Context, b *box, rows []ledger.Row) (plan.View, error) {
+	var v plan.View
 	var err error
 	if b.now.HighestModSeq != b.known.HighestModSeq || b.now.UIDNext != b.known.UIDNext {
-		if v.messages, err = w.session.Flags(ctx, mail.EveryUID(), b.known.HighestModSeq); err != nil {
-			return view{}, err
+		if v.Messages, err = w.session.Flags(ctx, mail.EveryUID(), b.known.HighestModSeq); err != nil {
+			return plan.View{}, err
 		}
 	}
-	if addsUp(rows, v, b.now.Messages) {
+	if plan.AddsUp(rows, v, b.now.Messages) {
 		return v, nil
 	}
-	v.complete = true
-	v.uids, err = w.listing(ctx, b)
+	v.Complete = true
+	v.UIDs, err = w.listing(ctx, b)
 	return v, err
 }
 
@@ -235,12 +236,12 @@ func count(set imap.UIDSet) (n uint64) {
 
 // put hands the planned actions to the stages. doubt is why deletions are not to be
 // believed, "" if they are.
-func (w *worker) put(ctx context.Context, b *box, a actions, rows []ledger.Row, doubt string) error {
-	_, theirs := b.sorted(a.gone)
+func (w *worker) put(ctx context.Context, b *box, a plan.Actions, rows []ledger.Row, doubt string) error {
+	_, theirs := b.sorted(a.Gone)
 	// What the server was just told is no news.
-	news := actions{fetch: a.fetch, flags: a.flags, gone: theirs}
-	if s := (&suspicion{doubt: doubt, gone: len(theirs), have: len(rows)}); !w.yes(b.Name) && s.holds(len(theirs)) {
-		b.suspect, news.gone = s, nil // guardGone says the rest
+	news := plan.Actions{Fetch: a.Fetch, Flags: a.Flags, Gone: theirs}
+	if s := (&plan.Suspicion{Doubt: doubt, Gone: len(theirs), Have: len(rows)}); !w.yes(b.Name) && s.Holds(len(theirs)) {
+		b.suspect, news.Gone = s, nil // guardGone says the rest
 	}
 	if w.DryRun {
 		if b.suspect != nil {
@@ -252,54 +253,54 @@ func (w *worker) put(ctx context.Context, b *box, a actions, rows []ledger.Row, 
 				w.hold(&item{box: b, op: opGone, row: row})
 			}
 		}
-		if err := w.foresees(ctx, a.fetch); err != nil {
+		if err := w.foresees(ctx, a.Fetch); err != nil {
 			return err
 		}
 		if text := does(news); text != "" {
-			w.emit(Event{Type: EventMailbox, Mailbox: b.Name, Total: len(a.fetch), Text: "would: " + text})
+			w.emit(Event{Type: EventMailbox, Mailbox: b.Name, Total: len(a.Fetch), Text: "would: " + text})
 		}
 		w.tally(func(r *Report) {
-			r.New += len(a.fetch)
-			r.Flagged += len(a.flags)
-			r.Removed += len(news.gone)
+			r.New += len(a.Fetch)
+			r.Flagged += len(a.Flags)
+			r.Removed += len(news.Gone)
 		})
 		return nil
 	}
-	if len(a.fetch) > 0 || len(b.due) > 0 {
+	if len(a.Fetch) > 0 || len(b.due) > 0 {
 		if err := w.enter(ctx, b); err != nil {
 			return err
 		}
 	}
-	if err := w.follow(ctx, b, a.fetch); err != nil {
+	if err := w.follow(ctx, b, a.Fetch); err != nil {
 		return err
 	}
-	fetch, err := w.adopt(ctx, b, a.fetch)
+	fetch, err := w.adopt(ctx, b, a.Fetch)
 	if err != nil {
 		return err
 	}
-	news.fetch = slices.DeleteFunc(slices.Clone(fetch), func(u imap.UID) bool { _, ours := b.came[u]; return ours })
-	news.flags = slices.DeleteFunc(slices.Clone(a.flags), func(c flagChange) bool { return w.own(b, c) })
+	news.Fetch = slices.DeleteFunc(slices.Clone(fetch), func(u imap.UID) bool { _, ours := b.came[u]; return ours })
+	news.Flags = slices.DeleteFunc(slices.Clone(a.Flags), func(c plan.FlagChange) bool { return w.own(b, c) })
 	if text := does(news); text != "" {
 		w.emit(Event{Type: EventMailbox, Mailbox: b.Name, Total: len(fetch), Text: text})
 	}
 	// From here on no connection that dies lets the look be repeated, which
 	// would put all this on the line twice.
-	if err := w.putGone(ctx, b, a.gone, theirs); err != nil {
+	if err := w.putGone(ctx, b, a.Gone, theirs); err != nil {
 		return err
 	}
-	if err := w.putFlags(ctx, b, a.flags); err != nil {
+	if err := w.putFlags(ctx, b, a.Flags); err != nil {
 		return err
 	}
 	fetch, err = w.link(ctx, b, fetch)
 	if err != nil {
 		return err
 	}
-	due, err := w.dueStubs(ctx, b, a.gone)
+	due, err := w.dueStubs(ctx, b, a.Gone)
 	if err != nil {
 		return err
 	}
 	// Stubs come last: a message that hangs must not keep new mail waiting.
-	bs := batches(fetch)
+	bs := plan.Batches(fetch)
 	if len(due) > 0 {
 		bs = slices.AppendSeq(bs, slices.Chunk(due, 200))
 	}
@@ -310,8 +311,8 @@ func (w *worker) put(ctx context.Context, b *box, a actions, rows []ledger.Row, 
 // sorted tells messages that are gone from the server because they went from
 // here, before or by this run, from those that others took away.
 func (b *box) sorted(gone []imap.UID) (ours, theirs []imap.UID) {
-	missing := make(map[imap.UID]bool, len(b.local.missing))
-	for _, m := range b.local.missing {
+	missing := make(map[imap.UID]bool, len(b.local.Missing))
+	for _, m := range b.local.Missing {
 		missing[m.UID] = true
 	}
 	for _, u := range gone {
@@ -325,16 +326,16 @@ func (b *box) sorted(gone []imap.UID) (ours, theirs []imap.UID) {
 }
 
 // does says in words what will be done.
-func does(a actions) string {
+func does(a plan.Actions) string {
 	var parts []string
 	add := func(n int, one, many string) {
 		if n > 0 {
-			parts = append(parts, number(n, one, many))
+			parts = append(parts, mail.Number(n, one, many))
 		}
 	}
-	add(len(a.fetch), "new message", "new messages")
-	add(len(a.flags), "change of flags", "changes of flags")
-	add(len(a.gone), "deletion", "deletions")
+	add(len(a.Fetch), "new message", "new messages")
+	add(len(a.Flags), "change of flags", "changes of flags")
+	add(len(a.Gone), "deletion", "deletions")
 	return strings.Join(parts, ", ")
 }
 
@@ -366,11 +367,11 @@ func (w *worker) putGone(ctx context.Context, b *box, gone, theirs []imap.UID) e
 }
 
 // putFlags sends changed flags down the line.
-func (w *worker) putFlags(ctx context.Context, b *box, changes []flagChange) error {
+func (w *worker) putFlags(ctx context.Context, b *box, changes []plan.FlagChange) error {
 	uids := make([]imap.UID, len(changes))
 	after := make(map[imap.UID][]string, len(changes))
 	for i, c := range changes {
-		uids[i], after[c.uid] = c.uid, c.after
+		uids[i], after[c.UID] = c.UID, c.After
 	}
 	// A stub that is about to be asked for again gets its flags with the mail,
 	// or at the next run: two items for one row would overtake each other.
@@ -390,7 +391,7 @@ func (w *worker) putFlags(ctx context.Context, b *box, changes []flagChange) err
 			w.step("flags recorded")
 			continue
 		}
-		change := flagChange{row.UID, row.Flags, after[row.UID]}
+		change := plan.FlagChange{UID: row.UID, Before: row.Flags, After: after[row.UID]}
 		if w.Deletions != DeletionsKeep && b.deletedHere(row.UID) && !w.own(b, change) {
 			// What became of its file the server could not be told. That it was
 			// changed there is then a reason to keep it, so that the row stays as
@@ -414,7 +415,7 @@ func (w *worker) putFlags(ctx context.Context, b *box, changes []flagChange) err
 // sendFlags sends the changed flags of one file down the line.
 func (w *worker) sendFlags(ctx context.Context, b *box, row ledger.Message, after []string) error {
 	it := w.flagItem(b, row, after)
-	it.known = w.own(b, flagChange{row.UID, row.Flags, after})
+	it.known = w.own(b, plan.FlagChange{UID: row.UID, Before: row.Flags, After: after})
 	return w.send(ctx, it)
 }
 
@@ -430,13 +431,13 @@ func (r *run) flagItem(b *box, row ledger.Message, after []string) *item {
 // its folder was scanned, and the server could not be told what became of it.
 func (b *box) deletedHere(uid imap.UID) bool {
 	is := func(m ledger.Message) bool { return m.UID == uid }
-	return slices.ContainsFunc(b.local.missing, is) || slices.ContainsFunc(b.local.marked, is)
+	return slices.ContainsFunc(b.local.Missing, is) || slices.ContainsFunc(b.local.Marked, is)
 }
 
 // own tells whether a change of flags is what the server was just told.
-func (w *worker) own(b *box, c flagChange) bool {
-	d, ok := w.stored[b.Name][c.uid]
-	return ok && sameFlags(d.merged(c.before), c.after)
+func (w *worker) own(b *box, c plan.FlagChange) bool {
+	d, ok := w.stored[b.Name][c.UID]
+	return ok && plan.SameFlags(d.Merged(c.Before), c.After)
 }
 
 // saveMailbox records the mailbox's own row. Only a complete one moves its

@@ -10,6 +10,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
 func TestADifferenceMustAddUp(t *testing.T) {
@@ -21,25 +22,25 @@ func TestADifferenceMustAddUp(t *testing.T) {
 		return ms
 	}
 	for name, c := range map[string]struct {
-		v        view
+		v        plan.View
 		messages uint32
 		want     bool
 	}{
-		"nothing":                              {view{}, 3, true},
-		"one too many":                         {view{}, 4, false},
-		"one too few":                          {view{}, 2, false},
-		"a new one":                            {view{messages: told(5)}, 4, true},
-		"a new one, told twice":                {view{messages: told(5, 5, 1)}, 4, true},
-		"one that was intended":                {view{messages: told(3)}, 4, true},
-		"of two new ones one":                  {view{messages: told(6)}, 5, false},
-		"one is gone":                          {view{vanished: mail.UIDSet([]imap.UID{1})}, 2, true},
-		"gone is what nobody knew":             {view{vanished: mail.UIDSet([]imap.UID{3, 9})}, 3, true},
-		"of two that are gone one":             {view{vanished: mail.UIDSet([]imap.UID{1})}, 1, false},
-		"one that is there is said to be gone": {view{vanished: mail.UIDSet([]imap.UID{1})}, 3, false},
-		"new and gone":                         {view{messages: told(5), vanished: mail.UIDSet([]imap.UID{5})}, 3, true},
-		"UID 0":                                {view{messages: told(0)}, 3, true},
+		"nothing":                              {plan.View{}, 3, true},
+		"one too many":                         {plan.View{}, 4, false},
+		"one too few":                          {plan.View{}, 2, false},
+		"a new one":                            {plan.View{Messages: told(5)}, 4, true},
+		"a new one, told twice":                {plan.View{Messages: told(5, 5, 1)}, 4, true},
+		"one that was intended":                {plan.View{Messages: told(3)}, 4, true},
+		"of two new ones one":                  {plan.View{Messages: told(6)}, 5, false},
+		"one is gone":                          {plan.View{Vanished: mail.UIDSet([]imap.UID{1})}, 2, true},
+		"gone is what nobody knew":             {plan.View{Vanished: mail.UIDSet([]imap.UID{3, 9})}, 3, true},
+		"of two that are gone one":             {plan.View{Vanished: mail.UIDSet([]imap.UID{1})}, 1, false},
+		"one that is there is said to be gone": {plan.View{Vanished: mail.UIDSet([]imap.UID{1})}, 3, false},
+		"new and gone":                         {plan.View{Messages: told(5), Vanished: mail.UIDSet([]imap.UID{5})}, 3, true},
+		"UID 0":                                {plan.View{Messages: told(0)}, 3, true},
 	} {
-		if got := addsUp(rows, c.v, c.messages); got != c.want {
+		if got := plan.AddsUp(rows, c.v, c.messages); got != c.want {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
@@ -60,7 +61,7 @@ func TestCountersThatWentBack(t *testing.T) {
 		"another UIDVALIDITY": {known, mail.Status{UIDValidity: 15, UIDNext: 1, HighestModSeq: 1}, false, false},
 		"never complete":      {ledger.Mailbox{UIDValidity: 14, UIDNext: 9}, mail.Status{UIDValidity: 14, UIDNext: 1}, false, false},
 	} {
-		if back, uids := wentBack(c.known, c.now), uidsWentBack(c.known, c.now); back != c.back || uids != c.uids {
+		if back, uids := plan.WentBack(c.known, c.now), plan.UIDsWentBack(c.known, c.now); back != c.back || uids != c.uids {
 			t.Errorf("%s: %v, %v", name, back, uids)
 		}
 	}
@@ -69,18 +70,18 @@ func TestCountersThatWentBack(t *testing.T) {
 func TestDoubtThatMessagesAreGone(t *testing.T) {
 	strict := ledger.Mailbox{Complete: true, UIDValidity: 14, UIDNext: 9, HighestModSeq: 50}
 	plain := ledger.Mailbox{Complete: true, UIDValidity: 14, UIDNext: 9}
-	all := func(uids ...imap.UID) view { return view{complete: true, uids: uids} }
+	all := func(uids ...imap.UID) plan.View { return plan.View{Complete: true, UIDs: uids} }
 	five := &mail.Status{UIDValidity: 14, Messages: 5}
 	for name, c := range map[string]struct {
 		known      ledger.Mailbox
 		status     *mail.Status
 		now        mail.Status
-		v          view
+		v          plan.View
 		gone, ours int
 		want       string
 	}{
 		"as it should be":                 {strict, five, mail.Status{UIDValidity: 14, UIDNext: 9, Messages: 5}, all(1, 2, 3, 4, 5), 1, 0, ""},
-		"a difference":                    {strict, five, mail.Status{UIDValidity: 14, UIDNext: 9, Messages: 4}, view{}, 1, 0, ""},
+		"a difference":                    {strict, five, mail.Status{UIDValidity: 14, UIDNext: 9, Messages: 4}, plan.View{}, 1, 0, ""},
 		"nothing is gone":                 {strict, five, mail.Status{UIDValidity: 14, UIDNext: 1}, all(), 0, 0, ""},
 		"one is not listed":               {strict, five, mail.Status{UIDValidity: 14, UIDNext: 9, Messages: 5}, all(1, 2, 3, 4), 1, 0, "has 5 messages, and lists 4"},
 		"one came meanwhile":              {strict, five, mail.Status{UIDValidity: 14, UIDNext: 9, Messages: 5}, all(1, 2, 3, 4, 5, 6), 1, 0, ""},
@@ -95,7 +96,7 @@ func TestDoubtThatMessagesAreGone(t *testing.T) {
 		"HIGHESTMODSEQ alone went back":   {strict, nil, mail.Status{UIDValidity: 14, UIDNext: 9, HighestModSeq: 1, Messages: 4}, all(1, 2, 3, 4), 1, 0, ""},
 		"both went back, nothing is gone": {strict, nil, mail.Status{UIDValidity: 14, UIDNext: 8, HighestModSeq: 1, Messages: 4}, all(1, 2, 3, 4), 0, 0, ""},
 	} {
-		got := doubtOf(c.known, c.status, c.now, c.v, c.gone, c.ours)
+		got := plan.DoubtOf(c.known, c.status, c.now, c.v, c.gone, c.ours)
 		if (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}

@@ -47,8 +47,8 @@ func TestFoundEarlyHoldsWhileNothingChanges(t *testing.T) {
 				if early := r.foundEarly(b) != nil; early != c.early {
 					t.Errorf("found early: %v", early)
 				}
-				if len(b.local.strangers) != c.strangers || len(b.local.missing) != c.missing {
-					t.Errorf("%d new, %d missing", len(b.local.strangers), len(b.local.missing))
+				if len(b.local.Untracked) != c.strangers || len(b.local.Missing) != c.missing {
+					t.Errorf("%d new, %d missing", len(b.local.Untracked), len(b.local.Missing))
 				}
 			})
 		})

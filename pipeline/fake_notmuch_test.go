@@ -15,6 +15,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
 // notmuch is the index as pipeline sees it: messages by id with files and tags,
@@ -192,14 +193,14 @@ func (x *notmuch) Changes(_ context.Context, since mail.Revision, under string) 
 		t := mail.Tagged{ID: id, Tags: m.Tags, Others: slices.DeleteFunc(slices.Clone(m.Files), inside),
 			Paths: slices.DeleteFunc(slices.Clone(m.Files), func(f string) bool { return !inside(f) })}
 		if all := strings.Join(m.Files, " "); !whole && slices.ContainsFunc(m.Files, func(f string) bool { _, err := os.Stat(f); return err != nil }) {
-			for _, row := range flagRows() {
+			for _, row := range plan.FlagRows() {
 				_, letters, _ := strings.Cut(all, ":2,")
-				switch want := slices.Contains(m.Tags, row.tag) != row.absent; {
-				case row.tag == "" || want == strings.Contains(letters, row.letter):
+				switch want := slices.Contains(m.Tags, row.Tag) != row.Absent; {
+				case row.Tag == "" || want == strings.Contains(letters, row.Letter):
 				case want:
-					t.Set += row.letter
+					t.Set += row.Letter
 				default:
-					t.Clear += row.letter
+					t.Clear += row.Letter
 				}
 			}
 		}

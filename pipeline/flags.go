@@ -6,31 +6,9 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
-
-// flagRow is one line of the mapping between an IMAP flag (RFC 9051 2.3.2), the
-// letter in a maildir file name, and the notmuch tag.
-type flagRow struct {
-	flag   string
-	letter string
-	tag    string
-	absent bool // the tag stands for the flag's absence
-}
-
-// flagRows is the one mapping flag <-> letter <-> tag, notmuch's own
-// (notmuch_message_tags_to_maildir_flags). \Deleted has no tag: notmuch's
-// `deleted` never becomes T either.
-func flagRows() []flagRow {
-	return []flagRow{
-		{`\Seen`, "S", "unread", true},
-		{`\Flagged`, "F", "flagged", false},
-		{`\Answered`, "R", "replied", false},
-		{`$Forwarded`, "P", "passed", false},
-		{`\Draft`, "D", "draft", false},
-		{`\Deleted`, "T", "", false},
-	}
-}
 
 // Tags of ours on messages.
 const (
@@ -39,65 +17,34 @@ const (
 	TagSkipped  = stub.LabelSkipped // on a stub of a message that a hook left on the server
 )
 
-// flagSet folds flags to one spelling for comparison: system flags and keywords
-// are case-insensitive (RFC 9051 2.3.2).
-func sameFlags(a, b []string) bool {
-	return slices.Equal(foldFlags(a), foldFlags(b))
-}
-
-func foldFlags(flags []string) []string {
-	out := make([]string, 0, len(flags))
-	for _, f := range flags {
-		out = append(out, strings.ToLower(f))
-	}
-	slices.Sort(out)
-	return slices.Compact(out)
-}
-
-func hasFlag(flags []string, flag string) bool {
-	return slices.ContainsFunc(flags, func(f string) bool { return strings.EqualFold(f, flag) })
-}
-
-// letters gives the maildir flag letters of flags, in order.
-func letters(flags []string) string {
-	var b []byte
-	for _, r := range flagRows() {
-		if hasFlag(flags, r.flag) {
-			b = append(b, r.letter...)
-		}
-	}
-	slices.Sort(b)
-	return string(b)
-}
-
 // flagTags gives the tags that a change of flags from old to new adds and
 // removes, and the maildir letters that it sets and clears.
 func flagTags(before, after []string) (add, remove []string, set, clear string) {
-	for _, r := range flagRows() {
-		was, is := hasFlag(before, r.flag), hasFlag(after, r.flag)
+	for _, r := range plan.FlagRows() {
+		was, is := plan.HasFlag(before, r.Flag), plan.HasFlag(after, r.Flag)
 		if was == is {
 			continue
 		}
 		if is {
-			set += r.letter
+			set += r.Letter
 		} else {
-			clear += r.letter
+			clear += r.Letter
 		}
 		switch {
-		case r.tag == "":
-		case is != r.absent:
-			add = append(add, r.tag)
+		case r.Tag == "":
+		case is != r.Absent:
+			add = append(add, r.Tag)
 		default:
-			remove = append(remove, r.tag)
+			remove = append(remove, r.Tag)
 		}
 	}
 	for _, k := range after {
-		if tag := keywordTag(k); tag != "" && !hasFlag(before, k) {
+		if tag := keywordTag(k); tag != "" && !plan.HasFlag(before, k) {
 			add = append(add, tag)
 		}
 	}
 	for _, k := range before {
-		if tag := keywordTag(k); tag != "" && !hasFlag(after, k) {
+		if tag := keywordTag(k); tag != "" && !plan.HasFlag(after, k) {
 			remove = append(remove, tag)
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
 // The ledger's keys that hold which folders were here before the first sync, and
@@ -284,7 +285,7 @@ func (w *worker) makeMailboxes(ctx context.Context, boxes []*box) ([]*box, error
 		if files.Len() == 0 && w.listed[b.Name] {
 			continue // on the server it only holds other mailboxes, as here
 		}
-		text := fmt.Sprintf("new folder: %s (%s)", b.known.Folder, number(files.Len(), "message", "messages"))
+		text := fmt.Sprintf("new folder: %s (%s)", b.known.Folder, mail.Number(files.Len(), "message", "messages"))
 		if w.DryRun {
 			text = "would: " + text
 		}
@@ -331,7 +332,7 @@ func (w *worker) makeMailbox(ctx context.Context, b *box) error {
 	}
 	b.Status = &sel.Status
 	if sel.Messages > 0 {
-		b.need = needChanges // somebody made it at the same time
+		b.need = plan.NeedChanges // somebody made it at the same time
 		return nil
 	}
 	b.known.UIDValidity, b.known.UIDNext, b.known.HighestModSeq, b.known.Complete = sel.UIDValidity, sel.UIDNext, sel.HighestModSeq, true

@@ -13,6 +13,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
 // What other clients do with a mail between the moment when we gave it to the server,
@@ -28,7 +29,7 @@ type passing struct {
 
 // passed finds them among the UIDs from first on. listed are all messages from there
 // on, and files are those that are not among them.
-func passed(rows []ledger.Row, listed []mail.Message, first, next imap.UID, files []stranger) *passing {
+func passed(rows []ledger.Row, listed []mail.Message, first, next imap.UID, files []plan.Untracked) *passing {
 	p := &passing{told: make(map[imap.UID]bool)}
 	there := make(map[imap.UID]bool, len(listed))
 	for _, m := range listed {
@@ -66,7 +67,7 @@ func (p *passing) take(told imap.UID) (uid imap.UID) {
 
 // whereabouts looks for files that are no more where the server may have put them, in
 // the mailboxes into which something has come since these were agreed upon.
-func (w *worker) whereabouts(ctx context.Context, b *box, files []stranger, boxes map[string]*box) (map[string]mail.Message, error) {
+func (w *worker) whereabouts(ctx context.Context, b *box, files []plan.Untracked, boxes map[string]*box) (map[string]mail.Message, error) {
 	found := make(map[string]mail.Message)
 	if len(files) == 0 {
 		return found, nil
@@ -102,14 +103,14 @@ func (w *worker) whereabouts(ctx context.Context, b *box, files []stranger, boxe
 			return nil, err
 		}
 		listed = slices.DeleteFunc(listed, func(m mail.Message) bool { return taken(rows, m.UID) })
-		pairs := pair(listed, files, false)
+		pairs := plan.Pair(listed, files, false)
 		if err := w.compareText(ctx, pairs); err != nil {
 			return nil, err
 		}
 		for _, l := range listed {
 			if s, ok := pairs[l.UID]; ok {
 				found[s.Key] = l
-				files = slices.DeleteFunc(files, func(f stranger) bool { return f.Key == s.Key })
+				files = slices.DeleteFunc(files, func(f plan.Untracked) bool { return f.Key == s.Key })
 			}
 		}
 		if len(files) == 0 {
@@ -121,24 +122,24 @@ func (w *worker) whereabouts(ctx context.Context, b *box, files []stranger, boxe
 
 // leftAgain finds files that this run has put into the mailbox, and that others have
 // moved or deleted since. Their rows make of that what the view tells.
-func (w *worker) leftAgain(ctx context.Context, b *box, v *view, rows []ledger.Row) ([]ledger.Row, error) {
+func (w *worker) leftAgain(ctx context.Context, b *box, v *plan.View, rows []ledger.Row) ([]ledger.Row, error) {
 	if len(b.expected)+len(b.uploaded) == 0 || !b.goesOn() || b.now.UIDNext <= b.known.UIDNext {
 		return rows, nil
 	}
 	first := max(b.known.UIDNext, 1)
 	var came []mail.Message
-	for _, m := range v.messages {
-		if m.UID >= first && !v.vanished.Contains(m.UID) {
+	for _, m := range v.Messages {
+		if m.UID >= first && !v.Vanished.Contains(m.UID) {
 			came = append(came, mail.Message{UID: m.UID})
 		}
 	}
-	for _, u := range v.uids {
+	for _, u := range v.UIDs {
 		if u >= first {
 			came = append(came, mail.Message{UID: u})
 		}
 	}
-	var files []stranger
-	for _, s := range b.local.strangers {
+	var files []plan.Untracked
+	for _, s := range b.local.Untracked {
 		s.UID = 0
 		for uid, key := range b.expected {
 			if key == s.Key {
@@ -146,7 +147,7 @@ func (w *worker) leftAgain(ctx context.Context, b *box, v *view, rows []ledger.R
 			}
 		}
 		there := slices.ContainsFunc(came, func(m mail.Message) bool { return m.UID == s.UID })
-		if s.UID != 0 && !there || slices.ContainsFunc(b.uploaded, func(u stranger) bool { return u.Key == s.Key }) {
+		if s.UID != 0 && !there || slices.ContainsFunc(b.uploaded, func(u plan.Untracked) bool { return u.Key == s.Key }) {
 			files = append(files, s)
 		}
 	}
@@ -161,7 +162,7 @@ func (w *worker) leftAgain(ctx context.Context, b *box, v *view, rows []ledger.R
 	}
 	gone := passed(rows, listed, first, b.now.UIDNext, files)
 	there := make(map[string]bool)
-	for _, s := range pair(slices.DeleteFunc(listed, func(m mail.Message) bool { return taken(rows, m.UID) || b.expected[m.UID] != "" }), files, false) {
+	for _, s := range plan.Pair(slices.DeleteFunc(listed, func(m mail.Message) bool { return taken(rows, m.UID) || b.expected[m.UID] != "" }), files, false) {
 		there[s.Key] = true
 	}
 	c := ledger.Change{Metas: make(map[string]string)}
@@ -176,15 +177,15 @@ func (w *worker) leftAgain(ctx context.Context, b *box, v *view, rows []ledger.R
 		row := s.Message
 		_, letters := maildir.ParseName(s.Name)
 		row.Mailbox, row.UIDValidity, row.UID, row.State = b.Name, b.now.UIDValidity, uid, ledger.Present
-		row.Date, row.Flags = s.when(w.Now()).UTC().Truncate(time.Second), flagsOf(letters)
+		row.Date, row.Flags = s.When(w.Now()).UTC().Truncate(time.Second), plan.FlagsOf(letters)
 		c.Save = append(c.Save, row)
 		c.Metas[metaArriving+s.Key] = ""
-		if !v.complete {
-			v.vanished.AddNum(uid)
+		if !v.Complete {
+			v.Vanished.AddNum(uid)
 		}
 		delete(b.expected, s.UID)
-		b.uploaded = slices.DeleteFunc(b.uploaded, func(u stranger) bool { return u.Key == s.Key })
-		b.local.strangers = slices.DeleteFunc(b.local.strangers, func(o stranger) bool { return o.Key == s.Key })
+		b.uploaded = slices.DeleteFunc(b.uploaded, func(u plan.Untracked) bool { return u.Key == s.Key })
+		b.local.Untracked = slices.DeleteFunc(b.local.Untracked, func(o plan.Untracked) bool { return o.Key == s.Key })
 	}
 	if len(c.Save) == 0 {
 		return rows, nil
@@ -206,17 +207,17 @@ type stray struct {
 // findStrays finds them, after the push, among the moves that this run did not make,
 // for whatever reason: without them the look would take the mail for one that is gone
 // on both sides, and what is in the other two mailboxes for two others.
-func (w *worker) findStrays(ctx context.Context, b *box, o *outgoing, boxes map[string]*box) error {
+func (w *worker) findStrays(ctx context.Context, b *box, o *plan.Outgoing, boxes map[string]*box) error {
 	if b == nil || w.DryRun || w.Restore || slices.Contains(w.beside, b) {
 		return nil
 	}
 	var strays []stray
 	var rows []ledger.Message
-	for _, moves := range []map[string][]move{o.moves, o.waiting} {
+	for _, moves := range []map[string][]plan.Move{o.Moves, o.Waiting} {
 		for to, ms := range moves {
 			for _, m := range ms {
-				if in := boxes[to]; in != nil && !slices.Contains(w.beside, in) && b.missingHere(m.row.UID) && !b.ours[m.row.UID] {
-					strays, rows = append(strays, stray{m.row, m.key, in}), append(rows, m.row)
+				if in := boxes[to]; in != nil && !slices.Contains(w.beside, in) && b.missingHere(m.Row.UID) && !b.ours[m.Row.UID] {
+					strays, rows = append(strays, stray{m.Row, m.Key, in}), append(rows, m.Row)
 				}
 			}
 		}
@@ -254,11 +255,11 @@ func (w *worker) follow(ctx context.Context, b *box, fetch []imap.UID) error {
 	if err != nil {
 		return err
 	}
-	here := make([]stranger, len(strays))
+	here := make([]plan.Untracked, len(strays))
 	for i, s := range strays {
-		here[i] = stranger{Message: s.row}
+		here[i] = plan.Untracked{Message: s.row}
 	}
-	pairs := pair(listed, here, true)
+	pairs := plan.Pair(listed, here, true)
 	if err := w.compareDrafts(ctx, b, listed, pairs); err != nil {
 		return err
 	}
@@ -288,13 +289,13 @@ func (w *worker) followOne(ctx context.Context, b *box, m mail.Message, s stray)
 	}
 	// Flags that were changed here and on the server: both hold.
 	_, l := maildir.ParseName(name)
-	var d delta
-	if hasInfo(name) {
-		d = deltaOf(s.row.Flags, l)
+	var d plan.Delta
+	if plan.HasInfo(name) {
+		d = plan.DeltaOf(s.row.Flags, l)
 	}
 	row := s.row
 	row.Mailbox, row.Key = b.Name, w.keys.New(w.Now())
-	row.Name = "cur/" + row.Key + ":2," + letters(d.merged(m.Flags))
+	row.Name = "cur/" + row.Key + ":2," + plan.Letters(d.Merged(m.Flags))
 	if err := os.Rename(s.in.path(name), b.path(row.Name)); errors.Is(err, fs.ErrNotExist) {
 		return nil // taken away this moment
 	} else if err != nil {
@@ -302,7 +303,7 @@ func (w *worker) followOne(ctx context.Context, b *box, m mail.Message, s stray)
 	}
 	w.step("file followed")
 	w.note(b, "a mail that was in %s was moved to %s here and to %s on the server: it is in %s now", s.row.Mailbox, s.in.Name, b.Name, b.Name)
-	b.local.strangers = append(b.local.strangers, stranger{Message: row})
+	b.local.Untracked = append(b.local.Untracked, plan.Untracked{Message: row})
 	b.expect(m.UID, row.Key)
 	old := ledger.Message{Mailbox: s.in.Name, UIDValidity: disowned, UID: s.row.UID, Name: name, ID: s.row.ID}
 	c := ledger.Change{Metas: make(map[string]string)}

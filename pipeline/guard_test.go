@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
 // archive moves messages on the server as a phone does.
@@ -45,7 +47,7 @@ func TestWhatWasMovedOnTheServerIsNoDeletion(t *testing.T) {
 				dry := h.sync(s, func(o *Options) { o.DryRun = true })
 				rep := h.sync(s)
 				held := 0
-				if lost > guardCount {
+				if lost > plan.GuardCount {
 					held = lost
 				}
 				if rep.Held != held || rep.Clean() != (held == 0) || rep.Linked != 90 || rep.Removed != 90+lost-held {

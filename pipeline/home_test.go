@@ -19,6 +19,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
@@ -146,7 +147,7 @@ func (h *home) check(s *server, stubs ...imap.UID) {
 		want := map[string]int{}
 		for u, m := range b.msgs {
 			if !slices.Contains(stubs, u) && (name != "INBOX" || !slices.Contains(h.givenUp, u) && !slices.Contains(h.placeholders, u)) {
-				want[strings.ReplaceAll(m.raw, "\r\n", "\n")+"|"+letters(m.flags)]++
+				want[strings.ReplaceAll(m.raw, "\r\n", "\n")+"|"+plan.Letters(m.flags)]++
 			}
 		}
 		got := map[string]int{}
@@ -202,7 +203,7 @@ func (h *home) check(s *server, stubs ...imap.UID) {
 		}
 		for _, r := range rows {
 			m := b.msgs[r.UID]
-			if m == nil || !sameFlags(r.Flags, m.flags) || r.State == ledger.Intended {
+			if m == nil || !plan.SameFlags(r.Flags, m.flags) || r.State == ledger.Intended {
 				h.t.Errorf("%s UID %d: row %+v", name, r.UID, r)
 			}
 		}

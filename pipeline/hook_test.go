@@ -18,6 +18,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/hooks"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
@@ -391,7 +392,7 @@ func TestHookMayKeepFlagsFromTheServer(t *testing.T) {
 				if rep := h.sync(s, with(private)); rep.Pushed != 1 || asked != 2 {
 					t.Errorf("%d asked, %+v", asked, rep)
 				}
-				if f := s.box("INBOX").msgs[2].flags; len(f) > 0 || !hasFlag(s.box("INBOX").msgs[1].flags, `\Seen`) {
+				if f := s.box("INBOX").msgs[2].flags; len(f) > 0 || !plan.HasFlag(s.box("INBOX").msgs[1].flags, `\Seen`) {
 					t.Errorf("the server has %q", f)
 				}
 				if tags := h.tags("m1@example.org"); !slices.Contains(tags, "private") {

@@ -17,6 +17,7 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	wire "github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
@@ -256,7 +257,7 @@ func TestSeenIsPutBack(t *testing.T) {
 		m := s.box("INBOX").msgs[u]
 		m.fault = &serverFault{sets: true, leaves: leaves, items: map[string]string{"BODY[]": exchangeSubstitute}}
 		h.sync(s)
-		if !sameFlags(m.flags, flags) {
+		if !plan.SameFlags(m.flags, flags) {
 			t.Errorf("flags were %v and are %v", flags, m.flags)
 		}
 		h.check(s, u)

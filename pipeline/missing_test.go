@@ -10,6 +10,7 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
 // What is missing because a folder is, or many at once, is not deleted on the
@@ -113,12 +114,12 @@ func TestARestoredBackupUndoesNothing(t *testing.T) {
 			}
 			if answer == "restore" {
 				h.sync(s, func(o *Options) { o.Restore = true })
-				if !sameFlags(in.msgs[1].flags, []string{`\Seen`, `\Flagged`}) {
+				if !plan.SameFlags(in.msgs[1].flags, []string{`\Seen`, `\Flagged`}) {
 					t.Errorf("flags %v", in.msgs[1].flags)
 				}
 			} else {
 				h.sync(s, func(o *Options) { o.YesDelete = true })
-				if !sameFlags(in.msgs[1].flags, nil) {
+				if !plan.SameFlags(in.msgs[1].flags, nil) {
 					t.Errorf("flags %v", in.msgs[1].flags)
 				}
 			}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
 )
 
@@ -53,7 +54,7 @@ func (w *worker) newMove(b *box, verb string, rows []ledger.Message, to *box, ke
 		if key := keys[row.UID]; key != "" {
 			a := arrival{Row: row, From: row, Next: m.ToNext}
 			a.Row.Mailbox, a.Row.UIDValidity, a.Row.UID, a.Row.Key, a.Row.Name = to.Name, m.ToValidity, 0, key, ""
-			a.Row.Flags = w.stored[b.Name][row.UID].merged(row.Flags)
+			a.Row.Flags = w.stored[b.Name][row.UID].Merged(row.Flags)
 			m.Files[row.UID] = a
 		}
 	}
@@ -61,7 +62,7 @@ func (w *worker) newMove(b *box, verb string, rows []ledger.Message, to *box, ke
 }
 
 func (b *box) missingHere(uid imap.UID) bool {
-	return slices.ContainsFunc(b.local.missing, func(m ledger.Message) bool { return m.UID == uid })
+	return slices.ContainsFunc(b.local.Missing, func(m ledger.Message) bool { return m.UID == uid })
 }
 
 // intendMove records a move that is about to be asked for, unless it leaves nothing
@@ -299,7 +300,7 @@ func (w *worker) finishMove(ctx context.Context, b *box, m *moving, boxes map[st
 			}
 		}
 	}
-	b.need = needChanges
+	b.need = plan.NeedChanges
 	if m.Copied {
 		if len(m.UIDs) > 0 {
 			if _, err := w.openFor(ctx, b); err != nil {
@@ -360,42 +361,20 @@ func (w *worker) copied(ctx context.Context, m *moving, rows []ledger.Message) (
 	if err != nil {
 		return nil, err
 	}
-	var here []stranger
+	var here []plan.Untracked
 	for _, row := range rows {
-		here = append(here, stranger{Message: row})
+		here = append(here, plan.Untracked{Message: row})
 	}
-	for uid, h := range pair(listed, here, true) {
+	for uid, h := range plan.Pair(listed, here, true) {
 		out[h.UID] = uid
 	}
 	return out, nil
-}
-
-// without takes messages out of what is to be told of a mailbox.
-func (o *outgoing) without(uids map[imap.UID]bool) {
-	if len(uids) == 0 {
-		return
-	}
-	for to, ms := range o.moves {
-		if ms = slices.DeleteFunc(ms, func(m move) bool { return uids[m.row.UID] }); len(ms) > 0 {
-			o.moves[to] = ms
-		} else {
-			delete(o.moves, to)
-		}
-	}
-	for to, ms := range o.tagged {
-		if ms = slices.DeleteFunc(slices.Clone(ms), func(m ledger.Message) bool { return uids[m.UID] }); len(ms) > 0 {
-			o.tagged[to] = ms
-		} else {
-			delete(o.tagged, to)
-		}
-	}
-	o.deleted = slices.DeleteFunc(o.deleted, func(m ledger.Message) bool { return uids[m.UID] })
 }
 
 // settle lets the look record what is known of messages that were deleted here:
 // the server was told as far as it lets us.
 func (b *box) settle(uids []imap.UID) {
 	is := func(m ledger.Message) bool { return slices.Contains(uids, m.UID) }
-	b.local.missing = slices.DeleteFunc(b.local.missing, is)
-	b.local.marked = slices.DeleteFunc(b.local.marked, is)
+	b.local.Missing = slices.DeleteFunc(b.local.Missing, is)
+	b.local.Marked = slices.DeleteFunc(b.local.Marked, is)
 }

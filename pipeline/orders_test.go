@@ -11,6 +11,7 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
@@ -67,7 +68,7 @@ func TestKeywordsOfAServerOrderNothing(t *testing.T) {
 					}
 				}
 				whole()
-				if !sameFlags(in.msgs[1].flags, []string{keyword}) || len(in.msgs[2].flags) > 0 {
+				if !plan.SameFlags(in.msgs[1].flags, []string{keyword}) || len(in.msgs[2].flags) > 0 {
 					t.Errorf("flags on the server: %v, %v", in.msgs[1].flags, in.msgs[2].flags)
 				}
 				for n := range 3 {

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
 // Another program corrects a draft, and the new text is as long as the old one, of the
@@ -102,7 +104,7 @@ func TestAMailThatIsMovedOnBothSides(t *testing.T) {
 						t.Errorf("it is in %v", got)
 					}
 					m := s.box("A").msgs[2]
-					if want := append(letterFlags(letters), "todo"); !sameFlags(m.flags, want) {
+					if want := append(letterFlags(letters), "todo"); !plan.SameFlags(m.flags, want) {
 						t.Errorf("it has %v, want %v", m.flags, want)
 					}
 					h.quiet(s)

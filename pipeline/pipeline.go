@@ -21,6 +21,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/hooks"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
 )
 
@@ -260,3 +261,14 @@ func (r *Report) Broken() bool {
 func (r *Report) Clean() bool {
 	return r.NewStubs == 0 && !slices.ContainsFunc(r.Faults, func(f Failure) bool { return !f.Known })
 }
+
+// Deletions says what becomes on the server of a message whose file the user deleted, or
+// marked with T.
+type Deletions = plan.Deletions
+
+// The kinds.
+const (
+	DeletionsTrash   = plan.DeletionsTrash   // moved to the Trash; in the Trash itself, expunged
+	DeletionsExpunge = plan.DeletionsExpunge // expunged
+	DeletionsKeep    = plan.DeletionsKeep    // it stays there
+)

@@ -10,6 +10,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/hooks"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	wire "github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
@@ -33,7 +34,7 @@ func stoodBy(row ledger.Message) ledger.State {
 // stands leaves a placeholder as it is, but for flags that changed meanwhile.
 func (w *worker) stands(ctx context.Context, b *box, old ledger.Message, flags []string) error {
 	w.tally(func(rep *Report) { rep.Skipped++; w.done++ })
-	if flags == nil || sameFlags(old.Flags, flags) {
+	if flags == nil || plan.SameFlags(old.Flags, flags) {
 		return nil
 	}
 	return w.sendFlags(ctx, b, old, storedFlags(flags))

@@ -10,6 +10,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/hooks"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
 // prePush asks the hooks about flags that the user changed, and takes out of
@@ -17,17 +18,17 @@ import (
 // They stay in the files in both cases. A mail that was moved as well is where its
 // file is; put off, it is moved with the run that tells of its flags, since from
 // the other mailbox on the server's flags are what was agreed.
-func (w *worker) prePush(ctx context.Context, b *box, o *outgoing, boxes map[string]*box) error {
-	if !w.Hooks.At(hooks.PrePush) || len(b.local.flags) == 0 {
+func (w *worker) prePush(ctx context.Context, b *box, o *plan.Outgoing, boxes map[string]*box) error {
+	if !w.Hooks.At(hooks.PrePush) || len(b.local.Flags) == 0 {
 		return nil
 	}
 	went := make(map[imap.UID]fileAt)
-	for to, moves := range o.moves {
+	for to, moves := range o.Moves {
 		for _, m := range moves {
-			went[m.row.UID] = fileAt{boxes[to], m.key}
+			went[m.Row.UID] = fileAt{boxes[to], m.Key}
 		}
 	}
-	rows, err := w.Ledger.GetMany(ctx, b.Name, b.known.UIDValidity, slices.Collect(maps.Keys(b.local.flags)))
+	rows, err := w.Ledger.GetMany(ctx, b.Name, b.known.UIDValidity, slices.Collect(maps.Keys(b.local.Flags)))
 	if err != nil {
 		return err
 	}
@@ -47,8 +48,8 @@ func (w *worker) prePush(ctx context.Context, b *box, o *outgoing, boxes map[str
 		}
 		path := at.box.path(name)
 		e := eventOf(hooks.PrePush, row)
-		d := b.local.flags[row.UID]
-		e.ID, e.Set, e.Clear = row.ID, d.add, d.remove
+		d := b.local.Flags[row.UID]
+		e.ID, e.Set, e.Clear = row.ID, d.Add, d.Remove
 		out, err := w.judgeFile(ctx, e, path, time.Time{})
 		if err != nil {
 			return err
@@ -59,7 +60,7 @@ func (w *worker) prePush(ctx context.Context, b *box, o *outgoing, boxes map[str
 		if out.Action == hooks.Pass {
 			continue
 		}
-		delete(b.local.flags, row.UID)
+		delete(b.local.Flags, row.UID)
 		switch {
 		case out.Action == hooks.Defer:
 			deferred[row.UID] = true
@@ -76,7 +77,7 @@ func (w *worker) prePush(ctx context.Context, b *box, o *outgoing, boxes map[str
 	if len(deferred) == 0 {
 		return nil
 	}
-	o.wait(func(m move) bool { return deferred[m.row.UID] })
+	o.Wait(func(m plan.Move) bool { return deferred[m.Row.UID] })
 	b.scanned, w.tags = "", mail.Revision{} // the next run looks at them again
 	return nil
 }
@@ -88,9 +89,9 @@ type fileAt struct {
 }
 
 // withhold remembers what of a moved mail's flags the server is not told.
-func (b *box) withhold(key string, d delta) {
+func (b *box) withhold(key string, d plan.Delta) {
 	if b.withheld == nil {
-		b.withheld = make(map[string]delta)
+		b.withheld = make(map[string]plan.Delta)
 	}
 	b.withheld[key] = d
 }

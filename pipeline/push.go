@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/emersion/go-imap/v2"
@@ -15,6 +14,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
 )
 
@@ -46,25 +46,25 @@ func (w *worker) pushAll(ctx context.Context, boxes []*box) error {
 		return err
 	}
 	whole := true
-	plans := planOut(locals, policy{
-		deletions: w.Deletions, yes: w.yes, daily: w.daily, restore: w.Restore,
-		whole: !w.astir, some: len(w.Only) > 0,
-		unread: slices.ContainsFunc(slices.Concat(every, w.closed), func(b *box) bool { return b.unread }),
+	plans := plan.OfFolders(locals, plan.Policy{
+		Deletions: w.Deletions, Yes: w.yes, Daily: w.daily, Restore: w.Restore,
+		Whole: !w.astir, Some: len(w.Only) > 0,
+		Unread: slices.ContainsFunc(slices.Concat(every, w.closed), func(b *box) bool { return b.unread }),
 	})
 	for _, name := range slices.Sorted(maps.Keys(plans)) {
 		b, o := byName[name], plans[name]
 		if b == nil || slices.Contains(w.beside, b) {
 			continue // of no mailbox, or of none that is asked for
 		}
-		o.without(w.finished[name])
-		if o.held > 0 && b.Status.Messages == 0 {
-			o.held = 0 // the server has none of them either
+		o.Without(w.finished[name])
+		if o.Held > 0 && b.Status.Messages == 0 {
+			o.Held = 0 // the server has none of them either
 		}
 		if err := w.postpone(ctx, b, o); err != nil {
 			return err
 		}
 		b.only = len(plans) == 1
-		b.next = b.only && !slices.ContainsFunc(boxes, func(o *box) bool { return o != b && o.need != needNothing })
+		b.next = b.only && !slices.ContainsFunc(boxes, func(o *box) bool { return o != b && o.need != plan.NeedNothing })
 		if w.DryRun {
 			if err := w.foresee(ctx, b, o); err != nil {
 				if ctx.Err() != nil || scopeOf(err, atMailbox) > ScopeMailbox {
@@ -78,8 +78,8 @@ func (w *worker) pushAll(ctx context.Context, boxes []*box) error {
 		}
 		// Tags of a mail that is about to get another row are looked at again then,
 		// and those by which something is still to be done.
-		whole = whole && o.nothing() && len(b.local.tagged) == 0
-		if w.DryRun || o.nothing() && len(b.local.flags) == 0 {
+		whole = whole && o.Nothing() && len(b.local.Tagged) == 0
+		if w.DryRun || o.Nothing() && len(b.local.Flags) == 0 {
 			continue
 		}
 		err := w.push(ctx, b, o, byName)
@@ -90,7 +90,7 @@ func (w *worker) pushAll(ctx context.Context, boxes []*box) error {
 		}
 		switch {
 		case err == nil:
-			whole = whole && (w.Restore || len(b.local.flags) == 0 && !b.contradicted) // else they wait for a mailbox that can be written
+			whole = whole && (w.Restore || len(b.local.Flags) == 0 && !b.contradicted) // else they wait for a mailbox that can be written
 			continue
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -136,56 +136,56 @@ func (w *worker) refusal(err error, what string) error {
 func leftf(format string, args ...any) error { return &leftHere{fmt.Sprintf(format, args...)} }
 
 // say tells what the server will be told, or would be.
-func (w *worker) say(ctx context.Context, b *box, o *outgoing) error {
-	if o.held+o.doubted > 0 {
+func (w *worker) say(ctx context.Context, b *box, o *plan.Outgoing) error {
+	if o.Held+o.Doubted > 0 {
 		w.keepMarks(b)
 		w.tally(func(r *Report) {
-			r.Held += o.held
-			r.HeldIn = append(r.HeldIn, Held{Mailbox: b.Name, Messages: o.held + o.doubted})
+			r.Held += o.Held
+			r.HeldIn = append(r.HeldIn, Held{Mailbox: b.Name, Messages: o.Held + o.Doubted})
 		})
 	}
-	if o.held > 0 {
+	if o.Held > 0 {
 		gone := "gone from its folder"
-		if len(b.local.marked) > 0 {
+		if len(b.local.Marked) > 0 {
 			gone = "marked for deletion, or gone from its folder"
 		}
 		if err := w.standingFault(ctx, b, "held", fmt.Errorf("%s %s, and %s: not deleted or moved on the server, since that may be a mistake; "+
-			"look at the folder, then run sync with --yes-delete=%s, or with --restore to have them back", number(o.held, "message is", "messages are"), gone, o.why, w.answerFor(b))); err != nil {
+			"look at the folder, then run sync with --yes-delete=%s, or with --restore to have them back", mail.Number(o.Held, "message is", "messages are"), gone, o.Why, w.answerFor(b))); err != nil {
 			return err
 		}
 	}
-	if o.doubted > 0 {
+	if o.Doubted > 0 {
 		if err := w.standingFault(ctx, b, "doubted", fmt.Errorf("%s: %s not sent to the server; look at the folder, then run sync with --yes-delete=%s if it is right, "+
-			"or with --restore if the server is", o.why, number(o.doubted, "new message or flag that was taken off is", "new messages and flags that were taken off are"), w.answerFor(b))); err != nil {
+			"or with --restore if the server is", o.Why, mail.Number(o.Doubted, "new message or flag that was taken off is", "new messages and flags that were taken off are"), w.answerFor(b))); err != nil {
 			return err
 		}
 	}
 	if !w.Restore {
-		w.doing(b, len(b.local.flags), "change the flags of %s on the server")
+		w.doing(b, len(b.local.Flags), "change the flags of %s on the server")
 	}
 	// What of this is not done after a look at the server is not said either.
 	if w.DryRun && !w.Restore {
-		for _, to := range slices.Sorted(maps.Keys(o.moves)) {
-			w.doing(b, len(o.moves[to]), movesTo, b.Name, to)
+		for _, to := range slices.Sorted(maps.Keys(o.Moves)) {
+			w.doing(b, len(o.Moves[to]), movesTo, b.Name, to)
 		}
-		w.sayDeleted(b, len(o.deleted))
-		for _, to := range slices.Sorted(maps.Keys(o.tagged)) {
-			w.doing(b, len(o.tagged[to]), verbTo(to)+" %s: %s -> %s", b.Name, to)
+		w.sayDeleted(b, len(o.Deleted))
+		for _, to := range slices.Sorted(maps.Keys(o.Tagged)) {
+			w.doing(b, len(o.Tagged[to]), verbTo(to)+" %s: %s -> %s", b.Name, to)
 		}
-		w.doing(b, len(o.uploads), "upload %s")
+		w.doing(b, len(o.Uploads), "upload %s")
 	}
-	w.doing(b, len(o.restore), "bring %s back here")
+	w.doing(b, len(o.Restore), "bring %s back here")
 	if w.Restore {
-		w.doing(b, o.moved(), "move the files of %s back here")
+		w.doing(b, o.Moved(), "move the files of %s back here")
 	}
 	if w.DryRun {
 		w.tally(func(r *Report) {
 			if !w.Restore {
-				r.Pushed += len(b.local.flags)
-				r.Moved += o.moved()
+				r.Pushed += len(b.local.Flags)
+				r.Moved += o.Moved()
 			}
-			r.Deleted += len(o.deleted)
-			r.Uploaded += len(o.uploads)
+			r.Deleted += len(o.Deleted)
+			r.Uploaded += len(o.Uploads)
 		})
 	}
 	return nil
@@ -199,7 +199,7 @@ func (w *worker) doing(b *box, n int, format string, args ...any) {
 	if n == 0 {
 		return
 	}
-	text := fmt.Sprintf(format, append([]any{number(n, "message", "messages")}, args...)...)
+	text := fmt.Sprintf(format, append([]any{mail.Number(n, "message", "messages")}, args...)...)
 	if w.DryRun {
 		text = "would: " + text
 	}
@@ -215,46 +215,29 @@ func (w *worker) sayDeleted(b *box, n int) {
 	}
 }
 
-func (o *outgoing) moved() (n int) {
-	for _, ms := range o.moves {
-		n += len(ms)
-	}
-	for _, ms := range o.tagged {
-		n += len(ms)
-	}
-	return n
-}
-
-func number(n int, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return strconv.Itoa(n) + " " + many
-}
-
 // push tells the server of one mailbox.
-func (w *worker) push(ctx context.Context, b *box, o *outgoing, boxes map[string]*box) error {
-	if len(o.renamed) > 0 {
-		if err := w.Ledger.Save(ctx, o.renamed...); err != nil {
+func (w *worker) push(ctx context.Context, b *box, o *plan.Outgoing, boxes map[string]*box) error {
+	if len(o.Renamed) > 0 {
+		if err := w.Ledger.Save(ctx, o.Renamed...); err != nil {
 			return err
 		}
 		w.step("new names recorded")
 		// From here on they are known: no other message may get their files.
-		for _, m := range o.renamed {
-			b.local.missing = slices.DeleteFunc(b.local.missing, func(l ledger.Message) bool { return l.UID == m.UID })
-			b.local.strangers = slices.DeleteFunc(b.local.strangers, func(s stranger) bool { return s.Key == m.Key })
+		for _, m := range o.Renamed {
+			b.local.Missing = slices.DeleteFunc(b.local.Missing, func(l ledger.Message) bool { return l.UID == m.UID })
+			b.local.Untracked = slices.DeleteFunc(b.local.Untracked, func(s plan.Untracked) bool { return s.Key == m.Key })
 		}
 	}
 	if w.Restore {
 		return w.restore(ctx, b, o, boxes)
 	}
-	if len(b.local.flags)+o.moved()+len(o.deleted)+len(o.uploads) == 0 {
+	if len(b.local.Flags)+o.Moved()+len(o.Deleted)+len(o.Uploads) == 0 {
 		return nil
 	}
 	if err := w.prePush(ctx, b, o, boxes); err != nil {
 		return err
 	}
-	if o.moved()+len(o.deleted)+len(o.uploads)+len(b.local.flags) == 0 {
+	if o.Moved()+len(o.Deleted)+len(o.Uploads)+len(b.local.Flags) == 0 {
 		if b.settled(o) {
 			return w.markScanned(ctx, b)
 		}
@@ -277,7 +260,7 @@ func (w *worker) push(ctx context.Context, b *box, o *outgoing, boxes map[string
 		w.staysReadOnly(b)
 		return nil // the scan is not recorded: it may be so for today only
 	}
-	b.need = needChanges
+	b.need = plan.NeedChanges
 	// The push may be repeated.
 	if m, err := w.interrupted(ctx, b); err != nil {
 		return err
@@ -285,7 +268,7 @@ func (w *worker) push(ctx context.Context, b *box, o *outgoing, boxes map[string
 		if err := w.finishMove(ctx, b, m, boxes); err != nil {
 			return err
 		}
-		o.without(w.finished[b.Name])
+		o.Without(w.finished[b.Name])
 		if sel, err = w.openFor(ctx, b); err != nil {
 			return err
 		}
@@ -298,24 +281,24 @@ func (w *worker) push(ctx context.Context, b *box, o *outgoing, boxes map[string
 	if _, ok := errors.AsType[*leftHere](unable); unable != nil && !ok {
 		return unable
 	}
-	for _, to := range slices.Sorted(maps.Keys(o.moves)) {
-		err := w.refusal(w.pushMoves(ctx, b, o.moves[to], boxes[to]), "not moved to "+to)
+	for _, to := range slices.Sorted(maps.Keys(o.Moves)) {
+		err := w.refusal(w.pushMoves(ctx, b, o.Moves[to], boxes[to]), "not moved to "+to)
 		if _, ok := errors.AsType[*leftHere](err); err != nil && !ok {
 			return err
 		}
 		unable = errors.Join(unable, err)
 	}
-	err = w.refusal(w.pushDeleted(ctx, b, o.deleted), "not deleted")
+	err = w.refusal(w.pushDeleted(ctx, b, o.Deleted), "not deleted")
 	if _, ok := errors.AsType[*leftHere](err); err != nil && !ok {
 		return err
 	}
 	unable = errors.Join(unable, err)
-	err = w.pushTagged(ctx, b, o.tagged, boxes)
+	err = w.pushTagged(ctx, b, o.Tagged, boxes)
 	if _, ok := errors.AsType[*leftHere](err); err != nil && !ok {
 		return err
 	}
 	unable = errors.Join(unable, err)
-	if err := w.pushUploads(ctx, b, sel, o.uploads); err != nil {
+	if err := w.pushUploads(ctx, b, sel, o.Uploads); err != nil {
 		return err
 	}
 	if unable == nil && b.settled(o) {
@@ -331,8 +314,8 @@ func (w *worker) staysReadOnly(b *box) {
 // settled tells whether nothing of what the scan saw waits for another mailbox's
 // turn: a file that came from there is new here until it is adopted, and to a run
 // that does not see it, it would look deleted there.
-func (b *box) settled(o *outgoing) bool {
-	return o.nothing() && !slices.ContainsFunc(b.local.strangers, stranger.new)
+func (b *box) settled(o *plan.Outgoing) bool {
+	return o.Nothing() && !slices.ContainsFunc(b.local.Untracked, plan.Untracked.New)
 }
 
 // openFor opens a mailbox for changes, on a fresh connection if the one before
@@ -358,13 +341,13 @@ func (w *worker) openFor(ctx context.Context, b *box) (*mail.Selected, error) {
 // the server refuses one are left out of that: the next run finds them again.
 func (w *worker) pushFlags(ctx context.Context, b *box, sel *mail.Selected) error {
 	flags := make(map[string]bool)
-	for _, d := range b.local.flags {
-		for _, f := range slices.Concat(d.add, d.remove) {
+	for _, d := range b.local.Flags {
+		for _, f := range slices.Concat(d.Add, d.Remove) {
 			flags[f] = true
 		}
 	}
 	var unable error
-	left := make(map[imap.UID]delta)
+	left := make(map[imap.UID]plan.Delta)
 	for _, f := range slices.Sorted(maps.Keys(flags)) {
 		for _, sign := range []string{"+", "-"} {
 			err := w.store(ctx, b, sel, f, sign)
@@ -375,25 +358,25 @@ func (w *worker) pushFlags(ctx context.Context, b *box, sel *mail.Selected) erro
 			if ok {
 				unable = err
 				for _, u := range some.uids {
-					left[u] = b.local.flags[u]
+					left[u] = b.local.Flags[u]
 				}
 			}
 		}
 	}
-	maps.DeleteFunc(b.local.flags, func(u imap.UID, _ delta) bool { _, is := left[u]; return is })
-	maps.DeleteFunc(b.local.flags, func(_ imap.UID, d delta) bool { return len(d.add)+len(d.remove) == 0 })
-	n := len(b.local.flags)
+	maps.DeleteFunc(b.local.Flags, func(u imap.UID, _ plan.Delta) bool { _, is := left[u]; return is })
+	maps.DeleteFunc(b.local.Flags, func(_ imap.UID, d plan.Delta) bool { return len(d.Add)+len(d.Remove) == 0 })
+	n := len(b.local.Flags)
 	w.tally(func(r *Report) { r.Pushed += n })
 	if w.stored == nil {
-		w.stored = make(map[string]map[imap.UID]delta)
+		w.stored = make(map[string]map[imap.UID]plan.Delta)
 	}
 	// The push may be repeated: what was told stays told.
 	if w.stored[b.Name] == nil {
-		w.stored[b.Name] = make(map[imap.UID]delta)
+		w.stored[b.Name] = make(map[imap.UID]plan.Delta)
 	}
-	maps.Copy(w.stored[b.Name], b.local.flags)
-	if b.local.flags = nil; len(left) > 0 {
-		b.local.flags = left
+	maps.Copy(w.stored[b.Name], b.local.Flags)
+	if b.local.Flags = nil; len(left) > 0 {
+		b.local.Flags = left
 	}
 	return unable
 }
@@ -401,15 +384,15 @@ func (w *worker) pushFlags(ctx context.Context, b *box, sel *mail.Selected) erro
 // store sets or clears one flag where the user did so.
 func (w *worker) store(ctx context.Context, b *box, sel *mail.Selected, flag, sign string) error {
 	var uids []imap.UID
-	for u, d := range b.local.flags {
-		if sign == "+" && hasFlag(d.add, flag) || sign == "-" && hasFlag(d.remove, flag) {
+	for u, d := range b.local.Flags {
+		if sign == "+" && plan.HasFlag(d.Add, flag) || sign == "-" && plan.HasFlag(d.Remove, flag) {
 			uids = append(uids, u)
 		}
 	}
 	if len(uids) == 0 {
 		return nil
 	}
-	if p := sel.PermanentFlags; len(p) > 0 && !hasFlag(p, flag) && (flag[0] == '\\' || !slices.Contains(p, `\*`)) {
+	if p := sel.PermanentFlags; len(p) > 0 && !plan.HasFlag(p, flag) && (flag[0] == '\\' || !slices.Contains(p, `\*`)) {
 		return w.staysHere(ctx, b, flag, len(uids))
 	}
 	return w.storeFlag(ctx, b, uids, sign, flag)
@@ -425,19 +408,19 @@ func (w *worker) storeFlag(ctx context.Context, b *box, uids []imap.UID, sign, f
 // staysHere leaves a flag that the server does not keep to the files. That is
 // said once.
 func (w *worker) staysHere(ctx context.Context, b *box, flag string, n int) error {
-	for u, d := range b.local.flags {
+	for u, d := range b.local.Flags {
 		other := func(f string) bool { return strings.EqualFold(f, flag) }
-		b.local.flags[u] = delta{slices.DeleteFunc(d.add, other), slices.DeleteFunc(d.remove, other)}
+		b.local.Flags[u] = plan.Delta{Add: slices.DeleteFunc(d.Add, other), Remove: slices.DeleteFunc(d.Remove, other)}
 	}
 	return w.noteOnce(ctx, b, "stays/"+flag+"/"+b.Name, "the server keeps no flag %s in this mailbox; that of %d messages stays here", flag, n)
 }
 
 // pushMoves moves messages on the server as their files were moved here.
-func (w *worker) pushMoves(ctx context.Context, b *box, moves []move, to *box) error {
+func (w *worker) pushMoves(ctx context.Context, b *box, moves []plan.Move, to *box) error {
 	rows := make([]ledger.Message, len(moves))
 	keys := make(map[imap.UID]string, len(moves))
 	for i, m := range moves {
-		rows[i], keys[m.row.UID] = m.row, m.key
+		rows[i], keys[m.Row.UID] = m.Row, m.Key
 	}
 	rows, err := w.sameMessages(ctx, b, rows)
 	if err != nil || len(rows) == 0 {
@@ -492,7 +475,7 @@ func (w *worker) pushDeleted(ctx context.Context, b *box, rows []ledger.Message)
 		_, err = w.transfer(ctx, b, rows, trash, nil)
 	case w.Deletions == DeletionsTrash && w.trash == nil:
 		return leftf("%s deleted here, and the account has no Trash to move them to: name it in the configuration (trash = \"...\"), "+
-			"or say there deletions = \"expunge\" or \"keep\"; nothing was deleted on the server", number(len(rows), "message was", "messages were"))
+			"or say there deletions = \"expunge\" or \"keep\"; nothing was deleted on the server", mail.Number(len(rows), "message was", "messages were"))
 	default:
 		err = inParts(w, rows, uidOf, func(part []ledger.Message) error {
 			expunged, err := w.expunge(ctx, b, uidsOf(part))
@@ -510,8 +493,8 @@ func (w *worker) pushDeleted(ctx context.Context, b *box, rows []ledger.Message)
 // again: at once, since of what is not here the look would take the changes that
 // kept it for agreed.
 func (w *worker) incomplete(ctx context.Context, b *box, again ...imap.UID) error {
-	b.need, b.known.Complete, b.now.UIDValidity = needChanges, false, b.known.UIDValidity
-	b.local.missing = slices.DeleteFunc(b.local.missing, func(m ledger.Message) bool { return slices.Contains(again, m.UID) })
+	b.need, b.known.Complete, b.now.UIDValidity = plan.NeedChanges, false, b.known.UIDValidity
+	b.local.Missing = slices.DeleteFunc(b.local.Missing, func(m ledger.Message) bool { return slices.Contains(again, m.UID) })
 	return w.saveMailbox(ctx, b, false, again...)
 }
 
@@ -538,7 +521,7 @@ func (w *worker) fetchAgain(ctx context.Context, b *box, rows []ledger.Message) 
 		if err := b.dir.Rename(name, maildir.WithFlags(name, "", "T")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		b.local.marked = slices.DeleteFunc(b.local.marked, func(l ledger.Message) bool { return l.UID == m.UID })
+		b.local.Marked = slices.DeleteFunc(b.local.Marked, func(l ledger.Message) bool { return l.UID == m.UID })
 		w.step("mark taken off")
 	}
 	if len(gone) == 0 {

@@ -16,6 +16,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
 // file gives the name of a message's file.
@@ -64,10 +65,10 @@ func (h *home) flag(mailbox string, uid imap.UID, letters string) {
 				_, l, _ := strings.Cut(f, ":2,")
 				all += l
 			}
-			for _, f := range flagRows() {
-				m.Tags = slices.DeleteFunc(m.Tags, func(t string) bool { return t == f.tag })
-				if f.tag != "" && strings.Contains(all, f.letter) != f.absent {
-					m.Tags = append(m.Tags, f.tag)
+			for _, f := range plan.FlagRows() {
+				m.Tags = slices.DeleteFunc(m.Tags, func(t string) bool { return t == f.Tag })
+				if f.Tag != "" && strings.Contains(all, f.Letter) != f.Absent {
+					m.Tags = append(m.Tags, f.Tag)
 				}
 			}
 			slices.Sort(m.Tags)
@@ -98,7 +99,7 @@ func TestFlagsThatTheUserChangesReachTheServer(t *testing.T) {
 				t.Errorf("%+v", rep)
 			}
 			for u, want := range map[imap.UID][]string{1: {`\Seen`}, 2: {}, 3: {"todo", `\Seen`, `$Forwarded`, `\Answered`}, 4: {`\Seen`}, 5: {`\Seen`}} {
-				if !sameFlags(in.msgs[u].flags, want) {
+				if !plan.SameFlags(in.msgs[u].flags, want) {
 					t.Errorf("UID %d has %v, want %v", u, in.msgs[u].flags, want)
 				}
 			}
@@ -139,7 +140,7 @@ func TestWhatNeverGoesUp(t *testing.T) {
 	if rep := h.sync(s, func(o *Options) { o.DryRun = true }); rep.Pushed != 1 || s.writes != 0 {
 		t.Errorf("dry run: %+v, %d writes", rep, s.writes)
 	}
-	if rep := h.sync(s); rep.Pushed != 1 || !hasFlag(in.msgs[3].flags, `\Flagged`) {
+	if rep := h.sync(s); rep.Pushed != 1 || !plan.HasFlag(in.msgs[3].flags, `\Flagged`) {
 		t.Errorf("%+v", rep)
 	}
 }
@@ -171,7 +172,7 @@ func TestAFlagThatTheServerDoesNotKeepStaysHere(t *testing.T) {
 				if name := h.file("INBOX", 1); !strings.HasSuffix(name, ":2,PS") {
 					t.Errorf("the file became %s", name)
 				}
-				if !sameFlags(in.msgs[1].flags, []string{`\Seen`}) {
+				if !plan.SameFlags(in.msgs[1].flags, []string{`\Seen`}) {
 					t.Errorf("the server has %v", in.msgs[1].flags)
 				}
 			}
@@ -201,7 +202,7 @@ func TestACutInThePushIsMadeGood(t *testing.T) {
 		}
 		h.sync(s)
 		h.check(s)
-		if !sameFlags(in.msgs[1].flags, []string{`\Seen`, `\Flagged`}) || !sameFlags(in.msgs[2].flags, nil) {
+		if !plan.SameFlags(in.msgs[1].flags, []string{`\Seen`, `\Flagged`}) || !plan.SameFlags(in.msgs[2].flags, nil) {
 			t.Errorf("cut at %d: %v %v", at, in.msgs[1].flags, in.msgs[2].flags)
 		}
 	}
@@ -231,7 +232,7 @@ func TestARefusedStoreCostsOnlyItsMailbox(t *testing.T) {
 // two, flag by flag, and the sync after that has nothing to do.
 func TestRandomFlagsConverge(t *testing.T) {
 	t.Parallel()
-	rows := slices.DeleteFunc(flagRows(), func(f flagRow) bool { return f.tag == "" })
+	rows := slices.DeleteFunc(plan.FlagRows(), func(f plan.FlagRow) bool { return f.Tag == "" })
 	for seed := range uint64(60) {
 		if spared(seed) {
 			continue
@@ -243,7 +244,7 @@ func TestRandomFlagsConverge(t *testing.T) {
 		random := func() (letters string, flags []string) {
 			for _, f := range rows {
 				if r.IntN(2) == 0 {
-					letters, flags = letters+f.letter, append(flags, f.flag)
+					letters, flags = letters+f.Letter, append(flags, f.Flag)
 				}
 			}
 			b := []byte(letters)
@@ -270,9 +271,9 @@ func TestRandomFlagsConverge(t *testing.T) {
 					in.flag(u, theirs...)
 				}
 				for _, f := range rows {
-					was, a, b := hasFlag(base, f.flag), hasFlag(ours, f.flag), hasFlag(theirs, f.flag)
+					was, a, b := plan.HasFlag(base, f.Flag), plan.HasFlag(ours, f.Flag), plan.HasFlag(theirs, f.Flag)
 					if a != was && a || b != was && b || was && a && b {
-						want[u] = append(want[u], f.flag)
+						want[u] = append(want[u], f.Flag)
 					}
 				}
 			}
@@ -285,7 +286,7 @@ func TestRandomFlagsConverge(t *testing.T) {
 				h.sync(s)
 			}
 			for u, flags := range want {
-				if !sameFlags(in.msgs[u].flags, flags) {
+				if !plan.SameFlags(in.msgs[u].flags, flags) {
 					t.Errorf("seed %d: UID %d has %v, want %v", seed, u, in.msgs[u].flags, flags)
 				}
 			}
@@ -355,13 +356,13 @@ func TestAFlagThatCouldNotBeSetHereIsNotTakenOffTheServer(t *testing.T) {
 			}
 			h.flag("INBOX", 1, "FR")
 			h.sync(s)
-			if !sameFlags(in.msgs[1].flags, []string{`\Flagged`, `\Answered`}) || !sameFlags(in.msgs[2].flags, []string{`\Flagged`, `\Seen`}) {
+			if !plan.SameFlags(in.msgs[1].flags, []string{`\Flagged`, `\Answered`}) || !plan.SameFlags(in.msgs[2].flags, []string{`\Flagged`, `\Seen`}) {
 				t.Errorf("the server has %v and %v", in.msgs[1].flags, in.msgs[2].flags)
 			}
 			h.index.refuses = nil
 			h.sync(s)
 			h.check(s)
-			if !sameFlags(in.msgs[2].flags, []string{`\Flagged`, `\Seen`}) {
+			if !plan.SameFlags(in.msgs[2].flags, []string{`\Flagged`, `\Seen`}) {
 				t.Errorf("the server has %v", in.msgs[2].flags)
 			}
 		})

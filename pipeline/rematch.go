@@ -17,6 +17,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
@@ -26,12 +27,12 @@ import (
 // for such mailboxes. It never
 // downloads, and deletes nothing that is mail. The UIDs it found a file for are
 // added to matched, and the flags it was told to the view.
-func (w *worker) rematch(ctx context.Context, b *box, v *view, rows []ledger.Row, matched map[imap.UID]bool) error {
+func (w *worker) rematch(ctx context.Context, b *box, v *plan.View, rows []ledger.Row, matched map[imap.UID]bool) error {
 	old, err := w.Ledger.OtherValidity(ctx, b.Name, b.now.UIDValidity)
 	if err != nil {
 		return err
 	}
-	var here []stranger
+	var here []plan.Untracked
 	var stubs []ledger.Message
 	var files *maildir.Listing
 	known := make(map[string]bool, len(rows)) // keys of files that are told of
@@ -44,7 +45,7 @@ func (w *worker) rematch(ctx context.Context, b *box, v *view, rows []ledger.Row
 			stubs = append(stubs, m)
 		case ledger.Present, ledger.Kept:
 			if m.Key != "" { // else its file went with its copy
-				here = append(here, stranger{Message: m})
+				here = append(here, plan.Untracked{Message: m})
 			}
 		}
 	}
@@ -61,17 +62,17 @@ func (w *worker) rematch(ctx context.Context, b *box, v *view, rows []ledger.Row
 	} else {
 		w.note(b, "the server gives its messages other numbers than before; they are matched with those here")
 	}
-	if len(here) > 0 && len(v.uids)+len(v.messages) > 0 {
+	if len(here) > 0 && len(v.UIDs)+len(v.Messages) > 0 {
 		listed, err := w.session.Identify(ctx, mail.EveryUID())
 		if err != nil {
 			return err
 		}
 		listed = slices.DeleteFunc(listed, func(m mail.Message) bool { return m.UID == 0 || taken(rows, m.UID) })
-		pairs := pair(listed, here, false)
+		pairs := plan.Pair(listed, here, false)
 		if err := w.compareDrafts(ctx, b, listed, pairs); err != nil {
 			return err
 		}
-		v.messages = append(v.messages, listed...)
+		v.Messages = append(v.Messages, listed...)
 		if err := w.rekey(ctx, b, pairs, listed, fromDisk); err != nil {
 			return err
 		}
@@ -91,12 +92,12 @@ func (w *worker) rematch(ctx context.Context, b *box, v *view, rows []ledger.Row
 // and no mail that came would take these away. Those of messages that are gone go.
 // What the server has, or what came by mail, is none, whatever its header says. known
 // are keys of files, and matched are messages, that are told of.
-func (w *worker) orphans(ctx context.Context, b *box, v *view, matched map[imap.UID]bool, known map[string]bool, files *maildir.Listing) error {
+func (w *worker) orphans(ctx context.Context, b *box, v *plan.View, matched map[imap.UID]bool, known map[string]bool, files *maildir.Listing) error {
 	if files == nil {
 		return nil
 	}
-	listed := mail.UIDSet(v.uids)
-	for _, m := range v.messages {
+	listed := mail.UIDSet(v.UIDs)
+	for _, m := range v.Messages {
 		listed.AddNum(m.UID)
 	}
 	rows, err := w.rows(ctx, b)
@@ -124,7 +125,7 @@ func (w *worker) orphans(ctx context.Context, b *box, v *view, matched map[imap.
 		}
 		_, letters := maildir.ParseName(f.Name)
 		row := ledger.Message{
-			Mailbox: b.Name, UIDValidity: key.UIDValidity, UID: key.UID, StubKey: f.Key, StubName: f.Name, ID: key.MessageID(), Flags: flagsOf(letters),
+			Mailbox: b.Name, UIDValidity: key.UIDValidity, UID: key.UID, StubKey: f.Key, StubName: f.Name, ID: key.MessageID(), Flags: plan.FlagsOf(letters),
 			Date: f.ModTime.UTC().Truncate(time.Second), State: ledger.Stub, Attempts: 1, Since: now, NextTry: now, Reason: "it did not come before the ledger was lost",
 		}
 		if head.Get("X-Label") == TagSkipped {
@@ -174,10 +175,10 @@ func (w *worker) distrust(ctx context.Context, b *box, rows []ledger.Row) error 
 		return err
 	}
 	changed := slices.ContainsFunc(have, func(m ledger.Message) bool {
-		id, now := realID(m.ID), told[m.UID]
+		id, now := plan.RealID(m.ID), told[m.UID]
 		return m.State == ledger.Present && id != "" && now != "" && id != now
 	})
-	if !changed && !b.contradicted && (b.known.HighestModSeq == 0 || !uidsWentBack(b.known, b.now)) {
+	if !changed && !b.contradicted && (b.known.HighestModSeq == 0 || !plan.UIDsWentBack(b.known, b.now)) {
 		return nil
 	}
 	moved := slices.Clone(have)
@@ -189,7 +190,7 @@ func (w *worker) distrust(ctx context.Context, b *box, rows []ledger.Row) error 
 	}
 	w.step("messages disowned")
 	// What the scan found was of these UIDs.
-	b.local, b.scanned = local{strangers: b.local.strangers}, ""
+	b.local, b.scanned = plan.Local{Untracked: b.local.Untracked}, ""
 	b.known.Complete = false
 	return w.saveMailbox(ctx, b, false)
 }
@@ -202,7 +203,7 @@ func taken(rows []ledger.Row, uid imap.UID) bool {
 
 // rekey records matched messages under their new UID. Files found on disk are
 // told to notmuch, too: it may not know them.
-func (w *worker) rekey(ctx context.Context, b *box, pairs map[imap.UID]stranger, listed []mail.Message, fromDisk bool) error {
+func (w *worker) rekey(ctx context.Context, b *box, pairs map[imap.UID]plan.Untracked, listed []mail.Message, fromDisk bool) error {
 	var from, to []ledger.Message
 	for _, m := range listed {
 		h, ok := pairs[m.UID]
@@ -252,7 +253,7 @@ func (w *worker) retire(ctx context.Context, b *box, stubs []ledger.Message) err
 		}
 		w.step("unmatched messages kept")
 		w.note(b, "%s here and not on the server, as after a restored backup: the files stay in this folder; those that you move into another one are uploaded there",
-			number(len(left), "message is", "messages are"))
+			mail.Number(len(left), "message is", "messages are"))
 	}
 	for _, s := range stubs {
 		if fileless(s) {
@@ -267,33 +268,15 @@ func (w *worker) retire(ctx context.Context, b *box, stubs []ledger.Message) err
 	return nil
 }
 
-// realID gives the id that a mail has for sure; "" where it may have none. notmuch
-// makes one up for mail without Message-ID, and for one that is too long.
-func realID(id string) string {
-	if strings.HasPrefix(id, "notmuch-sha1-") {
-		return ""
-	}
-	return mail.NotmuchID(id)
-}
-
-// stranger is a file that the ledger does not know.
-type stranger struct {
-	ledger.Message           // Date is the file's
-	sent           time.Time // the Date of its header; zero if there is none
-	ruledOut       bool      // the server is not to be given it (again)
-	twin           bool      // another file of the folder is the server's message
-	added          int64     // size of the header fields that Digest leaves out, in bytes
-}
-
 // strangers reads those files of the mailbox's folder that have no row: mail
 // that may be the server's, after the ledger was lost, or that the user put
 // there.
-func (r *run) strangers(ctx context.Context, b *box, rows []ledger.Row, l *maildir.Listing) ([]stranger, error) {
+func (r *run) strangers(ctx context.Context, b *box, rows []ledger.Row, l *maildir.Listing) ([]plan.Untracked, error) {
 	known := make(map[string]bool, len(rows))
 	for _, r := range rows {
 		known[r.Key], known[r.StubKey] = true, true
 	}
-	var out []stranger
+	var out []plan.Untracked
 	buf := make([]byte, 64<<10)
 	some, err := l.Some(func(key string) bool { return !known[key] })
 	if err != nil {
@@ -323,9 +306,9 @@ func (r *run) strangers(ctx context.Context, b *box, rows []ledger.Row, l *maild
 				return nil, err
 			}
 		}
-		out = append(out, stranger{Message: ledger.Message{
+		out = append(out, plan.Untracked{Message: ledger.Message{
 			Mailbox: b.Name, Key: f.Key, Name: f.Name, ID: h.MessageID, Size: size, WireSize: size, Digest: sum.Sum(), Date: f.ModTime.UTC().Truncate(time.Second),
-		}, sent: h.Date.UTC().Truncate(time.Second), added: sum.Left()})
+		}, Sent: h.Date.UTC().Truncate(time.Second), Added: sum.Left()})
 	}
 	return out, nil
 }
@@ -364,14 +347,14 @@ func (w *worker) link(ctx context.Context, b *box, uids []imap.UID) ([]imap.UID,
 		}
 		return uids, nil
 	}
-	sources, copies := make(map[imap.UID]string), make(map[imap.UID]stranger)
+	sources, copies := make(map[imap.UID]string), make(map[imap.UID]plan.Untracked)
 	for _, m := range listed {
 		c, path, err := w.copyOf(ctx, b, m)
 		if err != nil {
 			return nil, err
 		}
 		if path != "" {
-			sources[m.UID], copies[m.UID] = path, stranger{Message: c}
+			sources[m.UID], copies[m.UID] = path, plan.Untracked{Message: c}
 		}
 	}
 	if err := w.compareDrafts(ctx, b, listed, copies); err != nil {
@@ -386,11 +369,11 @@ func (w *worker) link(ctx context.Context, b *box, uids []imap.UID) ([]imap.UID,
 		}
 		path := sources[m.UID]
 		// Flags that only the file has are what the next scan tells the server of.
-		var d delta
-		if _, l := maildir.ParseName(path); hasInfo(path) {
-			d = deltaOf(c.Flags, l)
+		var d plan.Delta
+		if _, l := maildir.ParseName(path); plan.HasInfo(path) {
+			d = plan.DeltaOf(c.Flags, l)
 		}
-		letter[m.UID] = letters(w.stored[c.Mailbox][c.UID].merged(d.merged(m.Flags)))
+		letter[m.UID] = plan.Letters(w.stored[c.Mailbox][c.UID].Merged(d.Merged(m.Flags)))
 		intents = append(intents, ledger.Message{
 			Mailbox: b.Name, UIDValidity: b.now.UIDValidity, UID: m.UID, State: ledger.Intended, Key: w.keys.New(w.Now()), ID: c.ID,
 			Size: c.Size, WireSize: c.WireSize, Digest: c.Digest, Date: c.Date, Flags: storedFlags(m.Flags),
@@ -409,7 +392,7 @@ func (w *worker) link(ctx context.Context, b *box, uids []imap.UID) ([]imap.UID,
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // its user took it away this moment; the intent has no file and is overwritten by the fetch
 		}
-		if err == nil && letter[row.UID] == "" && letters(row.Flags) != "" {
+		if err == nil && letter[row.UID] == "" && plan.Letters(row.Flags) != "" {
 			// Without letters it would say nothing of what its owner took off.
 			name := row.Name
 			row.Name = "cur/" + row.Key + ":2,"
@@ -439,8 +422,8 @@ func (w *worker) link(ctx context.Context, b *box, uids []imap.UID) ([]imap.UID,
 // agree, too, unless this run moved it there itself.
 func (w *worker) copyOf(ctx context.Context, b *box, m mail.Message) (ledger.Message, string, error) {
 	row, ok := b.came[m.UID]
-	told := stranger{Message: ledger.Message{ID: row.ID, Size: row.Size, Date: row.Date}}
-	if ok && b.now.UIDValidity == b.known.UIDValidity && told.is(m) {
+	told := plan.Untracked{Message: ledger.Message{ID: row.ID, Size: row.Size, Date: row.Date}}
+	if ok && b.now.UIDValidity == b.known.UIDValidity && told.Is(m) {
 		if path, here, err := w.fileOf(ctx, row); err != nil || here {
 			return row, path, err
 		}
@@ -486,7 +469,7 @@ func (r *run) fileOf(ctx context.Context, m ledger.Message) (string, bool, error
 
 // compareText takes those messages of the selected mailbox out of the pairs whose text
 // is not that of the file. What does not come is taken out, too.
-func (w *worker) compareText(ctx context.Context, pairs map[imap.UID]stranger) error {
+func (w *worker) compareText(ctx context.Context, pairs map[imap.UID]plan.Untracked) error {
 	var uids []imap.UID
 	for uid, s := range pairs {
 		if !s.Digest.IsZero() {
@@ -522,12 +505,12 @@ func (digesting) Discard() {}
 
 // compareDrafts is compareText for drafts. Their writers change the text and keep the
 // Message-ID, so that neither that nor size and date tell one version from another.
-func (w *worker) compareDrafts(ctx context.Context, b *box, listed []mail.Message, pairs map[imap.UID]stranger) error {
-	drafts := make(map[imap.UID]stranger)
+func (w *worker) compareDrafts(ctx context.Context, b *box, listed []mail.Message, pairs map[imap.UID]plan.Untracked) error {
+	drafts := make(map[imap.UID]plan.Untracked)
 	for _, m := range listed {
 		s, ok := pairs[m.UID]
 		_, letters := maildir.ParseName(s.Name)
-		if ok && (b.drafts() || draftsName(s.Mailbox) || hasFlag(m.Flags, `\Draft`) || hasFlag(s.Flags, `\Draft`) || strings.Contains(letters, "D")) {
+		if ok && (b.drafts() || draftsName(s.Mailbox) || plan.HasFlag(m.Flags, `\Draft`) || plan.HasFlag(s.Flags, `\Draft`) || strings.Contains(letters, "D")) {
 			drafts[m.UID] = s
 		}
 	}

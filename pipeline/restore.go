@@ -14,24 +14,25 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
 // restore makes the server right: what is missing here is forgotten, so that it
 // comes again, and flags are compared anew with those that the files have.
-func (w *worker) restore(ctx context.Context, b *box, o *outgoing, boxes map[string]*box) error {
+func (w *worker) restore(ctx context.Context, b *box, o *plan.Outgoing, boxes map[string]*box) error {
 	// A folder that was gone is another one when it is there again.
 	if err := b.dir.Create(); err != nil {
 		return err
 	}
-	if err := w.back(ctx, b, o.moves, boxes); err != nil {
+	if err := w.back(ctx, b, o.Moves, boxes); err != nil {
 		return err
 	}
-	rows, err := w.Ledger.GetMany(ctx, b.Name, b.known.UIDValidity, slices.Collect(maps.Keys(b.local.flags)))
+	rows, err := w.Ledger.GetMany(ctx, b.Name, b.known.UIDValidity, slices.Collect(maps.Keys(b.local.Flags)))
 	if err != nil {
 		return err
 	}
 	for i := range rows {
-		rows[i].Flags = b.local.flags[rows[i].UID].merged(rows[i].Flags)
+		rows[i].Flags = b.local.Flags[rows[i].UID].Merged(rows[i].Flags)
 	}
 	if err := w.incomplete(ctx, b); err != nil {
 		return err
@@ -42,7 +43,7 @@ func (w *worker) restore(ctx context.Context, b *box, o *outgoing, boxes map[str
 		}
 		w.step("flags of the files recorded")
 	}
-	if err := w.fetchAgain(ctx, b, o.restore); err != nil {
+	if err := w.fetchAgain(ctx, b, o.Restore); err != nil {
 		return err
 	}
 	return w.believe(ctx, b)
@@ -59,11 +60,11 @@ type movedBack struct {
 
 // back puts files that were moved to other folders back to where the server has
 // their mail.
-func (w *worker) back(ctx context.Context, b *box, moves map[string][]move, boxes map[string]*box) error {
+func (w *worker) back(ctx context.Context, b *box, moves map[string][]plan.Move, boxes map[string]*box) error {
 	var files []movedBack
 	for _, to := range slices.Sorted(maps.Keys(moves)) {
 		for _, m := range moves[to] {
-			name, ok, err := boxes[to].find(m.key, "")
+			name, ok, err := boxes[to].find(m.Key, "")
 			if err != nil {
 				return err
 			}
@@ -72,8 +73,8 @@ func (w *worker) back(ctx context.Context, b *box, moves map[string][]move, boxe
 			}
 			_, letters := maildir.ParseName(name)
 			// In cur also without letters, since that says that it has none.
-			files = append(files, movedBack{boxes[to].path(name), b.path("cur/" + m.row.Key + ":2," + letters), m.row.ID})
-			b.settle([]imap.UID{m.row.UID})
+			files = append(files, movedBack{boxes[to].path(name), b.path("cur/" + m.Row.Key + ":2," + letters), m.Row.ID})
+			b.settle([]imap.UID{m.Row.UID})
 		}
 	}
 	if len(files) == 0 {

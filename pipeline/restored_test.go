@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
 // A server is restored from a backup and takes new mail under UIDs that it had given
@@ -55,7 +57,7 @@ func TestARestoredServerThatDealsUIDsAgain(t *testing.T) {
 						}
 					}
 					for u, m := range in.msgs {
-						if u >= 5 && u < imap.UID(5+came) && !sameFlags(m.flags, []string{`\Answered`}) {
+						if u >= 5 && u < imap.UID(5+came) && !plan.SameFlags(m.flags, []string{`\Answered`}) {
 							t.Errorf("UID %d has the flags %v", u, m.flags)
 						}
 					}

@@ -13,6 +13,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
 // resume finishes what an interrupted run intended: a file that reached its
@@ -126,7 +127,7 @@ func (r *run) resumeFlags(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if b := boxes[f.Mailbox]; b != nil && ok && !fileless(row) && !sameFlags(row.Flags, f.Flags) {
+		if b := boxes[f.Mailbox]; b != nil && ok && !fileless(row) && !plan.SameFlags(row.Flags, f.Flags) {
 			b.pending++
 			items = append(items, r.flagItem(b, row, f.Flags))
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
@@ -57,7 +58,7 @@ type run struct {
 	tags     mail.Revision      // the notmuch database when its tags were looked at
 	// stored are the flags that the server was told, by mailbox: of a message that
 	// somebody moved meanwhile they are not with it.
-	stored map[string]map[imap.UID]delta
+	stored map[string]map[imap.UID]plan.Delta
 	// ahead is what notmuch was told of uploaded files before they were found on
 	// the server, by path. It is the index stage's.
 	ahead  map[string]*telling
@@ -80,13 +81,13 @@ type box struct {
 	mail.Mailbox
 	known  ledger.Mailbox // zero if the ledger does not know it
 	dir    maildir.Dir
-	need   need
+	need   plan.Need
 	now    mail.Status                 // as EXAMINE had it
 	due    []ledger.Message            // stubs to ask for again
 	stubs  map[imap.UID]ledger.Message // all its stubs
 	add    []string                    // tags by rule
 	remove []string
-	local  local // what the user changed here
+	local  plan.Local // what the user changed here
 	// scanned is what the ledger is to remember of the scan that found that, which
 	// set in at changed. unread: the folder could not be read. barred: that was said.
 	scanned string
@@ -98,10 +99,10 @@ type box struct {
 	// expected are files by the UID that their message has got on the server;
 	// uploaded are files whose UID was not told.
 	expected map[imap.UID]string
-	only     bool             // nothing is pushed to any other mailbox
-	next     bool             // and none of them is looked into before it
-	withheld map[string]delta // by file: flags that a hook keeps from the server
-	uploaded []stranger
+	only     bool                  // nothing is pushed to any other mailbox
+	next     bool                  // and none of them is looked into before it
+	withheld map[string]plan.Delta // by file: flags that a hook keeps from the server
+	uploaded []plan.Untracked
 	// identified are messages that EXAMINE told more of.
 	identified []mail.Message
 	came       map[imap.UID]ledger.Message // where this run moved a new message from
@@ -121,7 +122,7 @@ type box struct {
 	left      int // messages to come that this run does not bring
 	// suspect is set where so much is gone from the server that it is to be judged when
 	// all that came is known.
-	suspect *suspicion
+	suspect *plan.Suspicion
 }
 
 // Sync brings an account's mailboxes to the local store. The error is one of
@@ -285,7 +286,7 @@ func (r *run) work(ctx context.Context, first *worker, boxes []*box) error {
 			}
 			return r.accountFault(ctx, err, atConnect)
 		}
-		boxes = slices.DeleteFunc(boxes, func(b *box) bool { return b.need == needNothing || r.isUnsettled(b) })
+		boxes = slices.DeleteFunc(boxes, func(b *box) bool { return b.need == plan.NeedNothing || r.isUnsettled(b) })
 		r.report.Changed = len(boxes)
 		if len(boxes) == 0 {
 			return ignore(first.session.Close())
@@ -328,7 +329,7 @@ func (r *run) sayLeft(boxes []*box) {
 		}
 		switch {
 		case b.left > 0:
-			lines = append(lines, fmt.Sprintf("%s of %s", number(b.left, "message", "messages"), b.Name))
+			lines = append(lines, fmt.Sprintf("%s of %s", mail.Number(b.left, "message", "messages"), b.Name))
 		case !b.looked:
 			unseen++
 		}
@@ -336,7 +337,7 @@ func (r *run) sayLeft(boxes []*box) {
 	said := len(r.report.Faults) > 0
 	r.mu.Unlock()
 	if unseen > 0 {
-		lines = append(lines, "what is new in "+number(unseen, "mailbox", "mailboxes"))
+		lines = append(lines, "what is new in "+mail.Number(unseen, "mailbox", "mailboxes"))
 	}
 	if len(lines) == 0 {
 		return

@@ -9,52 +9,21 @@ import (
 	"strings"
 	"time"
 
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+
 	"github.com/emersion/go-imap/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
-
-// delta is what the user changed in a message's flags since the last agreement.
-type delta struct {
-	add, remove []string
-}
-
-// local is what the user changed in a mailbox's folder since the last agreement.
-type local struct {
-	flags     map[imap.UID]delta
-	marked    []ledger.Message            // present, with the letter T
-	missing   []ledger.Message            // present by the ledger, without a file in the folder
-	strangers []stranger                  // files that the ledger does not know
-	have      int                         // messages that are present by the ledger
-	files     int                         // mails in the folder
-	tagged    map[string][]ledger.Message // present, to be moved by their tags, by the mailbox that they go to
-	// doubt says, if it is not empty, why the folder cannot be believed when it
-	// lacks something.
-	doubt string
-	// closed: what goes on here is not known well enough to tell the server. What
-	// is missing or new in other folders may have come from here or gone here.
-	closed bool
-}
-
-func (l *local) nothing() bool {
-	return len(l.flags)+len(l.marked)+len(l.missing)+len(l.tagged) == 0 && !slices.ContainsFunc(l.strangers, stranger.came)
-}
-
-// came tells whether the file may be one that is missing elsewhere: a twin may, too,
-// since its mail may be there in several copies.
-func (s stranger) came() bool { return !s.ruledOut }
-
-// new tells whether the server may be given the file. What it is not to be given
-// may still be the file of a message.
-func (s stranger) new() bool { return !s.ruledOut && !s.twin }
 
 // scan finds what the user changed in a mailbox's files, by Mutt or by notmuch,
 // which renames files for its tags (maildir.synchronize_flags). A folder in which
 // no name changed since the last scan is not read. Nothing is asked of the
 // server.
 func (r *run) scan(ctx context.Context, b *box) error {
-	b.local, b.scanned, b.lacks = local{}, "", nil
+	b.local, b.scanned, b.lacks = plan.Local{}, "", nil
 	// The time before the listing: what changes while it is made shows in the
 	// next run.
 	var err error
@@ -80,17 +49,17 @@ func (r *run) scan(ctx context.Context, b *box) error {
 	b.changed, b.local, b.scanned = f.changed, f.local, f.scanned
 	if !f.unchanged {
 		if err := r.forgetUnsent(ctx, b, func(key string) bool {
-			return !slices.ContainsFunc(b.local.strangers, func(s stranger) bool { return s.Key == key })
+			return !slices.ContainsFunc(b.local.Untracked, func(s plan.Untracked) bool { return s.Key == key })
 		}); err != nil {
 			return err
 		}
 	}
-	for _, s := range b.local.strangers {
-		if !s.twin {
+	for _, s := range b.local.Untracked {
+		if !s.Twin {
 			continue
 		}
 		what := "the Message-ID"
-		if realID(s.ID) == "" {
+		if plan.RealID(s.ID) == "" {
 			what = "the content"
 		}
 		if err := r.noteOnce(ctx, b, metaTwin+s.Key,
@@ -101,10 +70,10 @@ func (r *run) scan(ctx context.Context, b *box) error {
 	switch {
 	case f.unchanged || r.DryRun:
 		return nil
-	case b.local.doubt != "" && len(b.local.missing) > 0:
+	case b.local.Doubt != "" && len(b.local.Missing) > 0:
 		// The mail that comes now makes the folder look well again.
-		return r.Ledger.SetMeta(ctx, metaScanned+b.Name, doubted+b.local.doubt+" 0")
-	case !b.local.nothing() || f.gone:
+		return r.Ledger.SetMeta(ctx, metaScanned+b.Name, plan.Doubted+b.local.Doubt+" 0")
+	case !b.local.Nothing() || f.gone:
 		return nil
 	}
 	return r.markScanned(ctx, b)
@@ -123,14 +92,14 @@ func (r *run) sayUnsent(ctx context.Context, b *box) error {
 	if err != nil {
 		return err
 	}
-	n := len(f.local.flags) + len(f.local.marked) + len(f.local.missing)
-	for _, s := range f.local.strangers {
-		if s.new() {
+	n := len(f.local.Flags) + len(f.local.Marked) + len(f.local.Missing)
+	for _, s := range f.local.Untracked {
+		if s.New() {
 			n++
 		}
 	}
 	if n > 0 {
-		r.note(b, "%s here not sent to the server, since read_only is set", number(n, "change is", "changes are"))
+		r.note(b, "%s here not sent to the server, since read_only is set", mail.Number(n, "change is", "changes are"))
 	}
 	return nil
 }
@@ -142,7 +111,7 @@ type found struct {
 	scanned   string // as the ledger is to remember it
 	unchanged bool   // since the last scan: local is empty
 	gone      bool   // there is no folder
-	local     local
+	local     plan.Local
 }
 
 // find is the part of scan that only reads. last is what the ledger remembers of the
@@ -175,21 +144,21 @@ func (r *run) find(ctx context.Context, b *box, last string) (*found, error) {
 	}
 	switch {
 	case f.gone:
-		f.local.doubt = doubtGone
-	case strings.HasPrefix(last, doubted):
-		why := strings.TrimSuffix(strings.TrimPrefix(last, doubted), " 0")
-		switch lacked := slices.Contains([]string{doubtGone, doubtEmpty, doubtPart}, why); {
+		f.local.Doubt = plan.DoubtGone
+	case strings.HasPrefix(last, plan.Doubted):
+		why := strings.TrimSuffix(strings.TrimPrefix(last, plan.Doubted), " 0")
+		switch lacked := slices.Contains([]string{plan.DoubtGone, plan.DoubtEmpty, plan.DoubtPart}, why); {
 		case !lacked:
-			f.local.doubt = doubtReplaced // of an earlier version's ledger, too
-		case len(f.local.missing) > 0:
-			f.local.doubt = why
+			f.local.Doubt = plan.DoubtReplaced // of an earlier version's ledger, too
+		case len(f.local.Missing) > 0:
+			f.local.Doubt = why
 		}
 	case replaced:
-		f.local.doubt = doubtReplaced
-	case len(f.local.missing) > 0 && (now[0].IsZero() || now[1].IsZero()):
-		f.local.doubt = doubtPart
-	case f.local.have > 0 && f.local.files == 0:
-		f.local.doubt = doubtEmpty
+		f.local.Doubt = plan.DoubtReplaced
+	case len(f.local.Missing) > 0 && (now[0].IsZero() || now[1].IsZero()):
+		f.local.Doubt = plan.DoubtPart
+	case f.local.Have > 0 && f.local.Files == 0:
+		f.local.Doubt = plan.DoubtEmpty
 	}
 	return f, nil
 }
@@ -211,7 +180,7 @@ func (r *run) scanClosed(ctx context.Context, b *box) error {
 	}
 	var missing, marked []imap.UID
 	for _, row := range rows {
-		if row.State != ledger.Present || row.Key == "" || hasFlag(row.Flags, `\Deleted`) {
+		if row.State != ledger.Present || row.Key == "" || plan.HasFlag(row.Flags, `\Deleted`) {
 			continue
 		}
 		name, ok := files.Find(row.Key)
@@ -224,40 +193,40 @@ func (r *run) scanClosed(ctx context.Context, b *box) error {
 	if b.lacks, err = r.Ledger.GetMany(ctx, b.Name, b.known.UIDValidity, missing); err != nil {
 		return err
 	}
-	if b.Status == nil || b.known.UIDValidity != b.Status.UIDValidity || wentBack(b.known, *b.Status) {
+	if b.Status == nil || b.known.UIDValidity != b.Status.UIDValidity || plan.WentBack(b.known, *b.Status) {
 		return nil // its numbers are no more those of the server
 	}
-	b.local.missing = slices.Clone(b.lacks)
-	b.local.marked, err = r.Ledger.GetMany(ctx, b.Name, b.known.UIDValidity, marked)
+	b.local.Missing = slices.Clone(b.lacks)
+	b.local.Marked, err = r.Ledger.GetMany(ctx, b.Name, b.known.UIDValidity, marked)
 	return err
 }
 
 // locals gives what the user changed, by mailbox, of those where it can be told.
 // The others, and folders that are of no mailbox, are there as far as mail may have
 // gone between them and these.
-func (r *run) locals(ctx context.Context, boxes []*box) (map[string]*local, error) {
-	out := make(map[string]*local, len(boxes))
+func (r *run) locals(ctx context.Context, boxes []*box) (map[string]*plan.Local, error) {
+	out := make(map[string]*plan.Local, len(boxes))
 	missing, strangers := false, false
 	for _, b := range boxes {
 		missing = missing || !b.agreed() && len(b.lacks) > 0
-		if b.agreed() && !b.local.nothing() {
+		if b.agreed() && !b.local.Nothing() {
 			l := b.local
 			// What is not asked for is not told the server either.
-			l.closed = len(r.Only) > 0 && !r.Restore && slices.Contains(r.beside, b)
+			l.Closed = len(r.Only) > 0 && !r.Restore && slices.Contains(r.beside, b)
 			out[b.Name] = &l
-			missing = missing || len(b.local.missing) > 0
-			strangers = strangers || slices.ContainsFunc(b.local.strangers, stranger.came)
+			missing = missing || len(b.local.Missing) > 0
+			strangers = strangers || slices.ContainsFunc(b.local.Untracked, plan.Untracked.MayHaveCome)
 		}
 	}
 	for _, b := range boxes {
-		l := &local{closed: true, missing: b.lacks}
+		l := &plan.Local{Closed: true, Missing: b.lacks}
 		var err error
 		switch {
 		case b.unread && strangers:
-			l.missing, err = r.present(ctx, b)
-			l.missing = append(l.missing, r.unsettled[b.Name]...)
+			l.Missing, err = r.present(ctx, b)
+			l.Missing = append(l.Missing, r.unsettled[b.Name]...)
 		case !b.unread && !b.agreed() && missing:
-			l.strangers, err = r.unknown(ctx, b)
+			l.Untracked, err = r.unknown(ctx, b)
 		case b.unread || b.agreed():
 			continue
 		}
@@ -270,9 +239,9 @@ func (r *run) locals(ctx context.Context, boxes []*box) (map[string]*local, erro
 		if !missing && len(b.lacks) == 0 || b.unread {
 			continue
 		}
-		l := &local{closed: true, missing: b.lacks}
+		l := &plan.Local{Closed: true, Missing: b.lacks}
 		var err error
-		l.strangers, err = r.unknown(ctx, b)
+		l.Untracked, err = r.unknown(ctx, b)
 		if err := r.unreadable(b, err); err != nil {
 			return nil, err
 		}
@@ -301,7 +270,7 @@ func (r *run) present(ctx context.Context, b *box) ([]ledger.Message, error) {
 }
 
 // unknown gives the files in a folder of which the ledger knows nothing.
-func (r *run) unknown(ctx context.Context, b *box) ([]stranger, error) {
+func (r *run) unknown(ctx context.Context, b *box) ([]plan.Untracked, error) {
 	rows, err := r.Ledger.Rows(ctx, b.Name, b.known.UIDValidity)
 	if err != nil {
 		return nil, err
@@ -360,7 +329,7 @@ func (r *run) unreadable(b *box, err error) error {
 		return err
 	}
 	// What else was found does not count, and what is missing elsewhere may be here.
-	b.local, b.scanned, b.unread = local{}, "", true
+	b.local, b.scanned, b.unread = plan.Local{}, "", true
 	r.mailboxFault(b, fmt.Errorf("its folder cannot be read, so that nothing of it goes to the server, "+
 		"and what is gone from other folders waits, since it may be here: %w", err))
 	b.barred = true
@@ -371,50 +340,50 @@ func (r *run) unreadable(b *box, err error) error {
 // that was in it. Of one that cannot be had now nobody knows, and where the
 // server's counters went back, a UID may be another message's by now.
 func (b *box) agreed() bool {
-	return b.Status != nil && b.known.Complete && b.known.UIDValidity != 0 && b.known.UIDValidity == b.Status.UIDValidity && !wentBack(b.known, *b.Status)
+	return b.Status != nil && b.known.Complete && b.known.UIDValidity != 0 && b.known.UIDValidity == b.Status.UIDValidity && !plan.WentBack(b.known, *b.Status)
 }
 
 // compare sorts out what is in the folder and what is not. A file without
 // letters, as in new, says nothing about flags, unless the folder was replaced.
-func (r *run) compare(ctx context.Context, b *box, rows []ledger.Row, files *maildir.Listing, replaced bool) (l local, err error) {
+func (r *run) compare(ctx context.Context, b *box, rows []ledger.Row, files *maildir.Listing, replaced bool) (l plan.Local, err error) {
 	var marked, missing []imap.UID
-	l = local{flags: make(map[imap.UID]delta), files: files.Len()}
+	l = plan.Local{Flags: make(map[imap.UID]plan.Delta), Files: files.Len()}
 	for _, row := range rows {
 		if row.State != ledger.Present || row.Key == "" {
 			continue
 		}
-		l.have++
+		l.Have++
 		name, ok := files.Find(row.Key)
 		// What was agreed to be \Deleted is deleted already, as far as the
 		// server lets us.
-		settled := hasFlag(row.Flags, `\Deleted`)
+		settled := plan.HasFlag(row.Flags, `\Deleted`)
 		switch {
 		case !ok && !settled:
 			missing = append(missing, row.UID)
-		case ok && (replaced || hasInfo(name)):
+		case ok && (replaced || plan.HasInfo(name)):
 			_, letters := maildir.ParseName(name)
 			if strings.Contains(letters, "T") && !settled {
 				marked = append(marked, row.UID)
 			}
-			if d := deltaOf(row.Flags, letters); len(d.add)+len(d.remove) > 0 {
-				l.flags[row.UID] = d
+			if d := plan.DeltaOf(row.Flags, letters); len(d.Add)+len(d.Remove) > 0 {
+				l.Flags[row.UID] = d
 			}
 		}
 	}
-	if l.marked, err = r.Ledger.GetMany(ctx, b.Name, b.known.UIDValidity, marked); err != nil {
+	if l.Marked, err = r.Ledger.GetMany(ctx, b.Name, b.known.UIDValidity, marked); err != nil {
 		return l, err
 	}
-	if l.missing, err = r.Ledger.GetMany(ctx, b.Name, b.known.UIDValidity, missing); err != nil {
+	if l.Missing, err = r.Ledger.GetMany(ctx, b.Name, b.known.UIDValidity, missing); err != nil {
 		return l, err
 	}
-	l.strangers, err = r.strangersOf(ctx, b, rows, files)
+	l.Untracked, err = r.strangersOf(ctx, b, rows, files)
 	return l, err
 }
 
 // strangersOf finds the files that are neither of a row of the ledger nor a stub.
 // That one was ruled out holds for this folder, and that it is a twin only while
 // the other file is there.
-func (r *run) strangersOf(ctx context.Context, b *box, rows []ledger.Row, files *maildir.Listing) (out []stranger, err error) {
+func (r *run) strangersOf(ctx context.Context, b *box, rows []ledger.Row, files *maildir.Listing) (out []plan.Untracked, err error) {
 	all, err := r.strangers(ctx, b, rows, files)
 	if err != nil || len(all) == 0 {
 		return nil, err
@@ -431,8 +400,8 @@ func (r *run) strangersOf(ctx context.Context, b *box, rows []ledger.Row, files 
 		if f.Size == 0 || slices.ContainsFunc(old, func(m ledger.Message) bool { return m.Key == f.Key }) {
 			continue
 		}
-		if f.ruledOut = sent[metaUploaded+f.Key] == b.Name; !f.ruledOut {
-			if f.twin, err = r.twin(ctx, b, f, files); err != nil {
+		if f.RuledOut = sent[metaUploaded+f.Key] == b.Name; !f.RuledOut {
+			if f.Twin, err = r.twin(ctx, b, f, files); err != nil {
 				return nil, err
 			}
 		}
@@ -445,7 +414,7 @@ func (r *run) strangersOf(ctx context.Context, b *box, rows []ledger.Row, files 
 // same Message-ID: uploading this one would make the mail twice there. One that
 // is marked for deletion does not count, since Mutt leaves that of a mail that was
 // edited.
-func (r *run) twin(ctx context.Context, b *box, f stranger, files *maildir.Listing) (bool, error) {
+func (r *run) twin(ctx context.Context, b *box, f plan.Untracked, files *maildir.Listing) (bool, error) {
 	if f.ID == "" {
 		return false, nil
 	}
@@ -454,7 +423,7 @@ func (r *run) twin(ctx context.Context, b *box, f stranger, files *maildir.Listi
 		name, here := files.Find(m.Key)
 		_, letters := maildir.ParseName(name)
 		return here && !strings.Contains(letters, "T") && m.Mailbox == b.Name && m.UIDValidity == b.known.UIDValidity && m.State == ledger.Present &&
-			(m.Digest.IsZero() || f.sameContent(&m))
+			(m.Digest.IsZero() || f.SameContent(&m))
 	}), err
 }
 
@@ -492,49 +461,4 @@ func (r *run) markScanned(ctx context.Context, b *box) error {
 // believe records that the folder is the right one, to be scanned again.
 func (r *run) believe(ctx context.Context, b *box) error {
 	return r.Ledger.SetMeta(ctx, metaScanned+b.Name, "again "+b.dir.Identity())
-}
-
-// hasInfo tells whether a file's name has letters, if only none of them: one
-// without says nothing about flags.
-func hasInfo(name string) bool { return strings.Contains(name, ":2,") }
-
-// deltaOf compares the letters of a file with the flags that were agreed on. The
-// letter T is left alone: to delete is more than to flag.
-func deltaOf(flags []string, letters string) delta {
-	return flagDelta(flags, func(f flagRow) bool { return strings.Contains(letters, f.letter) })
-}
-
-// flagDelta compares what is said here of each flag that has a tag with the flags
-// that were agreed on.
-func flagDelta(flags []string, here func(flagRow) bool) (d delta) {
-	for _, f := range flagRows() {
-		is, was := here(f), hasFlag(flags, f.flag)
-		switch {
-		case f.tag == "" || is == was:
-		case is:
-			d.add = append(d.add, f.flag)
-		default:
-			d.remove = append(d.remove, f.flag)
-		}
-	}
-	return d
-}
-
-// merged gives flags with a delta applied: a flag that one side changed since
-// they agreed is as that side has it, and both cannot have changed it apart,
-// since it is there or not.
-func (d delta) merged(flags []string) []string {
-	out := slices.DeleteFunc(slices.Clone(flags), func(f string) bool { return hasFlag(d.remove, f) })
-	for _, f := range d.add {
-		if !hasFlag(out, f) {
-			out = append(out, f)
-		}
-	}
-	slices.Sort(out)
-	return out
-}
-
-// flagsOf gives the flags that a file's letters stand for.
-func flagsOf(letters string) []string {
-	return deltaOf(nil, letters).add
 }

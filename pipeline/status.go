@@ -156,12 +156,12 @@ func StatusOf(ctx context.Context, o Options) (*Status, error) {
 			if err != nil {
 				return nil, ofMailbox(b, err)
 			}
-			for _, n := range f.local.strangers {
-				if n.new() {
+			for _, n := range f.local.Untracked {
+				if n.New() {
 					m.New++
 				}
 			}
-			m.Gone, m.Flags = len(f.local.missing)+len(f.local.marked), len(f.local.flags)
+			m.Gone, m.Flags = len(f.local.Missing)+len(f.local.Marked), len(f.local.Flags)
 		}
 		s.Mailboxes = append(s.Mailboxes, m)
 	}

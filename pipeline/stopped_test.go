@@ -15,6 +15,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
 // stoppedFloor is how many runs TestAStopBehindEachEffectOfMoves must stop. Fewer
@@ -288,7 +289,7 @@ func TestAStopBehindEachEffectOfMoves(t *testing.T) {
 // A folder that was emptied here and on the server is what both want.
 func TestAFolderThatIsEmptiedOnBothSides(t *testing.T) {
 	for wire, caps := range wires() {
-		for _, left := range []int{0, handful + 1} {
+		for _, left := range []int{0, plan.Handful + 1} {
 			t.Run(fmt.Sprintf("%s/%d", wire, left), func(t *testing.T) {
 				t.Parallel()
 				s, h, in := few(t, caps...)

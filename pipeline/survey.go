@@ -15,6 +15,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
 // survey decides which of the server's mailboxes to look into.
@@ -113,17 +114,17 @@ func (r *run) survey(ctx context.Context, s Lister, list []mail.Mailbox) ([]*box
 				r.report.Stubs++
 			}
 		}
-		b.need = needOf(b.known, *m.Status, len(b.due) > 0, r.Full)
+		b.need = plan.NeedOf(b.known, *m.Status, len(b.due) > 0, r.Full)
 		if _, ok := r.silences[silentKey("EXAMINE", b.Name)]; ok {
-			b.need = needChanges // whether it answers now
+			b.need = plan.NeedChanges // whether it answers now
 		}
 		if err := r.scanBox(ctx, b); err != nil {
 			return nil, err
 		}
 		if r.isUnsettled(b) {
-			b.local, b.scanned, b.unread = local{}, "", true
+			b.local, b.scanned, b.unread = plan.Local{}, "", true
 		}
-		if mayHaveMoved(b.known, *m.Status) {
+		if plan.MayHaveMoved(b.known, *m.Status) {
 			r.moved = true
 		}
 		if r.TagRules != nil {
@@ -147,7 +148,7 @@ func (r *run) survey(ctx context.Context, s Lister, list []mail.Mailbox) ([]*box
 			r.trash = boxes[i]
 		}
 	}
-	r.daily = dailyOf(list, trashOf(r.Trash, list))
+	r.daily = plan.DailyOf(list, trashOf(r.Trash, list))
 	if err := r.scanTags(ctx, boxes); err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
 // What tags order: that a mail goes to another mailbox, or that it is deleted.
@@ -78,7 +79,7 @@ func (r *run) obey(ctx context.Context, boxes []*box, tagged []mail.Tagged, rebu
 		return r.Moves[i].To, false
 	}
 	for b, byKey := range r.byBox(boxes, tagged) {
-		if b.local.doubt != "" && !r.yes(b.Name) {
+		if b.local.Doubt != "" && !r.yes(b.Name) {
 			r.tags = mail.Revision{} // once it is believed
 			continue
 		}
@@ -94,7 +95,7 @@ func (r *run) obey(ctx context.Context, boxes []*box, tagged []mail.Tagged, rebu
 			}
 			have++
 			t, ok := byKey[row.Key]
-			if !ok || hasFlag(row.Flags, `\Deleted`) {
+			if !ok || plan.HasFlag(row.Flags, `\Deleted`) {
 				continue
 			}
 			to, deleted := order(b, t.Tags)
@@ -114,8 +115,8 @@ func (r *run) obey(ctx context.Context, boxes []*box, tagged []mail.Tagged, rebu
 			}
 			orders[row.UID] = to
 		}
-		if b.local.have == 0 {
-			b.local.have = have
+		if b.local.Have == 0 {
+			b.local.Have = have
 		}
 		if err := r.take(ctx, b, orders); err != nil {
 			return err
@@ -127,7 +128,7 @@ func (r *run) obey(ctx context.Context, boxes []*box, tagged []mail.Tagged, rebu
 // take notes what is ordered of messages of a mailbox: where they go to, or ""
 // that they are deleted. What the user did to their files comes first.
 func (r *run) take(ctx context.Context, b *box, orders map[imap.UID]string) error {
-	for _, m := range b.local.marked {
+	for _, m := range b.local.Marked {
 		delete(orders, m.UID)
 	}
 	rows, err := r.Ledger.GetMany(ctx, b.Name, b.known.UIDValidity, slices.Collect(maps.Keys(orders)))
@@ -142,13 +143,13 @@ func (r *run) take(ctx context.Context, b *box, orders map[imap.UID]string) erro
 		}
 		to := orders[m.UID]
 		if to == "" {
-			b.local.marked = append(b.local.marked, m)
+			b.local.Marked = append(b.local.Marked, m)
 			continue
 		}
-		if b.local.tagged == nil {
-			b.local.tagged = make(map[string][]ledger.Message)
+		if b.local.Tagged == nil {
+			b.local.Tagged = make(map[string][]ledger.Message)
 		}
-		b.local.tagged[to] = append(b.local.tagged[to], m)
+		b.local.Tagged[to] = append(b.local.Tagged[to], m)
 		r.target(to, b.Delim)
 	}
 	return nil
@@ -187,7 +188,7 @@ func (w *worker) pushTagged(ctx context.Context, b *box, moves map[string][]ledg
 		n := done(err, len(rows))
 		w.tally(func(r *Report) { r.Moved += n })
 		if w.isRefusal(err) {
-			left = errors.Join(left, leftf("%s not moved to %s, as the tags want it: %v", number(len(rows)-n, "message was", "messages were"), name, err))
+			left = errors.Join(left, leftf("%s not moved to %s, as the tags want it: %v", mail.Number(len(rows)-n, "message was", "messages were"), name, err))
 			continue
 		}
 		if err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
 // metaTags is where the ledger keeps the revision of the notmuch database up to
@@ -55,9 +56,9 @@ func (r *run) scanTags(ctx context.Context, boxes []*box) error {
 			if whole {
 				// A database that was made anew lacks tags that nobody took off, also
 				// those that stand for a flag's absence.
-				d.remove = nil
-				d.add = slices.DeleteFunc(d.add, func(f string) bool {
-					return slices.ContainsFunc(flagRows(), func(row flagRow) bool { return row.absent && row.flag == f })
+				d.Remove = nil
+				d.Add = slices.DeleteFunc(d.Add, func(f string) bool {
+					return slices.ContainsFunc(plan.FlagRows(), func(row plan.FlagRow) bool { return row.Absent && row.Flag == f })
 				})
 			}
 			b.addLocal(row, d)
@@ -138,7 +139,7 @@ func (r *run) unwritten(ctx context.Context, boxes []*box, tagged []mail.Tagged)
 		}
 		for _, b := range boxes {
 			here := slices.DeleteFunc(slices.Clone(rows), func(m ledger.Message) bool { return m.Mailbox != b.Name || m.State != ledger.Present })
-			for _, s := range b.local.strangers {
+			for _, s := range b.local.Untracked {
 				if s.ID == t.ID {
 					here = append(here, s.Message)
 				}
@@ -229,47 +230,47 @@ func (r *run) byBox(boxes []*box, tagged []mail.Tagged) map[*box]map[string]mail
 }
 
 // addLocal adds a delta to what scan found of the message.
-func (b *box) addLocal(row ledger.Row, d delta) {
-	if len(d.add)+len(d.remove) == 0 {
+func (b *box) addLocal(row ledger.Row, d plan.Delta) {
+	if len(d.Add)+len(d.Remove) == 0 {
 		return
 	}
-	if b.local.flags == nil {
-		b.local.flags = make(map[imap.UID]delta)
+	if b.local.Flags == nil {
+		b.local.Flags = make(map[imap.UID]plan.Delta)
 	}
-	have := b.local.flags[row.UID]
-	for _, f := range d.add {
-		if !hasFlag(have.add, f) && !hasFlag(have.remove, f) {
-			have.add = append(have.add, f)
+	have := b.local.Flags[row.UID]
+	for _, f := range d.Add {
+		if !plan.HasFlag(have.Add, f) && !plan.HasFlag(have.Remove, f) {
+			have.Add = append(have.Add, f)
 		}
 	}
-	for _, f := range d.remove {
-		if !hasFlag(have.add, f) && !hasFlag(have.remove, f) {
-			have.remove = append(have.remove, f)
+	for _, f := range d.Remove {
+		if !plan.HasFlag(have.Add, f) && !plan.HasFlag(have.Remove, f) {
+			have.Remove = append(have.Remove, f)
 		}
 	}
-	b.local.flags[row.UID] = have
+	b.local.Flags[row.UID] = have
 }
 
 // tagDelta compares a message's tags with the flags and keywords that were
 // agreed on.
-func (r *run) tagDelta(flags, tags []string) (d delta) {
+func (r *run) tagDelta(flags, tags []string) (d plan.Delta) {
 	for _, tag := range tags {
 		k := tagKeyword(tag)
 		if k == "" || !r.goesUp(tag) || slices.ContainsFunc(flags, func(f string) bool { return strings.EqualFold(keywordTag(f), tag) }) {
 			continue
 		}
-		d.add = append(d.add, k)
+		d.Add = append(d.Add, k)
 	}
 	for _, f := range flags {
 		if tag := keywordTag(f); tag != "" && r.goesUp(tag) && !slices.ContainsFunc(tags, func(t string) bool { return strings.EqualFold(t, tag) }) {
-			d.remove = append(d.remove, f)
+			d.Remove = append(d.Remove, f)
 		}
 	}
 	if !r.TagFlags {
 		return d
 	}
-	f := flagDelta(flags, func(f flagRow) bool { return slices.Contains(tags, f.tag) != f.absent })
-	return delta{append(d.add, f.add...), append(d.remove, f.remove...)}
+	f := plan.FlagDelta(flags, func(f plan.FlagRow) bool { return slices.Contains(tags, f.Tag) != f.Absent })
+	return plan.Delta{Add: append(d.Add, f.Add...), Remove: append(d.Remove, f.Remove...)}
 }
 
 // goesUp tells whether the configuration sends a tag to the server. A tag that orders

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
 // A file is renamed by hand, with its letters or with others, and its message is tagged
@@ -34,10 +36,10 @@ func TestATagOfAFileThatNotmuchKnowsByAnOlderName(t *testing.T) {
 				case "none":
 					want = want[:1]
 				}
-				if got := in.msgs[1].flags; !sameFlags(got, want) {
+				if got := in.msgs[1].flags; !plan.SameFlags(got, want) {
 					t.Errorf("the server has %v, want %v", got, want)
 				}
-				if name != "same" && letters(in.msgs[1].flags) != strings.Split(h.file("INBOX", 1), ":2,")[1] {
+				if name != "same" && plan.Letters(in.msgs[1].flags) != strings.Split(h.file("INBOX", 1), ":2,")[1] {
 					t.Errorf("the file is %s", h.file("INBOX", 1))
 				}
 				h.quiet(s)
@@ -75,7 +77,7 @@ func TestANewDatabaseGetsTheTagsOfKeywordsBack(t *testing.T) {
 				if tags := h.tags(id(1)); !slices.Contains(tags, "work") || !slices.Contains(tags, "home") {
 					t.Errorf("tags %v", tags)
 				}
-				if !sameFlags(in.msgs[1].flags, []string{`\Seen`, "work", "home"}) {
+				if !plan.SameFlags(in.msgs[1].flags, []string{`\Seen`, "work", "home"}) {
 					t.Errorf("the server has %v", in.msgs[1].flags)
 				}
 			})

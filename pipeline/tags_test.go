@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
 // tag changes a message's tags, as a notmuch front end does.
@@ -45,12 +47,12 @@ func TestTagsReachTheServerAsKeywords(t *testing.T) {
 				h.sync(s, keywords)
 			}
 			for u, want := range map[imap.UID][]string{1: {"work", "todo/x"}, 2: {"$MDNSent", "$Junk"}, 3: {"late", "todo1"}} {
-				if !sameFlags(in.msgs[u].flags, want) {
+				if !plan.SameFlags(in.msgs[u].flags, want) {
 					t.Errorf("UID %d has %v, want %v", u, in.msgs[u].flags, want)
 				}
 			}
 			for _, m := range s.box("Archive").msgs {
-				if !sameFlags(m.flags, []string{"work", "$MDNSent", "todo2"}) {
+				if !plan.SameFlags(m.flags, []string{"work", "$MDNSent", "todo2"}) {
 					t.Errorf("what was moved has %v", m.flags)
 				}
 			}
@@ -69,7 +71,7 @@ func TestTagsReachTheServerAsKeywords(t *testing.T) {
 			h.do(h.index.save(l))
 			h.index.uuid = "another"
 			h.sync(s, keywords)
-			if !sameFlags(in.msgs[1].flags, []string{"work", "todo/x"}) {
+			if !plan.SameFlags(in.msgs[1].flags, []string{"work", "todo/x"}) {
 				t.Errorf("a new database: %v", in.msgs[1].flags)
 			}
 		})
@@ -94,7 +96,7 @@ func TestTagsAreFlagsWhereNotmuchDoesNotRenameFiles(t *testing.T) {
 		t.Errorf("%+v", rep)
 	}
 	for u, want := range map[imap.UID][]string{1: {`\Seen`, `\Answered`}, 2: {}, 3: {}} {
-		if !sameFlags(in.msgs[u].flags, want) {
+		if !plan.SameFlags(in.msgs[u].flags, want) {
 			t.Errorf("UID %d has %v, want %v", u, in.msgs[u].flags, want)
 		}
 	}
@@ -115,7 +117,7 @@ func TestTheServerThatKeepsNoKeywords(t *testing.T) {
 	for range 3 {
 		h.sync(s, keywords)
 	}
-	if got := s.box("INBOX").msgs[1].flags; !sameFlags(got, []string{"todo"}) {
+	if got := s.box("INBOX").msgs[1].flags; !plan.SameFlags(got, []string{"todo"}) {
 		t.Errorf("flags %v", got)
 	}
 	if tags := h.tags("m0@example.org"); !slices.Contains(tags, "work") {

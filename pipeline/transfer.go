@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"maps"
 
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+
 	"github.com/emersion/go-imap/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
 )
 
@@ -16,7 +19,7 @@ import (
 // of exactly these. It gives their new UIDs as far as they were told. keys are the
 // files of those that were moved here.
 func (w *worker) transfer(ctx context.Context, b *box, rows []ledger.Message, to *box, keys map[imap.UID]string) (map[imap.UID]imap.UID, error) {
-	w.moved, to.need, to.unknown = true, needChanges, true
+	w.moved, to.need, to.unknown = true, plan.NeedChanges, true
 	out := make(map[imap.UID]imap.UID)
 	verb := "MOVE"
 	if !w.session.Has("MOVE") {
@@ -91,7 +94,7 @@ func (w *worker) expunge(ctx context.Context, b *box, uids []imap.UID) (bool, er
 	if err == nil && !done && len(marked) > 0 {
 		b.settle(uids)
 		w.note(b, "%s marked \\Deleted on the server, not expunged: others are marked there, too, and the server cannot tell them apart",
-			number(len(uids), "message is", "messages are"))
+			mail.Number(len(uids), "message is", "messages are"))
 	}
 	return done, w.bare(err)
 }

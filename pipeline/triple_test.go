@@ -10,6 +10,7 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
@@ -236,9 +237,9 @@ func (tr triple) options(o *Options) {
 // letterFlags are the flags for which letters stand.
 func letterFlags(letters string) []string {
 	out := []string{}
-	for _, f := range flagRows() {
-		if strings.Contains(letters, f.letter) {
-			out = append(out, f.flag)
+	for _, f := range plan.FlagRows() {
+		if strings.Contains(letters, f.Letter) {
+			out = append(out, f.Flag)
 		}
 	}
 	return out
@@ -351,7 +352,7 @@ func (tr triple) sides(s *server, h *home) (server, here string) {
 	for _, name := range []string{"INBOX", "Archive", "Trash"} {
 		for _, u := range s.box(name).uids() {
 			if m := s.box(name).msgs[u]; m.raw == plainMail(tr.n) {
-				there = append(there, placed{name, false, letters(m.flags)})
+				there = append(there, placed{name, false, plan.Letters(m.flags)})
 			}
 		}
 		for file, raw := range h.files(name) {
@@ -377,7 +378,7 @@ func bystanders(s *server, h *home) {
 		}
 		there := slices.ContainsFunc(s.box(name).uids(), func(u imap.UID) bool {
 			m := s.box(name).msgs[u]
-			return m.raw == plainMail(1000+i) && sameFlags(m.flags, []string{`\Seen`})
+			return m.raw == plainMail(1000+i) && plan.SameFlags(m.flags, []string{`\Seen`})
 		})
 		if n != 1 || !there {
 			h.t.Errorf("mail %d of %s: here %d times, on the server %v", 1000+i, name, n, there)

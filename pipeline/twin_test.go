@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
 // listCopy is a mail as it comes back from a mailing list: the same Message-ID,
@@ -98,7 +100,7 @@ func TestAMoveIntoTheFolderOfATwinIsAMove(t *testing.T) {
 										want = []string{`\Seen`, `\Flagged`}
 									}
 								}
-								if !sameFlags(m.flags, want) {
+								if !plan.SameFlags(m.flags, want) {
 									t.Errorf("flags %v, want %v", m.flags, want)
 								}
 							}

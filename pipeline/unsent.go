@@ -7,7 +7,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
 // metaUnsent is where the ledger remembers new mail that the server would not take, by
@@ -64,19 +67,19 @@ func (r *run) unsent(ctx context.Context, b *box) (map[string]Unsent, error) {
 
 // postpone takes those uploads out of the plan that the server refused and whose time
 // has not come. A file that was edited since is another mail.
-func (w *worker) postpone(ctx context.Context, b *box, o *outgoing) error {
+func (w *worker) postpone(ctx context.Context, b *box, o *plan.Outgoing) error {
 	notes, err := w.unsent(ctx, b)
 	if err != nil || len(notes) == 0 {
 		return err
 	}
-	var due []stranger
-	for _, s := range o.uploads {
+	var due []plan.Untracked
+	for _, s := range o.Uploads {
 		if n, ok := notes[unsentKey(b, s.Key)]; !ok || n.Size != s.Size || w.Full || !n.NextTry.After(w.Now()) {
 			due = append(due, s)
 		}
 	}
-	n := len(o.uploads) - len(due)
-	o.uploads, o.later = due, o.later || n > 0
+	n := len(o.Uploads) - len(due)
+	o.Uploads, o.Later = due, o.Later || n > 0
 	w.tally(func(r *Report) { r.Unsent += n })
 	return nil
 }
@@ -126,14 +129,14 @@ func (w *worker) refusedUploads(ctx context.Context, b *box, refused []refusedUp
 		lines = append(lines, fmt.Sprintf("%s: %v", f.file.Name, f.err))
 	}
 	return leftf("%s not taken by the server; it is sent again after a while, or with --full (notmuch imap stubs --all lists it): %s",
-		number(len(news), "new message was", "new messages were"), strings.Join(lines, "; "))
+		mail.Number(len(news), "new message was", "new messages were"), strings.Join(lines, "; "))
 }
 
 // mostNamed bounds how many refused mails are named in one line.
 const mostNamed = 5
 
 type refusedUpload struct {
-	file stranger
+	file plan.Untracked
 	err  error
 }
 

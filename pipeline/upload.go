@@ -11,11 +11,12 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
 // pushUploads gives the server the files that are new here, but for those that
 // it has already from a run that was interrupted. sel is nil if there can be none.
-func (w *worker) pushUploads(ctx context.Context, b *box, sel *mail.Selected, files []stranger) error {
+func (w *worker) pushUploads(ctx context.Context, b *box, sel *mail.Selected, files []plan.Untracked) error {
 	var refusals []refusedUpload
 	for alone := false; len(files) > 0; alone = true {
 		unvisited := sel == nil
@@ -68,8 +69,8 @@ const maxListAge = 500 * time.Millisecond
 // a round trip: there is nothing but uploads, and nothing has come into it since the
 // last agreement. Neither does its status of this moment tell of anything, nor has
 // an earlier run begun to put mail there.
-func (w *worker) unvisited(ctx context.Context, b *box, o *outgoing) (bool, error) {
-	if len(b.local.flags)+o.moved()+len(o.deleted) > 0 || b.unknown || !b.only || w.Now().Sub(w.listedAt) > maxListAge ||
+func (w *worker) unvisited(ctx context.Context, b *box, o *plan.Outgoing) (bool, error) {
+	if len(b.local.Flags)+o.Moved()+len(o.Deleted) > 0 || b.unknown || !b.only || w.Now().Sub(w.listedAt) > maxListAge ||
 		b.Status.UIDValidity != b.known.UIDValidity || b.Status.UIDNext == 0 || b.Status.UIDNext != b.known.UIDNext {
 		return false, nil
 	}
@@ -80,7 +81,7 @@ func (w *worker) unvisited(ctx context.Context, b *box, o *outgoing) (bool, erro
 // intendUploads records which files are about to be given to the server. Where the
 // run ends before they are found there, the next one looks for them first, wherever
 // the user has moved or deleted the files meanwhile.
-func (w *worker) intendUploads(ctx context.Context, b *box, files []stranger, uploads []mail.Upload) error {
+func (w *worker) intendUploads(ctx context.Context, b *box, files []plan.Untracked, uploads []mail.Upload) error {
 	c := ledger.Change{Metas: map[string]string{metaUploading + b.Name: b.since()}}
 	for i := range files {
 		if err := w.arrives(c, b.uploading(files[i], uploads[i])); err != nil {
@@ -91,7 +92,7 @@ func (w *worker) intendUploads(ctx context.Context, b *box, files []stranger, up
 }
 
 // uploading is the arrival of a file that is given to the server.
-func (b *box) uploading(f stranger, u mail.Upload) arrival {
+func (b *box) uploading(f plan.Untracked, u mail.Upload) arrival {
 	row := f.Message
 	row.Mailbox, row.UIDValidity, row.UID, row.Flags = b.Name, b.known.UIDValidity, 0, u.Flags
 	row.Date = u.InternalDate.UTC().Truncate(time.Second)
@@ -116,7 +117,7 @@ func (w *worker) uploadStored(ctx context.Context, a arrival, as mail.Appended) 
 const onlyVisited = "read-only"
 
 // absent takes out of the files those that are in the mailbox already.
-func (w *worker) absent(ctx context.Context, b *box, sel *mail.Selected, files []stranger) ([]stranger, error) {
+func (w *worker) absent(ctx context.Context, b *box, sel *mail.Selected, files []plan.Untracked) ([]plan.Untracked, error) {
 	if sel == nil {
 		return files, nil
 	}
@@ -136,7 +137,7 @@ func (w *worker) absent(ctx context.Context, b *box, sel *mail.Selected, files [
 	for _, s := range b.uploaded {
 		has[s.Key] = true
 	}
-	return slices.DeleteFunc(slices.Clone(files), func(s stranger) bool { return has[s.Key] }), nil
+	return slices.DeleteFunc(slices.Clone(files), func(s plan.Untracked) bool { return has[s.Key] }), nil
 }
 
 // since is a word for the last agreement with the server.
@@ -144,11 +145,11 @@ func (b *box) since() string { return fmt.Sprintf("%d %d", b.known.UIDValidity, 
 
 // upload gives the server files. It gives those that the server refused together
 // with others, and why it refused others. then is what the look will ask.
-func (w *worker) upload(ctx context.Context, b *box, files []stranger, alone bool, then *mail.Known) (again []stranger, refused []refusedUpload, err error) {
+func (w *worker) upload(ctx context.Context, b *box, files []plan.Untracked, alone bool, then *mail.Known) (again []plan.Untracked, refused []refusedUpload, err error) {
 	uploads := make([]mail.Upload, len(files))
 	for i, f := range files {
 		_, letters := maildir.ParseName(f.Name)
-		uploads[i] = mail.Upload{Path: b.path(f.Name), Size: f.Size, Flags: flagsOf(letters), InternalDate: f.when(w.Now()), Alone: alone}
+		uploads[i] = mail.Upload{Path: b.path(f.Name), Size: f.Size, Flags: plan.FlagsOf(letters), InternalDate: f.When(w.Now()), Alone: alone}
 	}
 	if len(uploads) > 0 {
 		if err := w.intendUploads(ctx, b, files, uploads); err != nil {
@@ -191,7 +192,7 @@ func (w *worker) upload(ctx context.Context, b *box, files []stranger, alone boo
 		}
 	}
 	if err := w.forgetUnsent(ctx, b, func(key string) bool {
-		i := slices.IndexFunc(files, func(s stranger) bool { return s.Key == key })
+		i := slices.IndexFunc(files, func(s plan.Untracked) bool { return s.Key == key })
 		return i >= 0 && results[i].Err == nil
 	}); err != nil {
 		return nil, nil, err

@@ -12,6 +12,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
 // stillWanted takes those out of what was deleted here that somebody changed on
@@ -45,28 +46,28 @@ func (w *worker) changedThere(ctx context.Context, b *box, rows []ledger.Message
 	moot := func(f string) bool { return strings.EqualFold(f, `\Seen`) || strings.EqualFold(f, `\Deleted`) }
 	for _, m := range rows {
 		is, there := flags[m.UID]
-		was := w.stored[b.Name][m.UID].merged(m.Flags)
-		unread := hasFlag(was, `\Seen`) && !hasFlag(is, `\Seen`)
+		was := w.stored[b.Name][m.UID].Merged(m.Flags)
+		unread := plan.HasFlag(was, `\Seen`) && !plan.HasFlag(is, `\Seen`)
 		switch {
 		case !there: // gone from the server, too
 		case unread:
 			kept = append(kept, m)
-		case sameFlags(slices.DeleteFunc(slices.Clone(is), moot), slices.DeleteFunc(was, moot)):
+		case plan.SameFlags(slices.DeleteFunc(slices.Clone(is), moot), slices.DeleteFunc(was, moot)):
 			wanted = append(wanted, m)
 		default:
 			kept = append(kept, m)
 		}
 	}
 	if len(kept) > 0 {
-		w.note(b, "%s deleted here and changed on the server meanwhile: kept", number(len(kept), "message was", "messages were"))
+		w.note(b, "%s deleted here and changed on the server meanwhile: kept", mail.Number(len(kept), "message was", "messages were"))
 	}
 	return wanted, kept, nil
 }
 
 // foresee takes out of what a dry run would tell the server what a run would not do
 // after a look at it. Nothing is changed by that.
-func (w *worker) foresee(ctx context.Context, b *box, o *outgoing) error {
-	if w.Restore || o.moved()+len(o.deleted)+len(o.uploads) == 0 || !w.listed[b.Name] {
+func (w *worker) foresee(ctx context.Context, b *box, o *plan.Outgoing) error {
+	if w.Restore || o.Moved()+len(o.Deleted)+len(o.Uploads) == 0 || !w.listed[b.Name] {
 		return nil
 	}
 	if err := w.connect(ctx); err != nil {
@@ -77,29 +78,29 @@ func (w *worker) foresee(ctx context.Context, b *box, o *outgoing) error {
 	if err != nil {
 		return err
 	}
-	for to, ms := range o.moves {
+	for to, ms := range o.Moves {
 		rows := make([]ledger.Message, len(ms))
 		for i, m := range ms {
-			rows[i] = m.row
+			rows[i] = m.Row
 		}
 		if rows, err = w.sameMessages(ctx, b, rows); err != nil {
 			return err
 		}
-		o.moves[to] = slices.DeleteFunc(ms, func(m move) bool {
-			return !slices.ContainsFunc(rows, func(r ledger.Message) bool { return r.UID == m.row.UID })
+		o.Moves[to] = slices.DeleteFunc(ms, func(m plan.Move) bool {
+			return !slices.ContainsFunc(rows, func(r ledger.Message) bool { return r.UID == m.Row.UID })
 		})
 	}
-	for to, rows := range o.tagged {
-		if o.tagged[to], err = w.sameMessages(ctx, b, rows); err != nil {
+	for to, rows := range o.Tagged {
+		if o.Tagged[to], err = w.sameMessages(ctx, b, rows); err != nil {
 			return err
 		}
 	}
-	if o.deleted, _, err = w.changedThere(ctx, b, o.deleted); err != nil {
+	if o.Deleted, _, err = w.changedThere(ctx, b, o.Deleted); err != nil {
 		return err
 	}
-	there, err := w.arrived(ctx, b, sel, o.uploads)
+	there, err := w.arrived(ctx, b, sel, o.Uploads)
 	for _, f := range there {
-		o.uploads = slices.DeleteFunc(o.uploads, func(s stranger) bool { return s.Key == f.Key })
+		o.Uploads = slices.DeleteFunc(o.Uploads, func(s plan.Untracked) bool { return s.Key == f.Key })
 	}
 	return err
 }
@@ -132,7 +133,7 @@ func (w *worker) sameMessages(ctx context.Context, b *box, rows []ledger.Message
 	if n := len(rows) - len(same); n > 0 {
 		b.contradicted = true
 		w.mailboxFault(b, fmt.Errorf("%s not changed, moved or deleted on the server: under that UID it has another one now, as after a restored backup; "+
-			"the mailbox is matched anew, and the next run tells the server", number(n, "message was", "messages were")))
+			"the mailbox is matched anew, and the next run tells the server", mail.Number(n, "message was", "messages were")))
 	}
 	return same, nil
 }
@@ -143,7 +144,7 @@ func (w *worker) sameMessages(ctx context.Context, b *box, rows []ledger.Message
 func another(row ledger.Message, m mail.Message) bool {
 	size := row.Size != 0 && m.Size != 0 && m.Size != row.Size
 	date := !row.Date.IsZero() && !m.InternalDate.IsZero() && !m.InternalDate.UTC().Truncate(time.Second).Equal(row.Date)
-	if id := realID(row.ID); id != "" && m.MessageID != "" {
+	if id := plan.RealID(row.ID); id != "" && m.MessageID != "" {
 		return id != m.MessageID && (size || date)
 	}
 	return size && date
@@ -152,7 +153,7 @@ func another(row ledger.Message, m mail.Message) bool {
 // sameFlagged tells whether the messages whose flags the server is to change are still
 // those that were agreed on, at the price of a round trip.
 func (w *worker) sameFlagged(ctx context.Context, b *box) (bool, error) {
-	rows, err := w.Ledger.GetMany(ctx, b.Name, b.known.UIDValidity, slices.Collect(maps.Keys(b.local.flags)))
+	rows, err := w.Ledger.GetMany(ctx, b.Name, b.known.UIDValidity, slices.Collect(maps.Keys(b.local.Flags)))
 	if err != nil {
 		return false, err
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
 // itemOp is what an item on the line is for.
@@ -167,7 +168,7 @@ func (r *run) writeItems(ctx context.Context, items []*item) error {
 func (r *run) place(it *item) error {
 	switch {
 	case it.spool != nil:
-		name, err := it.spool.Commit(letters(it.row.Flags))
+		name, err := it.spool.Commit(plan.Letters(it.row.Flags))
 		if err != nil {
 			return err
 		}

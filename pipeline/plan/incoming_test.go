@@ -1,4 +1,4 @@
-package pipeline
+package plan
 
 import (
 	"maps"
@@ -12,11 +12,11 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
-func row(uid imap.UID, state ledger.State, flags ...string) ledger.Row {
+func Row(uid imap.UID, state ledger.State, flags ...string) ledger.Row {
 	return ledger.Row{UID: uid, State: state, Flags: flags}
 }
 
-func msg(uid imap.UID, flags ...string) mail.Message {
+func Msg(uid imap.UID, flags ...string) mail.Message {
 	if flags == nil {
 		flags = []string{}
 	}
@@ -26,38 +26,38 @@ func msg(uid imap.UID, flags ...string) mail.Message {
 func TestPlan(t *testing.T) {
 	present := ledger.Present
 	for name, c := range map[string]struct {
-		rows  []ledger.Row
-		view  view
-		fetch []imap.UID
-		flags []imap.UID
-		gone  []imap.UID
+		Rows  []ledger.Row
+		View  View
+		Fetch []imap.UID
+		Flags []imap.UID
+		Gone  []imap.UID
 	}{
-		"first sync, newest first":         {view: view{complete: true, uids: []imap.UID{1, 2, 3}}, fetch: []imap.UID{3, 2, 1}},
-		"nothing changed":                  {rows: []ledger.Row{row(1, present), row(2, present)}, view: view{complete: true, uids: []imap.UID{1, 2}}},
-		"gone from a listing":              {rows: []ledger.Row{row(1, present), row(2, present)}, view: view{complete: true, uids: []imap.UID{2}}, gone: []imap.UID{1}},
-		"not named in a delta":             {rows: []ledger.Row{row(1, present)}, view: view{messages: []mail.Message{msg(2)}}, fetch: []imap.UID{2}},
-		"vanished":                         {rows: []ledger.Row{row(1, present), row(2, ledger.Stub)}, view: view{vanished: mail.EveryUID()}, gone: []imap.UID{1, 2}},
-		"new and vanished at once":         {view: view{messages: []mail.Message{msg(5)}, vanished: mail.UIDSet([]imap.UID{5})}},
-		"flags":                            {rows: []ledger.Row{row(1, present, `\Seen`)}, view: view{messages: []mail.Message{msg(1, `\Flagged`)}}, flags: []imap.UID{1}},
-		"flags in other case":              {rows: []ledger.Row{row(1, present, `\Seen`)}, view: view{messages: []mail.Message{msg(1, `\SEEN`)}}},
-		"flags not told":                   {rows: []ledger.Row{row(1, present, `\Seen`)}, view: view{messages: []mail.Message{{UID: 1}}}},
-		"a stub is not fetched as new":     {rows: []ledger.Row{row(1, ledger.Stub)}, view: view{complete: true, uids: []imap.UID{1}}},
-		"given up is not fetched":          {rows: []ledger.Row{row(1, ledger.GivenUp)}, view: view{complete: true, uids: []imap.UID{1}}},
-		"an intent is fetched again":       {rows: []ledger.Row{row(1, ledger.Intended)}, view: view{complete: true, uids: []imap.UID{1}}, fetch: []imap.UID{1}},
-		"an intent is not deleted":         {rows: []ledger.Row{row(1, ledger.Intended)}, view: view{complete: true}},
-		"UID 0":                            {view: view{messages: []mail.Message{msg(0)}}},
-		"one message told twice":           {rows: []ledger.Row{row(1, present)}, view: view{messages: []mail.Message{msg(1, "a"), msg(1, "b")}}, flags: []imap.UID{1}},
-		"told, but not in the listing":     {view: view{complete: true, uids: []imap.UID{1}, messages: []mail.Message{msg(1), msg(9)}}, fetch: []imap.UID{1}},
-		"listed, though its flags are not": {view: view{complete: true, uids: []imap.UID{1, 2}, messages: []mail.Message{msg(1)}}, fetch: []imap.UID{2, 1}},
+		"first sync, newest first":         {View: View{Complete: true, UIDs: []imap.UID{1, 2, 3}}, Fetch: []imap.UID{3, 2, 1}},
+		"nothing changed":                  {Rows: []ledger.Row{Row(1, present), Row(2, present)}, View: View{Complete: true, UIDs: []imap.UID{1, 2}}},
+		"gone from a listing":              {Rows: []ledger.Row{Row(1, present), Row(2, present)}, View: View{Complete: true, UIDs: []imap.UID{2}}, Gone: []imap.UID{1}},
+		"not named in a delta":             {Rows: []ledger.Row{Row(1, present)}, View: View{Messages: []mail.Message{Msg(2)}}, Fetch: []imap.UID{2}},
+		"vanished":                         {Rows: []ledger.Row{Row(1, present), Row(2, ledger.Stub)}, View: View{Vanished: mail.EveryUID()}, Gone: []imap.UID{1, 2}},
+		"new and vanished at once":         {View: View{Messages: []mail.Message{Msg(5)}, Vanished: mail.UIDSet([]imap.UID{5})}},
+		"flags":                            {Rows: []ledger.Row{Row(1, present, `\Seen`)}, View: View{Messages: []mail.Message{Msg(1, `\Flagged`)}}, Flags: []imap.UID{1}},
+		"flags in other case":              {Rows: []ledger.Row{Row(1, present, `\Seen`)}, View: View{Messages: []mail.Message{Msg(1, `\SEEN`)}}},
+		"flags not told":                   {Rows: []ledger.Row{Row(1, present, `\Seen`)}, View: View{Messages: []mail.Message{{UID: 1}}}},
+		"a stub is not fetched as new":     {Rows: []ledger.Row{Row(1, ledger.Stub)}, View: View{Complete: true, UIDs: []imap.UID{1}}},
+		"given up is not fetched":          {Rows: []ledger.Row{Row(1, ledger.GivenUp)}, View: View{Complete: true, UIDs: []imap.UID{1}}},
+		"an intent is fetched again":       {Rows: []ledger.Row{Row(1, ledger.Intended)}, View: View{Complete: true, UIDs: []imap.UID{1}}, Fetch: []imap.UID{1}},
+		"an intent is not deleted":         {Rows: []ledger.Row{Row(1, ledger.Intended)}, View: View{Complete: true}},
+		"UID 0":                            {View: View{Messages: []mail.Message{Msg(0)}}},
+		"one message told twice":           {Rows: []ledger.Row{Row(1, present)}, View: View{Messages: []mail.Message{Msg(1, "a"), Msg(1, "b")}}, Flags: []imap.UID{1}},
+		"told, but not in the listing":     {View: View{Complete: true, UIDs: []imap.UID{1}, Messages: []mail.Message{Msg(1), Msg(9)}}, Fetch: []imap.UID{1}},
+		"listed, though its flags are not": {View: View{Complete: true, UIDs: []imap.UID{1, 2}, Messages: []mail.Message{Msg(1)}}, Fetch: []imap.UID{2, 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := plan(c.rows, c.view)
+			a := OfServer(c.Rows, c.View)
 			var flags []imap.UID
-			for _, f := range a.flags {
-				flags = append(flags, f.uid)
+			for _, f := range a.Flags {
+				flags = append(flags, f.UID)
 			}
-			if !slices.Equal(a.fetch, c.fetch) || !slices.Equal(flags, c.flags) || !slices.Equal(a.gone, c.gone) {
-				t.Errorf("fetch %v flags %v gone %v, want %v %v %v", a.fetch, flags, a.gone, c.fetch, c.flags, c.gone)
+			if !slices.Equal(a.Fetch, c.Fetch) || !slices.Equal(flags, c.Flags) || !slices.Equal(a.Gone, c.Gone) {
+				t.Errorf("fetch %v flags %v gone %v, want %v %v %v", a.Fetch, flags, a.Gone, c.Fetch, c.Flags, c.Gone)
 			}
 		})
 	}
@@ -73,9 +73,9 @@ func FuzzPlan(f *testing.F) {
 	f.Fuzz(func(t *testing.T, ledgerBytes, serverBytes []byte, complete bool) {
 		flags := func(b byte) []string {
 			out := []string{}
-			for i, r := range flagRows() {
+			for i, r := range FlagRows() {
 				if b&(1<<(i%3)) != 0 {
-					out = append(out, r.flag)
+					out = append(out, r.Flag)
 				}
 			}
 			return out
@@ -90,17 +90,17 @@ func FuzzPlan(f *testing.F) {
 		for _, b := range serverBytes {
 			server[imap.UID(b%64)+1] = flags(b >> 5)
 		}
-		see := func() view {
-			v := view{complete: complete}
+		see := func() View {
+			v := View{Complete: complete}
 			for _, u := range slices.Sorted(maps.Keys(server)) {
-				v.messages = append(v.messages, mail.Message{UID: u, Flags: server[u]})
-				v.uids = append(v.uids, u)
+				v.Messages = append(v.Messages, mail.Message{UID: u, Flags: server[u]})
+				v.UIDs = append(v.UIDs, u)
 			}
 			if !complete {
-				v.uids = nil
+				v.UIDs = nil
 				for u := range rows {
 					if _, ok := server[u]; !ok {
-						v.vanished.AddNum(u)
+						v.Vanished.AddNum(u)
 					}
 				}
 			}
@@ -109,24 +109,24 @@ func FuzzPlan(f *testing.F) {
 		sorted := func() []ledger.Row {
 			return slices.SortedFunc(maps.Values(rows), func(a, b ledger.Row) int { return int(a.UID) - int(b.UID) })
 		}
-		a := plan(sorted(), see())
-		for _, u := range a.fetch {
+		a := OfServer(sorted(), see())
+		for _, u := range a.Fetch {
 			if r, ok := rows[u]; ok && r.State != ledger.Intended {
 				t.Fatalf("UID %d is fetched again", u)
 			}
 			rows[u] = ledger.Row{UID: u, State: ledger.Present, Flags: server[u]}
 		}
-		for _, c := range a.flags {
-			r := rows[c.uid]
-			r.Flags = c.after
-			rows[c.uid] = r
+		for _, c := range a.Flags {
+			r := rows[c.UID]
+			r.Flags = c.After
+			rows[c.UID] = r
 		}
-		for _, u := range a.gone {
+		for _, u := range a.Gone {
 			delete(rows, u)
 		}
 		for u := range server {
 			r, ok := rows[u]
-			if !ok || r.State == ledger.Intended || !sameFlags(r.Flags, server[u]) {
+			if !ok || r.State == ledger.Intended || !SameFlags(r.Flags, server[u]) {
 				t.Fatalf("UID %d: %+v, the server has %v", u, r, server[u])
 			}
 		}
@@ -135,7 +135,7 @@ func FuzzPlan(f *testing.F) {
 				t.Fatalf("UID %d stays though it is gone", u)
 			}
 		}
-		if b := plan(sorted(), see()); len(b.fetch)+len(b.flags)+len(b.gone) > 0 {
+		if b := OfServer(sorted(), see()); len(b.Fetch)+len(b.Flags)+len(b.Gone) > 0 {
 			t.Fatalf("the second plan is not empty: %+v", b)
 		}
 	})
@@ -143,13 +143,13 @@ func FuzzPlan(f *testing.F) {
 
 func TestDeletionGuard(t *testing.T) {
 	for _, c := range []struct {
-		gone, have int
-		want       bool
+		Gone, Have int
+		Want       bool
 	}{
 		{0, 0, false}, {50, 50, false}, {51, 51, true}, {51, 510, false}, {51, 509, true}, {1000, 1000, true}, {60, 10000, false},
 	} {
-		if got := guarded(c.gone, c.have); got != c.want {
-			t.Errorf("%d of %d: held %v", c.gone, c.have, got)
+		if got := guarded(c.Gone, c.Have); got != c.Want {
+			t.Errorf("%d of %d: held %v", c.Gone, c.Have, got)
 		}
 	}
 }
@@ -189,7 +189,7 @@ func TestMatchPairsEachMessageWithItsOwn(t *testing.T) {
 		{UID: 10, MessageID: "notmuch-sha1-10", Size: 100, InternalDate: day(12)}, // too long
 		{UID: 11, MessageID: "y", Size: 110, InternalDate: day(11)},               // it contradicts
 	}
-	here := []stranger{}
+	here := []Untracked{}
 	for _, m := range []ledger.Message{
 		{Key: "k2", ID: "a", Size: 20, Date: day(2)},
 		{Key: "k1", ID: "a", Size: 99, Date: day(1)}, // size told otherwise (Exchange)
@@ -202,9 +202,9 @@ func TestMatchPairsEachMessageWithItsOwn(t *testing.T) {
 		{Key: "k10", ID: "notmuch-sha1-10", Size: 101, Date: day(10)},
 		{Key: "k11", ID: "x", Size: 110, Date: day(11)},
 	} {
-		here = append(here, stranger{Message: m})
+		here = append(here, Untracked{Message: m})
 	}
-	got := pair(server, here, false)
+	got := Pair(server, here, false)
 	want := map[imap.UID]string{1: "k1", 2: "k2", 3: "k3", 6: "k6", 7: "k7", 8: "k8", 9: "k9", 10: "k10"}
 	if len(got) != len(want) {
 		t.Errorf("%v", got)
@@ -222,7 +222,7 @@ func TestBatchesBeginSmall(t *testing.T) {
 		uids = append(uids, 500-u)
 	}
 	n := 0
-	for i, b := range batches(uids) {
+	for i, b := range Batches(uids) {
 		if i == 0 && len(b) != 25 || len(b) > 200 {
 			t.Errorf("batch %d holds %d", i, len(b))
 		}
@@ -233,53 +233,12 @@ func TestBatchesBeginSmall(t *testing.T) {
 	}
 }
 
-func TestRetrySchedule(t *testing.T) {
-	now := time.Unix(0, 0)
-	for attempts, want := range map[int]time.Duration{1: 15 * time.Minute, 2: time.Hour, 3: 24 * time.Hour, 4: 168 * time.Hour, 50: 168 * time.Hour} {
-		if got := retryAt(now, attempts).Sub(now); got != want {
-			t.Errorf("after %d attempts: %v, want %v", attempts, got, want)
-		}
-	}
-}
-
-func TestEveryKindHasItsConsequence(t *testing.T) {
-	for k := mail.KindDial; k <= mail.KindSubstitute; k++ {
-		if _, ok := consequences()[k]; !ok {
-			t.Errorf("%v has none", k)
-		}
-	}
-}
-
-func TestFlagTags(t *testing.T) {
-	for name, c := range map[string]struct {
-		before, after []string
-		add, remove   []string
-		set, clear    string
-	}{
-		"read":           {nil, []string{`\Seen`}, nil, []string{"unread"}, "S", ""},
-		"unread again":   {[]string{`\seen`}, nil, []string{"unread"}, nil, "", "S"},
-		"flagged":        {nil, []string{`\Flagged`}, []string{"flagged"}, nil, "F", ""},
-		"deleted":        {nil, []string{`\Deleted`}, nil, nil, "T", ""},
-		"forwarded":      {nil, []string{"$Forwarded"}, []string{"passed"}, nil, "P", ""},
-		"keyword":        {[]string{"old"}, []string{"todo"}, []string{"todo"}, []string{"old"}, "", ""},
-		"internal words": {nil, []string{"$MDNSent", "NonJunk", "unread", "-x", "a b", "fetch-failed"}, nil, nil, "", ""},
-		"junk":           {nil, []string{"$Junk"}, []string{"spam"}, nil, "", ""},
-	} {
-		t.Run(name, func(t *testing.T) {
-			add, remove, set, clear := flagTags(c.before, c.after)
-			if !slices.Equal(add, c.add) || !slices.Equal(remove, c.remove) || set != c.set || clear != c.clear {
-				t.Errorf("add %v remove %v set %q clear %q", add, remove, set, clear)
-			}
-		})
-	}
-}
-
 // A message whose file went with its copy comes when it is not to be deleted any more.
 func TestAnOriginalThatIsToStayComes(t *testing.T) {
 	t.Parallel()
 	rows := []ledger.Row{{UID: 1, State: ledger.Present, Flags: []string{`\Deleted`}}, {UID: 2, State: ledger.Present, Flags: []string{`\Deleted`}}}
 	told := []mail.Message{{UID: 1, Flags: []string{}}, {UID: 2, Flags: []string{`\Deleted`}}}
-	if a := plan(rows, view{messages: told}); !slices.Equal(a.fetch, []imap.UID{1}) || len(a.flags) != 0 {
+	if a := OfServer(rows, View{Messages: told}); !slices.Equal(a.Fetch, []imap.UID{1}) || len(a.Flags) != 0 {
 		t.Errorf("%+v", a)
 	}
 }

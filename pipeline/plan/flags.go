@@ -1,0 +1,112 @@
+package plan
+
+import (
+	"slices"
+	"strings"
+)
+
+// FlagRow is one line of the mapping between an IMAP flag (RFC 9051 2.3.2), the
+// letter in a maildir file name, and the notmuch tag.
+type FlagRow struct {
+	Flag   string
+	Letter string
+	Tag    string
+	Absent bool // the tag stands for the flag's absence
+}
+
+// FlagRows is the one mapping flag <-> letter <-> tag, notmuch's own
+// (notmuch_message_tags_to_maildir_flags). \Deleted has no tag: notmuch's
+// `deleted` never becomes T either.
+func FlagRows() []FlagRow {
+	return []FlagRow{
+		{`\Seen`, "S", "unread", true},
+		{`\Flagged`, "F", "flagged", false},
+		{`\Answered`, "R", "replied", false},
+		{`$Forwarded`, "P", "passed", false},
+		{`\Draft`, "D", "draft", false},
+		{`\Deleted`, "T", "", false},
+	}
+}
+
+// SameFlags compares flags as sets: system flags and keywords are case-insensitive
+// (RFC 9051 2.3.2).
+func SameFlags(a, b []string) bool {
+	return slices.Equal(foldFlags(a), foldFlags(b))
+}
+
+// foldFlags gives flags in one spelling and order, each once.
+func foldFlags(flags []string) []string {
+	out := make([]string, 0, len(flags))
+	for _, f := range flags {
+		out = append(out, strings.ToLower(f))
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// HasFlag tells whether a flag is among flags, in any case.
+func HasFlag(flags []string, flag string) bool {
+	return slices.ContainsFunc(flags, func(f string) bool { return strings.EqualFold(f, flag) })
+}
+
+// Letters gives the maildir flag letters of flags, in order.
+func Letters(flags []string) string {
+	var b []byte
+	for _, r := range FlagRows() {
+		if HasFlag(flags, r.Flag) {
+			b = append(b, r.Letter...)
+		}
+	}
+	slices.Sort(b)
+	return string(b)
+}
+
+// Delta is what the user changed in a message's flags since the last agreement.
+type Delta struct {
+	Add, Remove []string
+}
+
+// HasInfo tells whether a file's name has letters, if only none of them: one
+// without says nothing about flags.
+func HasInfo(name string) bool { return strings.Contains(name, ":2,") }
+
+// DeltaOf compares the letters of a file with the flags that were agreed on. The
+// letter T is left alone: to delete is more than to flag.
+func DeltaOf(flags []string, letters string) Delta {
+	return FlagDelta(flags, func(f FlagRow) bool { return strings.Contains(letters, f.Letter) })
+}
+
+// FlagDelta compares what is said here of each flag that has a tag with the flags
+// that were agreed on.
+func FlagDelta(flags []string, here func(FlagRow) bool) (d Delta) {
+	for _, f := range FlagRows() {
+		is, was := here(f), HasFlag(flags, f.Flag)
+		switch {
+		case f.Tag == "" || is == was:
+		case is:
+			d.Add = append(d.Add, f.Flag)
+		default:
+			d.Remove = append(d.Remove, f.Flag)
+		}
+	}
+	return d
+}
+
+// Merged gives flags with a delta applied: a flag that one side changed since
+// they agreed is as that side has it, and both cannot have changed it apart,
+// since it is there or not.
+func (d Delta) Merged(flags []string) []string {
+	out := slices.DeleteFunc(slices.Clone(flags), func(f string) bool { return HasFlag(d.Remove, f) })
+	for _, f := range d.Add {
+		if !HasFlag(out, f) {
+			out = append(out, f)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// FlagsOf gives the flags that a file's letters stand for.
+func FlagsOf(letters string) []string {
+	return DeltaOf(nil, letters).Add
+}

@@ -1,0 +1,141 @@
+package plan
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+)
+
+// The deletion guard: so many, and such a share of a mailbox, deleted in one run want
+// a person's word.
+const (
+	GuardCount = 50
+	guardShare = 10 // one in ten
+)
+
+// Handful is how many messages may go though their folder is empty then, and where a
+// server says no next UID but that after its newest message, which goes back when that
+// is deleted.
+const Handful = 5
+
+// guarded tells whether so many deletions out of so many messages are held back.
+func guarded(gone, have int) bool { return gone > GuardCount && gone*guardShare > have }
+
+// DailyOf gives the mailboxes that are emptied in daily life: the Trash, and those for
+// junk and drafts, by what the server marks (RFC 6154) or by their usual names.
+func DailyOf(list []mail.Mailbox, trash string) map[string]bool {
+	daily := map[string]bool{trash: true}
+	for _, m := range list {
+		daily[m.Name] = daily[m.Name] || slices.ContainsFunc(m.Attrs, func(a string) bool {
+			return slices.ContainsFunc([]string{`\Trash`, `\Junk`, `\Drafts`}, func(d string) bool { return strings.EqualFold(a, d) })
+		}) || slices.Contains([]string{"Trash", "Junk", "Spam", "Drafts"}, strings.TrimPrefix(m.Name, "INBOX"+string(m.Delim)))
+	}
+	return daily
+}
+
+// Why a folder is not believed when it lacks something.
+const (
+	DoubtGone     = "its folder is gone"
+	DoubtEmpty    = "its folder is empty"
+	DoubtReplaced = "its folder is another one than before, as after a restored backup"
+	DoubtPart     = "a part of its folder is gone"
+	// Doubted stands in the ledger before the doubt that waits for an answer: the mail
+	// that comes meanwhile makes the folder look well again.
+	Doubted = "doubted "
+)
+
+// guard holds back what may be a mistake: what a folder that is not believed would do
+// to the server, and deletions beyond the guard. That the last messages of a folder
+// are deleted, the only draft is sent, or the Trash is emptied, is daily life where
+// nothing else in the account is in doubt.
+func guard(locals map[string]*Local, out map[string]*Outgoing, p Policy) {
+	held := make(map[string]string) // why, by mailbox
+	excusable, sum := make(map[string]bool), 0
+	for name, l := range locals {
+		o := out[name]
+		if l.Closed || p.Yes(name) {
+			continue
+		}
+		switch {
+		case l.Doubt == DoubtEmpty && o.Unexplained > 0:
+			held[name], excusable[name] = l.Doubt, true
+			if !p.Daily[name] {
+				sum += o.Unexplained
+			}
+		case l.Doubt == DoubtReplaced, l.Doubt != "" && o.Unexplained > 0:
+			held[name] = l.Doubt
+		case p.Deletions != DeletionsKeep && guarded(len(o.Deleted), l.Have):
+			held[name], excusable[name] = fmt.Sprintf("they are many of %d", l.Have), p.Daily[name]
+		}
+	}
+	inOrder := sum <= Handful
+	for name := range held {
+		inOrder = inOrder && excusable[name]
+	}
+	for _, name := range slices.Sorted(maps.Keys(locals)) {
+		l, o := locals[name], out[name]
+		if !l.Closed && !p.Yes(name) {
+			if l.Doubt != "" && (!inOrder || !excusable[name]) {
+				o.distrust(l, locals)
+			}
+			if why := held[name]; why != "" && !inOrder && p.Deletions != DeletionsKeep {
+				o.hold(why)
+			}
+		}
+		// A folder of another day has files where they were then: it moves nothing.
+		for _, to := range slices.Sorted(maps.Keys(o.Moves)) {
+			for _, n := range []string{name, to} {
+				if d := locals[n].Doubt; d == DoubtReplaced && !p.Yes(n) {
+					o.Held, o.Why = o.Held+len(o.Moves[to]), d
+					out[to].Later = true
+					delete(o.Moves, to)
+				}
+			}
+		}
+	}
+}
+
+// distrust holds back what a folder that was restored from a backup would undo on
+// the server: mail that was deleted comes back, mail that was read is unread. What
+// was moved has its flags from the folder where it is now.
+func (o *Outgoing) distrust(l *Local, locals map[string]*Local) {
+	o.Doubted, o.Why = len(o.Uploads), l.Doubt
+	o.Uploads = nil
+	sure := make(map[imap.UID]bool)
+	for to, moves := range o.Moves {
+		for _, m := range moves {
+			sure[m.Row.UID] = locals[to].Doubt == ""
+		}
+	}
+	for u, d := range l.Flags {
+		if len(d.Remove) > 0 && !sure[u] {
+			o.Doubted++
+			if l.Flags[u] = (Delta{Add: d.Add}); len(d.Add) == 0 {
+				delete(l.Flags, u)
+			}
+		}
+	}
+}
+
+// hold keeps all deletions of a mailbox from being done.
+func (o *Outgoing) hold(why string) {
+	o.Held, o.Why = len(o.Deleted), why
+	o.Deleted = nil
+}
+
+// Suspicion is why messages that the server lists no more may still be there.
+type Suspicion struct {
+	Doubt string // what contradicts that they are gone; "" if they are only many
+	Gone  int
+	Have  int
+}
+
+// Holds tells whether so many deletions that nothing explains are held back.
+func (s *Suspicion) Holds(unexplained int) bool {
+	return unexplained > 0 && (s.Doubt != "" || guarded(unexplained, s.Have))
+}

@@ -1,0 +1,213 @@
+// Package plan decides what is to be done, and does nothing: what the server is told of
+// the changes in the folders (OfFolders), what comes from the server (OfServer), what of
+// either is not believed and waits for a person, and which message is which file (Pair).
+// It is pure: no I/O and no clock, so that tables and fuzzing test it.
+package plan
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+)
+
+// Need says how much of a mailbox must be asked for.
+type Need int
+
+const (
+	NeedNothing Need = iota
+	NeedStubs        // only stubs are due
+	NeedChanges      // something changed, or may have
+)
+
+// NeedOf decides from STATUS alone whether a mailbox must be looked into. A
+// server without CONDSTORE does not tell about flags there, so its mailboxes
+// always must.
+func NeedOf(known ledger.Mailbox, st mail.Status, stubsDue, full bool) Need {
+	switch {
+	case full, !known.Complete, known.UIDValidity != st.UIDValidity, st.UIDValidity == 0,
+		st.HighestModSeq == 0, known.HighestModSeq != st.HighestModSeq,
+		known.UIDNext != st.UIDNext, known.Messages != st.Messages:
+		return NeedChanges
+	case stubsDue:
+		return NeedStubs
+	}
+	return NeedNothing
+}
+
+// WentBack tells whether a mailbox's counters are below those that were agreed on,
+// under the same UIDVALIDITY: they only ever grow (RFC 9051 2.3.1.1, RFC 7162 3.1.1),
+// unless the server was restored from a backup, lost its index, or is another one.
+func WentBack(known ledger.Mailbox, now mail.Status) bool {
+	return known.Complete && known.UIDValidity == now.UIDValidity &&
+		(UIDsWentBack(known, now) || now.HighestModSeq != 0 && now.HighestModSeq < known.HighestModSeq)
+}
+
+// UIDsWentBack is WentBack of UIDNEXT alone: UIDs may be dealt a second time.
+func UIDsWentBack(known ledger.Mailbox, now mail.Status) bool {
+	return known.Complete && known.UIDValidity == now.UIDValidity && now.UIDNext != 0 && now.UIDNext < known.UIDNext
+}
+
+// AddsUp tells whether a difference makes as many messages of those that are known as
+// the mailbox is said to have. One that does not left something out.
+func AddsUp(rows []ledger.Row, v View, messages uint32) bool {
+	there := make(map[imap.UID]bool, len(rows))
+	for _, r := range rows {
+		if r.State != ledger.Intended {
+			there[r.UID] = true
+		}
+	}
+	for _, m := range v.Messages {
+		if m.UID != 0 {
+			there[m.UID] = true
+		}
+	}
+	n := 0
+	for u := range there {
+		if !v.Vanished.Contains(u) {
+			n++
+		}
+	}
+	return uint32(n) == messages
+}
+
+// DoubtOf says why it is not to be believed that messages are gone of which the
+// server, asked for all, says nothing; "" if it is. ours is how many of the messages
+// of its status this run took out of the mailbox.
+func DoubtOf(known ledger.Mailbox, status *mail.Status, now mail.Status, v View, gone, ours int) string {
+	switch {
+	case !v.Complete || gone == 0:
+	case len(v.UIDs) < int(now.Messages):
+		return fmt.Sprintf("the server says that it has %s, and lists %d", mail.Number(int(now.Messages), "message", "messages"), len(v.UIDs))
+	case status != nil && status.UIDValidity == now.UIDValidity && int(status.Messages)-ours > int(now.Messages):
+		return fmt.Sprintf("the server said first that it has %s, and then that it has %d", mail.Number(int(status.Messages)-ours, "message", "messages"), now.Messages)
+	case UIDsWentBack(known, now) && (known.HighestModSeq > 0 || gone > Handful):
+		return fmt.Sprintf("the server's next UID was %d and is %d now, as after a restored backup, or of another server", known.UIDNext, now.UIDNext)
+	}
+	return ""
+}
+
+// MayHaveMoved tells whether STATUS says that messages left the mailbox since
+// known: fewer stayed than were there and came. Only then may mail that is new
+// elsewhere be mail that is here already.
+func MayHaveMoved(known ledger.Mailbox, st mail.Status) bool {
+	if !known.Complete || known.UIDValidity != st.UIDValidity || st.UIDNext < known.UIDNext {
+		return false
+	}
+	return uint64(st.Messages) < uint64(known.Messages)+uint64(st.UIDNext-known.UIDNext)
+}
+
+// View is what the server told of a mailbox.
+type View struct {
+	// Complete says that uids are all messages of the mailbox. Otherwise only
+	// what changed was told: vanished and messages.
+	Complete bool
+	UIDs     []imap.UID // ascending
+	Vanished imap.UIDSet
+	Messages []mail.Message // with flags
+}
+
+// Actions is what must be done in a mailbox so that it holds what the server's
+// does.
+type Actions struct {
+	Fetch []imap.UID // newest first
+	Flags []FlagChange
+	Gone  []imap.UID
+}
+
+// FlagChange is a message whose flags are others on the server than were agreed.
+type FlagChange struct {
+	UID    imap.UID
+	Before []string
+	After  []string
+}
+
+// OfServer compares what the server told with the ledger's rows. Rows of a message
+// that is only intended count as absent: it is fetched again.
+func OfServer(rows []ledger.Row, v View) Actions {
+	var a Actions
+	have := make(map[imap.UID]ledger.Row, len(rows))
+	for _, r := range rows {
+		if r.State != ledger.Intended {
+			have[r.UID] = r
+		}
+	}
+	fetch := make(map[imap.UID]bool)
+	for _, m := range v.Messages {
+		r, ok := have[m.UID]
+		switch {
+		case m.UID == 0 || v.Vanished.Contains(m.UID):
+		case !ok:
+			fetch[m.UID] = true
+		case r.State == ledger.Present && r.Key == "" && HasFlag(r.Flags, `\Deleted`) && m.Flags != nil && !HasFlag(m.Flags, `\Deleted`):
+			fetch[m.UID] = true // it was copied elsewhere and could not be expunged, and now it is to stay
+		case m.Flags != nil && !SameFlags(r.Flags, m.Flags):
+			a.Flags = append(a.Flags, FlagChange{m.UID, r.Flags, m.Flags})
+		}
+	}
+	if v.Complete {
+		there := make(map[imap.UID]bool, len(v.UIDs))
+		for _, u := range v.UIDs {
+			there[u] = true
+			if _, ok := have[u]; !ok {
+				fetch[u] = true
+			}
+		}
+		for u := range have {
+			if !there[u] {
+				a.Gone = append(a.Gone, u)
+			}
+		}
+		for u := range fetch {
+			if !there[u] {
+				delete(fetch, u)
+			}
+		}
+		a.Flags = slices.DeleteFunc(a.Flags, func(c FlagChange) bool { return !there[c.UID] })
+	} else {
+		for u := range have {
+			if v.Vanished.Contains(u) {
+				a.Gone = append(a.Gone, u)
+			}
+		}
+	}
+	for u := range fetch {
+		a.Fetch = append(a.Fetch, u)
+	}
+	slices.SortFunc(a.Fetch, func(x, y imap.UID) int { return int(int64(y) - int64(x)) })
+	slices.Sort(a.Gone)
+	slices.SortStableFunc(a.Flags, func(x, y FlagChange) int { return int(int64(x.UID) - int64(y.UID)) })
+	// A hostile or confused server may name one message many times; the last
+	// word counts.
+	a.Flags = lastPerUID(a.Flags)
+	return a
+}
+
+// lastPerUID keeps the last of several changes of one message.
+func lastPerUID(cs []FlagChange) []FlagChange {
+	out := cs[:0]
+	for i, c := range cs {
+		if i+1 < len(cs) && cs[i+1].UID == c.UID {
+			continue
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// Batches cuts UIDs, newest first, into fetch commands. The first is small so
+// that the newest mail is searchable at once; 100-250 is where fetching is
+// fastest (GOIMAP.md, Speed).
+func Batches(uids []imap.UID) [][]imap.UID {
+	const first, rest = 25, 200
+	var out [][]imap.UID
+	for n := first; len(uids) > 0; n = rest {
+		n = min(n, len(uids))
+		out = append(out, uids[:n:n])
+		uids = uids[n:]
+	}
+	return out
+}

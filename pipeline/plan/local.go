@@ -1,0 +1,76 @@
+package plan
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+)
+
+// Local is what the user changed in a mailbox's folder since the last agreement.
+type Local struct {
+	Flags     map[imap.UID]Delta
+	Marked    []ledger.Message            // present, with the letter T
+	Missing   []ledger.Message            // present by the ledger, without a file in the folder
+	Untracked []Untracked                 // files that the ledger does not know
+	Have      int                         // messages that are present by the ledger
+	Files     int                         // mails in the folder
+	Tagged    map[string][]ledger.Message // present, to be moved by their tags, by the mailbox that they go to
+	// Doubt says, if it is not empty, why the folder cannot be believed when it
+	// lacks something.
+	Doubt string
+	// Closed: what goes on here is not known well enough to tell the server. What
+	// is missing or new in other folders may have come from here or gone here.
+	Closed bool
+}
+
+// Nothing tells whether there is nothing to tell the server, nor anything that may have
+// come from elsewhere.
+func (l *Local) Nothing() bool {
+	return len(l.Flags)+len(l.Marked)+len(l.Missing)+len(l.Tagged) == 0 && !slices.ContainsFunc(l.Untracked, Untracked.MayHaveCome)
+}
+
+// Untracked is a file that the ledger does not know.
+type Untracked struct {
+	ledger.Message           // Date is the file's
+	Sent           time.Time // the Date of its header; zero if there is none
+	RuledOut       bool      // the server is not to be given it (again)
+	Twin           bool      // another file of the folder is the server's message
+	Added          int64     // size of the header fields that Digest leaves out, in bytes
+}
+
+// MayHaveCome tells whether the file may be one that is missing elsewhere: a twin may, too,
+// since its mail may be there in several copies.
+func (s Untracked) MayHaveCome() bool { return !s.RuledOut }
+
+// New tells whether the server may be given the file. What it is not to be given
+// may still be the file of a message.
+func (s Untracked) New() bool { return !s.RuledOut && !s.Twin }
+
+// RealID gives the id that a mail has for sure; "" where it may have none. notmuch
+// makes one up for mail without Message-ID, and for one that is too long.
+func RealID(id string) string {
+	if strings.HasPrefix(id, "notmuch-sha1-") {
+		return ""
+	}
+	return mail.NotmuchID(id)
+}
+
+// Is tells whether a server's message is the file that it should be: its Message-ID
+// is, or its size where there is none; size and date if one of the two has none.
+// Servers change mails that they are given (Exchange), but not these.
+func (s Untracked) Is(m mail.Message) bool {
+	here, there := RealID(s.ID) != "", m.MessageID != ""
+	switch {
+	case there && mail.NotmuchID(s.ID) == m.MessageID:
+		return true
+	case here && there:
+		return false
+	default:
+		return near(m.Size, s.Size) && (!here && !there || s.Dated(m))
+	}
+}

@@ -1,0 +1,344 @@
+package plan
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+)
+
+// Deletions says what becomes on the server of a message whose file the user
+// deleted, or marked with T.
+type Deletions string
+
+// The kinds.
+const (
+	DeletionsTrash   Deletions = "trash"   // moved to the Trash; in the Trash itself, expunged
+	DeletionsExpunge Deletions = "expunge" // expunged
+	DeletionsKeep    Deletions = "keep"    // it stays there
+)
+
+// Outgoing is what the server is to be told of one mailbox.
+type Outgoing struct {
+	Moves   map[string][]Move           // by the mailbox that they go to
+	Waiting map[string][]Move           // those that are not for this run
+	Tagged  map[string][]ledger.Message // the same, for their tags
+	Deleted []ledger.Message
+	Uploads []Untracked
+	Renamed []ledger.Message // present, with the key and name that the file has now
+	Held    int              // deletions and moves that the guard held back
+	Doubted int              // uploads, and flags taken off, in a folder that is not believed
+	Why     string           // they were
+	Restore []ledger.Message // missing here, and wanted back
+	// Unexplained is how many messages are missing that are in no other folder.
+	Unexplained int
+	Later       bool // something waits until all mailboxes are known
+}
+
+// Move is a message whose file the user put into another folder.
+type Move struct {
+	Row ledger.Message // as it was
+	Key string         // of its file where it is now
+}
+
+// Nothing tells whether there is nothing to do, and nothing waits or is held.
+func (o *Outgoing) Nothing() bool {
+	return !o.Later && len(o.Moves)+len(o.Tagged)+len(o.Deleted)+len(o.Uploads)+len(o.Renamed)+len(o.Restore)+o.Held+o.Doubted == 0
+}
+
+// Without takes messages out of what is to be told of a mailbox.
+func (o *Outgoing) Without(uids map[imap.UID]bool) {
+	if len(uids) == 0 {
+		return
+	}
+	for to, ms := range o.Moves {
+		if ms = slices.DeleteFunc(ms, func(m Move) bool { return uids[m.Row.UID] }); len(ms) > 0 {
+			o.Moves[to] = ms
+		} else {
+			delete(o.Moves, to)
+		}
+	}
+	for to, ms := range o.Tagged {
+		if ms = slices.DeleteFunc(slices.Clone(ms), func(m ledger.Message) bool { return uids[m.UID] }); len(ms) > 0 {
+			o.Tagged[to] = ms
+		} else {
+			delete(o.Tagged, to)
+		}
+	}
+	o.Deleted = slices.DeleteFunc(o.Deleted, func(m ledger.Message) bool { return uids[m.UID] })
+}
+
+// Moved is how many messages are to be moved.
+func (o *Outgoing) Moved() (n int) {
+	for _, ms := range o.Moves {
+		n += len(ms)
+	}
+	for _, ms := range o.Tagged {
+		n += len(ms)
+	}
+	return n
+}
+
+// Wait leaves moves to a later run.
+func (o *Outgoing) Wait(is func(Move) bool) {
+	for to, moves := range o.Moves {
+		stay := slices.DeleteFunc(slices.Clone(moves), is)
+		for _, m := range moves {
+			if is(m) {
+				o.Waiting[to] = append(o.Waiting[to], m)
+			}
+		}
+		if o.Moves[to] = stay; len(stay) == 0 {
+			delete(o.Moves, to)
+		}
+	}
+}
+
+// Policy is what the user wants of deletions.
+type Policy struct {
+	Deletions Deletions
+	Yes       func(mailbox string) bool // past the guard
+	Daily     map[string]bool           // mailboxes that are emptied in daily life
+	Some      bool                      // only some mailboxes are asked for: what tags move waits
+	Restore   bool                      // what is missing comes again
+	Whole     bool                      // all mailboxes were scanned, in one moment
+	Unread    bool                      // but for some whose folder cannot be read: what is missing may be there
+}
+
+// OfFolders decides what the server is told of the local changes, by mailbox. It
+// adds the flags of moved files to the mailbox that they come from. A file that
+// is missing in one folder and new in another was moved, if Message-ID or key tell that
+// it is one mail, and the content is the same: a draft that was finished is another.
+func OfFolders(locals map[string]*Local, p Policy) map[string]*Outgoing {
+	out := make(map[string]*Outgoing, len(locals))
+	names := slices.Sorted(maps.Keys(locals))
+	// Those that are closed come last: what may have gone there or come from there
+	// does so only if nothing else explains it.
+	slices.SortStableFunc(names, func(a, b string) int { return rankClosed(locals[a]) - rankClosed(locals[b]) })
+	for _, name := range names {
+		out[name] = &Outgoing{Moves: make(map[string][]Move), Waiting: make(map[string][]Move)}
+	}
+	taken := make(map[*ledger.Message]bool)
+	byID, byKey := make(map[string][]*ledger.Message), make(map[string][]*ledger.Message)
+	for _, name := range names {
+		for i := range locals[name].Missing {
+			m := &locals[name].Missing[i]
+			byKey[m.Key] = append(byKey[m.Key], m)
+			if m.ID != "" {
+				byID[mail.NotmuchID(m.ID)] = append(byID[mail.NotmuchID(m.ID)], m)
+			}
+		}
+	}
+	first := func(candidates []*ledger.Message, good func(*ledger.Message) bool) *ledger.Message {
+		for _, m := range candidates {
+			if !taken[m] && good(m) {
+				taken[m] = true
+				return m
+			}
+		}
+		return nil
+	}
+	found := make(map[*Untracked]*ledger.Message)
+	match := func(find func(name string, s *Untracked) *ledger.Message) {
+		for _, name := range names {
+			for i := range locals[name].Untracked {
+				s := &locals[name].Untracked[i]
+				if found[s] == nil {
+					if m := find(name, s); m != nil {
+						found[s] = m
+					}
+				}
+			}
+		}
+	}
+	// What the server was given already has not come from elsewhere.
+	elsewhere := func(name string, s *Untracked) func(*ledger.Message) bool {
+		return func(m *ledger.Message) bool { return !s.RuledOut && m.Mailbox != name && s.SameContent(m) }
+	}
+	// The surest come first, so that of several copies of a mail each file finds its
+	// own message.
+	match(func(name string, s *Untracked) *ledger.Message { return first(byKey[s.Key], elsewhere(name, s)) })
+	match(func(name string, s *Untracked) *ledger.Message {
+		if locals[name].Closed {
+			return nil
+		}
+		// The same mail under another name; one that its owner edited is a new one.
+		return first(byID[s.ID], func(m *ledger.Message) bool { return m.Mailbox == name && s.SameContent(m) })
+	})
+	match(func(name string, s *Untracked) *ledger.Message { return first(byID[s.ID], elsewhere(name, s)) })
+	for _, name := range names {
+		for i := range locals[name].Untracked {
+			s := &locals[name].Untracked[i]
+			m := found[s]
+			switch {
+			case m == nil && (!s.New() || locals[name].Closed):
+			case m != nil && (locals[name].Closed || locals[m.Mailbox].Closed):
+				out[name].Later, out[m.Mailbox].Later = true, true
+				out[m.Mailbox].Waiting[name] = append(out[m.Mailbox].Waiting[name], Move{*m, s.Key})
+			case m == nil:
+				out[name].Uploads = append(out[name].Uploads, *s)
+			case m.Mailbox == name:
+				row := *m
+				row.Key, row.Name, row.Digest = s.Key, s.Name, s.Digest
+				out[name].Renamed = append(out[name].Renamed, row)
+			default:
+				s.Twin = false // it is a message of its own, which is about to come
+				from := out[m.Mailbox]
+				from.Moves[name] = append(from.Moves[name], Move{*m, s.Key})
+				if _, letters := maildir.ParseName(s.Name); HasInfo(s.Name) {
+					if d := DeltaOf(m.Flags, letters); len(d.Add)+len(d.Remove) > 0 {
+						locals[m.Mailbox].Flags[m.UID] = d
+					}
+				}
+			}
+		}
+	}
+	for _, name := range names {
+		l, o := locals[name], out[name]
+		if l.Closed {
+			o.Later = false
+			continue
+		}
+		if !p.Whole {
+			o.Wait(func(Move) bool { return true }) // what seems new or gone here may be elsewhere
+			o.Uploads = nil
+			o.Later = len(l.Missing)+len(l.Marked)+len(l.Tagged) > 0 || slices.ContainsFunc(l.Untracked, Untracked.New)
+			continue
+		}
+		for i := range l.Missing {
+			switch m := &l.Missing[i]; {
+			case taken[m]:
+			case p.Unread && !p.Restore:
+				o.Later = true
+			default:
+				o.Deleted = append(o.Deleted, *m)
+				o.Unexplained++
+			}
+		}
+		if p.Restore {
+			o.Restore, o.Deleted, o.Uploads = append(o.Deleted, l.Marked...), nil, nil
+			continue
+		}
+		if o.Tagged = l.Tagged; p.Some && len(l.Tagged) > 0 {
+			o.Tagged, o.Later = nil, true
+		}
+		o.Deleted = append(o.Deleted, l.Marked...)
+		if p.Deletions == DeletionsKeep {
+			o.Deleted = nil
+		}
+	}
+	if p.Whole && !p.Restore {
+		guard(locals, out, p)
+	}
+	return out
+}
+
+// rankClosed puts mailboxes that are closed behind the others.
+func rankClosed(l *Local) int {
+	if l.Closed {
+		return 1
+	}
+	return 0
+}
+
+// nearly is by how many bytes a mail reader may change a mail that it copies
+// from one folder to another: Mutt writes Content-Length and Lines.
+const nearly = 512
+
+// near tells whether two sizes differ by what a mail reader may change.
+func near(a, b int64) bool { return max(a-b, b-a) <= nearly }
+
+// SameContent tells whether a file holds the mail that a row's file held. Of a row
+// without Digest only sizes are known, the server's, which may be wrong (Exchange),
+// and that which came: they must be those of the file with or without what Digest
+// leaves out. Who edits a mail gives it a new key, so that under the same one
+// something else may have been added.
+func (s *Untracked) SameContent(m *ledger.Message) bool {
+	switch {
+	case !m.Digest.IsZero() && !s.Digest.IsZero():
+		return m.Digest == s.Digest
+	case m.Key == s.Key:
+		return near(m.Size, s.Size) || near(m.WireSize, s.Size)
+	}
+	is := func(size int64) bool { return size == m.Size || size == m.WireSize }
+	return is(s.Size) || is(s.Size-s.Added)
+}
+
+// Pair finds those of the server's messages that are files of ours, or rows. An
+// equal Message-ID is not enough, since one mail may come in several copies: size
+// or date must agree, too. Where one of the two has none, both must: there are
+// servers that tell none of a header that they cannot read, that add one, and mails
+// that notmuch has under a made-up one. exact wants all three, as a copy on the
+// server has them, and missing on both sides if at all.
+func Pair(server []mail.Message, here []Untracked, exact bool) map[imap.UID]Untracked {
+	used := make([]bool, len(here))
+	byID, bySize := make(map[string][]int), make(map[int64][]int)
+	for i, h := range here {
+		id := mail.NotmuchID(h.ID)
+		byID[id] = append(byID[id], i)
+		bySize[h.Size] = append(bySize[h.Size], i)
+	}
+	out := make(map[imap.UID]Untracked)
+	sorted := slices.Clone(server)
+	slices.SortFunc(sorted, func(a, b mail.Message) int { return cmp.Compare(a.UID, b.UID) })
+	among := func(candidates func(mail.Message) []int, good func(mail.Message, Untracked) bool) {
+		for _, m := range sorted {
+			if _, done := out[m.UID]; done || m.UID == 0 {
+				continue
+			}
+			for _, i := range candidates(m) {
+				if !used[i] && good(m, here[i]) {
+					used[i], out[m.UID] = true, here[i]
+					break
+				}
+			}
+		}
+	}
+	try := func(good func(mail.Message, Untracked) bool) {
+		among(func(m mail.Message) []int { return byID[m.MessageID] }, good)
+	}
+	try(func(m mail.Message, h Untracked) bool { return m.Size == h.Size && h.Dated(m) })
+	among(func(m mail.Message) []int { return bySize[m.Size] }, func(m mail.Message, h Untracked) bool {
+		here, there := RealID(h.ID) != "", m.MessageID != ""
+		neither, both := !here && !there, here && there
+		return h.Dated(m) && (neither || !both && !exact)
+	})
+	if exact {
+		return out
+	}
+	try(func(m mail.Message, h Untracked) bool { return m.MessageID != "" && m.Size == h.Size })
+	// A twin is another message's file as well as this one's: it wants sure evidence.
+	try(func(m mail.Message, h Untracked) bool {
+		return h.ID != "" && !h.Twin && (near(m.Size, h.Size) || h.Dated(m))
+	})
+	// A mail that was just sent, saved here by Mutt and there by the server with
+	// headers of its own.
+	try(func(m mail.Message, h Untracked) bool {
+		return h.ID != "" && !h.Twin && !m.InternalDate.IsZero() && (m.InternalDate.Sub(h.Date).Abs() < soon || m.InternalDate.Sub(h.Sent).Abs() < soon)
+	})
+	return out
+}
+
+// Dated tells whether the server has a message from when the file is, or its mail.
+func (s Untracked) Dated(m mail.Message) bool {
+	at := m.InternalDate.UTC().Truncate(time.Second)
+	return !m.InternalDate.IsZero() && (at.Equal(s.Date) || at.Equal(s.Sent))
+}
+
+// soon is within what time a mail that was sent is saved.
+const soon = 10 * time.Minute
+
+// When is the INTERNALDATE of an upload: what its header says, unless that
+// cannot be, or else its file.
+func (s Untracked) When(now time.Time) time.Time {
+	if s.Sent.Year() >= 1980 && s.Sent.Before(now.Add(24*time.Hour)) {
+		return s.Sent
+	}
+	return s.Date
+}
