@@ -103,7 +103,7 @@ func (p *program) setupAccount(c *cli.Context) error {
 	defer s.person.close()
 	defer s.hangUp()
 	err = s.run(c.Context)
-	if err != nil && c.Context.Err() != nil && !s.changed {
+	if err != nil && c.Err() != nil && !s.changed {
 		return errUnchanged
 	}
 	return err

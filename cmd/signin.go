@@ -17,20 +17,20 @@ import (
 // fingerprints gives what tells whether an account would sign in with something else than
 // before (pipeline.Options.SignIn). A file is read for it; a program or the keyring is
 // not asked but for a sign-in, and an OAuth token is another one every hour.
-func (s *secrets) fingerprints(a *config.Account) func(key string) (way, secret string) {
-	return func(key string) (way, secret string) {
+func (s *secrets) fingerprints(a *config.Account) func(ctx context.Context, key string) (way, secret string) {
+	return func(ctx context.Context, key string) (way, secret string) {
 		cert, _ := os.ReadFile(a.TLSCert) // "" if there is none
 		text, _ := json.Marshal([]any{a.User, a.Auth, a.Where(), a.TLS, a.AllowPlaintext, a.TLSServerName, a.TLSPin, cert, a.Tunnel, a.Proxy, a.Disable,
 			a.PasswordCommand, a.PasswordFile, a.Keyring, a.OAuth}) // nothing of these fails
-		return fingerprintOf(key, string(text)), fingerprintOf(key, s.known(a))
+		return fingerprintOf(key, string(text)), fingerprintOf(key, s.known(ctx, a))
 	}
 }
 
 // known gives the account's password if it was had already or stands in a file; "" if it
 // is not known.
-func (s *secrets) known(a *config.Account) string {
+func (s *secrets) known(ctx context.Context, a *config.Account) string {
 	if a.PasswordFile != "" {
-		pw, err := s.password(context.Background(), a)
+		pw, err := s.password(ctx, a)
 		if err != nil {
 			return err.Error() // to be told at once: with it no server is asked
 		}

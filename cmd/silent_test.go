@@ -234,7 +234,7 @@ func (w *world) metas(prefix string) map[string]string {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	defer l.Close() //nolint:errcheck // only read
+	defer l.Close()
 	all, err := l.Metas(w.t.Context(), prefix)
 	if err != nil {
 		w.t.Fatal(err)

@@ -115,7 +115,7 @@ type Options struct {
 	// SignIn gives fingerprints by key of what Dial signs in with: of the configuration,
 	// and of the secret, "" where that is not known without asking a program or a person.
 	// After a refusal it tells whether something else would be tried. May be nil.
-	SignIn func(key string) (way, secret string)
+	SignIn func(ctx context.Context, key string) (way, secret string)
 	// Attended: a person is there, and a sign-in that was refused is tried at once.
 	Attended bool
 

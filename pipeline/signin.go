@@ -107,7 +107,7 @@ func (r *run) waits(ctx context.Context) (bool, error) {
 	if err != nil || r.Attended || !believed(n.NextTry, now, longestRefusal) {
 		return false, err
 	}
-	if way, secret := r.triedWith(); way != n.Way || secret != "" && secret != n.Secret {
+	if way, secret := r.triedWith(ctx); way != n.Way || secret != "" && secret != n.Secret {
 		return false, nil
 	}
 	r.fault(Failure{Scope: ScopeAccount, Text: n.Text + nextTry(n, now), Err: &mail.Fault{Kind: mail.KindAuth, Op: "sign-in", Err: errNotTried}})
@@ -122,11 +122,11 @@ func nextTry(n refusedSignIn, now time.Time) string {
 }
 
 // triedWith gives fingerprints of what a sign-in is tried with.
-func (r *run) triedWith() (way, secret string) {
+func (r *run) triedWith(ctx context.Context) (way, secret string) {
 	if r.SignIn == nil {
 		return "", ""
 	}
-	return r.SignIn(r.secret)
+	return r.SignIn(ctx, r.secret)
 }
 
 // signInRefused remembers that the server refused the sign-in, and gives what to say of
@@ -139,7 +139,7 @@ func (r *run) signInRefused(ctx context.Context, text string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	way, secret := r.triedWith()
+	way, secret := r.triedWith(ctx)
 	if n.Way != way || n.Secret != secret {
 		n.Attempts = 0
 	}

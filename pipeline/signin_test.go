@@ -33,7 +33,7 @@ func (d *door) sync(h *home, change ...func(*Options)) (int, *Report) {
 	h.t.Helper()
 	before := d.dials
 	rep := h.sync(d.server, append([]func(*Options){func(o *Options) {
-		o.SignIn = func(string) (string, string) { return d.way, d.secret }
+		o.SignIn = func(context.Context, string) (string, string) { return d.way, d.secret }
 	}}, change...)...)
 	return d.dials - before, rep
 }
