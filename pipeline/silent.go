@@ -78,6 +78,7 @@ func (w *worker) list(ctx context.Context) ([]mail.Mailbox, error) {
 			return nil, err
 		}
 		list, err := w.session.List(ctx, how)
+		w.listedAt = w.Now()
 		f, _ := errors.AsType[*mail.Fault](err)
 		switch op := silentOp(err); {
 		case err == nil && unheard != nil && !slices.ContainsFunc(list, func(m mail.Mailbox) bool { return m.Status != nil }):

@@ -20,7 +20,6 @@ import (
 
 // survey decides which of the server's mailboxes to look into.
 func (r *run) survey(ctx context.Context, s Lister, list []mail.Mailbox) ([]*box, error) {
-	r.listedAt = r.Now()
 	if err := r.finishFolder(ctx, list); err != nil {
 		return nil, err
 	}
