@@ -297,7 +297,12 @@ func (r *run) strangers(ctx context.Context, b *box, rows []ledger.Row, l *maild
 		if stub, err := r.isStub(ctx, h.Fields, path); err != nil {
 			return nil, err
 		} else if stub {
-			continue
+			if stub, err = r.isOurs(ctx, h.MessageID, sum.Sum()); err != nil {
+				return nil, err
+			}
+			if stub {
+				continue
+			}
 		}
 		if h.MessageID == "" {
 			if h.MessageID, err = madeUpID(path); errors.Is(err, fs.ErrNotExist) {

@@ -57,6 +57,22 @@ func (r *run) isStub(ctx context.Context, h wire.Header, path string) (bool, err
 	return false, nil
 }
 
+// isOurs tells whether a file that looks like one of our stubs is no mail that the server
+// has as one of its own, as of somebody who was sent a copy of the note, and whose file
+// went from its place: that was moved.
+func (r *run) isOurs(ctx context.Context, id string, content wire.Digest) (bool, error) {
+	mails, err := r.Ledger.ByMessageID(ctx, id)
+	for _, m := range mails {
+		if err != nil || m.State != ledger.Present || m.Digest != content {
+			continue
+		}
+		if _, here, err := r.fileOf(ctx, m); err != nil || !here {
+			return false, err
+		}
+	}
+	return true, err
+}
+
 // sameBeginning tells whether two files are the same as far as stub.MaxHeader.
 func sameBeginning(a, b string) (bool, error) {
 	var text [2][]byte
