@@ -71,7 +71,8 @@ func (w *worker) list(ctx context.Context) ([]mail.Mailbox, error) {
 		}
 	}
 	how.Skip = func(m mail.Mailbox) bool {
-		return silent[m.Name] != nil || w.leavesOut(m.Name) != "" || removing == "" && !w.selects(m)
+		return silent[m.Name] != nil || w.leavesOut(m.Name) != "" ||
+			removing == "" && !w.Restore && !w.selects(m) // what is missing in one folder may have gone to any
 	}
 	for {
 		if err := w.connect(ctx); err != nil {
