@@ -148,6 +148,7 @@ func TestAMailboxThatNeverAnswers(t *testing.T) {
 				if faults := len(rep.Faults); faults != 0 != left || faults > 1 || left && (rep.Faults[0].Mailbox != "Other" || rep.Clean()) {
 					t.Errorf("first: %+v", rep.Faults)
 				}
+				round(1005) // once it may be the line's fault
 				still := func(n int) {
 					t.Helper()
 					log, rep := round(n)

@@ -202,7 +202,11 @@ func (r *run) noteSilences(ctx context.Context) error {
 	now := r.Now().UTC().Truncate(time.Second)
 	for _, key := range silent {
 		n := r.silences[key].Attempts + 1
-		if err := set(c, key, silence{n, retryAt(now, n)}); err != nil {
+		next := now // once it may be the line's fault: the next run asks again
+		if n > 1 {
+			next = retryAt(now, n-1)
+		}
+		if err := set(c, key, silence{n, next}); err != nil {
 			return err
 		}
 		op, mailbox, _ := strings.Cut(strings.TrimPrefix(key, metaSilent), "/")
