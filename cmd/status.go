@@ -2,7 +2,6 @@ package cmd
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -92,8 +91,8 @@ func (p *program) status(c *cli.Context) error {
 }
 
 // statusOf looks at one account.
-func (p *program) statusOf(ctx context.Context, a *config.Account, root string, keys *secrets) (s *accountStatus, err error) {
-	s = &accountStatus{Status: pipeline.Status{Account: a.Name, Mailboxes: []pipeline.MailboxStatus{}}}
+func (p *program) statusOf(ctx context.Context, a *config.Account, root string, keys *secrets) (*accountStatus, error) {
+	s := &accountStatus{Status: pipeline.Status{Account: a.Name, Mailboxes: []pipeline.MailboxStatus{}}}
 	if a.OAuth != nil {
 		source, err := keys.source(a)
 		if err != nil {
@@ -103,24 +102,15 @@ func (p *program) statusOf(ctx context.Context, a *config.Account, root string, 
 			s.SignIn = err.Error()
 		}
 	}
-	dir, err := a.StateDir(p.getenv)
+	now, err := inLedger(ctx, p, a, func(ctx context.Context, l *ledger.Ledger) (*pipeline.Status, error) {
+		return pipeline.StatusOf(ctx, pipeline.Options{Account: a.Name, Root: root, Ledger: l, Selects: a.Selects, ReadOnly: a.ReadOnly, Now: time.Now})
+	})
 	if err != nil {
 		return nil, err
 	}
-	l, err := ledger.OpenReadOnly(ctx, dir)
-	if errors.Is(err, ledger.ErrNotExist) {
-		s.Never = true
-		return s, nil
+	if s.Never = now == nil; !s.Never {
+		s.Status = *now
 	}
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, l.Close()) }()
-	now, err := pipeline.StatusOf(ctx, pipeline.Options{Account: a.Name, Root: root, Ledger: l, Selects: a.Selects, ReadOnly: a.ReadOnly, Now: time.Now})
-	if err != nil {
-		return nil, err
-	}
-	s.Status = *now
 	return s, nil
 }
 

@@ -104,7 +104,7 @@ func (p *program) stubsOf(ctx context.Context, a *config.Account, all bool) ([]l
 	if all {
 		states = append(states, ledger.GivenUp, ledger.Skipped, ledger.Deferred)
 	}
-	rows, err := p.rows(ctx, *a, func(ctx context.Context, l *ledger.Ledger) ([]ledger.Message, error) {
+	rows, err := inLedger(ctx, p, a, func(ctx context.Context, l *ledger.Ledger) ([]ledger.Message, error) {
 		return l.InState(ctx, states...)
 	})
 	if err != nil {
@@ -139,22 +139,11 @@ func (p *program) stubsOf(ctx context.Context, a *config.Account, all bool) ([]l
 
 // unsentOf gives new mail that an account's server refused.
 func (p *program) unsentOf(ctx context.Context, a *config.Account) (found []listedStub, err error) {
-	dir, err := a.StateDir(p.getenv)
-	if err != nil {
-		return nil, err
-	}
-	l, err := ledger.OpenReadOnly(ctx, dir)
-	if errors.Is(err, ledger.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	notes, err := pipeline.UnsentOf(ctx, l)
+	notes, err := inLedger(ctx, p, a, pipeline.UnsentOf)
 	for _, u := range notes {
 		found = append(found, listedStub{Account: a.Name, Mailbox: u.Mailbox, ID: u.ID, Since: u.Since, Attempts: u.Attempts, NextTry: u.NextTry, Reason: u.Reason, State: unsent, File: u.Name})
 	}
-	return found, errors.Join(err, l.Close())
+	return found, err
 }
 
 // buried gives what lies in an account's morgue.

@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/config"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
 )
 
@@ -95,10 +96,7 @@ func (p *program) askHeld(c *cli.Context, req request, told error) error {
 	later := false
 	for _, h := range req.held.in {
 		there := h.account.Name + "/" + h.Mailbox
-		count := fmt.Sprintf("%d messages", h.Messages)
-		if h.Messages == 1 {
-			count = "1 message"
-		}
+		count := mail.Number(h.Messages, "message", "messages")
 		question := fmt.Sprintf("\n%s: %s gone here or in doubt. What is right?", plain(there), count)
 		choices := []choice{{"later", "leave it as it is, and ask again"}, {"delete", "what is here: delete on the server, too"}, {"restore", "what is on the server: bring it back here"}}
 		if h.There {

@@ -153,7 +153,7 @@ func (ch *chooser) query(ctx context.Context, query string) error {
 // the ledger must know it, and verify what else there is of it.
 func (ch *chooser) key(ctx context.Context, key stub.Key, verify func(*ledger.Ledger) (bool, error)) error {
 	for _, a := range ch.accounts {
-		rows, err := ch.rows(ctx, a, func(ctx context.Context, l *ledger.Ledger) ([]ledger.Message, error) {
+		rows, err := inLedger(ctx, ch.program, &a, func(ctx context.Context, l *ledger.Ledger) ([]ledger.Message, error) {
 			if verify != nil {
 				if ok, err := verify(l); err != nil || !ok {
 					return nil, err
@@ -181,21 +181,22 @@ func withKey(rows []ledger.Message, account string, key stub.Key) (ledger.Messag
 	return rows[i], true
 }
 
-// rows gives what some query finds in an account's ledger.
-func (p *program) rows(ctx context.Context, a config.Account, query func(context.Context, *ledger.Ledger) ([]ledger.Message, error)) ([]ledger.Message, error) {
+// inLedger gives what some query finds in an account's ledger; nothing if there is none
+// yet.
+func inLedger[T any](ctx context.Context, p *program, a *config.Account, query func(context.Context, *ledger.Ledger) (T, error)) (found T, err error) {
 	dir, err := a.StateDir(p.getenv)
 	if err != nil {
-		return nil, err
+		return found, err
 	}
 	l, err := ledger.OpenReadOnly(ctx, dir)
 	if errors.Is(err, ledger.ErrNotExist) {
-		return nil, nil
+		return found, nil
 	}
 	if err != nil {
-		return nil, err
+		return found, err
 	}
-	rows, err := query(ctx, l)
-	return rows, errors.Join(err, l.Close())
+	found, err = query(ctx, l)
+	return found, errors.Join(err, l.Close())
 }
 
 func failures(ctx context.Context, l *ledger.Ledger) ([]ledger.Message, error) {

@@ -315,8 +315,7 @@ func (s *server) unwanted(u mail.Upload) bool {
 	return err == nil && s.picky != "" && strings.Contains(string(raw), s.picky)
 }
 
-func (s *session) Quote(name string) string { return `"` + name + `"` }
-func (s *session) Greeting() string         { return "fake" }
+func (s *session) Greeting() string { return "fake" }
 
 func (s *session) Deleted(context.Context) (out imap.UIDSet, err error) {
 	defer s.ask("SEARCH DELETED")()

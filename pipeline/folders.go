@@ -61,6 +61,11 @@ func (r *run) folders(ctx context.Context, s Lister, list []mail.Mailbox, rows [
 		return nil
 	}
 	n := &naming{list: list, there: there, delim: delimOf(list), first: len(rows) == 0}
+	return r.eachFolder(taken, func(f string) error { return r.newFolder(ctx, s, f, n) })
+}
+
+// eachFolder does something with each folder here but for those that are taken.
+func (r *run) eachFolder(taken map[string]bool, do func(folder string) error) error {
 	folders, err := maildir.Folders(r.Root)
 	if err != nil {
 		return err
@@ -69,7 +74,7 @@ func (r *run) folders(ctx context.Context, s Lister, list []mail.Mailbox, rows [
 		if taken[f] {
 			continue
 		}
-		if err := r.newFolder(ctx, s, f, n); err != nil {
+		if err := do(f); err != nil {
 			return err
 		}
 	}
@@ -83,14 +88,7 @@ func (r *run) closeOthers(ctx context.Context, rows []ledger.Mailbox, boxes []*b
 	for _, b := range slices.Concat(boxes, r.beside) {
 		taken[b.known.Folder] = true
 	}
-	folders, err := maildir.Folders(r.Root)
-	if err != nil {
-		return err
-	}
-	for _, f := range folders {
-		if taken[f] {
-			continue
-		}
+	return r.eachFolder(taken, func(f string) error {
 		b := r.knownBox(ledger.Mailbox{Name: f, Folder: f})
 		if i := slices.IndexFunc(rows, func(k ledger.Mailbox) bool { return k.Folder == f }); i >= 0 {
 			b = r.knownBox(rows[i])
@@ -99,8 +97,8 @@ func (r *run) closeOthers(ctx context.Context, rows []ledger.Mailbox, boxes []*b
 			}
 		}
 		r.closed = append(r.closed, b)
-	}
-	return nil
+		return nil
+	})
 }
 
 // naming is what the names of new mailboxes depend on.

@@ -294,15 +294,15 @@ func (r *run) strangers(ctx context.Context, b *box, rows []ledger.Row, l *maild
 			return nil, err
 		}
 		h := mail.EnvelopeOf(head.Header())
-		if stub, err := r.isStub(ctx, h.Fields, path); err != nil {
+		stub, err := r.isStub(ctx, h.Fields, path)
+		if err == nil && stub {
+			stub, err = r.isOurs(ctx, h.MessageID, sum.Sum())
+		}
+		if err != nil {
 			return nil, err
-		} else if stub {
-			if stub, err = r.isOurs(ctx, h.MessageID, sum.Sum()); err != nil {
-				return nil, err
-			}
-			if stub {
-				continue
-			}
+		}
+		if stub {
+			continue
 		}
 		if h.MessageID == "" {
 			if h.MessageID, err = madeUpID(path); errors.Is(err, fs.ErrNotExist) {

@@ -9,11 +9,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/notmuch-imap/notmuch-imap/internal/mail"
-
 	"github.com/emersion/go-imap/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )

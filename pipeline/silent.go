@@ -213,7 +213,7 @@ func (r *run) noteSilences(ctx context.Context) error {
 		if mailbox != "" { // it was told
 			standing := metaStanding + "silent/" + mailbox
 			r.standing[standing] = true
-			c.Metas[standing] = now.Format(time.RFC3339) + " " + (&leftOut{op}).Error()
+			c.Metas[standing] = r.toldNow(&leftOut{op})
 		}
 	}
 	return r.commit(ctx, c, "silences remembered")

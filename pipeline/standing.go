@@ -10,6 +10,11 @@ import (
 // by mailbox and kind: when each was told last, and in which words.
 const metaStanding = "standing/"
 
+// toldNow is what is remembered of a standing fault that is told now.
+func (r *run) toldNow(err error) string {
+	return r.Now().UTC().Format(time.RFC3339) + " " + err.Error()
+}
+
 // standingFault reports a fault of a mailbox that stays until a person does
 // something. Where nobody reads along (Remind) it is told once, and again after that
 // time or in other words; until then it is known, and no news.
@@ -34,7 +39,7 @@ func (r *run) standingFault(ctx context.Context, b *box, kind string, err error)
 	if r.DryRun {
 		return nil
 	}
-	return r.Ledger.SetMeta(ctx, key, r.Now().UTC().Format(time.RFC3339)+" "+err.Error())
+	return r.Ledger.SetMeta(ctx, key, r.toldNow(err))
 }
 
 // forgetStanding forgets the faults that a whole run did not meet again: if they come

@@ -13,7 +13,7 @@ import (
 // metaLast is where the ledger keeps how the last run went, as JSON of lastRun.
 const metaLast = "last run"
 
-// lastRun is what is remembered of runs for Standing.
+// lastRun is what is remembered of runs for StatusOf.
 type lastRun struct {
 	Contact time.Time `json:"contact,omitzero"` // the server told its mailboxes
 	Change  time.Time `json:"change,omitzero"`  // mail or flags came, or went there
@@ -22,8 +22,8 @@ type lastRun struct {
 }
 
 // noteRun notes how the run went; failed is the error of this machine that ended it, if
-// one did. A run in which nothing is new says so once a minute at
-// most, so that it costs an idle account next to nothing.
+// one did. A run in which nothing is new says so once a minute at most, so that it costs
+// an idle account next to nothing.
 func (r *run) noteRun(ctx context.Context, failed error) error {
 	if r.DryRun {
 		return nil

@@ -6,11 +6,10 @@ import (
 	"fmt"
 	"maps"
 
-	"github.com/notmuch-imap/notmuch-imap/internal/mail"
-
 	"github.com/emersion/go-imap/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
 )

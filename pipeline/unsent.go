@@ -7,9 +7,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/notmuch-imap/notmuch-imap/internal/mail"
-
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
@@ -106,11 +105,9 @@ func (w *worker) refusedUploads(ctx context.Context, b *box, refused []refusedUp
 		if ofWhole(f.err) { // room, or a right, is there again before long, and it is not the mail's fault
 			n.NextTry = retryAt(now, min(n.Attempts, 2))
 		}
-		text, err := json.Marshal(n)
-		if err != nil {
+		if err := set(c, key, n); err != nil {
 			return err
 		}
-		c.Metas[key] = string(text)
 	}
 	if err := w.commit(ctx, c, "refused uploads remembered"); err != nil {
 		return err

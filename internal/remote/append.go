@@ -67,7 +67,7 @@ func (s *Session) Append(ctx context.Context, mailbox string, uploads []mail.Upl
 		return nil, nil
 	}
 	a := &appending{
-		s: s, mailbox: mailbox, name: s.Quote(mailbox), uploads: uploads, pending: make(map[string]int),
+		s: s, mailbox: mailbox, name: s.quote(mailbox), uploads: uploads, pending: make(map[string]int),
 		results: make([]mail.Appended, len(uploads)), known: make([]bool, len(uploads)), stored: stored,
 		out: bufio.NewWriterSize(s.wire, maxWrite),
 	}

@@ -221,7 +221,7 @@ func (s *Session) statuses(ctx context.Context, boxes []listed, which []int) err
 	got := make(statusMap)
 	lines := make([]string, len(which))
 	for i, b := range which {
-		lines[i] = "STATUS " + s.Quote(boxes[b].Name) + " " + s.statusItems()
+		lines[i] = "STATUS " + s.quote(boxes[b].Name) + " " + s.statusItems()
 	}
 	h := handler{data: func(word string) (bool, error) {
 		if word != "STATUS" {

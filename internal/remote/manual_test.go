@@ -74,7 +74,7 @@ func TestSelectByAnotherName(t *testing.T) {
 	if sel, err := s.Select(t.Context(), name); err != nil || sel.Messages != 1 || s.Mailbox() != name {
 		t.Errorf("%v: %+v", err, sel)
 	}
-	if got := s.Quote(name); got != "\"Entw\xfcrfe\"" {
+	if got := s.quote(name); got != "\"Entw\xfcrfe\"" {
 		t.Errorf("%s is %q", name, got)
 	}
 }
@@ -83,7 +83,7 @@ func TestQuote(t *testing.T) {
 	t.Parallel()
 	s := answering(t, "IMAP4rev1")
 	for name, want := range map[string]string{"INBOX": `"INBOX"`, `a "b" \c`: `"a \"b\" \\c"`, "Müll & more": `"M&APw-ll &- more"`} {
-		if got := s.Quote(name); got != want {
+		if got := s.quote(name); got != want {
 			t.Errorf("%s: %s, want %s", name, got, want)
 		}
 	}

@@ -172,7 +172,7 @@ func (s *Session) selected(name, verb string, sel *selecting, a answer) (*mail.S
 func (s *Session) selectWith(ctx context.Context, name, verb, suffix string) (*mail.Selected, error) {
 	s.deselect()
 	var sel selecting
-	a, err := s.command(ctx, verb+" "+s.Quote(name)+suffix, s.selecting(&sel))
+	a, err := s.command(ctx, verb+" "+s.quote(name)+suffix, s.selecting(&sel))
 	if err != nil {
 		if f, ok := errors.AsType[*mail.Fault](err); ok {
 			f.Mailbox = name
@@ -235,7 +235,7 @@ func (s *Session) resyncing(name string, known *mail.Known) *resyncing {
 		uids = " " + parts[0]
 	}
 	r.examine = len(r.lines)
-	add(fmt.Sprintf("EXAMINE %s (QRESYNC (%d %d%s))", s.Quote(name), known.UIDValidity, known.HighestModSeq, uids), s.selecting(&r.sel))
+	add(fmt.Sprintf("EXAMINE %s (QRESYNC (%d %d%s))", s.quote(name), known.UIDValidity, known.HighestModSeq, uids), s.selecting(&r.sel))
 	wanted := normal(known.Identify)
 	if parts := sets(wanted); len(parts) == 1 {
 		// If it is refused, or the mailbox is, that costs only a question that is

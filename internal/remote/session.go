@@ -472,9 +472,9 @@ func (s *Session) tagged() (answer, error) {
 	return a, nil
 }
 
-// Quote gives a mailbox's name as a command for Exchange has it. A name that is
+// quote gives a mailbox's name as a command for Exchange has it. A name that is
 // odd on the wire is known to whoever has listed or selected it.
-func (s *Session) Quote(mailbox string) string {
+func (s *Session) quote(mailbox string) string {
 	wire, ok := s.names.wire(mailbox)
 	if !ok {
 		wire = s.wireName(mailbox)

@@ -43,7 +43,7 @@ func (s *Session) Copy(ctx context.Context, uids imap.UIDSet, to string) (mail.C
 }
 
 func (s *Session) transfer(ctx context.Context, verb string, uids imap.UIDSet, to string) (mail.Copied, error) {
-	ex, err := s.say(ctx, verb, s.mailbox, fmt.Sprintf("%s %s %s", verb, uids.String(), s.Quote(to)))
+	ex, err := s.say(ctx, verb, s.mailbox, fmt.Sprintf("%s %s %s", verb, uids.String(), s.quote(to)))
 	if err != nil {
 		return mail.Copied{}, err
 	}
@@ -84,7 +84,7 @@ func (s *Session) Unsubscribe(ctx context.Context, mailbox string) error {
 }
 
 func (s *Session) about(ctx context.Context, verb, mailbox string) error {
-	_, err := s.say(ctx, verb, mailbox, verb+" "+s.Quote(mailbox))
+	_, err := s.say(ctx, verb, mailbox, verb+" "+s.quote(mailbox))
 	return err
 }
 
@@ -121,7 +121,7 @@ func (s *Session) Headers(ctx context.Context, uids imap.UIDSet, fields ...strin
 
 // MailboxSize gives the bytes of a mailbox (RFC 8438); 0 if the server does not tell.
 func (s *Session) MailboxSize(ctx context.Context, mailbox string) (int64, error) {
-	ex, err := s.Exchange(ctx, "STATUS "+s.Quote(mailbox)+" (SIZE)")
+	ex, err := s.Exchange(ctx, "STATUS "+s.quote(mailbox)+" (SIZE)")
 	if err != nil {
 		return 0, err
 	}
