@@ -15,16 +15,11 @@ func faultMail(n int) string {
 }
 
 // faultTimeout is how long a silence of the server lasts; a busy machine must
-// not be taken for one. faultBound is how long one run with a fault may take at
-// most: there are several silences where the message is asked for in several
-// ways.
-const (
-	faultTimeout = 2 * time.Second
-	faultBound   = time.Minute
-)
+// not be taken for one.
+const faultTimeout = 2 * time.Second
 
 // TestEveryFault lets a server break one rule, each that is known of one, and
-// asserts that all other mail is there byte for byte, in bounded time; that a
+// asserts that the run ends and all other mail is there byte for byte; that a
 // second run finds nothing new; and that a server that heals gets its mail
 // delivered in the stub's place.
 func TestEveryFault(t *testing.T) {
@@ -77,11 +72,7 @@ func testFault(t *testing.T, caps string, fault imaptest.Fault) {
 	w.remote.Timeout = faultTimeout
 	w.remote.Note = func(n string) { w.notes = append(w.notes, n) }
 
-	begin := time.Now()
 	rep := w.sync()
-	if took := time.Since(begin); took > faultBound {
-		t.Errorf("the run took %v", took)
-	}
 	without := append(append([]string{}, inbox[:imaptest.BadUID-1]...), inbox[imaptest.BadUID:]...)
 	stubs := 0
 	switch fault.Outcome {

@@ -74,11 +74,7 @@ func TestEveryRoadToAMail(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w, m, _ := rungWorld(t, rungMail(), tc.rungs)
-			begin := time.Now()
 			rep := w.sync()
-			if took := time.Since(begin); took > faultBound {
-				t.Errorf("took %v", took)
-			}
 			mails := []string{faultMail(1), faultMail(3)}
 			if tc.whole {
 				mails = append(mails, m.Raw)

@@ -97,7 +97,8 @@ func (w *world) options(l *ledger.Ledger) pipeline.Options {
 
 func (w *world) state() string { return filepath.Join(w.dir, "state") }
 
-// sync runs one sync; change may alter its options.
+// sync runs one sync, which is to end within minutes whatever the server does; change
+// may alter its options.
 func (w *world) sync(change ...func(*pipeline.Options)) *pipeline.Report {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)

@@ -116,16 +116,12 @@ func TestDovecotCertPEM(t *testing.T) {
 	}
 }
 
-func TestDovecotRefusesWrongPasswordAtOnce(t *testing.T) {
+func TestDovecotRefusesAWrongPassword(t *testing.T) {
 	t.Parallel()
 	s := dovecot(t, DovecotOptions{})
 	wrong := &DovecotServer{Host: s.Host, Port: s.Port, User: s.User, Password: "wrong"}
-	start := time.Now()
 	if _, err := wrong.Command("NOOP"); err == nil || !strings.Contains(err.Error(), "AUTHENTICATIONFAILED") {
 		t.Errorf("got %v, want AUTHENTICATIONFAILED", err)
-	}
-	if d := time.Since(start); d > 10*time.Second {
-		t.Errorf("took %v", d)
 	}
 }
 

@@ -143,7 +143,7 @@ func TestProxyDoesNotLimitThroughput(t *testing.T) {
 	if !bytes.Equal(got, data) {
 		t.Errorf("%d octets came back, want the %d sent", len(got), len(data))
 	}
-	if took := time.Since(start); took > 20*time.Second {
+	if took := time.Since(start); took > 100*time.Second {
 		t.Errorf("it took %v", took)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
@@ -18,29 +19,36 @@ import (
 func TestAppendOfAFileThatChanges(t *testing.T) {
 	t.Parallel()
 	for _, now := range []string{"", letter(2, 9_000), letter(2, 11_000), letter(2, 2<<20)} {
-		big := upload(t, letter(2, 10_000))
-		sent := make(chan string, 1)
-		s := dialed(t, plain(serve(t, func(p *peer) {
-			p.greet("IMAP4rev1 LITERAL- UIDPLUS")
-			first, _ := p.command()
-			p.line()
-			_ = os.WriteFile(big.Path, []byte(now), 0o600) // else nothing changes, and the test fails
-			p.send("+ go on\r\n")
-			// What is sent of the literal has no end; the answer to the first
-			// mail comes all the same.
-			time.Sleep(50 * time.Millisecond)
-			p.send("%s OK [APPENDUID 14 7] done\r\n", first)
-			rest, _ := io.ReadAll(p.r)
-			sent <- string(rest)
-		})))
-		results, err := s.Append(t.Context(), "INBOX", []mail.Upload{upload(t, letter(1, 10)), big, upload(t, letter(3, 10))}, nil, nil)
-		f := wantFault(t, err, mail.KindCut)
-		if !errors.Is(f, errChanged) || s.Alive() || results[0] != (mail.Appended{UIDValidity: 14, UID: 7}) || !errors.Is(results[1].Err, err) || !errors.Is(results[2].Err, err) {
-			t.Errorf("%v, %+v, alive: %v", f, results, s.Alive())
-		}
-		if rest := <-sent; len(rest) > int(big.Size) || !strings.HasPrefix(onWire(now), rest) {
-			t.Errorf("%d bytes were sent after the announcement of %d: %.200q", len(rest), big.Size, rest)
-		}
+		synctest.Test(t, func(t *testing.T) { appendOfAFileThatChanges(t, now) })
+	}
+}
+
+func appendOfAFileThatChanges(t *testing.T, now string) {
+	big := upload(t, letter(2, 10_000))
+	sent := make(chan string, 1)
+	s := pipe(t, time.Minute, "IMAP4rev1 LITERAL- UIDPLUS", func(p *peer) {
+		first, _ := p.command()
+		p.line()
+		_ = os.WriteFile(big.Path, []byte(now), 0o600) // else nothing changes, and the test fails
+		p.send("+ go on\r\n")
+		// What is sent of the literal has no end; the answer to the first
+		// mail comes all the same.
+		rest := make(chan string)
+		go func() {
+			all, _ := io.ReadAll(p.r)
+			rest <- string(all)
+		}()
+		synctest.Wait()
+		p.send("%s OK [APPENDUID 14 7] done\r\n", first)
+		sent <- <-rest
+	})
+	results, err := s.Append(t.Context(), "INBOX", []mail.Upload{upload(t, letter(1, 10)), big, upload(t, letter(3, 10))}, nil, nil)
+	f := wantFault(t, err, mail.KindCut)
+	if !errors.Is(f, errChanged) || s.Alive() || results[0] != (mail.Appended{UIDValidity: 14, UID: 7}) || !errors.Is(results[1].Err, err) || !errors.Is(results[2].Err, err) {
+		t.Errorf("%v, %+v, alive: %v", f, results, s.Alive())
+	}
+	if rest := <-sent; len(rest) > int(big.Size) || !strings.HasPrefix(onWire(now), rest) {
+		t.Errorf("%d bytes were sent after the announcement of %d: %.200q", len(rest), big.Size, rest)
 	}
 }
 
@@ -71,7 +79,11 @@ func pipe(t *testing.T, timeout time.Duration, caps string, script func(*peer)) 
 // one.
 func TestAppendOverASlowLine(t *testing.T) {
 	t.Parallel()
-	const timeout = 400 * time.Millisecond
+	synctest.Test(t, appendOverASlowLine)
+}
+
+func appendOverASlowLine(t *testing.T) {
+	const timeout = time.Minute
 	u := upload(t, letter(1, 400_000))
 	s := pipe(t, timeout, "IMAP4rev1 LITERAL+", func(p *peer) {
 		tag, _, _ := strings.Cut(p.line(), " ")
@@ -96,47 +108,59 @@ func TestAppendOverASlowLine(t *testing.T) {
 // was answered before.
 func TestAppendToAServerThatReadsNoMore(t *testing.T) {
 	t.Parallel()
-	small, large := upload(t, "\n"), upload(t, letter(1, 400_000))
-	for name, tt := range map[string]struct {
-		script func(p *peer)
-		want   mail.Kind
-	}{
-		"silence": {func(*peer) { <-t.Context().Done() }, mail.KindSilent},
-		"BYE":     {func(p *peer) { p.send("* BYE [TOOBIG] too large\r\n") }, mail.KindBye},
-	} {
-		s := dialed(t, func() Options {
-			o := plain(serve(t, func(p *peer) {
-				p.greet("IMAP4rev1 LITERAL+ UIDPLUS")
-				tag, _ := p.command()
-				p.send("%s OK [APPENDUID 14 7] done\r\n", tag)
-				p.line()
-				tt.script(p)
-			}))
-			o.Timeout = 300 * time.Millisecond
-			o.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
-				conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
-				if err == nil {
-					err = conn.(*net.TCPConn).SetWriteBuffer(10_000)
-				}
-				return conn, err
-			}
-			return o
-		}())
-		uploads := []mail.Upload{small, large, large, small}
-		results, err := s.Append(t.Context(), "INBOX", uploads, nil, nil)
-		f := wantFault(t, err, tt.want)
-		if results[0] != (mail.Appended{UIDValidity: 14, UID: 7}) {
-			t.Errorf("%s: %+v", name, results[0])
-		}
-		for _, r := range results[1:] {
-			if !errors.Is(r.Err, err) {
-				t.Errorf("%s: %+v", name, r)
-			}
-		}
-		if tt.want == mail.KindBye && f.Code != "TOOBIG" || s.Alive() {
-			t.Errorf("%s: %+v, alive: %v", name, f, s.Alive())
+	script := func(then func(*peer)) func(*peer) {
+		return func(p *peer) {
+			tag, _ := p.command()
+			p.send("%s OK [APPENDUID 14 7] done\r\n", tag)
+			p.line()
+			then(p)
 		}
 	}
+	const caps = "IMAP4rev1 LITERAL+ UIDPLUS"
+	t.Run("silence", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			s := pipe(t, time.Minute, caps, script(func(*peer) { <-t.Context().Done() }))
+			readsNoMore(t, s, mail.KindSilent)
+		})
+	})
+	t.Run("BYE", func(t *testing.T) {
+		t.Parallel()
+		o := plain(serve(t, func(p *peer) {
+			p.greet(caps)
+			script(func(p *peer) { p.send("* BYE [TOOBIG] too large\r\n") })(p)
+		}))
+		o.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+			if err == nil {
+				err = conn.(*net.TCPConn).SetWriteBuffer(10_000)
+			}
+			return conn, err
+		}
+		if f := readsNoMore(t, dialed(t, o), mail.KindBye); f.Code != "TOOBIG" {
+			t.Errorf("%+v", f)
+		}
+	})
+}
+
+// readsNoMore uploads to a server that takes the first of four mails.
+func readsNoMore(t *testing.T, s *Session, want mail.Kind) *mail.Fault {
+	t.Helper()
+	small, large := upload(t, "\n"), upload(t, letter(1, 400_000))
+	results, err := s.Append(t.Context(), "INBOX", []mail.Upload{small, large, large, small}, nil, nil)
+	f := wantFault(t, err, want)
+	if results[0] != (mail.Appended{UIDValidity: 14, UID: 7}) {
+		t.Errorf("%+v", results[0])
+	}
+	for _, r := range results[1:] {
+		if !errors.Is(r.Err, err) {
+			t.Errorf("%+v", r)
+		}
+	}
+	if s.Alive() {
+		t.Error("the session is alive")
+	}
+	return f
 }
 
 func TestAppendIsCancelled(t *testing.T) {

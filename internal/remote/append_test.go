@@ -322,7 +322,8 @@ func TestAppendCut(t *testing.T) {
 }
 
 // TestAppendTakesFewRoundTrips counts them over a link of 50 ms, which is slow, so
-// that 4 MB go at once, or as fast as any.
+// that 4 MB go at once, or as fast as any. A busy machine may read more answers at
+// once, and so need fewer.
 func TestAppendTakesFewRoundTrips(t *testing.T) {
 	t.Parallel()
 	for _, want := range []struct {
@@ -363,8 +364,8 @@ func TestAppendTakesFewRoundTrips(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if commands := len(server.Log()); int(n.Load()) != want.flights || commands != want.commands {
-			t.Errorf("%s: %d round trips and %d commands, want %+v", caps, n.Load(), commands, want)
+		if commands := len(server.Log()); int(n.Load()) > want.flights || commands != want.commands {
+			t.Errorf("%s: %d round trips and %d commands, want at most %+v", caps, n.Load(), commands, want)
 		}
 		for i, r := range results {
 			if r != (mail.Appended{UIDValidity: 14, UID: imap.UID(i + 1)}) {

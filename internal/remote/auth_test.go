@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/xdg-go/scram"
 
@@ -314,7 +313,6 @@ func TestOddExchanges(t *testing.T) {
 			t.Parallel()
 			o, _ := attempts(t, false, "IMAP4rev1 SASL-IR AUTH="+strings.ToUpper(c.auth), c.answer)
 			o.Auth = c.auth
-			start := time.Now()
 			s, err := Dial(t.Context(), o)
 			if c.words == "" {
 				if err != nil {
@@ -326,9 +324,6 @@ func TestOddExchanges(t *testing.T) {
 			f, ok := errors.AsType[*mail.Fault](err)
 			if !ok || !strings.Contains(f.Text, c.words) {
 				t.Errorf("%v does not say %q", err, c.words)
-			}
-			if d := time.Since(start); d > 5*time.Second {
-				t.Errorf("it took %v", d)
 			}
 		})
 	}

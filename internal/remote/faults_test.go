@@ -175,7 +175,6 @@ func TestFaults(t *testing.T) {
 			}))
 			o.Timeout, o.MaxLiteral = timeout, 1<<20
 			o.Note, o.Alert = func(string) { mu.Lock(); notes++; mu.Unlock() }, func(string) {}
-			start := time.Now()
 			try := func(f func(s *Session, b *basket) error) (*Session, basket, error) {
 				s := dialed(t, o)
 				if _, err := s.Examine(t.Context(), "INBOX", nil); err != nil {
@@ -247,10 +246,6 @@ func TestFaults(t *testing.T) {
 			}
 			if (notes > 0) != c.want.dropped {
 				t.Errorf("%d notes, want some: %v", notes, c.want.dropped)
-			}
-			// Twice the silence, and what a busy machine needs.
-			if d := time.Since(start); d > 2*timeout+20*time.Second {
-				t.Errorf("it took %v", d)
 			}
 		})
 	}
@@ -533,7 +528,8 @@ func TestSetsAreSentInOrder(t *testing.T) {
 	}
 }
 
-// TestManyFlags come quickly: a mailbox of 100,000 messages.
+// TestManyFlags of a mailbox of 100,000 messages: a reader whose cost grows with the
+// square of their number would not end.
 func TestManyFlags(t *testing.T) {
 	t.Parallel()
 	const n = 100_000
@@ -542,14 +538,8 @@ func TestManyFlags(t *testing.T) {
 		fmt.Fprintf(&answer, "* %d FETCH (UID %d FLAGS (\\Seen $Forwarded Label%d))\r\n", i+1, 2*i+1, i%10)
 	}
 	s := examined(t, "IMAP4rev1", [2]string{"UID FETCH", answer.String()})
-	start := time.Now()
 	got, err := s.Flags(t.Context(), imap.UIDSet{{Start: 1, Stop: 0}}, 0)
 	if err != nil || len(got) != n || got[n-1].UID != 2*n-1 || !slices.Equal(got[n-1].Flags, []string{`\Seen`, "$Forwarded", "Label9"}) {
 		t.Fatalf("%v: %d messages", err, len(got))
-	}
-	d := time.Since(start)
-	t.Logf("%d messages in %v", n, d)
-	if d > 20*time.Second {
-		t.Errorf("it took %v", d)
 	}
 }

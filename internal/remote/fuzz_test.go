@@ -79,7 +79,6 @@ func FuzzResponse(f *testing.F) {
 				p.send("%s\r\n%s OK done\r\n", strings.ReplaceAll(string(data), "{tag}", tag), tag)
 			}
 		}()
-		start := time.Now()
 		o := plain(143)
 		o.Timeout, o.MaxLiteral, o.Note = time.Second, 1<<20, func(s string) {
 			if !utf8.ValidString(s) || strings.ContainsAny(s, "\r\n\x1b") {
@@ -100,9 +99,6 @@ func FuzzResponse(f *testing.F) {
 			_ = s.Close() // it may be dead
 		}
 		<-done
-		if d := time.Since(start); d > 10*time.Second {
-			t.Errorf("it took %v", d)
-		}
 	})
 }
 
