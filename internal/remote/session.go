@@ -36,6 +36,7 @@ type Session struct {
 	qresync  bool          // enabled
 	unheard  time.Duration // maxUnheard
 	ahead    *resyncing    // what Examine will be asked; nil if another command came since
+	notified statusMap     // how the mailboxes stood when NOTIFY last told
 	dead     bool
 	bye      string   // what the server said when it left; "" if it did not
 	aside    []string // untagged NO, BAD and BYE during the command

@@ -54,6 +54,8 @@ type wire struct {
 	got    int         // bytes since pulse
 	pulse  time.Time
 
+	idle *idling // nil: no IDLE is under way
+
 	out      *flate.Writer // nil: what is sent is not compressed
 	came     int64         // bytes during the command, as they came
 	inflated int64         // bytes that were made of them; 0 without compression
@@ -78,6 +80,9 @@ type deadlined struct{ w *wire }
 
 func (d deadlined) Read(p []byte) (int, error) {
 	w := d.w
+	if w.idle != nil {
+		return w.idle.read(w, p)
+	}
 	now := time.Now()
 	if w.got >= pulseBytes {
 		w.got, w.pulse = 0, now

@@ -1,0 +1,106 @@
+//go:build linux
+
+package remote
+
+import (
+	"context"
+	"iter"
+	"testing"
+	"time"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/imaptest"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+)
+
+// awaiting idles on s until the news that want names has come, and calls do first.
+func awaiting(t *testing.T, s *Session, want mail.News, do func()) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	do()
+	end, ended := make(chan struct{}), false
+	var got []mail.News
+	err := s.Idle(ctx, end, func(n mail.News) {
+		if got = append(got, n); n == want && !ended {
+			ended = true
+			close(end)
+		}
+	})
+	if err != nil || !ended {
+		t.Fatalf("%v; news %+v, want %+v", err, got, want)
+	}
+}
+
+// oneMail is a mail for AppendAll.
+func oneMail(text string) iter.Seq2[time.Time, []byte] {
+	return func(yield func(time.Time, []byte) bool) {
+		yield(time.Now(), []byte("Subject: x\r\nMessage-ID: <"+text+"@example.org>\r\n\r\n"+text+"\r\n"))
+	}
+}
+
+func watched(t *testing.T) (*imaptest.DovecotServer, *Session) {
+	t.Helper()
+	srv, err := imaptest.StartDovecot(t.Context(), t.TempDir(), imaptest.DovecotOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = srv.Close() }) // nothing hangs on it
+	for _, name := range []string{"INBOX", "Archive"} {
+		if err := srv.AppendAll(name, oneMail("first in "+name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o := plain(srv.Port)
+	o.User, o.Timeout = srv.User, time.Minute
+	o.Password = func(context.Context) (string, error) { return srv.Password, nil }
+	return srv, dialed(t, o)
+}
+
+func TestDovecotIdles(t *testing.T) {
+	t.Parallel()
+	srv, s := watched(t)
+	if _, err := s.Examine(t.Context(), "INBOX", nil); err != nil {
+		t.Fatal(err)
+	}
+	awaiting(t, s, mail.News{Mailbox: "INBOX"}, func() {
+		if err := srv.AppendAll("INBOX", oneMail("second")); err != nil {
+			t.Fatal(err)
+		}
+	})
+	awaiting(t, s, mail.News{Mailbox: "INBOX", Gone: true}, func() {
+		if _, err := srv.Command("SELECT INBOX", `STORE 1 +FLAGS (\Deleted)`, "EXPUNGE"); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestDovecotNotifies(t *testing.T) {
+	t.Parallel()
+	srv, s := watched(t)
+	if !s.Has("NOTIFY") {
+		t.Fatal("this Dovecot has no NOTIFY")
+	}
+	if err := s.Notify(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	awaiting(t, s, mail.News{Mailbox: "Archive"}, func() {
+		if err := srv.AppendAll("Archive", oneMail("second")); err != nil {
+			t.Fatal(err)
+		}
+	})
+	awaiting(t, s, mail.News{Mailbox: "INBOX"}, func() {
+		if _, err := srv.Command("SELECT INBOX", `STORE 1 +FLAGS (\Seen)`); err != nil {
+			t.Fatal(err)
+		}
+	})
+	awaiting(t, s, mail.News{Mailbox: "Archive", Gone: true}, func() {
+		if _, err := srv.Command("SELECT Archive", `STORE 1 +FLAGS (\Deleted)`, "EXPUNGE"); err != nil {
+			t.Fatal(err)
+		}
+	})
+	awaiting(t, s, mail.News{Gone: true}, func() {
+		if _, err := srv.Command("CREATE Fresh"); err != nil {
+			t.Fatal(err)
+		}
+	})
+}

@@ -1,0 +1,98 @@
+package remote
+
+import (
+	"cmp"
+	"context"
+	"strings"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+)
+
+// notifyEvents are what NOTIFY is asked for, the most first. New mail and expunges go
+// together (RFC 5465 5); a server names the events that it has not by NO [BADEVENT].
+func notifyEvents() []string {
+	return []string{"MessageNew MessageExpunge FlagChange MailboxName", "MessageNew MessageExpunge"}
+}
+
+// Notify asks for the news of all of the user's mailboxes (RFC 5465), which Idle then
+// tells, with no mailbox selected. It is asked again after mail.News.Over. One that the
+// server refuses is told by mail.Refused; the session lives.
+//
+// It is the form with STATUS, which says first how all mailboxes stand: by that Idle knows
+// news from repetitions, and new mail from mail that left.
+func (s *Session) Notify(ctx context.Context) error {
+	var a answer
+	for _, events := range notifyEvents() {
+		told := make(statusMap)
+		var err error
+		a, err = s.command(ctx, "NOTIFY SET STATUS (personal ("+events+"))", handler{data: func(word string) (bool, error) {
+			if word != "STATUS" {
+				return false, nil
+			}
+			if len(told) > 2*maxMailboxes {
+				return true, &mail.Fault{Kind: mail.KindTooLarge, Text: "no end of mailboxes"}
+			}
+			return true, s.statusLine(told)
+		}})
+		if err != nil {
+			return err
+		}
+		if a.status == "OK" {
+			s.notified = told
+			return nil
+		}
+		if code, _, _ := strings.Cut(a.code, " "); code != "BADEVENT" {
+			break
+		}
+	}
+	return s.refused(a, "NOTIFY")
+}
+
+// statusNews takes a STATUS that nobody asked for (RFC 5465 5.1).
+func (s *Session) statusNews(tell func(mail.News)) error {
+	got := make(statusMap)
+	if err := s.statusLine(got); err != nil {
+		return err
+	}
+	for wire, now := range got {
+		if strings.HasPrefix(wire, "\x00") {
+			continue // the same under its name here
+		}
+		before, known := s.notified[wire]
+		whole := now.UIDNext != 0
+		now = completed(now, before)
+		if known && whole && now == before {
+			continue
+		}
+		if len(s.notified) <= 2*maxMailboxes {
+			if s.notified == nil {
+				s.notified = make(statusMap)
+			}
+			s.notified[wire] = now
+		}
+		news := mail.News{Mailbox: s.plainName(wire), Gone: !known || left(before, now)}
+		if s.wireName(news.Mailbox) != wire {
+			news.Mailbox = "" // its name here is another one
+		}
+		tell(news)
+	}
+	return nil
+}
+
+// completed takes from before what a STATUS does not tell: that of a change of flags may
+// have the mod-sequence alone (RFC 5465 5.3).
+func completed(now, before mail.Status) mail.Status {
+	if now.UIDNext == 0 {
+		now.UIDNext = before.UIDNext
+		now.Messages = cmp.Or(now.Messages, before.Messages)
+	}
+	now.UIDValidity = cmp.Or(now.UIDValidity, before.UIDValidity)
+	now.HighestModSeq = cmp.Or(now.HighestModSeq, before.HighestModSeq)
+	return now
+}
+
+// left tells whether messages may have left a mailbox between two statuses.
+func left(before, now mail.Status) bool {
+	return before.UIDNext == 0 || now.UIDNext == 0 || before.UIDValidity != now.UIDValidity ||
+		int64(now.Messages) != int64(before.Messages)+int64(now.UIDNext)-int64(before.UIDNext)
+}
