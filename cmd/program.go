@@ -128,6 +128,7 @@ func (p *program) commands() []*cli.Command {
 		p.syncCommand(),
 		p.statusCommand(),
 		p.stubsCommand(),
+		p.verifyCommand(),
 		p.inspectCommand(),
 		p.retryCommand(),
 		p.dropCommand(),

@@ -125,6 +125,9 @@ func TestTwoMachinesAndADovecot(t *testing.T) {
 				if rep := w.sync(keywords); rep.New+rep.Pushed+rep.Flagged+rep.Moved+rep.Deleted+rep.Uploaded+rep.Removed != 0 || !rep.Clean() {
 					t.Errorf("not quiet: %+v", rep)
 				}
+				if r := w.verified(keywords); r.Compared != 12 {
+					t.Errorf("%d messages were compared", r.Compared)
+				}
 			}
 			search := "--output=tags"
 			one.notmuch("tag", "-mine", "--", "*")

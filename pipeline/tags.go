@@ -52,7 +52,7 @@ func (r *run) scanTags(ctx context.Context, boxes []*box) error {
 			if !ok {
 				continue
 			}
-			d := r.tagDelta(row.Flags, have.Tags)
+			d := r.TagDelta(row.Flags, have.Tags)
 			if whole {
 				// A database that was made anew lacks tags that nobody took off, also
 				// those that stand for a flag's absence.
@@ -251,22 +251,22 @@ func (b *box) addLocal(row ledger.Row, d plan.Delta) {
 	b.local.Flags[row.UID] = have
 }
 
-// tagDelta compares a message's tags with the flags and keywords that were
+// TagDelta compares a message's tags with the flags and keywords that were
 // agreed on.
-func (r *run) tagDelta(flags, tags []string) (d plan.Delta) {
+func (o *Options) TagDelta(flags, tags []string) (d plan.Delta) {
 	for _, tag := range tags {
 		k := tagKeyword(tag)
-		if k == "" || !r.goesUp(tag) || slices.ContainsFunc(flags, func(f string) bool { return strings.EqualFold(keywordTag(f), tag) }) {
+		if k == "" || !o.goesUp(tag) || slices.ContainsFunc(flags, func(f string) bool { return strings.EqualFold(keywordTag(f), tag) }) {
 			continue
 		}
 		d.Add = append(d.Add, k)
 	}
 	for _, f := range flags {
-		if tag := keywordTag(f); tag != "" && r.goesUp(tag) && !slices.ContainsFunc(tags, func(t string) bool { return strings.EqualFold(t, tag) }) {
+		if tag := keywordTag(f); tag != "" && o.goesUp(tag) && !slices.ContainsFunc(tags, func(t string) bool { return strings.EqualFold(t, tag) }) {
 			d.Remove = append(d.Remove, f)
 		}
 	}
-	if !r.TagFlags {
+	if !o.TagFlags {
 		return d
 	}
 	f := plan.FlagDelta(flags, func(f plan.FlagRow) bool { return slices.Contains(tags, f.Tag) != f.Absent })
@@ -276,13 +276,13 @@ func (r *run) tagDelta(flags, tags []string) (d plan.Delta) {
 // goesUp tells whether the configuration sends a tag to the server. A tag that orders
 // something is no keyword either way: what the server has of it is not taken here, so
 // that its absence here says nothing.
-func (r *run) goesUp(tag string) bool {
-	if r.isOrder(tag) {
+func (o *Options) goesUp(tag string) bool {
+	if o.isOrder(tag) {
 		return false
 	}
 	// To path.Match a slash is more than a letter; in a tag it is none.
 	flat := func(s string) string { return strings.ReplaceAll(s, "/", "\x00") }
-	return slices.ContainsFunc(r.Keywords, func(p string) bool {
+	return slices.ContainsFunc(o.Keywords, func(p string) bool {
 		ok, _ := path.Match(flat(p), flat(tag)) // the configuration has checked it
 		return ok
 	})

@@ -1,0 +1,421 @@
+// Package verify compares the two sides of an account, and changes neither: what the
+// server lists with what the ledger has agreed on, the files, and notmuch. What a sync
+// would do shows, and what it would not see: a mail whose identity, size or content is
+// another on the other side.
+package verify
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+)
+
+// Session is what a verification asks of the server. Errors are *mail.Fault or the
+// context's. Once Alive is false, nothing more may be asked.
+type Session interface {
+	List(ctx context.Context, how mail.Listing) ([]mail.Mailbox, error)
+	// Examine selects a mailbox read-only. Known may be nil.
+	Examine(ctx context.Context, mailbox string, known *mail.Known) (*mail.Selected, error)
+	// Search gives those of messages that there are in that mailbox.
+	Search(ctx context.Context, uids imap.UIDSet) (imap.UIDSet, error)
+	// Identify gives flags, date, size and Message-ID of messages; a server may leave
+	// out one that it cannot read.
+	Identify(ctx context.Context, uids imap.UIDSet) ([]mail.Message, error)
+	// Fetch streams messages. A nil error does not mean that all of them came.
+	Fetch(ctx context.Context, uids imap.UIDSet, sink mail.Sink) error
+	// FetchOne fetches one message with the tolerant reader.
+	FetchOne(ctx context.Context, uid imap.UID, sink mail.Sink) (*mail.Exchange, error)
+	Alive() bool
+}
+
+// Ledger is what was agreed on.
+type Ledger interface {
+	Mailboxes(ctx context.Context) ([]ledger.Mailbox, error)
+	Rows(ctx context.Context, mailbox string, uidValidity uint64) ([]ledger.Row, error)
+	GetMany(ctx context.Context, mailbox string, uidValidity uint64, uids []imap.UID) ([]ledger.Message, error)
+}
+
+// Index is notmuch.
+type Index interface {
+	Changes(ctx context.Context, since mail.Revision, under string) (now mail.Revision, tagged []mail.Tagged, whole bool, err error)
+}
+
+// Account is what is compared.
+type Account struct {
+	Name   string
+	Root   string // absolute path of the account's folder
+	Ledger Ledger
+	Index  Index
+	// Selects tells which mailboxes are synchronised; nil means all.
+	Selects func(mailbox string, delim rune) bool
+	Only    []string // mailboxes, in place of all of them
+	// TagDelta gives what tags say beside flags and keywords, of what the server is to
+	// have.
+	TagDelta func(flags, tags []string) plan.Delta
+	// Tell is given each difference as it is found.
+	Tell func(Difference)
+	// Progress is told how many of how many messages are compared. May be nil.
+	Progress func(done, total int)
+}
+
+// Kind is in what the two sides differ.
+type Kind string
+
+// The kinds of differences.
+const (
+	NotHere    Kind = "not here"    // the server has it
+	NotThere   Kind = "not there"   // it is here
+	NotFetched Kind = "not fetched" // the server does not hand it over; a stub stands for it
+	Flags      Kind = "flags"       // and keywords
+	Identity   Kind = "identity"    // another Message-ID
+	Size       Kind = "size"
+	Content    Kind = "content"
+	NotIndexed Kind = "not in notmuch"
+	Mailbox    Kind = "mailbox" // the mailbox as a whole cannot be compared
+)
+
+// Difference is one of them.
+type Difference struct {
+	Account string   `json:"account"`
+	Mailbox string   `json:"mailbox,omitempty"`
+	UID     imap.UID `json:"uid,omitempty"`
+	File    string   `json:"file,omitempty"` // below the account's folder
+	Kind    Kind     `json:"kind"`
+	Text    string   `json:"text"` // one line, for a person
+}
+
+// Result sums an account's verification up.
+type Result struct {
+	Account     string       `json:"account"`
+	Mailboxes   int          `json:"mailboxes"`
+	Messages    int          `json:"messages"` // that are on both sides
+	Left        int          `json:"left"`     // that stay on the server: hooks did not want them, or they were given up
+	Compared    int          `json:"compared"` // whose bytes were compared
+	Differences map[Kind]int `json:"differences,omitempty"`
+}
+
+// Equal tells whether there is no difference.
+func (r *Result) Equal() bool { return len(r.Differences) == 0 }
+
+// Body is a message whose bytes can be compared.
+type Body struct {
+	Mailbox     string
+	UIDValidity uint64
+	UID         imap.UID
+}
+
+// side is an account while it is compared.
+type side struct {
+	Account
+	result Result
+	bodies []Body
+	files  map[string]map[string]mail.Tagged // notmuch's, by directory and key
+}
+
+func (s *side) tell(d Difference) {
+	d.Account = s.Name
+	s.result.Differences[d.Kind]++
+	s.Tell(d)
+}
+
+// Sides compares all but the bytes of messages, which it gives: the newest first, and
+// INBOX before all others. An error is one of this machine, of the context, or of the
+// connection; what a server refuses for one mailbox is a difference. Nobody else may
+// work on the account meanwhile.
+func Sides(ctx context.Context, a Account, session Session) (*Result, []Body, error) {
+	s := &side{Account: a, result: Result{Account: a.Name, Differences: make(map[Kind]int)}}
+	list, err := session.List(ctx, mail.Listing{Skip: func(mail.Mailbox) bool { return true }})
+	if err != nil {
+		return nil, nil, err
+	}
+	known, err := a.Ledger.Mailboxes(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := s.readIndex(ctx); err != nil {
+		return nil, nil, err
+	}
+	there := make(map[string]bool)
+	var boxes []mail.Mailbox
+	for _, m := range list {
+		there[m.Name] = true
+		if s.selects(m) && !slices.ContainsFunc(m.Attrs, func(a string) bool { return strings.EqualFold(a, `\Noselect`) || strings.EqualFold(a, `\NonExistent`) }) && !m.Odd {
+			boxes = append(boxes, m)
+		}
+	}
+	for _, name := range a.Only {
+		if !there[name] {
+			s.tell(Difference{Mailbox: name, Kind: Mailbox, Text: "the server has no such mailbox"})
+		}
+	}
+	slices.SortStableFunc(boxes, func(x, y mail.Mailbox) int {
+		inbox := func(m mail.Mailbox) int {
+			if m.Name == "INBOX" {
+				return 0
+			}
+			return 1
+		}
+		return cmp.Or(inbox(x)-inbox(y), strings.Compare(x.Name, y.Name))
+	})
+	for _, m := range boxes {
+		i := slices.IndexFunc(known, func(k ledger.Mailbox) bool { return k.Name == m.Name })
+		k := ledger.Mailbox{Name: m.Name}
+		if i >= 0 {
+			k = known[i]
+		}
+		if err := s.mailbox(ctx, session, k); err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", m.Name, err)
+		}
+	}
+	if len(a.Only) == 0 {
+		err = s.strays(known, there)
+	}
+	return &s.result, s.bodies, err
+}
+
+func (s *side) selects(m mail.Mailbox) bool {
+	if len(s.Only) > 0 {
+		return slices.Contains(s.Only, m.Name)
+	}
+	return s.Selects == nil || s.Selects(m.Name, m.Delim)
+}
+
+// readIndex gets all that notmuch has of the account.
+func (s *side) readIndex(ctx context.Context) error {
+	_, tagged, _, err := s.Index.Changes(ctx, mail.Revision{}, s.Root)
+	s.files = make(map[string]map[string]mail.Tagged)
+	for _, t := range tagged {
+		for _, p := range t.Paths {
+			dir := filepath.Dir(filepath.Dir(p))
+			if s.files[dir] == nil {
+				s.files[dir] = make(map[string]mail.Tagged)
+			}
+			key, _ := maildir.ParseName(p)
+			s.files[dir][key] = t
+		}
+	}
+	return err
+}
+
+// mailbox compares one. An error that costs it alone is a difference.
+func (s *side) mailbox(ctx context.Context, session Session, known ledger.Mailbox) error {
+	s.result.Mailboxes++
+	sel, there, messages, err := list(ctx, session, known.Name)
+	if err != nil {
+		if _, refused := mail.Refused(err); refused && session.Alive() {
+			s.tell(Difference{Mailbox: known.Name, Kind: Mailbox, Text: "it cannot be looked into: " + err.Error()})
+			return nil
+		}
+		return err
+	}
+	switch {
+	case known.UIDValidity == 0:
+		if len(there) > 0 {
+			s.tell(Difference{Mailbox: known.Name, Kind: NotHere, Text: fmt.Sprintf("it was never synchronised; the server has %s in it", mail.Number(len(there), "message", "messages"))})
+		}
+		return nil
+	case sel.UIDValidity != known.UIDValidity:
+		s.tell(Difference{Mailbox: known.Name, Kind: Mailbox, Text: "the server renumbered it since the last sync"})
+		return nil
+	case len(there) != int(sel.Messages):
+		s.tell(Difference{Mailbox: known.Name, Kind: Mailbox, Text: fmt.Sprintf("the server counts %d messages in it, and lists %d", sel.Messages, len(there))})
+	}
+	rows, err := s.Ledger.Rows(ctx, known.Name, known.UIDValidity)
+	if err != nil {
+		return err
+	}
+	dir := maildir.Dir(filepath.Join(s.Root, known.Folder))
+	files, err := dir.Scan()
+	if errors.Is(err, fs.ErrNotExist) {
+		files, err = &maildir.Listing{}, nil
+	}
+	if err != nil {
+		return err
+	}
+	b := &box{side: s, known: known, dir: dir, files: files}
+	return b.compare(ctx, there, messages, rows)
+}
+
+// list gives what the server has in a mailbox, and what it says of each.
+func list(ctx context.Context, session Session, name string) (sel *mail.Selected, there []imap.UID, messages []mail.Message, err error) {
+	if sel, err = session.Examine(ctx, name, nil); err != nil || sel.Messages == 0 {
+		return sel, nil, nil, err
+	}
+	set, err := session.Search(ctx, mail.EveryUID())
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	there, _ = mail.UIDList(set, mail.MaxUIDs)
+	messages, err = session.Identify(ctx, mail.EveryUID())
+	return sel, there, messages, err
+}
+
+// box is a mailbox while it is compared.
+type box struct {
+	*side
+	known ledger.Mailbox
+	dir   maildir.Dir
+	files *maildir.Listing
+}
+
+func (b *box) differs(uid imap.UID, kind Kind, format string, args ...any) {
+	b.tell(Difference{Mailbox: b.known.Name, UID: uid, Kind: kind, Text: fmt.Sprintf(format, args...)})
+}
+
+func (b *box) compare(ctx context.Context, uids []imap.UID, messages []mail.Message, rows []ledger.Row) error {
+	byUID := make(map[imap.UID]mail.Message, len(uids))
+	for _, uid := range uids {
+		byUID[uid] = mail.Message{UID: uid}
+	}
+	for _, m := range messages {
+		byUID[m.UID] = m
+	}
+	keys := make(map[string]bool, len(rows))
+	listed := make(map[imap.UID]bool, len(rows))
+	var both []imap.UID
+	for _, row := range rows {
+		keys[row.Key], keys[row.StubKey] = true, true
+		listed[row.UID] = true
+		_, there := byUID[row.UID]
+		_, here := b.files.Find(row.Key)
+		here = here && row.Key != ""
+		switch row.State {
+		case ledger.Present:
+			switch {
+			case there && here:
+				both = append(both, row.UID)
+			case there:
+				b.differs(row.UID, NotHere, "its file is gone from the folder; the server has the message")
+			case here:
+				b.differs(row.UID, NotThere, "the server has it no more; its file is in the folder")
+			}
+		case ledger.Stub:
+			if there {
+				b.differs(row.UID, NotFetched, "a note stands for it here, since the server did not hand it over")
+			}
+		case ledger.Intended:
+			b.differs(row.UID, NotHere, "a sync that was interrupted was about to write it")
+		case ledger.Skipped, ledger.Deferred, ledger.GivenUp:
+			if there {
+				b.result.Left++
+			}
+		}
+	}
+	for _, uid := range uids {
+		if !listed[uid] {
+			b.differs(uid, NotHere, "it is on the server, and not here yet")
+		}
+	}
+	stored, err := b.Ledger.GetMany(ctx, b.known.Name, b.known.UIDValidity, both)
+	if err != nil {
+		return err
+	}
+	for _, row := range slices.Backward(stored) {
+		b.message(&row, byUID[row.UID])
+		b.bodies = append(b.bodies, Body{b.known.Name, b.known.UIDValidity, row.UID})
+	}
+	b.result.Messages += len(stored)
+	return b.untracked(func(key string) bool { return !keys[key] }, "no message on the server is this file")
+}
+
+// message compares one that is on both sides.
+func (b *box) message(row *ledger.Message, m mail.Message) {
+	if m.Flags == nil && m.Size == 0 && m.MessageID == "" {
+		b.differs(row.UID, NotFetched, "the server lists it, and tells nothing of it; its mail is here")
+		return
+	}
+	name, _ := b.files.Find(row.Key)
+	_, letters := maildir.ParseName(name)
+	here := row.Flags
+	if plan.HasInfo(name) {
+		here = plan.DeltaOf(row.Flags, letters).Merged(row.Flags)
+	}
+	tagged, indexed := b.side.files[string(b.dir)][row.Key]
+	if indexed {
+		here = b.TagDelta(here, tagged.Tags).Merged(here)
+	}
+	if words := apart(here, m.Flags); words != "" && m.Flags != nil {
+		b.differs(row.UID, Flags, "%s", words)
+	} else if tagged.Set+tagged.Clear != "" {
+		b.differs(row.UID, Flags, "its tags in notmuch are not those of its file's name")
+	}
+	switch {
+	case !indexed && row.ID != "":
+		b.differs(row.UID, NotIndexed, "notmuch does not know its file %s", filepath.Join(b.known.Folder, name))
+	case indexed && m.MessageID != "" && plan.RealID(tagged.ID) != "" && mail.NotmuchID(tagged.ID) != m.MessageID:
+		b.differs(row.UID, Identity, "its Message-ID is %s on the server, and %s here", m.MessageID, tagged.ID)
+	}
+	if m.Size != 0 && row.Size != 0 && m.Size != row.Size {
+		b.differs(row.UID, Size, "it has %d bytes on the server; when it came it had %d", m.Size, row.Size)
+	}
+}
+
+// apart says which flags are on one side alone; "" if none is.
+func apart(here, there []string) string {
+	var parts []string
+	for _, side := range []struct {
+		where     string
+		have, not []string
+	}{{"here", here, there}, {"on the server", there, here}} {
+		var alone []string
+		for _, f := range side.have {
+			if !plan.HasFlag(side.not, f) && !strings.EqualFold(f, `\Deleted`) {
+				alone = append(alone, f)
+			}
+		}
+		if len(alone) > 0 {
+			slices.Sort(alone)
+			parts = append(parts, fmt.Sprintf("%s %s alone", strings.Join(alone, " "), side.where))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// untracked tells of files of which the ledger does not say what they are.
+func (b *box) untracked(unknown func(key string) bool, text string) error {
+	some, err := b.files.Some(unknown)
+	if err != nil {
+		return err
+	}
+	for _, f := range some {
+		b.tell(Difference{Mailbox: b.known.Name, File: filepath.Join(b.known.Folder, f.Name), Kind: NotThere, Text: text})
+	}
+	return nil
+}
+
+// strays tells of folders that are of no mailbox.
+func (s *side) strays(known []ledger.Mailbox, there map[string]bool) error {
+	folders, err := maildir.Folders(s.Root)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, folder := range folders {
+		i := slices.IndexFunc(known, func(k ledger.Mailbox) bool { return k.Folder == folder })
+		if i >= 0 && there[known[i].Name] {
+			continue
+		}
+		files, err := maildir.Dir(filepath.Join(s.Root, folder)).Scan()
+		if err != nil {
+			return err
+		}
+		if files.Len() > 0 {
+			s.tell(Difference{File: folder, Kind: NotThere, Text: fmt.Sprintf("the folder is of no mailbox of the server; %s in it", mail.Number(files.Len(), "mail is", "mails are"))})
+		}
+	}
+	return nil
+}

@@ -1,0 +1,269 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+)
+
+// server is a Session with one mailbox, INBOX, of UIDVALIDITY 7.
+type server struct {
+	messages []mail.Message
+	bodies   map[imap.UID]string
+	counts   uint32 // more than there are
+	validity uint64
+	refuses  error // Examine
+	left     int   // bodies until it hangs up; 0: never
+	fetched  []imap.UID
+	dead     bool
+}
+
+func (s *server) List(context.Context, mail.Listing) ([]mail.Mailbox, error) {
+	return []mail.Mailbox{{Name: "Other", Attrs: []string{`\NoSelect`}}, {Name: "INBOX"}}, nil
+}
+
+func (s *server) Examine(_ context.Context, _ string, _ *mail.Known) (*mail.Selected, error) {
+	sel := &mail.Selected{}
+	sel.UIDValidity, sel.Messages = s.validity, uint32(len(s.messages))+s.counts
+	return sel, s.refuses
+}
+
+func (s *server) Search(context.Context, imap.UIDSet) (out imap.UIDSet, err error) {
+	for _, m := range s.messages {
+		out.AddNum(m.UID)
+	}
+	return out, nil
+}
+
+func (s *server) Identify(context.Context, imap.UIDSet) ([]mail.Message, error) {
+	return slices.DeleteFunc(slices.Clone(s.messages), func(m mail.Message) bool { return m.Flags == nil }), nil
+}
+
+func (s *server) Fetch(ctx context.Context, uids imap.UIDSet, sink mail.Sink) error {
+	list, _ := mail.UIDList(uids, 1000)
+	for _, uid := range list {
+		if _, err := s.FetchOne(ctx, uid, sink); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *server) FetchOne(_ context.Context, uid imap.UID, sink mail.Sink) (*mail.Exchange, error) {
+	if s.left--; s.left == 0 {
+		s.dead = true
+		return nil, &mail.Fault{Kind: mail.KindCut, Op: "UID FETCH"}
+	}
+	body, ok := s.bodies[uid]
+	if !ok {
+		return nil, &mail.Fault{Kind: mail.KindNoData, Op: "UID FETCH", UID: uid}
+	}
+	s.fetched = append(s.fetched, uid)
+	spool, err := sink.Open(int64(len(body)))
+	if err != nil {
+		return nil, err
+	}
+	if _, err := spool.Write([]byte(body)); err != nil {
+		return nil, err
+	}
+	return nil, sink.Done(mail.Message{UID: uid}, spool)
+}
+
+func (s *server) Alive() bool { return !s.dead }
+
+// tagged is an Index.
+type tagged []mail.Tagged
+
+func (x tagged) Changes(context.Context, mail.Revision, string) (mail.Revision, []mail.Tagged, bool, error) {
+	return mail.Revision{}, x, true, nil
+}
+
+// world is an account with n messages on both sides.
+type world struct {
+	*server
+	Account
+	ledger *ledger.Ledger
+	tags   tagged
+	told   []string
+}
+
+func text(n int) string {
+	return fmt.Sprintf("Message-ID: <%d@x>\r\n\r\nnumber %d\r\n", n, n)
+}
+
+func newWorld(t *testing.T, n int) *world {
+	t.Helper()
+	l, err := ledger.Open(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	w := &world{server: &server{validity: 7, bodies: make(map[imap.UID]string)}, ledger: l}
+	w.Account = Account{Name: "work", Root: t.TempDir(), Ledger: l,
+		TagDelta: func(flags, tags []string) plan.Delta {
+			if slices.Contains(tags, "todo") && !slices.Contains(flags, "todo") {
+				return plan.Delta{Add: []string{"todo"}}
+			}
+			return plan.Delta{}
+		},
+		Tell: func(d Difference) {
+			w.told = append(w.told, strings.TrimSpace(fmt.Sprintf("%d %s: %s %s", d.UID, d.Kind, d.File, d.Text)))
+		}}
+	if err := l.SaveMailbox(t.Context(), ledger.Mailbox{Name: "INBOX", Folder: "INBOX", UIDValidity: 7, Complete: true}); err != nil {
+		t.Fatal(err)
+	}
+	cur := filepath.Join(w.Root, "INBOX", "cur")
+	for _, d := range []string{"cur", "new", "tmp"} {
+		if err := os.MkdirAll(filepath.Join(w.Root, "INBOX", d), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := 1; i <= n; i++ {
+		raw := strings.ReplaceAll(text(i), "\r\n", "\n")
+		name, id := fmt.Sprintf("key%d:2,S", i), fmt.Sprintf("%d@x", i)
+		if err := os.WriteFile(filepath.Join(cur, name), []byte(raw), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		digest, err := mail.DigestOf(strings.NewReader(raw))
+		if err != nil {
+			t.Fatal(err)
+		}
+		size := int64(len(text(i)))
+		if err := l.Save(t.Context(), ledger.Message{Mailbox: "INBOX", UIDValidity: 7, UID: imap.UID(i), State: ledger.Present, Key: fmt.Sprintf("key%d", i),
+			Name: "cur/" + name, ID: id, Size: size, WireSize: size, Digest: digest, Flags: []string{`\Seen`}}); err != nil {
+			t.Fatal(err)
+		}
+		w.messages = append(w.messages, mail.Message{UID: imap.UID(i), Flags: []string{`\Seen`}, Size: size, MessageID: id})
+		w.bodies[imap.UID(i)] = text(i)
+		w.tags = append(w.tags, mail.Tagged{ID: id, Paths: []string{filepath.Join(cur, name)}})
+	}
+	return w
+}
+
+// sides compares, and wants these differences.
+func (w *world) sides(t *testing.T, want ...string) (*Result, []Body) {
+	t.Helper()
+	w.told, w.Index = nil, w.tags
+	result, bodies, err := Sides(t.Context(), w.Account, w.server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(w.told, want) {
+		t.Errorf("%q, want %q", w.told, want)
+	}
+	if result.Equal() != (len(want) == 0) {
+		t.Errorf("%+v", result)
+	}
+	return result, bodies
+}
+
+func TestWhatDiffers(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		change func(t *testing.T, w *world)
+		want   []string
+	}{
+		"nothing": {func(*testing.T, *world) {}, nil},
+		"the mailbox": {func(_ *testing.T, w *world) {
+			w.refuses = &mail.Fault{Kind: mail.KindNo, Op: "EXAMINE", Text: "no right"}
+		}, []string{"0 mailbox:  it cannot be looked into: EXAMINE: refused (NO): \"no right\""}},
+		"its UIDVALIDITY":         {func(_ *testing.T, w *world) { w.validity = 8 }, []string{"0 mailbox:  the server renumbered it since the last sync"}},
+		"the number":              {func(_ *testing.T, w *world) { w.counts = 1 }, []string{"0 mailbox:  the server counts 4 messages in it, and lists 3"}},
+		"a Message-ID":            {func(_ *testing.T, w *world) { w.messages[1].MessageID = "other@x" }, []string{"2 identity:  its Message-ID is other@x on the server, and 2@x here"}},
+		"a size":                  {func(_ *testing.T, w *world) { w.messages[1].Size = 99 }, []string{"2 size:  it has 99 bytes on the server; when it came it had 31"}},
+		"a size that is told not": {func(_ *testing.T, w *world) { w.messages[1].Size = 0 }, nil},
+		"flags there":             {func(_ *testing.T, w *world) { w.messages[1].Flags = []string{"Todo", `\Flagged`} }, []string{`2 flags:  \Seen here alone, Todo \Flagged on the server alone`}},
+		"the case of a keyword":   {func(_ *testing.T, w *world) { w.messages[1].Flags = []string{`\SEEN`} }, nil},
+		"a tag here":              {func(_ *testing.T, w *world) { w.tags[2].Tags = []string{"todo"} }, []string{"3 flags:  todo here alone"}},
+		"a tag and a name":        {func(_ *testing.T, w *world) { w.tags[2].Set = "F" }, []string{"3 flags:  its tags in notmuch are not those of its file's name"}},
+		"notmuch":                 {func(_ *testing.T, w *world) { w.tags = w.tags[1:] }, []string{"1 not in notmuch:  notmuch does not know its file INBOX/cur/key1:2,S"}},
+		"a silent server":         {func(_ *testing.T, w *world) { w.messages[0] = mail.Message{UID: 1} }, []string{"1 not fetched:  the server lists it, and tells nothing of it; its mail is here"}},
+		"one is gone there":       {func(_ *testing.T, w *world) { w.messages = w.messages[1:] }, []string{"1 not there:  the server has it no more; its file is in the folder"}},
+		"an interrupted sync": {func(t *testing.T, w *world) {
+			if err := w.ledger.Save(t.Context(), ledger.Message{Mailbox: "INBOX", UIDValidity: 7, UID: 1, State: ledger.Intended, Key: "key1"}); err != nil {
+				t.Fatal(err)
+			}
+		}, []string{"1 not here:  a sync that was interrupted was about to write it"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, 3)
+			c.change(t, w)
+			w.sides(t, c.want...)
+		})
+	}
+}
+
+// TestTextsAreComparedFromWhereItWasStopped: what was equal is not fetched again, what
+// differs is.
+func TestTextsAreComparedFromWhereItWasStopped(t *testing.T) {
+	t.Parallel()
+	const n = atOnce + 20
+	w := newWorld(t, n)
+	w.bodies[n] = strings.Replace(text(n), "number", "Number", 1)
+	delete(w.bodies, 5)
+	result, bodies := w.sides(t)
+	if len(bodies) != n || bodies[0].UID != n {
+		t.Fatalf("%d, first %+v: the newest is to come first", len(bodies), bodies[0])
+	}
+	path := filepath.Join(t.TempDir(), "verified")
+	done, err := OpenDone(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.left = atOnce + 10
+	err = Bytes(t.Context(), w.Account, w.server, bodies, done, result)
+	if f, ok := errors.AsType[*mail.Fault](err); !ok || f.Kind != mail.KindCut {
+		t.Fatal(err)
+	}
+	// The machine stopped in the middle of a line.
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteString("7 12"); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if done, err = OpenDone(path); err != nil || done.Len() != atOnce-1 {
+		t.Fatalf("%d, %v", done.Len(), err)
+	}
+	w.dead, w.fetched = false, nil
+	result, bodies = w.sides(t)
+	if err := Bytes(t.Context(), w.Account, w.server, bodies, done, result); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{fmt.Sprintf("%d content:  its text on the server is another than the one that came", n), "5 not fetched:  its bytes are not to be had now: UID FETCH: the server says OK but sends no data"}
+	if len(w.fetched) != 20 || !slices.Equal(w.told, want) || result.Compared != n-2 {
+		t.Errorf("%d fetched, %q, %+v", len(w.fetched), w.told, result)
+	}
+	// What is moved or changed here meanwhile is no difference, a changed file is one.
+	w.told = nil
+	cur := filepath.Join(w.Root, "INBOX", "cur")
+	if err := errors.Join(os.Remove(filepath.Join(cur, "key8:2,S")), os.WriteFile(filepath.Join(cur, "key9:2,S"), []byte("\nother"), 0o600), done.Forget()); err != nil {
+		t.Fatal(err)
+	}
+	if err := Bytes(t.Context(), w.Account, w.server, bodies, done, result); err != nil {
+		t.Fatal(err)
+	}
+	if want = append(want, "9 content:  its file was changed since it came"); !slices.Equal(slices.Sorted(slices.Values(w.told)), slices.Sorted(slices.Values(want))) {
+		t.Errorf("%q", w.told)
+	}
+}
