@@ -17,6 +17,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/internal/provider"
 	"github.com/notmuch-imap/notmuch-imap/internal/remote"
 )
 
@@ -283,6 +284,8 @@ func (c *checker) server(ctx context.Context, a *config.Account, keys *secrets, 
 		c.fail("mailboxes", "", err)
 		return
 	}
+	preset, _ := provider.ByHost(a.Host)
+	c.provider(a, preset, boxes)
 	if s.Has("X-GM-EXT-1") {
 		c.gmail(a, boxes)
 	}

@@ -11,6 +11,35 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/provider"
 )
 
+// provider looks at what is known of the account's provider.
+func (c *checker) provider(a *config.Account, p provider.Preset, boxes []mail.Mailbox) {
+	if p.Name == "" {
+		return
+	}
+	text := p.Name
+	if p.Poll > 0 {
+		text += fmt.Sprintf("; a timer is not to start a sync more often than every %d minutes", int(p.Poll.Minutes()))
+	}
+	if p.Help != "" {
+		text += "; its help: " + p.Help
+	}
+	c.ok("provider", "%s", text)
+	if p.Connections > 0 && a.Connections > p.Connections {
+		c.warn("provider", fmt.Sprintf("connections = %d", p.Connections), "%s is known to refuse who has more than some %d connections; connections is %d", p.Name, p.Connections, a.Connections)
+	}
+	most := p.Most(a.Host)
+	for _, m := range boxes {
+		if m.Status == nil || most == 0 || m.Status.Messages < most {
+			continue
+		}
+		do := "move older mail into mailboxes of its own, in the web mail"
+		if p.BulkHost != "" && !strings.EqualFold(p.BulkHost, a.Host) {
+			do = fmt.Sprintf("host = %q has the same mail and shows %d; do not go back later: what the other does not show would count as deleted", p.BulkHost, p.BulkShows)
+		}
+		c.warn("provider", do, "%s holds %d messages, which is all that %s shows of a mailbox: older mail does not come, and what falls out of sight counts as deleted", m.Name, m.Status.Messages, a.Host)
+	}
+}
+
 // gmail looks for settings of Gmail that keep mail from IMAP, as far as its
 // answers show them.
 func (c *checker) gmail(a *config.Account, boxes []mail.Mailbox) {

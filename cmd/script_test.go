@@ -18,6 +18,7 @@ import (
 	"github.com/emersion/go-imap/v2/imapserver"
 	"github.com/emersion/go-imap/v2/imapserver/imapmemserver"
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/zalando/go-keyring"
 	"golang.org/x/sys/unix"
 
 	"github.com/notmuch-imap/notmuch-imap/hooks"
@@ -297,7 +298,8 @@ func lock(ts *testscript.TestScript, _ bool, args []string) {
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		name: func() { os.Exit(Main()) }, crashChild: runCrashChild,
-		"with-own": func() { os.Exit(Main(ownHook("tags what comes"))) }, "without-doc": func() { os.Exit(Main(ownHook(""))) },
+		"with-own": func() { os.Exit(Main(ownHook("tags what comes"))) }, "with-keyring": func() { keyring.MockInit(); os.Exit(Main()) },
+		"without-doc": func() { os.Exit(Main(ownHook(""))) },
 	})
 }
 

@@ -72,8 +72,9 @@ type setup struct {
 	sources map[string]string // where a value comes from
 	account entry
 	preset  provider.Preset
-	secret  string // as typed or read; "" if the account has a way to it
-	browser string // where it is, as the command line says
+	found   provider.Server // what is known of the server; empty if that was changed
+	secret  string          // as typed or read; "" if the account has a way to it
+	browser string          // where it is, as the command line says
 	token   *oauth.Token
 	keptIn  string // where the token is to be kept
 	session *remote.Session
@@ -159,15 +160,26 @@ func (s *setup) prose(text string) {
 	s.say("%s", strings.TrimRight(paragraphs(plain(text)), "\n"))
 }
 
+// names are those of the configuration's accounts, in lower case.
+func (s *setup) names() (map[string]bool, error) {
+	names := make(map[string]bool)
+	conf, err := config.Load(s.file)
+	if errors.Is(err, os.ErrNotExist) {
+		return names, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range conf.Accounts {
+		names[strings.ToLower(a.Name)] = true
+	}
+	return names, nil
+}
+
 // name finds a name that no account has.
 func (s *setup) name() error {
-	taken := make(map[string]bool)
-	switch conf, err := config.Load(s.file); {
-	case err == nil:
-		for _, a := range conf.Accounts {
-			taken[strings.ToLower(a.Name)] = true
-		}
-	case !errors.Is(err, os.ErrNotExist):
+	taken, err := s.names()
+	if err != nil {
 		return err // what is wrong there comes first
 	}
 	s.account.Name = s.c.String("name")
@@ -208,7 +220,7 @@ func (s *setup) server(ctx context.Context) error {
 			return &usageError{"nothing is known of the server of " + s.address.Domain + "; give --host, and --port and --tls if they are unusual", s.person.command}
 		}
 	}
-	s.preset = found.Preset
+	s.preset, s.found = found.Preset, found
 	s.account.Host, s.account.TLS, s.account.Port, s.account.User = found.Host, found.TLS, found.Port, found.UserName(s.address)
 	for _, k := range []string{"host", "port", "tls", "user"} {
 		s.sources[k] = found.Source
@@ -276,6 +288,16 @@ func (s *setup) show() {
 	if s.preset.Help != "" {
 		s.say("  its help:     %s", s.preset.Help)
 	}
+	if f := s.found; s.preset.Name == "" && f.OAuth {
+		text := "besides a password it takes"
+		if f.NoPassword {
+			text = "it takes no password, but"
+		}
+		s.say("  %s OAuth 2.0 (%s)", text, plain(f.Source))
+		if f.AuthURL != "" {
+			s.say("  at %s", plain(f.AuthURL))
+		}
+	}
 }
 
 // edit asks for each value of the server.
@@ -314,7 +336,9 @@ func (s *setup) edit(ctx context.Context) error {
 	for _, k := range []string{"host", "port", "tls", "user"} {
 		s.sources[k] = "you"
 	}
-	s.preset, _ = provider.ByHost(a.Host)
+	if s.preset, _ = provider.ByHost(a.Host); a.Host != s.found.Host {
+		s.found = provider.Server{}
+	}
 	return nil
 }
 
@@ -457,8 +481,8 @@ func (s *setup) hangUp() {
 	}
 }
 
-// write keeps the password, adds the lines and checks the account. If the second
-// fails, the first is undone.
+// write shows the lines, adds them with all that belongs to them, and checks the
+// account.
 func (s *setup) write(ctx context.Context, notmuch notmuchSetup) error {
 	s.say("\nThese lines go to the end of %s:\n", s.file)
 	for line := range strings.Lines(s.account.shown()) {
@@ -473,33 +497,64 @@ func (s *setup) write(ctx context.Context, notmuch notmuchSetup) error {
 	}
 	s.hangUp()
 	s.session = nil
+	if err := s.add(ctx, notmuch); err != nil {
+		return err
+	}
+	s.say("%s: account %s added", s.file, s.account.Name)
+	args := []string{name, "--config", s.file, "check", s.account.Name}
+	if err := s.app().RunContext(ctx, args); err != nil {
+		return err
+	}
+	s.say("\nNow: notmuch imap sync %s", s.account.Name)
+	return nil
+}
+
+// add writes notmuch's configuration where there is none, keeps the secret, and adds
+// the lines. What one step has done is undone if a later one fails. Another set-up that
+// runs at the same time waits.
+func (s *setup) add(ctx context.Context, notmuch notmuchSetup) (err error) {
+	var undo []func()
+	defer func() {
+		for _, f := range slices.Backward(undo) {
+			if err != nil {
+				f()
+			}
+		}
+	}()
+	unlock, err := config.Lock(ctx, s.file)
+	if err != nil {
+		return fmt.Errorf("%w; nothing was changed", err)
+	}
+	defer unlock()
+	names, err := s.names()
+	if err != nil {
+		return err
+	}
+	if names[strings.ToLower(s.account.Name)] {
+		return fmt.Errorf("the configuration has an account %q by now; nothing was changed: begin again", s.account.Name)
+	}
 	undoNotmuch, err := notmuch.write(s)
 	if err != nil {
 		return err
 	}
+	undo = append(undo, undoNotmuch)
 	a, err := s.configured()
 	if err != nil {
-		return errors.Join(err, undoNotmuch())
-	}
-	undo, err := s.store(ctx, a)
-	if err != nil {
-		return errors.Join(err, undoNotmuch())
-	}
-	d, err := s.draft()
-	if err == nil {
-		err = d.Append()
-	}
-	if err != nil {
-		undo()
-		return errors.Join(err, undoNotmuch())
-	}
-	s.changed = true
-	s.say("%s: account %s added", s.file, a.Name)
-	args := []string{name, "--config", s.file, "check", a.Name}
-	if err := s.app().RunContext(ctx, args); err != nil {
 		return err
 	}
-	s.say("\nNow: notmuch imap sync %s", a.Name)
+	forget, err := s.store(ctx, a)
+	if err != nil {
+		return err
+	}
+	undo = append(undo, forget)
+	d, err := s.draft()
+	if err != nil {
+		return err
+	}
+	if err := d.Append(); err != nil {
+		return fmt.Errorf("%w; nothing was changed", err)
+	}
+	s.changed = true
 	return nil
 }
 
@@ -541,21 +596,25 @@ func keyFileValue(s string) string {
 
 // write makes notmuch's configuration, which must not be there, and the place
 // for mail. What it gives undoes it.
-func (n notmuchSetup) write(s *setup) (undo func() error, err error) {
+func (n notmuchSetup) write(s *setup) (undo func(), err error) {
 	if n.file == "" {
-		return func() error { return nil }, nil
+		return func() {}, nil
 	}
 	if err := os.MkdirAll(n.root, 0o700); err != nil {
 		return nil, err
 	}
 	f, err := os.OpenFile(n.file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, os.ErrExist) {
+		return nil, fmt.Errorf("%s is there by now, from another program; nothing was changed: begin again", n.file)
+	}
 	if err != nil {
 		return nil, err
 	}
-	undo = func() error { return os.Remove(n.file) }
+	undo = func() { _ = os.Remove(n.file) } // it is gone already otherwise
 	_, err = f.WriteString(n.text)
 	if err = errors.Join(err, f.Close()); err != nil {
-		return nil, errors.Join(err, undo())
+		undo()
+		return nil, err
 	}
 	s.say("%s: written, for mail below %s", n.file, n.root)
 	return undo, nil

@@ -17,6 +17,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -98,10 +99,22 @@ const (
 	domain    = "own.example"
 )
 
-// homeOf is the site of a domain: what it says of its mail server comes by a
-// proxy, as from the network. It gives the environment in which it is there; trust are
-// certificates in PEM that the machine trusts beside its own.
+// homeOf gives the environment in which a domain has a site that says something of its
+// mail server.
 func homeOf(t *testing.T, says string, trust ...[]byte) (env []string) {
+	t.Helper()
+	return newHome(t, says, http.NotFoundHandler(), trust...).env
+}
+
+// home is the site of a domain, which comes by a proxy, as from the network.
+type home struct {
+	env       []string        // in which it is there
+	transport *http.Transport // by which a browser goes to it
+}
+
+// newHome makes one. says is what it says of its mail server, and all else is for rest;
+// trust are certificates in PEM that the machine trusts beside its own.
+func newHome(t *testing.T, says string, rest http.Handler, trust ...[]byte) home {
 	t.Helper()
 	authority, err := imaptest.NewCertificate()
 	if err != nil {
@@ -109,7 +122,7 @@ func homeOf(t *testing.T, says string, trust ...[]byte) (env []string) {
 	}
 	site := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Host != "autoconfig."+domain {
-			w.WriteHeader(http.StatusNotFound)
+			rest.ServeHTTP(w, r)
 			return
 		}
 		_, _ = io.WriteString(w, says)
@@ -145,7 +158,21 @@ func homeOf(t *testing.T, says string, trust ...[]byte) (env []string) {
 	if err := os.WriteFile(roots, bytes.Join(append(trust, authority.PEM), nil), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return []string{"HTTPS_PROXY=" + proxy.URL, "SSL_CERT_FILE=" + roots, "SSL_CERT_DIR=/nonexistent"}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(authority.PEM)
+	way, err := url.Parse(proxy.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return home{
+		env: []string{"HTTPS_PROXY=" + proxy.URL, "SSL_CERT_FILE=" + roots, "SSL_CERT_DIR=/nonexistent"},
+		transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, Proxy: func(r *http.Request) (*url.URL, error) {
+			if r.URL.Scheme != "https" {
+				return nil, nil
+			}
+			return way, nil
+		}},
+	}
 }
 
 // issue makes a certificate for some names.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/config"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/provider"
 )
 
 // entry is the table of a new account. What is as the program's default is not
@@ -23,6 +24,7 @@ type entry struct {
 	OAuth                 *config.OAuth // nil if a password is used
 	Connections           int
 	Mailboxes             []string
+	Trash                 string
 	Tags                  []config.TagRule
 }
 
@@ -65,6 +67,9 @@ func (e *entry) text() string {
 	}
 	if len(e.Mailboxes) > 0 {
 		line("mailboxes = %s", values(e.Mailboxes))
+	}
+	if e.Trash != "" {
+		line("trash = %s", value(e.Trash))
 	}
 	if len(e.Tags) > 0 {
 		line("\n[account.%s.tags]", key(e.Name))
@@ -142,10 +147,19 @@ type proposal struct {
 	tags  []string
 }
 
+// calls tells whether a mailbox has one of the usual names.
+func (p proposal) calls(m mail.Mailbox) bool {
+	last := m.Name
+	if m.Delim != 0 {
+		last = last[strings.LastIndex(last, string(m.Delim))+1:]
+	}
+	return last != "" && slices.Contains(p.names, strings.ToLower(last))
+}
+
 // proposals are the tags that notmuch users give these mailboxes, since new mail
 // gets inbox and unread otherwise.
-func proposals() []proposal {
-	return []proposal{
+func proposals(preset provider.Preset) []proposal {
+	list := []proposal{
 		{`\Sent`, []string{"sent", "sent items", "sent messages", "sent mail", "gesendet"}, []string{"+sent", "-inbox", "-unread"}},
 		{`\Drafts`, []string{"drafts", "draft", "entwürfe"}, []string{"+draft", "-inbox", "-unread"}},
 		{`\Archive`, []string{"archive", "archives", "archiv"}, []string{"+archive", "-inbox"}},
@@ -153,16 +167,42 @@ func proposals() []proposal {
 		{`\Trash`, []string{"trash", "deleted items", "deleted messages", "papierkorb"}, []string{"+trash", "-inbox", "-unread"}},
 		{`\Junk`, []string{"junk", "spam", "junk e-mail", "junk email", "bulk mail", "bulk"}, []string{"+spam", "-inbox", "-unread"}},
 	}
+	for i := range list {
+		switch list[i].use {
+		case `\Archive`:
+			list[i].names = append(list[i].names, strings.ToLower(preset.Archive))
+		case `\Trash`:
+			list[i].names = append(list[i].names, strings.ToLower(preset.Trash))
+		}
+	}
+	return list
+}
+
+// trashOf gives the mailbox that is the Trash by its name where a sync would find
+// none: the server marks none, and none is called as it usually is. "" elsewhere.
+func trashOf(boxes []mail.Mailbox, preset provider.Preset) string {
+	if mail.Trash(boxes) != "" {
+		return ""
+	}
+	for _, p := range proposals(preset) {
+		for _, m := range boxes {
+			if p.use == `\Trash` && !m.Odd && p.calls(m) {
+				return m.Name
+			}
+		}
+	}
+	return ""
 }
 
 // tagRules proposes tags for the server's mailboxes: by what the server says a
 // mailbox is for or, where it marks none for that, by the names that are usual.
-func tagRules(boxes []mail.Mailbox) (rules []config.TagRule) {
+// What the provider calls its Trash and its archive counts as such a name.
+func tagRules(boxes []mail.Mailbox, preset provider.Preset) (rules []config.TagRule) {
 	// A name in which the configuration would see a pattern is left out.
 	plain := func(m mail.Mailbox) bool {
 		return m.Name != "" && !strings.ContainsAny(m.Name, "*%") && m.Name[0] != '!'
 	}
-	for _, p := range proposals() {
+	for _, p := range proposals(preset) {
 		var of []string
 		for _, m := range boxes {
 			if plain(m) && slices.ContainsFunc(m.Attrs, func(a string) bool { return strings.EqualFold(a, p.use) }) {
@@ -170,11 +210,7 @@ func tagRules(boxes []mail.Mailbox) (rules []config.TagRule) {
 			}
 		}
 		for _, m := range boxes {
-			last := m.Name
-			if m.Delim != 0 {
-				last = last[strings.LastIndex(last, string(m.Delim))+1:]
-			}
-			if len(of) == 0 && plain(m) && slices.Contains(p.names, strings.ToLower(last)) {
+			if len(of) == 0 && plain(m) && p.calls(m) {
 				of = append(of, m.Name)
 			}
 		}

@@ -18,6 +18,13 @@ func (s *setup) mailboxes(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if more, err := s.fromBulkHost(ctx, boxes); err != nil {
+		return err
+	} else if more {
+		if boxes, err = s.session.List(ctx, mail.Listing{}); err != nil {
+			return err
+		}
+	}
 	sizes := s.sizes(ctx, boxes)
 	s.say("\nThe server's mailboxes:")
 	shown, messages, bytes := 0, uint64(0), int64(0)
@@ -48,10 +55,19 @@ func (s *setup) mailboxes(ctx context.Context) error {
 			}
 		}
 	}
+	if trash := trashOf(boxes, s.preset); trash != "" {
+		use, err := s.person.agrees(ctx, fmt.Sprintf("the server does not say which mailbox is its Trash; is it %q, where mail goes that you delete?", plain(trash)), true)
+		if err != nil {
+			return err
+		}
+		if use {
+			s.account.Trash = trash
+		}
+	}
 	if s.c.Bool("no-tags") {
 		return nil
 	}
-	rules := tagRules(boxes)
+	rules := tagRules(boxes, s.preset)
 	rules = slices.DeleteFunc(rules, func(r config.TagRule) bool { return slices.Contains(s.account.Mailboxes, "!"+r.Pattern) })
 	if len(rules) == 0 {
 		return nil
@@ -65,6 +81,24 @@ func (s *setup) mailboxes(ctx context.Context) error {
 		s.account.Tags = rules
 	}
 	return err
+}
+
+// fromBulkHost goes over to the host that shows more of a large mailbox, if the person
+// wants it. From then on it is the account's: what another host shows no more would
+// look deleted.
+func (s *setup) fromBulkHost(ctx context.Context, boxes []mail.Mailbox) (more bool, err error) {
+	bulk, most := s.preset.BulkHost, s.preset.Most(s.account.Host)
+	i := slices.IndexFunc(boxes, func(m mail.Mailbox) bool { return m.Status != nil && most > 0 && m.Status.Messages >= most })
+	if i < 0 || bulk == "" || strings.EqualFold(bulk, s.account.Host) {
+		return false, nil
+	}
+	s.prose(fmt.Sprintf("%s holds %d messages, which is all that %s shows of a mailbox; %s has the same mail and shows %d.", boxes[i].Name, boxes[i].Status.Messages, s.account.Host, bulk, s.preset.BulkShows))
+	if more, err = s.person.agrees(ctx, "take it from there, now and later?", true); err != nil || !more {
+		return false, err
+	}
+	s.hangUp()
+	s.account.Host, s.sources["host"] = bulk, "the built-in table of providers"
+	return true, s.signIn(ctx)
 }
 
 // sizes gives the bytes of each mailbox where the server tells (RFC 8438); a size

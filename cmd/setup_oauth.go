@@ -6,12 +6,30 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/config"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/oauth"
 )
+
+// oauthKnown is the client of OAuth as far as the server's provider or its domain says,
+// without an id; nil if neither says that there is OAuth.
+func (s *setup) oauthKnown() *config.OAuth {
+	switch {
+	case s.preset.OAuth != "":
+		return &config.OAuth{Provider: s.preset.OAuth}
+	case s.preset.Name == "" && s.found.OAuth:
+		return &config.OAuth{AuthURL: s.found.AuthURL, TokenURL: s.found.TokenURL, Scopes: s.found.Scopes}
+	}
+	return nil
+}
+
+// tokensOnly tells whether the server is known to take no password.
+func (s *setup) tokensOnly() bool {
+	return s.preset.NoPassword || s.preset.Name == "" && s.found.OAuth && s.found.NoPassword
+}
 
 // clientGiven is the client of OAuth that the command line names; nil if it names
 // none.
@@ -28,8 +46,11 @@ func (s *setup) clientGiven() (*config.OAuth, error) {
 	if !given && len(o.Scopes) == 0 {
 		return nil, nil
 	}
-	if o.Provider == "" && o.AuthURL == "" {
-		o.Provider = s.preset.OAuth
+	if known := s.oauthKnown(); known != nil && o.Provider == "" && o.AuthURL == "" {
+		o.Provider, o.AuthURL, o.TokenURL = known.Provider, known.AuthURL, either(o.TokenURL, known.TokenURL)
+		if len(o.Scopes) == 0 {
+			o.Scopes = known.Scopes
+		}
 	}
 	if o.Provider == "" && o.AuthURL == "" {
 		return nil, &usageError{"how " + s.account.Host + " signs in by OAuth is not known; give --oauth, or --auth-url, --token-url and --scope", s.person.command}
@@ -40,6 +61,22 @@ func (s *setup) clientGiven() (*config.OAuth, error) {
 // client asks for the client of OAuth, as far as it is not known.
 func (s *setup) client(ctx context.Context) (err error) {
 	o := s.account.OAuth
+	if o.Provider == "" {
+		scopes := strings.Join(o.Scopes, " ")
+		for _, q := range []struct {
+			question, option string
+			value            *string
+		}{
+			{"address at which one signs in", "--auth-url", &o.AuthURL}, {"address that gives tokens", "--token-url", &o.TokenURL}, {"scope of mail (several between blanks)", "--scope", &scopes},
+		} {
+			if *q.value == "" {
+				if *q.value, err = s.person.line(ctx, q.question, "", q.option); err != nil {
+					return err
+				}
+			}
+		}
+		o.Scopes = strings.Fields(scopes)
+	}
 	if o.ClientID == "" {
 		if text := oauth.RegisteringToTell(o.Provider); text != "" {
 			fmt.Fprintf(s.stderr, "\n%s", paragraphs(text)) //nolint:errcheck // nowhere left to tell
@@ -79,6 +116,12 @@ func (s *setup) browse(ctx context.Context, a *config.Account, client oauth.Clie
 	}
 	if s.keptIn, err = tokenPlace(ctx, s.c, store); err != nil {
 		return nil, err
+	}
+	if s.keptIn == oauth.InKeyring && s.c.String("store") == "" && s.person.there() {
+		places := []choice{{oauth.InKeyring, "the desktop's keyring"}, {oauth.InFile, "a file that only you can read, but not encrypted: for runs without a desktop, as by cron"}}
+		if s.keptIn, err = s.person.chooses(ctx, "where to keep the token?", "--store", places); err != nil {
+			return nil, err
+		}
 	}
 	where := s.browser
 	if where == "" && s.person.there() && !s.c.Bool("no-browser") && s.opener(s.c) == "" {

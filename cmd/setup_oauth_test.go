@@ -160,7 +160,7 @@ func TestSetupAccountIsRefusedAToken(t *testing.T) {
 		"give --client-secret":                  {"--client-id", "x", "--oauth", "google"},
 		`"yahoo" is not one of`:                 {"--client-id", "x", "--oauth", "yahoo"},
 		"must begin with https://":              {"--client-id", "x", "--token-url", "http://example.org/token"},
-		"scopes":                                {"--client-id", "x", "--oauth", ""},
+		"give --scope":                          {"--client-id", "x", "--oauth", ""},
 	} {
 		if out := n.run(exitUsage, "", slices.Concat([]string{name}, args, more)...); !strings.Contains(out, want) {
 			t.Errorf("%v: %s", more, out)

@@ -48,7 +48,7 @@ func (s *setup) wayGiven() error {
 	switch {
 	case client != nil: // --store is for its tokens
 		s.account.OAuth, given = client, given+1
-	case place != "" && !s.preset.NoPassword:
+	case place != "" && !s.tokensOnly():
 		given++
 		if err := s.keepIn(place); err != nil {
 			return err
@@ -57,8 +57,8 @@ func (s *setup) wayGiven() error {
 	if given > 1 {
 		return &usageError{"one of --store, --password-command, --password-file and --client-id is enough", s.person.command}
 	}
-	if s.account.keptNowhere() && s.preset.NoPassword {
-		s.account.OAuth = &config.OAuth{Provider: s.preset.OAuth}
+	if s.account.keptNowhere() && s.tokensOnly() {
+		s.account.OAuth = s.oauthKnown()
 	}
 	return nil
 }
@@ -100,7 +100,7 @@ func (s *setup) password(ctx context.Context) error {
 		}
 		switch place {
 		case byOAuth:
-			s.account.OAuth = &config.OAuth{Provider: s.preset.OAuth}
+			s.account.OAuth = s.oauthKnown()
 		case byCommand:
 			words, err := s.person.line(ctx, "command that prints the password (no shell, words at blanks)", "", "--password-command")
 			if err != nil {
@@ -159,7 +159,7 @@ func (s *setup) place(ctx context.Context) (string, error) {
 	}
 	places = append(places, choice{inFile, "a file that only you can read, but not encrypted"},
 		choice{byCommand, "nowhere: a command of yours prints it"})
-	if s.preset.OAuth != "" {
+	if s.oauthKnown() != nil {
 		places = append(places, choice{byOAuth, "there is none: sign in by a browser, as a client that you register"})
 	}
 	return s.person.chooses(ctx, "where to keep the password?", "--store, --password-command, --password-file or --client-id", places)

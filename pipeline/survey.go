@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -172,25 +173,9 @@ func (r *run) survey(ctx context.Context, s Lister, list []mail.Mailbox) ([]*box
 const metaOdd = "odd/"
 
 // trashOf gives the mailbox that is the account's Trash: the one of the
-// configuration, the one that the server marks (RFC 6154), or one that is called
-// as it usually is; "" if there is none.
+// configuration, or the one that is found; "" if there is none.
 func trashOf(configured string, list []mail.Mailbox) string {
-	if configured != "" {
-		return configured
-	}
-	for _, m := range list {
-		if !m.Odd && slices.ContainsFunc(m.Attrs, func(a string) bool { return strings.EqualFold(a, `\Trash`) }) {
-			return m.Name
-		}
-	}
-	for _, name := range []string{"Trash", "Deleted Items", "Deleted Messages"} {
-		for _, m := range list {
-			if m.Name == name || m.Delim != 0 && m.Name == "INBOX"+string(m.Delim)+name {
-				return m.Name
-			}
-		}
-	}
-	return ""
+	return cmp.Or(configured, mail.Trash(list))
 }
 
 func rank(b *box) int {

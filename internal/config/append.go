@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 
 	"github.com/zalando/go-keyring"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/vault"
 )
 
 // Draft is a configuration with one table more, as it would be read.
@@ -72,6 +74,20 @@ func (d *Draft) Append() (err error) {
 		return errors.Join(err, f.Truncate(int64(len(d.had))))
 	}
 	return nil
+}
+
+// Lock keeps other programs from adding to a configuration until unlock, and makes its
+// directory if it is not there. It waits for them until ctx ends.
+func Lock(ctx context.Context, file string) (unlock func(), err error) {
+	dir := filepath.Dir(file)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	return vault.Lock(ctx, d)
 }
 
 // HasKeyring tells whether the system's keyring answers.

@@ -6,6 +6,8 @@ package mail
 
 import (
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
@@ -29,6 +31,24 @@ type Mailbox struct {
 	// Odd: no command can have its name, which holds CR, LF or NUL, or is too long.
 	// Name is a quoted form of it then, for a person.
 	Odd bool
+}
+
+// Trash gives the mailbox that is an account's Trash: the one that the server marks
+// (RFC 6154 2), or one that is called as it usually is; "" if there is none.
+func Trash(list []Mailbox) string {
+	for _, m := range list {
+		if !m.Odd && slices.ContainsFunc(m.Attrs, func(a string) bool { return strings.EqualFold(a, `\Trash`) }) {
+			return m.Name
+		}
+	}
+	for _, name := range []string{"Trash", "Deleted Items", "Deleted Messages"} {
+		for _, m := range list {
+			if m.Name == name || m.Delim != 0 && m.Name == "INBOX"+string(m.Delim)+name {
+				return m.Name
+			}
+		}
+	}
+	return ""
 }
 
 // Listing is how mailboxes are listed. The zero Listing wants the status of all.

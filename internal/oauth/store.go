@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/zalando/go-keyring"
-	"golang.org/x/sys/unix"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/vault"
 )
@@ -202,30 +201,8 @@ func (s Store) Lock(ctx context.Context) (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	fd := int(f.Fd()) //nolint:gosec // a descriptor fits
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return func() {
-				// Closing alone would leave it to a child that was just forked.
-				_ = unix.Flock(fd, unix.LOCK_UN)
-				_ = f.Close() // nothing was written to it
-			}, nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			return nil, errors.Join(fmt.Errorf("cannot lock %s: %w", f.Name(), err), f.Close())
-		}
-		select {
-		case <-ctx.Done():
-			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				err = fmt.Errorf("another run is renewing the token and does not come to an end (%s)", f.Name())
-			} else {
-				err = ctx.Err()
-			}
-			return nil, errors.Join(err, f.Close())
-		case <-tick.C:
-		}
+	if unlock, err = vault.Lock(ctx, f); errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("another run is renewing the token and does not come to an end (%s)", f.Name())
 	}
+	return unlock, err
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -88,6 +89,11 @@ type clientConfig struct {
 		Username       string   `xml:"username"`
 		Authentication []string `xml:"authentication"`
 	} `xml:"emailProvider>incomingServer"`
+	OAuth struct {
+		AuthURL  string `xml:"authURL"`
+		TokenURL string `xml:"tokenURL"`
+		Scope    string `xml:"scope"` // between blanks
+	} `xml:"oAuth2"`
 }
 
 // readAutoconfig gives the IMAP servers of an answer. One that wants plain text,
@@ -118,12 +124,31 @@ func readAutoconfig(text []byte, a Address, place string) []Server {
 		if fill.Replace(strings.TrimSpace(in.Username)) == a.Local {
 			s.User = UserLocal
 		}
+		s.NoPassword = len(in.Authentication) > 0
 		for _, way := range in.Authentication {
-			s.OAuth = s.OAuth || strings.EqualFold(strings.TrimSpace(way), "OAuth2")
+			if strings.EqualFold(strings.TrimSpace(way), "OAuth2") {
+				s.OAuth = true
+			} else {
+				s.NoPassword = false
+			}
+		}
+		if auth, token := c.OAuth.AuthURL, c.OAuth.TokenURL; s.OAuth && isHTTPS(auth) && isHTTPS(token) {
+			s.AuthURL, s.TokenURL, s.Scopes = strings.TrimSpace(auth), strings.TrimSpace(token), strings.Fields(c.OAuth.Scope)
 		}
 		out = append(out, s)
 	}
 	return out
+}
+
+// isHTTPS tells whether what a stranger calls an address is one that a sign-in may
+// go to.
+func isHTTPS(s string) bool {
+	u, err := url.Parse(strings.TrimSpace(s))
+	if err != nil || u.Scheme != "https" || u.User != nil || u.Fragment != "" {
+		return false
+	}
+	host, ok := hostName(u.Hostname())
+	return ok && host == u.Hostname()
 }
 
 // hostName makes a host of what a stranger calls one; ok is false if it cannot

@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/net/idna"
 )
@@ -39,6 +40,17 @@ type Preset struct {
 	AppPassword string
 	// Help is the provider's page about IMAP; "" if none is known.
 	Help string
+	// Poll is the least time between two looks that no person asks for, where the
+	// provider is known to refuse who comes more often; 0 if it is not.
+	Poll time.Duration
+	// Shows is how many messages of a mailbox its host shows at most, the newest; 0
+	// if there is no limit. BulkHost shows more of the same mail, up to BulkShows, as
+	// a first import wants; "" if there is no such host.
+	Shows, BulkShows uint32
+	BulkHost         string
+	// Trash and Archive are what these mailboxes are called where the server does not
+	// mark them (RFC 6154) and they are not called as they usually are; "" elsewhere.
+	Trash, Archive string
 	// SkipAll: the mailbox marked \All (RFC 6154) holds each message of the
 	// others once more, and is left out unless asked for.
 	SkipAll bool
@@ -48,13 +60,18 @@ type Preset struct {
 
 // Server is one proposal for an address.
 type Server struct {
-	Host   string
-	Port   int
-	TLS    string // "implicit" or "starttls"; plain text is never proposed
-	User   UserForm
-	OAuth  bool   // OAuth2 is said to be offered
-	Source string // where this comes from, for people
-	Preset Preset
+	Host string
+	Port int
+	TLS  string // "implicit" or "starttls"; plain text is never proposed
+	User UserForm
+	// OAuth: the domain says that OAuth 2.0 is offered, and NoPassword, that nothing
+	// else is. AuthURL, TokenURL and Scopes are where and what for, if it says that,
+	// too.
+	OAuth, NoPassword bool
+	AuthURL, TokenURL string
+	Scopes            []string
+	Source            string // where this comes from, for people
+	Preset            Preset
 }
 
 // UserName gives the name to sign in with.
@@ -83,6 +100,15 @@ func ParseAddress(s string) (Address, error) {
 		return Address{}, fmt.Errorf("%q is no mail address: its domain cannot be one", s)
 	}
 	return Address{s[:at], strings.ToLower(domain)}, nil
+}
+
+// Most is how many messages of a mailbox one of the provider's hosts shows at most;
+// 0 if there is no limit.
+func (p Preset) Most(host string) uint32 {
+	if p.BulkHost != "" && strings.EqualFold(p.BulkHost, host) {
+		return p.BulkShows
+	}
+	return p.Shows
 }
 
 // errNothing is the answer of a place that knows nothing of the domain.
@@ -119,7 +145,7 @@ func ofExchanger(host string) *row {
 // that an account that was set up by hand has the same advice.
 func ByHost(host string) (Preset, bool) {
 	for _, r := range table() {
-		if net.ParseIP(host) == nil && strings.EqualFold(r.host, host) {
+		if net.ParseIP(host) == nil && (strings.EqualFold(r.host, host) || strings.EqualFold(r.preset.BulkHost, host)) {
 			return r.preset, true
 		}
 	}

@@ -36,6 +36,9 @@ func TestTheTableIsInOrder(t *testing.T) {
 		if s.TLS == "implicit" != (s.Port == 993) {
 			t.Errorf("%s: %s at port %d", s.Host, s.TLS, s.Port)
 		}
+		if p := s.Preset; (p.BulkHost != "") != (p.BulkShows > p.Shows) || (p.Shows == 0) != (p.BulkHost == "") || p.Most(s.Host) != p.Shows || p.BulkHost != "" && p.Most(p.BulkHost) != p.BulkShows {
+			t.Errorf("%s: of the two hosts %+v", s.Host, p)
+		}
 		for _, page := range []string{s.Preset.Help, s.Preset.AppPassword} {
 			if page != "" && !strings.HasPrefix(page, "https://") {
 				t.Errorf("%s: %s", s.Host, page)
@@ -147,9 +150,15 @@ func TestFind(t *testing.T) {
 		"the table wants the local part":   {"me@icloud.com", zone{}, nil, []string{"imap.mail.me.com:993 implicit me iCloud"}},
 		"a customer's domain, by its mail": {"me@firm.example", zone{mx: []*net.MX{{Host: "firm-example.mail.protection.outlook.com."}}}, nowhere, []string{"outlook.office365.com:993 implicit me@firm.example Microsoft 365"}},
 		"a host that only ends alike":      {"me@firm.example", zone{mx: []*net.MX{{Host: "mx.notgoogle.com."}}}, nowhere, nil},
-		"the domain's own word":            {"me@own.example", zone{}, says(config(incoming("pop3", "pop.own.example", "995", "SSL", "x"), incoming("imap", "mail.%EMAILDOMAIN%", "993", "SSL", "%EMAILLOCALPART%", "OAuth2"))), []string{"mail.own.example:993 implicit me  oauth"}},
-		"STARTTLS":                         {"me@own.example", zone{}, says(config(incoming("imap", "mail.own.example", "143", "STARTTLS", "%EMAILADDRESS%"))), []string{"mail.own.example:143 starttls me@own.example"}},
-		"plain text is not proposed":       {"me@own.example", zone{}, says(config(incoming("imap", "mail.own.example", "143", "plain", "%EMAILADDRESS%"))), nil},
+		"the domain's own word":            {"me@own.example", zone{}, says(config(incoming("pop3", "pop.own.example", "995", "SSL", "x"), incoming("imap", "mail.%EMAILDOMAIN%", "993", "SSL", "%EMAILLOCALPART%", "OAuth2"))), []string{"mail.own.example:993 implicit me  oauth alone"}},
+		"tokens alone, and where": {"me@own.example", zone{}, says(strings.Replace(config(incoming("imap", "own.example", "993", "SSL", "%EMAILADDRESS%", "OAuth2")), "</clientConfig>",
+			"<oAuth2><issuer>x</issuer><scope>a b</scope><authURL>https://login.own.example/auth</authURL><tokenURL>https://login.own.example/token</tokenURL></oAuth2></clientConfig>", 1)),
+			[]string{"own.example:993 implicit me@own.example  oauth alone https://login.own.example/auth https://login.own.example/token [a b]"}},
+		"tokens at what is no safe place": {"me@own.example", zone{}, says(strings.Replace(config(incoming("imap", "own.example", "993", "SSL", "%EMAILADDRESS%", "password-cleartext", "OAuth2")), "</clientConfig>",
+			"<oAuth2><authURL>http://login.own.example/auth</authURL><tokenURL>https://login.own.example/token</tokenURL></oAuth2></clientConfig>", 1)),
+			[]string{"own.example:993 implicit me@own.example  oauth"}},
+		"STARTTLS":                   {"me@own.example", zone{}, says(config(incoming("imap", "mail.own.example", "143", "STARTTLS", "%EMAILADDRESS%"))), []string{"mail.own.example:143 starttls me@own.example"}},
+		"plain text is not proposed": {"me@own.example", zone{}, says(config(incoming("imap", "mail.own.example", "143", "plain", "%EMAILADDRESS%"))), nil},
 		"what cannot be a server": {"me@own.example", zone{}, says(config(incoming("imap", "mail own", "993", "SSL", "x"), incoming("imap", "m", "0", "SSL", "x"), incoming("imap", "m", "99999", "SSL", "x"),
 			incoming("imap", "a\u202eb", "993", "SSL", "x"), incoming("imap", "", "993", "SSL", "x"), incoming("imap", "x\x7f", "993", "SSL", "x"))), nil},
 		"no XML":  {"me@own.example", zone{}, says("<html>hello"), nil},
@@ -183,6 +192,12 @@ func TestFind(t *testing.T) {
 				line := strings.TrimRight(fmt.Sprintf("%s:%d %s %s %s", s.Host, s.Port, s.TLS, s.UserName(a), s.Preset.Name), " ")
 				if s.OAuth && s.Preset.OAuth == "" {
 					line += "  oauth"
+					if s.NoPassword {
+						line += " alone"
+					}
+					if s.AuthURL != "" {
+						line += fmt.Sprintf(" %s %s %v", s.AuthURL, s.TokenURL, s.Scopes)
+					}
 				}
 				if s.Source == "" {
 					t.Errorf("%s: from where?", line)
@@ -211,7 +226,7 @@ func FuzzAutoconfig(f *testing.F) {
 	f.Add([]byte("<clientConfig><emailProvider><incomingServer type='imap'><hostname>\x00</hostname>"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		for _, s := range readAutoconfig(text, Address{"me", "own.example"}, "x") {
-			if host, ok := hostName(s.Host); !ok || host != s.Host || s.Port < 1 || s.Port > 65535 || s.TLS != "implicit" && s.TLS != "starttls" {
+			if host, ok := hostName(s.Host); !ok || host != s.Host || s.Port < 1 || s.Port > 65535 || s.TLS != "implicit" && s.TLS != "starttls" || s.AuthURL != "" && !isHTTPS(s.AuthURL) {
 				t.Errorf("%+v", s)
 			}
 		}

@@ -1,6 +1,9 @@
 package provider
 
-import "strings"
+import (
+	"strings"
+	"time"
+)
 
 // row is what the table knows of one provider.
 type row struct {
@@ -34,15 +37,15 @@ func words(s string) []string { return strings.Fields(s) }
 // A domain stands in one row.
 func table() []row {
 	var (
-		gmail = Preset{Name: "Gmail", Connections: 3, OAuth: "google", SkipAll: true,
+		gmail = Preset{Name: "Gmail", Connections: 3, Poll: 2 * time.Minute, OAuth: "google", SkipAll: true,
 			AppPassword: "https://myaccount.google.com/apppasswords", Help: "https://support.google.com/mail/answer/7126229",
 			Note: "Gmail takes no ordinary password: an app password is the two-minute way (it wants 2-step verification), OAuth the other."}
-		microsoft = Preset{Name: "Microsoft 365", Connections: 3, OAuth: "microsoft", NoPassword: true,
+		microsoft = Preset{Name: "Microsoft 365", Connections: 3, Poll: 2 * time.Minute, OAuth: "microsoft", NoPassword: true,
 			Help: "https://support.microsoft.com/office/d088b986-291d-42b8-9564-9c414e2aa040",
 			Note: "Microsoft takes no passwords here, only OAuth."}
-		yahoo = Preset{Name: "Yahoo", Connections: 3, AppPassword: "https://login.yahoo.com/account/security", Help: "https://help.yahoo.com/kb/SLN4075.html",
+		yahoo = Preset{Name: "Yahoo", Connections: 3, Poll: 5 * time.Minute, Shows: 10_000, BulkHost: "export.imap.mail.yahoo.com", BulkShows: 100_000, AppPassword: "https://login.yahoo.com/account/security", Help: "https://help.yahoo.com/kb/SLN4075.html",
 			Note: "Yahoo takes an app password only, and registers no new programs for OAuth."}
-		aol = Preset{Name: "AOL", Connections: 3, AppPassword: "https://login.aol.com/account/security", Help: "https://help.aol.com/articles/how-do-i-use-other-email-applications-to-send-and-receive-my-aol-mail",
+		aol = Preset{Name: "AOL", Connections: 3, Poll: 5 * time.Minute, Shows: 10_000, BulkHost: "export.imap.aol.com", BulkShows: 100_000, AppPassword: "https://login.aol.com/account/security", Help: "https://help.aol.com/articles/how-do-i-use-other-email-applications-to-send-and-receive-my-aol-mail",
 			Note: "AOL takes an app password only, and registers no new programs for OAuth."}
 		icloud = Preset{Name: "iCloud", Connections: 3, AppPassword: "https://account.apple.com/account/manage", Help: "https://support.apple.com/102525",
 			Note: "iCloud takes an app-specific password only."}
@@ -50,12 +53,12 @@ func table() []row {
 			Help: "https://www.fastmail.help/hc/en-us/articles/1500000278342", Note: "Fastmail takes an app password, or OAuth."}
 		proton = Preset{Name: "Proton Mail", Help: "https://proton.me/mail/bridge",
 			Note: "Proton's mail comes through its Bridge, a program that must run on this machine; the password is the one that Bridge shows, and its certificate wants tls_pin or tls_ca_file."}
-		netease = Preset{Name: "NetEase", Connections: 2, Help: "https://help.mail.163.com",
+		netease = Preset{Name: "NetEase", Connections: 2, Poll: 5 * time.Minute, Trash: "已删除", Help: "https://help.mail.163.com",
 			Note: "NetEase takes an authorisation code, made in the web mail's settings, in place of the password."}
-		tencent = Preset{Name: "QQ Mail", Connections: 2, Help: "https://service.mail.qq.com",
+		tencent = Preset{Name: "QQ Mail", Connections: 2, Poll: 5 * time.Minute, Trash: "Deleted Messages", Help: "https://service.mail.qq.com",
 			Note: "QQ takes an authorisation code, made in the web mail's settings, in place of the password."}
-		gmx     = Preset{Name: "GMX", Help: "https://hilfe.gmx.net/pop-imap/imap/index.html", Note: "GMX wants IMAP to be switched on in the web mail's settings first."}
-		webDE   = Preset{Name: "WEB.DE", Help: "https://hilfe.web.de/pop-imap/imap/index.html", Note: "WEB.DE wants IMAP to be switched on in the web mail's settings first."}
+		gmx     = Preset{Name: "GMX", Trash: "Gelöscht", Archive: "Archiv", Help: "https://hilfe.gmx.net/pop-imap/imap/index.html", Note: "GMX wants IMAP to be switched on in the web mail's settings first."}
+		webDE   = Preset{Name: "WEB.DE", Trash: "Papierkorb", Archive: "Archiv", Help: "https://hilfe.web.de/pop-imap/imap/index.html", Note: "WEB.DE wants IMAP to be switched on in the web mail's settings first."}
 		mailCom = Preset{Name: "mail.com", Help: "https://support.mail.com/", Note: "mail.com wants IMAP to be switched on in the web mail's settings first."}
 		zoho    = Preset{Name: "Zoho", Help: "https://www.zoho.com/mail/help/imap-access.html",
 			Note: "Zoho wants IMAP to be switched on in its settings first, and an app password where two-factor sign-in is on."}

@@ -1,4 +1,5 @@
-// Package vault asks the system's keyring, and waits no longer than it is told.
+// Package vault has the ways to what several programs may want at once: the system's
+// keyring and locks on files. It waits no longer than it is told.
 package vault
 
 import (
