@@ -20,7 +20,10 @@ require (
 	modernc.org/sqlite v1.61.1
 )
 
-require golang.org/x/oauth2 v0.38.0
+require (
+	github.com/fsnotify/fsnotify v1.10.1
+	golang.org/x/oauth2 v0.38.0
+)
 
 require (
 	github.com/cpuguy83/go-md2man/v2 v2.0.7 // indirect

@@ -70,12 +70,16 @@ func Main(own ...hooks.Hook) int {
 
 // run does what the arguments say and gives the exit status.
 func (p *program) run(ctx context.Context, args []string) int {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	app := p.app()
+	args, err := arrange(app, args)
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP}
+	if slices.Contains(words(args), watchName) && !p.terminal(p.stderr) {
+		signals = signals[:2] // a hang-up is for the command itself
+	}
+	ctx, stop := signal.NotifyContext(ctx, signals...)
 	defer stop()
 	// The first signal ends the run in order, a second one at once.
 	defer context.AfterFunc(ctx, stop)()
-	app := p.app()
-	args, err := arrange(app, args)
 	if err == nil {
 		err = app.RunContext(ctx, args)
 	}
@@ -126,6 +130,7 @@ func (p *program) exit(ctx context.Context, err error) int {
 func (p *program) commands() []*cli.Command {
 	return []*cli.Command{
 		p.syncCommand(),
+		p.watchCommand(),
 		p.statusCommand(),
 		p.stubsCommand(),
 		p.verifyCommand(),
@@ -282,6 +287,14 @@ func arrange(app *cli.App, args []string) ([]string, error) {
 		out = append(append(out, "--"), rest...)
 	}
 	return out, nil
+}
+
+// words gives arranged arguments without those that the command is about.
+func words(args []string) []string {
+	if i := slices.Index(args, "--"); i >= 0 {
+		return args[:i]
+	}
+	return args
 }
 
 func find(commands []*cli.Command, name string) *cli.Command {

@@ -109,6 +109,8 @@ type request struct {
 	dryRun    bool
 	hooks     *hooks.Runner // of this run
 	held      *held         // takes what waits for a person; nil: nobody asks
+	// unattended: nobody looks at it, though there may be a terminal.
+	unattended bool
 }
 
 // ending is how one account's sync ended.
@@ -214,20 +216,28 @@ func (p *program) syncAccount(ctx context.Context, a *config.Account, root strin
 	}
 	defer func() { err = errors.Join(err, done()) }()
 	o := p.pipelineOptions(a, root, idx, l, keys, out)
+	_, end, err = p.syncLocked(ctx, a, o, idx, out, req)
+	return end, err
+}
+
+// syncLocked synchronises an account whose ledger is open, by options that are as the
+// configuration has them. The report may be nil beside an error.
+func (p *program) syncLocked(ctx context.Context, a *config.Account, o pipeline.Options, idx *index.Index, out *output, req request) (report *pipeline.Report, end ending, err error) {
+	l := o.Ledger
 	o.Hooks = req.hooks
 	o.Only, o.Full, o.DryRun, o.YesDelete = req.only, req.full, req.dryRun, req.yesDelete
 	o.Restore, o.YesDeleteIn = req.restore, req.yesIn[a.Name]
-	if o.Attended = p.terminal(p.stderr); !o.Attended {
+	if o.Attended = p.terminal(p.stderr) && !req.unattended; !o.Attended {
 		o.Remind = reminded
 	}
 	var asked orders
 	if !req.dryRun {
 		if asked, err = p.orders(ctx, a, l, idx); err != nil {
-			return endBroken, err
+			return nil, endBroken, err
 		}
 		o.Retry, o.GiveUp = asked.retry, asked.giveUp
 	}
-	report, err := pipeline.Sync(ctx, o)
+	report, err = pipeline.Sync(ctx, o)
 	req.held.add(a, report)
 	if err == nil {
 		err = obeyed(ctx, idx, l, asked)
@@ -237,21 +247,21 @@ func (p *program) syncAccount(ctx context.Context, a *config.Account, root strin
 		// What came is on disk, and the next run tells notmuch.
 		out.account(a.Name, err.Error()+"; the next run goes on from here")
 		if report.New+report.NewStubs+report.Flagged+report.Removed > 0 {
-			return endPartly, nil
+			return report, endPartly, nil
 		}
-		return endNothing, nil
+		return report, endNothing, nil
 	case err != nil:
-		return endBroken, err
+		return report, endBroken, err
 	case report.Broken():
-		return endBroken, nil
+		return report, endBroken, nil
 	case report.Nothing() && slices.ContainsFunc(report.Faults, func(f pipeline.Failure) bool { return isRefused(f.Err) }):
-		return endRefused, nil
+		return report, endRefused, nil
 	case report.Nothing():
-		return endNothing, nil
+		return report, endNothing, nil
 	case !report.Clean():
-		return endPartly, nil
+		return report, endPartly, nil
 	}
-	return endDone, nil
+	return report, endDone, nil
 }
 
 // indexOptions finds the notmuch database as notmuch does, and tells what is

@@ -104,14 +104,44 @@ func (r *run) waits(ctx context.Context) (bool, error) {
 		return true, nil
 	}
 	n, err := refusalOf(ctx, r.Ledger)
-	if err != nil || r.Attended || !believed(n.NextTry, now, longestRefusal) {
+	if err != nil || r.Attended || !r.sameRefusal(ctx, n) {
 		return false, err
-	}
-	if way, secret := r.triedWith(ctx); way != n.Way || secret != "" && secret != n.Secret {
-		return false, nil
 	}
 	r.fault(Failure{Scope: ScopeAccount, Text: n.Text + nextTry(n, now), Err: &mail.Fault{Kind: mail.KindAuth, Op: "sign-in", Err: errNotTried}})
 	return true, nil
+}
+
+// sameRefusal tells whether a sign-in was refused and is not to be tried again yet: nothing
+// else would be tried.
+func (r *run) sameRefusal(ctx context.Context, n refusedSignIn) bool {
+	if !believed(n.NextTry, r.Now(), longestRefusal) {
+		return false
+	}
+	way, secret := r.triedWith(ctx)
+	return way == n.Way && (secret == "" || secret == n.Secret)
+}
+
+// Paused gives the time until when a run without a terminal does not sign in at the server:
+// it asked for that, or refused what would be tried; zero if it does. Of the options it needs
+// Ledger, SignIn and Now.
+func Paused(ctx context.Context, o Options) (time.Time, error) {
+	o.DryRun = true
+	r := &run{Options: o}
+	until, err := notBefore(ctx, o.Ledger, o.Now())
+	if err != nil {
+		return time.Time{}, err
+	}
+	n, err := refusalOf(ctx, o.Ledger)
+	if err != nil || n.Attempts == 0 {
+		return until, err
+	}
+	if err := r.readSecret(ctx); err != nil {
+		return until, err
+	}
+	if r.sameRefusal(ctx, n) && n.NextTry.After(until) {
+		until = n.NextTry
+	}
+	return until, nil
 }
 
 // errNotTried says that it was an earlier run whose sign-in was refused.

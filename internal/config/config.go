@@ -64,6 +64,7 @@ type Account struct {
 	OAuth           *OAuth
 
 	Mailboxes   []string // patterns, see Selects
+	Watch       []string // mailboxes that a watch has an IDLE on, INBOX if none are named
 	Folder      string   // below notmuch's mail root, with slashes
 	Timeout     time.Duration
 	Connections int

@@ -139,7 +139,7 @@ func orderTags(accounts []Account) []string {
 // keys are an account's, in the order of the manual page.
 func keys() []string {
 	return []string{"host", "port", "tls", "allow_plaintext", "tls_ca_file", "tls_pin", "tls_server_name", "tls_legacy", "tls_cert", "tls_key", "tunnel", "proxy", "user", "auth", "password_command", "password_file",
-		"keyring", "oauth", "mailboxes", "folder", "timeout", "connections", "disable_extensions", "tags", "retry_tag", "drop_tag", "read_only", "deletions", "trash", "deleted_tag", "keywords", "moves"}
+		"keyring", "oauth", "mailboxes", "watch", "folder", "timeout", "connections", "disable_extensions", "tags", "retry_tag", "drop_tag", "read_only", "deletions", "trash", "deleted_tag", "keywords", "moves"}
 }
 
 func (r *reader) account(name string, table map[string]any) Account {
@@ -212,6 +212,7 @@ func (r *reader) account(name string, table map[string]any) Account {
 	}
 
 	a.Mailboxes = t.patterns("mailboxes")
+	a.Watch = t.watch("watch")
 	a.Folder = t.folder("folder", name)
 	a.Timeout = t.duration("timeout", time.Minute, minTimeout, maxTimeout)
 	a.Connections = t.integer("connections", 3, 1, maxConnections)

@@ -37,7 +37,7 @@ func TestFullFileGivesEveryValue(t *testing.T) {
 			Name: "work", Host: "imap.example.org", Port: 10993, TLS: TLSStart, TLSCAFile: "/home/me/certs/ca.pem",
 			TLSPin: "sha256:" + strings.Repeat("00112233445566778899aabbccddeeff", 2),
 			User:   "me@example.org", Auth: "plain", PasswordCommand: []string{"/home/me/bin/secret", "mail/work"},
-			Mailboxes: []string{"*", "!Spam"}, Folder: "jobs/work", Timeout: 2 * time.Minute, Connections: 5, RetryTag: "again", DropTag: "", ReadOnly: true, Deletions: "expunge", Trash: "Bin", Keywords: []string{"work", "todo*"},
+			Mailboxes: []string{"*", "!Spam"}, Watch: []string{"INBOX", "Lists"}, Folder: "jobs/work", Timeout: 2 * time.Minute, Connections: 5, RetryTag: "again", DropTag: "", ReadOnly: true, Deletions: "expunge", Trash: "Bin", Keywords: []string{"work", "todo*"},
 			DeletedTag: "deleted", Moves: []MoveRule{{From: "INBOX", Without: "inbox", To: "Archive"}, {From: "INBOX", With: "spam", To: "Junk"}},
 			Disable: []string{"QRESYNC", "LIST-STATUS"},
 			Tags: []TagRule{
@@ -103,7 +103,7 @@ func TestOneMistakeGivesOneExactLine(t *testing.T) {
 		{"name cur", strings.Replace(good, "account.a", `account.cur`, 1), `c.toml:1: account.cur: the account's name is the name of a part of every maildir`},
 		{"hyphen for underscore", good + "password-file = \"x\"\n", `c.toml:5: account.a.password-file: unknown key; did you mean "password_file"?`},
 		{"nothing near", good + "colour = 1\n", `c.toml:5: account.a.colour: unknown key; allowed: host, port, tls, allow_plaintext, tls_ca_file, tls_pin, tls_server_name, tls_legacy, tls_cert, tls_key, tunnel, proxy, user, auth, ` +
-			`password_command, password_file, keyring, oauth, mailboxes, folder, timeout, connections, disable_extensions, tags, retry_tag, drop_tag, read_only, deletions, trash, deleted_tag, keywords, moves`},
+			`password_command, password_file, keyring, oauth, mailboxes, watch, folder, timeout, connections, disable_extensions, tags, retry_tag, drop_tag, read_only, deletions, trash, deleted_tag, keywords, moves`},
 		{"host empty", strings.Replace(good, `"h"`, `""`, 1), `c.toml:2: account.a.host: is empty`},
 		{"host number", strings.Replace(good, `"h"`, `5`, 1), `c.toml:2: account.a.host: must be a string in quotes, not a number`},
 		{"host with port", strings.Replace(good, `"h"`, `"h:993"`, 1), `c.toml:2: account.a.host: "h:993" is not a host name; the port is a key of its own`},
@@ -130,6 +130,9 @@ func TestOneMistakeGivesOneExactLine(t *testing.T) {
 			`c.toml:4: account.a.password_command: names no program; write ["pass", "show", "mail/work"]`},
 		{"command with number", strings.Replace(good, "keyring = true", `password_command = ["x", 1]`, 1),
 			`c.toml:4: account.a.password_command: must be a list of strings, the program and its arguments: ["pass", "show", "mail/work"]; number 2 is a number`},
+		{"watch by a pattern", good + "watch = [\"Lists/*\"]\n", `c.toml:5: account.a.watch: "Lists/*" is a pattern: each mailbox that is watched has a connection, and is named`},
+		{"watch without a name", good + "watch = [\"\"]\n", `c.toml:5: account.a.watch: "" is no mailbox name`},
+		{"watch of too many", good + "watch = [\"a\", \"b\", \"c\", \"d\", \"e\", \"f\"]\n", `c.toml:5: account.a.watch: names 6 mailboxes, each of which takes a connection: 5 are the most; the others are asked for every few minutes`},
 		{"mailboxes as string", good + "mailboxes = \"*\"\n", `c.toml:5: account.a.mailboxes: must be a list of mailbox names and patterns: ["*", "!Spam"], not a string`},
 		{"mailboxes empty", good + "mailboxes = []\n", `c.toml:5: account.a.mailboxes: is empty, which leaves nothing to synchronise; "*" is all`},
 		{"mailboxes bare exclusion", good + "mailboxes = [\"*\", \"!\"]\n", `c.toml:5: account.a.mailboxes: "!" is no mailbox name or pattern`},

@@ -277,6 +277,30 @@ func (t *section) patterns(k string) []string {
 	return list
 }
 
+// maxWatch bounds how many mailboxes have a connection each to be watched: servers allow ten
+// or fifteen in all.
+const maxWatch = 5
+
+// watch gives names of mailboxes.
+func (t *section) watch(k string) []string {
+	list, _ := t.strings(k, `mailbox names: ["INBOX", "Lists"]`)
+	if len(list) > maxWatch {
+		t.fail(k, "names %d mailboxes, each of which takes a connection: %d are the most; the others are asked for every few minutes", len(list), maxWatch)
+	}
+	for i, name := range list {
+		switch {
+		case name == "" || strings.ContainsFunc(name, unicode.IsControl):
+			t.fail(k, "%q is no mailbox name", name)
+		case strings.ContainsAny(name, "*%"):
+			t.fail(k, "%q is a pattern: each mailbox that is watched has a connection, and is named", name)
+		}
+		if strings.EqualFold(name, "INBOX") {
+			list[i] = "INBOX"
+		}
+	}
+	return list
+}
+
 // maxFolder bounds an account's folder, in bytes: libnotmuch ends the process
 // for a path of more than 237 below the mail root, and a mailbox's own folder
 // may have 200 of them.

@@ -1,0 +1,294 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/hooks"
+	"github.com/notmuch-imap/notmuch-imap/internal/config"
+	"github.com/notmuch-imap/notmuch-imap/internal/index"
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/remote"
+	"github.com/notmuch-imap/notmuch-imap/internal/watch"
+	"github.com/notmuch-imap/notmuch-imap/pipeline"
+)
+
+const watchName = "watch"
+
+func (p *program) watchCommand() *cli.Command {
+	return &cli.Command{
+		Name:      watchName,
+		Usage:     "stay, and synchronise whenever something changes",
+		ArgsUsage: "[ACCOUNT]...",
+		Description: `Synchronises all accounts, or those that are named, and then whatever changes, as soon as it does: on the servers,
+which tell it over one connection for each account, and here, in the folders and in notmuch's tags. Every account is looked at as a whole once an
+hour, and after a time asleep.
+
+Other commands work beside it. It runs until it is interrupted; a hang-up has it read the configuration again.`,
+		Flags:  outputFlags(),
+		Action: p.watchAction,
+	}
+}
+
+// errReload ends a watch that begins anew with the configuration of now.
+var errReload = errors.New("reload")
+
+func (p *program) watchAction(c *cli.Context) error {
+	out, err := p.output(c)
+	if err != nil {
+		return err
+	}
+	out.bar = nil // it would never end
+	if out.most == showAll && !out.json {
+		out.most = showResults
+	}
+	if p.inside(out) {
+		return nil
+	}
+	accounts, err := p.accounts(c)
+	if err != nil {
+		return err
+	}
+	for {
+		if err := p.watchAccounts(c.Context, accounts, out, watch.Usual()); !errors.Is(err, errReload) {
+			return err
+		}
+		// What is wrong now must not end what was right before.
+		if now, err := p.accounts(c); err != nil {
+			out.fault("the configuration is not read again: " + err.Error())
+		} else {
+			accounts = now
+		}
+	}
+}
+
+// watchAccounts watches until the context ends, or until a hang-up: errReload.
+func (p *program) watchAccounts(ctx context.Context, accounts []config.Account, out *output, times watch.Times) error {
+	idx, err := index.Open(ctx, p.indexOptions(out))
+	if err != nil {
+		return err
+	}
+	v := &vigil{program: p, idx: idx, out: out, all: accounts, keys: p.newSecrets()}
+	var watched []watch.Account
+	var roots []string
+	for i := range accounts {
+		a := &accounts[i]
+		// What is wrong with the configuration is told before anything is done.
+		if _, err := remoteOptions(a, v.keys); err != nil {
+			return err
+		}
+		root := filepath.Join(idx.MailRoot(), filepath.FromSlash(a.Folder))
+		roots = append(roots, root)
+		watched = append(watched, v.account(ctx, a, root))
+	}
+	w := watch.New(times, watched...)
+	remark := func(text string) { out.remark(name, text) }
+	if err := w.Files(roots, idx.DatabasePath(), func(text string) { out.fault(text) }); err != nil {
+		out.fault(fmt.Sprintf("changes here are not seen at once, but within the hour: %v", err))
+	}
+	hangUp := make(chan os.Signal, 1)
+	signal.Notify(hangUp, syscall.SIGHUP)
+	defer signal.Stop(hangUp)
+	running, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
+		select {
+		case <-running.Done():
+		case <-hangUp:
+			cancel(errReload)
+		}
+	})
+	wg.Go(func() { watch.Machine(running, w, remark) })
+	w.Run(running)
+	return context.Cause(running)
+}
+
+// vigil is what the accounts that are watched have in common.
+type vigil struct {
+	*program
+	idx *index.Index
+	out *output
+	all []config.Account
+
+	mu   sync.Mutex
+	keys *secrets
+	said map[string]time.Time // faults, by what was said of what, until when they are not said again
+}
+
+// secrets are those that are tried now.
+func (v *vigil) secrets() *secrets {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.keys
+}
+
+// account gives what is done with an account that is watched.
+func (v *vigil) account(ctx context.Context, a *config.Account, root string) watch.Account {
+	names := &remote.Names{}
+	var seen mail.Revision
+	if uuid, n, err := v.idx.Revision(ctx); err == nil {
+		seen = mail.Revision{UUID: uuid, N: n}
+	}
+	return watch.Account{
+		Name:  a.Name,
+		Boxes: a.Watch,
+		// The mark between levels is not known here; what either takes is looked at.
+		Selects: func(mailbox string) bool { return a.Selects(mailbox, '/') || a.Selects(mailbox, '.') },
+		Dial: func(ctx context.Context) (watch.Line, error) {
+			o, err := remoteOptions(a, v.secrets())
+			if err != nil {
+				return nil, err
+			}
+			o.Names = names
+			o.Note = func(s string) { v.out.remark(a.Name, s) }
+			o.Alert = func(s string) { v.out.alert(a.Name, s) }
+			s, err := remote.Dial(ctx, o)
+			if err != nil {
+				return nil, err // not s: a nil *Session is no nil Line
+			}
+			return s, nil
+		},
+		Sync:   func(ctx context.Context, only []string) watch.Outcome { return v.sync(ctx, a, root, only) },
+		Paused: func(ctx context.Context) time.Time { return v.paused(ctx, a) },
+		Tagged: func(ctx context.Context) bool { return v.tagged(ctx, a, &seen) },
+		Say: func(text string, fault bool) {
+			if fault {
+				v.out.account(a.Name, text)
+			} else {
+				v.out.remark(a.Name, text)
+			}
+		},
+	}
+}
+
+// sync is the ordinary sync of some mailboxes of an account, or of all.
+func (v *vigil) sync(ctx context.Context, a *config.Account, root string, only []string) watch.Outcome {
+	failed := func(err error) watch.Outcome {
+		if ctx.Err() == nil {
+			v.event(pipeline.Event{Time: time.Now(), Type: pipeline.EventFault, Account: a.Name, Text: err.Error()})
+		}
+		return watch.Outcome{Fail: true, Text: err.Error()}
+	}
+	state, err := a.StateDir(v.getenv)
+	if err != nil {
+		return failed(err)
+	}
+	l, done, err := openLedger(ctx, state, false)
+	if errors.Is(err, ledger.ErrBusy) {
+		return watch.Outcome{Busy: true, Text: err.Error()}
+	}
+	if err != nil {
+		return failed(err)
+	}
+	report, end, err := v.locked(ctx, a, root, l, only)
+	until, paused := v.pausedBy(ctx, a, l)
+	if err = errors.Join(err, paused, done()); err != nil {
+		return failed(err)
+	}
+	o := watch.Outcome{Until: until}
+	switch end {
+	case endRefused:
+		// The secret may be another one when it is tried again.
+		v.mu.Lock()
+		v.keys = v.newSecrets()
+		v.mu.Unlock()
+		o.Fail, o.Text = true, "the server refused the sign-in"
+	case endNothing:
+		o.Fail, o.Text = true, "the server could not be reached"
+	case endBroken:
+		o.Fail, o.Text = true, "this machine failed"
+	default:
+		o.Did = report.New+report.Flagged+report.Pushed+report.Moved+report.Deleted+report.Uploaded+report.Removed+report.Healed+report.NewStubs > 0
+		if end == endPartly {
+			o.Text = "something was left for now"
+		}
+	}
+	return o
+}
+
+func (v *vigil) locked(ctx context.Context, a *config.Account, root string, l *ledger.Ledger, only []string) (report *pipeline.Report, end ending, err error) {
+	var runner *hooks.Runner
+	if runner, err = v.runner(v.idx, v.all...); err != nil {
+		return nil, endBroken, err
+	}
+	defer func() { err = errors.Join(err, runner.Close()) }()
+	o := v.pipelineOptions(a, root, v.idx, l, v.secrets(), v.out)
+	o.Emit = v.event
+	return v.syncLocked(ctx, a, o, v.idx, v.out, request{only: only, hooks: runner, unattended: true})
+}
+
+// sayAgain is after how long a fault is said again that every sync meets.
+const sayAgain = time.Hour
+
+// event shows an event, but not the same fault with every sync.
+func (v *vigil) event(e pipeline.Event) {
+	if e.Type == pipeline.EventFault {
+		key := e.Account + "\x00" + e.Mailbox + "\x00" + e.Text
+		v.mu.Lock()
+		now := time.Now()
+		for k, until := range v.said {
+			if now.After(until) {
+				delete(v.said, k)
+			}
+		}
+		_, again := v.said[key]
+		if !again {
+			if v.said == nil {
+				v.said = make(map[string]time.Time)
+			}
+			v.said[key] = now.Add(sayAgain)
+		}
+		v.mu.Unlock()
+		if again {
+			return
+		}
+	}
+	v.out.event(e)
+}
+
+// paused tells until when the account is not to be signed in at.
+func (v *vigil) paused(ctx context.Context, a *config.Account) time.Time {
+	until, err := inLedger(ctx, v.program, a, func(ctx context.Context, l *ledger.Ledger) (time.Time, error) {
+		return v.pausedBy(ctx, a, l)
+	})
+	if err != nil {
+		return time.Time{} // the sync says what is wrong
+	}
+	return until
+}
+
+func (v *vigil) pausedBy(ctx context.Context, a *config.Account, l *ledger.Ledger) (time.Time, error) {
+	return pipeline.Paused(ctx, pipeline.Options{Ledger: l, SignIn: v.secrets().fingerprints(a), Now: time.Now})
+}
+
+// tagged tells whether notmuch has changes of the account's mail since it was asked last.
+func (v *vigil) tagged(ctx context.Context, a *config.Account, seen *mail.Revision) bool {
+	uuid, n, err := v.idx.Revision(ctx)
+	if err != nil {
+		return true // the sync finds out
+	}
+	before := *seen
+	*seen = mail.Revision{UUID: uuid, N: n}
+	switch {
+	case before == *seen:
+		return false
+	case before.UUID != uuid:
+		return true
+	}
+	path := strings.ReplaceAll(a.Folder+"/**", `"`, `""`)
+	count, err := v.idx.Count(ctx, fmt.Sprintf(`path:"%s" and lastmod:%d..%d`, path, before.N+1, n))
+	return err != nil || count > 0
+}

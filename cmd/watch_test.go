@@ -1,0 +1,256 @@
+package cmd
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/imaptest"
+)
+
+// watching is a user's machine with a watch that runs as a process of its own, and its
+// server.
+type watching struct {
+	*machine
+	server *imaptest.DovecotServer
+	cmd    *exec.Cmd
+	exited chan struct{}
+	ended  error
+
+	mu    sync.Mutex
+	lines []string // that it printed
+}
+
+// newWatching makes the machine; start starts the watch. more are lines of the account.
+func newWatching(t *testing.T, more string, hide ...string) *watching {
+	t.Helper()
+	srv := dovecot(t, hide...)
+	m := &machine{t: t, dir: t.TempDir()}
+	w := &watching{machine: m, server: srv}
+	me, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, sub := range []string{"bin", "mail", "tmp", "run"} {
+		if err := os.Mkdir(filepath.Join(m.dir, sub), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(me, filepath.Join(m.dir, "bin", name)); err != nil {
+		t.Fatal(err)
+	}
+	for file, text := range map[string]string{
+		"secret":  srv.Password + "\n",
+		"notmuch": "[database]\npath=" + m.dir + "/mail\n[user]\nname=Me\nprimary_email=me@example.org\n[new]\ntags=unread;inbox\n",
+		"config.toml": fmt.Sprintf("[account.work]\nhost = %q\nport = %d\ntls = \"none\"\nallow_plaintext = true\nuser = %q\npassword_file = \"secret\"\n%s\n",
+			srv.Host, srv.Port, srv.User, more),
+	} {
+		if err := os.WriteFile(filepath.Join(m.dir, file), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.env = []string{"HOME=" + m.dir, "PATH=" + m.dir + "/bin:" + os.Getenv("PATH"), "TMPDIR=" + m.dir + "/tmp", "NOTMUCH_CONFIG=" + m.dir + "/notmuch",
+		"NOTMUCH_IMAP_CONFIG=" + m.dir + "/config.toml", "XDG_STATE_HOME=" + m.dir + "/state", "XDG_RUNTIME_DIR=" + m.dir + "/run", "GORACE=atexit_sleep_ms=0"}
+	return w
+}
+
+func (w *watching) start() {
+	w.t.Helper()
+	r, out, err := os.Pipe()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.cmd = exec.Command(filepath.Join(w.dir, "bin", name), "watch", "-v")
+	w.cmd.Env, w.cmd.Dir, w.cmd.Stdout, w.cmd.Stderr = w.env, w.dir, out, out
+	if err := errors.Join(w.cmd.Start(), out.Close()); err != nil {
+		w.t.Fatal(err)
+	}
+	w.exited = make(chan struct{})
+	go func() {
+		defer close(w.exited)
+		for s := bufio.NewScanner(r); s.Scan(); {
+			w.mu.Lock()
+			w.lines = append(w.lines, s.Text())
+			w.mu.Unlock()
+		}
+		_, _ = io.Copy(io.Discard, r)
+		w.ended = w.cmd.Wait()
+		_ = r.Close()
+	}()
+	w.t.Cleanup(func() {
+		_ = w.cmd.Process.Kill() // it may have ended
+		<-w.exited
+		if w.t.Failed() {
+			w.t.Logf("the watch said\n%s", strings.Join(w.lines, "\n"))
+		}
+	})
+}
+
+// stop ends the watch by a signal and gives its exit status.
+func (w *watching) stop(sig os.Signal) int {
+	w.t.Helper()
+	if err := w.cmd.Process.Signal(sig); err != nil {
+		w.t.Fatal(err)
+	}
+	select {
+	case <-w.exited:
+	case <-time.After(time.Minute):
+		w.t.Fatal("it does not end")
+	}
+	exit, ok := errors.AsType[*exec.ExitError](w.ended)
+	if !ok {
+		return 0
+	}
+	return exit.ExitCode()
+}
+
+// until waits for something to become true.
+func (w *watching) until(what string, f func() bool) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), 2*time.Minute)
+	defer cancel()
+	for !f() {
+		select {
+		case <-ctx.Done():
+			w.t.Fatalf("never: %s", what)
+		case <-w.exited:
+			w.t.Fatalf("the watch ended before: %s", what)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+func (w *watching) said(part string) func() bool {
+	return func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return strings.Contains(strings.Join(w.lines, "\n"), part)
+	}
+}
+
+// here tells whether notmuch finds so many.
+func (w *watching) here(query string, n int) func() bool {
+	return func() bool {
+		out, _ := w.run("notmuch", "count", query)
+		return strings.TrimSpace(out) == fmt.Sprint(n)
+	}
+}
+
+// there tells whether the server's answer to the commands has a part.
+func (w *watching) there(part string, commands ...string) func() bool {
+	return func() bool {
+		out, err := w.server.Command(commands...)
+		return err == nil && strings.Contains(strings.Join(out, "\n"), part)
+	}
+}
+
+func watchMail(id string) string {
+	return "From: a@example.org\r\nSubject: " + id + "\r\nDate: Sat, 1 May 2021 12:00:00 +0000\r\nMessage-ID: <" + id + "@example.org>\r\n\r\n" + id + "\r\n"
+}
+
+func TestWatchBringsAndTakesWhatChanges(t *testing.T) {
+	t.Parallel()
+	for name, hide := range map[string][]string{"NOTIFY": nil, "IDLE": {"NOTIFY"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWatching(t, `watch = ["INBOX", "Lists"]`, hide...)
+			appendAll(t, w.server, "Lists", watchMail("first"))
+			w.start()
+			w.until("what was there is here", w.here("id:first@example.org", 1))
+			appendAll(t, w.server, "INBOX", watchMail("second"))
+			w.until("new mail of INBOX is here", w.here("id:second@example.org and path:work/INBOX/**", 1))
+			appendAll(t, w.server, "Lists", watchMail("third"))
+			w.until("new mail of Lists is here", w.here("id:third@example.org and path:work/Lists/**", 1))
+
+			// What is done here goes there: a tag, a file, a deletion.
+			w.run("notmuch", "tag", "-unread", "id:second@example.org")
+			w.until("the tag is a flag there", w.there(`\Seen`, "EXAMINE INBOX", "FETCH 1 (FLAGS)"))
+			draft := filepath.Join(w.dir, "mail/work/INBOX/cur/1.me:2,S")
+			if err := os.WriteFile(draft, []byte(strings.ReplaceAll(watchMail("mine"), "\r\n", "\n")), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			w.until("a file is mail there", w.there("* 2 EXISTS", "EXAMINE INBOX"))
+
+			// An expunge there.
+			command(t, w.server, "SELECT Lists", `STORE 1:* +FLAGS (\Deleted)`, "EXPUNGE")
+			w.until("what went there goes here", w.here("path:work/Lists/**", 0))
+
+			// Other commands work beside it.
+			w.until("sync works beside it", func() bool { _, status := w.run("notmuch-imap", "sync"); return status == 0 })
+			if status := w.stop(syscall.SIGTERM); status != exitInterrupted {
+				t.Errorf("exit status %d", status)
+			}
+			if out, status := w.run("notmuch-imap", "sync"); status != 0 || !strings.Contains(out, nothingNew) {
+				t.Errorf("a sync afterwards: %d %s", status, out)
+			}
+			if n := strings.Count(strings.Join(w.lines, "\n"), "interrupted"); n != 1 {
+				t.Errorf("%d lines say that it was interrupted", n)
+			}
+		})
+	}
+}
+
+func TestWatchOutlivesItsServerAndAStop(t *testing.T) {
+	t.Parallel()
+	w := newWatching(t, "")
+	w.start()
+	appendAll(t, w.server, "INBOX", watchMail("first"))
+	w.until("mail is here", w.here("id:first@example.org", 1))
+	// Dovecot ends every session, as a server that is restarted.
+	if out, err := w.server.Doveadm("kick", w.server.User); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	appendAll(t, w.server, "INBOX", watchMail("second"))
+	w.until("mail is here after the connection was cut", w.here("id:second@example.org", 1))
+	for _, sig := range []os.Signal{syscall.SIGSTOP, syscall.SIGCONT} {
+		if err := w.cmd.Process.Signal(sig); err != nil {
+			t.Fatal(err)
+		}
+		if sig == syscall.SIGSTOP {
+			appendAll(t, w.server, "INBOX", watchMail("third"))
+		}
+	}
+	w.until("mail is here after a stop", w.here("id:third@example.org", 1))
+	if status := w.stop(os.Interrupt); status != exitInterrupted {
+		t.Errorf("exit status %d", status)
+	}
+}
+
+func TestWatchReadsTheConfigurationAgain(t *testing.T) {
+	t.Parallel()
+	w := newWatching(t, `mailboxes = ["INBOX"]`)
+	appendAll(t, w.server, "Lists", watchMail("list"))
+	appendAll(t, w.server, "INBOX", watchMail("inbox"))
+	w.start()
+	w.until("INBOX is here", w.here("id:inbox@example.org", 1))
+	file := filepath.Join(w.dir, "config.toml")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hangUp := func(text string) {
+		t.Helper()
+		if err := errors.Join(os.WriteFile(file, []byte(text), 0o600), w.cmd.Process.Signal(syscall.SIGHUP)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hangUp("nonsense")
+	w.until("it says what is wrong", w.said("the configuration is not read again: "))
+	appendAll(t, w.server, "INBOX", watchMail("more"))
+	w.until("the configuration of before holds", w.here("id:more@example.org", 1))
+	hangUp(strings.Replace(string(text), `mailboxes = ["INBOX"]`, "", 1))
+	w.until("the new configuration holds", w.here("id:list@example.org", 1))
+	if status := w.stop(syscall.SIGTERM); status != exitInterrupted {
+		t.Errorf("exit status %d", status)
+	}
+}

@@ -1,0 +1,287 @@
+package watch
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+)
+
+// account is one account while it is being watched.
+type account struct {
+	Account
+	times Times
+	wake  chan struct{} // there is something for work
+	again chan struct{} // for watch: connect now, or try the connection
+
+	mu      sync.Mutex
+	wants   want
+	asked   []chan Outcome
+	syncing bool
+	ended   time.Time // of the last sync
+	follow  int       // syncs in a row that found nothing and were due to what they themselves had done
+	hold    time.Time // no sync before that, unless somebody asks
+	drop    func()    // ends the connection that watches; nil if there is none
+	jumped  bool      // the next waits are short
+	state   State
+}
+
+// want is what is to be synchronised.
+type want struct {
+	only  map[string]bool // these mailboxes
+	whole bool            // or all
+	own   bool            // a whole look since a sync may have changed the files itself; and for nothing else
+	first time.Time       // when the first of it came; zero: nothing is wanted
+	last  time.Time
+}
+
+func newAccount(a Account, times Times) *account {
+	return &account{Account: a, times: times, wake: make(chan struct{}, 1), again: make(chan struct{}, 1), state: State{Account: a.Name, Since: time.Now()}}
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// add adds to what is wanted. a.mu is held.
+func (w *want) add(now time.Time, only string, own bool) {
+	if w.first.IsZero() {
+		w.first, w.own = now, own
+	}
+	w.last, w.own = now, w.own && own
+	if only == "" {
+		w.whole = true
+		return
+	}
+	if w.only == nil {
+		w.only = make(map[string]bool)
+	}
+	w.only[only] = true
+}
+
+// maxOnly is how many mailboxes are synchronised by name: more than these are as much work
+// as all.
+const maxOnly = 20
+
+// names gives the mailboxes that are wanted; nil for all.
+func (w *want) names() []string {
+	if w.whole || len(w.only) > maxOnly {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(w.only))
+}
+
+// news takes what the server tells. Mail that left a mailbox may be in another one: only a
+// look at all of them sees that it was moved.
+func (a *account) news(n mail.News) {
+	if n.Mailbox != "" && a.Selects != nil && !a.Selects(n.Mailbox) {
+		return
+	}
+	if n.Gone {
+		n.Mailbox = ""
+	}
+	a.mu.Lock()
+	a.wants.add(time.Now(), n.Mailbox, false)
+	a.mu.Unlock()
+	signal(a.wake)
+}
+
+// look wants the whole account looked at.
+func (a *account) look() { a.news(mail.News{}) }
+
+// changed says that something changed here.
+func (a *account) changed() {
+	a.mu.Lock()
+	now := time.Now()
+	a.wants.add(now, "", a.syncing || now.Before(a.ended.Add(a.times.Own)))
+	a.mu.Unlock()
+	signal(a.wake)
+}
+
+// ask wants it now, and gives where the outcome comes.
+func (a *account) ask() chan Outcome {
+	c := make(chan Outcome, 1)
+	a.mu.Lock()
+	a.asked = append(a.asked, c)
+	a.mu.Unlock()
+	signal(a.wake)
+	return c
+}
+
+// due gives how long to wait until the next sync; ok is false if none is wanted.
+func (a *account) due() (d time.Duration, ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.asked) > 0 {
+		return 0, true
+	}
+	if a.wants.first.IsZero() {
+		return 0, false
+	}
+	at := a.wants.last.Add(a.times.Quiet)
+	if latest := a.wants.first.Add(a.times.Longest); latest.Before(at) {
+		at = latest
+	}
+	if a.wants.own {
+		// A hook that writes after each sync would else keep us at it for ever.
+		if later := a.ended.Add(min(a.times.Quiet<<min(a.follow, 20), a.times.RetryMax)); later.After(at) {
+			at = later
+		}
+	}
+	if a.hold.After(at) {
+		at = a.hold
+	}
+	return time.Until(at), true
+}
+
+// work runs the syncs, one after the other.
+func (a *account) work(ctx context.Context) {
+	defer a.leave()
+	failing := waits{times: a.times}
+	busy := waits{times: Times{Retry: a.times.Busy, RetryMax: 15 * a.times.Busy}}
+	full := time.NewTimer(0)
+	defer full.Stop()
+	for {
+		var timer <-chan time.Time
+		d, ok := a.due()
+		if ok && d <= 0 {
+			full.Reset(a.times.Full)
+			a.run(ctx, &failing, &busy)
+			if ctx.Err() != nil {
+				return
+			}
+			continue
+		}
+		var t *time.Timer
+		if ok {
+			t = time.NewTimer(d)
+			timer = t.C
+		}
+		select {
+		case <-ctx.Done():
+		case <-a.wake:
+		case <-timer:
+		case <-full.C:
+			full.Reset(a.times.Full)
+			a.look()
+		}
+		if t != nil {
+			t.Stop()
+		}
+		if ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// leave answers whoever still asks.
+func (a *account) leave() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, c := range a.asked {
+		c <- Outcome{Fail: true, Text: "the watch ends"}
+	}
+	a.asked = nil
+}
+
+// run runs one sync.
+func (a *account) run(ctx context.Context, failing, busy *waits) {
+	a.mu.Lock()
+	wants, asked := a.wants, a.asked
+	a.wants, a.asked, a.syncing = want{}, nil, true
+	a.mu.Unlock()
+	only := wants.names()
+	if len(asked) > 0 {
+		only = nil
+	}
+	out := a.Sync(ctx, only)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := time.Now()
+	a.syncing, a.ended = false, now
+	for _, c := range asked {
+		c <- out
+	}
+	if ctx.Err() != nil {
+		return
+	}
+	switch {
+	case out.Busy:
+		a.hold = now.Add(busy.next())
+	case out.Fail:
+		a.hold = now.Add(failing.next())
+		if out.Until.After(a.hold) {
+			a.hold = out.Until
+		}
+	default:
+		a.hold, a.state.Synced = time.Time{}, now
+		failing.reset()
+		busy.reset()
+		if wants.own && !out.Did && len(asked) == 0 {
+			a.follow++
+		} else {
+			a.follow = 0
+		}
+		return
+	}
+	// What was wanted still is. Of what failed as a whole it is not known what is left.
+	if out.Fail || wants.first.IsZero() {
+		a.wants.add(now, "", false)
+		return
+	}
+	if wants.whole {
+		a.wants.add(now, "", wants.own)
+	}
+	for name := range wants.only {
+		a.wants.add(now, name, false)
+	}
+}
+
+// connected notes how the account is watched from now on. What may have been missed until
+// then is looked for.
+func (a *account) connected(how string) {
+	a.mu.Lock()
+	a.state.How, a.state.Since, a.state.Fault = how, time.Now(), ""
+	a.hold = time.Time{}
+	a.mu.Unlock()
+	a.look()
+}
+
+// lost notes that it is not watched, and why; first is whether that is news.
+func (a *account) lost(why string) (first bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	first = a.state.Fault == ""
+	if a.state.How != "" || first {
+		a.state.Since = time.Now()
+	}
+	a.state.How, a.state.Fault = "", why
+	return first
+}
+
+func (a *account) now() State {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.state
+}
+
+// anew has the connection made anew, or only tried if it is not sure to be dead.
+func (a *account) anew(dead bool) {
+	a.mu.Lock()
+	drop := a.drop
+	a.jumped = true
+	a.mu.Unlock()
+	if dead && drop != nil {
+		drop()
+	}
+	if dead {
+		a.look()
+	}
+	signal(a.again)
+}

@@ -1,0 +1,273 @@
+package watch
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+)
+
+// changed is what files says of the scene's account.
+func (s *scene) changed() { s.w.accounts[0].changed() }
+
+func TestWhatASyncWritesDoesNotWakeItForEver(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := watched(t, "IDLE NOTIFY")
+		defer s.stop()
+		// A hook that writes with each sync.
+		s.comesTo(func([]string) Outcome { s.changed(); return Outcome{} })
+		s.take()
+		s.changed()
+		time.Sleep(time.Hour)
+		if n := len(s.take()); n < 3 || n > 25 {
+			t.Errorf("%d syncs in an hour of a hook that writes", n)
+		}
+		// What the user does is not held up by that.
+		begun := time.Since(s.begun)
+		s.changed()
+		time.Sleep(2 * time.Second)
+		if got := s.take(); len(got) == 0 || got[0].at > begun+time.Second {
+			t.Errorf("%v after a change at %v", got, begun)
+		}
+	})
+}
+
+func TestWhatChangesDuringASyncIsSyncedAfterIt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := watched(t, "IDLE NOTIFY")
+		defer s.stop()
+		s.take()
+		once := true
+		s.comesTo(func([]string) Outcome {
+			if once {
+				once = false
+				time.Sleep(time.Minute)
+				s.changed() // the user, or the sync itself
+				return Outcome{Did: true}
+			}
+			return Outcome{}
+		})
+		s.server.deliver("INBOX", 1, 0)
+		time.Sleep(10 * time.Minute)
+		if got := s.names(); !slices.Equal(got, []string{"INBOX", "*"}) {
+			t.Errorf("%v", got)
+		}
+	})
+}
+
+func TestAnotherProgramAtWorkIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := watched(t, "IDLE NOTIFY")
+		defer s.stop()
+		s.take()
+		free := time.Now().Add(time.Minute)
+		s.comesTo(func([]string) Outcome { return Outcome{Busy: time.Now().Before(free), Did: true} })
+		s.server.deliver("INBOX", 1, 0)
+		time.Sleep(5 * time.Minute)
+		got := s.take()
+		if n := len(got); n < 3 || n > 20 || got[n-1].only != "INBOX" || got[n-1].at > time.Minute+45*time.Second {
+			t.Errorf("%v", got)
+		}
+	})
+}
+
+func TestAFailedSyncIsRunAgainEverLess(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := watched(t, "IDLE NOTIFY")
+		defer s.stop()
+		s.take()
+		s.comesTo(func([]string) Outcome { return Outcome{Fail: true} })
+		s.server.deliver("INBOX", 1, 0)
+		time.Sleep(time.Hour)
+		got := s.take()
+		if n := len(got); n < 12 || n > 40 || got[n-1].only != "*" {
+			t.Errorf("%v", got)
+		}
+		s.comesTo(nil)
+		time.Sleep(6 * time.Minute)
+		if n := len(s.take()); n != 1 {
+			t.Errorf("%d syncs once they succeed", n)
+		}
+	})
+}
+
+func TestARefusedSignInIsNotTriedAgainBeforeItsTime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := watched(t, "IDLE NOTIFY", func(s *scene, _ *Account) {
+			s.server.down = &mail.Fault{Kind: mail.KindAuth, Op: "sign-in"}
+			s.outcome = func([]string) Outcome {
+				// As the pipeline remembers it.
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				if !s.paused.After(time.Now()) {
+					s.paused = time.Now().Add(6 * time.Hour)
+				}
+				return Outcome{Fail: true, Until: s.paused}
+			}
+		})
+		defer s.stop()
+		time.Sleep(24 * time.Hour)
+		s.server.mu.Lock()
+		defer s.server.mu.Unlock()
+		if n := len(s.server.dials); n > 5 {
+			t.Errorf("%d tries in a day: %v", n, s.server.dials)
+		}
+		if n := len(s.take()); n > 10 {
+			t.Errorf("%d syncs", n)
+		}
+		if st := s.w.States()[0]; st.How != "" || st.Fault == "" {
+			t.Errorf("%+v", st)
+		}
+	})
+}
+
+func TestWhoAsksHasItAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := watched(t, "IDLE NOTIFY")
+		defer s.stop()
+		s.take()
+		s.server.deliver("INBOX", 1, 0)
+		synctest.Wait()
+		begun := time.Since(s.begun)
+		out, err := s.w.Sync(t.Context(), []string{"work", "other"})
+		if _, other := out["other"]; err != nil || !out["work"].Did || other {
+			t.Errorf("%v, %v", out, err)
+		}
+		time.Sleep(time.Minute)
+		if got := s.take(); len(got) != 1 || got[0] != (ran{begun, "*"}) {
+			t.Errorf("%v, want one sync at once, which has the news, too", got)
+		}
+	})
+}
+
+func TestWhoAsksIsAnsweredWhenTheWatchEnds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := watched(t, "IDLE NOTIFY")
+		begun := make(chan struct{})
+		release := make(chan struct{})
+		s.comesTo(func([]string) Outcome { close(begun); <-release; return Outcome{} })
+		s.server.deliver("INBOX", 1, 0)
+		<-begun
+		got := make(chan Outcome)
+		go func() {
+			out, _ := s.w.Sync(t.Context(), nil)
+			got <- out["work"]
+		}()
+		synctest.Wait()
+		go func() { synctest.Wait(); close(release) }()
+		s.stop()
+		if out := <-got; !out.Fail {
+			t.Errorf("%+v", out)
+		}
+	})
+}
+
+func TestAServerThatNeverAnswersHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var servers []*server
+		var accounts []Account
+		synced := make([]int, 5)
+		for i := range 5 {
+			s := &server{caps: []string{"IDLE", "NOTIFY"}, boxes: map[string]mail.Status{"INBOX": {UIDNext: 1, UIDValidity: 1}}, hang: i == 2}
+			servers = append(servers, s)
+			accounts = append(accounts, Account{
+				Name: fmt.Sprint(i), Dial: s.dial,
+				Sync: func(ctx context.Context, _ []string) Outcome {
+					if i == 2 {
+						<-ctx.Done()
+					}
+					synced[i]++
+					return Outcome{Did: true}
+				},
+				Paused: func(context.Context) time.Time { return time.Time{} },
+				Tagged: func(context.Context) bool { return false },
+				Say:    func(string, bool) {},
+			})
+		}
+		w := New(Usual(), accounts...)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); w.Run(ctx) }()
+		time.Sleep(5 * time.Second)
+		for _, s := range servers {
+			s.deliver("INBOX", 1, 0)
+		}
+		time.Sleep(2 * time.Second)
+		cancel()
+		<-done
+		if !slices.Equal(synced, []int{2, 2, 1, 2, 2}) {
+			t.Errorf("syncs: %v", synced)
+		}
+	})
+}
+
+// TestSoak is days of events: nothing is kept of them.
+func TestSoak(t *testing.T) {
+	t.Parallel()
+	events := 20_000
+	if testing.Short() {
+		events = 1000
+	}
+	synctest.Test(t, func(t *testing.T) {
+		s := watched(t, "IDLE NOTIFY")
+		defer s.stop()
+		heap := func() uint64 {
+			s.take()
+			runtime.GC()
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			return m.HeapAlloc
+		}
+		var before uint64
+		syncs := 0
+		for i := range events {
+			switch i % 10 {
+			case 3:
+				s.changed()
+			case 6:
+				s.server.cut()
+			case 9:
+				s.w.Resumed()
+				s.w.NetworkChanged()
+			default:
+				s.server.deliver([]string{"INBOX", "Archive"}[i%2], 1, i%2)
+			}
+			time.Sleep(time.Duration(i%7) * 700 * time.Millisecond)
+			if i%100 == 0 {
+				syncs += len(s.take())
+			}
+			if i == events/4 {
+				before = heap()
+			}
+		}
+		s.server.mu.Lock()
+		s.server.dials = nil
+		s.server.mu.Unlock()
+		if after := heap(); after > before+4<<20 {
+			t.Errorf("%d bytes in use after a quarter of the events, %d after all", before, after)
+		}
+		if syncs == 0 || syncs > events {
+			t.Errorf("%d syncs", syncs)
+		}
+		time.Sleep(time.Minute)
+		if n := runtime.NumGoroutine(); n > 200 {
+			t.Errorf("%d goroutines", n)
+		}
+		if how := s.w.States()[0].How; how != "notify" {
+			t.Errorf("it ends as %q", how)
+		}
+	})
+}

@@ -1,0 +1,494 @@
+package watch
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+	"go.uber.org/goleak"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// server is what a fake account is on. All fields are read and written under mu.
+type server struct {
+	mu       sync.Mutex
+	caps     []string
+	boxes    map[string]mail.Status
+	down     error // what Dial gives
+	hang     bool  // Dial never answers
+	deaf     bool  // IDLE tells nothing
+	refuse   map[string]error
+	overflow int // so many times IDLE begins with too much to tell
+	lines    []*fakeLine
+	dials    []time.Time
+	idles    int
+}
+
+func (s *server) deliver(box string, came, left int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.boxes[box]
+	st.Messages += uint32(came - left)
+	st.UIDNext += imap.UID(came)
+	st.HighestModSeq++
+	s.boxes[box] = st
+	for _, l := range s.lines {
+		if !s.deaf && (l.box == "" || l.box == box) {
+			l.news = append(l.news, mail.News{Mailbox: box, Gone: left > 0})
+			signal(l.wake)
+		}
+	}
+}
+
+type fakeLine struct {
+	s    *server
+	box  string // selected; "" after NOTIFY
+	news []mail.News
+	wake chan struct{}
+	dead bool
+}
+
+func (s *server) dial(ctx context.Context) (Line, error) {
+	s.mu.Lock()
+	s.dials = append(s.dials, time.Now())
+	down, hang := s.down, s.hang
+	s.mu.Unlock()
+	if hang {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	if down != nil {
+		return nil, down
+	}
+	l := &fakeLine{s: s, box: "-", wake: make(chan struct{}, 1)}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lines = append(s.lines, l)
+	return l, nil
+}
+
+// cut ends all connections.
+func (s *server) cut() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.lines {
+		l.dead = true
+		signal(l.wake)
+	}
+	s.lines = nil
+}
+
+func (l *fakeLine) Has(c string) bool { return slices.Contains(l.s.caps, c) }
+
+func (l *fakeLine) usable(op string) error {
+	if l.dead {
+		return &mail.Fault{Kind: mail.KindCut, Op: op}
+	}
+	return l.s.refuse[op]
+}
+
+func (l *fakeLine) List(context.Context, mail.Listing) (out []mail.Mailbox, err error) {
+	l.s.mu.Lock()
+	defer l.s.mu.Unlock()
+	if err := l.usable("LIST"); err != nil {
+		return nil, err
+	}
+	for name, st := range l.s.boxes {
+		out = append(out, mail.Mailbox{Name: name, Status: &st})
+	}
+	return out, nil
+}
+
+func (l *fakeLine) Examine(_ context.Context, box string, _ *mail.Known) (*mail.Selected, error) {
+	l.s.mu.Lock()
+	defer l.s.mu.Unlock()
+	if err := l.usable("EXAMINE"); err != nil {
+		return nil, err
+	}
+	l.box, l.news = box, nil
+	return &mail.Selected{Status: l.s.boxes[box]}, nil
+}
+
+func (l *fakeLine) Notify(context.Context) error {
+	l.s.mu.Lock()
+	defer l.s.mu.Unlock()
+	if err := l.usable("NOTIFY"); err != nil {
+		return err
+	}
+	l.box = ""
+	return nil
+}
+
+func (l *fakeLine) Idle(ctx context.Context, end <-chan struct{}, tell func(mail.News)) error {
+	l.s.mu.Lock()
+	l.s.idles++
+	if l.s.overflow > 0 && l.box == "" {
+		l.s.overflow--
+		l.news = append(l.news, mail.News{Gone: true, Over: true})
+	}
+	l.s.mu.Unlock()
+	for {
+		l.s.mu.Lock()
+		err, news := l.usable("IDLE"), l.news
+		l.news = nil
+		l.s.mu.Unlock()
+		if err != nil {
+			return err
+		}
+		for _, n := range news {
+			tell(n)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-end:
+			return nil
+		case <-l.wake:
+		}
+	}
+}
+
+func (l *fakeLine) Close() error {
+	l.s.mu.Lock()
+	defer l.s.mu.Unlock()
+	l.s.lines = slices.DeleteFunc(l.s.lines, func(m *fakeLine) bool { return l == m })
+	return nil
+}
+
+// ran is a sync that was run.
+type ran struct {
+	at   time.Duration // since the start
+	only string        // mailboxes, with spaces; "*" for all
+}
+
+// scene is an account under watch in a bubble of time.
+type scene struct {
+	t      *testing.T
+	server *server
+	begun  time.Time
+	w      *Watcher
+	paused time.Time
+	stop   func()
+
+	mu      sync.Mutex
+	syncs   []ran
+	said    []string
+	outcome func(only []string) Outcome
+}
+
+func (s *scene) sync(_ context.Context, only []string) Outcome {
+	s.mu.Lock()
+	r := ran{time.Since(s.begun), strings.Join(only, " ")}
+	if only == nil {
+		r.only = "*"
+	}
+	s.syncs = append(s.syncs, r)
+	f := s.outcome
+	s.mu.Unlock()
+	if f != nil {
+		return f(only)
+	}
+	return Outcome{Did: true}
+}
+
+// comesTo sets what syncs come to from now on.
+func (s *scene) comesTo(f func(only []string) Outcome) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.outcome = f
+}
+
+// lines gives what was said since it was called last.
+func (s *scene) lines() []string {
+	synctest.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := s.said
+	s.said = nil
+	return out
+}
+
+// dialled gives how many connections were tried since it was called last.
+func (s *scene) dialled() int {
+	synctest.Wait()
+	s.server.mu.Lock()
+	defer s.server.mu.Unlock()
+	n := len(s.server.dials)
+	s.server.dials = nil
+	return n
+}
+
+// goes takes the server away, or brings it back by nil.
+func (s *scene) goes(down error) {
+	s.server.mu.Lock()
+	defer s.server.mu.Unlock()
+	s.server.down = down
+}
+
+// take gives the syncs since it was called last.
+func (s *scene) take() []ran {
+	synctest.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := s.syncs
+	s.syncs = nil
+	return out
+}
+
+func (s *scene) names() (out []string) {
+	for _, r := range s.take() {
+		out = append(out, r.only)
+	}
+	return out
+}
+
+// watched begins a scene and lets it come to rest.
+func watched(t *testing.T, caps string, change ...func(*scene, *Account)) *scene {
+	t.Helper()
+	s := &scene{t: t, begun: time.Now(), server: &server{caps: strings.Fields(caps), refuse: map[string]error{}, boxes: map[string]mail.Status{
+		"INBOX": {Messages: 10, UIDNext: 11, UIDValidity: 1}, "Archive": {Messages: 5, UIDNext: 6, UIDValidity: 1}}}}
+	a := Account{
+		Name: "work", Dial: s.server.dial, Sync: s.sync,
+		Selects: func(box string) bool { return box != "Spam" },
+		Paused:  func(context.Context) time.Time { s.mu.Lock(); defer s.mu.Unlock(); return s.paused },
+		Tagged:  func(context.Context) bool { return false },
+		Say: func(text string, _ bool) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.said = append(s.said, text)
+		},
+	}
+	for _, f := range change {
+		f(s, &a)
+	}
+	s.w = New(Usual(), a)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); s.w.Run(ctx) }()
+	s.stop = func() { cancel(); <-done }
+	time.Sleep(10 * time.Second) // of the bubble
+	return s
+}
+
+func TestNewsIsSyncedAfterASecond(t *testing.T) {
+	t.Parallel()
+	for caps, want := range map[string]string{"IDLE NOTIFY": "notify", "IDLE": "idle"} {
+		synctest.Test(t, func(t *testing.T) {
+			s := watched(t, caps)
+			defer s.stop()
+			if how := s.w.States()[0].How; how != want {
+				t.Errorf("it is watched by %q, want %q", how, want)
+			}
+			if got := s.names(); !slices.Equal(got, []string{"*"}) {
+				t.Errorf("the start is %v, want one look at all", got)
+			}
+			begun := time.Since(s.begun)
+			s.server.deliver("INBOX", 1, 0)
+			time.Sleep(500 * time.Millisecond)
+			s.server.deliver("INBOX", 1, 0)
+			time.Sleep(10 * time.Second)
+			if got := s.take(); len(got) != 1 || got[0] != (ran{begun + 1500*time.Millisecond, "INBOX"}) {
+				t.Errorf("%v, want one sync of INBOX a second after the last event", got)
+			}
+			// Mail that left may have been moved: all mailboxes.
+			s.server.deliver("INBOX", 0, 1)
+			time.Sleep(10 * time.Second)
+			if got := s.names(); !slices.Equal(got, []string{"*"}) {
+				t.Errorf("%v after mail left", got)
+			}
+		})
+	}
+}
+
+func TestNewsWithoutEndWaitsForThirtySecondsAtMost(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := watched(t, "IDLE NOTIFY")
+		defer s.stop()
+		s.take()
+		for range 600 {
+			s.server.deliver("INBOX", 1, 0)
+			s.server.deliver("Spam", 1, 0) // is not synchronised
+			time.Sleep(100 * time.Millisecond)
+		}
+		if got := s.names(); !slices.Equal(got, []string{"INBOX", "INBOX"}) && !slices.Equal(got, []string{"INBOX"}) {
+			t.Errorf("%v in a minute of events", got)
+		}
+	})
+}
+
+func TestEachHourAllIsLookedAtAndElseThereIsRest(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := watched(t, "IDLE NOTIFY")
+		defer s.stop()
+		s.take()
+		time.Sleep(6 * time.Hour)
+		if got := s.take(); len(got) != 6 {
+			t.Errorf("%d syncs in six hours: %v", len(got), got)
+		}
+		s.server.mu.Lock()
+		defer s.server.mu.Unlock()
+		// Every nine minutes the connection is tried.
+		if s.server.idles > 6*60/9+2 || s.server.idles < 6*60/9-2 || len(s.server.dials) != 1 {
+			t.Errorf("%d IDLEs over %d connections", s.server.idles, len(s.server.dials))
+		}
+	})
+}
+
+func TestServersThatRefuse(t *testing.T) {
+	t.Parallel()
+	no := &mail.Fault{Kind: mail.KindNo, Text: "not for you"}
+	for name, c := range map[string]struct {
+		op   string
+		want string
+	}{"NOTIFY": {"NOTIFY", "idle"}, "IDLE": {"IDLE", "poll"}, "EXAMINE": {"EXAMINE", "notify"}} {
+		synctest.Test(t, func(t *testing.T) {
+			s := watched(t, "IDLE NOTIFY", func(s *scene, _ *Account) { s.server.refuse[c.op] = no })
+			defer s.stop()
+			if how := s.w.States()[0].How; how != c.want {
+				t.Errorf("%s refused: %q, want %q", name, how, c.want)
+			}
+			s.take()
+			s.server.deliver("Archive", 1, 0)
+			time.Sleep(6 * time.Minute)
+			if got := s.names(); len(got) != 1 || got[0] != "Archive" {
+				t.Errorf("%s refused: %v, want Archive within five minutes", name, got)
+			}
+			if n := s.dialled(); n != 1 {
+				t.Errorf("%s refused: %d connections", name, n)
+			}
+		})
+	}
+}
+
+func TestOverflowIsAskedAgainOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := watched(t, "IDLE NOTIFY")
+		defer s.stop()
+		s.take()
+		s.server.mu.Lock()
+		s.server.overflow = 1
+		s.server.mu.Unlock()
+		s.server.deliver("INBOX", 1, 0)
+		time.Sleep(20 * time.Minute)
+		if how := s.w.States()[0].How; how != "notify" {
+			t.Errorf("one overflow: %q", how)
+		}
+		if got := s.names(); !slices.Contains(got, "*") {
+			t.Errorf("%v: no look at all", got)
+		}
+		s.server.mu.Lock()
+		s.server.overflow = 5
+		s.server.mu.Unlock()
+		time.Sleep(20 * time.Minute)
+		if how := s.w.States()[0].How; how != "idle" {
+			t.Errorf("overflow after overflow: %q", how)
+		}
+	})
+}
+
+func TestIdleThatTellsNothingIsFoundOut(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := watched(t, "IDLE", func(s *scene, _ *Account) { s.server.deaf = true })
+		defer s.stop()
+		s.take()
+		s.server.deliver("INBOX", 1, 0)
+		time.Sleep(5*time.Minute + 2*time.Second)
+		if got := s.names(); !slices.Equal(got, []string{"*"}) {
+			t.Errorf("%v within five minutes", got)
+		}
+		s.server.deliver("INBOX", 1, 0)
+		time.Sleep(2*time.Minute + 2*time.Second)
+		if got := s.names(); !slices.Equal(got, []string{"*"}) {
+			t.Errorf("%v within two more", got)
+		}
+		if said := s.lines(); len(said) != 1 || !strings.Contains(said[0], "IDLE tells nothing of INBOX") {
+			t.Errorf("said %q", said)
+		}
+	})
+}
+
+func TestSeveralMailboxesHaveAnIdleEach(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := watched(t, "IDLE", func(_ *scene, a *Account) { a.Boxes = []string{"INBOX", "Archive"} })
+		defer s.stop()
+		s.take()
+		s.server.deliver("Archive", 1, 0)
+		time.Sleep(3 * time.Second)
+		if got := s.names(); !slices.Equal(got, []string{"Archive"}) {
+			t.Errorf("%v", got)
+		}
+		if n := s.dialled(); n != 2 {
+			t.Errorf("%d connections", n)
+		}
+	})
+}
+
+func TestAConnectionThatEndsIsMadeAnew(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := watched(t, "IDLE NOTIFY")
+		defer s.stop()
+		time.Sleep(time.Hour)
+		s.take()
+		s.server.cut()
+		time.Sleep(4 * time.Second)
+		if got := s.names(); !slices.Equal(got, []string{"*"}) || s.w.States()[0].How != "notify" {
+			t.Errorf("%v after a cut", got)
+		}
+		s.lines()
+		s.dialled()
+		s.goes(&mail.Fault{Kind: mail.KindDial, Op: "dial"})
+		s.server.cut()
+		time.Sleep(24 * time.Hour)
+		if n := s.dialled(); n > 24*60/5*5/3 || n < 24*60/5/2 {
+			t.Errorf("%d tries in a day without the server", n)
+		}
+		if said := s.lines(); len(said) != 1 {
+			t.Errorf("said that it is away: %q", said)
+		}
+		// The network comes back.
+		s.goes(nil)
+		s.take()
+		s.w.NetworkChanged()
+		time.Sleep(2 * time.Second)
+		if got := s.names(); !slices.Equal(got, []string{"*"}) || s.w.States()[0].How != "notify" {
+			t.Errorf("two seconds after the network was there: %v, %q", got, s.w.States()[0].How)
+		}
+	})
+}
+
+func TestAfterATimeAsleepAllIsAnew(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := watched(t, "IDLE NOTIFY")
+		defer s.stop()
+		s.take()
+		// No network at first.
+		s.goes(&mail.Fault{Kind: mail.KindDial, Op: "dial", Err: errors.New("no such host")})
+		s.w.Resumed()
+		time.Sleep(20 * time.Second)
+		s.goes(nil)
+		time.Sleep(2 * time.Second)
+		if how := s.w.States()[0].How; how != "notify" {
+			t.Errorf("two seconds after the network is there: %q", how)
+		}
+		time.Sleep(2 * time.Second)
+		if got := s.names(); !slices.Contains(got, "*") {
+			t.Errorf("%v", got)
+		}
+	})
+}
