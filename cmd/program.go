@@ -138,6 +138,7 @@ func (p *program) commands() []*cli.Command {
 		p.retryCommand(),
 		p.dropCommand(),
 		p.folderCommand(),
+		p.importCommand(),
 		p.checkCommand(),
 		p.loginCommand(),
 		p.logoutCommand(),

@@ -179,7 +179,7 @@ func (s *Session) wireName(name string) string {
 	if s.utf8 {
 		return name
 	}
-	return encodeName(name)
+	return EncodeName(name)
 }
 
 // listOptions gives what to ask LIST for, best first.

@@ -17,8 +17,8 @@ func base64UTF7() *base64.Encoding {
 	return base64.NewEncoding("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+,").WithPadding(base64.NoPadding)
 }
 
-// encodeName gives the wire form of a mailbox name in UTF-8.
-func encodeName(name string) string {
+// EncodeName gives the wire form of a mailbox name in UTF-8.
+func EncodeName(name string) string {
 	var b strings.Builder
 	var run []rune
 	flush := func() {

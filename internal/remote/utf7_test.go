@@ -19,8 +19,8 @@ func TestModifiedUTF7(t *testing.T) {
 		"tab\there":          "tab&AAk-here",
 		"Отправленные":       "&BB4EQgQ,BEAEMAQyBDsENQQ9BD0ESwQ1-",
 	} {
-		if got := encodeName(name); got != wire {
-			t.Errorf("encodeName(%q) = %q, want %q", name, got, wire)
+		if got := EncodeName(name); got != wire {
+			t.Errorf("EncodeName(%q) = %q, want %q", name, got, wire)
 		}
 		if got, err := decodeName(wire); err != nil || got != name {
 			t.Errorf("decodeName(%q) = %q, %v, want %q", wire, got, err, name)
@@ -43,14 +43,14 @@ func FuzzName(f *testing.F) {
 				t.Errorf("decodeName(%q) = %q, not UTF-8", s, name)
 			}
 			// Other spellings are kept by the session; the usual one is stable.
-			if again, err := decodeName(encodeName(name)); err != nil || again != name {
+			if again, err := decodeName(EncodeName(name)); err != nil || again != name {
 				t.Errorf("%q is %q, and comes back as %q, %v", s, name, again, err)
 			}
 		}
-		wire := encodeName(s)
+		wire := EncodeName(s)
 		for _, c := range []byte(wire) {
 			if c < ' ' || c > '~' {
-				t.Fatalf("encodeName(%q) = %q", s, wire)
+				t.Fatalf("EncodeName(%q) = %q", s, wire)
 			}
 		}
 		if utf8.ValidString(s) {

@@ -1,0 +1,307 @@
+// Package takeover reads what other synchronisers remember of a Maildir. It writes
+// nothing of theirs.
+package takeover
+
+import (
+	"bufio"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/emersion/go-imap/v2"
+	"golang.org/x/sys/unix"
+)
+
+// Agreement is what another program and the server had agreed on of one mailbox.
+type Agreement struct {
+	UIDValidity uint64
+	UIDNext     imap.UID // up to here it had looked at the mailbox
+	Messages    []Agreed // by UID
+}
+
+// Agreed is one message of it.
+type Agreed struct {
+	UID     imap.UID
+	Key     string // maildir key of its file; "" if it has none here
+	Letters string // maildir flag letters last agreed
+	// Placeholder: the file is not the mail, but says that it was too large to come.
+	Placeholder bool
+}
+
+// Errors that say why a state is not to be believed, each a line for a person.
+var (
+	ErrNone = errors.New("there is no state of that program")
+	ErrBusy = errors.New("mbsync is at work on it")
+)
+
+// bounds of what is read: a state file has some 15 bytes a message.
+const (
+	maxStateLines = 5_000_000
+	maxStateLine  = 200
+)
+
+// Mbsync reads the state that mbsync (isync 1.1 to 1.5) keeps in a folder itself
+// (`SyncState *`), or else in one of the files states, that which is of this folder. The
+// format is that of isync's sync_state.c. ErrNone says that there is none.
+func Mbsync(folder string, states ...string) (*Agreement, error) {
+	own := filepath.Join(folder, ".mbsyncstate")
+	for _, state := range append([]string{own}, states...) {
+		info, err := os.Stat(state)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && !info.Mode().IsRegular() {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		f, err := os.Open(state)
+		if err != nil {
+			return nil, err
+		}
+		s, err := readMbsync(f)
+		_ = f.Close() // it was only read
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", state, err)
+		}
+		validity, files, err := nearSide(folder)
+		if err != nil {
+			return nil, err
+		}
+		if validity != s.near {
+			if state != own {
+				continue // another channel's
+			}
+			return nil, fmt.Errorf("%s is of another folder: it has the UIDVALIDITY %d, and the folder %d", state, s.near, validity)
+		}
+		if err := idle(state); err != nil {
+			return nil, err
+		}
+		a, err := s.agreement(files)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", state, err)
+		}
+		return a, nil
+	}
+	return nil, ErrNone
+}
+
+// MbsyncStates gives the files that may be the state of a mailbox, of whose levels name is
+// a spelling: behind a prefix, as SyncState has it (a directory, or more), and in
+// directories where mbsync keeps states by itself, called `:STORE:NAME_:STORE:NAME`. It
+// has `!` for `/` there.
+func MbsyncStates(prefix string, dirs []string, spellings ...[]string) (out []string) {
+	for _, levels := range spellings {
+		far := strings.Join(levels, "!")
+		if prefix != "" {
+			out = append(out, prefix+far, filepath.Join(prefix, far))
+		}
+		for _, dir := range dirs {
+			entries, err := os.ReadDir(dir)
+			if err != nil {
+				continue // it need not be there
+			}
+			for _, e := range entries {
+				_, rest, ok := strings.Cut(strings.TrimPrefix(e.Name(), ":"), ":")
+				name, _, two := strings.Cut(rest, "_:")
+				if ok && two && name == far && !slices.Contains([]string{".lock", ".journal", ".new"}, filepath.Ext(e.Name())) {
+					out = append(out, filepath.Join(dir, e.Name()))
+				}
+			}
+		}
+	}
+	return out
+}
+
+// agreement is what the state says, with the folder's files.
+func (s *mbsyncState) agreement(files map[imap.UID]string) (*Agreement, error) {
+	a := &Agreement{UIDValidity: s.far, UIDNext: s.pulled + 1}
+	for _, r := range s.rows {
+		if r.far == 0 {
+			continue // it was never on the server, or is gone there
+		}
+		m := Agreed{UID: r.far, Letters: r.letters, Placeholder: r.placeholder}
+		if r.near != 0 && !r.skipped {
+			m.Key = files[r.near]
+		}
+		if m.Key == "" && r.near != 0 && !r.skipped && !r.expired {
+			// Its file was removed since, which is for a sync to find: the key must be one
+			// that no file has.
+			m.Key = fmt.Sprintf("gone,U=%d", r.near)
+		}
+		a.Messages = append(a.Messages, m)
+	}
+	slices.SortFunc(a.Messages, func(x, y Agreed) int { return cmp.Compare(x.UID, y.UID) })
+	for i := 1; i < len(a.Messages); i++ {
+		if a.Messages[i].UID == a.Messages[i-1].UID {
+			return nil, fmt.Errorf("UID %d stands there twice", a.Messages[i].UID)
+		}
+	}
+	if n := len(a.Messages); n > 0 {
+		a.UIDNext = max(a.UIDNext, a.Messages[n-1].UID+1)
+	}
+	return a, nil
+}
+
+// idle refuses a state that a run of mbsync holds, or left in the middle.
+func idle(state string) error {
+	if f, err := os.OpenFile(state+".lock", os.O_RDWR, 0); err == nil {
+		lock := unix.Flock_t{Type: unix.F_WRLCK}
+		err := unix.FcntlFlock(f.Fd(), unix.F_GETLK, &lock)
+		_ = f.Close() // it was only asked about
+		if err == nil && lock.Type != unix.F_UNLCK {
+			return ErrBusy
+		}
+	}
+	for _, left := range []string{".journal", ".new"} {
+		if info, err := os.Stat(state + left); err == nil && info.Size() > 0 {
+			return fmt.Errorf("a run of mbsync was interrupted (%s%s): run mbsync once more first", filepath.Base(state), left)
+		}
+	}
+	return nil
+}
+
+// mbsyncRow is a line of the state.
+type mbsyncRow struct {
+	far, near   imap.UID
+	placeholder bool // of the near side
+	skipped     bool
+	expired     bool
+	letters     string
+}
+
+type mbsyncState struct {
+	far, near uint64 // UIDVALIDITY
+	pulled    imap.UID
+	rows      []mbsyncRow
+}
+
+func readMbsync(r io.Reader) (*mbsyncState, error) {
+	in := bufio.NewScanner(r)
+	in.Buffer(make([]byte, maxStateLine), maxStateLine)
+	s := &mbsyncState{}
+	header := true
+	lines := 0
+	for in.Scan() {
+		if lines++; lines > maxStateLines {
+			return nil, errors.New("it is too long")
+		}
+		line := in.Text()
+		if header && line == "" {
+			header = false
+			continue
+		}
+		var err error
+		if header {
+			err = s.header(line)
+		} else {
+			err = s.row(line)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("line %d is none of mbsync's: %w", lines, err)
+		}
+	}
+	if err := in.Err(); err != nil {
+		return nil, err
+	}
+	if s.far == 0 || s.near == 0 {
+		return nil, errors.New("it names no UIDVALIDITY, as after a first run that was interrupted, or before isync 1.1")
+	}
+	return s, nil
+}
+
+func (s *mbsyncState) header(line string) error {
+	name, value, _ := strings.Cut(line, " ")
+	n, err := strconv.ParseUint(value, 10, 32)
+	if err != nil {
+		return fmt.Errorf("%q", line)
+	}
+	switch name {
+	case "FarUidValidity", "MasterUidValidity":
+		s.far = n
+	case "NearUidValidity", "SlaveUidValidity":
+		s.near = n
+	case "MaxPulledUid":
+		s.pulled = imap.UID(n)
+	case "MaxPushedUid", "MaxExpiredFarUid", "MaxExpiredMasterUid":
+	default:
+		return fmt.Errorf("%q", line)
+	}
+	return nil
+}
+
+func (s *mbsyncState) row(line string) error {
+	fields := strings.Split(line, " ")
+	if len(fields) < 2 || len(fields) > 3 {
+		return fmt.Errorf("%q", line)
+	}
+	far, err := strconv.ParseUint(fields[0], 10, 32)
+	near, err2 := strconv.ParseUint(fields[1], 10, 32)
+	if err != nil || err2 != nil {
+		return fmt.Errorf("%q", line)
+	}
+	r := mbsyncRow{far: imap.UID(far), near: imap.UID(near)}
+	flags := ""
+	if len(fields) == 3 {
+		flags = fields[2]
+	}
+	for _, c := range flags {
+		switch c {
+		case '<':
+		case '>':
+			r.placeholder = true
+		case '^':
+			r.skipped = true
+		case '~', 'X':
+			r.expired = true
+		case 'D', 'F', 'P', 'R', 'S', 'T':
+			r.letters += string(c)
+		default:
+			return fmt.Errorf("%q", line)
+		}
+	}
+	s.rows = append(s.rows, r)
+	return nil
+}
+
+// nearSide gives the UIDVALIDITY that mbsync gave a folder, and the keys of its files by
+// the UIDs that it gave them.
+func nearSide(folder string) (validity uint64, files map[imap.UID]string, err error) {
+	text, err := os.ReadFile(filepath.Join(folder, ".uidvalidity"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil, errors.New("the folder has no .uidvalidity, as with AltMap: which file is which message cannot be known from mbsync")
+	}
+	if err != nil {
+		return 0, nil, err
+	}
+	first, _, _ := strings.Cut(string(text), "\n")
+	if validity, err = strconv.ParseUint(strings.TrimSpace(first), 10, 32); err != nil {
+		return 0, nil, fmt.Errorf("%s/.uidvalidity: %q is no number", folder, first)
+	}
+	files = make(map[imap.UID]string)
+	for _, sub := range []string{"cur", "new"} {
+		entries, err := os.ReadDir(filepath.Join(folder, sub))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return 0, nil, err
+		}
+		for _, e := range entries {
+			key, _, _ := strings.Cut(e.Name(), ":2,")
+			_, rest, ok := strings.Cut(key, ",U=")
+			digits, _, _ := strings.Cut(rest, ",")
+			uid, err := strconv.ParseUint(digits, 10, 32)
+			if !ok || err != nil || uid == 0 {
+				continue // mail that it has not sent yet
+			}
+			if files[imap.UID(uid)] != "" {
+				return 0, nil, fmt.Errorf("two files in %s have the UID %d", folder, uid)
+			}
+			files[imap.UID(uid)] = key
+		}
+	}
+	return validity, files, nil
+}

@@ -1,0 +1,359 @@
+// Package takeover makes what another synchroniser had agreed on with a server the
+// ledger's own agreement: mail that is here already stays where it is, nothing is fetched,
+// and what was changed on either side since is for the next sync.
+package takeover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/internal/takeover"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+)
+
+// Session is what a take-over asks of the server.
+type Session interface {
+	List(ctx context.Context, how mail.Listing) ([]mail.Mailbox, error)
+	// Examine selects a mailbox read-only. Known may be nil.
+	Examine(ctx context.Context, mailbox string, known *mail.Known) (*mail.Selected, error)
+	// Identify gives flags, date, size and Message-ID of messages of that mailbox.
+	Identify(ctx context.Context, uids imap.UIDSet) ([]mail.Message, error)
+	// Headers gives some fields of the headers of messages.
+	Headers(ctx context.Context, uids imap.UIDSet, fields ...string) (map[imap.UID][]byte, error)
+}
+
+// Account is what is taken over.
+type Account struct {
+	Root   string // absolute path of the account's folder
+	Ledger *ledger.Ledger
+	// Selects tells which mailboxes are synchronised; nil means all.
+	Selects func(mailbox string, delim rune) bool
+	// Read gives the other program's agreement about a folder and a mailbox;
+	// takeover.ErrNone if there is none.
+	Read func(folder string, levels []string) (*takeover.Agreement, error)
+	// UTF7 gives a mailbox's name in modified UTF-7 (RFC 3501 5.1.3).
+	UTF7 func(name string) string
+	// Tell is given each mailbox when it is done.
+	Tell   func(Box)
+	DryRun bool
+}
+
+// Box is what became of a mailbox.
+type Box struct {
+	Mailbox string `json:"mailbox"`
+	Folder  string `json:"folder,omitempty"` // below the account's
+	Paired  int    `json:"paired"`
+	Left    int    `json:"left"`       // not here by the other program's doing: they stay on the server
+	Here    int    `json:"only_here"`  // files that it did not know
+	There   int    `json:"only_there"` // messages that it did not know
+	Gone    int    `json:"gone_here"`  // whose file was removed since
+	Removed int    `json:"gone_there"` // that the server has no more
+	Known   bool   `json:"known,omitempty"`
+	None    bool   `json:"none,omitempty"` // there is no agreement
+	Refused string `json:"refused,omitempty"`
+}
+
+// Take takes over all mailboxes of which there is an agreement and of which the ledger
+// knows nothing yet. An error is one of this machine, the context, or the connection.
+func Take(ctx context.Context, a Account, s Session) error {
+	list, err := s.List(ctx, mail.Listing{Skip: func(mail.Mailbox) bool { return true }})
+	if err != nil {
+		return err
+	}
+	known, err := a.Ledger.Mailboxes(ctx)
+	if err != nil {
+		return err
+	}
+	taken := make(map[string]bool)
+	for _, k := range known {
+		taken[strings.ToLower(k.Folder)] = true
+	}
+	slices.SortFunc(list, func(x, y mail.Mailbox) int { return strings.Compare(x.Name, y.Name) })
+	for _, m := range list {
+		if m.Odd || a.Selects != nil && !a.Selects(m.Name, m.Delim) ||
+			slices.ContainsFunc(m.Attrs, func(a string) bool { return strings.EqualFold(a, `\Noselect`) || strings.EqualFold(a, `\NonExistent`) }) {
+			continue
+		}
+		if slices.ContainsFunc(known, func(k ledger.Mailbox) bool { return k.Name == m.Name }) {
+			a.Tell(Box{Mailbox: m.Name, Known: true})
+			continue
+		}
+		box, err := a.box(ctx, s, m, taken)
+		if err != nil {
+			return fmt.Errorf("%s: %w", m.Name, err)
+		}
+		taken[strings.ToLower(box.Folder)] = true
+		a.Tell(*box)
+	}
+	return nil
+}
+
+// box takes one mailbox over.
+func (a *Account) box(ctx context.Context, s Session, m mail.Mailbox, taken map[string]bool) (*Box, error) {
+	out := &Box{Mailbox: m.Name}
+	refuse := func(why string) (*Box, error) {
+		out.Refused = why
+		return out, nil
+	}
+	for _, f := range a.folders(m) {
+		if taken[strings.ToLower(f)] || !maildir.Dir(filepath.Join(a.Root, f)).Exists() {
+			continue
+		}
+		agreed, err := a.Read(filepath.Join(a.Root, f), levels(m.Name, m.Delim))
+		if errors.Is(err, takeover.ErrNone) {
+			continue
+		}
+		if out.Folder = f; err != nil {
+			return refuse(err.Error())
+		}
+		sel, err := s.Examine(ctx, m.Name, nil)
+		if err != nil {
+			if _, refused := mail.Refused(err); refused {
+				return refuse(err.Error())
+			}
+			return nil, err
+		}
+		if sel.UIDValidity != agreed.UIDValidity {
+			return refuse(fmt.Sprintf("the server's UIDVALIDITY is %d, and %d was agreed on: it renumbered the mailbox since", sel.UIDValidity, agreed.UIDValidity))
+		}
+		return out, a.take(ctx, s, m, sel, agreed, out)
+	}
+	out.None = true
+	return out, nil
+}
+
+// folders are where programs put a mailbox below an account's folder, ours first: in
+// directories of its levels (mbsync's Verbatim), as Maildir++ (one directory, dots
+// between), or with dots before all levels but the first (Legacy); names as they are, or
+// in modified UTF-7 (RFC 3501 5.1.3) as before isync 1.5.
+func (a *Account) folders(m mail.Mailbox) []string {
+	var out []string
+	add := func(f string) {
+		if filepath.IsLocal(f) && !slices.Contains(out, f) {
+			out = append(out, f)
+		}
+	}
+	if f, err := maildir.Folder(m.Name, m.Delim); err == nil {
+		add(f)
+	}
+	if m.Name == "INBOX" {
+		add("Inbox")
+		add("inbox")
+		add(".") // as with Maildir++
+	}
+	for _, name := range []string{m.Name, a.UTF7(m.Name)} {
+		levels := levels(name, m.Delim)
+		if slices.ContainsFunc(levels, func(l string) bool { return l == "" || strings.ContainsAny(l, "/\x00") }) {
+			continue
+		}
+		add(filepath.Join(levels...))
+		add("." + strings.Join(levels, "."))
+		add(levels[0] + strings.Join(append([]string{""}, levels[1:]...), "/."))
+	}
+	return out
+}
+
+func levels(name string, delim rune) []string {
+	if delim == 0 {
+		return []string{name}
+	}
+	return strings.Split(name, string(delim))
+}
+
+// take pairs one mailbox, and records that.
+func (a *Account) take(ctx context.Context, s Session, m mail.Mailbox, sel *mail.Selected, agreed *takeover.Agreement, out *Box) error {
+	dir := maildir.Dir(filepath.Join(a.Root, out.Folder))
+	files, err := dir.Scan()
+	if err != nil {
+		return err
+	}
+	there := make(map[imap.UID]mail.Message)
+	if sel.Messages > 0 {
+		messages, err := s.Identify(ctx, mail.EveryUID())
+		if err != nil {
+			return err
+		}
+		for _, msg := range messages {
+			there[msg.UID] = msg
+		}
+	}
+	known := make(map[string]bool)
+	var rows []ledger.Message
+	var compare []int // rows without a Message-ID to go by
+	buf := make([]byte, 64<<10)
+	for _, x := range agreed.Messages {
+		msg, listed := there[x.UID]
+		row := ledger.Message{Mailbox: m.Name, UIDValidity: sel.UIDValidity, UID: x.UID, State: ledger.Present, Key: x.Key,
+			Size: msg.Size, Date: msg.InternalDate.UTC().Truncate(time.Second), Flags: flags(x.Letters, msg.Flags)}
+		name, here := files.Find(x.Key)
+		here = here && x.Key != ""
+		delete(there, x.UID)
+		switch {
+		case !listed && !here:
+			continue // gone on both sides
+		case here && x.Placeholder, x.Key == "":
+			row.State, row.Key, row.Reason = ledger.Skipped, "", "the program that was here before left it on the server"
+			if here {
+				known[x.Key] = true
+				row.StubKey, row.StubName = x.Key, name
+			}
+			out.Left++
+		case !here:
+			row.ID = msg.MessageID
+			out.Gone++
+		default:
+			known[x.Key] = true
+			header, err := describe(&row, string(dir), name, buf)
+			if errors.Is(err, fs.ErrNotExist) {
+				out.Refused = "its files change: end the programs that work on it, and run this again"
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			id := header.MessageID()
+			if listed && id != "" && msg.MessageID != "" && id != msg.MessageID {
+				out.Refused = fmt.Sprintf("UID %d has the Message-ID %s on the server, and %s in %s", x.UID, msg.MessageID, id, name)
+				return nil
+			}
+			if listed && (id == "" || msg.MessageID == "") {
+				compare = append(compare, len(rows))
+			}
+			if listed {
+				out.Paired++
+			} else {
+				out.Removed++
+			}
+		}
+		rows = append(rows, row)
+	}
+	if out.Refused, err = a.sample(ctx, s, dir, rows, compare); err != nil || out.Refused != "" {
+		return err
+	}
+	out.There = len(there)
+	some, err := files.Some(func(key string) bool { return !known[key] })
+	if err != nil {
+		return err
+	}
+	out.Here = len(some)
+	if a.DryRun {
+		return nil
+	}
+	box := ledger.Mailbox{Name: m.Name, Folder: out.Folder, Delim: m.Delim, UIDValidity: sel.UIDValidity, UIDNext: agreed.UIDNext, Messages: uint32(len(rows))}
+	if err := a.Ledger.SaveMailbox(ctx, box); err != nil {
+		return err
+	}
+	if err := a.Ledger.Save(ctx, rows...); err != nil {
+		return err
+	}
+	// Without this mark a run that was stopped here is begun again by the first sync, which
+	// pairs what is here by what it is.
+	box.Complete = true
+	return a.Ledger.SaveMailbox(ctx, box)
+}
+
+// flags are what both sides had: the letters that were agreed on, and the keywords that
+// the server has now, of which the other program knew nothing.
+func flags(letters string, there []string) []string {
+	out := plan.FlagsOf(letters)
+	if strings.Contains(letters, "T") {
+		out = append(out, `\Deleted`)
+	}
+	for _, f := range there {
+		known := slices.ContainsFunc(plan.FlagRows(), func(r plan.FlagRow) bool { return strings.EqualFold(r.Flag, f) })
+		if !known {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+// describe fills in what the file of a row is.
+func describe(row *ledger.Message, dir, name string, buf []byte) (mail.Header, error) {
+	head, sum := mail.NewHeaderReader("Message-ID"), mail.NewDigester()
+	path := filepath.Join(dir, name)
+	size, err := maildir.Read(path, buf, writers{head, sum})
+	if err != nil {
+		return nil, err
+	}
+	row.Name, row.WireSize, row.Digest = name, size-sum.Left(), sum.Sum()
+	header := head.Header()
+	if row.ID = header.MessageID(); row.ID == "" {
+		row.ID, err = read(path, mail.MadeUpID)
+	}
+	return header, err
+}
+
+// writers are given the same bytes, and never fail.
+type writers struct {
+	head *mail.HeaderReader
+	sum  *mail.Digester
+}
+
+func (w writers) Write(p []byte) (int, error) {
+	_, _ = w.head.Write(p)
+	return w.sum.Write(p)
+}
+
+func read[T any](path string, what func(io.Reader) (T, error)) (out T, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return out, err
+	}
+	out, err = what(f)
+	return out, errors.Join(err, f.Close())
+}
+
+// samples is how many messages without a Message-ID are compared by other fields.
+const samples = 20
+
+// sample compares some messages that no Message-ID vouches for; it gives why they are
+// not the files that they should be, or "".
+func (a *Account) sample(ctx context.Context, s Session, dir maildir.Dir, rows []ledger.Message, which []int) (string, error) {
+	var uids []imap.UID
+	at := make(map[imap.UID]int)
+	for i := range which {
+		if i%max(1, len(which)/samples) == 0 && len(uids) < samples {
+			row := rows[which[i]]
+			uids, at[row.UID] = append(uids, row.UID), which[i]
+		}
+	}
+	if len(uids) == 0 {
+		return "", nil
+	}
+	fields := []string{"Date", "From", "Subject"}
+	told, err := s.Headers(ctx, mail.UIDSet(uids), fields...)
+	if err != nil {
+		return "", err
+	}
+	for uid, raw := range told {
+		i, asked := at[uid]
+		if !asked {
+			continue
+		}
+		here, err := read(filepath.Join(string(dir), rows[i].Name), func(r io.Reader) (mail.Header, error) { return mail.ReadHeader(r, fields...) })
+		if err != nil {
+			return "", err
+		}
+		there := mail.ParseHeader(raw, fields...)
+		for _, f := range fields {
+			if mail.FoldSpace(here.Get(f)) != mail.FoldSpace(there.Get(f)) {
+				return fmt.Sprintf("UID %d has another %s on the server than %s", uid, f, rows[i].Name), nil
+			}
+		}
+	}
+	return "", nil
+}
