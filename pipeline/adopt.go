@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"maps"
 	"slices"
 	"time"
 
@@ -45,37 +44,32 @@ func (w *worker) adopt(ctx context.Context, b *box, fetch []imap.UID) ([]imap.UI
 	if b.allExpected() {
 		ask = slices.DeleteFunc(slices.Clone(fetch), func(u imap.UID) bool { return b.expected[u] == "" })
 	}
-	listed, err := w.identify(ctx, b, ask)
-	if err != nil {
-		return nil, err
-	}
-	pairs, paired := make(map[imap.UID]plan.Untracked), make(map[string]bool)
-	for _, m := range listed {
-		// There are servers whose COPYUID is not true (GreenMail, outlook.com): a
-		// file that were taken for another message would go with it.
-		if s, ok := byKey[b.expected[m.UID]]; ok && s.Is(m) {
-			pairs[m.UID], paired[s.Key] = s, true
-			delete(byKey, s.Key)
-		}
-	}
-	if len(byKey) > 0 && len(ask) < len(fetch) {
-		if listed, err = w.identify(ctx, b, fetch); err != nil {
+	var listed []mail.Message
+	var pairs map[imap.UID]plan.Untracked
+	var err error
+	// There are servers whose COPYUID is not true (GreenMail, outlook.com): a file that
+	// were taken for another message would go with it.
+	for _, ask := range [][]imap.UID{ask, fetch} {
+		if listed, err = w.identify(ctx, b, ask); err != nil {
 			return nil, err
 		}
+		if pairs, err = w.pair(ctx, b, listed, b.local.Untracked, plan.Evidence{Told: b.expected}); err != nil {
+			return nil, err
+		}
+		if len(pairs) == len(b.local.Untracked) || len(ask) == len(fetch) {
+			break
+		}
+	}
+	paired := make(map[string]bool)
+	for _, s := range pairs {
+		paired[s.Key] = true
 	}
 	for uid, key := range b.expected {
-		if s, ok := byKey[key]; ok && fresh.Contains(uid) {
+		if s, ok := byKey[key]; ok && !paired[key] && fresh.Contains(uid) {
 			b.uploaded = append(b.uploaded, s)
 		}
 	}
 	rest := slices.DeleteFunc(slices.Clone(listed), func(m mail.Message) bool { _, ok := pairs[m.UID]; return ok })
-	alike := plan.Pair(rest, slices.Collect(maps.Values(byKey)), false)
-	if err := w.compareDrafts(ctx, b, rest, alike); err != nil {
-		return nil, err
-	}
-	for uid, s := range alike {
-		pairs[uid], paired[s.Key] = s, true
-	}
 	if err := w.notFound(ctx, b, rest, pairs, paired); err != nil {
 		return nil, err
 	}
@@ -177,6 +171,5 @@ func (w *worker) arrived(ctx context.Context, b *box, sel *mail.Selected, here [
 		return nil, err
 	}
 	listed = slices.DeleteFunc(listed, func(m mail.Message) bool { return taken(rows, m.UID) })
-	pairs := plan.Pair(listed, here, false)
-	return pairs, w.compareDrafts(ctx, b, listed, pairs)
+	return w.pair(ctx, b, listed, here, plan.Evidence{})
 }

@@ -226,16 +226,14 @@ func (w *worker) settleIn(ctx context.Context, b *box, as []arrival, boxes map[s
 		row.State, row.UID, row.Size, row.Date = ledger.Present, m.UID, m.Size, m.InternalDate.UTC()
 		found[key] = row
 	}
-	listed = slices.DeleteFunc(listed, func(m mail.Message) bool {
-		i := slices.IndexFunc(here, func(s plan.Untracked) bool { return s.UID == m.UID && s.Is(m) })
-		if i >= 0 {
-			becomes(m, here[i].Key)
-			here = slices.Delete(here, i, i+1)
+	e := plan.Evidence{Told: make(map[imap.UID]string)}
+	for _, s := range here {
+		if s.UID != 0 {
+			e.Told[s.UID] = s.Key
 		}
-		return i >= 0
-	})
-	pairs := plan.Pair(listed, here, false)
-	if err := w.compareDrafts(ctx, b, listed, pairs); err != nil {
+	}
+	pairs, err := w.pair(ctx, b, listed, here, e)
+	if err != nil {
 		return err
 	}
 	for uid, s := range pairs {

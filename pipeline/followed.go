@@ -103,8 +103,8 @@ func (w *worker) whereabouts(ctx context.Context, b *box, files []plan.Untracked
 			return nil, err
 		}
 		listed = slices.DeleteFunc(listed, func(m mail.Message) bool { return taken(rows, m.UID) })
-		pairs := plan.Pair(listed, files, false)
-		if err := w.compareText(ctx, pairs); err != nil {
+		pairs, err := w.pair(ctx, nil, listed, files, plan.Evidence{Doubtful: true})
+		if err != nil {
 			return nil, err
 		}
 		for _, l := range listed {
@@ -162,7 +162,11 @@ func (w *worker) leftAgain(ctx context.Context, b *box, v *plan.View, rows []led
 	}
 	gone := passed(rows, listed, first, b.now.UIDNext, files)
 	there := make(map[string]bool)
-	for _, s := range plan.Pair(slices.DeleteFunc(listed, func(m mail.Message) bool { return taken(rows, m.UID) || b.expected[m.UID] != "" }), files, false) {
+	pairs, err := w.pair(ctx, b, slices.DeleteFunc(slices.Clone(listed), func(m mail.Message) bool { return taken(rows, m.UID) || b.expected[m.UID] != "" }), files, plan.Evidence{})
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range pairs {
 		there[s.Key] = true
 	}
 	c := ledger.Change{Metas: make(map[string]string)}
@@ -259,8 +263,8 @@ func (w *worker) follow(ctx context.Context, b *box, fetch []imap.UID) error {
 	for i, s := range strays {
 		here[i] = plan.Untracked{Message: s.row}
 	}
-	pairs := plan.Pair(listed, here, true)
-	if err := w.compareDrafts(ctx, b, listed, pairs); err != nil {
+	pairs, err := w.pair(ctx, b, listed, here, plan.Evidence{Exact: true})
+	if err != nil {
 		return err
 	}
 	for _, m := range listed {

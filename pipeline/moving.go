@@ -365,7 +365,11 @@ func (w *worker) copied(ctx context.Context, m *moving, rows []ledger.Message) (
 	for _, row := range rows {
 		here = append(here, plan.Untracked{Message: row})
 	}
-	for uid, h := range plan.Pair(listed, here, true) {
+	pairs, err := w.pair(ctx, nil, listed, here, plan.Evidence{Exact: true})
+	if err != nil {
+		return nil, err
+	}
+	for uid, h := range pairs {
 		out[h.UID] = uid
 	}
 	return out, nil

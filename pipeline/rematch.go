@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -68,8 +67,8 @@ func (w *worker) rematch(ctx context.Context, b *box, v *plan.View, rows []ledge
 			return err
 		}
 		listed = slices.DeleteFunc(listed, func(m mail.Message) bool { return m.UID == 0 || taken(rows, m.UID) })
-		pairs := plan.Pair(listed, here, false)
-		if err := w.compareDrafts(ctx, b, listed, pairs); err != nil {
+		pairs, err := w.pair(ctx, b, listed, here, plan.Evidence{})
+		if err != nil {
 			return err
 		}
 		v.Messages = append(v.Messages, listed...)
@@ -162,9 +161,9 @@ func (w *worker) distrust(ctx context.Context, b *box, rows []ledger.Row) error 
 	if err != nil {
 		return err
 	}
-	told := make(map[imap.UID]string, len(listed))
+	told := make(map[imap.UID]mail.Message, len(listed))
 	for _, m := range listed {
-		told[m.UID] = m.MessageID
+		told[m.UID] = m
 	}
 	uids := make([]imap.UID, len(rows))
 	for i, r := range rows {
@@ -175,8 +174,7 @@ func (w *worker) distrust(ctx context.Context, b *box, rows []ledger.Row) error 
 		return err
 	}
 	changed := slices.ContainsFunc(have, func(m ledger.Message) bool {
-		id, now := plan.RealID(m.ID), told[m.UID]
-		return m.State == ledger.Present && id != "" && now != "" && id != now
+		return m.State == ledger.Present && plan.Another(m, told[m.UID])
 	})
 	if !changed && !b.contradicted && (b.known.HighestModSeq == 0 || !plan.UIDsWentBack(b.known, b.now)) {
 		return nil
@@ -352,17 +350,12 @@ func (w *worker) link(ctx context.Context, b *box, uids []imap.UID) ([]imap.UID,
 		}
 		return uids, nil
 	}
-	sources, copies := make(map[imap.UID]string), make(map[imap.UID]plan.Untracked)
-	for _, m := range listed {
-		c, path, err := w.copyOf(ctx, b, m)
-		if err != nil {
-			return nil, err
-		}
-		if path != "" {
-			sources[m.UID], copies[m.UID] = path, plan.Untracked{Message: c}
-		}
+	originals, sources, e, err := w.originals(ctx, b, listed)
+	if err != nil {
+		return nil, err
 	}
-	if err := w.compareDrafts(ctx, b, listed, copies); err != nil {
+	copies, err := w.copies(ctx, b, listed, originals, e)
+	if err != nil {
 		return uids, ctx.Err() // as above
 	}
 	letter := make(map[imap.UID]string)
@@ -372,7 +365,7 @@ func (w *worker) link(ctx context.Context, b *box, uids []imap.UID) ([]imap.UID,
 		if !ok {
 			continue
 		}
-		path := sources[m.UID]
+		path := sources[c.Key]
 		// Flags that only the file has are what the next scan tells the server of.
 		var d plan.Delta
 		if _, l := maildir.ParseName(path); plan.HasInfo(path) {
@@ -393,7 +386,7 @@ func (w *worker) link(ctx context.Context, b *box, uids []imap.UID) ([]imap.UID,
 	w.step("links intended")
 	linked := make(map[imap.UID]bool)
 	for _, row := range intents {
-		row.Name, err = b.dir.Link(sources[row.UID], row.Key, letter[row.UID])
+		row.Name, err = b.dir.Link(sources[copies[row.UID].Key], row.Key, letter[row.UID])
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // its user took it away this moment; the intent has no file and is overwritten by the fetch
 		}
@@ -409,7 +402,7 @@ func (w *worker) link(ctx context.Context, b *box, uids []imap.UID) ([]imap.UID,
 		w.step("file linked")
 		it := &item{box: b, op: opAdd, row: row}
 		by := byOther
-		if _, ours := b.came[row.UID]; ours || w.ruledInto(b, copies[row.UID].Message) {
+		if _, ours := b.came[row.UID]; ours || w.ruledInto(b, copies[row.UID]) {
 			by = byTags
 		}
 		it.add, it.remove = w.arriving(b, row.Flags, by)
@@ -422,34 +415,44 @@ func (w *worker) link(ctx context.Context, b *box, uids []imap.UID) ([]imap.UID,
 	return slices.DeleteFunc(slices.Clone(uids), func(u imap.UID) bool { return linked[u] }), nil
 }
 
-// copyOf finds a message that is here and is the one that the server describes.
-// Message-ID alone proves nothing, since senders choose it: size and date must
-// agree, too, unless this run moved it there itself.
-func (w *worker) copyOf(ctx context.Context, b *box, m mail.Message) (ledger.Message, string, error) {
-	row, ok := b.came[m.UID]
-	told := plan.Untracked{Message: ledger.Message{ID: row.ID, Size: row.Size, Date: row.Date}}
-	if ok && b.now.UIDValidity == b.known.UIDValidity && told.Is(m) {
-		if path, here, err := w.fileOf(ctx, row); err != nil || here {
-			return row, path, err
+// originals finds messages that are here and may be those that the server describes,
+// with the paths of their files by key, and which it said that they are: this run moved
+// them there.
+func (w *worker) originals(ctx context.Context, b *box, listed []mail.Message) (out []ledger.Message, paths map[string]string, e plan.Evidence, err error) {
+	paths, e.Told = make(map[string]string), make(map[imap.UID]string)
+	add := func(row ledger.Message) error {
+		if paths[row.Key] != "" {
+			return nil
 		}
+		path, here, err := w.fileOf(ctx, row)
+		if err == nil && here {
+			out, paths[row.Key] = append(out, row), path
+		}
+		return err
 	}
-	if m.MessageID == "" || m.InternalDate.IsZero() {
-		return ledger.Message{}, "", nil
-	}
-	copies, err := w.Ledger.ByMessageID(ctx, m.MessageID)
-	if err != nil {
-		return ledger.Message{}, "", err
-	}
-	for _, c := range copies {
-		if c.State != ledger.Present || c.Size != m.Size || !c.Date.Equal(m.InternalDate.UTC().Truncate(time.Second)) {
+	for _, m := range listed {
+		if row, ok := b.came[m.UID]; ok && b.now.UIDValidity == b.known.UIDValidity {
+			if err := add(row); err != nil {
+				return nil, nil, e, err
+			}
+			e.Told[m.UID] = row.Key
+		}
+		if m.MessageID == "" {
 			continue
 		}
-		path, ok, err := w.fileOf(ctx, c)
-		if err != nil || ok {
-			return c, path, err
+		copies, err := w.Ledger.ByMessageID(ctx, m.MessageID)
+		if err != nil {
+			return nil, nil, e, err
+		}
+		for _, c := range copies {
+			if c.State == ledger.Present && c.Size == m.Size && c.Date.Equal(m.InternalDate.UTC().Truncate(time.Second)) {
+				if err := add(c); err != nil {
+					return nil, nil, e, err
+				}
+			}
 		}
 	}
-	return ledger.Message{}, "", nil
+	return out, paths, e, nil
 }
 
 // fileOf gives the path of a recorded message's file.
@@ -472,68 +475,7 @@ func (r *run) fileOf(ctx context.Context, m ledger.Message) (string, bool, error
 	return "", false, nil
 }
 
-// compareText takes those messages of the selected mailbox out of the pairs whose text
-// is not that of the file. What does not come is taken out, too.
-func (w *worker) compareText(ctx context.Context, pairs map[imap.UID]plan.Untracked) error {
-	var uids []imap.UID
-	for uid, s := range pairs {
-		if !s.Digest.IsZero() {
-			uids = append(uids, uid)
-		}
-	}
-	if len(uids) == 0 {
-		return nil
-	}
-	texts := make(map[imap.UID]mail.Digest)
-	err := w.session.Fetch(ctx, mail.UIDSet(uids), mail.Sink{
-		Open: func(int64) (mail.Spool, error) { return digesting{mail.NewDigester()}, nil },
-		Done: func(m mail.Message, sp mail.Spool) error {
-			texts[m.UID] = sp.(digesting).Sum() //nolint:forcetypeassert // it is what Open gave
-			return nil
-		},
-	})
-	if err != nil && (ctx.Err() != nil || !w.session.Alive()) {
-		return err
-	}
-	for _, uid := range uids {
-		if texts[uid] != pairs[uid].Digest {
-			delete(pairs, uid)
-		}
-	}
-	return nil
-}
-
-// digesting is a spool of which only the digest is kept.
-type digesting struct{ *mail.Digester }
-
-func (digesting) Discard() {}
-
-// compareDrafts is compareText for drafts. Their writers change the text and keep the
-// Message-ID, so that neither that nor size and date tell one version from another.
-func (w *worker) compareDrafts(ctx context.Context, b *box, listed []mail.Message, pairs map[imap.UID]plan.Untracked) error {
-	drafts := make(map[imap.UID]plan.Untracked)
-	for _, m := range listed {
-		s, ok := pairs[m.UID]
-		_, letters := maildir.ParseName(s.Name)
-		if ok && (b.drafts() || draftsName(s.Mailbox) || plan.HasFlag(m.Flags, `\Draft`) || plan.HasFlag(s.Flags, `\Draft`) || strings.Contains(letters, "D")) {
-			drafts[m.UID] = s
-		}
-	}
-	asked := slices.Collect(maps.Keys(drafts))
-	if err := w.compareText(ctx, drafts); err != nil {
-		return err
-	}
-	for _, uid := range asked {
-		if _, same := drafts[uid]; !same {
-			delete(pairs, uid)
-		}
-	}
-	return nil
-}
-
 // drafts tells whether the mailbox is for drafts (RFC 6154).
 func (b *box) drafts() bool {
-	return draftsName(b.Name) || slices.ContainsFunc(b.Attrs, func(a string) bool { return strings.EqualFold(a, `\Drafts`) })
+	return plan.DraftsName(b.Name) || slices.ContainsFunc(b.Attrs, func(a string) bool { return strings.EqualFold(a, `\Drafts`) })
 }
-
-func draftsName(mailbox string) bool { return strings.HasSuffix(strings.ToLower(mailbox), "drafts") }

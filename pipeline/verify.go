@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/emersion/go-imap/v2"
 
@@ -129,25 +128,13 @@ func (w *worker) sameMessages(ctx context.Context, b *box, rows []ledger.Message
 		}
 		rows = slices.DeleteFunc(rows, func(r ledger.Message) bool { return !there.Contains(r.UID) })
 	}
-	same := slices.DeleteFunc(slices.Clone(rows), func(r ledger.Message) bool { return another(r, told[r.UID]) })
+	same := slices.DeleteFunc(slices.Clone(rows), func(r ledger.Message) bool { return plan.Another(r, told[r.UID]) })
 	if n := len(rows) - len(same); n > 0 {
 		b.contradicted = true
 		w.mailboxFault(b, fmt.Errorf("%s not changed, moved or deleted on the server: under that UID it has another one now, as after a restored backup; "+
 			"the mailbox is matched anew, and the next run tells the server", mail.Number(n, "message was", "messages were")))
 	}
 	return same, nil
-}
-
-// another tells whether the server's message cannot be the one of the row that has its
-// UID. One thing alone that differs proves nothing: there are servers whose sizes are not
-// exact (Exchange), and mail with two Message-IDs.
-func another(row ledger.Message, m mail.Message) bool {
-	size := row.Size != 0 && m.Size != 0 && m.Size != row.Size
-	date := !row.Date.IsZero() && !m.InternalDate.IsZero() && !m.InternalDate.UTC().Truncate(time.Second).Equal(row.Date)
-	if id := plan.RealID(row.ID); id != "" && m.MessageID != "" {
-		return id != m.MessageID && (size || date)
-	}
-	return size && date
 }
 
 // sameFlagged tells whether the messages whose flags the server is to change are still
@@ -198,7 +185,7 @@ func (w *worker) hear(ctx context.Context, b *box) error {
 		return err
 	}
 	for _, m := range told {
-		if slices.ContainsFunc(rows, func(r ledger.Message) bool { return r.UID == m.UID && another(r, m) }) {
+		if slices.ContainsFunc(rows, func(r ledger.Message) bool { return r.UID == m.UID && plan.Another(r, m) }) {
 			b.contradicted = true
 		}
 	}

@@ -204,7 +204,10 @@ func TestMatchPairsEachMessageWithItsOwn(t *testing.T) {
 	} {
 		here = append(here, Untracked{Message: m})
 	}
-	got := Pair(server, here, false)
+	got, ask := Pair(server, here, Evidence{})
+	if len(ask) > 0 {
+		t.Errorf("the text of %v is asked for", ask)
+	}
 	want := map[imap.UID]string{1: "k1", 2: "k2", 3: "k3", 6: "k6", 7: "k7", 8: "k8", 9: "k9", 10: "k10"}
 	if len(got) != len(want) {
 		t.Errorf("%v", got)

@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -268,61 +267,6 @@ func (s *Untracked) SameContent(m *ledger.Message) bool {
 	}
 	is := func(size int64) bool { return size == m.Size || size == m.WireSize }
 	return is(s.Size) || is(s.Size-s.Added)
-}
-
-// Pair finds those of the server's messages that are files of ours, or rows. An
-// equal Message-ID is not enough, since one mail may come in several copies: size
-// or date must agree, too. Where one of the two has none, both must: there are
-// servers that tell none of a header that they cannot read, that add one, and mails
-// that notmuch has under a made-up one. exact wants all three, as a copy on the
-// server has them, and missing on both sides if at all.
-func Pair(server []mail.Message, here []Untracked, exact bool) map[imap.UID]Untracked {
-	used := make([]bool, len(here))
-	byID, bySize := make(map[string][]int), make(map[int64][]int)
-	for i, h := range here {
-		id := mail.NotmuchID(h.ID)
-		byID[id] = append(byID[id], i)
-		bySize[h.Size] = append(bySize[h.Size], i)
-	}
-	out := make(map[imap.UID]Untracked)
-	sorted := slices.Clone(server)
-	slices.SortFunc(sorted, func(a, b mail.Message) int { return cmp.Compare(a.UID, b.UID) })
-	among := func(candidates func(mail.Message) []int, good func(mail.Message, Untracked) bool) {
-		for _, m := range sorted {
-			if _, done := out[m.UID]; done || m.UID == 0 {
-				continue
-			}
-			for _, i := range candidates(m) {
-				if !used[i] && good(m, here[i]) {
-					used[i], out[m.UID] = true, here[i]
-					break
-				}
-			}
-		}
-	}
-	try := func(good func(mail.Message, Untracked) bool) {
-		among(func(m mail.Message) []int { return byID[m.MessageID] }, good)
-	}
-	try(func(m mail.Message, h Untracked) bool { return m.Size == h.Size && h.Dated(m) })
-	among(func(m mail.Message) []int { return bySize[m.Size] }, func(m mail.Message, h Untracked) bool {
-		here, there := RealID(h.ID) != "", m.MessageID != ""
-		neither, both := !here && !there, here && there
-		return h.Dated(m) && (neither || !both && !exact)
-	})
-	if exact {
-		return out
-	}
-	try(func(m mail.Message, h Untracked) bool { return m.MessageID != "" && m.Size == h.Size })
-	// A twin is another message's file as well as this one's: it wants sure evidence.
-	try(func(m mail.Message, h Untracked) bool {
-		return h.ID != "" && !h.Twin && (near(m.Size, h.Size) || h.Dated(m))
-	})
-	// A mail that was just sent, saved here by Mutt and there by the server with
-	// headers of its own.
-	try(func(m mail.Message, h Untracked) bool {
-		return h.ID != "" && !h.Twin && !m.InternalDate.IsZero() && (m.InternalDate.Sub(h.Date).Abs() < soon || m.InternalDate.Sub(h.Sent).Abs() < soon)
-	})
-	return out
 }
 
 // Dated tells whether the server has a message from when the file is, or its mail.

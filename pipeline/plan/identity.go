@@ -1,0 +1,291 @@
+package plan
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+)
+
+// Evidence is what is known of the messages beside what the server lists of them.
+type Evidence struct {
+	// Told has the keys of files by the UIDs that the server said it gave them
+	// (APPENDUID, COPYUID).
+	Told map[imap.UID]string
+	// Text has the digests of messages whose text was fetched; zero if it did not come.
+	Text map[imap.UID]mail.Digest
+	// Exact wants what a copy on the server has: Message-ID, size and date, or none.
+	Exact bool
+	// Drafts: the mailbox is for drafts. Their writers change the text and keep the
+	// Message-ID, so that only the text tells one version from another.
+	Drafts bool
+	// Doubtful wants the text of every message.
+	Doubtful bool
+}
+
+// wary tells whether headers do not decide that a message is a file.
+func (e Evidence) wary(m mail.Message, h Untracked) bool {
+	_, letters := maildir.ParseName(h.Name)
+	return e.Doubtful || e.Drafts || DraftsName(h.Mailbox) || HasFlag(m.Flags, `\Draft`) || HasFlag(h.Flags, `\Draft`) || strings.Contains(letters, "D")
+}
+
+// DraftsName tells whether a mailbox is for drafts by its name.
+func DraftsName(mailbox string) bool { return strings.HasSuffix(strings.ToLower(mailbox), "drafts") }
+
+// Pair finds those of the server's messages that are files of ours, or rows. An
+// equal Message-ID is not enough, since one mail may come in several copies: size
+// or date must agree, too. Where one of the two has none, both must: there are
+// servers that tell none of a header that they cannot read, that add one, and mails
+// that notmuch has under a made-up one. Evidence may be missing, and may not contradict.
+//
+// Where more than one message or file fits, the text decides. ask are the messages whose
+// text is wanted for that: when it is in Evidence.Text, Pair is called again. Where that
+// decides nothing, they are nobody's.
+func Pair(server []mail.Message, here []Untracked, e Evidence) (pairs map[imap.UID]Untracked, ask []imap.UID) {
+	p := &pairing{Evidence: e, here: here, used: make([]bool, len(here)), unsure: make([]bool, len(here)), out: make(map[imap.UID]Untracked)}
+	byKey, byID, bySize := make(map[string][]int), make(map[string][]int), make(map[int64][]int)
+	for i, h := range here {
+		id := mail.NotmuchID(h.ID)
+		byKey[h.Key] = append(byKey[h.Key], i)
+		byID[id] = append(byID[id], i)
+		bySize[h.Size] = append(bySize[h.Size], i)
+	}
+	for _, m := range server {
+		if m.UID != 0 {
+			p.server = append(p.server, m)
+		}
+	}
+	slices.SortFunc(p.server, func(a, b mail.Message) int { return cmp.Compare(a.UID, b.UID) })
+	p.server = slices.CompactFunc(p.server, func(a, b mail.Message) bool { return a.UID == b.UID })
+	p.doubtful = make([]bool, len(p.server))
+	sameID := func(m mail.Message) []int { return byID[m.MessageID] }
+	// What the server told stands, unless another has the same header: servers' answers
+	// are in any order.
+	p.try(func(m mail.Message) []int {
+		if k, ok := e.Told[m.UID]; ok {
+			return append(slices.Clone(byKey[k]), sameID(m)...)
+		}
+		return sameID(m)
+	}, func(m mail.Message, h Untracked) bool {
+		return e.told(m, h) || m.Size == h.Size && h.Dated(m)
+	})
+	p.try(func(m mail.Message) []int { return bySize[m.Size] }, func(m mail.Message, h Untracked) bool {
+		here, there := RealID(h.ID) != "", m.MessageID != ""
+		neither, both := !here && !there, here && there
+		return h.Dated(m) && (neither || !both && !e.Exact)
+	})
+	if !e.Exact {
+		p.try(sameID, func(m mail.Message, h Untracked) bool { return m.MessageID != "" && m.Size == h.Size })
+		// A twin is another message's file as well as this one's: it wants sure evidence.
+		p.try(sameID, func(m mail.Message, h Untracked) bool {
+			return h.ID != "" && !h.Twin && (near(m.Size, h.Size) || h.Dated(m))
+		})
+		// A mail that was just sent, saved here by Mutt and there by the server with
+		// headers of its own.
+		p.try(sameID, func(m mail.Message, h Untracked) bool {
+			return h.ID != "" && !h.Twin && !m.InternalDate.IsZero() && (m.InternalDate.Sub(h.Date).Abs() < soon || m.InternalDate.Sub(h.Sent).Abs() < soon)
+		})
+	}
+	return p.out, p.ask
+}
+
+// told tells whether the server said that a message is a file, and that can be.
+func (e Evidence) told(m mail.Message, h Untracked) bool {
+	k, ok := e.Told[m.UID]
+	return ok && k == h.Key && h.Is(m)
+}
+
+// pairing is the work of Pair.
+type pairing struct {
+	Evidence
+	server           []mail.Message
+	here             []Untracked
+	used             []bool // of here, it has its message
+	doubtful, unsure []bool // of server and here: more than one fitted, and only the text decides
+	out              map[imap.UID]Untracked
+	ask              []imap.UID
+}
+
+// try pairs by one kind of evidence what no surer one has paired.
+func (p *pairing) try(candidates func(mail.Message) []int, good func(mail.Message, Untracked) bool) {
+	fits := make(map[int][]int)   // of here by place in server
+	fitted := make(map[int][]int) // the other way round
+	for i, m := range p.server {
+		if _, done := p.out[m.UID]; done {
+			continue
+		}
+		for _, k := range candidates(m) {
+			if !p.used[k] && !slices.Contains(fits[i], k) && good(m, p.here[k]) {
+				fits[i], fitted[k] = append(fits[i], k), append(fitted[k], i)
+			}
+		}
+	}
+	seen := make(map[int]bool)
+	for i := range p.server {
+		if len(fits[i]) == 0 || seen[i] {
+			continue
+		}
+		// All that fit each other, over whatever others.
+		there, here := []int{i}, []int(nil)
+		seen[i] = true
+		has := make(map[int]bool)
+		for n := 0; n < len(there); n++ {
+			for _, k := range fits[there[n]] {
+				if has[k] {
+					continue
+				}
+				has[k] = true
+				here = append(here, k)
+				for _, j := range fitted[k] {
+					if !seen[j] {
+						seen[j] = true
+						there = append(there, j)
+					}
+				}
+			}
+		}
+		slices.Sort(there)
+		p.decide(there, here, fits)
+	}
+}
+
+// decide pairs messages and files that fit each other.
+func (p *pairing) decide(there, here []int, fits map[int][]int) {
+	alike := true // all files are one mail, so that it does not matter which it is
+	text, told := false, true
+	for _, k := range here {
+		alike = alike && (k == here[0] || !p.here[k].Digest.IsZero() && p.here[k].Digest == p.here[here[0]].Digest)
+		text = text || p.unsure[k]
+	}
+	for _, i := range there {
+		m, said := p.server[i], false
+		text = text || p.doubtful[i]
+		for _, k := range fits[i] {
+			said = said || p.told(m, p.here[k])
+			text = text || !p.told(m, p.here[k]) && p.wary(m, p.here[k]) && !p.here[k].Digest.IsZero()
+		}
+		told = told && said
+	}
+	if !text && alike && (len(there) == 1 || told) {
+		p.inOrder(there, fits, p.told)
+		p.inOrder(there, fits, func(mail.Message, Untracked) bool { return true })
+		return
+	}
+	asked := false
+	texts := make(map[mail.Digest]bool)
+	for _, i := range there {
+		d, ok := p.Text[p.server[i].UID]
+		if !ok {
+			p.ask, asked = append(p.ask, p.server[i].UID), true
+		}
+		texts[d] = true
+	}
+	if !asked {
+		p.inOrder(there, fits, func(m mail.Message, h Untracked) bool {
+			return !h.Digest.IsZero() && h.Digest == p.Text[m.UID]
+		})
+		if !text && alike && len(texts) == 1 && !texts[mail.Digest{}] {
+			// Copies of one mail, which the server has changed.
+			p.inOrder(there, fits, func(mail.Message, Untracked) bool { return true })
+		}
+	}
+	for _, i := range there {
+		p.doubtful[i] = true
+	}
+	for _, k := range here {
+		p.unsure[k] = true
+	}
+}
+
+// inOrder pairs each message with the first file that fits it and is good.
+func (p *pairing) inOrder(there []int, fits map[int][]int, good func(mail.Message, Untracked) bool) {
+	for _, i := range there {
+		m := p.server[i]
+		if _, done := p.out[m.UID]; done {
+			continue
+		}
+		for _, k := range fits[i] {
+			if !p.used[k] && good(m, p.here[k]) {
+				p.used[k], p.out[m.UID] = true, p.here[k]
+				break
+			}
+		}
+	}
+}
+
+// Copies finds those of the server's messages that are copies of messages which are
+// here: each in every respect as the server has it, or as it said itself (e.Told, by
+// Key). A row may be the original of several. Where there are several originals, or
+// several copies of one, the text decides, as Pair says.
+func Copies(server []mail.Message, rows []ledger.Message, e Evidence) (copies map[imap.UID]ledger.Message, ask []imap.UID) {
+	type class struct {
+		id   string
+		size int64
+		date int64
+	}
+	of := func(id string, size int64, date time.Time) class { return class{id, size, date.Unix()} }
+	originals, several := make(map[class][]ledger.Message), make(map[class]int)
+	byKey := make(map[string]ledger.Message, len(rows))
+	for _, r := range rows {
+		byKey[r.Key] = r
+		if r.ID != "" && !r.Date.IsZero() {
+			c := of(r.ID, r.Size, r.Date)
+			originals[c] = append(originals[c], r)
+		}
+	}
+	for _, m := range server {
+		several[of(m.MessageID, m.Size, m.InternalDate)]++
+	}
+	copies = make(map[imap.UID]ledger.Message)
+	for _, m := range server {
+		var fits []ledger.Message
+		if m.MessageID != "" && !m.InternalDate.IsZero() {
+			fits = originals[of(m.MessageID, m.Size, m.InternalDate)]
+		}
+		row, said := byKey[e.Told[m.UID]]
+		if said = said && e.told(m, Untracked{Message: row}); said && !slices.ContainsFunc(fits, func(r ledger.Message) bool { return r.Key == row.Key }) {
+			fits = append([]ledger.Message{row}, fits...)
+		}
+		if len(fits) == 0 {
+			continue
+		}
+		best := fits[0]
+		if said {
+			best = row
+		}
+		sure := several[of(m.MessageID, m.Size, m.InternalDate)] == 1 || said
+		for _, r := range fits {
+			sure = sure && (r.Key == best.Key || !r.Digest.IsZero() && r.Digest == best.Digest) && (r.Digest.IsZero() || !e.wary(m, Untracked{Message: r}))
+		}
+		text, known := e.Text[m.UID]
+		switch {
+		case sure:
+			copies[m.UID] = best
+		case !known:
+			ask = append(ask, m.UID)
+		default:
+			if i := slices.IndexFunc(fits, func(r ledger.Message) bool { return !r.Digest.IsZero() && r.Digest == text }); i >= 0 {
+				copies[m.UID] = fits[i]
+			}
+		}
+	}
+	return copies, ask
+}
+
+// Another tells whether the server's message cannot be the one of the row that has its
+// UID. One thing alone that differs proves nothing: there are servers whose sizes are not
+// exact (Exchange), and mail with two Message-IDs.
+func Another(row ledger.Message, m mail.Message) bool {
+	size := row.Size != 0 && m.Size != 0 && m.Size != row.Size
+	date := !row.Date.IsZero() && !m.InternalDate.IsZero() && !m.InternalDate.UTC().Truncate(time.Second).Equal(row.Date)
+	if id := RealID(row.ID); id != "" && m.MessageID != "" {
+		return id != m.MessageID && (size || date)
+	}
+	return size && date
+}
