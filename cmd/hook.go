@@ -44,8 +44,12 @@ happens to a message, a server or the network. Only a wrong configuration gives 
 			if err != nil {
 				return err
 			}
+			conf, err := config.Find(c.String("config"), p.getenv)
+			if err != nil {
+				return err
+			}
 			out := p.hookOutput()
-			return inHook(c.Context, out, p.syncWithin(c.Context, c.Duration("timeout"), out, request{accounts: accounts}))
+			return inHook(c.Context, out, p.syncWithin(c.Context, c.Duration("timeout"), out, request{accounts: accounts, watchedAs: conf}))
 		},
 	}
 }

@@ -41,6 +41,15 @@ type accountStatus struct {
 	ValidUntil time.Time `json:"sign_in_until,omitzero"` // of an OAuth token
 	Renewable  bool      `json:"sign_in_renewable,omitempty"`
 	SignIn     string    `json:"sign_in_fault,omitempty"`
+	Watch      *watched  `json:"watch,omitempty"` // nil: none is running
+}
+
+// watched is the watch that the account has.
+type watched struct {
+	Running time.Time `json:"running_since"`
+	How     string    `json:"how"`             // "notify", "idle", "poll"; "" while there is no connection
+	Since   time.Time `json:"since"`           // that is so
+	Fault   string    `json:"fault,omitempty"` // why there is none
 }
 
 func (s *accountStatus) waits() bool { return s.Waits() || s.SignIn != "" }
@@ -65,6 +74,9 @@ func (p *program) status(c *cli.Context) error {
 			return fmt.Errorf("%s: %w", a.Name, err)
 		}
 	}
+	if err := p.addWatch(c, all); err != nil {
+		return err
+	}
 	var text strings.Builder
 	switch {
 	case c.Bool("line"):
@@ -88,6 +100,23 @@ func (p *program) status(c *cli.Context) error {
 		return errPartly
 	}
 	return nil
+}
+
+// addWatch asks the watch, if one is running, how it stands.
+func (p *program) addWatch(c *cli.Context, all []*accountStatus) error {
+	conf, err := config.Find(c.String("config"), p.getenv)
+	if err != nil {
+		return err
+	}
+	answer, _, err := p.askWatch(c.Context, conf, watchQuestion{})
+	for _, w := range answer.Accounts {
+		for _, s := range all {
+			if s.Account == w.Account {
+				s.Watch = &watched{Running: answer.Since, How: w.How, Since: w.Since, Fault: w.Fault}
+			}
+		}
+	}
+	return err
 }
 
 // statusOf looks at one account.
@@ -158,6 +187,15 @@ func statusText(s *accountStatus, now time.Time, mailboxes bool) string {
 	} else {
 		row("last contact", ago(s.Contact, now))
 		row("last change", ago(s.Change, now))
+	}
+	if w := s.Watch; w != nil {
+		text := "running since " + w.Running.Local().Format("2006-01-02 15:04")
+		if w.How != "" {
+			text += ", by " + w.How + " since " + w.Since.Local().Format("2006-01-02 15:04")
+		} else if w.Fault != "" {
+			text += ", without a connection: " + w.Fault
+		}
+		row("watch", text)
 	}
 	switch {
 	case s.SignIn != "":
@@ -255,6 +293,8 @@ func barLine(all []*accountStatus) string {
 		}
 		if s.Refusals > 0 {
 			what = append(what, "sign-in refused")
+		} else if s.Watch != nil && s.Watch.Fault != "" {
+			what = append(what, "not connected")
 		}
 		if n := len(s.Faults); n > 0 {
 			what = append(what, fmt.Sprintf("%d undone", n))
@@ -271,6 +311,9 @@ func barLine(all []*accountStatus) string {
 		if len(what) > 0 {
 			parts = append(parts, s.Account+": "+strings.Join(what, ", "))
 		}
+	}
+	if len(parts) == 0 && slices.ContainsFunc(all, func(s *accountStatus) bool { return s.Watch != nil }) {
+		return "mail: ok, watched"
 	}
 	if len(parts) == 0 {
 		return "mail: ok"

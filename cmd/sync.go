@@ -111,6 +111,7 @@ type request struct {
 	held      *held         // takes what waits for a person; nil: nobody asks
 	// unattended: nobody looks at it, though there may be a terminal.
 	unattended bool
+	watchedAs  string // the configuration whose watch is asked first; "": none is
 }
 
 // ending is how one account's sync ended.
@@ -130,6 +131,11 @@ func (p *program) sync(ctx context.Context, out *output, req request) (err error
 	defer out.close()
 	if p.inside(out) {
 		return nil
+	}
+	if req.watchedAs != "" {
+		if req.accounts, err = p.syncByWatch(ctx, req.watchedAs, req.accounts, out); err != nil || len(req.accounts) == 0 {
+			return err
+		}
 	}
 	idx, err := index.Open(ctx, p.indexOptions(out))
 	if err != nil {

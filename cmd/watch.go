@@ -60,8 +60,26 @@ func (p *program) watchAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	conf, err := config.Find(c.String("config"), p.getenv)
+	if err != nil {
+		return err
+	}
+	d, err := openDoor(p.watchSocket(conf))
+	if errors.Is(err, errWatched) {
+		return err
+	}
+	if err != nil {
+		out.fault(fmt.Sprintf("others cannot ask this watch: %v", err))
+	}
+	ctx, cancel := context.WithCancel(c.Context)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	if d != nil {
+		wg.Go(func() { d.serve(ctx) })
+	}
 	for {
-		if err := p.watchAccounts(c.Context, accounts, out, watch.Usual()); !errors.Is(err, errReload) {
+		if err := p.watchAccounts(c.Context, accounts, out, watch.Usual(), d); !errors.Is(err, errReload) {
 			return err
 		}
 		// What is wrong now must not end what was right before.
@@ -74,7 +92,7 @@ func (p *program) watchAction(c *cli.Context) error {
 }
 
 // watchAccounts watches until the context ends, or until a hang-up: errReload.
-func (p *program) watchAccounts(ctx context.Context, accounts []config.Account, out *output, times watch.Times) error {
+func (p *program) watchAccounts(ctx context.Context, accounts []config.Account, out *output, times watch.Times, d *door) error {
 	idx, err := index.Open(ctx, p.indexOptions(out))
 	if err != nil {
 		return err
@@ -97,6 +115,8 @@ func (p *program) watchAccounts(ctx context.Context, accounts []config.Account, 
 	if err := w.Files(roots, idx.DatabasePath(), func(text string) { out.fault(text) }); err != nil {
 		out.fault(fmt.Sprintf("changes here are not seen at once, but within the hour: %v", err))
 	}
+	d.now(w)
+	defer d.now(nil)
 	hangUp := make(chan os.Signal, 1)
 	signal.Notify(hangUp, syscall.SIGHUP)
 	defer signal.Stop(hangUp)

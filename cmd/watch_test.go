@@ -22,10 +22,11 @@ import (
 // server.
 type watching struct {
 	*machine
-	server *imaptest.DovecotServer
-	cmd    *exec.Cmd
-	exited chan struct{}
-	ended  error
+	server  *imaptest.DovecotServer
+	runtime string // XDG_RUNTIME_DIR, short enough for a socket
+	cmd     *exec.Cmd
+	exited  chan struct{}
+	ended   error
 
 	mu    sync.Mutex
 	lines []string // that it printed
@@ -41,11 +42,15 @@ func newWatching(t *testing.T, more string, hide ...string) *watching {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, sub := range []string{"bin", "mail", "tmp", "run"} {
+	for _, sub := range []string{"bin", "mail", "tmp"} {
 		if err := os.Mkdir(filepath.Join(m.dir, sub), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
+	if w.runtime, err = os.MkdirTemp("", "run"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(w.runtime) }) // nothing hangs on it
 	if err := os.Symlink(me, filepath.Join(m.dir, "bin", name)); err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +65,7 @@ func newWatching(t *testing.T, more string, hide ...string) *watching {
 		}
 	}
 	m.env = []string{"HOME=" + m.dir, "PATH=" + m.dir + "/bin:" + os.Getenv("PATH"), "TMPDIR=" + m.dir + "/tmp", "NOTMUCH_CONFIG=" + m.dir + "/notmuch",
-		"NOTMUCH_IMAP_CONFIG=" + m.dir + "/config.toml", "XDG_STATE_HOME=" + m.dir + "/state", "XDG_RUNTIME_DIR=" + m.dir + "/run", "GORACE=atexit_sleep_ms=0"}
+		"NOTMUCH_IMAP_CONFIG=" + m.dir + "/config.toml", "XDG_STATE_HOME=" + m.dir + "/state", "XDG_RUNTIME_DIR=" + w.runtime, "GORACE=atexit_sleep_ms=0"}
 	return w
 }
 

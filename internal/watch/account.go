@@ -185,7 +185,7 @@ func (a *account) leave() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, c := range a.asked {
-		c <- Outcome{Fail: true, Text: "the watch ends"}
+		c <- Outcome{Fail: true, Ended: true}
 	}
 	a.asked = nil
 }

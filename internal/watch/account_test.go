@@ -168,7 +168,7 @@ func TestWhoAsksIsAnsweredWhenTheWatchEnds(t *testing.T) {
 		synctest.Wait()
 		go func() { synctest.Wait(); close(release) }()
 		s.stop()
-		if out := <-got; !out.Fail {
+		if out := <-got; !out.Ended {
 			t.Errorf("%+v", out)
 		}
 	})

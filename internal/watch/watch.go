@@ -49,9 +49,10 @@ type Account struct {
 
 // Outcome is what a sync came to.
 type Outcome struct {
-	Did  bool // something came, went there, or was changed here
-	Busy bool // another program is at work on the account
-	Fail bool // the server could not be reached, or this machine failed: try again later
+	Did   bool // something came, went there, or was changed here
+	Busy  bool // another program is at work on the account
+	Fail  bool // the server could not be reached, or this machine failed: try again later
+	Ended bool // the watch ended before it was begun
 	// Until is when the server may be tried again; zero if it may at once.
 	Until time.Time
 	Text  string // in words, what became of it; "" for a sync without a fault

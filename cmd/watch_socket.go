@@ -1,0 +1,247 @@
+package cmd
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/config"
+	"github.com/notmuch-imap/notmuch-imap/internal/watch"
+)
+
+// How others ask a watch: over a socket, one line of JSON each way, and for a sync one
+// more before it that says that it was heard.
+type (
+	watchQuestion struct {
+		Sync []string `json:"sync,omitempty"` // accounts to be synchronised now; none: how it stands
+	}
+	watchAnswer struct {
+		Heard    bool                     `json:"heard,omitempty"`
+		Since    time.Time                `json:"since,omitzero"`
+		Accounts []watch.State            `json:"accounts,omitempty"`
+		Outcomes map[string]watch.Outcome `json:"outcomes,omitempty"`
+	}
+)
+
+const (
+	watchHeard     = 3 * time.Second // a watch that does not say so is asked no more
+	watchAskers    = 16              // at once
+	watchLongest   = 64 << 10        // bytes of a question
+	watchSaidUntil = 10 * time.Second
+)
+
+// errWatched says that another watch of this configuration is running.
+var errWatched = errors.New("a watch of this configuration is running already")
+
+// watchSocket is where a watch of this configuration listens; "" where there is no
+// XDG_RUNTIME_DIR, and nobody listens.
+func (p *program) watchSocket(conf string) string {
+	dir := p.getenv("XDG_RUNTIME_DIR")
+	if !filepath.IsAbs(dir) {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(conf))
+	return filepath.Join(dir, name, fmt.Sprintf("watch-%x", sum[:6]))
+}
+
+// door is where a watch is asked.
+type door struct {
+	since    time.Time
+	listener net.Listener
+	lock     *os.File
+	turns    chan struct{}
+	wg       sync.WaitGroup
+
+	mu sync.Mutex
+	w  *watch.Watcher // nil while the configuration is read again
+}
+
+// openDoor listens at the socket; nil if path is "".
+func openDoor(path string) (_ *door, err error) {
+	if path == "" {
+		return nil, nil //nolint:nilnil // a nil door is asked by nobody
+	}
+	dir := filepath.Dir(path)
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	if err := ownDir(dir); err != nil {
+		return nil, err
+	}
+	// The lock goes with the process however that ends; a socket stays.
+	lock, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = errWatched
+		}
+		return nil, errors.Join(err, lock.Close())
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, errors.Join(err, lock.Close())
+	}
+	l, err := (&net.ListenConfig{}).Listen(context.Background(), "unix", path)
+	if err == nil {
+		err = os.Chmod(path, 0o600)
+	}
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	d := &door{since: time.Now(), listener: l, lock: lock, turns: make(chan struct{}, watchAskers)}
+	return d, nil
+}
+
+// ownDir tells what is wrong with a directory in which others could put a socket of theirs.
+func ownDir(dir string) error {
+	var st unix.Stat_t
+	if err := unix.Lstat(dir, &st); err != nil {
+		return &fs.PathError{Op: "lstat", Path: dir, Err: err}
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR || int(st.Uid) != os.Getuid() || st.Mode&0o077 != 0 {
+		return fmt.Errorf("%s is not a directory of yours alone (mode 0700)", dir)
+	}
+	return nil
+}
+
+// serve answers until the context ends, and closes the door.
+func (d *door) serve(ctx context.Context) {
+	stop := context.AfterFunc(ctx, func() { _ = d.listener.Close() }) // which takes the socket away
+	defer stop()
+	for {
+		conn, err := d.listener.Accept()
+		if err != nil {
+			break
+		}
+		d.turns <- struct{}{}
+		d.wg.Go(func() {
+			defer func() { <-d.turns }()
+			defer conn.Close() //nolint:errcheck // whoever asked sees it
+			d.answer(ctx, conn)
+		})
+	}
+	d.wg.Wait()
+	_ = d.lock.Close()
+}
+
+// now says who is asked from now on.
+func (d *door) now(w *watch.Watcher) {
+	if d == nil {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.w = w
+}
+
+// answer answers one question. Whoever hangs up waits for it no more; what was begun goes on.
+func (d *door) answer(ctx context.Context, conn net.Conn) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	_ = conn.SetReadDeadline(time.Now().Add(watchSaidUntil)) // a connection that is broken shows at once
+	r := bufio.NewReader(io.LimitReader(conn, watchLongest))
+	line, err := r.ReadBytes('\n')
+	if err != nil {
+		return
+	}
+	var q watchQuestion
+	if json.Unmarshal(line, &q) != nil {
+		return
+	}
+	d.mu.Lock()
+	w := d.w
+	d.mu.Unlock()
+	a := watchAnswer{Since: d.since}
+	if w != nil {
+		a.Accounts = w.States()
+	}
+	if len(q.Sync) > 0 && w != nil {
+		if say(conn, watchAnswer{Heard: true}) != nil {
+			return
+		}
+		_ = conn.SetReadDeadline(time.Time{}) // as above
+		go func() {
+			_, _ = io.Copy(io.Discard, conn) // ends with the connection
+			cancel()
+		}()
+		if a.Outcomes, err = w.Sync(ctx, q.Sync); err != nil {
+			return
+		}
+	}
+	_ = say(conn, a) // whoever asked may have gone
+}
+
+func say(conn net.Conn, v any) error {
+	if err := conn.SetWriteDeadline(time.Now().Add(watchSaidUntil)); err != nil {
+		return err
+	}
+	_, err := io.WriteString(conn, jsonLine(v)+"\n")
+	return err
+}
+
+// askWatch asks the watch of the configuration, if one is running: ok is false if none is, or
+// it does not say within a few seconds that it heard. A context that ends later is its error.
+func (p *program) askWatch(ctx context.Context, conf string, q watchQuestion) (a watchAnswer, ok bool, err error) {
+	path := p.watchSocket(conf)
+	if path == "" || ownDir(filepath.Dir(path)) != nil {
+		return a, false, nil
+	}
+	conn, err := (&net.Dialer{Timeout: watchHeard}).DialContext(ctx, "unix", path)
+	if err != nil {
+		return a, false, nil //nolint:nilerr // nobody is there
+	}
+	defer conn.Close() //nolint:errcheck // it was asked and has answered
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	if say(conn, q) != nil || conn.SetReadDeadline(time.Now().Add(watchHeard)) != nil {
+		return a, false, nil
+	}
+	answers := json.NewDecoder(conn)
+	if answers.Decode(&a) != nil {
+		return a, false, nil
+	}
+	if a.Heard {
+		_ = conn.SetReadDeadline(time.Time{}) // ctx ends it
+		a = watchAnswer{}
+		if err := answers.Decode(&a); err != nil {
+			return a, ctx.Err() != nil, ctx.Err()
+		}
+	}
+	return a, true, nil
+}
+
+// syncByWatch has a running watch synchronise the accounts, and gives those that are left.
+// The error is the context's.
+func (p *program) syncByWatch(ctx context.Context, conf string, accounts []config.Account, out *output) (left []config.Account, err error) {
+	var q watchQuestion
+	for _, a := range accounts {
+		q.Sync = append(q.Sync, a.Name)
+	}
+	answer, ok, err := p.askWatch(ctx, conf, q)
+	if !ok || err != nil {
+		return accounts, err
+	}
+	for _, a := range accounts {
+		o, done := answer.Outcomes[a.Name]
+		switch {
+		case !done, o.Busy, o.Ended:
+			left = append(left, a)
+		case o.Text != "":
+			out.account(a.Name, o.Text+"; the watch says more")
+		}
+	}
+	return left, nil
+}
