@@ -17,7 +17,7 @@ func TestSystemdUnits(t *testing.T) {
 	}
 	dir := t.TempDir()
 	var files []string
-	for _, unit := range []string{"notmuch-imap.service", "notmuch-imap.timer"} {
+	for _, unit := range []string{"notmuch-imap.service", "notmuch-imap.timer", "notmuch-imap-watch.service"} {
 		text, err := os.ReadFile("../contrib/systemd/" + unit)
 		if err != nil {
 			t.Fatal(err)

@@ -78,6 +78,7 @@ func (p *program) watchAction(c *cli.Context) error {
 	if d != nil {
 		wg.Go(func() { d.serve(ctx) })
 	}
+	defer p.manager().tell("STOPPING=1")
 	for {
 		if err := p.watchAccounts(c.Context, accounts, out, watch.Usual(), d); !errors.Is(err, errReload) {
 			return err
@@ -132,6 +133,7 @@ func (p *program) watchAccounts(ctx context.Context, accounts []config.Account, 
 		}
 	})
 	wg.Go(func() { watch.Machine(running, w, remark) })
+	wg.Go(func() { p.manager().serve(running, w) })
 	w.Run(running)
 	return context.Cause(running)
 }

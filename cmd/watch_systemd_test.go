@@ -1,0 +1,48 @@
+package cmd
+
+import (
+	"net"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func TestWatchTellsItsServiceManager(t *testing.T) {
+	t.Parallel()
+	w := newWatching(t, "")
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(w.runtime, "notify"), Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	w.env = append(w.env, "NOTIFY_SOCKET="+filepath.Join(w.runtime, "notify"), "WATCHDOG_USEC=100000")
+	w.start()
+	heard := func(part string) {
+		t.Helper()
+		if err := conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		for buf := make([]byte, 4096); ; {
+			n, err := conn.Read(buf)
+			if err != nil {
+				t.Fatalf("%s was not told: %v", part, err)
+			}
+			if strings.Contains(string(buf[:n]), part) {
+				return
+			}
+		}
+	}
+	heard("READY=1\nSTATUS=1 account")
+	heard("WATCHDOG=1")
+	if err := w.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	heard("READY=1")
+	heard("WATCHDOG=1")
+	if status := w.stop(syscall.SIGTERM); status != exitInterrupted {
+		t.Errorf("exit status %d", status)
+	}
+	heard("STOPPING=1")
+}
