@@ -202,7 +202,7 @@ func (p *program) askWatch(ctx context.Context, conf string, q watchQuestion) (a
 	}
 	conn, err := (&net.Dialer{Timeout: watchHeard}).DialContext(ctx, "unix", path)
 	if err != nil {
-		return a, false, nil //nolint:nilerr // nobody is there
+		return a, false, nil // nobody is there
 	}
 	defer conn.Close() //nolint:errcheck // it was asked and has answered
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
