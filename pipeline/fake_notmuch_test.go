@@ -169,6 +169,9 @@ func (x *notmuch) Apply(_ context.Context, changes []mail.Change) ([]mail.Result
 			m.Files[slices.IndexFunc(m.Files, sameKey(c.Path))] = to
 			out[i] = mail.Result{ID: id, Path: to}
 		case mail.OpRemove:
+			if id, m := byFile(c.Path); m != nil && len(m.Files) == 1 && id != "" {
+				out[i].Tags = slices.Clone(append([]string{}, m.Tags...))
+			}
 			forget(c.Path)
 			if m := db[c.ID]; m != nil {
 				retag(m, c.Add, c.Remove)

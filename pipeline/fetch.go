@@ -207,6 +207,10 @@ func (w *worker) deliver(ctx context.Context, b *box, m mail.Message, s *maildir
 		it.row.StubKey, it.row.StubName, it.row.ID = stub.StubKey, stub.StubName, stub.ID
 		it.row.Attempts, it.row.Since, it.row.Reason = stub.Attempts, stub.Since, stub.Reason
 	}
+	if err := w.rememberRemoved(ctx, it); err != nil {
+		it.discard()
+		return err
+	}
 	if salvagedBy != "" {
 		it.salvaged = true
 		it.add = append(it.add, TagSalvaged)

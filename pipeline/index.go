@@ -279,6 +279,11 @@ func (r *run) record(ctx context.Context, items []*item, results []mail.Result) 
 				continue
 			}
 			r.forgetRuled(told, row)
+			if !it.known {
+				if err := r.noteRemoved(ctx, told, row, res.Tags); err != nil {
+					return err
+				}
+			}
 			at := place{row.Mailbox, row.UIDValidity}
 			gone[at] = append(gone[at], row.UID)
 			continue

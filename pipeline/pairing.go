@@ -62,15 +62,21 @@ func (r *run) readDigest(ctx context.Context, m *ledger.Message) error {
 	if err != nil || !ok {
 		return err
 	}
+	m.Digest, err = digestOfFile(path)
+	return err
+}
+
+// digestOfFile gives the digest of a mail; zero if its file is gone.
+func digestOfFile(path string) (mail.Digest, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // taken away this moment
+		return mail.Digest{}, nil
 	}
 	if err != nil {
-		return err
+		return mail.Digest{}, err
 	}
-	m.Digest, err = mail.DigestOf(f)
-	return errors.Join(err, f.Close())
+	d, err := mail.DigestOf(f)
+	return d, errors.Join(err, f.Close())
 }
 
 // texts fetches messages of the selected mailbox and keeps their digests. What does not

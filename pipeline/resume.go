@@ -59,6 +59,9 @@ func (r *run) resume(ctx context.Context) error {
 			it.op, it.row.Name, it.row.StubName, it.orders = opReplace, name, stub, r.Orders
 		case here:
 			it.op, it.row.Name = opAdd, name
+			if err := r.rememberRemoved(ctx, it); err != nil {
+				return err
+			}
 		case stubHere && row.Key == "":
 			it.op, it.row.StubName = opStub, stub
 			tag := TagFailed

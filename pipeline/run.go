@@ -71,7 +71,8 @@ type run struct {
 	unsettled map[string][]ledger.Message
 	comes     map[string]bool // keys of files with an arrival in the ledger
 	strays    []stray
-	ruledTo   map[string]string // where messages go by their tags, by ruledKey
+	ruledTo   map[string]string      // where messages go by their tags, by ruledKey
+	removed   map[string]removedMail // tags of mail that was removed here, by key in the ledger; nil: not read yet
 }
 
 // box is one mailbox while it is worked on. Fields below mu are guarded by

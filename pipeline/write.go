@@ -35,6 +35,7 @@ type item struct {
 	remove   []string
 	id       string   // Message-ID of a mail that came
 	orders   []string // tags by which the stub's owner asked for something
+	tags     []string // in place of notmuch's new.tags, if not nil
 	set      string   // opFlag: maildir letters
 	clear    string
 	salvaged bool
@@ -181,6 +182,11 @@ func (r *run) place(it *item) error {
 			return err
 		}
 		it.setName(name)
+		if it.row.Digest.IsZero() && it.row.Key != "" { // an older ledger has none
+			if it.row.Digest, err = digestOfFile(it.box.path(name)); err != nil {
+				return err
+			}
+		}
 		if err := it.box.dir.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -227,6 +233,9 @@ func (it *item) change(newTags []string) (mail.Change, error) {
 	switch it.op {
 	case opAdd, opStub, opPlaceholder, opAhead:
 		c.Op, c.New, c.ID = mail.OpAdd, newTags, it.id
+		if it.tags != nil {
+			c.New = it.tags
+		}
 	case opReplace:
 		c.Op, c.New, c.ID = mail.OpReplace, newTags, it.id
 		name, ok, err := it.box.find(it.row.StubKey, it.row.StubName)

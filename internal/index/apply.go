@@ -161,7 +161,7 @@ func (b *batch) apply(c mail.Change) (r mail.Result, err error) {
 	case mail.OpFlag:
 		r, err = b.flag(c)
 	case mail.OpRemove:
-		err = b.remove(c)
+		r.Tags, err = b.remove(c)
 	case mail.OpReplace:
 		r, err = b.replace(c)
 	case mail.OpReindex:
@@ -455,12 +455,12 @@ func (b *batch) forget(path string) error {
 }
 
 // remove forgets a file, under whatever name the database knows it.
-func (b *batch) remove(c mail.Change) error {
+// tags are those that its message had, if that was the last one.
+func (b *batch) remove(c mail.Change) (tags []string, err error) {
 	var m *notmuch.Message
-	var err error
 	if c.ID != "" {
 		if m, err = find(b.db.FindMessage(c.ID)); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if m != nil {
@@ -472,37 +472,37 @@ func (b *batch) remove(c mail.Change) error {
 			return b.lose(m, c, same)
 		}
 		if err = errors.Join(err, m.Close()); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	m, name, err := b.byFile(c.Path)
 	if m == nil || err != nil {
-		return err
+		return nil, err
 	}
 	return b.lose(m, c, func(f string) bool { return f == name })
 }
 
 // lose takes those files of a message out of the database that are gone, and closes
-// it. If it has others, its tags are theirs.
-func (b *batch) lose(m *notmuch.Message, c mail.Change, gone func(string) bool) error {
+// it. If it has others, its tags are theirs; else tags are those that it had.
+func (b *batch) lose(m *notmuch.Message, c mail.Change, gone func(string) bool) (tags []string, err error) {
 	id := m.ID()
 	have, files, err := b.stateOf(m)
 	if err = errors.Join(err, m.Close()); err != nil {
-		return err
+		return nil, err
 	}
 	left := slices.DeleteFunc(slices.Clone(files), gone)
 	for _, f := range files {
 		if gone(f) {
 			if err := b.forget(f); err != nil {
-				return err
+				return nil, err
 			}
 		}
 	}
 	if len(left) == 0 {
-		return nil // a ghost has no tags
+		return append([]string{}, have...), nil // a ghost has none
 	}
 	want := b.asFiles(with(have, c.Add, c.Remove), files, left, "")
-	return b.retagAlone(id, without(want, have), without(have, want))
+	return nil, b.retagAlone(id, without(want, have), without(have, want))
 }
 
 // byFile finds the message of a file, and the name that the database has for

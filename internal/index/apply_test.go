@@ -203,11 +203,11 @@ func TestRemove(t *testing.T) {
 	w := newWorld(t)
 	a, b, c := w.deliver("box/new/a", "a@example.org"), w.deliver("list/new/a", "a@example.org"), w.deliver("box/new/c", "c@example.org")
 	w.notmuch("new")
-	remove := func(change mail.Change) {
+	remove := func(change mail.Change, had ...string) {
 		t.Helper()
 		change.Op = mail.OpRemove
-		if r := w.apply(change)[0]; r.Path != change.Path {
-			t.Errorf("%+v", r)
+		if r := w.apply(change)[0]; r.Path != change.Path || !slices.Equal(r.Tags, had) || (r.Tags == nil) != (had == nil) {
+			t.Errorf("%+v, want the tags %v", r, had)
 		}
 		if err := os.Remove(change.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			t.Error(err)
@@ -219,11 +219,11 @@ func TestRemove(t *testing.T) {
 	w.files("a@example.org", "list/new/a")
 	// By a name that the database does not have, without an id.
 	renamed := w.rename(b, "list/cur/a:2,S")
-	remove(mail.Change{Path: renamed})
+	remove(mail.Change{Path: renamed}, "inbox", "unread")
 	w.tags("a@example.org", "none")
 	w.tags("c@example.org", "inbox unread")
 	// By an id that is another message's.
-	remove(mail.Change{Path: c, ID: "a@example.org"})
+	remove(mail.Change{Path: c, ID: "a@example.org"}, "inbox", "unread")
 	w.count("*", 0)
 	w.quiet()
 }

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -108,7 +109,7 @@ func TestFlag(t *testing.T) {
 					w.count("marmalade", 0)
 				}
 				// Again, as after a crash before it was recorded.
-				if again := w.apply(c)[0]; again != r {
+				if again := w.apply(c)[0]; !reflect.DeepEqual(again, r) {
 					t.Errorf("again: %+v, want %+v", again, r)
 				}
 				w.tags("a@example.org", tc.want)

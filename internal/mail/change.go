@@ -44,8 +44,10 @@ type Result struct {
 	ID        string // notmuch message id; "" if the file is not indexed
 	Path      string // where the file is now
 	Duplicate bool   // notmuch knew the message already
-	NotMail   bool   // notmuch does not take the file for a mail, now or ever; Err may say why
-	Err       error  // this change alone failed; the others stand
+	// Tags are those of a message whose last file OpRemove took; nil if it has others.
+	Tags    []string
+	NotMail bool  // notmuch does not take the file for a mail, now or ever; Err may say why
+	Err     error // this change alone failed; the others stand
 }
 
 // Revision is a state of the notmuch database. N grows with every change, in the
