@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"slices"
 	"time"
 
@@ -44,6 +45,15 @@ func (w *worker) adopt(ctx context.Context, b *box, fetch []imap.UID) ([]imap.UI
 	if b.allExpected() {
 		ask = slices.DeleteFunc(slices.Clone(fetch), func(u imap.UID) bool { return b.expected[u] == "" })
 	}
+	told := maps.Clone(b.expected)
+	for uid, row := range b.came {
+		if _, ok := told[uid]; !ok && row.Key != "" && b.now.UIDValidity == b.known.UIDValidity {
+			if told == nil {
+				told = make(map[imap.UID]string)
+			}
+			told[uid] = row.Key
+		}
+	}
 	var listed []mail.Message
 	var pairs map[imap.UID]plan.Untracked
 	var err error
@@ -53,7 +63,7 @@ func (w *worker) adopt(ctx context.Context, b *box, fetch []imap.UID) ([]imap.UI
 		if listed, err = w.identify(ctx, b, ask); err != nil {
 			return nil, err
 		}
-		if pairs, err = w.pair(ctx, b, listed, b.local.Untracked, plan.Evidence{Told: b.expected}); err != nil {
+		if pairs, err = w.pair(ctx, b, listed, b.local.Untracked, plan.Evidence{Told: told}); err != nil {
 			return nil, err
 		}
 		if len(pairs) == len(b.local.Untracked) || len(ask) == len(fetch) {

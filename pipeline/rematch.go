@@ -362,7 +362,7 @@ func (w *worker) link(ctx context.Context, b *box, uids []imap.UID) ([]imap.UID,
 	var intents []ledger.Message
 	for _, m := range listed {
 		c, ok := copies[m.UID]
-		if !ok {
+		if !ok || sources[c.Key] == "" {
 			continue
 		}
 		path := sources[c.Key]
@@ -415,19 +415,21 @@ func (w *worker) link(ctx context.Context, b *box, uids []imap.UID) ([]imap.UID,
 	return slices.DeleteFunc(slices.Clone(uids), func(u imap.UID) bool { return linked[u] }), nil
 }
 
-// originals finds messages that are here and may be those that the server describes,
-// with the paths of their files by key, and which it said that they are: this run moved
+// originals finds messages that may be those that the server describes, with the paths of
+// their files by key, "" if that is gone, and which it said that they are: this run moved
 // them there.
 func (w *worker) originals(ctx context.Context, b *box, listed []mail.Message) (out []ledger.Message, paths map[string]string, e plan.Evidence, err error) {
-	paths, e.Told = make(map[string]string), make(map[imap.UID]string)
+	paths, e.Told, e.Stays = make(map[string]string), make(map[imap.UID]string), make(map[string]bool)
 	add := func(row ledger.Message) error {
-		if paths[row.Key] != "" {
+		if _, known := paths[row.Key]; known || row.Key == "" {
 			return nil
 		}
 		path, here, err := w.fileOf(ctx, row)
-		if err == nil && here {
-			out, paths[row.Key] = append(out, row), path
+		if !here {
+			path = ""
 		}
+		out, paths[row.Key] = append(out, row), path
+		e.Stays[row.Key] = w.stays[row.Mailbox] || row.Mailbox == b.Name // a client may have put an edited mail in its place
 		return err
 	}
 	for _, m := range listed {
@@ -435,7 +437,9 @@ func (w *worker) originals(ctx context.Context, b *box, listed []mail.Message) (
 			if err := add(row); err != nil {
 				return nil, nil, e, err
 			}
-			e.Told[m.UID] = row.Key
+			if row.Key != "" {
+				e.Told[m.UID] = row.Key
+			}
 		}
 		if m.MessageID == "" {
 			continue
@@ -445,7 +449,7 @@ func (w *worker) originals(ctx context.Context, b *box, listed []mail.Message) (
 			return nil, nil, e, err
 		}
 		for _, c := range copies {
-			if c.State == ledger.Present && c.Size == m.Size && c.Date.Equal(m.InternalDate.UTC().Truncate(time.Second)) {
+			if c.State == ledger.Present && c.Size == m.Size && (c.Date.IsZero() || c.Date.Equal(m.InternalDate.UTC().Truncate(time.Second))) {
 				if err := add(c); err != nil {
 					return nil, nil, e, err
 				}

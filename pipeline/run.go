@@ -40,6 +40,7 @@ type run struct {
 	beside   []*box             // not to be synchronised now, but mail may be in their folders
 	astir    bool               // folders changed all the while they were scanned
 	moved    bool               // mail may have moved between mailboxes: look before downloading
+	stays    map[string]bool    // mailboxes that no message has left, as far as is known
 	total    int                // messages to come
 	done     int                // messages recorded
 	gone     []*item            // deletions, held until all that is new has come

@@ -127,6 +127,10 @@ func (r *run) survey(ctx context.Context, s Lister, list []mail.Mailbox) ([]*box
 		if plan.MayHaveMoved(b.known, *m.Status) {
 			r.moved = true
 		}
+		if r.stays == nil {
+			r.stays = make(map[string]bool)
+		}
+		r.stays[b.Name] = b.known.Complete && b.known.UIDValidity == m.Status.UIDValidity && !plan.MayHaveMoved(b.known, *m.Status)
 		if r.TagRules != nil {
 			b.add, b.remove = r.TagRules(m.Name, m.Delim)
 		}

@@ -19,6 +19,7 @@ import (
 // files of those that were moved here.
 func (w *worker) transfer(ctx context.Context, b *box, rows []ledger.Message, to *box, keys map[imap.UID]string) (map[imap.UID]imap.UID, error) {
 	w.moved, to.need, to.unknown = true, plan.NeedChanges, true
+	delete(w.stays, b.Name)
 	out := make(map[imap.UID]imap.UID)
 	verb := "MOVE"
 	if !w.session.Has("MOVE") {

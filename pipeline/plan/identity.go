@@ -20,6 +20,9 @@ type Evidence struct {
 	Told map[imap.UID]string
 	// Text has the digests of messages whose text was fetched; zero if it did not come.
 	Text map[imap.UID]mail.Digest
+	// Stays has the keys of originals that are still where they were on the server, or
+	// were in the same mailbox: what has the same header is a copy, or another mail.
+	Stays map[string]bool
 	// Exact wants what a copy on the server has: Message-ID, size and date, or none.
 	Exact bool
 	// Drafts: the mailbox is for drafts. Their writers change the text and keep the
@@ -63,17 +66,21 @@ func Pair(server []mail.Message, here []Untracked, e Evidence) (pairs map[imap.U
 	}
 	slices.SortFunc(p.server, func(a, b mail.Message) int { return cmp.Compare(a.UID, b.UID) })
 	p.server = slices.CompactFunc(p.server, func(a, b mail.Message) bool { return a.UID == b.UID })
+	p.toldOf = make(map[string]imap.UID, len(e.Told))
+	for u, k := range e.Told {
+		p.toldOf[k] = u
+	}
 	p.doubtful = make([]bool, len(p.server))
 	sameID := func(m mail.Message) []int { return byID[m.MessageID] }
-	// What the server told stands, unless another has the same header: servers' answers
-	// are in any order.
+	// What the server told stands, unless others fit, too: there are servers that mix the
+	// numbers up.
 	p.try(func(m mail.Message) []int {
 		if k, ok := e.Told[m.UID]; ok {
 			return append(slices.Clone(byKey[k]), sameID(m)...)
 		}
 		return sameID(m)
 	}, func(m mail.Message, h Untracked) bool {
-		return e.told(m, h) || m.Size == h.Size && h.Dated(m)
+		return e.told(m, h) || m.Size == h.Size && h.Dated(m) || p.contradicted(m, h) && h.ID != "" && (near(m.Size, h.Size) || h.Dated(m))
 	})
 	p.try(func(m mail.Message) []int { return bySize[m.Size] }, func(m mail.Message, h Untracked) bool {
 		here, there := RealID(h.ID) != "", m.MessageID != ""
@@ -106,10 +113,18 @@ type pairing struct {
 	Evidence
 	server           []mail.Message
 	here             []Untracked
-	used             []bool // of here, it has its message
-	doubtful, unsure []bool // of server and here: more than one fitted, and only the text decides
+	used             []bool              // of here, it has its message
+	doubtful, unsure []bool              // of server and here: more than one fitted, and only the text decides
+	toldOf           map[string]imap.UID // Told the other way round
 	out              map[imap.UID]Untracked
 	ask              []imap.UID
+}
+
+// contradicted tells whether the server said that a message, or a file, is another one's.
+func (p *pairing) contradicted(m mail.Message, h Untracked) bool {
+	k, said := p.Told[m.UID]
+	u, saidOf := p.toldOf[h.Key]
+	return said && k != h.Key || saidOf && u != m.UID
 }
 
 // try pairs by one kind of evidence what no surer one has paired.
@@ -168,7 +183,7 @@ func (p *pairing) decide(there, here []int, fits map[int][]int) {
 		text = text || p.doubtful[i]
 		for _, k := range fits[i] {
 			said = said || p.told(m, p.here[k])
-			text = text || !p.told(m, p.here[k]) && p.wary(m, p.here[k]) && !p.here[k].Digest.IsZero()
+			text = text || !p.told(m, p.here[k]) && (p.wary(m, p.here[k]) && !p.here[k].Digest.IsZero() || p.contradicted(m, p.here[k]))
 		}
 		told = told && said
 	}
@@ -189,6 +204,10 @@ func (p *pairing) decide(there, here []int, fits map[int][]int) {
 	if !asked {
 		p.inOrder(there, fits, func(m mail.Message, h Untracked) bool {
 			return !h.Digest.IsZero() && h.Digest == p.Text[m.UID]
+		})
+		// A server that changes what it is given has no text that is a file's.
+		p.inOrder(there, fits, func(m mail.Message, h Untracked) bool {
+			return p.told(m, h) && !slices.ContainsFunc(here, func(k int) bool { return p.here[k].Digest == p.Text[m.UID] })
 		})
 		if !text && alike && len(texts) == 1 && !texts[mail.Digest{}] {
 			// Copies of one mail, which the server has changed.
@@ -222,7 +241,8 @@ func (p *pairing) inOrder(there []int, fits map[int][]int, good func(mail.Messag
 // Copies finds those of the server's messages that are copies of messages which are
 // here: each in every respect as the server has it, or as it said itself (e.Told, by
 // Key). A row may be the original of several. Where there are several originals, or
-// several copies of one, the text decides, as Pair says.
+// several messages that may be one, be it that which the row is of, the text decides, as
+// Pair says.
 func Copies(server []mail.Message, rows []ledger.Message, e Evidence) (copies map[imap.UID]ledger.Message, ask []imap.UID) {
 	type class struct {
 		id   string
@@ -230,13 +250,12 @@ func Copies(server []mail.Message, rows []ledger.Message, e Evidence) (copies ma
 		date int64
 	}
 	of := func(id string, size int64, date time.Time) class { return class{id, size, date.Unix()} }
-	originals, several := make(map[class][]ledger.Message), make(map[class]int)
+	byID, several := make(map[string][]ledger.Message), make(map[class]int)
 	byKey := make(map[string]ledger.Message, len(rows))
 	for _, r := range rows {
 		byKey[r.Key] = r
-		if r.ID != "" && !r.Date.IsZero() {
-			c := of(r.ID, r.Size, r.Date)
-			originals[c] = append(originals[c], r)
+		if r.ID != "" {
+			byID[r.ID] = append(byID[r.ID], r)
 		}
 	}
 	for _, m := range server {
@@ -244,9 +263,15 @@ func Copies(server []mail.Message, rows []ledger.Message, e Evidence) (copies ma
 	}
 	copies = make(map[imap.UID]ledger.Message)
 	for _, m := range server {
-		var fits []ledger.Message
-		if m.MessageID != "" && !m.InternalDate.IsZero() {
-			fits = originals[of(m.MessageID, m.Size, m.InternalDate)]
+		var fits, may []ledger.Message
+		for _, r := range byID[m.MessageID] {
+			switch {
+			case m.InternalDate.IsZero() || r.Size != m.Size:
+			case r.Date.Unix() == m.InternalDate.Unix():
+				fits = append(fits, r)
+			case r.Date.IsZero(): // it was not told
+				may = append(may, r)
+			}
 		}
 		row, said := byKey[e.Told[m.UID]]
 		if said = said && e.told(m, Untracked{Message: row}); said && !slices.ContainsFunc(fits, func(r ledger.Message) bool { return r.Key == row.Key }) {
@@ -259,8 +284,8 @@ func Copies(server []mail.Message, rows []ledger.Message, e Evidence) (copies ma
 		if said {
 			best = row
 		}
-		sure := several[of(m.MessageID, m.Size, m.InternalDate)] == 1 || said
-		for _, r := range fits {
+		sure := several[of(m.MessageID, m.Size, m.InternalDate)] == 1 && !e.Stays[best.Key] && e.Told[m.UID] == "" || said
+		for _, r := range slices.Concat(fits, may) {
 			sure = sure && (r.Key == best.Key || !r.Digest.IsZero() && r.Digest == best.Digest) && (r.Digest.IsZero() || !e.wary(m, Untracked{Message: r}))
 		}
 		text, known := e.Text[m.UID]
@@ -270,6 +295,7 @@ func Copies(server []mail.Message, rows []ledger.Message, e Evidence) (copies ma
 		case !known:
 			ask = append(ask, m.UID)
 		default:
+			fits = append(fits, may...)
 			if i := slices.IndexFunc(fits, func(r ledger.Message) bool { return !r.Digest.IsZero() && r.Digest == text }); i >= 0 {
 				copies[m.UID] = fits[i]
 			}
