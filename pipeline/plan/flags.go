@@ -31,7 +31,7 @@ func FlagRows() []FlagRow {
 // SameFlags compares flags as sets: system flags and keywords are case-insensitive
 // (RFC 9051 2.3.2).
 func SameFlags(a, b []string) bool {
-	return slices.Equal(foldFlags(a), foldFlags(b))
+	return slices.Equal(a, b) || slices.Equal(foldFlags(a), foldFlags(b)) // most are as they were
 }
 
 // foldFlags gives flags in one spelling and order, each once.

@@ -5,6 +5,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -52,26 +53,45 @@ func UIDsWentBack(known ledger.Mailbox, now mail.Status) bool {
 }
 
 // AddsUp tells whether a difference makes as many messages of those that are known as
-// the mailbox is said to have. One that does not left something out.
+// the mailbox is said to have. One that does not left something out. Rows are by UID.
 func AddsUp(rows []ledger.Row, v View, messages uint32) bool {
-	there := make(map[imap.UID]bool, len(rows))
-	for _, r := range rows {
-		if r.State != ledger.Intended {
-			there[r.UID] = true
-		}
-	}
-	for _, m := range v.Messages {
-		if m.UID != 0 {
-			there[m.UID] = true
-		}
-	}
 	n := 0
-	for u := range there {
-		if !v.Vanished.Contains(u) {
+	for i := range rows {
+		if rows[i].State != ledger.Intended && !v.Vanished.Contains(rows[i].UID) {
+			n++
+		}
+	}
+	came, f := make(map[imap.UID]bool), finder{rows: rows}
+	for _, m := range v.Messages {
+		if m.UID != 0 && !came[m.UID] && f.known(m.UID) == nil && !v.Vanished.Contains(m.UID) {
+			came[m.UID] = true
 			n++
 		}
 	}
 	return uint32(n) == messages
+}
+
+// finder finds rows by UID. There may be hundreds of thousands, of which little changed:
+// no map is made of them, and those that are asked for in order are found at once.
+type finder struct {
+	rows []ledger.Row // by UID
+	next int
+}
+
+// known gives the row of a message; nil if there is none, or only an intent.
+func (f *finder) known(uid imap.UID) *ledger.Row {
+	if f.next >= len(f.rows) || f.rows[f.next].UID != uid {
+		i, ok := slices.BinarySearchFunc(f.rows, uid, func(r ledger.Row, u imap.UID) int { return cmp.Compare(r.UID, u) })
+		if f.next = i; !ok {
+			return nil
+		}
+	}
+	r := &f.rows[f.next]
+	f.next++
+	if r.State == ledger.Intended {
+		return nil
+	}
+	return r
 }
 
 // DoubtOf says why it is not to be believed that messages are gone of which the
@@ -125,22 +145,32 @@ type FlagChange struct {
 	After  []string
 }
 
-// OfServer compares what the server told with the ledger's rows. Rows of a message
-// that is only intended count as absent: it is fetched again.
+// OfServer compares what the server told with the ledger's rows, which are by UID. Rows
+// of a message that is only intended count as absent: it is fetched again.
 func OfServer(rows []ledger.Row, v View) Actions {
 	var a Actions
-	have := make(map[imap.UID]ledger.Row, len(rows))
-	for _, r := range rows {
-		if r.State != ledger.Intended {
-			have[r.UID] = r
-		}
+	uids := v.UIDs
+	if !slices.IsSorted(uids) {
+		uids = slices.Sorted(slices.Values(uids))
 	}
+	next := 0
+	listed := func(u imap.UID) bool {
+		ok := next < len(uids) && uids[next] == u
+		if !ok {
+			next, ok = slices.BinarySearch(uids, u)
+		}
+		if ok {
+			next++
+		}
+		return ok
+	}
+	f := finder{rows: rows}
 	fetch := make(map[imap.UID]bool)
 	for _, m := range v.Messages {
-		r, ok := have[m.UID]
+		r := f.known(m.UID)
 		switch {
-		case m.UID == 0 || v.Vanished.Contains(m.UID):
-		case !ok:
+		case m.UID == 0 || v.Vanished.Contains(m.UID) || v.Complete && !listed(m.UID):
+		case r == nil:
 			fetch[m.UID] = true
 		case r.State == ledger.Present && r.Key == "" && HasFlag(r.Flags, `\Deleted`) && m.Flags != nil && !HasFlag(m.Flags, `\Deleted`):
 			fetch[m.UID] = true // it was copied elsewhere and could not be expunged, and now it is to stay
@@ -149,36 +179,21 @@ func OfServer(rows []ledger.Row, v View) Actions {
 		}
 	}
 	if v.Complete {
-		there := make(map[imap.UID]bool, len(v.UIDs))
-		for _, u := range v.UIDs {
-			there[u] = true
-			if _, ok := have[u]; !ok {
+		for _, u := range uids {
+			if f.known(u) == nil {
 				fetch[u] = true
 			}
 		}
-		for u := range have {
-			if !there[u] {
-				a.Gone = append(a.Gone, u)
-			}
-		}
-		for u := range fetch {
-			if !there[u] {
-				delete(fetch, u)
-			}
-		}
-		a.Flags = slices.DeleteFunc(a.Flags, func(c FlagChange) bool { return !there[c.UID] })
-	} else {
-		for u := range have {
-			if v.Vanished.Contains(u) {
-				a.Gone = append(a.Gone, u)
-			}
+	}
+	for i := range rows {
+		if gone := v.Complete && !listed(rows[i].UID) || !v.Complete && v.Vanished.Contains(rows[i].UID); gone && rows[i].State != ledger.Intended {
+			a.Gone = append(a.Gone, rows[i].UID)
 		}
 	}
 	for u := range fetch {
 		a.Fetch = append(a.Fetch, u)
 	}
 	slices.SortFunc(a.Fetch, func(x, y imap.UID) int { return int(int64(y) - int64(x)) })
-	slices.Sort(a.Gone)
 	slices.SortStableFunc(a.Flags, func(x, y FlagChange) int { return int(int64(x.UID) - int64(y.UID)) })
 	// A hostile or confused server may name one message many times; the last
 	// word counts.
