@@ -2,11 +2,12 @@ package plan
 
 import (
 	"cmp"
-	"flag"
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -17,7 +18,17 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
-var accounts = flag.Int("accounts", 1000, "how many random accounts are reconciled")
+// accounts is how many random accounts are reconciled: 1000, or as many as the
+// environment says in ACCOUNTS.
+func accounts() uint64 {
+	if n, err := strconv.ParseUint(os.Getenv("ACCOUNTS"), 10, 64); err == nil {
+		return n
+	}
+	if testing.Short() {
+		return 100
+	}
+	return 1000
+}
 
 // account is a whole account as plan sees it, without wires and disks. Each mail has a
 // number: two that follow each other may have all headers in common.
@@ -481,7 +492,7 @@ func (a *account) differs() string {
 // both sides are the same in the end, and then there is nothing left to do.
 func TestReconcileOfRandomAccounts(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(*accounts) {
+	for seed := range accounts() {
 		a := newAccount(seed)
 		if why := func() string {
 			for range 3 {
@@ -523,7 +534,7 @@ func TestReconcileOfRandomAccounts(t *testing.T) {
 // to the Trash there, and what is deleted there is gone here.
 func TestReconcileIsTheSameBothWays(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(*accounts) {
+	for seed := range accounts() {
 		var sides [2]*account
 		for i := range sides {
 			a := newAccount(seed)
