@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -65,7 +66,7 @@ type checker struct {
 }
 
 func (c *checker) tell(l level, check, do, format string, args ...any) {
-	f := finding{l, c.account, check, fmt.Sprintf(format, args...), do}
+	f := finding{l, c.account, check, inLine(fmt.Sprintf(format, args...)), do}
 	c.failed = c.failed || l == levelFail
 	if c.json {
 		fmt.Fprintln(c.p.stdout, jsonLine(f)) //nolint:errcheck // a closed standard output ends the process by SIGPIPE
@@ -110,6 +111,11 @@ func (p *program) check(cc *cli.Context) error {
 	keys := p.newSecrets()
 	for i := range accounts {
 		c.account = accounts[i].Name
+		if idx != nil {
+			if entry := idx.Ignores(accounts[i].Folder); entry != "" {
+				c.warn("folder", "take it out: notmuch config get new.ignore", "new.ignore has %q: `notmuch new` leaves the account's folder out, with what other programs put there", entry)
+			}
+		}
 		c.local(ctx, &accounts[i], root)
 		c.server(ctx, &accounts[i], keys, root)
 		if ctx.Err() != nil {
@@ -125,12 +131,16 @@ func (p *program) check(cc *cli.Context) error {
 // notmuch looks at the database and gives it and the mail root; nil and "" if
 // there is none.
 func (c *checker) notmuch(ctx context.Context) (*index.Index, string) {
-	idx, err := index.Open(ctx, index.Options{})
+	idx, err := index.Open(ctx, index.Options{Existing: true})
 	if err != nil {
 		c.fail("notmuch", "", err)
 		return nil, ""
 	}
-	c.ok("notmuch", "the database is %s", idx.DatabasePath())
+	if idx.Missing() {
+		c.ok("notmuch", "there is no database yet; the first sync makes it")
+	} else {
+		c.ok("notmuch", "the database is %s", idx.DatabasePath())
+	}
 	root := idx.MailRoot()
 	if err := writable(root); err != nil {
 		c.fail("mail root", "notmuch config get database.mail_root says where it is", err)
@@ -264,8 +274,8 @@ func (c *checker) server(ctx context.Context, a *config.Account, keys *secrets, 
 		c.warn("tls", `set tls = "implicit" or "starttls" if the server has it`, "none: password and mail go over the network for everybody to read")
 	}
 	for _, e := range extensions() {
-		if s.Has(e.name) {
-			continue
+		if s.Has(e.name) || a.ReadOnly && (e.name == "UIDPLUS" || e.name == "MOVE") {
+			continue // it is for changes
 		}
 		why := "no " + e.name
 		for _, d := range a.Disable {
@@ -290,6 +300,37 @@ func (c *checker) server(ctx context.Context, a *config.Account, keys *secrets, 
 		c.gmail(a, boxes)
 	}
 	c.mailboxes(a, boxes, root)
+	c.changes(ctx, a, s, boxes)
+}
+
+// changes looks whether what is done here can be done on the server, and opens INBOX as
+// a sync would.
+func (c *checker) changes(ctx context.Context, a *config.Account, s *remote.Session, boxes []mail.Mailbox) {
+	if i := slices.IndexFunc(boxes, func(m mail.Mailbox) bool { return m.Name == "INBOX" && m.Status != nil }); i >= 0 && a.Selects("INBOX", boxes[i].Delim) {
+		open := func() (*mail.Selected, error) { return s.Examine(ctx, "INBOX", nil) }
+		if len(a.Keywords) > 0 && !a.ReadOnly {
+			open = func() (*mail.Selected, error) { return s.Select(ctx, "INBOX") } // EXAMINE may tell of no flags to keep
+		}
+		switch sel, err := open(); {
+		case err != nil:
+			c.fail("mailbox", "a sync leaves it out, too", fmt.Errorf("INBOX cannot be opened: %w", err))
+			return
+		case len(a.Keywords) > 0 && !a.ReadOnly && sel.PermanentFlags != nil && !slices.Contains(sel.PermanentFlags, `\*`):
+			c.warn("keywords", "take keywords out of the configuration", "the server keeps no keywords in INBOX: tags do not go there")
+		}
+	}
+	if a.ReadOnly || a.Deletions != "trash" {
+		return
+	}
+	there := func(m mail.Mailbox) bool { return m.Name == a.Trash }
+	switch trash := mail.Trash(boxes); {
+	case a.Trash != "" && !slices.ContainsFunc(boxes, there):
+		c.warn("trash", "name one that is there, or leave trash out", "there is no mailbox %q: what is deleted here stays on the server", a.Trash)
+	case a.Trash == "" && trash == "":
+		c.warn("trash", `trash = "..." names it; or deletions = "expunge" or "keep"`, "no mailbox is the Trash: what is deleted here stays on the server")
+	default:
+		c.ok("trash", "what is deleted here goes to %s on the server", either(a.Trash, trash))
+	}
 }
 
 // extension is a server extension that is used where there is one.
@@ -305,8 +346,8 @@ func extensions() []extension {
 		{"CONDSTORE", levelWarn, "every sync reads the flags of every message, since the server does not say which changed"},
 		{"QRESYNC", levelOK, "where messages were deleted, a mailbox's whole list of messages is read"},
 		{"ESEARCH", levelOK, "lists of messages come in long form"},
-		{"UIDPLUS", levelOK, "costs nothing while mail is only fetched; a message could not be removed from the server singly"},
-		{"MOVE", levelOK, "costs nothing while mail is only fetched"},
+		{"UIDPLUS", levelWarn, "a message can be removed from the server only while no other one is marked as deleted there"},
+		{"MOVE", levelOK, "a message is moved on the server by copying it and deleting it, in more commands"},
 	}
 }
 

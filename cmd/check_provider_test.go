@@ -81,3 +81,47 @@ func TestCheckKnowsWhatAProviderTakes(t *testing.T) {
 		}
 	}
 }
+
+// What is done here must be possible there: check says where it is not, and opens INBOX
+// as a sync would.
+func TestCheckSeesWhatChangesMeet(t *testing.T) {
+	t.Parallel()
+	const trash = `warn  work: trash: no mailbox is the Trash`
+	for _, c := range []struct {
+		name, lines string // of the account
+		fault       *imaptest.Fault
+		boxes       []*imaptest.ScriptBox
+		status      int
+		wants, not  []string
+	}{
+		{"no Trash", "", nil, []*imaptest.ScriptBox{imaptest.Box("INBOX")}, exitDone, []string{trash, `-> trash = "..." names it`}, nil},
+		{"a Trash", "", nil, []*imaptest.ScriptBox{imaptest.Box("INBOX"), imaptest.Box("Trash")}, exitDone, []string{"ok    work: trash: what is deleted here goes to Trash"}, []string{"warn  work: trash"}},
+		{"another Trash", "trash = \"Bin\"\n", nil, []*imaptest.ScriptBox{imaptest.Box("INBOX"), imaptest.Box("Trash")}, exitDone, []string{`warn  work: trash: there is no mailbox "Bin"`}, nil},
+		{"none is needed", "deletions = \"keep\"\n", nil, []*imaptest.ScriptBox{imaptest.Box("INBOX")}, exitDone, nil, []string{"trash"}},
+		{"nor to read", "read_only = true\n", nil, []*imaptest.ScriptBox{imaptest.Box("INBOX")}, exitDone, nil, []string{"trash", "no MOVE"}},
+		{"INBOX is shut", "", imaptest.Refused("EXAMINE", "INBOX", "NO [SERVERBUG] it is broken"), []*imaptest.ScriptBox{imaptest.Box("INBOX")}, exitBroken, []string{"fail  work: mailbox: INBOX cannot be opened: ", "it is broken"}, nil},
+		{"ignored", "folder = \"jobs/work\"\n", nil, []*imaptest.ScriptBox{imaptest.Box("INBOX")}, exitDone, []string{`warn  work: folder: new.ignore has "jobs"`}, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			n := &member{newcomer: newNewcomer(t)}
+			n.hasNotmuch()
+			n.run(0, "", "notmuch", "config", "set", "new.ignore", "jobs", "/other/")
+			server, err := imaptest.NewScript("IMAP4rev1 SASL-IR UIDPLUS LIST-STATUS", c.fault, c.boxes...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = server.Close() })
+			n.write("password", "secret\n")
+			n.write(newConfig, fmt.Sprintf("[account.work]\nhost = \"127.0.0.1\"\nport = %d\ntls = \"none\"\nallow_plaintext = true\nuser = \"me\"\npassword_file = %q\n%s",
+				server.Port(), filepath.Join(n.home, "password"), c.lines))
+			out := n.does(c.status, "check")
+			n.wants(out, c.wants...)
+			for _, not := range c.not {
+				if strings.Contains(out, not) {
+					t.Errorf("%q is in: %s", not, out)
+				}
+			}
+		})
+	}
+}

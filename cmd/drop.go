@@ -66,9 +66,18 @@ func (p *program) drop(c *cli.Context) error {
 		}
 		k := &killer{program: p, out: out, account: &all[i].account, to: c.String("to"), protect: c.Bool("protect-others"), yes: c.Bool("yes")}
 		ends = append(ends, p.withAccount(c.Context, &all[i].account, keys, out, func(h *hold) error {
-			var left error
-			for _, t := range all[i].targets {
-				if err := k.kill(c.Context, h, t); err != nil {
+			targets, left, err := k.failing(c.Context, h, all[i].targets)
+			if err != nil {
+				return err
+			}
+			// A mail that can be had is not to be killed for having been hard to get.
+			answers, err := askAgain(c.Context, h, targets)
+			if err != nil {
+				return err
+			}
+			defer k.hangUp()
+			for j, t := range targets {
+				if err := k.kill(c.Context, h, t, answers[j]); err != nil {
 					if !errors.Is(err, errPartly) && !errors.Is(err, errLater) {
 						return err
 					}
@@ -107,24 +116,57 @@ type killer struct {
 	to      string
 	protect bool
 	yes     bool
+	session pipeline.Session // for all of its messages; nil until it is needed
+}
+
+// dial gives the one connection of all messages, or another one if that is cut. Whoever
+// gets it does not close it.
+func (k *killer) dial(ctx context.Context, h *hold) (probe.Deleter, error) {
+	if k.session == nil || !k.session.Alive() {
+		k.hangUp()
+		s, err := h.options.Dial(ctx)
+		if err != nil {
+			return nil, err
+		}
+		k.session = s
+	}
+	return shared{k.session}, nil
+}
+
+func (k *killer) hangUp() {
+	if k.session != nil {
+		_ = k.session.Close() // its work is done
+	}
+}
+
+// shared is a connection that somebody else closes.
+type shared struct{ pipeline.Session }
+
+func (shared) Close() error { return nil }
+
+// failing gives those of the messages that hooks have not left on the server; of the
+// others it says so, and left is then errPartly.
+func (k *killer) failing(ctx context.Context, h *hold, targets []pipeline.Target) (out []pipeline.Target, left, err error) {
+	for _, t := range targets {
+		row, ok, err := rowOf(ctx, h.options.Ledger, t)
+		switch {
+		case err != nil:
+			return nil, nil, err
+		case ok && (row.State == ledger.Skipped || row.State == ledger.Deferred):
+			k.out.account(k.account.Name, label(k.account.Name, t)+": a hook left this mail on the server, where nothing is wrong with it; only messages that fail are deleted there. "+
+				"`notmuch imap retry` fetches it")
+			left = errPartly
+		default:
+			out = append(out, t)
+		}
+	}
+	return out, left, nil
 }
 
 // kill deletes one message, if it still fails and its owner says yes.
-func (k *killer) kill(ctx context.Context, h *hold, t pipeline.Target) error {
-	if row, ok, err := rowOf(ctx, h.options.Ledger, t); err != nil {
-		return err
-	} else if ok && (row.State == ledger.Skipped || row.State == ledger.Deferred) {
-		k.out.account(k.account.Name, label(k.account.Name, t)+": a hook left this mail on the server, where nothing is wrong with it; only messages that fail are deleted there. "+
-			"`notmuch imap retry` fetches it")
-		return errPartly
-	}
-	// A mail that can be had is not to be killed for having been hard to get.
-	row, end, err := askAgain(ctx, h, t)
-	if err != nil {
-		return err
-	}
-	name := label(k.account.Name, t)
-	switch end {
+func (k *killer) kill(ctx context.Context, h *hold, t pipeline.Target, a answer) error {
+	row, name := a.row, label(k.account.Name, t)
+	switch a.end {
 	case notKnown:
 		k.out.account(k.account.Name, name+notKnownText)
 		return errPartly
@@ -148,16 +190,18 @@ func (k *killer) kill(ctx context.Context, h *hold, t pipeline.Target) error {
 	}
 	var kept string
 	done, err := probe.Expunge(ctx, probe.ExpungeOptions{
-		Target: t, Dial: func(ctx context.Context) (probe.Deleter, error) { return h.options.Dial(ctx) }, Ledger: h.options.Ledger, Protect: k.protect, To: k.to,
+		Target: t, Dial: func(ctx context.Context) (probe.Deleter, error) { return k.dial(ctx, h) }, Ledger: h.options.Ledger, Protect: k.protect, To: k.to,
 		Confirm: func(plan probe.ExpungePlan) (bool, error) { return k.confirm(ctx, name, note, plan) },
 		Keep: func() (err error) {
 			kept, err = k.keep(row, note)
 			return err
 		},
 	})
-	switch {
+	switch usage, wrong := errors.AsType[*usageError](err); {
 	case ctx.Err() != nil:
 		return ctx.Err()
+	case wrong:
+		return usage
 	case err != nil:
 		k.out.account(k.account.Name, name+": "+err.Error())
 		return errPartly

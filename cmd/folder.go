@@ -76,7 +76,17 @@ func (p *program) withFolder(c *cli.Context, f func(h *hold, out *output, accoun
 
 func (p *program) folderCreate(c *cli.Context) error {
 	return p.withFolder(c, func(h *hold, out *output, a *config.Account, mailbox string) error {
-		if !a.Selects(mailbox, 0) {
+		boxes, err := h.options.Ledger.Mailboxes(c.Context)
+		if err != nil {
+			return err
+		}
+		delim := '/' // as one writes it, until the server has said how it does
+		for _, b := range boxes {
+			if b.Delim != 0 {
+				delim = b.Delim
+			}
+		}
+		if !a.Selects(mailbox, delim) {
 			out.account(a.Name, mailbox+" is not among the mailboxes that the configuration selects; nothing was done")
 			return errPartly
 		}

@@ -131,7 +131,7 @@ func (o *output) event(e pipeline.Event) {
 	if rank(e) > o.most || e.Type == pipeline.EventProgress {
 		return
 	}
-	text := e.Text
+	text := inLine(e.Text)
 	if e.Type == pipeline.EventDone {
 		if text = summary(*e.Report); text == "" || o.most == showResults && strings.HasPrefix(text, nothingNew) {
 			return
@@ -181,6 +181,15 @@ func (o *output) fault(text string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.red(name, plain(text))
+}
+
+// broken shows an error of this machine that ended an account's run, and what to do.
+func (o *output) broken(account string, err error) {
+	text := err.Error()
+	if do := pipeline.Remedy(err); do != "" && !strings.Contains(text, do) {
+		text += "; " + do
+	}
+	o.account(account, text)
 }
 
 // account shows what ended an account's run.
@@ -321,6 +330,12 @@ func (p *program) say(format string, args ...any) {
 	fmt.Fprintln(p.stdout, plainText(fmt.Sprintf(format, args...))) //nolint:errcheck // a closed standard output ends the process by SIGPIPE
 }
 
+// complain shows what is wrong with one account, where the others are told of all the
+// same.
+func (p *program) complain(account string, err error) {
+	fmt.Fprintf(p.stderr, "%s: %s\n", plain(account), plain(inLine(err.Error()))) //nolint:errcheck // nowhere left to tell
+}
+
 // plainText leaves line ends and takes out what could steer the terminal.
 func plainText(s string) string {
 	lines := strings.Split(s, "\n")
@@ -328,6 +343,11 @@ func plainText(s string) string {
 		lines[i] = plain(strings.TrimPrefix(l, "\f")) // by which notmuch show marks its parts
 	}
 	return strings.Join(lines, "\n")
+}
+
+// inLine puts the lines of several errors, as errors.Join parts them, into one.
+func inLine(s string) string {
+	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' }), "; ")
 }
 
 // plain makes text safe for a terminal: what a server sends must not move the

@@ -124,6 +124,9 @@ func (p *person) chooses(ctx context.Context, question, option string, choices [
 	}
 }
 
+// errClosed says that the person will answer no more: Ctrl-D, or a terminal that is gone.
+var errClosed = errors.New("the terminal was closed; nothing was changed")
+
 // ask shows a text on the terminal and reads one line, without its ends. An
 // interruption ends the waiting.
 func (p *person) ask(ctx context.Context, text string) (string, error) {
@@ -138,7 +141,7 @@ func (p *person) ask(ctx context.Context, text string) (string, error) {
 		_, _ = io.WriteString(p.tty, "\n")
 		return "", ctx.Err()
 	case errors.Is(err, io.EOF):
-		return "", errors.New("the terminal was closed; nothing was changed")
+		return "", errClosed
 	case err != nil:
 		return "", err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 
@@ -45,20 +46,14 @@ func (p *program) retryCommand() *cli.Command {
 // retry asks for the messages of one account, and says what became of each.
 func (p *program) retry(ctx context.Context, ch *chosen, keys *secrets, out *output) error {
 	return p.withAccount(ctx, &ch.account, keys, out, func(h *hold) error {
-		runner, err := p.runner(h.idx, ch.account)
+		answers, err := askAgain(ctx, h, ch.targets)
 		if err != nil {
 			return err
 		}
-		defer func() { _ = runner.Close() }() // what the hooks failed at was told
-		h.options.Hooks = runner
 		var left error
-		for _, t := range ch.targets {
-			row, end, err := askAgain(ctx, h, t)
-			if err != nil {
-				return err
-			}
-			name := label(ch.account.Name, t)
-			switch end {
+		for i, t := range ch.targets {
+			row, name := answers[i].row, label(ch.account.Name, t)
+			switch answers[i].end {
 			case wasHere:
 				out.say(name + ": the mail is here; there is nothing to ask for")
 			case notKnown:
@@ -93,39 +88,66 @@ const (
 
 const notKnownText = ": this is none of the messages that failed; see `notmuch imap stubs --all`"
 
-// askAgain synchronises the message's mailbox with the message asked for.
-func askAgain(ctx context.Context, h *hold, t pipeline.Target) (row ledger.Message, end askEnd, err error) {
-	before, known, err := rowOf(ctx, h.options.Ledger, t)
-	if err != nil {
-		return row, 0, err
-	}
-	switch {
-	case !known:
-		return row, notKnown, nil
-	case before.State == ledger.Present || before.State == ledger.Intended || before.State == ledger.Kept:
-		return before, wasHere, nil
-	}
+// answer is what became of one message.
+type answer struct {
+	row ledger.Message // as it is now; before, if it was not asked for
+	end askEnd
+}
+
+// askAgain synchronises the messages' mailboxes with the messages asked for, all in one
+// run.
+func askAgain(ctx context.Context, h *hold, targets []pipeline.Target) ([]answer, error) {
 	o := h.options
-	o.Only, o.Retry = []string{t.Mailbox}, []pipeline.Target{t}
+	answers := make([]answer, len(targets))
+	for i, t := range targets {
+		before, known, err := rowOf(ctx, h.options.Ledger, t)
+		answers[i].row = before
+		switch {
+		case err != nil:
+			return nil, err
+		case !known:
+			answers[i].end = notKnown
+		case before.State == ledger.Present || before.State == ledger.Intended || before.State == ledger.Kept:
+			answers[i].end = wasHere
+		default:
+			o.Retry = append(o.Retry, t)
+			if !slices.Contains(o.Only, t.Mailbox) {
+				o.Only = append(o.Only, t.Mailbox)
+			}
+		}
+	}
+	if len(o.Retry) == 0 {
+		return answers, nil
+	}
 	report, err := pipeline.Sync(ctx, o)
 	if err != nil {
-		return row, 0, err
+		return nil, err
 	}
-	t.UIDValidity = before.UIDValidity
-	row, there, err := rowOf(ctx, h.options.Ledger, t)
-	switch {
-	case err != nil:
-		return row, 0, err
-	case there && row.State == ledger.Present:
-		return row, cameNow, nil
-	case report.Broken():
-		return row, 0, errTold
-	case len(report.Faults) > 0:
-		return row, notAsked, nil
-	case !there:
-		return row, goneNow, nil
+	for i, t := range targets {
+		a := &answers[i]
+		if a.end != 0 {
+			continue
+		}
+		t.UIDValidity = a.row.UIDValidity
+		row, there, err := rowOf(ctx, h.options.Ledger, t)
+		if err != nil {
+			return nil, err
+		}
+		a.row = row
+		switch {
+		case there && row.State == ledger.Present:
+			a.end = cameNow
+		case report.Broken():
+			return nil, errTold
+		case slices.ContainsFunc(report.Faults, func(f pipeline.Failure) bool { return f.Mailbox == "" || f.Mailbox == t.Mailbox }):
+			a.end = notAsked
+		case !there:
+			a.end = goneNow
+		default:
+			a.end = failsStill
+		}
 	}
-	return row, failsStill, nil
+	return answers, nil
 }
 
 // rowOf gives the row of a message.

@@ -565,7 +565,7 @@ type notmuchSetup struct{ file, text, root string }
 // notmuch looks whether notmuch is set up, and if it is not, asks what its
 // configuration needs.
 func (s *setup) notmuch(ctx context.Context) (n notmuchSetup, err error) {
-	if _, err = index.Open(ctx, index.Options{}); !errors.Is(err, index.ErrNoConfig) {
+	if _, err = index.Open(ctx, index.Options{Existing: true}); !errors.Is(err, index.ErrNoConfig) {
 		return n, err
 	}
 	s.say("notmuch is not set up yet. Of what `notmuch setup` asks, two are needed:")

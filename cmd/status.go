@@ -41,6 +41,7 @@ type accountStatus struct {
 	ValidUntil time.Time `json:"sign_in_until,omitzero"` // of an OAuth token
 	Renewable  bool      `json:"sign_in_renewable,omitempty"`
 	SignIn     string    `json:"sign_in_fault,omitempty"`
+	Fault      string    `json:"fault,omitempty"` // why nothing else is known
 	Watch      *watched  `json:"watch,omitempty"` // nil: none is running
 }
 
@@ -62,7 +63,7 @@ func (p *program) status(c *cli.Context) error {
 	if c.Bool("line") && (c.Bool("json") || c.Bool("verbose")) {
 		return &usageError{"--line goes neither with --json nor with --verbose", c.Command.HelpName}
 	}
-	idx, err := index.Open(c.Context, index.Options{})
+	idx, err := index.Open(c.Context, index.Options{Existing: true})
 	if err != nil {
 		return err
 	}
@@ -71,7 +72,11 @@ func (p *program) status(c *cli.Context) error {
 	for i := range accounts {
 		a := &accounts[i]
 		if all[i], err = p.statusOf(c.Context, a, filepath.Join(idx.MailRoot(), filepath.FromSlash(a.Folder)), keys); err != nil {
-			return fmt.Errorf("%s: %w", a.Name, err)
+			if c.Context.Err() != nil {
+				return c.Context.Err()
+			}
+			// What is wrong with one account says nothing of the others.
+			all[i] = &accountStatus{Status: pipeline.Status{Account: a.Name, Mailboxes: []pipeline.MailboxStatus{}}, Fault: inLine(err.Error())}
 		}
 	}
 	if err := p.addWatch(c, all); err != nil {
@@ -95,6 +100,9 @@ func (p *program) status(c *cli.Context) error {
 	}
 	if _, err := io.WriteString(p.stdout, text.String()); err != nil {
 		return err
+	}
+	if slices.ContainsFunc(all, func(s *accountStatus) bool { return s.Fault != "" }) {
+		return errTold
 	}
 	if slices.ContainsFunc(all, (*accountStatus).waits) {
 		return errPartly
@@ -182,6 +190,10 @@ func statusText(s *accountStatus, now time.Time, mailboxes bool) string {
 		}
 	}
 	b.WriteString(s.Account + "\n")
+	if s.Fault != "" {
+		row("not known", s.Fault)
+		return b.String()
+	}
 	if s.Never {
 		row("last contact", "never; run: "+name+" sync "+s.Account)
 	} else {
@@ -285,6 +297,9 @@ func barLine(all []*accountStatus) string {
 	for _, s := range all {
 		sum := s.sums()
 		var what []string
+		if s.Fault != "" {
+			what = append(what, "cannot be read")
+		}
 		if s.Never {
 			what = append(what, "never synchronised")
 		}

@@ -68,15 +68,21 @@ func (p *program) stubs(c *cli.Context) error {
 		return err
 	}
 	var all []listedStub
+	var broken error
 	for i := range accounts {
 		found, err := p.stubsOf(c.Context, &accounts[i], c.Bool("all"))
 		if err != nil {
-			return err
+			if c.Context.Err() != nil {
+				return c.Context.Err()
+			}
+			// What is wrong with one account says nothing of the others.
+			p.complain(accounts[i].Name, err)
+			broken = errTold
 		}
 		all = append(all, found...)
 	}
 	if c.IsSet("maildir") {
-		idx, err := index.Open(c.Context, index.Options{})
+		idx, err := index.Open(c.Context, index.Options{Existing: true})
 		if err != nil {
 			return err
 		}
@@ -84,7 +90,7 @@ func (p *program) stubs(c *cli.Context) error {
 		if errors.Is(err, errNotOurs) {
 			return &usageError{err.Error(), c.Command.HelpName}
 		}
-		return err
+		return errors.Join(err, broken)
 	}
 	if c.Bool("json") {
 		for _, s := range all {
@@ -92,10 +98,10 @@ func (p *program) stubs(c *cli.Context) error {
 				return err
 			}
 		}
-		return nil
+		return broken
 	}
 	_, err = io.WriteString(p.stdout, listStubs(all, time.Now()))
-	return err
+	return errors.Join(err, broken)
 }
 
 // stubsOf gives an account's failed messages, the oldest failure first.

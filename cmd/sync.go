@@ -137,7 +137,9 @@ func (p *program) sync(ctx context.Context, out *output, req request) (err error
 			return err
 		}
 	}
-	idx, err := index.Open(ctx, p.indexOptions(out))
+	look := p.indexOptions(out)
+	look.Existing = req.dryRun // a run that only looks makes no database
+	idx, err := index.Open(ctx, look)
 	if err != nil {
 		return err
 	}
@@ -169,7 +171,7 @@ func (p *program) sync(ctx context.Context, out *output, req request) (err error
 			ends[i], errs[i] = p.syncAccount(ctx, a, roots[i], idx, keys, out, req)
 			if errs[i] != nil && ctx.Err() == nil {
 				ends[i] = endBroken
-				out.account(a.Name, errs[i].Error())
+				out.broken(a.Name, errs[i])
 			}
 		})
 	}

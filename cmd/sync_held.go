@@ -104,6 +104,10 @@ func (p *program) askHeld(c *cli.Context, req request, told error) error {
 			choices = []choice{{"later", "leave it as it is, and ask again"}, {"delete", "what is on the server: remove them here, too"}}
 		}
 		answer, err := who.chooses(c.Context, question, "--yes-delete="+there, choices)
+		if errors.Is(err, errClosed) {
+			later = true // as all that was not asked any more
+			break
+		}
 		if err != nil {
 			return err
 		}

@@ -85,6 +85,11 @@ func TestWhatIsHeldIsAskedAbout(t *testing.T) {
 		r.shows(patterns...)
 	}
 	at("", "status 3")
+	// Ctrl-D is for later, too; that nothing was changed would be a lie after a sync.
+	r := startReader(t, n.env, "sh", "-c", name+" sync; echo status $?; exec cat")
+	r.shows(`\[l/d/r, Enter is l\]`)
+	r.tmux("send-keys", "C-d")
+	r.shows("status 3", "!nothing was changed")
 	at("r", "8 new", "status 0")
 	if got := len(filesIn(t, lists)); got != 8 {
 		t.Errorf("%d files", got)

@@ -124,7 +124,7 @@ func (ch *chooser) path(arg string) (config.Account, pipeline.Target, bool) {
 func (ch *chooser) query(ctx context.Context, query string) error {
 	if ch.idx == nil {
 		var err error
-		if ch.idx, err = index.Open(ctx, index.Options{}); err != nil {
+		if ch.idx, err = index.Open(ctx, index.Options{Existing: true}); err != nil {
 			return err
 		}
 	}
@@ -152,6 +152,7 @@ func (ch *chooser) query(ctx context.Context, query string) error {
 // key finds the message of a stub. Anybody can send a mail that looks like one:
 // the ledger must know it, and verify what else there is of it.
 func (ch *chooser) key(ctx context.Context, key stub.Key, verify func(*ledger.Ledger) (bool, error)) error {
+	var unread []error
 	for _, a := range ch.accounts {
 		rows, err := inLedger(ctx, ch.program, &a, func(ctx context.Context, l *ledger.Ledger) ([]ledger.Message, error) {
 			if verify != nil {
@@ -161,13 +162,19 @@ func (ch *chooser) key(ctx context.Context, key stub.Key, verify func(*ledger.Le
 			}
 			return failures(ctx, l)
 		})
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		if err != nil {
-			return err
+			unread = append(unread, fmt.Errorf("%s: %w", a.Name, err))
 		}
 		if m, ok := withKey(rows, a.Name, key); ok {
 			ch.take(a, pipeline.TargetOf(m))
 			return nil
 		}
+	}
+	if len(unread) > 0 {
+		return errors.Join(unread...) // it may be in one of those
 	}
 	return noTarget("UID %d of this stub is not among the messages that failed: it came meanwhile, or went; see `notmuch imap stubs --all`", key.UID)
 }
@@ -254,8 +261,15 @@ func (p *program) withAccount(ctx context.Context, a *config.Account, keys *secr
 		return err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
+	runner, err := p.runner(idx, *a)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = runner.Close() }() // what the hooks failed at was told
 	root := filepath.Join(idx.MailRoot(), filepath.FromSlash(a.Folder))
-	return f(&hold{p.pipelineOptions(a, root, idx, l, keys, out), idx})
+	h := &hold{p.pipelineOptions(a, root, idx, l, keys, out), idx}
+	h.options.Hooks = runner // whatever comes meanwhile is mail as in any other sync
+	return f(h)
 }
 
 // waitForLedger waits for another run on the account to end.

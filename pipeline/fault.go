@@ -118,14 +118,14 @@ func (e *ownError) Error() string {
 	if e.mailbox != "" {
 		text = e.mailbox + ": " + text
 	}
-	if do := remedy(e.err); do != "" {
+	if do := Remedy(e.err); do != "" {
 		text += "; " + do
 	}
 	return text
 }
 
-// remedy says what to do about an error of this machine, where that is known.
-func remedy(err error) string {
+// Remedy says what to do about an error of this machine; "" where that is not known.
+func Remedy(err error) string {
 	switch {
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		return "make space, then run sync again"
@@ -181,7 +181,7 @@ func hint(err error) string {
 	}
 	f, ok := errors.AsType[*mail.Fault](err)
 	if own(err) && (!ok || f.Do == "" || lacking(err)) {
-		return remedy(err)
+		return Remedy(err)
 	}
 	if !ok {
 		return ""

@@ -55,8 +55,12 @@ func (r *run) guardGone(ctx context.Context, boxes []*box) (map[*item]bool, erro
 			if b.suspect.Doubt != "" {
 				doubt = " (" + b.suspect.Doubt + ")"
 			}
+			next := "look at the mailbox, then run sync"
+			if len(r.Only) > 0 {
+				next = "run sync without -m, which finds what was moved to other mailboxes; if they are in none"
+			}
 			if err := r.standingFault(ctx, b, "gone", fmt.Errorf("the server lists %d of %d messages no more%s; none was removed here, since that may be a mistake: "+
-				"look at the mailbox, then run sync with --yes-delete=%s", len(items), b.suspect.Have, doubt, r.answerFor(b))); err != nil {
+				"%s with --yes-delete=%s", len(items), b.suspect.Have, doubt, next, r.answerFor(b))); err != nil {
 				return nil, err
 			}
 			r.tally(func(rep *Report) {

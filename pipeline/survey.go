@@ -207,11 +207,18 @@ func (r *run) checkRoot(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if slices.ContainsFunc(boxes, func(b ledger.Mailbox) bool {
+	var unread error // what cannot be looked at may be there
+	for _, b := range boxes {
 		_, err := os.Stat(filepath.Join(r.Root, b.Folder))
-		return err == nil
-	}) {
-		return nil
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			unread = err
+		}
+	}
+	if unread != nil {
+		return fmt.Errorf("cannot read the mail folder: %w", unread)
 	}
 	for _, b := range boxes {
 		n, err := r.Ledger.Count(ctx, b.Name, b.UIDValidity, ledger.Present, ledger.Stub)

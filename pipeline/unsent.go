@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -117,16 +118,38 @@ func (w *worker) refusedUploads(ctx context.Context, b *box, refused []refusedUp
 	if len(news) == 0 {
 		return nil
 	}
-	var lines []string
-	for i, f := range news {
-		if i == mostNamed {
-			lines = append(lines, fmt.Sprintf("and %d more", len(news)-i))
-			break
-		}
-		lines = append(lines, fmt.Sprintf("%s: %v", f.file.Name, f.err))
-	}
 	return leftf("%s not taken by the server; it is sent again after a while, or with --full (notmuch imap stubs --all lists it): %s",
-		mail.Number(len(news), "new message was", "new messages were"), strings.Join(lines, "; "))
+		mail.Number(len(news), "new message was", "new messages were"), byReason(news))
+}
+
+// byReason names refused mails with the reasons, each of which is told once.
+func byReason(refused []refusedUpload) string {
+	var reasons []string
+	names := make(map[string][]string)
+	for i, f := range refused {
+		why := f.err.Error()
+		if names[why] == nil {
+			reasons = append(reasons, why)
+		}
+		name := f.file.Name
+		if i >= mostNamed {
+			name = ""
+		}
+		names[why] = append(names[why], name)
+	}
+	var lines []string
+	for _, why := range reasons {
+		of := names[why]
+		named := slices.DeleteFunc(slices.Clone(of), func(name string) bool { return name == "" })
+		switch more := len(of) - len(named); {
+		case len(named) == 0:
+			named = []string{mail.Number(more, "more", "more")}
+		case more > 0:
+			named = append(named, fmt.Sprintf("and %d more", more))
+		}
+		lines = append(lines, strings.Join(named, ", ")+": "+why)
+	}
+	return strings.Join(lines, "; ")
 }
 
 // mostNamed bounds how many refused mails are named in one line.

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -28,6 +29,9 @@ type Options struct {
 	// LockWait is how long Apply waits for another program's write lock; 0
 	// means a minute.
 	LockWait time.Duration
+	// Existing: a database that is not there yet is not made. It looks empty, and
+	// nothing can be written to it; Missing says so.
+	Existing bool
 	// Note is told, in a line, what looks odd but works; nil for silence.
 	Note func(string)
 }
@@ -44,13 +48,14 @@ type Index struct {
 	base     string // the directory of the database
 	path     string // the Xapian directory, in or below it
 	conf     configuration
+	missing  bool // there is no database, and it was not to be made
 }
 
 // ErrLocked says that another program held the write lock all the time.
 var ErrLocked = errors.New("another program is writing to the notmuch database")
 
 // Open finds the database and reads notmuch's configuration. A database that
-// the configuration names and that is not there yet is made.
+// the configuration names and that is not there yet is made, unless o.Existing.
 func Open(ctx context.Context, o Options) (*Index, error) {
 	x := &Index{turn: make(chan struct{}, 1), config: o.Config, profile: o.Profile, lockWait: o.LockWait}
 	if x.lockWait <= 0 {
@@ -61,7 +66,11 @@ func Open(ctx context.Context, o Options) (*Index, error) {
 	}
 	flushEarly()
 	conf, err := x.probe()
-	if errors.Is(err, errNoDatabase) {
+	switch {
+	case errors.Is(err, errNoDatabase) && o.Existing:
+		conf, err = x.configured()
+		x.missing = true
+	case errors.Is(err, errNoDatabase):
 		if err = x.create(); err == nil {
 			conf, err = x.probe()
 		}
@@ -97,6 +106,9 @@ func xapianDir(database string) string {
 	return filepath.Join(database, "xapian")
 }
 
+// Missing tells that there is no database yet (Options.Existing).
+func (x *Index) Missing() bool { return x.missing }
+
 // MailRoot is the directory below which all mail is.
 func (x *Index) MailRoot() string { return x.conf.mailRoot }
 
@@ -108,6 +120,25 @@ func (x *Index) HookDir() string { return x.conf.hookDir }
 
 // NewTags is notmuch's new.tags.
 func (x *Index) NewTags() []string { return slices.Clone(x.conf.newTags) }
+
+// Ignores gives the entry of notmuch's new.ignore that leaves a directory out, which is
+// given as its path below the mail root; "" if none does. Entries are names, or
+// regular expressions for paths between slashes.
+func (x *Index) Ignores(dir string) string {
+	for _, entry := range x.conf.newIgnore {
+		pattern, isPattern := strings.CutPrefix(entry, "/")
+		if pattern, isPattern = strings.CutSuffix(pattern, "/"); isPattern && strings.HasPrefix(entry, "/") {
+			if re, err := regexp.Compile(pattern); err == nil && re.MatchString(dir) {
+				return entry
+			}
+			continue
+		}
+		if slices.Contains(strings.Split(dir, "/"), entry) {
+			return entry
+		}
+	}
+	return ""
+}
 
 // Addresses are the user's own: user.primary_email and user.other_email.
 func (x *Index) Addresses() []string { return slices.Clone(x.conf.addresses) }
@@ -164,6 +195,9 @@ func (x *Index) read(ctx context.Context, f func(*notmuch.DB) error) error {
 		return err
 	}
 	defer release()
+	if x.missing {
+		return nil
+	}
 	err = x.once(notmuch.DBReadOnly, f)
 	if errors.Is(err, notmuch.ErrXapianException) {
 		err = x.once(notmuch.DBReadOnly, f)
@@ -200,6 +234,9 @@ func (x *Index) steady(ctx context.Context, f func(*notmuch.DB) error) error {
 		return err
 	}
 	defer release()
+	if x.missing {
+		return nil
+	}
 	switch err := x.waitForLock(ctx, min(steadyWait, x.lockWait)); {
 	case err == nil:
 		return unreadable(x.once(notmuch.DBReadWrite, f))

@@ -14,6 +14,7 @@ import (
 	"unsafe"
 
 	notmuch "github.com/zenhack/go.notmuch"
+	"golang.org/x/sys/unix"
 )
 
 // What go.notmuch leaves out of libnotmuch: the merged configuration, the text
@@ -122,6 +123,7 @@ type configuration struct {
 	mailRoot  string
 	hookDir   string
 	newTags   []string
+	newIgnore []string
 	syncFlags bool
 	addresses []string // of the user
 	uuid      string
@@ -145,6 +147,7 @@ func readConfiguration(h *C.notmuch_database_t) configuration {
 		return out
 	}
 	c.newTags = list(C.NOTMUCH_CONFIG_NEW_TAGS)
+	c.newIgnore = list(C.NOTMUCH_CONFIG_NEW_IGNORE)
 	c.addresses = append(list(C.NOTMUCH_CONFIG_PRIMARY_EMAIL), list(C.NOTMUCH_CONFIG_OTHER_EMAIL)...)
 	var sync C.notmuch_bool_t
 	if C.notmuch_config_get_bool(h, C.NOTMUCH_CONFIG_SYNC_MAILDIR_FLAGS, &sync) == C.NOTMUCH_STATUS_SUCCESS {
@@ -182,6 +185,27 @@ func (x *Index) probe() (conf configuration, err error) {
 	var text *C.char
 	status := C.notmuch_database_open_with_config(nil, C.NOTMUCH_DATABASE_MODE_READ_ONLY, config, profile, &db, &text)
 	err = openError(status, text)
+	if db != nil {
+		if err == nil {
+			conf = readConfiguration(db)
+		}
+		C.notmuch_database_destroy(db)
+	}
+	return conf, err
+}
+
+// configured reads the configuration where there is no database.
+func (x *Index) configured() (conf configuration, err error) {
+	config, free := cstr(x.config)
+	defer free()
+	profile, freeProfile := cstr(x.profile)
+	defer freeProfile()
+	var db *C.notmuch_database_t
+	var text *C.char
+	status := C.notmuch_database_load_config(nil, config, profile, &db, &text)
+	if err = openError(status, text); errors.Is(err, errNoDatabase) {
+		err = nil // that is known
+	}
 	if db != nil {
 		if err == nil {
 			conf = readConfiguration(db)
@@ -237,7 +261,16 @@ func openError(status C.notmuch_status_t, text *C.char) error {
 	if words == "" {
 		words = C.GoString(C.notmuch_status_to_string(status))
 	}
-	return fmt.Errorf("the notmuch database cannot be opened: %s", words)
+	return full(words, fmt.Errorf("the notmuch database cannot be opened: %s", words))
+}
+
+// full makes an error ENOSPC, as a full disk is everywhere else, if the library's words
+// for it say that: it has no status for it.
+func full(words string, err error) error {
+	if !strings.Contains(words, unix.ENOSPC.Error()) && !strings.Contains(words, "No space left on device") {
+		return err
+	}
+	return fmt.Errorf("%w: %w", unix.ENOSPC, err)
 }
 
 // statusError makes an error of a status, with the library's last words.
@@ -248,7 +281,7 @@ func statusError(h *C.notmuch_database_t, status C.notmuch_status_t) error {
 	}
 	switch status {
 	case C.NOTMUCH_STATUS_XAPIAN_EXCEPTION:
-		return fmt.Errorf("%w: %s", notmuch.ErrXapianException, words)
+		return full(words, fmt.Errorf("%w: %s", notmuch.ErrXapianException, words))
 	case C.NOTMUCH_STATUS_OUT_OF_MEMORY:
 		return notmuch.ErrOutOfMemory
 	case C.NOTMUCH_STATUS_READ_ONLY_DATABASE:

@@ -219,6 +219,8 @@ func TestTheNextMechanism(t *testing.T) {
 		tried   string
 		refused bool
 	}{
+		{"the strongest first", true, "IMAP4rev1 SASL-IR LOGINDISABLED AUTH=CRAM-MD5 AUTH=PLAIN AUTH=SCRAM-SHA-1 AUTH=SCRAM-SHA-256", []string{"BAD no", "BAD no", "BAD no", "+|BAD no"},
+			"SCRAM-SHA-256 SCRAM-SHA-1 PLAIN CRAM-MD5", true},
 		{"no SCRAM for this user", true, all, []string{"NO [AUTHENTICATIONFAILED] Authentication failed.", welcome}, "SCRAM-SHA-256 PLAIN", false},
 		{"not known after all", true, all, []string{"BAD what?", "NO [CANNOT] no", welcome}, "SCRAM-SHA-256 PLAIN LOGIN", false},
 		{"not supported after all", true, all, []string{"NO Unsupported authentication mechanism.", "NO mechanism disabled", "NO not supported here", "+|+|NO no such mechanism", "+|" + welcome},

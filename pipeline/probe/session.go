@@ -59,7 +59,8 @@ func (m *manual[S]) enter(ctx context.Context) (S, error) {
 		}
 		m.session, m.open = s, true
 	}
-	if m.session.Mailbox() == m.Mailbox {
+	// A connection may come with a mailbox that somebody else has selected.
+	if m.selected != nil && m.session.Mailbox() == m.Mailbox {
 		return m.session, nil
 	}
 	var sel *mail.Selected
