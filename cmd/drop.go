@@ -19,6 +19,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
@@ -190,7 +191,7 @@ func (k *killer) kill(ctx context.Context, h *hold, t pipeline.Target, a answer)
 	}
 	var kept string
 	done, err := probe.Expunge(ctx, probe.ExpungeOptions{
-		Target: t, Dial: func(ctx context.Context) (probe.Deleter, error) { return k.dial(ctx, h) }, Ledger: h.options.Ledger, Protect: k.protect, To: k.to,
+		Target: t, Dial: func(ctx context.Context) (probe.Deleter, error) { return k.dial(ctx, h) }, Notes: journal.Of(h.options.Ledger).Expunge, Protect: k.protect, To: k.to,
 		Confirm: func(plan probe.ExpungePlan) (bool, error) { return k.confirm(ctx, name, note, plan) },
 		Keep: func() (err error) {
 			kept, err = k.keep(row, note)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
 )
 
@@ -21,7 +22,7 @@ func (w *world) expunge(change func(*probe.ExpungeOptions)) (*probe.Expunged, er
 		w.t.Fatal(err)
 	}
 	o := probe.ExpungeOptions{
-		Target: pipeline.Target{Mailbox: "INBOX", UID: 4}, Dial: func(ctx context.Context) (probe.Deleter, error) { return w.options(l).Dial(ctx) }, Ledger: l,
+		Target: pipeline.Target{Mailbox: "INBOX", UID: 4}, Dial: func(ctx context.Context) (probe.Deleter, error) { return w.options(l).Dial(ctx) }, Notes: journal.Of(l).Expunge,
 		Confirm: func(probe.ExpungePlan) (bool, error) { return true, nil }, Keep: func() error { return nil },
 	}
 	change(&o)

@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -12,51 +11,33 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
 )
 
-// metaArriving is where the ledger keeps, by the key of its file, which mail the
-// server has taken into a mailbox in which it was not looked for yet.
-const metaArriving = "arriving/"
-
-// arrival is that. What a server says of new UIDs is looked at before it is believed,
-// so that it is no row yet.
-type arrival struct {
-	Row  ledger.Message `json:"row"`  // as it will be; its UID is 0 if the server did not tell it
-	Next imap.UID       `json:"next"` // it has this UID or a higher one
-	From ledger.Message `json:"from"` // the row of the message that was moved; zero for an upload
-	// Stored: the server said of an upload that it has it. That it has moved a message
-	// is said with the arrival.
-	Stored bool `json:"stored,omitempty"`
-}
-
-// was tells whether the mail is known to have been in the mailbox.
-func (a arrival) was() bool { return a.Stored || a.From.UID != 0 }
-
 // arrives lets a change record an arrival. It is forgotten with the record of the
 // file's row.
-func (r *run) arrives(c ledger.Change, a arrival) error {
+func (r *run) arrives(c *journal.Change, a journal.Arrival) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.comes == nil {
 		r.comes = make(map[string]bool)
 	}
 	r.comes[a.Row.Key] = true
-	return set(c, metaArriving+a.Row.Key, a)
+	r.notes().Arriving.Put(c, a.Row.Key, a)
 }
 
-// arrivedWith gives the values of the account that go with the record of rows.
-func (r *run) arrivedWith(rows []ledger.Message) map[string]string {
+// haveArrived lets a change record rows, and that their files have arrived with them.
+func (r *run) haveArrived(c *journal.Change, rows []ledger.Message) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	metas := make(map[string]string)
+	c.Save = append(c.Save, rows...)
 	for _, row := range rows {
 		if r.comes[row.Key] {
-			metas[metaArriving+row.Key] = ""
+			r.notes().Arriving.Forget(c, row.Key)
 		}
 	}
-	return metas
 }
 
 // endInterrupted ends what an interrupted run has begun to move, and finds the mail
@@ -64,16 +45,15 @@ func (r *run) arrivedWith(rows []ledger.Message) map[string]string {
 // user may have moved the files since. Where that cannot be found out today, nothing
 // is done in these mailboxes.
 func (w *worker) endInterrupted(ctx context.Context) error {
-	moves, err := w.Ledger.Metas(ctx, metaMoving)
+	moves, err := w.notes().Moving.All(ctx)
 	if err != nil {
 		return err
 	}
-	maps.DeleteFunc(moves, func(_, text string) bool { return text == "" })
-	arrivals, err := w.Ledger.Metas(ctx, metaArriving)
+	arrivals, err := w.notes().Arriving.All(ctx)
 	if err != nil {
 		return err
 	}
-	forgotten, err := w.Ledger.Metas(ctx, metaForgotten)
+	forgotten, err := w.notes().Forgotten.All(ctx)
 	if err != nil || len(moves)+len(arrivals)+len(forgotten) == 0 {
 		return err
 	}
@@ -84,16 +64,19 @@ func (w *worker) endInterrupted(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, key := range slices.Sorted(maps.Keys(moves)) {
-		b := boxes[key[len(metaMoving):]]
+	for _, name := range slices.Sorted(maps.Keys(moves)) {
+		b := boxes[name]
+		if b == nil && !w.DryRun { // of a mailbox that was forgotten by an earlier version
+			if err := w.commit(ctx, w.moveOver(name), "move done"); err != nil {
+				return err
+			}
+		}
 		if b == nil || !w.selects(b.Mailbox) || w.ReadOnly || w.Restore {
 			continue
 		}
-		m, err := w.interrupted(ctx, b)
-		if err != nil {
-			return err
-		}
-		if err = w.finishMove(ctx, b, m, nil); err == nil {
+		m := moves[name]
+		err := w.finishMove(ctx, b, &m, nil)
+		if err == nil {
 			continue
 		}
 		if m.Verb == "MOVE" {
@@ -134,25 +117,21 @@ func (w *worker) notSettled(ctx context.Context, b *box, err error, what string)
 
 // settleArrivals gives mail its row that an earlier run has put into mailboxes.
 func (w *worker) settleArrivals(ctx context.Context, boxes map[string]*box) error {
-	texts, err := w.Ledger.Metas(ctx, metaArriving)
+	arrivals, err := w.notes().Arriving.All(ctx)
 	if err != nil {
 		return err
 	}
-	byBox := make(map[*box][]arrival)
-	done := ledger.Change{Metas: make(map[string]string)}
-	for key, text := range texts {
-		var a arrival
-		if err := json.Unmarshal([]byte(text), &a); err != nil {
-			return fmt.Errorf("the ledger's note of a mail that arrives in a mailbox cannot be read: %w", err)
-		}
+	byBox := make(map[*box][]journal.Arrival)
+	var done journal.Change
+	for key, a := range arrivals {
 		switch b := boxes[a.Row.Mailbox]; {
 		case b == nil || b.known.UIDValidity != a.Row.UIDValidity:
-			done.Metas[key] = ""
+			w.notes().Arriving.Forget(&done, key)
 		case w.selects(b.Mailbox):
 			byBox[b] = append(byBox[b], a)
 		}
 	}
-	if len(done.Metas) > 0 && !w.DryRun {
+	if !done.Empty() && !w.DryRun {
 		if err := w.commit(ctx, done, "arrivals forgotten"); err != nil {
 			return err
 		}
@@ -175,7 +154,7 @@ func (w *worker) settleArrivals(ctx context.Context, boxes map[string]*box) erro
 // settleIn does that for one mailbox. A message that was in it, and is no more, gets its
 // row all the same: that it is gone is for the look to find, and where others have moved
 // it, its file goes there, or is deleted with it.
-func (w *worker) settleIn(ctx context.Context, b *box, as []arrival, boxes map[string]*box) error {
+func (w *worker) settleIn(ctx context.Context, b *box, as []journal.Arrival, boxes map[string]*box) error {
 	if w.DryRun {
 		return errLater
 	}
@@ -183,12 +162,12 @@ func (w *worker) settleIn(ctx context.Context, b *box, as []arrival, boxes map[s
 	if err != nil {
 		return err
 	}
-	c := ledger.Change{Metas: make(map[string]string)}
+	var c journal.Change
 	var here []plan.Untracked
-	byKey := make(map[string]arrival)
+	byKey := make(map[string]journal.Arrival)
 	from := as[0].Next
 	for _, a := range as {
-		c.Metas[metaArriving+a.Row.Key] = ""
+		w.notes().Arriving.Forget(&c, a.Row.Key)
 		if a.Row.UID < a.Next {
 			a.Row.UID = 0 // that cannot be
 		}
@@ -248,7 +227,7 @@ func (w *worker) settleIn(ctx context.Context, b *box, as []arrival, boxes map[s
 	}
 	for _, s := range here {
 		row, m := byKey[s.Key].Row, moved[s.Key]
-		if s.UID == 0 && m.UID == 0 && !byKey[s.Key].was() {
+		if s.UID == 0 && m.UID == 0 && !byKey[s.Key].Was() {
 			continue // it was never there, as far as can be known
 		}
 		if row.UID = gone.take(s.UID); row.UID == 0 {

@@ -25,7 +25,7 @@ func (r *run) findEarly(ctx context.Context) *early {
 		if err != nil {
 			return
 		}
-		last, err := r.Ledger.Metas(ctx, metaScanned)
+		last, err := r.notes().Scanned.All(ctx)
 		if err != nil {
 			return
 		}
@@ -34,7 +34,7 @@ func (r *run) findEarly(ctx context.Context) *early {
 			if !k.Complete || k.UIDValidity == 0 || !r.selects(b.Mailbox) {
 				continue
 			}
-			if f, err := r.find(ctx, b, last[metaScanned+k.Name]); err == nil {
+			if f, err := r.find(ctx, b, last[k.Name]); err == nil {
 				e.found[k.Name] = f
 			}
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
 )
 
@@ -29,7 +30,7 @@ func (h *home) kill(s *server, change ...func(*probe.ExpungeOptions)) (*probe.Ex
 		}
 	}()
 	o := probe.ExpungeOptions{
-		Target: Target{Mailbox: "INBOX", UIDValidity: 14, UID: 3}, Dial: deleting(s.dial), Ledger: l,
+		Target: Target{Mailbox: "INBOX", UIDValidity: 14, UID: 3}, Dial: deleting(s.dial), Notes: journal.Of(l).Expunge,
 		Confirm: func(probe.ExpungePlan) (bool, error) { return true, nil }, Keep: func() error { return nil },
 	}
 	for _, f := range change {

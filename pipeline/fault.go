@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 )
 
 // Scope is how far a fault reaches: what is left alone because of it.
@@ -284,7 +285,7 @@ func (r *run) accountFault(ctx context.Context, err error, at place) error {
 		until := r.Now().Add(wait)
 		text = fmt.Sprintf("%s; left alone until %s", text, moment(until, r.Now()))
 		if !r.DryRun {
-			if err := r.Ledger.SetMeta(ctx, metaNotBefore, until.UTC().Format(time.RFC3339)); err != nil {
+			if err := r.notes().NotBefore.Set(ctx, journal.Moment{Time: until}); err != nil {
 				return err
 			}
 		}

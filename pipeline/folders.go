@@ -17,15 +17,8 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
-)
-
-// The ledger's keys that hold which folders were here before the first sync, and
-// that something was said of a folder or of a mailbox that is gone.
-const (
-	metaBefore = "before/"
-	metaFolder = "folder/"
-	metaGone   = "gone/"
 )
 
 // folders sorts out what the list of mailboxes does not explain: mailboxes that
@@ -57,11 +50,29 @@ func (r *run) folders(ctx context.Context, s Lister, list []mail.Mailbox, rows [
 			}
 		}
 	}
-	if r.ReadOnly || r.Restore {
-		return nil
+	if err := r.forgetSaid(ctx, there, taken); err != nil || r.ReadOnly || r.Restore {
+		return err
 	}
 	n := &naming{list: list, there: there, delim: delimOf(list), first: len(rows) == 0}
 	return r.eachFolder(taken, func(f string) error { return r.newFolder(ctx, s, f, n) })
+}
+
+// forgetSaid forgets what was said of mailboxes that are there again, and of folders that
+// are not, or have become those of mailboxes: should it come so again, it is news.
+func (r *run) forgetSaid(ctx context.Context, there, taken map[string]bool) error {
+	if r.DryRun {
+		return nil
+	}
+	if err := r.notes().GoneSaid.DropWhere(ctx, func(about string, _ journal.Text) bool {
+		_, name, _ := strings.Cut(about, "/")
+		return there[name]
+	}); err != nil {
+		return err
+	}
+	return r.notes().FolderSaid.DropWhere(ctx, func(folder string, _ journal.Text) bool {
+		_, err := os.Lstat(filepath.Join(r.Root, folder))
+		return taken[folder] || errors.Is(err, fs.ErrNotExist)
+	})
 }
 
 // eachFolder does something with each folder here but for those that are taken.
@@ -118,10 +129,10 @@ type naming struct {
 func (r *run) goneMailbox(ctx context.Context, k ledger.Mailbox) error {
 	b := r.knownBox(k)
 	r.closed = append(r.closed, b)
-	key := goneKey(k)
+	key := journal.AboutWord(k.UIDValidity, k.Name) // not of a mailbox of the same name that comes after it
 	if _, err := os.Lstat(string(b.dir)); !errors.Is(err, fs.ErrNotExist) {
-		said, err := r.Ledger.Meta(ctx, key)
-		if err != nil || said != "" {
+		_, said, err := r.notes().GoneSaid.Get(ctx, key)
+		if err != nil || said {
 			return err
 		}
 		// It may be left out of the list for a moment only: what went out of it here
@@ -130,23 +141,17 @@ func (r *run) goneMailbox(ctx context.Context, k ledger.Mailbox) error {
 			return err
 		}
 		r.moved = true // it may have another name now, with the same mail
-		return r.noteOnce(ctx, b, key, "the server has this mailbox no more; its mail here stays, and goes nowhere. To have it elsewhere, move it to another folder; "+
+		return r.noteOnce(ctx, b, r.notes().GoneSaid, key, "the server has this mailbox no more; its mail here stays, and goes nowhere. To have it elsewhere, move it to another folder; "+
 			"`notmuch imap folder delete %s/%s` removes it here, `notmuch imap folder create` makes the mailbox anew with it", r.Account, k.Name)
 	}
 	if r.DryRun {
 		return nil
 	}
-	if err := r.Ledger.Forget(ctx, k.Name, metaScanned+k.Name, metaUploading+k.Name, key); err != nil {
+	if err := r.notes().ForgetMailbox(ctx, k, journal.Change{}); err != nil {
 		return err
 	}
 	r.step("mailbox forgotten")
 	return nil
-}
-
-// goneKey is where the ledger has that this was said: of this mailbox, not of one
-// of the same name that comes after it.
-func goneKey(k ledger.Mailbox) string {
-	return fmt.Sprintf("%s%d/%s", metaGone, k.UIDValidity, k.Name)
 }
 
 // newFolder decides about a folder that is of no mailbox. What was here before
@@ -157,7 +162,7 @@ func (r *run) newFolder(ctx context.Context, s Lister, folder string, n *naming)
 	if slices.ContainsFunc(r.fresh, func(o *box) bool { return o.known.Folder == folder }) {
 		return nil // tags want it
 	}
-	before, err := r.Ledger.Meta(ctx, metaBefore+folder)
+	_, before, err := r.notes().Before.Get(ctx, folder)
 	if err != nil {
 		return err
 	}
@@ -167,7 +172,7 @@ func (r *run) newFolder(ctx context.Context, s Lister, folder string, n *naming)
 	switch {
 	case err != nil || e != nil || back != folder || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl):
 		why = "the server can have no mailbox of this name; give the folder another one"
-	case before != "":
+	case before:
 		r.closed = append(r.closed, b)
 		return nil
 	default:
@@ -184,7 +189,7 @@ func (r *run) newFolder(ctx context.Context, s Lister, folder string, n *naming)
 			if r.DryRun {
 				break
 			}
-			if err := r.Ledger.SetMeta(ctx, metaBefore+folder, "said"); err != nil {
+			if err := r.notes().Before.Set(ctx, folder, journal.SaidOnce); err != nil {
 				return err
 			}
 		default:
@@ -193,7 +198,7 @@ func (r *run) newFolder(ctx context.Context, s Lister, folder string, n *naming)
 		}
 	}
 	r.closed = append(r.closed, b)
-	return r.noteOnce(ctx, b, metaFolder+folder, "the folder %s does not go to the server: %s", folder, why)
+	return r.noteOnce(ctx, b, r.notes().FolderSaid, folder, "the folder %s does not go to the server: %s", folder, why)
 }
 
 // delimOf is the server's hierarchy delimiter; 0 if it has no hierarchy.

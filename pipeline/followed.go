@@ -13,6 +13,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
@@ -169,7 +170,7 @@ func (w *worker) leftAgain(ctx context.Context, b *box, v *plan.View, rows []led
 	for _, s := range pairs {
 		there[s.Key] = true
 	}
-	c := ledger.Change{Metas: make(map[string]string)}
+	var c journal.Change
 	for _, s := range files {
 		if there[s.Key] || slices.ContainsFunc(listed, func(m mail.Message) bool { return m.MessageID != "" && m.MessageID == s.ID }) {
 			continue
@@ -183,7 +184,7 @@ func (w *worker) leftAgain(ctx context.Context, b *box, v *plan.View, rows []led
 		row.Mailbox, row.UIDValidity, row.UID, row.State = b.Name, b.now.UIDValidity, uid, ledger.Present
 		row.Date, row.Flags = s.When(w.Now()).UTC().Truncate(time.Second), plan.FlagsOf(letters)
 		c.Save = append(c.Save, row)
-		c.Metas[metaArriving+s.Key] = ""
+		w.notes().Arriving.Forget(&c, s.Key)
 		if !v.Complete {
 			v.Vanished.AddNum(uid)
 		}
@@ -310,9 +311,7 @@ func (w *worker) followOne(ctx context.Context, b *box, m mail.Message, s stray)
 	b.local.Untracked = append(b.local.Untracked, plan.Untracked{Message: row})
 	b.expect(m.UID, row.Key)
 	old := ledger.Message{Mailbox: s.in.Name, UIDValidity: disowned, UID: s.row.UID, Name: name, ID: s.row.ID}
-	c := ledger.Change{Metas: make(map[string]string)}
-	if err := w.forget(&c, s.in, old); err != nil {
-		return err
-	}
+	var c journal.Change
+	w.forget(&c, s.in, old)
 	return w.commit(ctx, c, "forgotten files noted")
 }

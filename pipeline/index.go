@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 )
 
 // How much goes into one commit of the notmuch database. A program that reads
@@ -150,36 +150,18 @@ func (r *run) tell(ctx context.Context, changes []mail.Change) error {
 	return err
 }
 
-// metaFlags is where the ledger keeps the changes of flags that are under way.
-const metaFlags = "flags"
-
-// flagging is one of them.
-type flagging struct {
-	Mailbox     string
-	UIDValidity uint64
-	UID         imap.UID
-	Flags       []string // as the server has them
-}
-
-// intendFlags records which flags are about to change here. A run that is killed
-// between a file's new name and its record would else leave letters that look as if
-// the user had set them: the next would tell the server of them, and move what
-// another program marked for deletion to the Trash.
+// intendFlags records which flags are about to change here.
 func (r *run) intendFlags(ctx context.Context, items []*item) error {
-	var intents []flagging
+	var intents []journal.Flagging
 	for _, it := range items {
 		if it.op == opFlag {
-			intents = append(intents, flagging{it.row.Mailbox, it.row.UIDValidity, it.row.UID, it.row.Flags})
+			intents = append(intents, journal.Flagging{Mailbox: it.row.Mailbox, UIDValidity: it.row.UIDValidity, UID: it.row.UID, Flags: it.row.Flags})
 		}
 	}
 	if len(intents) == 0 {
 		return nil
 	}
-	text, err := json.Marshal(intents)
-	if err != nil {
-		return err
-	}
-	if err := r.Ledger.SetMeta(ctx, metaFlags, string(text)); err != nil {
+	if err := r.notes().Flags.Set(ctx, intents); err != nil {
 		return err
 	}
 	r.step("flags intended")
@@ -191,7 +173,7 @@ func (r *run) flagsDone(ctx context.Context, items []*item) error {
 	if !slices.ContainsFunc(items, func(it *item) bool { return it.op == opFlag }) {
 		return nil
 	}
-	if err := r.Ledger.SetMeta(ctx, metaFlags, ""); err != nil {
+	if err := r.notes().Flags.Drop(ctx); err != nil {
 		return err
 	}
 	r.step("flags done")
@@ -214,7 +196,7 @@ func (r *run) record(ctx context.Context, items []*item, results []mail.Result) 
 	}
 	gone := make(map[place][]imap.UID)
 	left := make(map[int]bool) // for the next run
-	told := ledger.Change{Metas: make(map[string]string)}
+	var told journal.Change
 	for i, it := range items {
 		if it.op == opAhead {
 			continue // it gets its row when it is found on the server
@@ -275,12 +257,12 @@ func (r *run) record(ctx context.Context, items []*item, results []mail.Result) 
 			row.State = ledger.Skipped
 		case opGone:
 			if it.forgotten() {
-				told.Metas[forgottenKey(row)] = ""
+				r.notes().Forgotten.Forget(&told, journal.About(row))
 				continue
 			}
-			r.forgetRuled(told, row)
+			r.forgetRuled(&told, row)
 			if !it.known {
-				if err := r.noteRemoved(ctx, told, row, res.Tags); err != nil {
+				if err := r.noteRemoved(ctx, &told, row, res.Tags); err != nil {
 					return err
 				}
 			}
@@ -291,11 +273,13 @@ func (r *run) record(ctx context.Context, items []*item, results []mail.Result) 
 		rows = append(rows, row)
 	}
 	if len(rows) > 0 {
-		if err := r.commit(ctx, ledger.Change{Save: rows, Metas: r.arrivedWith(rows)}, "messages recorded"); err != nil {
+		var c journal.Change
+		r.haveArrived(&c, rows)
+		if err := r.commit(ctx, c, "messages recorded"); err != nil {
 			return err
 		}
 	}
-	if len(told.Metas) > 0 {
+	if !told.Empty() {
 		if err := r.commit(ctx, told, "forgotten files told"); err != nil {
 			return err
 		}

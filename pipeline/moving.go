@@ -2,8 +2,6 @@ package pipeline
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"maps"
 	"slices"
 
@@ -11,6 +9,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
 )
@@ -19,40 +18,19 @@ import (
 // the row of the mailbox that the mail came from is no evidence any more: whatever
 // becomes of the file, it is that of the new message.
 
-// metaMoving is where the ledger keeps the move under way out of a mailbox.
-const metaMoving = "moving/"
-
-// moving is that. While its answer has not come, and between COPY and EXPUNGE, the
-// next run would take the mail for two: its file is that of the new message, and the
-// original looks as if it had been deleted here.
-type moving struct {
-	Mailbox     string               `json:"mailbox"`
-	UIDValidity uint64               `json:"uidvalidity"`
-	UIDs        []imap.UID           `json:"uids"`
-	To          string               `json:"to"`
-	ToValidity  uint64               `json:"to_validity"`
-	ToNext      imap.UID             `json:"to_next"` // the new messages have this UID or a higher one
-	Copied      bool                 `json:"copied"`  // by COPY, and the server said so
-	Verb        string               `json:"verb"`    // MOVE or COPY; "", from an older version, is COPY
-	Deleted     bool                 `json:"deleted"` // to the Trash, since they were deleted here
-	Absent      []imap.UID           `json:"absent"`  // those that have no file in the mailbox's folder
-	Files       map[imap.UID]arrival `json:"files"`   // the files of those that were moved here
-	byTags      bool
-}
-
 // newMove is a move of messages of b. keys are the files that were moved here.
-func (w *worker) newMove(b *box, verb string, rows []ledger.Message, to *box, keys map[imap.UID]string) *moving {
-	m := &moving{
+func (w *worker) newMove(b *box, verb string, rows []ledger.Message, to *box, keys map[imap.UID]string) *journal.Moving {
+	m := &journal.Moving{
 		Mailbox: b.Name, UIDValidity: b.known.UIDValidity, UIDs: uidsOf(rows), To: to.Name, ToValidity: to.known.UIDValidity, ToNext: to.known.UIDNext,
-		Verb: verb, Deleted: w.trashFor(b) == to, Files: make(map[imap.UID]arrival),
+		Verb: verb, Deleted: w.trashFor(b) == to, Files: make(map[imap.UID]journal.Arrival),
 	}
-	m.byTags = keys == nil && !m.Deleted
+	m.ByTags = keys == nil && !m.Deleted
 	for _, row := range rows {
 		if b.missingHere(row.UID) {
 			m.Absent = append(m.Absent, row.UID)
 		}
 		if key := keys[row.UID]; key != "" {
-			a := arrival{Row: row, From: row, Next: m.ToNext}
+			a := journal.Arrival{Row: row, From: row, Next: m.ToNext}
 			a.Row.Mailbox, a.Row.UIDValidity, a.Row.UID, a.Row.Key, a.Row.Name = to.Name, m.ToValidity, 0, key, ""
 			a.Row.Flags = w.stored[b.Name][row.UID].Merged(row.Flags)
 			m.Files[row.UID] = a
@@ -67,79 +45,73 @@ func (b *box) missingHere(uid imap.UID) bool {
 
 // intendMove records a move that is about to be asked for, unless it leaves nothing
 // that could be mistaken.
-func (w *worker) intendMove(ctx context.Context, m *moving, rows []ledger.Message, to *box) error {
-	c := ledger.Change{Metas: make(map[string]string)}
+func (w *worker) intendMove(ctx context.Context, m *journal.Moving, rows []ledger.Message, to *box) error {
+	var c journal.Change
 	if to.known.UIDValidity != 0 { // else it is not synchronised
-		c.Metas[metaUploading+to.Name] = to.since()
+		w.notes().Uploading.Put(&c, to.Name, to.since())
 	}
 	if m.Verb == "COPY" || len(m.Files) > 0 {
-		if err := set(c, metaMoving+m.Mailbox, m); err != nil {
-			return err
-		}
+		w.notes().Moving.Put(&c, m.Mailbox, *m)
 	}
-	if m.byTags {
-		if err := w.noteRuled(c, rows, to.Name); err != nil {
-			return err
-		}
+	if m.ByTags {
+		w.noteRuled(&c, rows, to.Name)
 	}
 	return w.commit(ctx, c, "move recorded")
 }
 
 // moveRefused takes the intent back, if nothing was moved, and tells whether it did: of
 // several messages MOVE may have moved some (RFC 6851 3.3).
-func (w *worker) moveRefused(ctx context.Context, m *moving) (back bool, err error) {
+func (w *worker) moveRefused(ctx context.Context, m *journal.Moving) (back bool, err error) {
 	if m.Verb == "MOVE" {
 		left, err := w.session.Search(ctx, mail.UIDSet(m.UIDs))
 		if err != nil || slices.ContainsFunc(m.UIDs, func(u imap.UID) bool { return !left.Contains(u) }) {
 			return false, nil //nolint:nilerr // the next run finds out
 		}
 	}
-	c := ledger.Change{Metas: map[string]string{metaMoving + m.Mailbox: ""}}
+	c := w.moveOver(m.Mailbox)
 	for _, u := range m.UIDs {
-		w.forgetRuled(c, ledger.Message{Mailbox: m.Mailbox, UIDValidity: m.UIDValidity, UID: u})
+		w.forgetRuled(&c, ledger.Message{Mailbox: m.Mailbox, UIDValidity: m.UIDValidity, UID: u})
 	}
 	return true, w.commit(ctx, c, "move done")
 }
 
+// moveOver is a change that forgets the move under way out of a mailbox.
+func (r *run) moveOver(mailbox string) (c journal.Change) {
+	r.notes().Moving.Forget(&c, mailbox)
+	return c
+}
+
 // moveAnswered records what the server has moved, or copied if it is to be expunged
 // yet. to has the new UIDs, as far as they are known.
-func (w *worker) moveAnswered(ctx context.Context, b *box, m *moving, rows []ledger.Message, to map[imap.UID]imap.UID) error {
-	c := ledger.Change{Metas: map[string]string{metaMoving + m.Mailbox: ""}}
+func (w *worker) moveAnswered(ctx context.Context, b *box, m *journal.Moving, rows []ledger.Message, to map[imap.UID]imap.UID) error {
+	c := w.moveOver(m.Mailbox)
 	for _, row := range rows {
 		a, moved := m.Files[row.UID]
 		if moved {
 			a.Row.UID = to[row.UID]
-			if err := w.arrives(c, a); err != nil {
-				return err
-			}
+			w.arrives(&c, a)
 		}
 		switch {
 		case m.Copied && moved:
 			row.Key, row.Flags = "", a.Row.Flags // the file is that of the copy
 			c.Save = append(c.Save, row)
 		case !m.Copied && slices.Contains(m.Absent, row.UID):
-			if err := w.forget(&c, b, row); err != nil {
-				return err
-			}
+			w.forget(&c, b, row)
 		}
 	}
 	if m.Copied {
-		if err := set(c, metaMoving+m.Mailbox, m); err != nil {
-			return err
-		}
+		w.notes().Moving.Put(&c, m.Mailbox, *m)
 	}
 	return w.commit(ctx, c, "move answered")
 }
 
 // copiesExpunged ends a move by COPY. That the originals could not be expunged, since
 // others are marked there, is an end, too.
-func (w *worker) copiesExpunged(ctx context.Context, b *box, m *moving, rows []ledger.Message, expunged bool) error {
-	c := ledger.Change{Metas: map[string]string{metaMoving + m.Mailbox: ""}}
+func (w *worker) copiesExpunged(ctx context.Context, b *box, m *journal.Moving, rows []ledger.Message, expunged bool) error {
+	c := w.moveOver(m.Mailbox)
 	for _, row := range rows {
 		if expunged && slices.Contains(m.Absent, row.UID) {
-			if err := w.forget(&c, b, row); err != nil {
-				return err
-			}
+			w.forget(&c, b, row)
 		}
 	}
 	return w.commit(ctx, c, "move done")
@@ -147,12 +119,10 @@ func (w *worker) copiesExpunged(ctx context.Context, b *box, m *moving, rows []l
 
 // goneThere records that messages whose files are not here were expunged.
 func (w *worker) goneThere(ctx context.Context, b *box, rows []ledger.Message) error {
-	c := ledger.Change{Metas: make(map[string]string)}
+	var c journal.Change
 	for _, row := range rows {
 		if b.missingHere(row.UID) {
-			if err := w.forget(&c, b, row); err != nil {
-				return err
-			}
+			w.forget(&c, b, row)
 		}
 	}
 	if len(c.Forget) == 0 {
@@ -161,42 +131,31 @@ func (w *worker) goneThere(ctx context.Context, b *box, rows []ledger.Message) e
 	return w.commit(ctx, c, "deletions recorded")
 }
 
-// metaForgotten is where the ledger keeps that notmuch is yet to hear of a file that
-// is where it was no more, and whose row went with the server's answer.
-const metaForgotten = "forgotten/"
-
-func forgottenKey(row ledger.Message) string {
-	return fmt.Sprintf("%s%s/%d/%d", metaForgotten, row.Mailbox, row.UIDValidity, row.UID)
-}
-
 // forget puts into a change that a message is gone, and lets notmuch hear at the end
 // that its file is where it was no more: not before the mail is known where it went,
 // or its tags would go. A later run tells what this one does not come to.
-func (r *run) forget(c *ledger.Change, b *box, row ledger.Message) error {
+func (r *run) forget(c *journal.Change, b *box, row ledger.Message) {
 	c.Forget = append(c.Forget, row)
 	r.hold(b.forgetting(row))
-	return set(*c, forgottenKey(row), row)
+	r.notes().Forgotten.Put(c, journal.About(row), row)
 }
 
 // tellForgotten tells notmuch what an earlier run did not come to tell. Where mail
 // went has been found by then, or waits, and this with it.
 func (w *worker) tellForgotten(ctx context.Context, boxes map[string]*box) error {
-	texts, err := w.Ledger.Metas(ctx, metaForgotten)
-	if err != nil || len(texts) == 0 || len(w.unsettled) > 0 || w.DryRun {
+	rows, err := w.notes().Forgotten.All(ctx)
+	if err != nil || len(rows) == 0 || len(w.unsettled) > 0 || w.DryRun {
 		return err
 	}
 	var items []*item
-	back := ledger.Change{Metas: make(map[string]string)}
-	for _, key := range slices.Sorted(maps.Keys(texts)) {
-		var row ledger.Message
-		if err := json.Unmarshal([]byte(texts[key]), &row); err != nil {
-			return fmt.Errorf("the ledger's note of a mail that is gone cannot be read: %w", err)
-		}
+	var back journal.Change
+	for _, key := range slices.Sorted(maps.Keys(rows)) {
+		row := rows[key]
 		if b := boxes[row.Mailbox]; b != nil && !b.exists(row.Name) {
 			b.pending++
 			items = append(items, b.forgetting(row))
 		} else {
-			back.Metas[key] = "" // the file was put back, or its mailbox is forgotten
+			w.notes().Forgotten.Forget(&back, key) // the file was put back, or its mailbox is forgotten
 		}
 	}
 	for part := range slices.Chunk(items, indexBatch) {
@@ -204,7 +163,7 @@ func (w *worker) tellForgotten(ctx context.Context, boxes map[string]*box) error
 			return err
 		}
 	}
-	if len(back.Metas) == 0 {
+	if back.Empty() {
 		return nil
 	}
 	return w.commit(ctx, back, "forgotten files found")
@@ -219,45 +178,15 @@ func (b *box) forgetting(row ledger.Message) *item {
 // forgotten tells whether an item is forgetting's.
 func (it *item) forgotten() bool { return it.op == opGone && fileless(it.row) }
 
-// commit records a change. What the server has answered is recorded also when the run
-// is told to end in this moment.
-func (r *run) commit(ctx context.Context, c ledger.Change, step string) error {
-	if err := r.Ledger.Record(context.WithoutCancel(ctx), c); err != nil {
-		return err
-	}
-	r.step(step)
-	return nil
-}
-
-// set puts a value of the account into a change.
-func set(c ledger.Change, key string, value any) error {
-	text, err := json.Marshal(value)
-	c.Metas[key] = string(text)
-	return err
-}
-
-// interrupted gives the move out of a mailbox that was interrupted; nil if there is none.
-func (w *worker) interrupted(ctx context.Context, b *box) (*moving, error) {
-	text, err := w.Ledger.Meta(ctx, metaMoving+b.Name)
-	if err != nil || text == "" {
-		return nil, err
-	}
-	m := new(moving)
-	if err := json.Unmarshal([]byte(text), m); err != nil {
-		return nil, fmt.Errorf("the ledger's note of an interrupted move cannot be read: %w", err)
-	}
-	return m, nil
-}
-
 // finishMove brings a move to its end that was interrupted, or refused half way.
 // Where it cannot, nothing else is to be done with these messages. boxes are those of
 // this run, if they are known yet.
-func (w *worker) finishMove(ctx context.Context, b *box, m *moving, boxes map[string]*box) error {
+func (w *worker) finishMove(ctx context.Context, b *box, m *journal.Moving, boxes map[string]*box) error {
 	w.leaveAlone(m)
 	if w.DryRun {
 		return errLater
 	}
-	none := ledger.Change{Metas: map[string]string{metaMoving + b.Name: ""}}
+	none := w.moveOver(b.Name)
 	if m.UIDValidity != b.known.UIDValidity {
 		return w.commit(ctx, none, "move done") // these numbers are of other messages by now
 	}
@@ -326,7 +255,7 @@ func (w *worker) finishMove(ctx context.Context, b *box, m *moving, boxes map[st
 }
 
 // leaveAlone lets nothing else be done with the messages of a move.
-func (r *run) leaveAlone(m *moving) {
+func (r *run) leaveAlone(m *journal.Moving) {
 	r.finished[m.Mailbox] = make(map[imap.UID]bool)
 	for _, u := range m.UIDs {
 		r.finished[m.Mailbox][u] = true
@@ -335,7 +264,7 @@ func (r *run) leaveAlone(m *moving) {
 
 // copied gives the new UIDs of those of the messages that the other mailbox has, the
 // same in every respect: what is found is expunged.
-func (w *worker) copied(ctx context.Context, m *moving, rows []ledger.Message) (map[imap.UID]imap.UID, error) {
+func (w *worker) copied(ctx context.Context, m *journal.Moving, rows []ledger.Message) (map[imap.UID]imap.UID, error) {
 	out := make(map[imap.UID]imap.UID)
 	if len(rows) == 0 {
 		return out, nil

@@ -107,6 +107,7 @@ func (h *home) quiet(s *server, change ...func(*Options)) {
 	if rep.New+rep.Flagged+rep.Pushed+rep.Moved+rep.Deleted+rep.Uploaded+rep.Removed != 0 || !rep.Clean() {
 		h.t.Errorf("not quiet: %+v", rep)
 	}
+	h.atRest(s)
 }
 
 // wires are the sets of extensions on which the way out depends.

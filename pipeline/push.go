@@ -14,6 +14,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
 )
@@ -262,10 +263,10 @@ func (w *worker) push(ctx context.Context, b *box, o *plan.Outgoing, boxes map[s
 	}
 	b.need = plan.NeedChanges
 	// The push may be repeated.
-	if m, err := w.interrupted(ctx, b); err != nil {
+	if m, ok, err := w.notes().Moving.Get(ctx, b.Name); err != nil {
 		return err
-	} else if m != nil {
-		if err := w.finishMove(ctx, b, m, boxes); err != nil {
+	} else if ok {
+		if err := w.finishMove(ctx, b, &m, boxes); err != nil {
 			return err
 		}
 		o.Without(w.finished[b.Name])
@@ -412,7 +413,7 @@ func (w *worker) staysHere(ctx context.Context, b *box, flag string, n int) erro
 		other := func(f string) bool { return strings.EqualFold(f, flag) }
 		b.local.Flags[u] = plan.Delta{Add: slices.DeleteFunc(d.Add, other), Remove: slices.DeleteFunc(d.Remove, other)}
 	}
-	return w.noteOnce(ctx, b, "stays/"+flag+"/"+b.Name, "the server keeps no flag %s in this mailbox; that of %d messages stays here", flag, n)
+	return w.noteOnce(ctx, b, w.notes().StaysSaid, journal.AboutWord(flag, b.Name), "the server keeps no flag %s in this mailbox; that of %d messages stays here", flag, n)
 }
 
 // pushMoves moves messages on the server as their files were moved here.
@@ -505,7 +506,7 @@ func (w *worker) fetchAgain(ctx context.Context, b *box, rows []ledger.Message) 
 		return err
 	}
 	var gone []imap.UID
-	c := ledger.Change{Metas: make(map[string]string)} // the files that notmuch knows of them are gone
+	var c journal.Change // the files that notmuch knows of them are gone
 	for _, m := range rows {
 		name, ok, err := b.find(m.Key, "")
 		if err != nil {
@@ -513,9 +514,7 @@ func (w *worker) fetchAgain(ctx context.Context, b *box, rows []ledger.Message) 
 		}
 		if !ok {
 			gone = append(gone, m.UID)
-			if err := w.forget(&c, b, m); err != nil {
-				return err
-			}
+			w.forget(&c, b, m)
 			continue
 		}
 		if err := b.dir.Rename(name, maildir.WithFlags(name, "", "T")); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,6 +13,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 )
 
 // FolderPlan is what deleting a mailbox would take away.
@@ -27,17 +27,6 @@ type FolderPlan struct {
 
 // Mail tells whether there is any.
 func (p FolderPlan) Mail() bool { return p.Messages > 0 || p.Files > 0 }
-
-// metaRemove is where the ledger keeps that a mailbox is being deleted.
-const metaRemove = "remove"
-
-// removal is that. Keys are the mails in the folder that the ledger does not know.
-type removal struct {
-	Mailbox     string   `json:"mailbox"`
-	Folder      string   `json:"folder,omitempty"` // here; "" if there is none
-	UIDValidity uint64   `json:"uidvalidity"`
-	Keys        []string `json:"keys,omitempty"`
-}
 
 // Errors of DeleteFolder that have a remedy.
 var (
@@ -83,7 +72,7 @@ type remover struct {
 	*run
 	mailbox string
 	box     *box // with its folder here; nil if there is none
-	removal
+	journal.Removal
 }
 
 // look finds out what is there, on both sides.
@@ -172,11 +161,7 @@ func (rm *remover) messages(ctx context.Context) ([]ledger.Message, error) {
 // remove deletes the mailbox: on the server, which may refuse it, then here. The
 // intent comes before, so that a later run can go on.
 func (rm *remover) remove(ctx context.Context, p FolderPlan) (err error) {
-	intent, err := json.Marshal(rm.removal)
-	if err != nil {
-		return err
-	}
-	if err := rm.Ledger.SetMeta(ctx, metaRemove, string(intent)); err != nil {
+	if err := rm.notes().Remove.Set(ctx, rm.Removal); err != nil {
 		return err
 	}
 	rm.step("removal intended")
@@ -198,7 +183,7 @@ func (rm *remover) onServer(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, ignore(s.Close())) }()
 	err = s.Delete(ctx, rm.mailbox)
 	if _, refused := mail.Refused(err); refused {
-		return errors.Join(err, rm.Ledger.SetMeta(ctx, metaRemove, ""))
+		return errors.Join(err, rm.notes().Remove.Drop(ctx))
 	}
 	if err != nil {
 		return fmt.Errorf("%w; whether it is deleted shows with the next sync", err)
@@ -228,11 +213,13 @@ func (rm *remover) here(ctx context.Context) error {
 		}
 		rm.step("folder removed")
 	}
-	metas := []string{metaRemove, metaScanned + rm.mailbox, metaUploading + rm.mailbox}
+	k := ledger.Mailbox{Name: rm.mailbox}
 	if rm.box != nil {
-		metas = append(metas, metaBefore+rm.box.known.Folder, metaFolder+rm.box.known.Folder, goneKey(rm.box.known))
+		k.Folder = rm.box.known.Folder
 	}
-	if err := rm.Ledger.Forget(ctx, rm.mailbox, metas...); err != nil {
+	var done journal.Change
+	rm.notes().Remove.Forget(&done)
+	if err := rm.notes().ForgetMailbox(ctx, k, done); err != nil {
 		return err
 	}
 	rm.step("mailbox forgotten")
@@ -296,15 +283,11 @@ func (rm *remover) files(ctx context.Context) error {
 // has it no more, the rest follows; otherwise nothing was deleted, and it is to be
 // said again.
 func (r *run) finishFolder(ctx context.Context, list []mail.Mailbox) error {
-	text, err := r.Ledger.Meta(ctx, metaRemove)
-	if err != nil || text == "" || r.DryRun {
+	removal, ok, err := r.notes().Remove.Get(ctx)
+	if err != nil || !ok || r.DryRun {
 		return err
 	}
-	rm := &remover{run: r}
-	if err := json.Unmarshal([]byte(text), &rm.removal); err != nil {
-		return fmt.Errorf("the ledger's note of a mailbox that is being deleted cannot be read: %w", err)
-	}
-	rm.mailbox = rm.Mailbox
+	rm := &remover{run: r, mailbox: removal.Mailbox, Removal: removal}
 	boxes, err := r.knownBoxes(ctx)
 	if err != nil {
 		return err
@@ -320,7 +303,7 @@ func (r *run) finishFolder(ctx context.Context, list []mail.Mailbox) error {
 			return nil //nolint:nilerr // not to be seen today; a later run ends it
 		case m.Status != nil && m.Status.UIDValidity == rm.UIDValidity:
 			r.note(said, "the deletion of this mailbox was interrupted, and nothing of it was deleted; say `notmuch imap folder delete` again")
-			return r.Ledger.SetMeta(ctx, metaRemove, "")
+			return r.notes().Remove.Drop(ctx)
 		}
 	}
 	r.note(said, "the deletion of this mailbox was interrupted; it is ended now")
@@ -359,11 +342,11 @@ func NewFolder(ctx context.Context, o Options, mailbox string) error {
 		b = &box{dir: maildir.Dir(filepath.Join(o.Root, folder))}
 		b.known.Folder = folder
 	} else {
-		gone, err := r.Ledger.Meta(ctx, goneKey(b.known))
+		_, gone, err := r.notes().GoneSaid.Get(ctx, journal.AboutWord(b.known.UIDValidity, b.known.Name))
 		if err != nil {
 			return err
 		}
-		if gone == "" {
+		if !gone {
 			return fmt.Errorf("the server has a mailbox %s already", mailbox)
 		}
 		// Stubs stand for messages that are gone with it.
@@ -383,5 +366,5 @@ func NewFolder(ctx context.Context, o Options, mailbox string) error {
 		return err
 	}
 	r.step("folder made")
-	return r.Ledger.Forget(ctx, mailbox, metaBefore+b.known.Folder, metaFolder+b.known.Folder, metaScanned+mailbox, metaUploading+mailbox, goneKey(b.known))
+	return r.notes().ForgetMailbox(ctx, ledger.Mailbox{Name: mailbox, Folder: b.known.Folder}, journal.Change{})
 }

@@ -1,7 +1,6 @@
 package pipeline
 
 import (
-	"context"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 )
 
 // Mail that was removed here, since the server had it no more, and that comes again has
@@ -114,30 +114,32 @@ func TestTheTagsOfRemovedMailAreBounded(t *testing.T) {
 	digest := func(n int) mail.Digest { return mail.Digest{byte(n), byte(n >> 8), byte(n >> 16), 1} }
 	const all = removedMost + 3
 	for from := 0; from < all; from += 1000 {
-		c := ledger.Change{Metas: make(map[string]string)}
+		var c journal.Change
 		for n := from; n < min(from+1000, all); n++ {
 			now = now.Add(time.Second)
-			if err := r.noteRemoved(t.Context(), c, ledger.Message{UID: imap.UID(n + 1), Digest: digest(n)}, []string{"work"}); err != nil {
+			if err := r.noteRemoved(t.Context(), &c, ledger.Message{UID: imap.UID(n + 1), Digest: digest(n)}, []string{"work"}); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if err := l.Record(t.Context(), c); err != nil {
+		if err := r.notes().Record(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}
 	}
-	kept, err := l.Metas(context.Background(), metaRemoved)
+	kept, err := r.notes().Removed.All(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if kept[metaRemoved+digest(all-1).String()] == "" || len(kept) > removedMost || len(kept) < removedMost/10*9 || kept[metaRemoved+digest(0).String()] != "" {
+	_, newest := kept[digest(all-1).String()]
+	_, oldest := kept[digest(0).String()]
+	if !newest || oldest || len(kept) > removedMost || len(kept) < removedMost/10*9 {
 		t.Errorf("%d are kept", len(kept))
 	}
 	now = now.Add(removedFor + time.Hour)
-	c := ledger.Change{Metas: make(map[string]string)}
-	if err := r.noteRemoved(t.Context(), c, ledger.Message{Digest: digest(all)}, nil); err != nil || len(c.Metas) > 0 {
-		t.Errorf("%v %v", err, c.Metas)
+	var c journal.Change
+	if err := r.noteRemoved(t.Context(), &c, ledger.Message{Digest: digest(all)}, nil); err != nil || !c.Empty() {
+		t.Errorf("%v %+v", err, c)
 	}
-	if err := r.noteRemoved(t.Context(), c, ledger.Message{Digest: digest(all)}, []string{}); err != nil || len(r.removed) != 1 {
+	if err := r.noteRemoved(t.Context(), &c, ledger.Message{Digest: digest(all)}, []string{}); err != nil || len(r.removed) != 1 {
 		t.Errorf("%v, %d are kept", err, len(r.removed))
 	}
 }

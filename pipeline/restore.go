@@ -2,9 +2,7 @@ package pipeline
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"maps"
 	"os"
@@ -14,6 +12,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
@@ -49,19 +48,10 @@ func (w *worker) restore(ctx context.Context, b *box, o *plan.Outgoing, boxes ma
 	return w.believe(ctx, b)
 }
 
-// metaBack is where the ledger keeps which files are being moved back.
-const metaBack = "back"
-
-// movedBack is a file that goes back to the folder of its mailbox.
-type movedBack struct {
-	From, To string // absolute
-	ID       string // of its message, by notmuch
-}
-
 // back puts files that were moved to other folders back to where the server has
 // their mail.
 func (w *worker) back(ctx context.Context, b *box, moves map[string][]plan.Move, boxes map[string]*box) error {
-	var files []movedBack
+	var files []journal.MovedBack
 	for _, to := range slices.Sorted(maps.Keys(moves)) {
 		for _, m := range moves[to] {
 			name, ok, err := boxes[to].find(m.Key, "")
@@ -73,18 +63,14 @@ func (w *worker) back(ctx context.Context, b *box, moves map[string][]plan.Move,
 			}
 			_, letters := maildir.ParseName(name)
 			// In cur also without letters, since that says that it has none.
-			files = append(files, movedBack{boxes[to].path(name), b.path("cur/" + m.Row.Key + ":2," + letters), m.Row.ID})
+			files = append(files, journal.MovedBack{From: boxes[to].path(name), To: b.path("cur/" + m.Row.Key + ":2," + letters), ID: m.Row.ID})
 			b.settle([]imap.UID{m.Row.UID})
 		}
 	}
 	if len(files) == 0 {
 		return nil
 	}
-	text, err := json.Marshal(files)
-	if err != nil {
-		return err
-	}
-	if err := w.Ledger.SetMeta(ctx, metaBack, string(text)); err != nil {
+	if err := w.notes().Back.Set(ctx, files); err != nil {
 		return err
 	}
 	w.step("moves back intended")
@@ -94,13 +80,9 @@ func (w *worker) back(ctx context.Context, b *box, moves map[string][]plan.Move,
 // resumeBack moves the files back that were about to be, and tells notmuch, which
 // would else know them where they were.
 func (r *run) resumeBack(ctx context.Context) error {
-	text, err := r.Ledger.Meta(ctx, metaBack)
-	if err != nil || text == "" {
+	files, ok, err := r.notes().Back.Get(ctx)
+	if err != nil || !ok {
 		return err
-	}
-	var files []movedBack
-	if err := json.Unmarshal([]byte(text), &files); err != nil {
-		return fmt.Errorf("the ledger's note of files that are moved back cannot be read: %w", err)
 	}
 	var changes []mail.Change
 	for _, f := range files {
@@ -120,7 +102,7 @@ func (r *run) resumeBack(ctx context.Context) error {
 		}
 		r.step("files moved back in notmuch")
 	}
-	if err := r.Ledger.SetMeta(ctx, metaBack, ""); err != nil {
+	if err := r.notes().Back.Drop(ctx); err != nil {
 		return err
 	}
 	r.step("moves back done")

@@ -2,9 +2,7 @@ package pipeline
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"path/filepath"
 
@@ -23,10 +21,7 @@ func (r *run) resume(ctx context.Context) error {
 	if err := r.retire(ctx); err != nil {
 		return err
 	}
-	if err := r.resumeFlags(ctx); err != nil {
-		return err
-	}
-	if err := r.resumeBack(ctx); err != nil {
+	if err := recoverAll(ctx, r.recoverHere()); err != nil {
 		return err
 	}
 	intended, err := r.Ledger.InState(ctx, ledger.Intended)
@@ -112,13 +107,9 @@ func (r *run) resume(ctx context.Context) error {
 // resumeFlags makes the changes of flags again that were under way: of those that
 // were made, only the record is new.
 func (r *run) resumeFlags(ctx context.Context) error {
-	text, err := r.Ledger.Meta(ctx, metaFlags)
-	if err != nil || text == "" {
+	intents, ok, err := r.notes().Flags.Get(ctx)
+	if err != nil || !ok {
 		return err
-	}
-	var intents []flagging
-	if err := json.Unmarshal([]byte(text), &intents); err != nil {
-		return fmt.Errorf("the ledger's note of changed flags cannot be read: %w", err)
 	}
 	boxes, err := r.knownBoxes(ctx)
 	if err != nil {
@@ -136,7 +127,7 @@ func (r *run) resumeFlags(ctx context.Context) error {
 		}
 	}
 	if len(items) == 0 {
-		return r.Ledger.SetMeta(ctx, metaFlags, "")
+		return r.notes().Flags.Drop(ctx)
 	}
 	return r.indexItems(ctx, items)
 }

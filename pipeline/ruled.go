@@ -2,8 +2,6 @@ package pipeline
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"maps"
 	"slices"
 
@@ -11,6 +9,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 )
 
 // A mail that this program moves because of its tags keeps them when it arrives; one
@@ -18,44 +17,26 @@ import (
 // the server's answer and the arrival. So that the next one tells the two apart, and
 // tags that were set meanwhile hold, the ledger has what was about to be moved.
 
-// metaRuled is where the ledger keeps, by message, where it goes by its tags.
-const metaRuled = "ruled/"
-
-// ruledMove is that. It is forgotten with the row of the message.
-type ruledMove struct {
-	Mailbox     string   `json:"mailbox"`
-	UIDValidity uint64   `json:"uidvalidity"`
-	UID         imap.UID `json:"uid"`
-	To          string   `json:"to"`
-}
-
-func ruledKey(m ledger.Message) string {
-	return fmt.Sprintf("%s%s/%d/%d", metaRuled, m.Mailbox, m.UIDValidity, m.UID)
-}
-
 // noteRuled lets a change record moves by tags.
-func (r *run) noteRuled(c ledger.Change, rows []ledger.Message, to string) error {
+func (r *run) noteRuled(c *journal.Change, rows []ledger.Message, to string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.ruledTo == nil {
 		r.ruledTo = make(map[string]string)
 	}
 	for _, row := range rows {
-		r.ruledTo[ruledKey(row)] = to
-		if err := set(c, ruledKey(row), ruledMove{row.Mailbox, row.UIDValidity, row.UID, to}); err != nil {
-			return err
-		}
+		r.ruledTo[journal.About(row)] = to
+		r.notes().Ruled.Put(c, journal.About(row), journal.Ruled{Mailbox: row.Mailbox, UIDValidity: row.UIDValidity, UID: row.UID, To: to})
 	}
-	return nil
 }
 
 // forgetRuled lets a change forget them.
-func (r *run) forgetRuled(c ledger.Change, rows ...ledger.Message) {
+func (r *run) forgetRuled(c *journal.Change, rows ...ledger.Message) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, row := range rows {
-		if key := ruledKey(row); r.ruledTo[key] != "" {
-			c.Metas[key] = ""
+		if key := journal.About(row); r.ruledTo[key] != "" {
+			r.notes().Ruled.Forget(c, key)
 			delete(r.ruledTo, key)
 		}
 	}
@@ -66,31 +47,27 @@ func (r *run) forgetRuled(c ledger.Change, rows ...ledger.Message) {
 func (r *run) ruledInto(b *box, from ledger.Message) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.ruledTo[ruledKey(from)] == b.Name
+	return r.ruledTo[journal.About(from)] == b.Name
 }
 
 // recallRuled finds what interrupted runs have moved by tags. What is still where it
 // was, was not moved.
 func (w *worker) recallRuled(ctx context.Context) error {
-	texts, err := w.Ledger.Metas(ctx, metaRuled)
-	if err != nil || len(texts) == 0 || w.DryRun {
+	ruled, err := w.notes().Ruled.All(ctx)
+	if err != nil || len(ruled) == 0 || w.DryRun {
 		return err
 	}
 	boxes, err := w.knownBoxes(ctx)
 	if err != nil {
 		return err
 	}
-	c := ledger.Change{Metas: make(map[string]string)}
-	byBox := make(map[*box]map[imap.UID]ruledMove)
-	for _, key := range slices.Sorted(maps.Keys(texts)) {
-		var m ruledMove
-		if err := json.Unmarshal([]byte(texts[key]), &m); err != nil {
-			return fmt.Errorf("the ledger's note of a move by tags cannot be read: %w", err)
-		}
-		c.Metas[key] = ""
+	var c journal.Change
+	byBox := make(map[*box]map[imap.UID]journal.Ruled)
+	for key, m := range ruled {
+		w.notes().Ruled.Forget(&c, key)
 		if b := boxes[m.Mailbox]; b != nil && b.known.UIDValidity == m.UIDValidity {
 			if byBox[b] == nil {
-				byBox[b] = make(map[imap.UID]ruledMove)
+				byBox[b] = make(map[imap.UID]journal.Ruled)
 			}
 			byBox[b][m.UID] = m
 		}
@@ -109,9 +86,7 @@ func (w *worker) recallRuled(ctx context.Context) error {
 		}
 		for _, row := range rows {
 			if err != nil || !there.Contains(row.UID) {
-				if err := w.noteRuled(c, []ledger.Message{row}, moves[row.UID].To); err != nil {
-					return err
-				}
+				w.noteRuled(&c, []ledger.Message{row}, moves[row.UID].To)
 			}
 		}
 	}

@@ -15,8 +15,8 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
-	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
@@ -32,31 +32,30 @@ type run struct {
 	mu       sync.Mutex
 	cond     *sync.Cond
 	report   Report
-	todo     []*box             // not yet looked into
-	open     []*box             // looked into, with batches left
-	busy     int                // units under way: of each more batches may come, or what is left of it
-	sick     bool               // it was said that the server is not well
-	ended    bool               // no more work is given out
-	beside   []*box             // not to be synchronised now, but mail may be in their folders
-	astir    bool               // folders changed all the while they were scanned
-	moved    bool               // mail may have moved between mailboxes: look before downloading
-	stays    map[string]bool    // mailboxes that no message has left, as far as is known
-	total    int                // messages to come
-	done     int                // messages recorded
-	gone     []*item            // deletions, held until all that is new has come
-	trash    *box               // the account's Trash; nil if it has none
-	daily    map[string]bool    // mailboxes that are emptied in daily life
-	foreseen map[string]bool    // messages that a dry run finds new
-	silences map[string]silence // commands that earlier runs had no answer to, by their key in the ledger
-	silent   map[string]bool    // and this one
-	standing map[string]bool    // faults that stay until a person answers, by their key in the ledger
-	listed   map[string]bool    // names that the server has
-	listedAt time.Time          // when it said so
-	fresh    []*box             // folders of which the server is to make mailboxes
-	closed   []*box             // folders whose mail the server cannot have now
-	early    *early             // nil when it is over
-	exchange bool               // the server is Exchange, so far as it shows
-	tags     mail.Revision      // the notmuch database when its tags were looked at
+	todo     []*box          // not yet looked into
+	open     []*box          // looked into, with batches left
+	busy     int             // units under way: of each more batches may come, or what is left of it
+	sick     bool            // it was said that the server is not well
+	ended    bool            // no more work is given out
+	beside   []*box          // not to be synchronised now, but mail may be in their folders
+	astir    bool            // folders changed all the while they were scanned
+	moved    bool            // mail may have moved between mailboxes: look before downloading
+	stays    map[string]bool // mailboxes that no message has left, as far as is known
+	total    int             // messages to come
+	done     int             // messages recorded
+	gone     []*item         // deletions, held until all that is new has come
+	trash    *box            // the account's Trash; nil if it has none
+	daily    map[string]bool // mailboxes that are emptied in daily life
+	foreseen map[string]bool // messages that a dry run finds new
+	silent   map[string]bool // and this one
+	standing map[string]bool // faults that stay until a person answers, by their note
+	listed   map[string]bool // names that the server has
+	listedAt time.Time       // when it said so
+	fresh    []*box          // folders of which the server is to make mailboxes
+	closed   []*box          // folders whose mail the server cannot have now
+	early    *early          // nil when it is over
+	exchange bool            // the server is Exchange, so far as it shows
+	tags     mail.Revision   // the notmuch database when its tags were looked at
 	// stored are the flags that the server was told, by mailbox: of a message that
 	// somebody moved meanwhile they are not with it.
 	stored map[string]map[imap.UID]plan.Delta
@@ -72,8 +71,9 @@ type run struct {
 	unsettled map[string][]ledger.Message
 	comes     map[string]bool // keys of files with an arrival in the ledger
 	strays    []stray
-	ruledTo   map[string]string      // where messages go by their tags, by ruledKey
-	removed   map[string]removedMail // tags of mail that was removed here, by key in the ledger; nil: not read yet
+	ruledTo   map[string]string          // where messages go by their tags, by journal.About
+	silences  map[string]journal.Silence // commands that earlier runs had no answer to, by silentKey
+	removed   map[string]journal.Removed // tags of mail that was removed here, by its content; nil: not read yet
 }
 
 // box is one mailbox while it is worked on. Fields below mu are guarded by
@@ -92,7 +92,7 @@ type box struct {
 	local  plan.Local // what the user changed here
 	// scanned is what the ledger is to remember of the scan that found that, which
 	// set in at changed. unread: the folder could not be read. barred: that was said.
-	scanned string
+	scanned journal.Scan
 	changed [2]time.Time
 	unread  bool
 	barred  bool
@@ -203,22 +203,10 @@ func (r *run) sync(ctx context.Context) error {
 		}
 	}
 	r.exchange = stub.IsExchange(s.Greeting())
-	if err := r.putMarksRight(ctx, s); err != nil {
-		return errors.Join(err, ignore(s.Close()))
-	}
-	if !s.Alive() {
-		_ = ignore(s.Close())
-		if s, err = r.Dial(ctx); err != nil {
-			return r.accountFault(ctx, err, atConnect)
-		}
-	}
 	w := &worker{run: r, session: s}
 	var boxes []*box
-	if r.silences, err = silencesOf(ctx, r.Ledger); err == nil {
-		err = w.endInterrupted(ctx)
-	}
-	if err == nil {
-		err = w.recallRuled(ctx)
+	if r.silences, err = r.notes().Silent.All(ctx); err == nil {
+		err = recoverAll(ctx, w.recoverThere())
 	}
 	if err == nil {
 		err = w.connect(ctx)
@@ -238,26 +226,6 @@ func (r *run) sync(ctx context.Context) error {
 		return err
 	}
 	return r.work(ctx, w, boxes)
-}
-
-// putMarksRight ends a deletion on the server that was interrupted. That it
-// cannot be done now keeps nothing else from being done.
-func (r *run) putMarksRight(ctx context.Context, s probe.Deleter) error {
-	if r.DryRun {
-		return nil
-	}
-	text, err := probe.RestoreMarks(ctx, r.Ledger, s, r.step)
-	switch {
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case err != nil && scopeOf(err, atMailbox) == ScopeRun:
-		return err
-	case err != nil:
-		r.fault(Failure{Scope: ScopeMailbox, Text: "an interrupted deletion could not be put right: " + err.Error(), Err: err})
-	case text != "":
-		r.emit(Event{Type: EventNote, Text: text})
-	}
-	return nil
 }
 
 // ignore drops the error of closing a connection whose work is done: a server
@@ -420,20 +388,6 @@ func (r *run) emit(e Event) {
 
 func (r *run) note(b *box, format string, args ...any) {
 	r.emit(Event{Type: EventNote, Mailbox: b.Name, Text: fmt.Sprintf(format, args...)})
-}
-
-// noteOnce is a note that no later run repeats: key is where the ledger has that
-// it was given.
-func (r *run) noteOnce(ctx context.Context, b *box, key, format string, args ...any) error {
-	said, err := r.Ledger.Meta(ctx, key)
-	if err != nil || said != "" {
-		return err
-	}
-	r.note(b, format, args...)
-	if r.DryRun {
-		return nil
-	}
-	return r.Ledger.SetMeta(ctx, key, "said")
 }
 
 func (r *run) step(effect string) {

@@ -14,6 +14,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
@@ -37,7 +38,7 @@ func (r *run) scan(ctx context.Context, b *box) error {
 	}
 	f := r.foundEarly(b)
 	if f == nil {
-		last, err := r.Ledger.Meta(ctx, metaScanned+b.Name)
+		last, _, err := r.notes().Scanned.Get(ctx, b.Name)
 		if err != nil {
 			return err
 		}
@@ -52,6 +53,9 @@ func (r *run) scan(ctx context.Context, b *box) error {
 		}); err != nil {
 			return err
 		}
+		if err := r.forgetFiles(ctx, b); err != nil {
+			return err
+		}
 	}
 	for _, s := range b.local.Untracked {
 		if !s.Twin {
@@ -61,7 +65,7 @@ func (r *run) scan(ctx context.Context, b *box) error {
 		if plan.RealID(s.ID) == "" {
 			what = "the content"
 		}
-		if err := r.noteOnce(ctx, b, metaTwin+s.Key,
+		if err := r.noteOnce(ctx, b, r.notes().TwinSaid, s.Key,
 			"%s has %s of a mail that is in this mailbox already, as after a change from another program; it is not uploaded", s.Name, what); err != nil {
 			return err
 		}
@@ -71,11 +75,37 @@ func (r *run) scan(ctx context.Context, b *box) error {
 		return nil
 	case b.local.Doubt != "" && len(b.local.Missing) > 0:
 		// The mail that comes now makes the folder look well again.
-		return r.Ledger.SetMeta(ctx, metaScanned+b.Name, plan.Doubted+b.local.Doubt+" 0")
+		return r.notes().Scanned.Set(ctx, b.Name, journal.ScanDoubted(b.local.Doubt))
 	case !b.local.Nothing() || f.gone:
 		return nil
 	}
 	return r.markScanned(ctx, b)
+}
+
+// forgetFiles forgets what was decided and said of files that are in the folder no more.
+// One that is missed because it gets a new name this moment must not be uploaded then:
+// so they are looked for once more, and not in a folder that is not believed.
+func (r *run) forgetFiles(ctx context.Context, b *box) error {
+	if r.DryRun || b.local.Doubt != "" {
+		return nil
+	}
+	var failed error
+	gone := func(key string) bool {
+		if slices.ContainsFunc(b.local.Untracked, func(s plan.Untracked) bool { return s.Key == key }) {
+			return false
+		}
+		_, here, err := b.find(key, "")
+		failed = errors.Join(failed, err)
+		return err == nil && !here
+	}
+	err := r.notes().NeverUpload.DropWhere(ctx, func(key string, in journal.Text) bool { return string(in) == b.Name && gone(key) })
+	if err = errors.Join(err, failed); err != nil {
+		return err
+	}
+	err = r.notes().TwinSaid.DropWhere(ctx, func(key string, in journal.Text) bool {
+		return (string(in) == b.Name || in == journal.SaidOnce) && gone(key)
+	})
+	return errors.Join(err, failed)
 }
 
 // sayUnsent tells what of the changes in a folder a run that only reads leaves here.
@@ -83,7 +113,7 @@ func (r *run) sayUnsent(ctx context.Context, b *box) error {
 	if !b.agreed() {
 		return nil
 	}
-	last, err := r.Ledger.Meta(ctx, metaScanned+b.Name)
+	last, _, err := r.notes().Scanned.Get(ctx, b.Name)
 	if err != nil {
 		return err
 	}
@@ -107,20 +137,20 @@ func (r *run) sayUnsent(ctx context.Context, b *box) error {
 type found struct {
 	changed   [2]time.Time // of the folder
 	known     ledger.Mailbox
-	scanned   string // as the ledger is to remember it
-	unchanged bool   // since the last scan: local is empty
-	gone      bool   // there is no folder
+	scanned   journal.Scan // as the ledger is to remember it
+	unchanged bool         // since the last scan: local is empty
+	gone      bool         // there is no folder
 	local     plan.Local
 }
 
 // find is the part of scan that only reads. last is what the ledger remembers of the
 // last scan.
-func (r *run) find(ctx context.Context, b *box, last string) (*found, error) {
+func (r *run) find(ctx context.Context, b *box, last journal.Scan) (*found, error) {
 	now, err := b.dir.Changed()
 	if err != nil {
 		return nil, err
 	}
-	f := &found{changed: now, known: b.known, scanned: fmt.Sprintf("%d %d %d %s", b.known.UIDValidity, now[0].UnixNano(), now[1].UnixNano(), b.dir.Identity())}
+	f := &found{changed: now, known: b.known, scanned: journal.ScanOf(b.known.UIDValidity, now, b.dir.Identity())}
 	if f.unchanged = last == f.scanned; f.unchanged {
 		return f, nil
 	}
@@ -136,16 +166,15 @@ func (r *run) find(ctx context.Context, b *box, last string) (*found, error) {
 	if f.gone {
 		files = &maildir.Listing{}
 	}
-	// The directory's identity stands last.
-	replaced := last != "" && !maildir.SameIdentity(last[strings.LastIndexByte(last, ' ')+1:], f.scanned[strings.LastIndexByte(f.scanned, ' ')+1:])
+	replaced := last != "" && !maildir.SameIdentity(last.Identity(), f.scanned.Identity())
 	if f.local, err = r.compare(ctx, b, rows, files, replaced); err != nil {
 		return nil, err
 	}
+	why, doubted := last.Doubt()
 	switch {
 	case f.gone:
 		f.local.Doubt = plan.DoubtGone
-	case strings.HasPrefix(last, plan.Doubted):
-		why := strings.TrimSuffix(strings.TrimPrefix(last, plan.Doubted), " 0")
+	case doubted:
 		switch lacked := slices.Contains([]string{plan.DoubtGone, plan.DoubtEmpty, plan.DoubtPart}, why); {
 		case !lacked:
 			f.local.Doubt = plan.DoubtReplaced // of an earlier version's ledger, too
@@ -391,7 +420,7 @@ func (r *run) strangersOf(ctx context.Context, b *box, rows []ledger.Row, files 
 	if err != nil {
 		return nil, err
 	}
-	sent, err := r.Ledger.Metas(ctx, metaUploaded)
+	sent, err := r.notes().NeverUpload.All(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -399,7 +428,7 @@ func (r *run) strangersOf(ctx context.Context, b *box, rows []ledger.Row, files 
 		if f.Size == 0 || slices.ContainsFunc(old, func(m ledger.Message) bool { return m.Key == f.Key }) {
 			continue
 		}
-		if f.RuledOut = sent[metaUploaded+f.Key] == b.Name; !f.RuledOut {
+		if f.RuledOut = string(sent[f.Key]) == b.Name; !f.RuledOut {
 			if f.Twin, err = r.twin(ctx, b, f, files); err != nil {
 				return nil, err
 			}
@@ -431,18 +460,11 @@ func (r *run) neverUpload(ctx context.Context, b *box, key string) error {
 	if r.DryRun {
 		return nil
 	}
-	return r.commit(ctx, ledger.Change{Metas: map[string]string{metaUploaded + key: b.Name, metaArriving + key: ""}}, "upload ruled out")
+	var c journal.Change
+	r.notes().NeverUpload.Put(&c, key, journal.Text(b.Name))
+	r.notes().Arriving.Forget(&c, key)
+	return r.commit(ctx, c, "upload ruled out")
 }
-
-// The ledger's keys that hold when a mailbox's folder was scanned last, which
-// files are not to be uploaded, or not again, of which twins that was said, and
-// after which agreement we began to put mail into a mailbox.
-const (
-	metaScanned   = "scanned/"
-	metaUploaded  = "uploaded/"
-	metaTwin      = "twin/"
-	metaUploading = "uploading/"
-)
 
 // markScanned records that nothing is left to tell the server of what the scan
 // saw.
@@ -450,7 +472,7 @@ func (r *run) markScanned(ctx context.Context, b *box) error {
 	if b.scanned == "" {
 		return nil
 	}
-	if err := r.Ledger.SetMeta(ctx, metaScanned+b.Name, b.scanned); err != nil {
+	if err := r.notes().Scanned.Set(ctx, b.Name, b.scanned); err != nil {
 		return err
 	}
 	r.step("scan recorded")
@@ -459,5 +481,5 @@ func (r *run) markScanned(ctx context.Context, b *box) error {
 
 // believe records that the folder is the right one, to be scanned again.
 func (r *run) believe(ctx context.Context, b *box) error {
-	return r.Ledger.SetMeta(ctx, metaScanned+b.Name, "again "+b.dir.Identity())
+	return r.notes().Scanned.Set(ctx, b.Name, journal.ScanAgain(b.dir.Identity()))
 }

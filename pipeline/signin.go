@@ -2,18 +2,14 @@ package pipeline
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 )
-
-// metaNotBefore is where the ledger keeps the time before which the server does
-// not want to be asked.
-const metaNotBefore = "not_before"
 
 // longestPause bounds how long a server is left alone because it asks for it, and
 // longestRefusal how long a refused sign-in is not tried again.
@@ -40,50 +36,16 @@ func moment(t, now time.Time) string {
 // notBefore gives the time until when the server asked to be left alone; zero if it did
 // not, or if that is over.
 func notBefore(ctx context.Context, l *ledger.Ledger, now time.Time) (time.Time, error) {
-	text, err := l.Meta(ctx, metaNotBefore)
-	if err != nil {
+	t, _, err := journal.Of(l).NotBefore.Get(ctx)
+	if err != nil || !believed(t.Time, now, longestPause) {
 		return time.Time{}, err
 	}
-	t, err := time.Parse(time.RFC3339, text)
-	if err != nil || !believed(t, now, longestPause) {
-		return time.Time{}, nil //nolint:nilerr // a time that cannot be read is over
-	}
-	return t, nil
-}
-
-// metaRefused is where the ledger keeps that the server refused the sign-in, as JSON of
-// refusedSignIn.
-const metaRefused = "sign-in refused"
-
-// refusedSignIn is what is remembered of refused sign-ins until one succeeds: servers lock
-// accounts for which too many are tried.
-type refusedSignIn struct {
-	Attempts int       `json:"attempts"` // with the same configuration and secret
-	NextTry  time.Time `json:"next_try"`
-	Text     string    `json:"text"`             // the refusal, as it was told
-	Way      string    `json:"way"`              // fingerprint of the configuration
-	Secret   string    `json:"secret,omitempty"` // fingerprint of the secret; "": not known
-}
-
-// refusalOf reads that; Attempts is 0 if the last sign-in was not refused.
-func refusalOf(ctx context.Context, l *ledger.Ledger) (n refusedSignIn, err error) {
-	text, err := l.Meta(ctx, metaRefused)
-	if err != nil || text == "" {
-		return n, err
-	}
-	if err := json.Unmarshal([]byte(text), &n); err != nil {
-		return refusedSignIn{}, nil //nolint:nilerr // what cannot be read is forgotten
-	}
-	return n, nil
+	return t.Time, nil
 }
 
 // ForgetRefusal forgets that sign-ins were refused: one succeeded.
 func ForgetRefusal(ctx context.Context, l *ledger.Ledger) error {
-	text, err := l.Meta(ctx, metaRefused)
-	if err != nil || text == "" {
-		return err
-	}
-	return l.SetMeta(ctx, metaRefused, "")
+	return journal.Of(l).Refused.Drop(ctx)
 }
 
 // retrySignIn is the schedule by which a refused sign-in is tried again: after 5 minutes,
@@ -103,7 +65,12 @@ func (r *run) waits(ctx context.Context) (bool, error) {
 		r.fault(Failure{Scope: ScopeAccount, Text: fmt.Sprintf("the server asked to be left alone until %s; nothing was done", moment(until, now))})
 		return true, nil
 	}
-	n, err := refusalOf(ctx, r.Ledger)
+	if !r.DryRun {
+		if err := r.notes().NotBefore.Drop(ctx); err != nil {
+			return false, err
+		}
+	}
+	n, _, err := r.notes().Refused.Get(ctx)
 	if err != nil || r.Attended || !r.sameRefusal(ctx, n) {
 		return false, err
 	}
@@ -113,7 +80,7 @@ func (r *run) waits(ctx context.Context) (bool, error) {
 
 // sameRefusal tells whether a sign-in was refused and is not to be tried again yet: nothing
 // else would be tried.
-func (r *run) sameRefusal(ctx context.Context, n refusedSignIn) bool {
+func (r *run) sameRefusal(ctx context.Context, n journal.Refusal) bool {
 	if !believed(n.NextTry, r.Now(), longestRefusal) {
 		return false
 	}
@@ -131,7 +98,7 @@ func Paused(ctx context.Context, o Options) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	n, err := refusalOf(ctx, o.Ledger)
+	n, _, err := o.notes().Refused.Get(ctx)
 	if err != nil || n.Attempts == 0 {
 		return until, err
 	}
@@ -147,7 +114,7 @@ func Paused(ctx context.Context, o Options) (time.Time, error) {
 // errNotTried says that it was an earlier run whose sign-in was refused.
 var errNotTried = errors.New("not tried again yet")
 
-func nextTry(n refusedSignIn, now time.Time) string {
+func nextTry(n journal.Refusal, now time.Time) string {
 	return "; the next try without a terminal is at " + moment(n.NextTry, now)
 }
 
@@ -165,7 +132,7 @@ func (r *run) signInRefused(ctx context.Context, text string) (string, error) {
 	if r.DryRun {
 		return "", nil
 	}
-	n, err := refusalOf(ctx, r.Ledger)
+	n, _, err := r.notes().Refused.Get(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -174,11 +141,7 @@ func (r *run) signInRefused(ctx context.Context, text string) (string, error) {
 		n.Attempts = 0
 	}
 	now := r.Now()
-	n = refusedSignIn{Attempts: n.Attempts + 1, Text: text, Way: way, Secret: secret}
+	n = journal.Refusal{Attempts: n.Attempts + 1, Text: text, Way: way, Secret: secret}
 	n.NextTry = retrySignIn(now, n.Attempts).UTC().Truncate(time.Second)
-	raw, err := json.Marshal(n)
-	if err != nil {
-		return "", err
-	}
-	return nextTry(n, now), r.Ledger.SetMeta(ctx, metaRefused, string(raw))
+	return nextTry(n, now), r.notes().Refused.Set(ctx, n)
 }

@@ -212,8 +212,8 @@ func TestALongPauseIsNotBelieved(t *testing.T) {
 // was wrong, keeps nothing waiting.
 func TestATimeThatCannotBeIsOver(t *testing.T) {
 	for key, text := range map[string]string{
-		metaNotBefore: "2026-01-03T00:00:01Z",
-		metaRefused:   `{"attempts":9,"next_try":"2026-01-01T06:00:01Z","text":"refused","way":"way","secret":"secret"}`,
+		"not_before":      "2026-01-03T00:00:01Z",
+		"sign-in refused": `{"attempts":9,"next_try":"2026-01-01T06:00:01Z","text":"refused","way":"way","secret":"secret"}`,
 	} {
 		t.Run(key, func(t *testing.T) {
 			t.Parallel()

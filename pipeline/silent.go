@@ -2,30 +2,19 @@ package pipeline
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"maps"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 )
-
-// metaSilent is where the ledger keeps which commands the server did not answer, though it
-// answered others, by command and mailbox, as JSON of silence. LIST is of no mailbox.
-const metaSilent = "silent/"
 
 // mostSilent bounds of how many mailboxes one run waits in vain for their status: each
 // costs the timeout and a connection. The next run finds more.
 const mostSilent = 3
-
-// silence is what is remembered of a command that was not answered.
-type silence struct {
-	Attempts int       `json:"attempts"`
-	NextTry  time.Time `json:"next_try"`
-}
 
 // leftOut says that a mailbox is left out because it does not answer.
 type leftOut struct{ op string }
@@ -34,7 +23,7 @@ func (e *leftOut) Error() string {
 	return e.op + ": no answer; the mailbox is left out, and asked again after a while, or with --full or --mailbox"
 }
 
-func silentKey(op, mailbox string) string { return metaSilent + op + "/" + mailbox }
+func silentKey(op, mailbox string) string { return journal.AboutWord(op, mailbox) }
 
 // silentOp gives the command to which no answer came that costs its mailbox, and is of
 // the mailbox and of no message in it; "" if err is something else.
@@ -57,7 +46,7 @@ func silentOp(err error) string {
 // before and whose time has not come. That the server is well otherwise shows when it
 // answers for the others.
 func (w *worker) list(ctx context.Context) ([]mail.Mailbox, error) {
-	removing, err := w.Ledger.Meta(ctx, metaRemove)
+	_, removing, err := w.notes().Remove.Get(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +61,7 @@ func (w *worker) list(ctx context.Context) ([]mail.Mailbox, error) {
 	}
 	how.Skip = func(m mail.Mailbox) bool {
 		return silent[m.Name] != nil || w.leavesOut(m.Name) != "" ||
-			removing == "" && !w.Restore && !w.selects(m) // what is missing in one folder may have gone to any
+			!removing && !w.Restore && !w.selects(m) // what is missing in one folder may have gone to any
 	}
 	for {
 		if err := w.connect(ctx); err != nil {
@@ -108,21 +97,6 @@ func (w *worker) list(ctx context.Context) ([]mail.Mailbox, error) {
 			return nil, err
 		}
 	}
-}
-
-func silencesOf(ctx context.Context, l *ledger.Ledger) (map[string]silence, error) {
-	all, err := l.Metas(ctx, metaSilent)
-	if err != nil {
-		return nil, err
-	}
-	out := make(map[string]silence)
-	for key, text := range all {
-		var s silence
-		if json.Unmarshal([]byte(text), &s) == nil { // what cannot be read is over
-			out[key] = s
-		}
-	}
-	return out, nil
 }
 
 // silentSince tells whether a command was not answered, and is not to be asked again yet.
@@ -186,7 +160,7 @@ func (r *run) answered(ctx context.Context, key string) error {
 	if _, ok := r.silences[key]; !ok || r.DryRun {
 		return nil
 	}
-	return r.Ledger.SetMeta(ctx, key, "")
+	return r.notes().Silent.Drop(ctx, key)
 }
 
 // noteSilences remembers what was not answered in this run, by the schedule of messages
@@ -198,7 +172,7 @@ func (r *run) noteSilences(ctx context.Context) error {
 	if len(silent) == 0 || r.DryRun {
 		return nil
 	}
-	c := ledger.Change{Metas: make(map[string]string)}
+	var c journal.Change
 	now := r.Now().UTC().Truncate(time.Second)
 	for _, key := range silent {
 		n := r.silences[key].Attempts + 1
@@ -206,14 +180,12 @@ func (r *run) noteSilences(ctx context.Context) error {
 		if n > 1 {
 			next = retryAt(now, n-1)
 		}
-		if err := set(c, key, silence{n, next}); err != nil {
-			return err
-		}
-		op, mailbox, _ := strings.Cut(strings.TrimPrefix(key, metaSilent), "/")
+		r.notes().Silent.Put(&c, key, journal.Silence{Attempts: n, NextTry: next})
+		op, mailbox, _ := strings.Cut(key, "/")
 		if mailbox != "" { // it was told
-			standing := metaStanding + "silent/" + mailbox
+			standing := journal.AboutWord("silent", mailbox)
 			r.standing[standing] = true
-			c.Metas[standing] = r.toldNow(&leftOut{op})
+			r.notes().Standing.Put(&c, standing, r.toldNow(&leftOut{op}))
 		}
 	}
 	return r.commit(ctx, c, "silences remembered")

@@ -2,24 +2,13 @@ package pipeline
 
 import (
 	"context"
-	"encoding/json"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 )
-
-// metaLast is where the ledger keeps how the last run went, as JSON of lastRun.
-const metaLast = "last run"
-
-// lastRun is what is remembered of runs for StatusOf.
-type lastRun struct {
-	Contact time.Time `json:"contact,omitzero"` // the server told its mailboxes
-	Change  time.Time `json:"change,omitzero"`  // mail or flags came, or went there
-	At      time.Time `json:"at,omitzero"`      // of the run that met the faults
-	Faults  []string  `json:"faults,omitempty"` // of mailboxes and of the account
-}
 
 // noteRun notes how the run went; failed is the error of this machine that ended it, if
 // one did. A run in which nothing is new says so once a minute at most, so that it costs
@@ -28,16 +17,12 @@ func (r *run) noteRun(ctx context.Context, failed error) error {
 	if r.DryRun {
 		return nil
 	}
-	text, err := r.Ledger.Meta(ctx, metaLast)
+	last, noted, err := r.notes().LastRun.Get(ctx)
 	if err != nil {
 		return err
 	}
-	var last lastRun
-	if err := json.Unmarshal([]byte(text), &last); err != nil {
-		last = lastRun{}
-	}
 	now, rep := r.Now().UTC().Truncate(time.Minute), &r.report
-	next := lastRun{Contact: last.Contact, Change: last.Change}
+	next := journal.LastRun{Contact: last.Contact, Change: last.Change}
 	if rep.Mailboxes > 0 {
 		next.Contact = now
 	}
@@ -54,11 +39,10 @@ func (r *run) noteRun(ctx context.Context, failed error) error {
 		}
 		next.Faults, next.At = append(next.Faults, line), now
 	}
-	raw, err := json.Marshal(next)
-	if err != nil || string(raw) == text {
-		return err
+	if noted && next.Same(last) {
+		return nil
 	}
-	return r.Ledger.SetMeta(ctx, metaLast, string(raw))
+	return r.notes().LastRun.Set(ctx, next)
 }
 
 // Status is how an account stands, by what is on this machine.
@@ -104,18 +88,15 @@ func (s *Status) Waits() bool {
 func StatusOf(ctx context.Context, o Options) (*Status, error) {
 	r := &run{Options: o}
 	s := &Status{Account: o.Account, Mailboxes: []MailboxStatus{}}
-	text, err := o.Ledger.Meta(ctx, metaLast)
+	last, _, err := o.notes().LastRun.Get(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var last lastRun
-	if err := json.Unmarshal([]byte(text), &last); err == nil {
-		s.Contact, s.Change, s.Faults, s.FaultsAt = last.Contact, last.Change, last.Faults, last.At
-	}
+	s.Contact, s.Change, s.Faults, s.FaultsAt = last.Contact, last.Change, last.Faults, last.At
 	if s.NotBefore, err = notBefore(ctx, o.Ledger, o.Now()); err != nil {
 		return nil, err
 	}
-	refused, err := refusalOf(ctx, o.Ledger)
+	refused, _, err := o.notes().Refused.Get(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -127,11 +108,11 @@ func StatusOf(ctx context.Context, o Options) (*Status, error) {
 	if err != nil {
 		return nil, err
 	}
-	scanned, err := o.Ledger.Metas(ctx, metaScanned)
+	scanned, err := o.notes().Scanned.All(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if r.silences, err = silencesOf(ctx, o.Ledger); err != nil {
+	if r.silences, err = o.notes().Silent.All(ctx); err != nil {
 		return nil, err
 	}
 	slices.SortStableFunc(rows, func(a, b ledger.Mailbox) int { return strings.Compare(a.Name, b.Name) })
@@ -152,7 +133,7 @@ func StatusOf(ctx context.Context, o Options) (*Status, error) {
 			}
 		}
 		if k.Complete && k.UIDValidity != 0 && !o.ReadOnly {
-			f, err := r.find(ctx, b, scanned[metaScanned+k.Name])
+			f, err := r.find(ctx, b, scanned[k.Name])
 			if err != nil {
 				return nil, ofMailbox(b, err)
 			}

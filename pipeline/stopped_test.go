@@ -172,6 +172,7 @@ func (c *stopped) settle() {
 	for range 6 {
 		rep := c.sync(c.s, c.options)
 		if rep.New+rep.Flagged+rep.Pushed+rep.Moved+rep.Deleted+rep.Uploaded+rep.Removed == 0 && rep.Clean() {
+			c.atRest(c.s)
 			return
 		}
 	}

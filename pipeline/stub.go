@@ -16,6 +16,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	wire "github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
@@ -89,19 +90,17 @@ func sameBeginning(a, b string) (bool, error) {
 	return bytes.Equal(text[0], text[1]), nil
 }
 
-// metaSecret is where the ledger keeps the secret by which stubs are signed.
-const metaSecret = "stub secret"
-
 // readSecret reads the secret, or makes one.
 func (r *run) readSecret(ctx context.Context) (err error) {
-	if r.secret, err = r.Ledger.Meta(ctx, metaSecret); err != nil || r.secret != "" {
+	secret, ok, err := r.notes().Secret.Get(ctx)
+	if r.secret = string(secret); err != nil || ok {
 		return err
 	}
 	r.secret = rand.Text()
 	if r.DryRun {
 		return nil
 	}
-	if err := r.Ledger.SetMeta(ctx, metaSecret, r.secret); err != nil {
+	if err := r.notes().Secret.Set(ctx, journal.Text(r.secret)); err != nil {
 		return err
 	}
 	r.step("secret recorded")
@@ -116,8 +115,8 @@ func VerifyStub(ctx context.Context, l *ledger.Ledger, r io.Reader) (bool, error
 	if err != nil {
 		return false, nil //nolint:nilerr // then it is none
 	}
-	secret, err := l.Meta(ctx, metaSecret)
-	return err == nil && (c.SignedBy(secret) || !c.Mailed), err
+	secret, _, err := journal.Of(l).Secret.Get(ctx)
+	return err == nil && (c.SignedBy(string(secret)) || !c.Mailed), err
 }
 
 // sendStub puts a stub on the line in the message's place.

@@ -16,12 +16,13 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
 // survey decides which of the server's mailboxes to look into.
 func (r *run) survey(ctx context.Context, s Lister, list []mail.Mailbox) ([]*box, error) {
-	if err := r.finishFolder(ctx, list); err != nil {
+	if err := recoverAll(ctx, r.recoverListed(list)); err != nil {
 		return nil, err
 	}
 	rows, err := r.Ledger.Mailboxes(ctx)
@@ -51,9 +52,11 @@ func (r *run) survey(ctx context.Context, s Lister, list []mail.Mailbox) ([]*box
 	var boxes []*box
 	prefix := prefixOf(list)
 	r.listed = make(map[string]bool, len(list))
+	odd := make(map[string]bool)
 	for _, m := range list {
 		if m.Odd {
-			if err := r.noteOnce(ctx, &box{Mailbox: m}, metaOdd+m.Name, "the mailbox with this name is left out: the name is too long, or has a line end or NUL in it, "+
+			odd[m.Name] = true
+			if err := r.noteOnce(ctx, &box{Mailbox: m}, r.notes().OddSaid, m.Name, "the mailbox with this name is left out: the name is too long, or has a line end or NUL in it, "+
 				"and no command can say it; give it another one with the server's own tools"); err != nil {
 				return nil, err
 			}
@@ -136,6 +139,11 @@ func (r *run) survey(ctx context.Context, s Lister, list []mail.Mailbox) ([]*box
 		}
 		boxes = append(boxes, b)
 	}
+	if !r.DryRun {
+		if err := r.notes().OddSaid.DropWhere(ctx, func(name string, _ journal.Text) bool { return !odd[name] }); err != nil {
+			return nil, err
+		}
+	}
 	r.early = nil
 	followed, err := r.followTags(ctx, boxes)
 	if err != nil {
@@ -172,9 +180,6 @@ func (r *run) survey(ctx context.Context, s Lister, list []mail.Mailbox) ([]*box
 	slices.SortStableFunc(boxes, func(a, b *box) int { return rank(a) - rank(b) })
 	return boxes, nil
 }
-
-// metaOdd is where the ledger keeps that a mailbox was said to be left out.
-const metaOdd = "odd/"
 
 // trashOf gives the mailbox that is the account's Trash: the one of the
 // configuration, or the one that is found; "" if there is none.

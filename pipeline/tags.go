@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"context"
-	"fmt"
 	"path"
 	"path/filepath"
 	"slices"
@@ -13,12 +12,9 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
-
-// metaTags is where the ledger keeps the revision of the notmuch database up to
-// which the server was told of tags.
-const metaTags = "tags"
 
 // scanTags finds the tags that the user changed and that the server is to have,
 // beside what scan found in the names of files, and those by which a mail is to
@@ -27,14 +23,11 @@ func (r *run) scanTags(ctx context.Context, boxes []*box) error {
 	if r.ReadOnly || len(r.Keywords) == 0 && !r.TagFlags && r.ruled() == "" {
 		return nil
 	}
-	text, err := r.Ledger.Meta(ctx, metaTags)
+	since, _, err := r.notes().Tags.Get(ctx) // without one, all is compared
 	if err != nil {
 		return err
 	}
-	var since mail.Revision
-	var obeyed string
-	_, _ = fmt.Sscanf(text, "%s %d %s", &since.UUID, &since.N, &obeyed) // else all is compared
-	now, tagged, whole, err := r.Index.Changes(ctx, since, r.Root)
+	now, tagged, whole, err := r.Index.Changes(ctx, since.Revision, r.Root)
 	if err != nil {
 		return err
 	}
@@ -64,7 +57,7 @@ func (r *run) scanTags(ctx context.Context, boxes []*box) error {
 			b.addLocal(row, d)
 		}
 	}
-	if r.ruled() != obeyed && !whole {
+	if r.ruled() != since.Rules && !whole {
 		// New rules are about all mail.
 		if _, tagged, _, err = r.Index.Changes(ctx, mail.Revision{}, r.Root); err != nil {
 			return err
@@ -72,10 +65,6 @@ func (r *run) scanTags(ctx context.Context, boxes []*box) error {
 	}
 	return r.obey(ctx, boxes, tagged, whole && since.UUID != "")
 }
-
-// metaNames is where the ledger keeps the revision of the notmuch database up to which
-// its tags and the ledger's files agree.
-const metaNames = "tags/names"
 
 // followTags does here what notmuch could not: it gives files the letters of tags that
 // their owner changed when notmuch knew them by an older name, and a database that was
@@ -85,12 +74,12 @@ func (r *run) followTags(ctx context.Context, boxes []*box) (all bool, err error
 	if r.DryRun || len(r.Only) > 0 {
 		return true, nil
 	}
-	text, err := r.Ledger.Meta(ctx, metaNames)
+	last, _, err := r.notes().TagNames.Get(ctx)
 	if err != nil {
 		return false, err
 	}
-	var since, now mail.Revision
-	_, _ = fmt.Sscanf(text, "%s %d", &since.UUID, &since.N)
+	since := last.Revision
+	var now mail.Revision
 	var changes []mail.Change
 	if since.UUID == "" {
 		all = true
@@ -110,7 +99,7 @@ func (r *run) followTags(ctx context.Context, boxes []*box) (all bool, err error
 	if !all {
 		return false, nil
 	}
-	return true, r.Ledger.SetMeta(ctx, metaNames, fmt.Sprintf("%s %d", now.UUID, now.N))
+	return true, r.notes().TagNames.Set(ctx, journal.Revision{Revision: now})
 }
 
 func (r *run) toFollow(ctx context.Context, boxes []*box, since mail.Revision) (now mail.Revision, changes []mail.Change, all bool, err error) {
@@ -308,11 +297,11 @@ func (r *run) markTags(ctx context.Context) error {
 	if r.tags.UUID == "" || r.DryRun || len(r.Only) > 0 {
 		return nil
 	}
-	text := strings.TrimSpace(fmt.Sprintf("%s %d %s", r.tags.UUID, r.tags.N, r.ruled()))
-	if last, err := r.Ledger.Meta(ctx, metaTags); err != nil || last == text {
+	now := journal.Revision{Revision: r.tags, Rules: r.ruled()}
+	if last, _, err := r.notes().Tags.Get(ctx); err != nil || last == now {
 		return err
 	}
-	if err := r.Ledger.SetMeta(ctx, metaTags, text); err != nil {
+	if err := r.notes().Tags.Set(ctx, now); err != nil {
 		return err
 	}
 	r.step("tags recorded")

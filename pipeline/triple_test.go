@@ -414,6 +414,9 @@ func (tr triple) settled(s *server, h *home) {
 		h.notmuchNew()
 		h.check(s)
 	}
+	if !tr.has("dry") {
+		h.atRest(s)
+	}
 }
 
 // runs is how many syncs it takes.

@@ -2,67 +2,35 @@ package pipeline
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
-// metaUnsent is where the ledger remembers new mail that the server would not take, by
-// mailbox and key of its file, as JSON of Unsent.
-const metaUnsent = "unsent/"
-
-// Unsent is mail that is new here and that the server refused. It is sent again by the
-// schedule of messages that failed to come, or with --full.
-type Unsent struct {
-	Mailbox  string    `json:"mailbox"`
-	Name     string    `json:"name"` // of its file below the mailbox's folder
-	ID       string    `json:"id"`   // in notmuch
-	Size     int64     `json:"size"`
-	Reason   string    `json:"reason"`
-	Attempts int       `json:"attempts"`
-	Since    time.Time `json:"since"`
-	NextTry  time.Time `json:"next_try"`
-}
-
-func unsentKey(b *box, key string) string { return metaUnsent + b.Name + "/" + key }
+// Unsent is mail that is new here and that the server refused.
+type Unsent = journal.Unsent
 
 // UnsentOf gives the mail that an account's server refused.
 func UnsentOf(ctx context.Context, l *ledger.Ledger) ([]Unsent, error) {
-	all, err := l.Metas(ctx, metaUnsent)
+	all, err := journal.Of(l).Unsent.All(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var out []Unsent
-	for key, text := range all {
-		var u Unsent
-		if err := json.Unmarshal([]byte(text), &u); err != nil {
-			return nil, fmt.Errorf("the ledger's note %q: %w", key, err)
-		}
-		out = append(out, u)
-	}
-	return out, nil
+	return slices.Collect(maps.Values(all)), nil
 }
 
-// unsent gives what is remembered of a mailbox's files, by the key of their note.
+// unsent gives what is remembered of a mailbox's files, by what their note is about.
 func (r *run) unsent(ctx context.Context, b *box) (map[string]Unsent, error) {
-	all, err := r.Ledger.Metas(ctx, metaUnsent)
-	if err != nil {
-		return nil, err
-	}
-	out := make(map[string]Unsent)
-	for key, text := range all {
-		var u Unsent
-		if json.Unmarshal([]byte(text), &u) == nil && u.Mailbox == b.Name {
-			out[key] = u
-		}
-	}
-	return out, nil
+	all, err := r.notes().Unsent.All(ctx)
+	maps.DeleteFunc(all, func(_ string, u Unsent) bool { return u.Mailbox != b.Name })
+	return all, err
 }
 
 // postpone takes those uploads out of the plan that the server refused and whose time
@@ -74,7 +42,7 @@ func (w *worker) postpone(ctx context.Context, b *box, o *plan.Outgoing) error {
 	}
 	var due []plan.Untracked
 	for _, s := range o.Uploads {
-		if n, ok := notes[unsentKey(b, s.Key)]; !ok || n.Size != s.Size || w.Full || !n.NextTry.After(w.Now()) {
+		if n, ok := notes[journal.AboutFile(b.Name, s.Key)]; !ok || n.Size != s.Size || w.Full || !n.NextTry.After(w.Now()) {
 			due = append(due, s)
 		}
 	}
@@ -92,10 +60,10 @@ func (w *worker) refusedUploads(ctx context.Context, b *box, refused []refusedUp
 		return err
 	}
 	now := w.Now().UTC().Truncate(time.Second)
-	c := ledger.Change{Metas: make(map[string]string)}
+	var c journal.Change
 	var news []refusedUpload
 	for _, f := range refused {
-		key := unsentKey(b, f.file.Key)
+		key := journal.AboutFile(b.Name, f.file.Key)
 		n := notes[key]
 		if n.Attempts == 0 || n.Size != f.file.Size {
 			n = Unsent{Mailbox: b.Name, ID: f.file.ID, Size: f.file.Size, Since: now}
@@ -106,9 +74,7 @@ func (w *worker) refusedUploads(ctx context.Context, b *box, refused []refusedUp
 		if ofWhole(f.err) { // room, or a right, is there again before long, and it is not the mail's fault
 			n.NextTry = retryAt(now, min(n.Attempts, 2))
 		}
-		if err := set(c, key, n); err != nil {
-			return err
-		}
+		w.notes().Unsent.Put(&c, key, n)
 	}
 	if err := w.commit(ctx, c, "refused uploads remembered"); err != nil {
 		return err
@@ -167,13 +133,13 @@ func (r *run) forgetUnsent(ctx context.Context, b *box, gone func(key string) bo
 	if err != nil || len(notes) == 0 || r.DryRun {
 		return err
 	}
-	c := ledger.Change{Metas: make(map[string]string)}
+	var c journal.Change
 	for key := range notes {
-		if gone(strings.TrimPrefix(key, metaUnsent+b.Name+"/")) {
-			c.Metas[key] = ""
+		if gone(strings.TrimPrefix(key, journal.AboutFile(b.Name, ""))) {
+			r.notes().Unsent.Forget(&c, key)
 		}
 	}
-	if len(c.Metas) == 0 {
+	if c.Empty() {
 		return nil
 	}
 	return r.commit(ctx, c, "refused uploads forgotten")

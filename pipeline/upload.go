@@ -3,14 +3,13 @@ package pipeline
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"slices"
 	"time"
 
-	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
@@ -50,7 +49,7 @@ func (w *worker) pushUploads(ctx context.Context, b *box, sel *mail.Selected, fi
 		}
 		if unvisited && sel.ReadOnly {
 			w.staysReadOnly(b)
-			return w.Ledger.SetMeta(ctx, metaUploading+b.Name, onlyVisited)
+			return w.notes().Uploading.Set(ctx, b.Name, journal.Since{ReadOnly: true})
 		}
 		files = again
 	}
@@ -74,47 +73,41 @@ func (w *worker) unvisited(ctx context.Context, b *box, o *plan.Outgoing) (bool,
 		b.Status.UIDValidity != b.known.UIDValidity || b.Status.UIDNext == 0 || b.Status.UIDNext != b.known.UIDNext {
 		return false, nil
 	}
-	begun, err := w.Ledger.Meta(ctx, metaUploading+b.Name)
-	return begun != b.since() && begun != onlyVisited, err
+	begun, _, err := w.notes().Uploading.Get(ctx, b.Name)
+	return begun != b.since() && !begun.ReadOnly, err
 }
 
 // intendUploads records which files are about to be given to the server. Where the
 // run ends before they are found there, the next one looks for them first, wherever
 // the user has moved or deleted the files meanwhile.
 func (w *worker) intendUploads(ctx context.Context, b *box, files []plan.Untracked, uploads []mail.Upload) error {
-	c := ledger.Change{Metas: map[string]string{metaUploading + b.Name: b.since()}}
+	var c journal.Change
+	w.notes().Uploading.Put(&c, b.Name, b.since())
 	for i := range files {
-		if err := w.arrives(c, b.uploading(files[i], uploads[i])); err != nil {
-			return err
-		}
+		w.arrives(&c, b.uploading(files[i], uploads[i]))
 	}
 	return w.commit(ctx, c, "arrivals noted")
 }
 
 // uploading is the arrival of a file that is given to the server.
-func (b *box) uploading(f plan.Untracked, u mail.Upload) arrival {
+func (b *box) uploading(f plan.Untracked, u mail.Upload) journal.Arrival {
 	row := f.Message
 	row.Mailbox, row.UIDValidity, row.UID, row.Flags = b.Name, b.known.UIDValidity, 0, u.Flags
 	row.Date = u.InternalDate.UTC().Truncate(time.Second)
-	return arrival{Row: row, Next: max(b.known.UIDNext, 1)}
+	return journal.Arrival{Row: row, Next: max(b.known.UIDNext, 1)}
 }
 
 // uploadStored records that the server has taken a file. From then on it was there,
 // whatever others do with it before it is looked for.
-func (w *worker) uploadStored(ctx context.Context, a arrival, as mail.Appended) error {
+func (w *worker) uploadStored(ctx context.Context, a journal.Arrival, as mail.Appended) error {
 	a.Stored = true
 	if as.UIDValidity == a.Row.UIDValidity {
 		a.Row.UID = as.UID
 	}
-	c := ledger.Change{Metas: make(map[string]string)}
-	if err := w.arrives(c, a); err != nil {
-		return err
-	}
+	var c journal.Change
+	w.arrives(&c, a)
 	return w.commit(ctx, c, "upload noted")
 }
-
-// onlyVisited takes the place of that where a mailbox turned out to be read-only.
-const onlyVisited = "read-only"
 
 // absent takes out of the files those that are in the mailbox already.
 func (w *worker) absent(ctx context.Context, b *box, sel *mail.Selected, files []plan.Untracked) ([]plan.Untracked, error) {
@@ -140,8 +133,10 @@ func (w *worker) absent(ctx context.Context, b *box, sel *mail.Selected, files [
 	return slices.DeleteFunc(slices.Clone(files), func(s plan.Untracked) bool { return has[s.Key] }), nil
 }
 
-// since is a word for the last agreement with the server.
-func (b *box) since() string { return fmt.Sprintf("%d %d", b.known.UIDValidity, b.known.UIDNext) }
+// since is the last agreement with the server.
+func (b *box) since() journal.Since {
+	return journal.Since{UIDValidity: b.known.UIDValidity, UIDNext: b.known.UIDNext}
+}
 
 // upload gives the server files. It gives those that the server refused together
 // with others, and why it refused others. then is what the look will ask.
@@ -180,13 +175,13 @@ func (w *worker) upload(ctx context.Context, b *box, files []plan.Untracked, alo
 	if err := errors.Join(noted, err); err != nil {
 		return nil, nil, err
 	}
-	kept := ledger.Change{Metas: make(map[string]string)}
+	var kept journal.Change
 	for i, res := range results {
 		if res.Err != nil {
-			kept.Metas[metaArriving+files[i].Key] = ""
+			w.notes().Arriving.Forget(&kept, files[i].Key)
 		}
 	}
-	if len(kept.Metas) > 0 {
+	if !kept.Empty() {
 		if err := w.commit(ctx, kept, "uploads refused"); err != nil {
 			return nil, nil, err
 		}

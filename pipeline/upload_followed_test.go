@@ -1,7 +1,6 @@
 package pipeline
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 )
 
 // stopNever lets the run go on: what others do they do right behind the APPEND.
@@ -56,10 +56,9 @@ func (h *home) heard(id string) (known bool) {
 			return err
 		}
 		known = slices.ContainsFunc(rows, func(m ledger.Message) bool { return m.State == ledger.Present })
-		notes, err := l.Metas(h.t.Context(), metaArriving)
-		for _, text := range notes {
-			var a arrival
-			if text != "" && json.Unmarshal([]byte(text), &a) == nil && a.Row.ID == id {
+		notes, err := journal.Of(l).Arriving.All(h.t.Context())
+		for _, a := range notes {
+			if a.Row.ID == id {
 				known = known || a.Row.UID != imap.UID(0)
 			}
 		}

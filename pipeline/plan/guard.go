@@ -44,9 +44,6 @@ const (
 	DoubtEmpty    = "its folder is empty"
 	DoubtReplaced = "its folder is another one than before, as after a restored backup"
 	DoubtPart     = "a part of its folder is gone"
-	// Doubted stands in the ledger before the doubt that waits for an answer: the mail
-	// that comes meanwhile makes the folder look well again.
-	Doubted = "doubted "
 )
 
 // guard holds back what may be a mistake: what a folder that is not believed would do

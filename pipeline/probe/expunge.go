@@ -2,7 +2,6 @@ package probe
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -27,15 +26,16 @@ type Deleter interface {
 // Notes keeps a note of what is about to be done until it is done: a later run puts
 // right what an interrupted one left.
 type Notes interface {
-	Meta(ctx context.Context, key string) (string, error)
-	SetMeta(ctx context.Context, key, value string) error
+	Get(ctx context.Context) (m Marks, ok bool, err error)
+	Set(ctx context.Context, m Marks) error
+	Drop(ctx context.Context) error
 }
 
 // ExpungeOptions is the deletion of one message on the server.
 type ExpungeOptions struct {
 	mail.Target
-	Dial   func(context.Context) (Deleter, error)
-	Ledger Notes
+	Dial  func(context.Context) (Deleter, error)
+	Notes Notes
 	// Protect allows to take \Deleted off other messages while this one is
 	// expunged, where the server has no UIDPLUS.
 	Protect bool
@@ -71,11 +71,8 @@ type Expunged struct {
 	MovedTo  uint64     // UIDVALIDITY of that mailbox
 }
 
-// metaExpunge is where the ledger keeps a deletion that is under way.
-const metaExpunge = "expunge"
-
-// note says which messages lost or got \Deleted for a deletion.
-type note struct {
+// Marks is a deletion that is under way: which messages lost or got \Deleted for it.
+type Marks struct {
 	Mailbox     string     `json:"mailbox"`
 	UIDValidity uint64     `json:"uidvalidity"`
 	UID         imap.UID   `json:"uid"`
@@ -208,11 +205,7 @@ func (x *expunge) do(ctx context.Context, plan ExpungePlan, out *Expunged) (err 
 	}
 	// Intent before effect: what is marked and unmarked now is put right by the
 	// next run if this one does not come to its end.
-	intent, err := json.Marshal(note{x.Mailbox, x.UIDValidity, x.UID, x.had, plan.Others})
-	if err != nil {
-		return err
-	}
-	if err := x.Ledger.SetMeta(ctx, metaExpunge, string(intent)); err != nil {
+	if err := x.Notes.Set(ctx, Marks{x.Mailbox, x.UIDValidity, x.UID, x.had, plan.Others}); err != nil {
 		return err
 	}
 	x.step("marks recorded")
@@ -232,7 +225,7 @@ func (x *expunge) do(ctx context.Context, plan ExpungePlan, out *Expunged) (err 
 		return err
 	}
 	out.Restored = len(plan.Others)
-	if err := x.Ledger.SetMeta(ctx, metaExpunge, ""); err != nil {
+	if err := x.Notes.Drop(ctx); err != nil {
 		return err
 	}
 	x.step("marks forgotten")
@@ -319,22 +312,18 @@ func (x *expunge) verify(ctx context.Context, before imap.UIDSet, others []imap.
 
 // restore puts the marks right that an interrupted deletion left.
 func (x *expunge) restore(ctx context.Context) error {
-	_, err := RestoreMarks(ctx, x.Ledger, x.s, x.step)
+	_, err := RestoreMarks(ctx, x.Notes, x.s, x.step)
 	return err
 }
 
 // RestoreMarks does that for any run. What was marked by somebody else is
 // marked again, and the message itself, if it is still there, is not.
-func RestoreMarks(ctx context.Context, l Notes, s Deleter, step func(string)) (text string, err error) {
-	v, err := l.Meta(ctx, metaExpunge)
-	if err != nil || v == "" {
+func RestoreMarks(ctx context.Context, n Notes, s Deleter, step func(string)) (text string, err error) {
+	m, ok, err := n.Get(ctx)
+	if err != nil || !ok {
 		return "", err
 	}
-	var m note
-	if err := json.Unmarshal([]byte(v), &m); err != nil {
-		return "", fmt.Errorf("the ledger's note of an interrupted deletion cannot be read: %w", err)
-	}
-	x := &expunge{ExpungeOptions: ExpungeOptions{Target: mail.Target{Mailbox: m.Mailbox, UIDValidity: m.UIDValidity, UID: m.UID}, Ledger: l, Step: step}, s: s}
+	x := &expunge{ExpungeOptions: ExpungeOptions{Target: mail.Target{Mailbox: m.Mailbox, UIDValidity: m.UIDValidity, UID: m.UID}, Notes: n, Step: step}, s: s}
 	text = fmt.Sprintf("the deletion of UID %d was interrupted; ", m.UID)
 	sel, err := s.Select(ctx, m.Mailbox)
 	gone := err != nil && s.Alive() && DeletedSince(ctx, s, m.Mailbox)
@@ -369,7 +358,7 @@ func RestoreMarks(ctx context.Context, l Notes, s Deleter, step func(string)) (t
 			text += "it is still there and unmarked again"
 		}
 	}
-	if err := l.SetMeta(ctx, metaExpunge, ""); err != nil {
+	if err := n.Drop(ctx); err != nil {
 		return "", err
 	}
 	x.step("marks forgotten")

@@ -1,0 +1,74 @@
+package journal
+
+import (
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+)
+
+// Flagging is flags that are about to change here. A run that is killed between a
+// file's new name and its record would else leave letters that look as if the user had
+// set them: the next would tell the server of them, and move what another program
+// marked for deletion to the Trash.
+type Flagging struct {
+	Mailbox     string
+	UIDValidity uint64
+	UID         imap.UID
+	Flags       []string // as the server has them
+}
+
+// MovedBack is a file that goes back to the folder of its mailbox.
+type MovedBack struct {
+	From, To string // absolute
+	ID       string // of its message, by notmuch
+}
+
+// Moving is the move under way out of a mailbox. While its answer has not come, and
+// between COPY and EXPUNGE, the next run would take the mail for two: its file is that
+// of the new message, and the original looks as if it had been deleted here.
+type Moving struct {
+	Mailbox     string               `json:"mailbox"`
+	UIDValidity uint64               `json:"uidvalidity"`
+	UIDs        []imap.UID           `json:"uids"`
+	To          string               `json:"to"`
+	ToValidity  uint64               `json:"to_validity"`
+	ToNext      imap.UID             `json:"to_next"` // the new messages have this UID or a higher one
+	Copied      bool                 `json:"copied"`  // by COPY, and the server said so
+	Verb        string               `json:"verb"`    // MOVE or COPY; "", from an older version, is COPY
+	Deleted     bool                 `json:"deleted"` // to the Trash, since they were deleted here
+	Absent      []imap.UID           `json:"absent"`  // those that have no file in the mailbox's folder
+	Files       map[imap.UID]Arrival `json:"files"`   // the files of those that were moved here
+	ByTags      bool                 `json:"-"`
+}
+
+// Arrival is, by the key of its file, a mail that the server has taken into a mailbox in
+// which it was not looked for yet. What a server says of new UIDs is looked at before it
+// is believed, so that it is no row yet.
+type Arrival struct {
+	Row  ledger.Message `json:"row"`  // as it will be; its UID is 0 if the server did not tell it
+	Next imap.UID       `json:"next"` // it has this UID or a higher one
+	From ledger.Message `json:"from"` // the row of the message that was moved; zero for an upload
+	// Stored: the server said of an upload that it has it. That it has moved a message
+	// is said with the arrival.
+	Stored bool `json:"stored,omitempty"`
+}
+
+// Was tells whether the mail is known to have been in the mailbox.
+func (a Arrival) Was() bool { return a.Stored || a.From.UID != 0 }
+
+// Ruled is where a message goes by its tags. It is forgotten with the row of the message.
+type Ruled struct {
+	Mailbox     string   `json:"mailbox"`
+	UIDValidity uint64   `json:"uidvalidity"`
+	UID         imap.UID `json:"uid"`
+	To          string   `json:"to"`
+}
+
+// Removal is a mailbox that is being deleted. Keys are the mails in the folder that the
+// ledger does not know.
+type Removal struct {
+	Mailbox     string   `json:"mailbox"`
+	Folder      string   `json:"folder,omitempty"` // here; "" if there is none
+	UIDValidity uint64   `json:"uidvalidity"`
+	Keys        []string `json:"keys,omitempty"`
+}

@@ -1,0 +1,90 @@
+package pipeline
+
+import (
+	"cmp"
+	"context"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
+)
+
+// notes are what the account's ledger keeps beside its rows.
+func (o *Options) notes() *journal.Journal { return journal.Of(o.Ledger) }
+
+// recovery ends what an earlier run has left of some kinds of intents.
+type recovery struct {
+	of  []string // their keys in the journal, whose order this is
+	end func(context.Context) error
+}
+
+// recoverHere are those that need only this machine, before anything is compared.
+func (r *run) recoverHere() []recovery {
+	return []recovery{{[]string{"flags"}, r.resumeFlags}, {[]string{"back"}, r.resumeBack}}
+}
+
+// recoverThere are those for which the server is asked, as soon as it is connected to.
+func (w *worker) recoverThere() []recovery {
+	return []recovery{
+		{[]string{"expunge"}, w.putMarksRight},
+		{[]string{"moving/", "arriving/", "forgotten/"}, w.endInterrupted},
+		{[]string{"ruled/"}, w.recallRuled},
+	}
+}
+
+// recoverListed are those for which its mailboxes must be known.
+func (r *run) recoverListed(list []mail.Mailbox) []recovery {
+	return []recovery{{[]string{"remove"}, func(ctx context.Context) error { return r.finishFolder(ctx, list) }}}
+}
+
+func recoverAll(ctx context.Context, all []recovery) error {
+	for _, rec := range all {
+		if err := rec.end(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// putMarksRight ends a deletion on the server that was interrupted. That it
+// cannot be done now keeps nothing else from being done.
+func (w *worker) putMarksRight(ctx context.Context) error {
+	if w.DryRun {
+		return nil
+	}
+	text, err := probe.RestoreMarks(ctx, w.notes().Expunge, w.session, w.step)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil && scopeOf(err, atMailbox) == ScopeRun:
+		return err
+	case err != nil:
+		w.fault(Failure{Scope: ScopeMailbox, Text: "an interrupted deletion could not be put right: " + err.Error(), Err: err})
+	case text != "":
+		w.emit(Event{Type: EventNote, Text: text})
+	}
+	return nil
+}
+
+// commit records a change. What the server has answered is recorded also when the run
+// is told to end in this moment.
+func (r *run) commit(ctx context.Context, c journal.Change, step string) error {
+	if err := r.notes().Record(context.WithoutCancel(ctx), c); err != nil {
+		return err
+	}
+	r.step(step)
+	return nil
+}
+
+// noteOnce is a note that no later run repeats: said has that it was given.
+func (r *run) noteOnce(ctx context.Context, b *box, said journal.Notes[journal.Text], about, format string, args ...any) error {
+	_, already, err := said.Get(ctx, about)
+	if err != nil || already {
+		return err
+	}
+	r.note(b, format, args...)
+	if r.DryRun {
+		return nil
+	}
+	return said.Set(ctx, about, cmp.Or(journal.Text(b.Name), journal.SaidOnce))
+}
