@@ -437,7 +437,8 @@ func (b *box) deletedHere(uid imap.UID) bool {
 // own tells whether a change of flags is what the server was just told.
 func (w *worker) own(b *box, c plan.FlagChange) bool {
 	d, ok := w.stored[b.Name][c.UID]
-	return ok && plan.SameFlags(d.Merged(c.Before), c.After)
+	told := w.toldBefore[b.Name][c.UID]
+	return (ok || len(told) > 0) && plan.SameFlags(d.Merged(asTold(c.Before, c.After, told)), c.After)
 }
 
 // saveMailbox records the mailbox's own row. Only a complete one moves its

@@ -261,6 +261,7 @@ func (r *run) record(ctx context.Context, items []*item, results []mail.Result) 
 				continue
 			}
 			r.forgetRuled(&told, row)
+			r.forgetTold(&told, row)
 			if !it.known {
 				if err := r.noteRemoved(ctx, &told, row, res.Tags); err != nil {
 					return err
@@ -275,6 +276,7 @@ func (r *run) record(ctx context.Context, items []*item, results []mail.Result) 
 	if len(rows) > 0 {
 		var c journal.Change
 		r.haveArrived(&c, rows)
+		r.forgetTold(&c, rows...)
 		if err := r.commit(ctx, c, "messages recorded"); err != nil {
 			return err
 		}
@@ -359,8 +361,11 @@ func (r *run) release(ctx context.Context, b *box) error {
 	b.pending--
 	whole := b.looked && b.pending == 0 && len(b.batches) == 0 && !b.failed
 	r.mu.Unlock()
-	if !whole || r.DryRun || b.unchanged() {
+	if !whole || r.DryRun {
 		return nil
+	}
+	if err := r.toldIsOver(ctx, b); err != nil || b.unchanged() {
+		return err
 	}
 	return r.saveMailbox(ctx, b, true)
 }

@@ -347,6 +347,9 @@ func (w *worker) pushFlags(ctx context.Context, b *box, sel *mail.Selected) erro
 			flags[f] = true
 		}
 	}
+	if err := w.intendFlagsThere(ctx, b); err != nil {
+		return err
+	}
 	var unable error
 	left := make(map[imap.UID]plan.Delta)
 	for _, f := range slices.Sorted(maps.Keys(flags)) {
@@ -378,6 +381,15 @@ func (w *worker) pushFlags(ctx context.Context, b *box, sel *mail.Selected) erro
 	maps.Copy(w.stored[b.Name], b.local.Flags)
 	if b.local.Flags = nil; len(left) > 0 {
 		b.local.Flags = left
+	}
+	var c journal.Change
+	for u := range left { // the server does not have what it refused
+		w.forgetTold(&c, ledger.Message{Mailbox: b.Name, UIDValidity: b.known.UIDValidity, UID: u})
+	}
+	if !c.Empty() {
+		if err := w.commit(ctx, c, "refused flags noted"); err != nil {
+			return err
+		}
 	}
 	return unable
 }

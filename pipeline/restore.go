@@ -36,6 +36,9 @@ func (w *worker) restore(ctx context.Context, b *box, o *plan.Outgoing, boxes ma
 	if err := w.incomplete(ctx, b); err != nil {
 		return err
 	}
+	if err := w.toldIsOver(ctx, b); err != nil {
+		return err
+	}
 	if len(rows) > 0 {
 		if err := w.Ledger.Save(ctx, rows...); err != nil {
 			return err

@@ -71,9 +71,15 @@ type run struct {
 	unsettled map[string][]ledger.Message
 	comes     map[string]bool // keys of files with an arrival in the ledger
 	strays    []stray
-	ruledTo   map[string]string          // where messages go by their tags, by journal.About
-	silences  map[string]journal.Silence // commands that earlier runs had no answer to, by silentKey
-	removed   map[string]journal.Removed // tags of mail that was removed here, by its content; nil: not read yet
+	ruledTo   map[string]string // where messages go by their tags, by journal.About
+	// toldBefore are the flags of messages that earlier runs have told the server of, and have not
+	// seen there, by mailbox. It is complete before anything is compared. toldNotes has, by
+	// mailbox, of what there are such notes.
+	toldBefore map[string]map[imap.UID][]string
+	toldNotes  map[string]map[string]bool
+
+	silences map[string]journal.Silence // commands that earlier runs had no answer to, by silentKey
+	removed  map[string]journal.Removed // tags of mail that was removed here, by its content; nil: not read yet
 }
 
 // box is one mailbox while it is worked on. Fields below mu are guarded by
@@ -184,6 +190,8 @@ func (r *run) sync(ctx context.Context) error {
 		if _, err := r.giveUp(ctx); err != nil {
 			return err
 		}
+	} else if err := r.recallTold(ctx); err != nil {
+		return err
 	}
 	if wait, err := r.waits(ctx); err != nil || wait {
 		return err

@@ -45,7 +45,7 @@ func (r *run) scanTags(ctx context.Context, boxes []*box) error {
 			if !ok {
 				continue
 			}
-			d := r.TagDelta(row.Flags, have.Tags)
+			d := r.tagsAgain(r.TagDelta(row.Flags, have.Tags), r.toldBefore[b.Name][row.UID], have.Tags)
 			if whole {
 				// A database that was made anew lacks tags that nobody took off, also
 				// those that stand for a flag's absence.
@@ -260,6 +260,24 @@ func (o *Options) TagDelta(flags, tags []string) (d plan.Delta) {
 	}
 	f := plan.FlagDelta(flags, func(f plan.FlagRow) bool { return slices.Contains(tags, f.Tag) != f.Absent })
 	return plan.Delta{Add: append(d.Add, f.Add...), Remove: append(d.Remove, f.Remove...)}
+}
+
+// tagsAgain adds to a delta of tags what is to be told again.
+func (r *run) tagsAgain(d plan.Delta, told, tags []string) plan.Delta {
+	has := func(tag string) bool {
+		return slices.ContainsFunc(tags, func(t string) bool { return strings.EqualFold(t, tag) })
+	}
+	for _, f := range told {
+		if tag := keywordTag(f); tag != "" && r.goesUp(tag) {
+			d = toldAgain(d, []string{f}, func(string) bool { return has(tag) })
+		}
+		for _, row := range plan.FlagRows() {
+			if row.Flag == f && row.Tag != "" && r.TagFlags {
+				d = toldAgain(d, []string{f}, func(string) bool { return has(row.Tag) != row.Absent })
+			}
+		}
+	}
+	return d
 }
 
 // goesUp tells whether the configuration sends a tag to the server. A tag that orders

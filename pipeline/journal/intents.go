@@ -17,6 +17,15 @@ type Flagging struct {
 	Flags       []string // as the server has them
 }
 
+// Told is which flags of a message the server is told of, set or taken off. It is forgotten
+// when the look has recorded what became of that.
+type Told struct {
+	Mailbox     string   `json:"mailbox"`
+	UIDValidity uint64   `json:"uidvalidity"`
+	UID         imap.UID `json:"uid"`
+	Flags       []string `json:"flags"`
+}
+
 // MovedBack is a file that goes back to the folder of its mailbox.
 type MovedBack struct {
 	From, To string // absolute

@@ -53,6 +53,8 @@ func TestNotesOfEarlierVersions(t *testing.T) {
 	}{
 		"flags": {`[{"Mailbox":"a","UIDValidity":14,"UID":3,"Flags":["\\Seen"]}]`, func() any { return get(t, j.Flags.notes, "") },
 			[]Flagging{{"a", 14, 3, []string{`\Seen`}}}, func(c *Change) { j.Flags.notes.Put(c, "", []Flagging{{"a", 14, 3, []string{`\Seen`}}}) }},
+		"told/a/b/14/3": {`{"mailbox":"a/b","uidvalidity":14,"uid":3,"flags":["todo"]}`, func() any { return get(t, j.Told, "a/b/14/3") },
+			Told{"a/b", 14, 3, []string{"todo"}}, func(c *Change) { j.Told.Put(c, About(row), Told{"a/b", 14, 3, []string{"todo"}}) }},
 		"back": {`[{"From":"/a","To":"/b","ID":"i"}]`, func() any { return get(t, j.Back.notes, "") },
 			[]MovedBack{{"/a", "/b", "i"}}, func(c *Change) { j.Back.notes.Put(c, "", []MovedBack{{"/a", "/b", "i"}}) }},
 		"expunge": {`{"mailbox":"a","uidvalidity":14,"uid":3,"had":true,"others":[4]}`, func() any { return get(t, j.Expunge.notes, "") },

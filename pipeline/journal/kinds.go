@@ -12,6 +12,7 @@ type Journal struct {
 	ledger *ledger.Ledger
 	kinds  []Kind
 
+	Told      Notes[Told]
 	Flags     Note[[]Flagging]
 	Back      Note[[]MovedBack]
 	Expunge   Note[probe.Marks]
@@ -50,7 +51,9 @@ func Of(l *ledger.Ledger) *Journal {
 
 	// Intents, in the order in which a run ends what an earlier one left of them. What
 	// is to be put right here comes first, before the server is connected to, since what
-	// is compared with the rows must be as the user left it.
+	// is compared with the rows must be as the user left it; and before that it is recalled
+	// what the server was told of flags.
+	declare(j, &j.Told, "told/", Intent, OfMessage, "flags that the server was told of")
 	declare(j, &j.Flags.notes, "flags", Intent, Alone, "changed flags")
 	declare(j, &j.Back.notes, "back", Intent, Alone, "files that are moved back")
 	// On the server: marks that others lost, before anything may expunge. Then the moves,
