@@ -36,7 +36,7 @@ func (c *checker) provider(a *config.Account, p provider.Preset, boxes []mail.Ma
 		if p.BulkHost != "" && !strings.EqualFold(p.BulkHost, a.Host) {
 			do = fmt.Sprintf("host = %q has the same mail and shows %d; do not go back later: what the other does not show would count as deleted", p.BulkHost, p.BulkShows)
 		}
-		c.warn("provider", do, "%s holds %d messages, which is all that %s shows of a mailbox: older mail does not come, and what falls out of sight counts as deleted", m.Name, m.Status.Messages, a.Host)
+		c.warn("provider", do, "%s holds %d messages, which is all that %s shows of a mailbox: older mail does not come, and what falls out of sight stays here and waits for your word", m.Name, m.Status.Messages, a.Host)
 	}
 }
 

@@ -72,8 +72,8 @@ func (p *program) status(c *cli.Context) error {
 	for i := range accounts {
 		a := &accounts[i]
 		if all[i], err = p.statusOf(c.Context, a, filepath.Join(idx.MailRoot(), filepath.FromSlash(a.Folder)), keys); err != nil {
-			if c.Context.Err() != nil {
-				return c.Context.Err()
+			if err := c.Err(); err != nil {
+				return err
 			}
 			// What is wrong with one account says nothing of the others.
 			all[i] = &accountStatus{Status: pipeline.Status{Account: a.Name, Mailboxes: []pipeline.MailboxStatus{}}, Fault: inLine(err.Error())}

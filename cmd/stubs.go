@@ -72,8 +72,8 @@ func (p *program) stubs(c *cli.Context) error {
 	for i := range accounts {
 		found, err := p.stubsOf(c.Context, &accounts[i], c.Bool("all"))
 		if err != nil {
-			if c.Context.Err() != nil {
-				return c.Context.Err()
+			if err := c.Err(); err != nil {
+				return err
 			}
 			// What is wrong with one account says nothing of the others.
 			p.complain(accounts[i].Name, err)

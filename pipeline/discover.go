@@ -106,7 +106,7 @@ func (w *worker) lookOnce(ctx context.Context, b *box) error {
 	}
 	a := plan.OfServer(rows, v)
 	a.Fetch = slices.DeleteFunc(a.Fetch, func(u imap.UID) bool { return matched[u] })
-	return w.put(ctx, b, a, rows, plan.DoubtOf(b.known, b.Status, b.now, v, len(a.Gone), len(b.ours)))
+	return w.put(ctx, b, a, rows, plan.DoubtOf(b.known, b.Status, b.now, v, len(a.Gone), len(b.ours), plan.Oldest(rows, a.Gone)))
 }
 
 // goesOn tells whether the ledger's rows are all there was of the mailbox when it

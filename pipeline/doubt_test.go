@@ -79,27 +79,79 @@ func TestDoubtThatMessagesAreGone(t *testing.T) {
 		v          plan.View
 		gone, ours int
 		want       string
+		oldest     bool
 	}{
-		"as it should be":                 {strict, five, mail.Status{UIDValidity: 14, UIDNext: 9, Messages: 5}, all(1, 2, 3, 4, 5), 1, 0, ""},
-		"a difference":                    {strict, five, mail.Status{UIDValidity: 14, UIDNext: 9, Messages: 4}, plan.View{}, 1, 0, ""},
-		"nothing is gone":                 {strict, five, mail.Status{UIDValidity: 14, UIDNext: 1}, all(), 0, 0, ""},
-		"one is not listed":               {strict, five, mail.Status{UIDValidity: 14, UIDNext: 9, Messages: 5}, all(1, 2, 3, 4), 1, 0, "has 5 messages, and lists 4"},
-		"one came meanwhile":              {strict, five, mail.Status{UIDValidity: 14, UIDNext: 9, Messages: 5}, all(1, 2, 3, 4, 5, 6), 1, 0, ""},
-		"empty all of a sudden":           {strict, five, mail.Status{UIDValidity: 14, UIDNext: 9}, all(), 5, 0, "5 messages, and then that it has 0"},
-		"fewer all of a sudden":           {plain, five, mail.Status{UIDValidity: 14, UIDNext: 9, Messages: 1}, all(1), 4, 0, "5 messages, and then that it has 1"},
-		"what we took away":               {plain, five, mail.Status{UIDValidity: 14, UIDNext: 9, Messages: 3}, all(1, 2, 3), 2, 2, ""},
-		"no status":                       {plain, nil, mail.Status{UIDValidity: 14, UIDNext: 9, Messages: 3}, all(1, 2, 3), 2, 0, ""},
-		"a status of other UIDs":          {plain, &mail.Status{UIDValidity: 13, Messages: 5}, mail.Status{UIDValidity: 14, UIDNext: 9, Messages: 3}, all(1, 2, 3), 2, 0, ""},
-		"UIDNEXT went back":               {strict, nil, mail.Status{UIDValidity: 14, UIDNext: 8}, all(), 1, 0, "next UID was 9 and is 8"},
-		"UIDNEXT after the newest":        {plain, nil, mail.Status{UIDValidity: 14, UIDNext: 8}, all(), 5, 0, ""},
-		"UIDNEXT went back a long way":    {plain, nil, mail.Status{UIDValidity: 14, UIDNext: 1}, all(), 6, 0, "next UID was 9 and is 1"},
-		"HIGHESTMODSEQ alone went back":   {strict, nil, mail.Status{UIDValidity: 14, UIDNext: 9, HighestModSeq: 1, Messages: 4}, all(1, 2, 3, 4), 1, 0, ""},
-		"both went back, nothing is gone": {strict, nil, mail.Status{UIDValidity: 14, UIDNext: 8, HighestModSeq: 1, Messages: 4}, all(1, 2, 3, 4), 0, 0, ""},
+		"as it should be":                                      {strict, five, mail.Status{UIDValidity: 14, UIDNext: 9, Messages: 5}, all(1, 2, 3, 4, 5), 1, 0, "", false},
+		"a difference":                                         {strict, five, mail.Status{UIDValidity: 14, UIDNext: 9, Messages: 4}, plan.View{}, 1, 0, "", false},
+		"nothing is gone":                                      {strict, five, mail.Status{UIDValidity: 14, UIDNext: 1}, all(), 0, 0, "", false},
+		"one is not listed":                                    {strict, five, mail.Status{UIDValidity: 14, UIDNext: 9, Messages: 5}, all(1, 2, 3, 4), 1, 0, "has 5 messages, and lists 4", false},
+		"one came meanwhile":                                   {strict, five, mail.Status{UIDValidity: 14, UIDNext: 9, Messages: 5}, all(1, 2, 3, 4, 5, 6), 1, 0, "", false},
+		"empty all of a sudden":                                {strict, five, mail.Status{UIDValidity: 14, UIDNext: 9}, all(), 5, 0, "5 messages, and then that it has 0", false},
+		"fewer all of a sudden":                                {plain, five, mail.Status{UIDValidity: 14, UIDNext: 9, Messages: 1}, all(1), 4, 0, "5 messages, and then that it has 1", false},
+		"what we took away":                                    {plain, five, mail.Status{UIDValidity: 14, UIDNext: 9, Messages: 3}, all(1, 2, 3), 2, 2, "", false},
+		"no status":                                            {plain, nil, mail.Status{UIDValidity: 14, UIDNext: 9, Messages: 3}, all(1, 2, 3), 2, 0, "", false},
+		"a status of other UIDs":                               {plain, &mail.Status{UIDValidity: 13, Messages: 5}, mail.Status{UIDValidity: 14, UIDNext: 9, Messages: 3}, all(1, 2, 3), 2, 0, "", false},
+		"UIDNEXT went back":                                    {strict, nil, mail.Status{UIDValidity: 14, UIDNext: 8}, all(), 1, 0, "next UID was 9 and is 8", false},
+		"UIDNEXT after the newest":                             {plain, nil, mail.Status{UIDValidity: 14, UIDNext: 8}, all(), 5, 0, "", false},
+		"UIDNEXT went back a long way":                         {plain, nil, mail.Status{UIDValidity: 14, UIDNext: 1}, all(), 6, 0, "next UID was 9 and is 1", false},
+		"HIGHESTMODSEQ alone went back":                        {strict, nil, mail.Status{UIDValidity: 14, UIDNext: 9, HighestModSeq: 1, Messages: 4}, all(1, 2, 3, 4), 1, 0, "", false},
+		"both went back, nothing is gone":                      {strict, nil, mail.Status{UIDValidity: 14, UIDNext: 8, HighestModSeq: 1, Messages: 4}, all(1, 2, 3, 4), 0, 0, "", false},
+		"the oldest, and as many are left as Gmail shows":      {plain, nil, mail.Status{UIDValidity: 14, UIDNext: 2003, Messages: 1000}, plan.View{}, 2, 0, "shows exactly 1000", true},
+		"the oldest, by a difference":                          {strict, nil, mail.Status{UIDValidity: 14, UIDNext: 20003, Messages: 10000}, plan.View{}, 1, 0, "shows exactly 10000", true},
+		"the oldest, and another number is left":               {plain, nil, mail.Status{UIDValidity: 14, UIDNext: 2003, Messages: 1001}, plan.View{}, 2, 0, "", true},
+		"others than the oldest, and as many as Gmail shows":   {plain, nil, mail.Status{UIDValidity: 14, UIDNext: 2003, Messages: 1000}, plan.View{}, 2, 0, "", false},
+		"the oldest, which we took away, and as many are left": {plain, nil, mail.Status{UIDValidity: 14, UIDNext: 2003, Messages: 1000}, plan.View{}, 2, 2, "", true},
 	} {
-		got := plan.DoubtOf(c.known, c.status, c.now, c.v, c.gone, c.ours)
+		got := plan.DoubtOf(c.known, c.status, c.now, c.v, c.gone, c.ours, c.oldest)
 		if (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
+	}
+}
+
+func TestTheOldestOfAMailbox(t *testing.T) {
+	rows := []ledger.Row{{UID: 1, State: ledger.Intended}, {UID: 2, State: ledger.Present}, {UID: 4, State: ledger.Stub}, {UID: 7, State: ledger.Present}}
+	for _, c := range []struct {
+		gone []imap.UID
+		want bool
+	}{{nil, true}, {[]imap.UID{2}, true}, {[]imap.UID{2, 4}, true}, {[]imap.UID{2, 4, 7}, true}, {[]imap.UID{4}, false}, {[]imap.UID{2, 7}, false}, {[]imap.UID{7}, false}} {
+		if got := plan.Oldest(rows, c.gone); got != c.want {
+			t.Errorf("%v: %v", c.gone, got)
+		}
+	}
+}
+
+// TestWhatAServerShowsNoMoreStaysHere: it shows the newest 1,000 messages of a mailbox, so
+// that each new one takes an old one out of sight.
+func TestWhatAServerShowsNoMoreStaysHere(t *testing.T) {
+	t.Parallel()
+	for name, caps := range wires() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			const shown = 1000
+			s, h := newServer(caps...), newHome(t)
+			in := s.box("INBOX")
+			for i := range shown {
+				in.add(plainMail(i+1), `\Seen`)
+			}
+			h.sync(s)
+			for i := range 3 {
+				in.expunge(imap.UID(i + 1))
+				in.add(plainMail(shown+i+1), `\Seen`)
+			}
+			rep := h.sync(s)
+			if rep.New != 3 || rep.Removed != 0 || rep.Held != 3 || len(rep.Faults) != 1 || !strings.Contains(rep.Faults[0].Text, "it shows exactly 1000") {
+				t.Errorf("%+v", rep)
+			}
+			if n := len(h.files("INBOX")); n != shown+3 {
+				t.Errorf("%d files", n)
+			}
+			// A person says that they were deleted.
+			if rep := h.sync(s, func(o *Options) { o.YesDeleteIn = []string{"INBOX"} }); rep.Removed != 3 {
+				t.Errorf("%+v", rep)
+			}
+			h.same(s, "INBOX")
+		})
 	}
 }
 

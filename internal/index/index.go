@@ -126,8 +126,8 @@ func (x *Index) NewTags() []string { return slices.Clone(x.conf.newTags) }
 // regular expressions for paths between slashes.
 func (x *Index) Ignores(dir string) string {
 	for _, entry := range x.conf.newIgnore {
-		pattern, isPattern := strings.CutPrefix(entry, "/")
-		if pattern, isPattern = strings.CutSuffix(pattern, "/"); isPattern && strings.HasPrefix(entry, "/") {
+		pattern, opened := strings.CutPrefix(entry, "/")
+		if pattern, closed := strings.CutSuffix(pattern, "/"); opened && closed {
 			if re, err := regexp.Compile(pattern); err == nil && re.MatchString(dir) {
 				return entry
 			}

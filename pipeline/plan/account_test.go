@@ -103,10 +103,10 @@ func (a *account) newKey() string {
 func (a *account) message(u imap.UID, c *copied) mail.Message {
 	m := mail.Message{UID: u, Flags: slices.Clone(c.flags), Size: 1000 + a.fat, MessageID: fmt.Sprintf("m%d@x", c.mail/2),
 		InternalDate: time.Date(2020, 1, 1+c.mail/4, 0, 0, 0, 0, time.UTC)}
-	switch {
-	case a.lie == "no Message-ID":
+	switch a.lie {
+	case "no Message-ID":
 		m.MessageID = ""
-	case a.lie == "no date":
+	case "no date":
 		m.InternalDate = time.Time{}
 	}
 	return m
@@ -365,7 +365,7 @@ func (a *account) pull() (did int, err error) {
 		}
 		todo := OfServer(rows, v)
 		status := &mail.Status{UIDValidity: 1, Messages: uint32(len(a.server[box]))}
-		if DoubtOf(ledger.Mailbox{}, status, mail.Status{UIDValidity: 1, Messages: messages}, v, len(todo.Gone), 0) == "" {
+		if DoubtOf(ledger.Mailbox{}, status, mail.Status{UIDValidity: 1, Messages: messages}, v, len(todo.Gone), 0, false) == "" {
 			gone[box] = todo.Gone
 		}
 		did += len(todo.Fetch) + len(todo.Flags) + len(gone[box])

@@ -96,9 +96,12 @@ func (f *finder) known(uid imap.UID) *ledger.Row {
 
 // DoubtOf says why it is not to be believed that messages are gone of which the
 // server, asked for all, says nothing; "" if it is. ours is how many of the messages
-// of its status this run took out of the mailbox.
-func DoubtOf(known ledger.Mailbox, status *mail.Status, now mail.Status, v View, gone, ours int) string {
+// of its status this run took out of the mailbox; oldest says that those which are gone
+// were the oldest of it.
+func DoubtOf(known ledger.Mailbox, status *mail.Status, now mail.Status, v View, gone, ours int, oldest bool) string {
 	switch {
+	case gone > ours && oldest && slices.Contains(windows(), now.Messages):
+		return fmt.Sprintf("it shows exactly %d, as servers do that show the newest alone: Yahoo's, and Gmail's by \"Folder size limits\" in its settings", now.Messages)
 	case !v.Complete || gone == 0:
 	case len(v.UIDs) < int(now.Messages):
 		return fmt.Sprintf("the server says that it has %s, and lists %d", mail.Number(int(now.Messages), "message", "messages"), len(v.UIDs))
@@ -108,6 +111,29 @@ func DoubtOf(known ledger.Mailbox, status *mail.Status, now mail.Status, v View,
 		return fmt.Sprintf("the server's next UID was %d and is %d now, as after a restored backup, or of another server", known.UIDNext, now.UIDNext)
 	}
 	return ""
+}
+
+// windows are the numbers of messages beyond which servers are known to show the newest
+// messages of a mailbox alone (Gmail's setting; Yahoo and AOL): what falls out of sight is
+// not deleted.
+func windows() []uint32 { return []uint32{1000, 2000, 5000, 10000} }
+
+// Oldest tells whether messages were the oldest of a mailbox with these rows. Both are by
+// UID.
+func Oldest(rows []ledger.Row, gone []imap.UID) bool {
+	n := 0
+	for _, row := range rows {
+		switch {
+		case n == len(gone):
+			return true
+		case row.State == ledger.Intended:
+		case row.UID != gone[n]:
+			return false
+		default:
+			n++
+		}
+	}
+	return n == len(gone)
 }
 
 // MayHaveMoved tells whether STATUS says that messages left the mailbox since
