@@ -14,6 +14,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
 // arrives lets a change record an arrival. It is forgotten with the record of the
@@ -101,13 +102,13 @@ var errLater = errors.New("a run ends first what an earlier one had begun, and w
 // notSettled tells why something is not ended now, unless it is more than a mailbox's
 // matter.
 func (w *worker) notSettled(ctx context.Context, b *box, err error, what string) error {
-	_, connecting := errors.AsType[*connectError](err)
+	_, connecting := errors.AsType[*report.ConnectError](err)
 	switch {
 	case errors.Is(err, errLater):
 		w.note(b, "%v", err)
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case connecting || scopeOf(err, atMailbox) > ScopeMailbox:
+	case connecting || report.ScopeOf(err, report.AtMailbox) > report.ScopeMailbox:
 		return err
 	default:
 		w.mailboxFault(b, fmt.Errorf("%s: %w", what, err))

@@ -19,6 +19,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger/ledgertest"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
 // breaks counts what can fail on this machine, and lets one such thing fail.
@@ -42,14 +43,14 @@ func (x *breaks) met() bool { return x.n.Load() >= x.at }
 // breaking is a kind of thing that can fail, and how to bring it into a run.
 type breaking struct {
 	floor int // on the number of points
-	with  func(h *home, s *server, x *breaks) (*Report, error)
+	with  func(h *home, s *server, x *breaks) (*report.Report, error)
 }
 
 func breakings() map[string]breaking {
 	// Result codes of SQLite: FULL, BUSY, IOERR, READONLY, CORRUPT, NOMEM, CANTOPEN.
 	codes := []ledgertest.Error{13, 5, 10, 8, 11, 7, 14}
 	return map[string]breaking{
-		"SQLite": {80, func(h *home, s *server, x *breaks) (*Report, error) {
+		"SQLite": {80, func(h *home, s *server, x *breaks) (*report.Report, error) {
 			d := &ledgertest.Driver{Fault: func(what string) error {
 				if !x.now(what) {
 					return nil
@@ -58,15 +59,15 @@ func breakings() map[string]breaking {
 			}}
 			l, err := ledger.OpenThrough(context.Background(), filepath.Join(h.dir, "state"), d)
 			if err != nil {
-				return &Report{}, err
+				return &report.Report{}, err
 			}
 			rep, err := Sync(context.Background(), h.breakable(s, l))
 			return rep, errors.Join(err, l.Close())
 		}},
-		"notmuch": {14, func(h *home, s *server, x *breaks) (*Report, error) {
+		"notmuch": {14, func(h *home, s *server, x *breaks) (*report.Report, error) {
 			return h.try(s, h.careful, func(o *Options) { o.Index = &brokenIndex{o.Index, x} })
 		}},
-		"sockets": {1, func(h *home, s *server, x *breaks) (*Report, error) {
+		"sockets": {1, func(h *home, s *server, x *breaks) (*report.Report, error) {
 			s.dialErr = func(int) error {
 				if !x.now("socket") {
 					return nil

@@ -10,6 +10,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
 // A dry run says what the run does that comes after it, in the same words and
@@ -29,12 +30,12 @@ func TestADryRunSaysWhatARunDoes(t *testing.T) {
 				s.mute = i%2 == 0
 				tr.agree(s, h)
 				tr.change(s, h)
-				said := func(dry bool) (*Report, []string) {
+				said := func(dry bool) (*report.Report, []string) {
 					rep := h.sync(s, tr.options, func(o *Options) { o.DryRun = dry })
 					var lines []string
 					for _, e := range h.events {
 						// What the push changes on the server is news only to a run.
-						if e.Type == EventMailbox && !strings.Contains(e.Text, "new message") && !strings.Contains(e.Text, " deletion") && !strings.Contains(e.Text, "of flags") {
+						if e.Type == report.EventMailbox && !strings.Contains(e.Text, "new message") && !strings.Contains(e.Text, " deletion") && !strings.Contains(e.Text, "of flags") {
 							lines = append(lines, e.Mailbox+": "+strings.TrimPrefix(e.Text, "would: "))
 						}
 					}

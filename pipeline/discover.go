@@ -13,6 +13,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
 // uidsFrom is what of a mailbox has this UID or a higher one.
@@ -26,7 +27,7 @@ func (w *worker) look(ctx context.Context, b *box) error {
 	err := w.lookOnce(ctx, b)
 	// A connection that dies here is tried once more on a fresh one; a mailbox
 	// on which two die is left alone.
-	if err != nil && ctx.Err() == nil && w.session != nil && !w.session.Alive() && scopeOf(err, atMailbox) == ScopeMailbox {
+	if err != nil && ctx.Err() == nil && w.session != nil && !w.session.Alive() && report.ScopeOf(err, report.AtMailbox) == report.ScopeMailbox {
 		err = w.lookOnce(ctx, b)
 	}
 	return err
@@ -257,9 +258,9 @@ func (w *worker) put(ctx context.Context, b *box, a plan.Actions, rows []ledger.
 			return err
 		}
 		if text := does(news); text != "" {
-			w.emit(Event{Type: EventMailbox, Mailbox: b.Name, Total: len(a.Fetch), Text: "would: " + text})
+			w.emit(report.Event{Type: report.EventMailbox, Mailbox: b.Name, Total: len(a.Fetch), Text: "would: " + text})
 		}
-		w.tally(func(r *Report) {
+		w.tally(func(r *report.Report) {
 			r.New += len(a.Fetch)
 			r.Flagged += len(a.Flags)
 			r.Removed += len(news.Gone)
@@ -281,7 +282,7 @@ func (w *worker) put(ctx context.Context, b *box, a plan.Actions, rows []ledger.
 	news.Fetch = slices.DeleteFunc(slices.Clone(fetch), func(u imap.UID) bool { _, ours := b.came[u]; return ours })
 	news.Flags = slices.DeleteFunc(slices.Clone(a.Flags), func(c plan.FlagChange) bool { return w.own(b, c) })
 	if text := does(news); text != "" {
-		w.emit(Event{Type: EventMailbox, Mailbox: b.Name, Total: len(fetch), Text: text})
+		w.emit(report.Event{Type: report.EventMailbox, Mailbox: b.Name, Total: len(fetch), Text: text})
 	}
 	// From here on no connection that dies lets the look be repeated, which
 	// would put all this on the line twice.

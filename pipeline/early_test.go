@@ -34,7 +34,7 @@ func TestFoundEarlyHoldsWhileNothingChanges(t *testing.T) {
 			h.remove("INBOX", 1)
 			h.put("INBOX", plainMail(7), "S")
 			h.withLedger(s, func(o Options) {
-				r := &run{Options: o}
+				r := newRun(o)
 				rows, err := o.Ledger.Mailboxes(t.Context())
 				h.do(err)
 				r.early = r.findEarly(t.Context())

@@ -15,6 +15,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
 // kill deletes UID 3 of INBOX.
@@ -358,10 +359,10 @@ func TestMarksInAMailboxThatIsGoneAreForgotten(t *testing.T) {
 	}
 	in.refuse = nil
 	delete(s.boxes, "INBOX")
-	if rep := h.sync(s); !rep.Clean() || !slices.ContainsFunc(h.events, func(e Event) bool { return strings.Contains(e.Text, "interrupted") }) {
+	if rep := h.sync(s); !rep.Clean() || !slices.ContainsFunc(h.events, func(e report.Event) bool { return strings.Contains(e.Text, "interrupted") }) {
 		t.Errorf("%+v %v", rep, h.events)
 	}
-	if rep := h.sync(s); !rep.Clean() || slices.ContainsFunc(h.events, func(e Event) bool { return strings.Contains(e.Text, "interrupted") }) {
+	if rep := h.sync(s); !rep.Clean() || slices.ContainsFunc(h.events, func(e report.Event) bool { return strings.Contains(e.Text, "interrupted") }) {
 		t.Errorf("then: %+v %v", rep, h.events)
 	}
 	// Refused today, and put right tomorrow.

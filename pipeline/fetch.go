@@ -11,8 +11,13 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
+
+// maxFailureStreak is how many messages in a row may fail before the server, not the
+// messages, is suspected.
+const maxFailureStreak = 10
 
 // fetch brings the messages of one batch, each of them on its own if the batch
 // does not bring them: a batch error is not a message error.
@@ -21,9 +26,9 @@ func (w *worker) fetch(ctx context.Context, b *box, uids []imap.UID) error {
 	for {
 		// An error of this machine counts also when nothing seems to be missing:
 		// what came last may be what could not be kept.
-		scope := scopeOf(err, atMessage)
+		scope := report.ScopeOf(err, report.AtMessage)
 		switch {
-		case scope == ScopeRun, len(missing) > 0 && (scope > ScopeMessage || ctx.Err() != nil):
+		case scope == report.ScopeRun, len(missing) > 0 && (scope > report.ScopeMessage || ctx.Err() != nil):
 			return err
 		case len(missing) == 0:
 			return nil
@@ -34,7 +39,7 @@ func (w *worker) fetch(ctx context.Context, b *box, uids []imap.UID) error {
 		if failed, err = w.fetchAlone(ctx, b, uid); err != nil {
 			return err
 		}
-		if w.streak >= sick {
+		if w.streak >= maxFailureStreak {
 			if err := w.settle(ctx, b); err != nil {
 				return err
 			}
@@ -60,8 +65,8 @@ func (w *worker) fetchBatch(ctx context.Context, b *box, uids []imap.UID) (missi
 	if len(came) > 0 {
 		w.lived()
 	}
-	if wait, ok := ask(err); ok && wait <= patience {
-		err = pause(ctx, wait)
+	if wait, ok := report.Throttled(err); ok && wait <= report.Patience {
+		err = report.Pause(ctx, wait)
 	}
 	for _, u := range uids {
 		if !came[u] {
@@ -93,21 +98,21 @@ func (w *worker) fetchAlone(ctx context.Context, b *box, uid imap.UID) (failed b
 			return false, nil
 		}
 		fail.Note(ex, err)
-		wait, ok := ask(err)
+		wait, ok := report.Throttled(err)
 		if !ok {
-			if scopeOf(err, atMessage) > ScopeMessage {
+			if report.ScopeOf(err, report.AtMessage) > report.ScopeMessage {
 				return false, err
 			}
 			break
 		}
-		if wait > patience {
+		if wait > report.Patience {
 			return false, err
 		}
-		if err := pause(ctx, wait); err != nil {
+		if err := report.Pause(ctx, wait); err != nil {
 			return false, err
 		}
 	}
-	if _, throttled := ask(fail.Err); throttled {
+	if _, throttled := report.Throttled(fail.Err); throttled {
 		return false, fail.Err
 	}
 	gone, err := w.gone(ctx, b, uid)
@@ -132,7 +137,7 @@ func (w *worker) gone(ctx context.Context, b *box, uid imap.UID) (bool, error) {
 	}
 	set, err := w.session.Search(ctx, mail.UIDSet([]imap.UID{uid}))
 	if err != nil {
-		if ctx.Err() != nil || scopeOf(err, atMessage) > ScopeMessage {
+		if ctx.Err() != nil || report.ScopeOf(err, report.AtMessage) > report.ScopeMessage {
 			return false, err
 		}
 		// Not known to be gone is treated as there: a stub too many is better

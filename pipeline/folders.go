@@ -19,6 +19,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
 // folders sorts out what the list of mailboxes does not explain: mailboxes that
@@ -292,15 +293,15 @@ func (w *worker) makeMailboxes(ctx context.Context, boxes []*box) ([]*box, error
 		if w.DryRun {
 			text = "would: " + text
 		}
-		w.emit(Event{Type: EventMailbox, Mailbox: b.Name, Text: text})
+		w.emit(report.Event{Type: report.EventMailbox, Mailbox: b.Name, Text: text})
 		switch err := w.makeMailbox(ctx, b); {
 		case err == nil:
-			w.tally(func(r *Report) { r.Mailboxes++ })
+			w.tally(func(r *report.Report) { r.Mailboxes++ })
 			boxes = append(boxes, b)
 			continue
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
-		case scopeOf(err, atMailbox) != ScopeMailbox:
+		case report.ScopeOf(err, report.AtMailbox) != report.ScopeMailbox:
 			return nil, err
 		default:
 			w.closed = append(w.closed, b)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
 // maildir makes a folder, as Mutt does.
@@ -44,12 +45,12 @@ func TestANewFolderBecomesAMailbox(t *testing.T) {
 		want    boxes
 		absent  []string
 		options func(*Options)
-		rep     Report
+		rep     report.Report
 		faults  int
 		note    string
 	}{
 		"empty":     {do: func(h *home, _ *server) { h.maildir("Projects") }, want: boxes{"INBOX": "1 2 3 4", "Projects": ""}},
-		"with mail": {do: func(h *home, _ *server) { h.maildir("Projects"); h.put("Projects", plainMail(7), "S") }, want: boxes{"INBOX": "1 2 3 4", "Projects": "7"}, rep: Report{Uploaded: 1}},
+		"with mail": {do: func(h *home, _ *server) { h.maildir("Projects"); h.put("Projects", plainMail(7), "S") }, want: boxes{"INBOX": "1 2 3 4", "Projects": "7"}, rep: report.Report{Uploaded: 1}},
 		"with mail that was moved": {
 			do: func(h *home, _ *server) {
 				h.maildir("Projects/2024 é")
@@ -57,7 +58,7 @@ func TestANewFolderBecomesAMailbox(t *testing.T) {
 				h.flag("INBOX", 2, "FS")
 				h.move("INBOX", 2, "Projects/2024 é", true)
 			},
-			want: boxes{"INBOX": "3 4", "Projects/2024 é": "1 2"}, rep: Report{Moved: 2, Pushed: 1},
+			want: boxes{"INBOX": "3 4", "Projects/2024 é": "1 2"}, rep: report.Report{Moved: 2, Pushed: 1},
 		},
 		"a folder in another": {
 			do: func(h *home, s *server) {
@@ -65,11 +66,11 @@ func TestANewFolderBecomesAMailbox(t *testing.T) {
 				h.maildir("A/B/C")
 				h.move("INBOX", 1, "A/B/C", true)
 			},
-			want: boxes{"INBOX": "2 3 4", "A": "", "A/B": "", "A/B/C": "1"}, rep: Report{Moved: 1},
+			want: boxes{"INBOX": "2 3 4", "A": "", "A/B": "", "A/B/C": "1"}, rep: report.Report{Moved: 1},
 		},
 		"a folder that got another name": {
 			do:   func(h *home, _ *server) { h.do(os.Rename(h.path("Archive", ""), h.path("Old", ""))) },
-			want: boxes{"INBOX": "1 2 3 4", "Archive": "", "Old": "5"}, rep: Report{Moved: 1},
+			want: boxes{"INBOX": "1 2 3 4", "Archive": "", "Old": "5"}, rep: report.Report{Moved: 1},
 		},
 		"below INBOX": {
 			do: func(h *home, s *server) {
@@ -77,7 +78,7 @@ func TestANewFolderBecomesAMailbox(t *testing.T) {
 				h.maildir("Projects")
 				h.move("INBOX", 1, "Projects", true)
 			},
-			want: boxes{"INBOX": "2 3 4", "INBOX/Projects": "1"}, rep: Report{Moved: 1},
+			want: boxes{"INBOX": "2 3 4", "INBOX/Projects": "1"}, rep: report.Report{Moved: 1},
 		},
 		"where a mailbox cannot hold mail": {
 			do: func(h *home, s *server) {
@@ -86,7 +87,7 @@ func TestANewFolderBecomesAMailbox(t *testing.T) {
 				h.maildir("Lists")
 				h.put("Lists", plainMail(7), "")
 			},
-			want: boxes{"INBOX": "1 2 3 4", "Lists": "7"}, absent: []string{"[Gmail]"}, rep: Report{Uploaded: 1},
+			want: boxes{"INBOX": "1 2 3 4", "Lists": "7"}, absent: []string{"[Gmail]"}, rep: report.Report{Uploaded: 1},
 		},
 		"excluded": {
 			do:      func(h *home, _ *server) { h.maildir("Local"); h.put("Local", plainMail(7), "") },
@@ -110,7 +111,7 @@ func TestANewFolderBecomesAMailbox(t *testing.T) {
 				h.remove("INBOX", 2)
 				h.put("Archive", plainMail(7), "")
 			},
-			want: boxes{"INBOX": "1 3 4", "Archive": "5 7", "Trash": "2"}, absent: []string{"Projects"}, rep: Report{Deleted: 1, Uploaded: 1}, faults: 1,
+			want: boxes{"INBOX": "1 3 4", "Archive": "5 7", "Trash": "2"}, absent: []string{"Projects"}, rep: report.Report{Deleted: 1, Uploaded: 1}, faults: 1,
 		},
 		"read only": {
 			do:      func(h *home, _ *server) { h.maildir("Projects"); h.put("Projects", plainMail(7), "") },

@@ -49,7 +49,7 @@ func fileless(row ledger.Message) bool { return row.Key == "" && row.StubKey == 
 // the server. It gives those of the targets that have a stub no more.
 func GiveUp(ctx context.Context, o Options, targets []Target) ([]ledger.Message, error) {
 	o.GiveUp = targets
-	r := &run{Options: o}
+	r := newRun(o)
 	if err := r.checkRoot(ctx); err != nil {
 		return nil, err
 	}
@@ -142,7 +142,7 @@ func (r *run) removeStub(ctx context.Context, b *box, row ledger.Message) error 
 // Forget removes what is left here of a message that was deleted on the server:
 // its stub and its row.
 func Forget(ctx context.Context, o Options, row ledger.Message) error {
-	r := &run{Options: o}
+	r := newRun(o)
 	boxes, err := r.knownBoxes(ctx)
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
 // yes tells whether a person has let a mailbox's deletions past the guard.
@@ -63,9 +64,9 @@ func (r *run) guardGone(ctx context.Context, boxes []*box) (map[*item]bool, erro
 				"%s with --yes-delete=%s", len(items), b.suspect.Have, doubt, next, r.answerFor(b))); err != nil {
 				return nil, err
 			}
-			r.tally(func(rep *Report) {
+			r.tally(func(rep *report.Report) {
 				rep.Held += len(items)
-				rep.HeldIn = append(rep.HeldIn, Held{Mailbox: b.Name, Messages: len(items), There: true})
+				rep.HeldIn = append(rep.HeldIn, report.Held{Mailbox: b.Name, Messages: len(items), There: true})
 			})
 		}
 	}
@@ -87,7 +88,7 @@ func (r *run) sayGone(b *box) {
 	if r.DryRun {
 		text = "would: " + text
 	}
-	r.emit(Event{Type: EventMailbox, Mailbox: b.Name, Text: text})
+	r.emit(report.Event{Type: report.EventMailbox, Mailbox: b.Name, Text: text})
 }
 
 // elsewhere tells whether a message that left its mailbox is in another one: it was

@@ -7,6 +7,7 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
 // many is an account with mail that is the same on both sides, of which the user
@@ -30,7 +31,7 @@ func many(t *testing.T, caps []string, change func(h *home, uid imap.UID)) (*ser
 func manyChanges() map[string]struct {
 	change  func(h *home, uid imap.UID)
 	options func(*Options)
-	did     func(*Report) int
+	did     func(*report.Report) int
 	caps    []string
 } {
 	flag := func(h *home, uid imap.UID) { h.flag("INBOX", uid, "F") }
@@ -38,14 +39,14 @@ func manyChanges() map[string]struct {
 	remove := func(h *home, uid imap.UID) { h.remove("INBOX", uid) }
 	plain := func(*Options) {}
 	expunge := func(o *Options) { o.Deletions = DeletionsExpunge }
-	pushed := func(r *Report) int { return r.Pushed }
-	moved := func(r *Report) int { return r.Moved }
-	deleted := func(r *Report) int { return r.Deleted }
+	pushed := func(r *report.Report) int { return r.Pushed }
+	moved := func(r *report.Report) int { return r.Moved }
+	deleted := func(r *report.Report) int { return r.Deleted }
 	all, bare := []string{"MOVE", "UIDPLUS", "CONDSTORE"}, []string{"UIDPLUS", "CONDSTORE"}
 	return map[string]struct {
 		change  func(h *home, uid imap.UID)
 		options func(*Options)
-		did     func(*Report) int
+		did     func(*report.Report) int
 		caps    []string
 	}{
 		"UID STORE":          {flag, plain, pushed, all},

@@ -20,6 +20,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
@@ -28,7 +29,7 @@ type home struct {
 	t      *testing.T
 	dir    string
 	now    time.Time
-	events []Event
+	events []report.Event
 	index  *notmuch
 	// givenUp are messages of INBOX of which nothing is to be here.
 	givenUp []imap.UID
@@ -63,12 +64,12 @@ func (h *home) options(s *server, l *ledger.Ledger) Options {
 		Account: "work", Address: "me@example.org", Root: filepath.Join(h.dir, "mail"), Dial: s.dial, Index: h.index, Ledger: l,
 		NewTags: []string{"inbox", "unread"}, Connections: 2, Timeout: 5 * time.Second,
 		Now:  func() time.Time { return h.now },
-		Emit: func(e Event) { h.events = append(h.events, e) },
+		Emit: func(e report.Event) { h.events = append(h.events, e) },
 	}
 }
 
 // sync runs one sync; change may alter its options.
-func (h *home) sync(s *server, change ...func(*Options)) *Report {
+func (h *home) sync(s *server, change ...func(*Options)) *report.Report {
 	h.t.Helper()
 	rep, err := h.try(s, change...)
 	if err != nil {
@@ -77,12 +78,12 @@ func (h *home) sync(s *server, change ...func(*Options)) *Report {
 	return rep
 }
 
-func (h *home) try(s *server, change ...func(*Options)) (*Report, error) {
+func (h *home) try(s *server, change ...func(*Options)) (*report.Report, error) {
 	return h.tryIn(context.Background(), s, change...)
 }
 
 // tryIn is try with a context that may end.
-func (h *home) tryIn(ctx context.Context, s *server, change ...func(*Options)) (*Report, error) {
+func (h *home) tryIn(ctx context.Context, s *server, change ...func(*Options)) (*report.Report, error) {
 	l, err := ledger.Open(context.Background(), filepath.Join(h.dir, "state"))
 	if err != nil {
 		h.t.Fatal(err)

@@ -18,6 +18,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/hooks"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
@@ -117,13 +118,13 @@ func (r *run) endHooks() {
 		}
 		switch {
 		case l.forced:
-			r.fault(Failure{Scope: ScopeMessage, Text: fmt.Sprintf("%s failed%s: %s; it is required, so what it was asked about waits for the next run", text, times, l.text)})
+			r.fault(report.Failure{Scope: report.ScopeMessage, Text: fmt.Sprintf("%s failed%s: %s; it is required, so what it was asked about waits for the next run", text, times, l.text)})
 		case l.what == "":
-			r.emit(Event{Type: EventHook, Text: fmt.Sprintf("%s failed%s: %s; nothing was kept from going on by it", text, times, l.text)})
+			r.emit(report.Event{Type: report.EventHook, Text: fmt.Sprintf("%s failed%s: %s; nothing was kept from going on by it", text, times, l.text)})
 		case l.what == hooks.Skip:
-			r.emit(Event{Type: EventNote, Text: fmt.Sprintf("%s said skip%s%s", text, times, l.text)})
+			r.emit(report.Event{Type: report.EventNote, Text: fmt.Sprintf("%s said skip%s%s", text, times, l.text)})
 		default:
-			r.emit(Event{Type: EventNote, Text: fmt.Sprintf("%s said defer%s%s; the next run asks again", text, times, l.text)})
+			r.emit(report.Event{Type: report.EventNote, Text: fmt.Sprintf("%s said defer%s%s; the next run asks again", text, times, l.text)})
 		}
 	}
 	r.clearLent()
@@ -160,7 +161,7 @@ func (r *run) preSync(ctx context.Context) (bool, error) {
 			if out.Reason != "" {
 				text += ": " + out.Reason
 			}
-			r.fault(Failure{Scope: ScopeAccount, Text: text + "; nothing was done"})
+			r.fault(report.Failure{Scope: report.ScopeAccount, Text: text + "; nothing was done"})
 			return false, nil
 		case out.Action != hooks.Pass:
 			return false, nil
@@ -175,7 +176,7 @@ func (r *run) postSync(ctx context.Context) error {
 	if !r.hooked.began || !r.Hooks.At(hooks.PostSync) {
 		return nil
 	}
-	rep := &r.report
+	rep := r.rep.Report()
 	_, err := r.judge(ctx, hooks.Event{
 		Point: hooks.PostSync, New: rep.New, Stubs: rep.NewStubs, Healed: rep.Healed, Flagged: rep.Flagged, Pushed: rep.Pushed, Moved: rep.Moved, Deleted: rep.Deleted, Uploaded: rep.Uploaded,
 		Removed: rep.Removed, Faults: len(rep.Faults),
@@ -294,9 +295,8 @@ func (r *run) recordKept(ctx context.Context, rows []ledger.Message) error {
 		return err
 	}
 	r.step("verdicts recorded")
-	r.tally(func(rep *Report) {
+	r.tally(func(rep *report.Report) {
 		for _, row := range rows {
-			r.done++
 			if row.State == ledger.Deferred {
 				rep.Deferred++
 			} else {
@@ -304,6 +304,9 @@ func (r *run) recordKept(ctx context.Context, rows []ledger.Message) error {
 			}
 		}
 	})
+	for range rows {
+		r.rep.Came()
+	}
 	return nil
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
@@ -50,7 +51,7 @@ func verdict(v hooks.Verdict) hookFunc {
 }
 
 // of gives those of the events that are of a type, as lines.
-func (h *home) of(kind EventType) []string {
+func (h *home) of(kind report.EventType) []string {
 	var out []string
 	for _, e := range h.events {
 		if e.Type == kind {
@@ -183,7 +184,7 @@ func TestSkippedMessageIsNeitherForgottenNorTakenForDeleted(t *testing.T) {
 				if rep.New != 3 || rep.Skipped != 2 || !rep.Clean() {
 					t.Errorf("%+v", rep)
 				}
-				if notes := h.of(EventNote); len(notes) != 1 || notes[0] != "hook test said skip 2 times: even" {
+				if notes := h.of(report.EventNote); len(notes) != 1 || notes[0] != "hook test said skip 2 times: even" {
 					t.Errorf("told %q", notes)
 				}
 				if row := h.row(2); row.State != ledger.Skipped || row.Reason != "hook test: even" {
@@ -236,7 +237,7 @@ func TestDeferredMessageComesWithALaterRun(t *testing.T) {
 					if rep := h.sync(s, with(later)); rep.Deferred != 20 || !rep.Clean() {
 						t.Errorf("%+v", rep)
 					}
-					if notes := h.of(EventNote); len(notes) != 1 || notes[0] != "hook test said defer 20 times; the next run asks again" {
+					if notes := h.of(report.EventNote); len(notes) != 1 || notes[0] != "hook test said defer 20 times; the next run asks again" {
 						t.Errorf("told %q", notes)
 					}
 				}
@@ -294,7 +295,7 @@ func TestBadHooksCostNoMail(t *testing.T) {
 				if rep.New != 20 || !rep.Clean() {
 					t.Errorf("%+v", rep)
 				}
-				lines := h.of(EventHook)
+				lines := h.of(report.EventHook)
 				want := tc.want
 				if name == "nonsense" && point == hooks.PostIndex {
 					want = "" // nobody listens
@@ -323,7 +324,7 @@ func TestHookThatDefersForEverDoesNotKeepMailForEver(t *testing.T) {
 	if rep := h.sync(s, with(never)); rep.New != 3 || !rep.Clean() {
 		t.Errorf("%+v", rep)
 	}
-	if lines := h.of(EventHook); len(lines) != 1 || !strings.Contains(lines[0], "hook test failed 3 times: it defers for too long") {
+	if lines := h.of(report.EventHook); len(lines) != 1 || !strings.Contains(lines[0], "hook test failed 3 times: it defers for too long") {
 		t.Errorf("told %q", lines)
 	}
 	h.check(s)
@@ -361,11 +362,11 @@ func TestHookMayKeepAnAccountFromBeingSynchronised(t *testing.T) {
 	t.Parallel()
 	s, h := inbox(3), newHome(t)
 	rep := h.sync(s, with(hook(verdict(hooks.Verdict{Action: hooks.Skip, Reason: "on the train"}), hooks.PreSync, hooks.PostSync)))
-	if notes := h.of(EventNote); s.dials != 0 || rep.Nothing() || len(notes) != 1 || notes[0] != "hook test said skip: on the train" {
+	if notes := h.of(report.EventNote); s.dials != 0 || rep.Nothing() || len(notes) != 1 || notes[0] != "hook test said skip: on the train" {
 		t.Errorf("%d dials, %+v, %q", s.dials, rep, notes)
 	}
 	rep = h.sync(s, with(hook(verdict(hooks.Verdict{Action: hooks.Defer, Reason: "on the train"}), hooks.PreSync)))
-	if faults := h.of(EventFault); s.dials != 0 || !rep.Nothing() || len(faults) != 1 || len(h.of(EventNote)) != 0 ||
+	if faults := h.of(report.EventFault); s.dials != 0 || !rep.Nothing() || len(faults) != 1 || len(h.of(report.EventNote)) != 0 ||
 		faults[0] != "hook test puts this account off: on the train; nothing was done" {
 		t.Errorf("%d dials, %+v, %q", s.dials, rep, faults)
 	}
@@ -437,7 +438,7 @@ func TestHooksRunWhileNobodyWritesToNotmuch(t *testing.T) {
 		}
 	}, hooks.PreFetch, hooks.PreWrite, hooks.PostIndex)
 	h.sync(s, with(look), func(o *Options) { o.Index, o.Batch = lockedIndex{o.Index, busy}, 5 })
-	if lines := h.of(EventHook); len(lines) > 0 {
+	if lines := h.of(report.EventHook); len(lines) > 0 {
 		t.Errorf("told %q", lines)
 	}
 	h.check(s)
@@ -524,8 +525,8 @@ func TestCopiesForHooksAreInTheAccountsDirectoryAndGoAway(t *testing.T) {
 		}
 		return hooks.Verdict{}, nil
 	}, hooks.PreWrite)))
-	if len(lent) != 3 || len(h.of(EventHook)) > 0 {
-		t.Errorf("lent %q, said %q", lent, h.of(EventHook))
+	if len(lent) != 3 || len(h.of(report.EventHook)) > 0 {
+		t.Errorf("lent %q, said %q", lent, h.of(report.EventHook))
 	}
 	for _, f := range lent {
 		if !strings.HasPrefix(f, state+"/"+lentPrefix) {

@@ -15,6 +15,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
 // How much goes into one commit of the notmuch database. A program that reads
@@ -217,7 +218,7 @@ func (r *run) record(ctx context.Context, items []*item, results []mail.Result) 
 			// is not recorded, so that the next run does it, and stays pending,
 			// so that the mailbox's marks stay, too. Flags that were recorded
 			// would look as if the user had changed the file's letters.
-			r.mailboxFault(it.box, &ownError{err: fmt.Errorf("UID %d: notmuch could not be told, and is told by the next run: %w", it.row.UID, res.Err)})
+			r.mailboxFault(it.box, &report.OwnError{Err: fmt.Errorf("UID %d: notmuch could not be told, and is told by the next run: %w", it.row.UID, res.Err)})
 			r.mu.Lock()
 			it.box.pending++
 			r.mu.Unlock()
@@ -300,21 +301,17 @@ func (r *run) record(ctx context.Context, items []*item, results []mail.Result) 
 			return err
 		}
 	}
-	r.mu.Lock()
-	done, total := r.done, r.total
-	r.mu.Unlock()
-	r.emit(Event{Type: EventProgress, Done: done, Total: total})
+	r.rep.Progress()
 	return nil
 }
 
 // told counts a recorded item and says what a person wants to know of it.
 func (r *run) told(it *item, res mail.Result) {
-	r.tally(func(rep *Report) {
+	r.tally(func(rep *report.Report) {
 		switch it.op {
 		case opAdd, opReplace:
 			if !it.known {
 				rep.New++
-				r.done++
 			}
 			if it.op == opReplace {
 				rep.Healed++
@@ -335,20 +332,26 @@ func (r *run) told(it *item, res mail.Result) {
 			}
 		case opStub:
 			rep.NewStubs++
-			r.done++
 		case opPlaceholder:
 			rep.Skipped++
-			r.done++
 		}
 	})
+	switch it.op {
+	case opAdd, opReplace:
+		if !it.known {
+			r.rep.Came()
+		}
+	case opStub, opPlaceholder:
+		r.rep.Came()
+	}
 	switch {
 	case it.op == opReplace:
-		r.emit(Event{Type: EventHealed, Mailbox: it.box.Name, UID: it.row.UID, Text: "the mail came at last and took the place of its stub"})
+		r.emit(report.Event{Type: report.EventHealed, Mailbox: it.box.Name, UID: it.row.UID, Text: "the mail came at last and took the place of its stub"})
 	case it.op == opStub:
-		r.emit(Event{Type: EventStub, Mailbox: it.box.Name, UID: it.row.UID,
+		r.emit(report.Event{Type: report.EventStub, Mailbox: it.box.Name, UID: it.row.UID,
 			Text: it.row.Reason + "; a note with the details stands in its place (notmuch search tag:" + TagFailed + ")"})
 	case it.op == opGone && (it.row.State == ledger.Stub || it.row.State == ledger.Skipped):
-		r.emit(Event{Type: EventGone, Mailbox: it.box.Name, UID: it.row.UID, Text: "the server lists this message no more; its stub was removed"})
+		r.emit(report.Event{Type: report.EventGone, Mailbox: it.box.Name, UID: it.row.UID, Text: "the server lists this message no more; its stub was removed"})
 	case res.NotMail:
 		r.note(it.box, "UID %d is stored as %s, but notmuch does not take it for a mail", it.row.UID, it.row.Name)
 	}

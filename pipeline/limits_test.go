@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
 // limits are what a process may have little of: file descriptors beyond those that it
@@ -75,7 +76,7 @@ func limitedChild(dir, limit string) int {
 	return 0
 }
 
-func limitedSync(dir string, s *server) (rep *Report, err error) {
+func limitedSync(dir string, s *server) (rep *report.Report, err error) {
 	l, err := ledger.Open(context.Background(), filepath.Join(dir, "state"))
 	if err != nil {
 		return nil, err

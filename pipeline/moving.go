@@ -12,6 +12,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
 // What a move has changed is recorded when the server's answer is read. From then on
@@ -245,7 +246,7 @@ func (w *worker) finishMove(ctx context.Context, b *box, m *journal.Moving, boxe
 			return err
 		}
 	}
-	w.tally(func(r *Report) {
+	w.tally(func(r *report.Report) {
 		if m.Deleted {
 			r.Deleted += len(m.UIDs)
 		} else {

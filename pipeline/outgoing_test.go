@@ -14,6 +14,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
 // What a user does to files, and what notmuch makes of it.
@@ -125,20 +126,20 @@ func TestWhatTheUserDidReachesTheServer(t *testing.T) {
 		local, remote func(h *home, s *server)
 		options       func(*Options)
 		want          boxes
-		rep           Report // some counts
+		rep           report.Report // some counts
 	}{
 		"a deleted file": {
 			local: func(h *home, _ *server) { h.remove("INBOX", 1) },
-			want:  boxes{"INBOX": "2 3 4", "Trash": "1"}, rep: Report{Deleted: 1, New: 1},
+			want:  boxes{"INBOX": "2 3 4", "Trash": "1"}, rep: report.Report{Deleted: 1, New: 1},
 		},
 		"the letter T": {
 			local: func(h *home, _ *server) { h.flag("INBOX", 2, "FST") },
-			want:  boxes{"INBOX": "1 3 4", "Trash": "2"}, rep: Report{Deleted: 1, Pushed: 1, New: 1},
+			want:  boxes{"INBOX": "1 3 4", "Trash": "2"}, rep: report.Report{Deleted: 1, Pushed: 1, New: 1},
 		},
 		"a deleted file, to be expunged": {
 			local:   func(h *home, _ *server) { h.remove("INBOX", 1) },
 			options: func(o *Options) { o.Deletions = DeletionsExpunge },
-			want:    boxes{"INBOX": "2 3 4"}, rep: Report{Deleted: 1},
+			want:    boxes{"INBOX": "2 3 4"}, rep: report.Report{Deleted: 1},
 		},
 		"a deleted file, to be kept": {
 			local:   func(h *home, _ *server) { h.remove("INBOX", 1) },
@@ -148,19 +149,19 @@ func TestWhatTheUserDidReachesTheServer(t *testing.T) {
 		"deleted in the Trash": {
 			remote: func(_ *home, s *server) { s.box("Trash").add(plainMail(9)); s.box("Trash").add(plainMail(8)) },
 			local:  func(h *home, _ *server) { h.remove("Trash", 1) },
-			want:   boxes{"INBOX": "1 2 3 4", "Trash": "8"}, rep: Report{Deleted: 1},
+			want:   boxes{"INBOX": "1 2 3 4", "Trash": "8"}, rep: report.Report{Deleted: 1},
 		},
 		"moved with mv": {
 			local: func(h *home, _ *server) { h.move("INBOX", 1, "Archive", false) },
-			want:  boxes{"INBOX": "2 3 4", "Archive": "1"}, rep: Report{Moved: 1, Removed: 1},
+			want:  boxes{"INBOX": "2 3 4", "Archive": "1"}, rep: report.Report{Moved: 1, Removed: 1},
 		},
 		"moved as Mutt does": {
 			local: func(h *home, _ *server) { h.flag("INBOX", 3, "FS"); h.move("INBOX", 3, "Archive", true) },
-			want:  boxes{"INBOX": "1 2 4", "Archive": "3"}, rep: Report{Moved: 1, Pushed: 1, Removed: 1},
+			want:  boxes{"INBOX": "1 2 4", "Archive": "3"}, rep: report.Report{Moved: 1, Pushed: 1, Removed: 1},
 		},
 		"new mail": {
 			local: func(h *home, _ *server) { h.put("Archive", plainMail(7), "S") },
-			want:  boxes{"INBOX": "1 2 3 4", "Archive": "7"}, rep: Report{Uploaded: 1},
+			want:  boxes{"INBOX": "1 2 3 4", "Archive": "7"}, rep: report.Report{Uploaded: 1},
 		},
 		"a file renamed in its folder": {
 			local: func(h *home, _ *server) { h.move("INBOX", 2, "INBOX", true) },
@@ -169,17 +170,17 @@ func TestWhatTheUserDidReachesTheServer(t *testing.T) {
 		"deleted on both sides": {
 			local:  func(h *home, _ *server) { h.remove("INBOX", 1) },
 			remote: func(_ *home, s *server) { s.box("INBOX").expunge(1) },
-			want:   boxes{"INBOX": "2 3 4"}, rep: Report{Removed: 1},
+			want:   boxes{"INBOX": "2 3 4"}, rep: report.Report{Removed: 1},
 		},
 		"deleted here, flagged there": {
 			local:  func(h *home, _ *server) { h.remove("INBOX", 1) },
 			remote: func(_ *home, s *server) { s.box("INBOX").flag(1, `\Flagged`) },
-			want:   boxes{"INBOX": "1 2 3 4"}, rep: Report{New: 1},
+			want:   boxes{"INBOX": "1 2 3 4"}, rep: report.Report{New: 1},
 		},
 		"deleted here, read there": {
 			local:  func(h *home, _ *server) { h.remove("INBOX", 1) },
 			remote: func(_ *home, s *server) { s.box("INBOX").flag(1, `\Seen`) },
-			want:   boxes{"INBOX": "2 3 4", "Trash": "1"}, rep: Report{Deleted: 1, New: 1},
+			want:   boxes{"INBOX": "2 3 4", "Trash": "1"}, rep: report.Report{Deleted: 1, New: 1},
 		},
 		"moved here, deleted there": {
 			local:  func(h *home, _ *server) { h.move("INBOX", 1, "Archive", true) },
@@ -188,7 +189,7 @@ func TestWhatTheUserDidReachesTheServer(t *testing.T) {
 		},
 		"edited": {
 			local: func(h *home, _ *server) { h.remove("INBOX", 1); h.put("INBOX", plainMail(1)+"more\r\n", "S") },
-			want:  boxes{"INBOX": "1 2 3 4", "Trash": "1"}, rep: Report{Deleted: 1, Uploaded: 1, New: 1},
+			want:  boxes{"INBOX": "1 2 3 4", "Trash": "1"}, rep: report.Report{Deleted: 1, Uploaded: 1, New: 1},
 		},
 		"the same mail put into a folder on both sides": {
 			local: func(h *home, _ *server) { h.put("Archive", plainMail(7), "") },

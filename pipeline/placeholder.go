@@ -11,6 +11,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	wire "github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
@@ -33,7 +34,8 @@ func stoodBy(row ledger.Message) ledger.State {
 
 // stands leaves a placeholder as it is, but for flags that changed meanwhile.
 func (w *worker) stands(ctx context.Context, b *box, old ledger.Message, flags []string) error {
-	w.tally(func(rep *Report) { rep.Skipped++; w.done++ })
+	w.tally(func(rep *report.Report) { rep.Skipped++ })
+	w.rep.Came()
 	if flags == nil || plan.SameFlags(old.Flags, flags) {
 		return nil
 	}
@@ -130,13 +132,13 @@ func (w *worker) failed(ctx context.Context, f failure, old ledger.Message, now 
 			w.note(f.box, "UID %d: %v", f.UID, res.Err)
 		}
 	}
-	old.State, old.Attempts, old.Since, old.NextTry = ledger.Stub, 1, now, retryAt(now, 1)
+	old.State, old.Attempts, old.Since, old.NextTry = ledger.Stub, 1, now, report.RetryAt(now, 1)
 	old.Reason, old.WireSize = f.Reason(), int64(f.Size())
 	if err := w.Ledger.Save(ctx, old); err != nil {
 		return err
 	}
 	w.step("attempt recorded")
-	w.tally(func(r *Report) { r.NewStubs++ })
-	w.emit(Event{Type: EventStub, Mailbox: f.box.Name, UID: f.UID, Text: old.Reason + "; its stub says more (notmuch search tag:" + TagFailed + ")"})
+	w.tally(func(r *report.Report) { r.NewStubs++ })
+	w.emit(report.Event{Type: report.EventStub, Mailbox: f.box.Name, UID: f.UID, Text: old.Reason + "; its stub says more (notmuch search tag:" + TagFailed + ")"})
 	return nil
 }

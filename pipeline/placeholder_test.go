@@ -17,6 +17,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
@@ -38,7 +39,7 @@ func (h *home) idle(s *server, change ...func(*Options)) {
 	h.t.Helper()
 	h.quiet(s, change...)
 	for _, e := range h.events {
-		if e.Type != EventDone && e.Type != EventProgress {
+		if e.Type != report.EventDone && e.Type != report.EventProgress {
 			h.t.Errorf("told %+v", e)
 		}
 	}
@@ -77,7 +78,7 @@ func TestPlaceholderSaysWhatWasLeftAndCanBeFetched(t *testing.T) {
 			if rep.New != 2 || rep.Skipped != 2 || rep.NewStubs != 0 || !rep.Clean() {
 				t.Errorf("%+v", rep)
 			}
-			if notes := h.of(EventNote); len(notes) != 1 || notes[0] != "hook test said skip 2 times: too much of it" {
+			if notes := h.of(report.EventNote); len(notes) != 1 || notes[0] != "hook test said skip 2 times: too much of it" {
 				t.Errorf("told %q", notes)
 			}
 			h.placeholders = []imap.UID{2, 3}
@@ -310,7 +311,7 @@ func TestOnlyAPreFetchSkipHasAPlaceholder(t *testing.T) {
 	for _, v := range []hooks.Verdict{{Placeholder: true}, {Action: hooks.Defer, Placeholder: true}} {
 		s, h := inbox(2), newHome(t)
 		h.sync(s, with(hook(verdict(v), hooks.PreFetch)))
-		if lines := h.of(EventHook); len(lines) != 1 || !strings.Contains(lines[0], "it answered placeholder, which goes with skip at pre-fetch only") {
+		if lines := h.of(report.EventHook); len(lines) != 1 || !strings.Contains(lines[0], "it answered placeholder, which goes with skip at pre-fetch only") {
 			t.Errorf("told %q", lines)
 		}
 		h.check(s)

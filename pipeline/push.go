@@ -17,6 +17,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
 // storeAtOnce bounds how many messages one command names.
@@ -68,7 +69,7 @@ func (w *worker) pushAll(ctx context.Context, boxes []*box) error {
 		b.next = b.only && !slices.ContainsFunc(boxes, func(o *box) bool { return o != b && o.need != plan.NeedNothing })
 		if w.DryRun {
 			if err := w.foresee(ctx, b, o); err != nil {
-				if ctx.Err() != nil || scopeOf(err, atMailbox) > ScopeMailbox {
+				if ctx.Err() != nil || report.ScopeOf(err, report.AtMailbox) > report.ScopeMailbox {
 					return err
 				}
 				w.mailboxFault(b, err)
@@ -85,7 +86,7 @@ func (w *worker) pushAll(ctx context.Context, boxes []*box) error {
 		}
 		err := w.push(ctx, b, o, byName)
 		// There is no session after a failed attempt at a fresh one.
-		if err != nil && ctx.Err() == nil && w.session != nil && !w.session.Alive() && scopeOf(err, atMailbox) == ScopeMailbox {
+		if err != nil && ctx.Err() == nil && w.session != nil && !w.session.Alive() && report.ScopeOf(err, report.AtMailbox) == report.ScopeMailbox {
 			// As in look. What was done already is seen, and not done again.
 			err = w.push(ctx, b, o, byName)
 		}
@@ -102,7 +103,7 @@ func (w *worker) pushAll(ctx context.Context, boxes []*box) error {
 			if err := w.standingFault(ctx, b, "push", err); err != nil {
 				return err
 			}
-		case scopeOf(err, atMailbox) > ScopeMailbox:
+		case report.ScopeOf(err, report.AtMailbox) > report.ScopeMailbox:
 			return err
 		default:
 			w.mailboxFault(b, err)
@@ -140,9 +141,9 @@ func leftf(format string, args ...any) error { return &leftHere{fmt.Sprintf(form
 func (w *worker) say(ctx context.Context, b *box, o *plan.Outgoing) error {
 	if o.Held+o.Doubted > 0 {
 		w.keepMarks(b)
-		w.tally(func(r *Report) {
+		w.tally(func(r *report.Report) {
 			r.Held += o.Held
-			r.HeldIn = append(r.HeldIn, Held{Mailbox: b.Name, Messages: o.Held + o.Doubted})
+			r.HeldIn = append(r.HeldIn, report.Held{Mailbox: b.Name, Messages: o.Held + o.Doubted})
 		})
 	}
 	if o.Held > 0 {
@@ -180,7 +181,7 @@ func (w *worker) say(ctx context.Context, b *box, o *plan.Outgoing) error {
 		w.doing(b, o.Moved(), "move the files of %s back here")
 	}
 	if w.DryRun {
-		w.tally(func(r *Report) {
+		w.tally(func(r *report.Report) {
 			if !w.Restore {
 				r.Pushed += len(b.local.Flags)
 				r.Moved += o.Moved()
@@ -204,7 +205,7 @@ func (w *worker) doing(b *box, n int, format string, args ...any) {
 	if w.DryRun {
 		text = "would: " + text
 	}
-	w.emit(Event{Type: EventMailbox, Mailbox: b.Name, Text: text})
+	w.emit(report.Event{Type: report.EventMailbox, Mailbox: b.Name, Text: text})
 }
 
 func (w *worker) sayDeleted(b *box, n int) {
@@ -370,7 +371,7 @@ func (w *worker) pushFlags(ctx context.Context, b *box, sel *mail.Selected) erro
 	maps.DeleteFunc(b.local.Flags, func(u imap.UID, _ plan.Delta) bool { _, is := left[u]; return is })
 	maps.DeleteFunc(b.local.Flags, func(_ imap.UID, d plan.Delta) bool { return len(d.Add)+len(d.Remove) == 0 })
 	n := len(b.local.Flags)
-	w.tally(func(r *Report) { r.Pushed += n })
+	w.tally(func(r *report.Report) { r.Pushed += n })
 	if w.stored == nil {
 		w.stored = make(map[string]map[imap.UID]plan.Delta)
 	}
@@ -444,7 +445,7 @@ func (w *worker) pushMoves(ctx context.Context, b *box, moves []plan.Move, to *b
 	for from, uid := range pairs {
 		to.expect(uid, keys[from])
 	}
-	w.tally(func(r *Report) { r.Moved += done(err, len(rows)) })
+	w.tally(func(r *report.Report) { r.Moved += done(err, len(rows)) })
 	return err
 }
 
@@ -498,7 +499,7 @@ func (w *worker) pushDeleted(ctx context.Context, b *box, rows []ledger.Message)
 			return err
 		})
 	}
-	w.tally(func(r *Report) { r.Deleted += done(err, len(rows)) })
+	w.tally(func(r *report.Report) { r.Deleted += done(err, len(rows)) })
 	return err
 }
 

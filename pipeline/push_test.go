@@ -17,6 +17,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
 // file gives the name of a message's file.
@@ -165,7 +166,7 @@ func TestAFlagThatTheServerDoesNotKeepStaysHere(t *testing.T) {
 				h.events = nil
 				h.sync(s)
 				for _, e := range h.events {
-					if e.Type == EventNote && strings.Contains(e.Text, "$Forwarded") {
+					if e.Type == report.EventNote && strings.Contains(e.Text, "$Forwarded") {
 						said++
 					}
 				}

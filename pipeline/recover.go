@@ -7,6 +7,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
 // notes are what the account's ledger keeps beside its rows.
@@ -56,12 +57,12 @@ func (w *worker) putMarksRight(ctx context.Context) error {
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case err != nil && scopeOf(err, atMailbox) == ScopeRun:
+	case err != nil && report.ScopeOf(err, report.AtMailbox) == report.ScopeRun:
 		return err
 	case err != nil:
-		w.fault(Failure{Scope: ScopeMailbox, Text: "an interrupted deletion could not be put right: " + err.Error(), Err: err})
+		w.fault(report.Failure{Scope: report.ScopeMailbox, Text: "an interrupted deletion could not be put right: " + err.Error(), Err: err})
 	case text != "":
-		w.emit(Event{Type: EventNote, Text: text})
+		w.emit(report.Event{Type: report.EventNote, Text: text})
 	}
 	return nil
 }

@@ -3,6 +3,8 @@ package pipeline
 import (
 	"strings"
 	"testing"
+
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
 // A move that the server refuses keeps no other move, deletion or upload of its
@@ -31,7 +33,7 @@ func TestARefusedMoveKeepsNothingElse(t *testing.T) {
 			if rep.Moved != 1 || rep.Deleted != 1 || rep.Pushed != 1 || rep.Uploaded != 1 {
 				t.Errorf("refused: %+v", rep)
 			}
-			if len(rep.Faults) != 1 || rep.Faults[0].Mailbox != "INBOX" || !strings.Contains(rep.Faults[0].Text, "Full") || rep.Faults[0].Scope != ScopeMailbox {
+			if len(rep.Faults) != 1 || rep.Faults[0].Mailbox != "INBOX" || !strings.Contains(rep.Faults[0].Text, "Full") || rep.Faults[0].Scope != report.ScopeMailbox {
 				t.Errorf("said: %+v", rep.Faults)
 			}
 			full.readOnly = false

@@ -41,7 +41,7 @@ func DeleteFolder(ctx context.Context, o Options, mailbox string, confirm func(F
 	if strings.EqualFold(mailbox, "INBOX") {
 		return false, ErrInbox
 	}
-	r := &run{Options: o}
+	r := newRun(o)
 	if err := r.checkRoot(ctx); err != nil {
 		return false, err
 	}
@@ -318,7 +318,7 @@ func (r *run) finishFolder(ctx context.Context, list []mail.Mailbox) error {
 // server: also one that was here before the first sync, or whose mailbox was
 // deleted on the server.
 func NewFolder(ctx context.Context, o Options, mailbox string) error {
-	r := &run{Options: o}
+	r := newRun(o)
 	if err := r.checkRoot(ctx); err != nil {
 		return err
 	}

@@ -17,45 +17,44 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
 // run is one account's sync while it goes on.
 type run struct {
 	Options
+	rep    *report.Reporter
 	keys   maildir.Keys
 	secret string // by which stubs are signed
 
 	spooled chan *item // fetch -> write
 	written chan *item // write -> index; nil: what waits is to be told
 
-	mu       sync.Mutex
-	cond     *sync.Cond
-	report   Report
-	todo     []*box          // not yet looked into
-	open     []*box          // looked into, with batches left
-	busy     int             // units under way: of each more batches may come, or what is left of it
-	sick     bool            // it was said that the server is not well
-	ended    bool            // no more work is given out
-	beside   []*box          // not to be synchronised now, but mail may be in their folders
-	astir    bool            // folders changed all the while they were scanned
-	moved    bool            // mail may have moved between mailboxes: look before downloading
-	stays    map[string]bool // mailboxes that no message has left, as far as is known
-	total    int             // messages to come
-	done     int             // messages recorded
-	gone     []*item         // deletions, held until all that is new has come
-	trash    *box            // the account's Trash; nil if it has none
-	daily    map[string]bool // mailboxes that are emptied in daily life
-	foreseen map[string]bool // messages that a dry run finds new
-	silent   map[string]bool // and this one
-	standing map[string]bool // faults that stay until a person answers, by their note
-	listed   map[string]bool // names that the server has
-	listedAt time.Time       // when it said so
-	fresh    []*box          // folders of which the server is to make mailboxes
-	closed   []*box          // folders whose mail the server cannot have now
-	early    *early          // nil when it is over
-	exchange bool            // the server is Exchange, so far as it shows
-	tags     mail.Revision   // the notmuch database when its tags were looked at
+	mu                sync.Mutex
+	cond              *sync.Cond
+	todo              []*box          // not yet looked into
+	open              []*box          // looked into, with batches left
+	busy              int             // units under way: of each more batches may come, or what is left of it
+	reportedUnhealthy bool            // it was said that the server is not well
+	ended             bool            // no more work is given out
+	beside            []*box          // not to be synchronised now, but mail may be in their folders
+	astir             bool            // folders changed all the while they were scanned
+	moved             bool            // mail may have moved between mailboxes: look before downloading
+	stays             map[string]bool // mailboxes that no message has left, as far as is known
+	gone              []*item         // deletions, held until all that is new has come
+	trash             *box            // the account's Trash; nil if it has none
+	daily             map[string]bool // mailboxes that are emptied in daily life
+	foreseen          map[string]bool // messages that a dry run finds new
+	silent            map[string]bool // and this one
+	standing          map[string]bool // faults that stay until a person answers, by their note
+	listed            map[string]bool // names that the server has
+	listedAt          time.Time       // when it said so
+	fresh             []*box          // folders of which the server is to make mailboxes
+	closed            []*box          // folders whose mail the server cannot have now
+	early             *early          // nil when it is over
+	exchange          bool            // the server is Exchange, so far as it shows
+	tags              mail.Revision   // the notmuch database when its tags were looked at
 	// stored are the flags that the server was told, by mailbox: of a message that
 	// somebody moved meanwhile they are not with it.
 	stored map[string]map[imap.UID]plan.Delta
@@ -135,7 +134,7 @@ type box struct {
 
 // Sync brings an account's mailboxes to the local store. The error is one of
 // this machine or of the context; what the server did wrong is in the report.
-func Sync(ctx context.Context, o Options) (*Report, error) {
+func Sync(ctx context.Context, o Options) (*report.Report, error) {
 	if o.Connections < 1 {
 		o.Connections = 1
 	}
@@ -148,17 +147,12 @@ func Sync(ctx context.Context, o Options) (*Report, error) {
 	if o.Hooks != nil {
 		o.Index = apart{o.Index, o.Hooks}
 	}
-	r := &run{Options: o, report: Report{Account: o.Account, DryRun: o.DryRun}, ahead: make(map[string]*telling), finished: make(map[string]map[imap.UID]bool), foreseen: make(map[string]bool), standing: make(map[string]bool)}
-	r.cond = sync.NewCond(&r.mu)
-	r.spooled = make(chan *item, 256)
-	// Fetching must not wait for the index, which is the slower by far; what
-	// waits here is names of files on disk.
-	r.written = make(chan *item, 8192)
+	r := newRun(o)
 	err := r.sync(ctx)
 	if err == nil {
 		err = errors.Join(r.noteSilences(ctx), r.forgetStanding(ctx), r.noteRun(ctx, nil))
 	} else if ctx.Err() == nil {
-		_ = r.noteRun(ctx, ofMailbox(&box{}, err)) // what is broken may be the ledger itself
+		_ = r.noteRun(ctx, report.OfMailbox("", err)) // what is broken may be the ledger itself
 	}
 	if err == nil {
 		err = r.postSync(ctx)
@@ -167,12 +161,25 @@ func Sync(ctx context.Context, o Options) (*Report, error) {
 	if cause := context.Cause(ctx); cause != nil && ctx.Err() != nil {
 		err = cause
 	} else if err != nil {
-		err = ofMailbox(&box{}, err)
+		err = report.OfMailbox("", err)
 	}
+	rep := r.rep.Report()
 	if err == nil {
-		r.emit(Event{Type: EventDone, Report: &r.report})
+		r.emit(report.Event{Type: report.EventDone, Report: &rep})
 	}
-	return &r.report, err
+	return &rep, err
+}
+
+// newRun begins a run: the whole of it, or the part that a verb of its own needs.
+func newRun(o Options) *run {
+	r := &run{Options: o, rep: report.NewReporter(report.Report{Account: o.Account, DryRun: o.DryRun}, o.Now, o.Emit, o.Step),
+		ahead: make(map[string]*telling), finished: make(map[string]map[imap.UID]bool), foreseen: make(map[string]bool), standing: make(map[string]bool)}
+	r.cond = sync.NewCond(&r.mu)
+	r.spooled = make(chan *item, 256)
+	// Fetching must not wait for the index, which is the slower by far; what
+	// waits here is names of files on disk.
+	r.written = make(chan *item, 8192)
+	return r
 }
 
 func (r *run) sync(ctx context.Context) error {
@@ -203,7 +210,7 @@ func (r *run) sync(ctx context.Context) error {
 	defer r.early.stop()
 	s, err := r.Dial(ctx)
 	if err != nil {
-		return r.accountFault(ctx, err, atConnect)
+		return r.accountFault(ctx, err, report.AtConnect)
 	}
 	if !r.DryRun {
 		if err := ForgetRefusal(ctx, r.Ledger); err != nil {
@@ -227,7 +234,7 @@ func (r *run) sync(ctx context.Context) error {
 		boxes, err = r.survey(ctx, w.session, list)
 	}
 	if err != nil {
-		err = r.accountFault(ctx, err, atList)
+		err = r.accountFault(ctx, err, report.AtList)
 		if w.session != nil {
 			err = errors.Join(err, ignore(w.session.Close()))
 		}
@@ -262,10 +269,10 @@ func (r *run) work(ctx context.Context, first *worker, boxes []*box) error {
 			if first.session != nil {
 				err = errors.Join(err, ignore(first.session.Close()))
 			}
-			return r.accountFault(ctx, err, atConnect)
+			return r.accountFault(ctx, err, report.AtConnect)
 		}
 		boxes = slices.DeleteFunc(boxes, func(b *box) bool { return b.need == plan.NeedNothing || r.isUnsettled(b) })
-		r.report.Changed = len(boxes)
+		r.tally(func(rep *report.Report) { rep.Changed = len(boxes) })
 		if len(boxes) == 0 {
 			return ignore(first.session.Close())
 		}
@@ -312,7 +319,6 @@ func (r *run) sayLeft(boxes []*box) {
 			unseen++
 		}
 	}
-	said := len(r.report.Faults) > 0
 	r.mu.Unlock()
 	if unseen > 0 {
 		lines = append(lines, "what is new in "+mail.Number(unseen, "mailbox", "mailboxes"))
@@ -321,11 +327,11 @@ func (r *run) sayLeft(boxes []*box) {
 		return
 	}
 	text := "left for the next run: " + strings.Join(lines, ", ")
-	if said {
-		r.emit(Event{Type: EventNote, Text: text})
+	if len(r.rep.Report().Faults) > 0 {
+		r.emit(report.Event{Type: report.EventNote, Text: text})
 		return
 	}
-	r.fault(Failure{Scope: ScopeAccount, Text: text})
+	r.fault(report.Failure{Scope: report.ScopeAccount, Text: text})
 }
 
 // sendGone lets the deletions onto the line, behind everything that came: mail
@@ -341,7 +347,7 @@ func (r *run) sendGone(ctx context.Context, boxes []*box) error {
 			continue
 		}
 		if r.DryRun {
-			r.tally(func(rep *Report) { rep.Removed++ })
+			r.tally(func(rep *report.Report) { rep.Removed++ })
 			continue
 		}
 		strayed := r.strayed(it.row)
@@ -384,29 +390,12 @@ func (r *run) hold(it *item) {
 	r.gone = append(r.gone, it)
 }
 
-func (r *run) emit(e Event) {
-	if r.Emit == nil {
-		return
-	}
-	e.Time, e.Account = r.Now(), r.Account
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.Emit(e)
-}
+func (r *run) emit(e report.Event) { r.rep.Emit(e) }
 
-func (r *run) note(b *box, format string, args ...any) {
-	r.emit(Event{Type: EventNote, Mailbox: b.Name, Text: fmt.Sprintf(format, args...)})
-}
+func (r *run) note(b *box, format string, args ...any) { r.rep.Note(b.Name, format, args...) }
 
-func (r *run) step(effect string) {
-	if r.Step != nil {
-		r.Step(effect)
-	}
-}
+func (r *run) fault(f report.Failure) { r.rep.Fault(f) }
 
-// tally changes the report.
-func (r *run) tally(f func(*Report)) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	f(&r.report)
-}
+func (r *run) step(effect string) { r.rep.Step(effect) }
+
+func (r *run) tally(f func(*report.Report)) { r.rep.Tally(f) }

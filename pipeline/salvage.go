@@ -13,6 +13,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
@@ -69,13 +70,13 @@ func (w *worker) settle(ctx context.Context, b *box) error {
 	if len(w.held) == 0 {
 		return nil
 	}
-	if w.streak >= sick {
+	if w.streak >= maxFailureStreak {
 		well, told, err := w.canary(ctx, b)
 		if err != nil {
 			return err
 		}
 		if told && !well {
-			return errSick
+			return report.ErrUnhealthy
 		}
 		w.streak = 0
 		if !well {
@@ -198,13 +199,13 @@ func (w *worker) fail(ctx context.Context, f failure) error {
 			return err
 		}
 		old.Attempts++
-		old.NextTry = retryAt(now, old.Attempts)
+		old.NextTry = report.RetryAt(now, old.Attempts)
 		old.Reason = f.Reason()
 		if err := w.Ledger.Save(ctx, old); err != nil {
 			return err
 		}
 		w.step("attempt recorded")
-		w.tally(func(r *Report) { r.Stubs++ })
+		w.tally(func(r *report.Report) { r.Stubs++ })
 		return nil
 	}
 	return w.sendStub(ctx, f, now)

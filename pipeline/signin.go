@@ -9,14 +9,11 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
-// longestPause bounds how long a server is left alone because it asks for it, and
-// longestRefusal how long a refused sign-in is not tried again.
-const (
-	longestPause   = 24 * time.Hour
-	longestRefusal = 6 * time.Hour
-)
+// longestRefusal bounds how long a refused sign-in is not tried again.
+const longestRefusal = 6 * time.Hour
 
 // believed tells whether t is still to come. One beyond the longest pause that is ever made
 // is of a clock that was wrong, or of a version that believed more, and is over.
@@ -37,7 +34,7 @@ func moment(t, now time.Time) string {
 // not, or if that is over.
 func notBefore(ctx context.Context, l *ledger.Ledger, now time.Time) (time.Time, error) {
 	t, _, err := journal.Of(l).NotBefore.Get(ctx)
-	if err != nil || !believed(t.Time, now, longestPause) {
+	if err != nil || !believed(t.Time, now, report.LongestPause) {
 		return time.Time{}, err
 	}
 	return t.Time, nil
@@ -62,7 +59,7 @@ func (r *run) waits(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	if !until.IsZero() {
-		r.fault(Failure{Scope: ScopeAccount, Text: fmt.Sprintf("the server asked to be left alone until %s; nothing was done", moment(until, now))})
+		r.fault(report.Failure{Scope: report.ScopeAccount, Text: fmt.Sprintf("the server asked to be left alone until %s; nothing was done", moment(until, now))})
 		return true, nil
 	}
 	if !r.DryRun {
@@ -74,7 +71,7 @@ func (r *run) waits(ctx context.Context) (bool, error) {
 	if err != nil || r.Attended || !r.sameRefusal(ctx, n) {
 		return false, err
 	}
-	r.fault(Failure{Scope: ScopeAccount, Text: n.Text + nextTry(n, now), Err: &mail.Fault{Kind: mail.KindAuth, Op: "sign-in", Err: errNotTried}})
+	r.fault(report.Failure{Scope: report.ScopeAccount, Text: n.Text + nextTry(n, now), Err: &mail.Fault{Kind: mail.KindAuth, Op: "sign-in", Err: errNotTried}})
 	return true, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
 // door is a server that refuses the sign-in, and how an account signs in to it.
@@ -29,7 +30,7 @@ func newDoor() *door {
 }
 
 // sync gives how many connections a run wanted, and its report.
-func (d *door) sync(h *home, change ...func(*Options)) (int, *Report) {
+func (d *door) sync(h *home, change ...func(*Options)) (int, *report.Report) {
 	h.t.Helper()
 	before := d.dials
 	rep := h.sync(d.server, append([]func(*Options){func(o *Options) {
@@ -42,11 +43,11 @@ func (d *door) sync(h *home, change ...func(*Options)) (int, *Report) {
 func (d *door) refused(h *home, dials int, words string) {
 	h.t.Helper()
 	n, rep := d.sync(h)
-	faults := h.of(EventFault)
+	faults := h.of(report.EventFault)
 	if n != dials || !rep.Nothing() || len(faults) != 1 || !strings.Contains(faults[0], "invalid credentials") || !strings.Contains(faults[0], words) {
 		h.t.Errorf("%v: %d connections, want %d; %q lacks %q", h.now, n, dials, faults, words)
 	}
-	if len(rep.Faults) != 1 || rep.Faults[0].Scope != ScopeAccount || !isAuth(rep.Faults[0].Err) {
+	if len(rep.Faults) != 1 || rep.Faults[0].Scope != report.ScopeAccount || !isAuth(rep.Faults[0].Err) {
 		h.t.Errorf("faults: %+v", rep.Faults)
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
 // mostSilent bounds of how many mailboxes one run waits in vain for their status: each
@@ -29,7 +30,7 @@ func silentKey(op, mailbox string) string { return journal.AboutWord(op, mailbox
 // the mailbox and of no message in it; "" if err is something else.
 func silentOp(err error) string {
 	f, ok := errors.AsType[*mail.Fault](err)
-	if !ok || f.Kind != mail.KindSilent || scopeOf(err, atStatus) != ScopeMailbox {
+	if !ok || f.Kind != mail.KindSilent || report.ScopeOf(err, report.AtStatus) != report.ScopeMailbox {
 		return ""
 	}
 	switch f.Op {
@@ -178,7 +179,7 @@ func (r *run) noteSilences(ctx context.Context) error {
 		n := r.silences[key].Attempts + 1
 		next := now // once it may be the line's fault: the next run asks again
 		if n > 1 {
-			next = retryAt(now, n-1)
+			next = report.RetryAt(now, n-1)
 		}
 		r.notes().Silent.Put(&c, key, journal.Silence{Attempts: n, NextTry: next})
 		op, mailbox, _ := strings.Cut(key, "/")

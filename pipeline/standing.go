@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
 // toldNow is what is remembered of a standing fault that is told now.
@@ -24,9 +25,9 @@ func (r *run) standingFault(ctx context.Context, b *box, kind string, err error)
 	r.mu.Lock()
 	r.standing[key] = true
 	r.mu.Unlock()
-	f := Failure{Scope: ScopeMailbox, Mailbox: b.Name, Text: err.Error(), Err: err, Known: known}
+	f := report.Failure{Scope: report.ScopeMailbox, Mailbox: b.Name, Text: err.Error(), Err: err, Known: known}
 	if known {
-		r.tally(func(rep *Report) { rep.Faults = append(rep.Faults, f) })
+		r.tally(func(rep *report.Report) { rep.Faults = append(rep.Faults, f) })
 		return nil
 	}
 	r.fault(f)
@@ -39,7 +40,7 @@ func (r *run) standingFault(ctx context.Context, b *box, kind string, err error)
 // forgetStanding forgets the faults that a whole run did not meet again: if they come
 // back, they are news.
 func (r *run) forgetStanding(ctx context.Context) error {
-	if r.DryRun || len(r.Only) > 0 || len(r.report.Faults) > len(r.standing) {
+	if r.DryRun || len(r.Only) > 0 || len(r.rep.Report().Faults) > len(r.standing) {
 		return nil
 	}
 	return r.notes().Standing.DropWhere(ctx, func(about string, _ journal.Standing) bool { return !r.standing[about] })

@@ -8,6 +8,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
 // noteRun notes how the run went; failed is the error of this machine that ended it, if
@@ -21,7 +22,7 @@ func (r *run) noteRun(ctx context.Context, failed error) error {
 	if err != nil {
 		return err
 	}
-	now, rep := r.Now().UTC().Truncate(time.Minute), &r.report
+	now, rep := r.Now().UTC().Truncate(time.Minute), r.rep.Report()
 	next := journal.LastRun{Contact: last.Contact, Change: last.Change}
 	if rep.Mailboxes > 0 {
 		next.Contact = now
@@ -86,7 +87,7 @@ func (s *Status) Waits() bool {
 // StatusOf looks at the ledger and at the folders, and changes nothing. Of the options it
 // needs Account, Root, Ledger, Selects, ReadOnly and Now. The server is not asked.
 func StatusOf(ctx context.Context, o Options) (*Status, error) {
-	r := &run{Options: o}
+	r := newRun(o)
 	s := &Status{Account: o.Account, Mailboxes: []MailboxStatus{}}
 	last, _, err := o.notes().LastRun.Get(ctx)
 	if err != nil {
@@ -135,7 +136,7 @@ func StatusOf(ctx context.Context, o Options) (*Status, error) {
 		if k.Complete && k.UIDValidity != 0 && !o.ReadOnly {
 			f, err := r.find(ctx, b, scanned[k.Name])
 			if err != nil {
-				return nil, ofMailbox(b, err)
+				return nil, report.OfMailbox(b.Name, err)
 			}
 			for _, n := range f.local.Untracked {
 				if n.New() {

@@ -17,6 +17,7 @@ import (
 	wire "github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
@@ -134,7 +135,7 @@ func (w *worker) sendStub(ctx context.Context, f failure, now time.Time) error {
 	it := &item{box: b, op: opStub, spool: s, row: ledger.Message{
 		Mailbox: b.Name, UIDValidity: b.now.UIDValidity, UID: f.UID,
 		StubKey: s.Key(), Size: f.Told.Size, WireSize: int64(f.Size()), Date: date, Flags: storedFlags(f.Told.Flags),
-		Attempts: 1, Since: now, NextTry: retryAt(now, 1), Reason: f.Reason(),
+		Attempts: 1, Since: now, NextTry: report.RetryAt(now, 1), Reason: f.Reason(),
 	}}
 	it.add, it.remove = w.initialTags(it.row.Flags, b.add, b.remove)
 	it.add = append(it.add, TagFailed)

@@ -18,6 +18,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
 // survey decides which of the server's mailboxes to look into.
@@ -74,11 +75,10 @@ func (r *run) survey(ctx context.Context, s Lister, list []mail.Mailbox) ([]*box
 			}
 			continue
 		}
-		r.report.Mailboxes++
 		if m.Status == nil && m.Err == nil {
-			r.report.Mailboxes--
 			continue
 		}
+		r.tally(func(rep *report.Report) { rep.Mailboxes++ })
 		b := &box{Mailbox: m, known: known[m.Name], stubs: make(map[imap.UID]ledger.Message)}
 		if b.known.Folder == "" {
 			folder, err := r.folderOf(m, prefix)
@@ -114,7 +114,7 @@ func (r *run) survey(ctx context.Context, s Lister, list []mail.Mailbox) ([]*box
 			if r.Full || !st.NextTry.After(now) || r.wants(st) {
 				b.due = append(b.due, st)
 			} else {
-				r.report.Stubs++
+				r.tally(func(rep *report.Report) { rep.Stubs++ })
 			}
 		}
 		b.need = plan.NeedOf(b.known, *m.Status, len(b.due) > 0, r.Full)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
@@ -218,7 +219,7 @@ func TestIllServerMakesNoStubs(t *testing.T) {
 		m.fault = &serverFault{err: faultOfServer(mail.KindNo)}
 	}
 	rep := h.sync(s)
-	if rep.NewStubs != 0 || len(rep.Faults) != 1 || rep.Faults[0].Scope != ScopeAccount {
+	if rep.NewStubs != 0 || len(rep.Faults) != 1 || rep.Faults[0].Scope != report.ScopeAccount {
 		t.Errorf("%+v", rep)
 	}
 	for _, m := range in.msgs {
@@ -255,7 +256,7 @@ func TestRefusedMailboxCostsOnlyItself(t *testing.T) {
 	s.box("Good").add(rawMail(3))
 	s.box("Bad").refuse = &mail.Fault{Kind: mail.KindNo, Op: "EXAMINE", Text: "locked"}
 	rep := h.sync(s)
-	if rep.New != 2 || len(rep.Faults) != 1 || rep.Faults[0].Scope != ScopeMailbox || rep.Faults[0].Mailbox != "Bad" {
+	if rep.New != 2 || len(rep.Faults) != 1 || rep.Faults[0].Scope != report.ScopeMailbox || rep.Faults[0].Mailbox != "Bad" {
 		t.Errorf("%+v", rep)
 	}
 	s.box("Bad").refuse = nil

@@ -16,6 +16,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
 // What tags order: that a mail goes to another mailbox, or that it is deleted.
@@ -186,7 +187,7 @@ func (w *worker) pushTagged(ctx context.Context, b *box, moves map[string][]ledg
 		w.doing(b, len(rows), verbTo(name)+" %s: %s -> %s", b.Name, name)
 		_, err = w.transfer(ctx, b, rows, to, nil)
 		n := done(err, len(rows))
-		w.tally(func(r *Report) { r.Moved += n })
+		w.tally(func(r *report.Report) { r.Moved += n })
 		if w.isRefusal(err) {
 			left = errors.Join(left, leftf("%s not moved to %s, as the tags want it: %v", mail.Number(len(rows)-n, "message was", "messages were"), name, err))
 			continue

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
 // afew is what users of afew's MailMover have, and the tag that deletes.
@@ -40,22 +41,22 @@ func TestTagsMoveAndDeleteMail(t *testing.T) {
 		do      func(h *home, s *server)
 		options func(*Options)
 		want    boxes
-		rep     Report
+		rep     report.Report
 		faults  int
 		travels bool // something else does
 		plan    string
 	}{
 		"archived": {
 			do:   func(h *home, _ *server) { h.tag(id(1), nil, []string{"inbox"}); h.tag(id(2), nil, []string{"inbox"}) },
-			want: boxes{"INBOX": "3 4", "Archive": "1 2 5"}, rep: Report{Moved: 2}, plan: "archive 2 messages: INBOX -> Archive",
+			want: boxes{"INBOX": "3 4", "Archive": "1 2 5"}, rep: report.Report{Moved: 2}, plan: "archive 2 messages: INBOX -> Archive",
 		},
 		"the first rule counts": {
 			do:   func(h *home, _ *server) { h.tag(id(1), []string{"spam"}, []string{"inbox"}) },
-			want: boxes{"INBOX": "2 3 4", "Archive": "5", "Junk": "1"}, rep: Report{Moved: 1}, plan: "move 1 message: INBOX -> Junk",
+			want: boxes{"INBOX": "2 3 4", "Archive": "5", "Junk": "1"}, rep: report.Report{Moved: 1}, plan: "move 1 message: INBOX -> Junk",
 		},
 		"and back": {
 			do:   func(h *home, _ *server) { h.tag(id(5), []string{"inbox"}, nil) },
-			want: boxes{"INBOX": "1 2 3 4 5", "Archive": ""}, rep: Report{Moved: 1},
+			want: boxes{"INBOX": "1 2 3 4 5", "Archive": ""}, rep: report.Report{Moved: 1},
 		},
 		"a mail without Message-ID": {
 			do: func(h *home, s *server) {
@@ -69,7 +70,7 @@ func TestTagsMoveAndDeleteMail(t *testing.T) {
 					}
 				}
 			},
-			want: boxes{"INBOX": "1 2 3 4", "Archive": "5 6"}, rep: Report{Moved: 1},
+			want: boxes{"INBOX": "1 2 3 4", "Archive": "5 6"}, rep: report.Report{Moved: 1},
 		},
 		"with flags that changed, too": {
 			do: func(h *home, s *server) {
@@ -77,7 +78,7 @@ func TestTagsMoveAndDeleteMail(t *testing.T) {
 				h.flag("INBOX", 1, "FS")
 				s.box("INBOX").flag(1, "$Forwarded")
 			},
-			want: boxes{"INBOX": "2 3 4", "Archive": "1 5"}, rep: Report{Moved: 1, Pushed: 1},
+			want: boxes{"INBOX": "2 3 4", "Archive": "1 5"}, rep: report.Report{Moved: 1, Pushed: 1},
 		},
 		"in two folders": {
 			do: func(h *home, s *server) {
@@ -85,7 +86,7 @@ func TestTagsMoveAndDeleteMail(t *testing.T) {
 				h.sync(s)
 				h.tag(id(1), nil, []string{"inbox"})
 			},
-			want: boxes{"INBOX": "2 3 4", "Archive": "1 5", "Lists": "1"}, rep: Report{Moved: 1},
+			want: boxes{"INBOX": "2 3 4", "Archive": "1 5", "Lists": "1"}, rep: report.Report{Moved: 1},
 		},
 		"not tagged by its owner yet": {
 			do:      func(h *home, _ *server) { h.tag(id(1), []string{"new"}, []string{"inbox"}) },
@@ -94,11 +95,11 @@ func TestTagsMoveAndDeleteMail(t *testing.T) {
 		},
 		"its owner moved the file": {
 			do:   func(h *home, _ *server) { h.tag(id(1), nil, []string{"inbox"}); h.move("INBOX", 1, "Lists", true) },
-			want: boxes{"INBOX": "2 3 4", "Archive": "5", "Lists": "1"}, rep: Report{Moved: 1},
+			want: boxes{"INBOX": "2 3 4", "Archive": "5", "Lists": "1"}, rep: report.Report{Moved: 1},
 		},
 		"its owner moved the file against the rules": {
 			do:   func(h *home, _ *server) { h.move("INBOX", 1, "Archive", true); h.move("Archive", 1, "INBOX", false) },
-			want: boxes{"INBOX": "2 3 4 5", "Archive": "1"}, rep: Report{Moved: 2},
+			want: boxes{"INBOX": "2 3 4 5", "Archive": "1"}, rep: report.Report{Moved: 2},
 		},
 		"moved on the server against the rules": {
 			do: func(h *home, s *server) {
@@ -113,7 +114,7 @@ func TestTagsMoveAndDeleteMail(t *testing.T) {
 		},
 		"its owner removed the file": {
 			do:   func(h *home, _ *server) { h.tag(id(1), nil, []string{"inbox"}); h.remove("INBOX", 1) },
-			want: boxes{"INBOX": "2 3 4", "Archive": "5", "Trash": "1 9"}, rep: Report{Deleted: 1}, travels: true,
+			want: boxes{"INBOX": "2 3 4", "Archive": "5", "Trash": "1 9"}, rep: report.Report{Deleted: 1}, travels: true,
 		},
 		"moved on the server": {
 			do: func(h *home, s *server) {
@@ -130,7 +131,7 @@ func TestTagsMoveAndDeleteMail(t *testing.T) {
 		"to a mailbox that is not there": {
 			do:      func(h *home, _ *server) { h.tag(id(1), nil, []string{"inbox"}) },
 			options: func(o *Options) { o.Moves = []Move{{From: "INBOX", Without: "inbox", To: "Archives/2026"}} },
-			want:    boxes{"INBOX": "2 3 4", "Archive": "5", "Archives/2026": "1"}, rep: Report{Moved: 1},
+			want:    boxes{"INBOX": "2 3 4", "Archive": "5", "Archives/2026": "1"}, rep: report.Report{Moved: 1},
 		},
 		"refused": {
 			do: func(h *home, s *server) {
@@ -138,27 +139,27 @@ func TestTagsMoveAndDeleteMail(t *testing.T) {
 				h.put("INBOX", plainMail(7), "S")
 				s.refuses = map[string]*mail.Fault{"UID MOVE": {Text: "no"}, "UID COPY": {Text: "no"}}
 			},
-			want: boxes{"INBOX": "1 2 3 4 7", "Archive": "5"}, rep: Report{Uploaded: 1}, faults: 1, travels: true,
+			want: boxes{"INBOX": "1 2 3 4 7", "Archive": "5"}, rep: report.Report{Uploaded: 1}, faults: 1, travels: true,
 		},
 		"deleted by the tag": {
 			do: func(h *home, _ *server) {
 				h.tag(id(1), []string{"deleted"}, nil)
 				h.tag(id(5), []string{"deleted", "inbox"}, nil)
 			},
-			want: boxes{"INBOX": "2 3 4", "Archive": "", "Trash": "1 5 9"}, rep: Report{Deleted: 2},
+			want: boxes{"INBOX": "2 3 4", "Archive": "", "Trash": "1 5 9"}, rep: report.Report{Deleted: 2},
 		},
 		"deleted by the tag and by the letter": {
 			do:   func(h *home, _ *server) { h.tag(id(1), []string{"deleted"}, nil); h.flag("INBOX", 1, "T") },
-			want: boxes{"INBOX": "2 3 4", "Archive": "5", "Trash": "1 9"}, rep: Report{Deleted: 1},
+			want: boxes{"INBOX": "2 3 4", "Archive": "5", "Trash": "1 9"}, rep: report.Report{Deleted: 1},
 		},
 		"deleted by the tag, and the file removed": {
 			do:   func(h *home, _ *server) { h.tag(id(1), []string{"deleted"}, nil); h.remove("INBOX", 1) },
-			want: boxes{"INBOX": "2 3 4", "Archive": "5", "Trash": "1 9"}, rep: Report{Deleted: 1}, travels: true,
+			want: boxes{"INBOX": "2 3 4", "Archive": "5", "Trash": "1 9"}, rep: report.Report{Deleted: 1}, travels: true,
 		},
 		"expunged by the tag": {
 			do:      func(h *home, _ *server) { h.tag(id(1), []string{"deleted"}, nil) },
 			options: func(o *Options) { o.Deletions = DeletionsExpunge },
-			want:    boxes{"INBOX": "2 3 4", "Archive": "5", "Trash": "9"}, rep: Report{Deleted: 1},
+			want:    boxes{"INBOX": "2 3 4", "Archive": "5", "Trash": "9"}, rep: report.Report{Deleted: 1},
 		},
 		"deletions are kept": {
 			do:      func(h *home, _ *server) { h.tag(id(1), []string{"deleted"}, nil) },
@@ -183,7 +184,7 @@ func TestTagsMoveAndDeleteMail(t *testing.T) {
 		"one mailbox alone": {
 			do:      func(h *home, _ *server) { h.tag(id(1), nil, []string{"inbox"}); h.tag(id(2), []string{"deleted"}, nil) },
 			options: func(o *Options) { o.Only = []string{"INBOX"} },
-			want:    boxes{"INBOX": "1 3 4", "Archive": "5", "Trash": "2 9"}, rep: Report{Deleted: 1},
+			want:    boxes{"INBOX": "1 3 4", "Archive": "5", "Trash": "2 9"}, rep: report.Report{Deleted: 1},
 		},
 		"read only": {
 			do:      func(h *home, _ *server) { h.tag(id(1), nil, []string{"inbox"}); h.tag(id(2), []string{"deleted"}, nil) },

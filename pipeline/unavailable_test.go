@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
 // partial lists a mailbox as a server does that cannot give it now.
@@ -79,7 +80,9 @@ func TestAMailboxThatIsAwayForAMoment(t *testing.T) {
 							}
 						}
 					})
-					if !slices.ContainsFunc(h.events, func(e Event) bool { return e.Mailbox == "Work" && (e.Type == EventFault || e.Type == EventNote) }) {
+					if !slices.ContainsFunc(h.events, func(e report.Event) bool {
+						return e.Mailbox == "Work" && (e.Type == report.EventFault || e.Type == report.EventNote)
+					}) {
 						t.Errorf("nothing was said: %+v", rep)
 					}
 					if rep.Deleted+rep.Uploaded+rep.Removed > 0 {

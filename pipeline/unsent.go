@@ -12,6 +12,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
 // Unsent is mail that is new here and that the server refused.
@@ -48,7 +49,7 @@ func (w *worker) postpone(ctx context.Context, b *box, o *plan.Outgoing) error {
 	}
 	n := len(o.Uploads) - len(due)
 	o.Uploads, o.Later = due, o.Later || n > 0
-	w.tally(func(r *Report) { r.Unsent += n })
+	w.tally(func(r *report.Report) { r.Unsent += n })
 	return nil
 }
 
@@ -70,9 +71,9 @@ func (w *worker) refusedUploads(ctx context.Context, b *box, refused []refusedUp
 			news = append(news, f)
 		}
 		n.Name, n.Reason, n.Attempts = f.file.Name, f.err.Error(), n.Attempts+1
-		n.NextTry = retryAt(now, n.Attempts)
+		n.NextTry = report.RetryAt(now, n.Attempts)
 		if ofWhole(f.err) { // room, or a right, is there again before long, and it is not the mail's fault
-			n.NextTry = retryAt(now, min(n.Attempts, 2))
+			n.NextTry = report.RetryAt(now, min(n.Attempts, 2))
 		}
 		w.notes().Unsent.Put(&c, key, n)
 	}
@@ -80,7 +81,7 @@ func (w *worker) refusedUploads(ctx context.Context, b *box, refused []refusedUp
 		return err
 	}
 	known := len(refused) - len(news)
-	w.tally(func(r *Report) { r.Unsent += known })
+	w.tally(func(r *report.Report) { r.Unsent += known })
 	if len(news) == 0 {
 		return nil
 	}

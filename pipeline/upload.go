@@ -11,6 +11,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
 // pushUploads gives the server the files that are new here, but for those that
@@ -154,7 +155,7 @@ func (w *worker) upload(ctx context.Context, b *box, files []plan.Untracked, alo
 	var noted error
 	results, err := w.session.Append(ctx, b.Name, uploads, func(i int, as mail.Appended) {
 		noted = errors.Join(noted, w.uploadStored(ctx, b.uploading(files[i], uploads[i]), as))
-		w.tally(func(r *Report) { r.Uploaded++ })
+		w.tally(func(r *report.Report) { r.Uploaded++ })
 		w.step("message uploaded")
 		// Its flags are those that it was sent with; if the server has others,
 		// notmuch is told again.
@@ -195,8 +196,8 @@ func (w *worker) upload(ctx context.Context, b *box, files []plan.Untracked, alo
 	for i, res := range results {
 		switch {
 		case res.Err == nil, errors.Is(res.Err, fs.ErrNotExist): // renamed or taken away this moment: the next run sees it
-		case own(res.Err):
-			return nil, nil, ofMailbox(b, res.Err)
+		case report.Own(res.Err):
+			return nil, nil, report.OfMailbox(b.Name, res.Err)
 		case res.Together && !alone:
 			again = append(again, files[i])
 		default:

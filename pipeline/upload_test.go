@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
 // Where nothing came, uploads take two round trips after the list: APPEND, and the
@@ -97,7 +98,7 @@ func TestUploadsToAMailboxThatIsOnlyToBeRead(t *testing.T) {
 	for range 3 {
 		notes := 0
 		rep := h.sync(s, func(o *Options) {
-			o.Emit = func(e Event) {
+			o.Emit = func(e report.Event) {
 				if strings.Contains(e.Text, "for reading only") {
 					notes++
 				}

@@ -9,6 +9,7 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
 // worker owns one connection and works through mailboxes and batches with it.
@@ -67,7 +68,7 @@ func (w *worker) loop(ctx context.Context) (err error) {
 		if err == nil {
 			err = w.settle(ctx, u.box)
 		}
-		err = ofMailbox(u.box, err)
+		err = report.OfMailbox(u.box.Name, err)
 		if err != nil && ctx.Err() == nil && w.mayGo(err) {
 			// If it is the account's fault, the first connection meets it, too.
 			w.note(u.box, "a connection is lost: %v; going on with fewer", err)
@@ -87,19 +88,19 @@ func (w *worker) loop(ctx context.Context) (err error) {
 		case err == nil:
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case scopeOf(err, atMailbox) == ScopeMailbox:
+		case report.ScopeOf(err, report.AtMailbox) == report.ScopeMailbox:
 			w.mailboxFault(u.box, err)
 		default:
 			w.end()
-			return w.accountFault(ctx, err, atConnect)
+			return w.accountFault(ctx, err, report.AtConnect)
 		}
 	}
 }
 
 // mayGo tells whether the account goes on without this connection, which err ended.
 func (w *worker) mayGo(err error) bool {
-	_, throttled := ask(err)
-	return w.spare && !throttled && scopeOf(err, atMailbox) == ScopeAccount
+	_, throttled := report.Throttled(err)
+	return w.spare && !throttled && report.ScopeOf(err, report.AtMailbox) == report.ScopeAccount
 }
 
 // next gives out work: the rest of the mailbox that is selected, else a mailbox
@@ -192,7 +193,7 @@ func (w *worker) give(b *box, bs [][]imap.UID) {
 	defer w.mu.Unlock()
 	b.batches = append(b.batches, bs...)
 	for _, x := range bs {
-		w.total += len(x)
+		w.rep.Expect(len(x))
 	}
 	if len(b.batches) > 0 && !slices.Contains(w.open, b) {
 		w.open = append(w.open, b)
@@ -269,25 +270,18 @@ func (w *worker) connect(ctx context.Context) error {
 		w.session, w.selected = nil, nil
 	}
 	s, err := w.Dial(ctx)
-	if wait, ok := ask(err); ok && wait <= patience {
-		if err := pause(ctx, wait); err != nil {
+	if wait, ok := report.Throttled(err); ok && wait <= report.Patience {
+		if err := report.Pause(ctx, wait); err != nil {
 			return err
 		}
 		s, err = w.Dial(ctx)
 	}
 	if err != nil {
-		return &connectError{err}
+		return &report.ConnectError{Err: err}
 	}
 	w.session, w.selected = s, nil
 	return nil
 }
-
-// connectError is a failure to connect or to sign in: it says nothing about the
-// mailbox or message for which the connection was wanted.
-type connectError struct{ err error }
-
-func (e *connectError) Error() string { return e.err.Error() }
-func (e *connectError) Unwrap() error { return e.err }
 
 // enter makes b the selected mailbox of a live connection, and makes sure that
 // its UIDs still mean what they meant.

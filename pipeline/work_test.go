@@ -10,6 +10,7 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
 // watchdog is how long a run may take that ends at all.
@@ -137,12 +138,12 @@ func (s *frailSession) Append(ctx context.Context, name string, uploads []mail.U
 }
 
 // within runs a sync that must end, and gives its report.
-func (h *home) within(t *testing.T, f *frail, change ...func(*Options)) *Report {
+func (h *home) within(t *testing.T, f *frail, change ...func(*Options)) *report.Report {
 	t.Helper()
 	begun := time.Now()
 	ctx, cancel := context.WithTimeout(t.Context(), watchdog)
 	defer cancel()
-	var rep *Report
+	var rep *report.Report
 	var err error
 	h.withLedger(f.server, func(o Options) {
 		o.Dial, o.Batch = f.dial, 1000

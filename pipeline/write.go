@@ -10,6 +10,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
 // itemOp is what an item on the line is for.
@@ -153,7 +154,7 @@ func (r *run) writeItems(ctx context.Context, items []*item) error {
 	}
 	for _, it := range items {
 		if err := r.place(it); err != nil {
-			return ofMailbox(it.box, err)
+			return report.OfMailbox(it.box.Name, err)
 		}
 	}
 	for d := range dirs {

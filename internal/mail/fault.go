@@ -10,7 +10,7 @@ import (
 )
 
 // Kind says what went wrong. It never says what that costs: the table in
-// pipeline/fault.go alone does.
+// pipeline/report/fault.go alone does.
 type Kind int
 
 // The kinds, by what the client saw.

@@ -1,4 +1,4 @@
-package pipeline
+package report
 
 import (
 	"testing"
@@ -10,7 +10,7 @@ import (
 func TestRetrySchedule(t *testing.T) {
 	now := time.Unix(0, 0)
 	for attempts, want := range map[int]time.Duration{1: 15 * time.Minute, 2: time.Hour, 3: 24 * time.Hour, 4: 168 * time.Hour, 50: 168 * time.Hour} {
-		if got := retryAt(now, attempts).Sub(now); got != want {
+		if got := RetryAt(now, attempts).Sub(now); got != want {
 			t.Errorf("after %d attempts: %v, want %v", attempts, got, want)
 		}
 	}

@@ -1,0 +1,54 @@
+package report
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+)
+
+// An error of this machine is told from one of the server or of the way to it, and
+// the line says what to do about it.
+func TestWhatIsAnErrorOfThisMachine(t *testing.T) {
+	t.Parallel()
+	network := func(errno unix.Errno) error {
+		return &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("socket", errno)}
+	}
+	path := func(errno unix.Errno) error { return &fs.PathError{Op: "open", Path: "it", Err: errno} }
+	secret := func(err error) error {
+		return &mail.Fault{Kind: mail.KindSecret, Op: "sign-in", Err: err, Do: "check password_file"}
+	}
+	for _, c := range []struct {
+		err  error
+		Own  bool
+		hint string
+	}{
+		{&mail.Fault{Kind: mail.KindDial, Err: network(unix.EMFILE), Do: "is the network there?"}, true, "ulimit"},
+		{&mail.Fault{Kind: mail.KindDial, Err: network(unix.ENFILE)}, true, "ulimit"},
+		{&mail.Fault{Kind: mail.KindDial, Err: network(unix.ECONNREFUSED), Do: "is the network there?"}, false, "is the network there?"},
+		{&mail.Fault{Kind: mail.KindDial, Err: path(unix.ENOENT), Do: "tunnel names a program that is not there"}, false, "tunnel names"},
+		{secret(path(unix.EACCES)), true, "check password_file"},
+		{secret(network(unix.ECONNREFUSED)), false, "check password_file"},
+		{secret(errors.New("exit status 1")), false, "check password_file"},
+		{fmt.Errorf("its folder: %w", path(unix.EACCES)), true, "you may read"},
+		{fmt.Errorf("its folder: %w", path(unix.EROFS)), true, "written to"},
+		{fmt.Errorf("its folder: %w", path(unix.ENOSPC)), true, "make space"},
+		{&OwnError{Err: errors.New("notmuch could not be told")}, true, ""},
+		{errors.New("50 messages are gone: not deleted, since that may be a mistake"), false, ""},
+		{&mail.Fault{Kind: mail.KindNo, Op: "EXAMINE"}, false, "the next run tries again"},
+	} {
+		if got := Own(c.err); got != c.Own {
+			t.Errorf("%v: %v", c.err, got)
+		}
+		if got := Hint(c.err); !strings.Contains(got, c.hint) || c.hint == "" && got != "" {
+			t.Errorf("%v: do %q", c.err, got)
+		}
+	}
+}
