@@ -227,6 +227,9 @@ func TestTheNextMechanism(t *testing.T) {
 			"SCRAM-SHA-256 PLAIN LOGIN LOGIN CRAM-MD5", false},
 		{"nothing goes", true, "IMAP4rev1 AUTH=PLAIN LOGINDISABLED", []string{"BAD no", welcome}, "PLAIN", true},
 		{"the password is wrong", true, "IMAP4rev1 SASL-IR AUTH=PLAIN AUTH=LOGIN", []string{"NO [AUTHENTICATIONFAILED] no", welcome}, "PLAIN", true},
+		{"the proof of the password is wrong", false, "IMAP4rev1 AUTH=CRAM-MD5 AUTH=PLAIN", []string{"+ PDFAMj4=|NO no", welcome}, "CRAM-MD5", true},
+		{"the password is wrong, asked for in turns", true, "IMAP4rev1 LOGINDISABLED AUTH=LOGIN AUTH=CRAM-MD5", []string{"+|+|NO no", welcome}, "LOGIN", true},
+		{"the password is wrong, by the command", true, "IMAP4rev1 AUTH=LOGIN AUTH=CRAM-MD5", []string{"NO no", welcome}, "LOGIN", true},
 		{"the password is wrong, in other words", true, "IMAP4rev1 AUTH=PLAIN AUTH=LOGIN", []string{"+|NO LOGIN failed.", welcome}, "PLAIN", true},
 		{"throttled", true, all, []string{"BAD Request is throttled.", welcome}, "SCRAM-SHA-256", true},
 		{"no TLS: what does not tell the password goes first", false, "IMAP4rev1 AUTH=PLAIN AUTH=CRAM-MD5", []string{"+ PDFAMj4=|" + welcome}, "CRAM-MD5", false},
@@ -246,6 +249,65 @@ func TestTheNextMechanism(t *testing.T) {
 				t.Errorf("tried %s, want %s", names, c.tried)
 			}
 		})
+	}
+}
+
+// TestTheProofOfSCRAMIsRefusedOnce: it is as good as a password, and servers count.
+func TestTheProofOfSCRAMIsRefusedOnce(t *testing.T) {
+	t.Parallel()
+	commands := make(chan string, 10)
+	srv := scramServer(t, "SCRAM-SHA-256")
+	o := plain(serve(t, func(p *peer) {
+		p.send("* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=SCRAM-SHA-256 AUTH=SCRAM-SHA-1 AUTH=PLAIN] ready\r\n")
+		tag, command := p.command()
+		commands <- command
+		if _, ok := speakSCRAM(p, command, "SCRAM-SHA-256", srv.NewConversation()); ok {
+			t.Error("another password is taken")
+		}
+		p.send("%s NO [AUTHENTICATIONFAILED] no\r\n", tag)
+		for tag, command = p.command(); tag != ""; tag, command = p.command() {
+			commands <- command
+			p.send("%s NO no\r\n", tag)
+		}
+		close(commands)
+	}))
+	o.Password = func(context.Context) (string, error) { return "another password", nil }
+	_, err := Dial(t.Context(), o)
+	_ = wantFault(t, err, mail.KindAuth)
+	var said []string
+	for command := range commands {
+		said = append(said, command)
+	}
+	if len(said) != 1 || !strings.HasPrefix(said[0], "AUTHENTICATE SCRAM-SHA-256 ") {
+		t.Errorf("the client said %q", said)
+	}
+}
+
+// TestOAUTHBEARERFirst: the token goes by the standard's mechanism (RFC 7628) where
+// there are both, and by the other one if that is not known after all.
+func TestOAUTHBEARERFirst(t *testing.T) {
+	t.Parallel()
+	const welcome = "OK [CAPABILITY IMAP4rev1] welcome"
+	for _, c := range []struct {
+		caps    string
+		answers []string
+		tried   string
+	}{
+		{"IMAP4rev1 SASL-IR AUTH=PLAIN AUTH=XOAUTH2 AUTH=OAUTHBEARER", []string{welcome}, "OAUTHBEARER"},
+		{"IMAP4rev1 SASL-IR AUTH=OAUTHBEARER AUTH=XOAUTH2", []string{"BAD what?", welcome}, "OAUTHBEARER XOAUTH2"},
+		{"IMAP4rev1 SASL-IR AUTH=PLAIN AUTH=XOAUTH2", []string{welcome}, "XOAUTH2"},
+	} {
+		o, tried := attempts(t, true, c.caps, c.answers...)
+		o.Token = func(context.Context, bool) (string, error) { return "t", nil }
+		s, err := Dial(t.Context(), o)
+		if err != nil {
+			t.Errorf("%s: %v", c.caps, err)
+			continue
+		}
+		_ = s.Close() // nothing hangs on it
+		if got := strings.Join(tried(), " "); got != c.tried {
+			t.Errorf("%s: tried %s, want %s", c.caps, got, c.tried)
+		}
 	}
 }
 

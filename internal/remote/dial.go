@@ -73,6 +73,8 @@ type Options struct {
 	Record func(mail.Line)
 	// DialContext replaces the net.Dialer's, for tests.
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
+	// dialer finds and tries the addresses of Host; the zero one outside of tests.
+	dialer net.Dialer
 }
 
 // Dial connects and signs in. Errors are *mail.Fault, or the context's.

@@ -26,7 +26,7 @@ func (o Options) connect(ctx context.Context) (net.Conn, error) {
 	dial := o.DialContext
 	if dial == nil {
 		// It tries IPv6 and IPv4, one 300 ms after the other (RFC 8305).
-		dial = (&net.Dialer{}).DialContext
+		dial = o.dialer.DialContext
 	}
 	addr := net.JoinHostPort(o.Host, fmt.Sprint(o.Port))
 	if o.Proxy == "" {
