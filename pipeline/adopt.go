@@ -12,6 +12,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
@@ -136,9 +137,9 @@ func (w *worker) adoptOne(ctx context.Context, b *box, m mail.Message, s plan.Un
 	row := s.Message
 	row.Mailbox, row.UIDValidity, row.UID, row.Name = b.Name, b.now.UIDValidity, m.UID, to
 	row.Size, row.Date, row.Flags = m.Size, m.InternalDate.UTC().Truncate(time.Second), storedFlags(m.Flags)
-	it := &item{box: b, op: opAdd, row: row, known: true}
-	it.add, it.remove = w.arriving(b, storedFlags(here), byHand)
-	return true, w.send(ctx, it)
+	it := &deliver.Item{Box: b.line, Op: deliver.OpAdd, Row: row, Known: true}
+	it.Add, it.Remove = w.arriving(b, storedFlags(here), byHand)
+	return true, w.line.Send(ctx, it)
 }
 
 // notFound deals with files that were uploaded to a server which neither says

@@ -11,6 +11,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
@@ -239,7 +240,7 @@ func (w *worker) settleIn(ctx context.Context, b *box, as []journal.Arrival, box
 		}
 		found[s.Key] = row
 	}
-	var items []*item
+	var items []*deliver.Item
 	for _, key := range slices.Sorted(maps.Keys(found)) {
 		row, a := found[key], byKey[key]
 		name, ok, err := b.find(key, "")
@@ -251,18 +252,15 @@ func (w *worker) settleIn(ctx context.Context, b *box, as []journal.Arrival, box
 			continue
 		}
 		row.Name = name
-		it := &item{box: b, op: opAdd, row: row, known: true}
-		it.add, it.remove = w.arriving(b, row.Flags, byHand)
+		it := &deliver.Item{Box: b.line, Op: deliver.OpAdd, Row: row, Known: true}
+		it.Add, it.Remove = w.arriving(b, row.Flags, byHand)
 		items = append(items, it)
 		if at := boxes[a.From.Mailbox]; at != nil && !at.exists(a.From.Name) {
-			items = append(items, at.forgetting(a.From))
+			items = append(items, at.line.Forgetting(a.From))
 		}
 	}
-	for _, it := range items {
-		it.box.pending++
-	}
-	for part := range slices.Chunk(items, indexBatch) {
-		if err := w.indexItems(ctx, part); err != nil {
+	for part := range slices.Chunk(items, deliver.BatchSize) {
+		if err := w.line.Record(ctx, part); err != nil {
 			return err
 		}
 	}

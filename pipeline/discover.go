@@ -3,8 +3,6 @@ package pipeline
 import (
 	"context"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -12,6 +10,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
@@ -251,7 +250,7 @@ func (w *worker) put(ctx context.Context, b *box, a plan.Actions, rows []ledger.
 				return err
 			}
 			for _, row := range rows {
-				w.hold(&item{box: b, op: opGone, row: row})
+				w.line.Hold(&deliver.Item{Box: b.line, Op: deliver.OpGone, Row: row})
 			}
 		}
 		if err := w.foresees(ctx, a.Fetch); err != nil {
@@ -362,7 +361,7 @@ func (w *worker) putGone(ctx context.Context, b *box, gone, theirs []imap.UID) e
 			both = append(both, row)
 			continue
 		}
-		w.hold(&item{box: b, op: opGone, row: row, known: !others.Contains(row.UID)})
+		w.line.Hold(&deliver.Item{Box: b.line, Op: deliver.OpGone, Row: row, Known: !others.Contains(row.UID)})
 	}
 	return w.goneThere(ctx, b, both)
 }
@@ -397,13 +396,13 @@ func (w *worker) putFlags(ctx context.Context, b *box, changes []plan.FlagChange
 			// What became of its file the server could not be told. That it was
 			// changed there is then a reason to keep it, so that the row stays as
 			// it was, and with it the mailbox's marks.
-			w.mu.Lock()
 			if b.known.Complete {
-				b.pending++
+				b.line.Begin()
 			} else {
+				w.mu.Lock()
 				b.unsettled = true
+				w.mu.Unlock()
 			}
-			w.mu.Unlock()
 			continue
 		}
 		if err := w.sendFlags(ctx, b, row, after[row.UID]); err != nil {
@@ -416,15 +415,15 @@ func (w *worker) putFlags(ctx context.Context, b *box, changes []plan.FlagChange
 // sendFlags sends the changed flags of one file down the line.
 func (w *worker) sendFlags(ctx context.Context, b *box, row ledger.Message, after []string) error {
 	it := w.flagItem(b, row, after)
-	it.known = w.own(b, plan.FlagChange{UID: row.UID, Before: row.Flags, After: after})
-	return w.send(ctx, it)
+	it.Known = w.own(b, plan.FlagChange{UID: row.UID, Before: row.Flags, After: after})
+	return w.line.Send(ctx, it)
 }
 
 // flagItem is a message whose flags are others on the server than was agreed.
-func (r *run) flagItem(b *box, row ledger.Message, after []string) *item {
-	it := &item{box: b, op: opFlag, row: row}
-	it.add, it.remove, it.set, it.clear = r.flagTags(row.Flags, after)
-	it.row.Flags = after
+func (r *run) flagItem(b *box, row ledger.Message, after []string) *deliver.Item {
+	it := &deliver.Item{Box: b.line, Op: deliver.OpFlag, Row: row}
+	it.Add, it.Remove, it.Set, it.Clear = r.flagTags(row.Flags, after)
+	it.Row.Flags = after
 	return it
 }
 
@@ -460,11 +459,27 @@ func (r *run) saveMailbox(ctx context.Context, b *box, complete bool, forget ...
 	return nil
 }
 
+// settled moves the mailbox's marks on: all that the server told is dealt with.
+func (r *run) settled(ctx context.Context, b *box) error {
+	if r.DryRun {
+		return nil
+	}
+	if err := r.toldIsOver(ctx, b); err != nil || b.unchanged() {
+		return err
+	}
+	return r.saveMailbox(ctx, b, true)
+}
+
+// unchanged tells whether the ledger's row says already what it would say now.
+func (b *box) unchanged() bool {
+	return b.goesOn() && b.known.UIDNext == b.now.UIDNext && b.known.HighestModSeq == b.now.HighestModSeq && b.known.Messages == b.now.Messages
+}
+
 // path is where a file of the mailbox lies.
-func (b *box) path(name string) string { return filepath.Join(string(b.dir), name) }
+func (b *box) path(name string) string { return b.dir.Path(name) }
+
+// find tells where the file with this key is now; name is where it was last.
+func (b *box) find(key, name string) (string, bool, error) { return b.dir.Locate(key, name) }
 
 // exists tells whether the file with this name is still where it was.
-func (b *box) exists(name string) bool {
-	_, err := os.Lstat(b.path(name))
-	return name != "" && err == nil
-}
+func (b *box) exists(name string) bool { return b.dir.Has(name) }

@@ -73,7 +73,5 @@ func (r *run) mailboxFault(b *box, err error) {
 
 // keepMarks keeps a mailbox's marks where they are.
 func (r *run) keepMarks(b *box) {
-	r.mu.Lock()
-	b.failed = true
-	r.mu.Unlock()
+	b.line.KeepMarks()
 }

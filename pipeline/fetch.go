@@ -11,6 +11,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
@@ -194,35 +195,37 @@ func (w *worker) deliver(ctx context.Context, b *box, m mail.Message, s *maildir
 	if m.InternalDate.IsZero() {
 		m.InternalDate = w.Now()
 	}
-	it := &item{box: b, op: opAdd, spool: s, row: ledger.Message{
+	it := &deliver.Item{Box: b.line, Op: deliver.OpAdd, Spool: s, Row: ledger.Message{
 		Mailbox: b.Name, UIDValidity: b.now.UIDValidity, UID: m.UID,
 		Key: s.Key(), Size: m.Size, Date: m.InternalDate.UTC().Truncate(time.Second),
 		Flags: storedFlags(m.Flags),
 	}}
-	it.id = s.MessageID()
+	it.ID = s.MessageID()
 	// What waits on the line shall hold no buffers.
 	if err := s.Finish(); err != nil {
 		s.Discard()
 		return err
 	}
-	it.row.WireSize, it.row.Digest = s.WireSize(), s.Digest()
-	it.add, it.remove = w.arriving(b, it.row.Flags, asNew)
+	it.Row.WireSize, it.Row.Digest = s.WireSize(), s.Digest()
+	it.Add, it.Remove = w.arriving(b, it.Row.Flags, asNew)
 	if stub, ok := b.stubs[m.UID]; ok && stub.StubKey != "" {
-		it.op, it.orders = opReplace, w.Orders
-		it.row.StubKey, it.row.StubName, it.row.ID = stub.StubKey, stub.StubName, stub.ID
-		it.row.Attempts, it.row.Since, it.row.Reason = stub.Attempts, stub.Since, stub.Reason
+		it.Op, it.Orders = deliver.OpReplace, w.Orders
+		it.Row.StubKey, it.Row.StubName, it.Row.ID = stub.StubKey, stub.StubName, stub.ID
+		it.Row.Attempts, it.Row.Since, it.Row.Reason = stub.Attempts, stub.Since, stub.Reason
 	}
-	if err := w.rememberRemoved(ctx, it); err != nil {
-		it.discard()
+	if err := w.rememberRemoved(ctx, b, it); err != nil {
+		s.Discard()
 		return err
 	}
 	if salvagedBy != "" {
-		it.salvaged = true
-		it.add = append(it.add, TagSalvaged)
-		it.row.Reason = salvagedBy
+		it.Salvaged = true
+		it.Add = append(it.Add, TagSalvaged)
+		it.Row.Reason = salvagedBy
 	}
 	w.dealt[m.UID] = true
-	return w.send(ctx, it)
+	it.Before, it.Wanted = b.stubs[m.UID], w.wants(it.Row)
+	w.tagPreFetched(it)
+	return w.line.Send(ctx, it)
 }
 
 // storedFlags leaves out \Recent, which is the session's (RFC 3501 2.3.2), and

@@ -12,8 +12,6 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/emersion/go-imap/v2"
-
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
@@ -158,8 +156,7 @@ func (r *run) goneMailbox(ctx context.Context, k ledger.Mailbox) error {
 // newFolder decides about a folder that is of no mailbox. What was here before
 // the account's first sync is not taken for something that its owner just made.
 func (r *run) newFolder(ctx context.Context, s Lister, folder string, n *naming) error {
-	b := &box{Mailbox: mail.Mailbox{Name: folder, Delim: n.delim}, stubs: make(map[imap.UID]ledger.Message), dir: maildir.Dir(filepath.Join(r.Root, folder))}
-	b.known.Folder = folder
+	b := r.newBox(mail.Mailbox{Name: folder, Delim: n.delim}, ledger.Mailbox{Folder: folder})
 	if slices.ContainsFunc(r.fresh, func(o *box) bool { return o.known.Folder == folder }) {
 		return nil // tags want it
 	}

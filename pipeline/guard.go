@@ -11,6 +11,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
@@ -23,19 +24,24 @@ func (r *run) yes(mailbox string) bool {
 // guardGone judges the deletions that the server asks for, when all that came is
 // known: a message that is in another mailbox now was moved, and only what nothing
 // explains counts. It tells which of the held items stay.
-func (r *run) guardGone(ctx context.Context, boxes []*box) (map[*item]bool, error) {
-	stay := make(map[*item]bool)
-	unexplained := make(map[*box][]*item)
-	for _, it := range r.gone {
-		if it.box.suspect == nil || it.known {
+func (r *run) guardGone(ctx context.Context, boxes []*box) (map[*deliver.Item]bool, error) {
+	boxOf := make(map[*deliver.Mailbox]*box, len(boxes))
+	for _, b := range boxes {
+		boxOf[b.line] = b
+	}
+	stay := make(map[*deliver.Item]bool)
+	unexplained := make(map[*box][]*deliver.Item)
+	for _, it := range r.line.Held() {
+		b := boxOf[it.Box]
+		if b == nil || b.suspect == nil || it.Known {
 			continue
 		}
-		ok, err := r.elsewhere(ctx, it.row)
+		ok, err := r.elsewhere(ctx, it.Row)
 		if err != nil {
 			return nil, err
 		}
 		if !ok {
-			unexplained[it.box] = append(unexplained[it.box], it)
+			unexplained[b] = append(unexplained[b], it)
 		}
 	}
 	inOrder := true

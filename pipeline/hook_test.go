@@ -18,6 +18,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/hooks"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/ask"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
@@ -316,7 +317,7 @@ func TestHookThatDefersForEverDoesNotKeepMailForEver(t *testing.T) {
 	if rep := h.sync(s, with(never)); rep.Deferred != 3 {
 		t.Errorf("%+v", rep)
 	}
-	h.now = h.now.Add(deferMost - time.Minute)
+	h.now = h.now.Add(ask.DeferMost - time.Minute)
 	if rep := h.sync(s, with(never)); rep.Deferred != 3 || rep.New != 0 {
 		t.Errorf("%+v", rep)
 	}
@@ -349,7 +350,7 @@ func TestRequiredHookThatFailsHoldsMailBack(t *testing.T) {
 		if want := "hook test failed 20 times: no signatures; it is required"; !strings.HasPrefix(rep.Faults[0].Text, want) {
 			t.Errorf("told %q", rep.Faults[0].Text)
 		}
-		h.now = h.now.Add(2 * deferMost)
+		h.now = h.now.Add(2 * ask.DeferMost)
 	}
 	broken = false
 	if rep := h.sync(s, with(scan)); rep.New != 20 || !rep.Clean() {
@@ -529,11 +530,11 @@ func TestCopiesForHooksAreInTheAccountsDirectoryAndGoAway(t *testing.T) {
 		t.Errorf("lent %q, said %q", lent, h.of(report.EventHook))
 	}
 	for _, f := range lent {
-		if !strings.HasPrefix(f, state+"/"+lentPrefix) {
+		if !strings.HasPrefix(f, state+"/"+ask.LentPrefix) {
 			t.Errorf("%s is not in the account's directory", f)
 		}
 	}
-	if dirs, err := filepath.Glob(filepath.Join(state, lentPrefix+"*")); err != nil || len(dirs) > 0 {
+	if dirs, err := filepath.Glob(filepath.Join(state, ask.LentPrefix+"*")); err != nil || len(dirs) > 0 {
 		t.Errorf("left behind: %q, %v", dirs, err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
@@ -138,7 +139,7 @@ func (w *worker) goneThere(ctx context.Context, b *box, rows []ledger.Message) e
 func (r *run) forget(c *journal.Change, b *box, row ledger.Message) {
 	c.Forget = append(c.Forget, row)
 	r.forgetTold(c, row)
-	r.hold(b.forgetting(row))
+	r.line.Hold(b.line.Forgetting(row))
 	r.notes().Forgotten.Put(c, journal.About(row), row)
 }
 
@@ -149,19 +150,18 @@ func (w *worker) tellForgotten(ctx context.Context, boxes map[string]*box) error
 	if err != nil || len(rows) == 0 || len(w.unsettled) > 0 || w.DryRun {
 		return err
 	}
-	var items []*item
+	var items []*deliver.Item
 	var back journal.Change
 	for _, key := range slices.Sorted(maps.Keys(rows)) {
 		row := rows[key]
 		if b := boxes[row.Mailbox]; b != nil && !b.exists(row.Name) {
-			b.pending++
-			items = append(items, b.forgetting(row))
+			items = append(items, b.line.Forgetting(row))
 		} else {
 			w.notes().Forgotten.Forget(&back, key) // the file was put back, or its mailbox is forgotten
 		}
 	}
-	for part := range slices.Chunk(items, indexBatch) {
-		if err := w.indexItems(ctx, part); err != nil {
+	for part := range slices.Chunk(items, deliver.BatchSize) {
+		if err := w.line.Record(ctx, part); err != nil {
 			return err
 		}
 	}
@@ -170,15 +170,6 @@ func (w *worker) tellForgotten(ctx context.Context, boxes map[string]*box) error
 	}
 	return w.commit(ctx, back, "forgotten files found")
 }
-
-// forgetting is a message that is not here any more, and whose row is gone.
-func (b *box) forgetting(row ledger.Message) *item {
-	row.Key, row.StubKey, row.StubName = "", "", row.Name
-	return &item{box: b, op: opGone, row: row, known: true}
-}
-
-// forgotten tells whether an item is forgetting's.
-func (it *item) forgotten() bool { return it.op == opGone && fileless(it.row) }
 
 // finishMove brings a move to its end that was interrupted, or refused half way.
 // Where it cannot, nothing else is to be done with these messages. boxes are those of

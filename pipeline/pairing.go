@@ -2,14 +2,12 @@ package pipeline
 
 import (
 	"context"
-	"errors"
-	"io/fs"
-	"os"
 
 	"github.com/emersion/go-imap/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
@@ -62,21 +60,8 @@ func (r *run) readDigest(ctx context.Context, m *ledger.Message) error {
 	if err != nil || !ok {
 		return err
 	}
-	m.Digest, err = digestOfFile(path)
+	m.Digest, err = maildir.Digest(path)
 	return err
-}
-
-// digestOfFile gives the digest of a mail; zero if its file is gone.
-func digestOfFile(path string) (mail.Digest, error) {
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return mail.Digest{}, nil
-	}
-	if err != nil {
-		return mail.Digest{}, err
-	}
-	d, err := mail.DigestOf(f)
-	return d, errors.Join(err, f.Close())
 }
 
 // texts fetches messages of the selected mailbox and keeps their digests. What does not

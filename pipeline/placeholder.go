@@ -10,6 +10,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/hooks"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	wire "github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
@@ -70,17 +71,17 @@ func (w *worker) sendPlaceholder(ctx context.Context, l leftThere) error {
 		s.Discard()
 		return err
 	}
-	it := &item{box: l.box, op: opPlaceholder, spool: s, row: l.row}
-	it.row.StubKey, it.row.Date = s.Key(), l.Date(now)
-	it.add, it.remove = w.initialTags(it.row.Flags, l.box.add, l.box.remove)
-	it.tag(l.verdict)
-	it.add = append(it.add, TagSkipped)
+	it := &deliver.Item{Box: l.box.line, Op: deliver.OpPlaceholder, Spool: s, Row: l.row}
+	it.Row.StubKey, it.Row.Date = s.Key(), l.Date(now)
+	it.Add, it.Remove = w.initialTags(it.Row.Flags, l.box.add, l.box.remove)
+	it.Tag(l.verdict)
+	it.Add = append(it.Add, TagSkipped)
 	// What waits on the line shall hold no buffers.
 	if err := s.Finish(); err != nil {
 		s.Discard()
 		return err
 	}
-	return w.send(ctx, it)
+	return w.line.Send(ctx, it)
 }
 
 // headsAtOnce is of how many messages the headers are asked for at once.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/hooks"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/ask"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
@@ -47,10 +48,10 @@ func (w *worker) prePush(ctx context.Context, b *box, o *plan.Outgoing, boxes ma
 			continue
 		}
 		path := at.box.path(name)
-		e := eventOf(hooks.PrePush, row)
+		e := ask.EventOf(hooks.PrePush, row)
 		d := b.local.Flags[row.UID]
 		e.ID, e.Set, e.Clear = row.ID, d.Add, d.Remove
-		out, err := w.judgeFile(ctx, e, path, time.Time{})
+		out, err := w.ask.JudgeFile(ctx, e, path, time.Time{})
 		if err != nil {
 			return err
 		}

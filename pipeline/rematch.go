@@ -16,6 +16,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
@@ -133,7 +134,7 @@ func (w *worker) orphans(ctx context.Context, b *box, v *plan.View, matched map[
 		}
 		switch {
 		case key.UIDValidity != b.now.UIDValidity || !listed.Contains(key.UID):
-			w.hold(&item{box: b, op: opGone, row: row, known: true})
+			w.line.Hold(&deliver.Item{Box: b.line, Op: deliver.OpGone, Row: row, Known: true})
 		case !taken(rows, key.UID) && !matched[key.UID]:
 			back = append(back, row)
 		}
@@ -262,7 +263,7 @@ func (w *worker) retire(ctx context.Context, b *box, stubs []ledger.Message) err
 			w.step("deletions recorded")
 			continue
 		}
-		w.hold(&item{box: b, op: opGone, row: s})
+		w.line.Hold(&deliver.Item{Box: b.line, Op: deliver.OpGone, Row: s})
 	}
 	return nil
 }
@@ -401,13 +402,13 @@ func (w *worker) link(ctx context.Context, b *box, uids []imap.UID) ([]imap.UID,
 			return nil, err
 		}
 		w.step("file linked")
-		it := &item{box: b, op: opAdd, row: row}
+		it := &deliver.Item{Box: b.line, Op: deliver.OpAdd, Row: row, Before: b.stubs[row.UID]}
 		by := byOther
 		if _, ours := b.came[row.UID]; ours || w.ruledInto(b, copies[row.UID]) {
 			by = byTags
 		}
-		it.add, it.remove = w.arriving(b, row.Flags, by)
-		if err := w.send(ctx, it); err != nil {
+		it.Add, it.Remove = w.arriving(b, row.Flags, by)
+		if err := w.line.Send(ctx, it); err != nil {
 			return nil, err
 		}
 		linked[row.UID] = true
@@ -470,12 +471,12 @@ func (r *run) fileOf(ctx context.Context, m ledger.Message) (string, bool, error
 		if k.Name != m.Mailbox {
 			continue
 		}
-		b := &box{dir: maildir.Dir(filepath.Join(r.Root, k.Folder))}
-		name, ok, err := b.find(m.Key, m.Name)
+		dir := maildir.Dir(filepath.Join(r.Root, k.Folder))
+		name, ok, err := dir.Locate(m.Key, m.Name)
 		if errors.Is(err, fs.ErrNotExist) {
 			return "", false, nil
 		}
-		return b.path(name), ok, err
+		return dir.Path(name), ok, err
 	}
 	return "", false, nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 )
 
@@ -147,9 +148,7 @@ func (rm *remover) look(ctx context.Context) (p FolderPlan, err error) {
 
 // unknown is a folder that the ledger does not know.
 func (rm *remover) unknown(folder string) *box {
-	b := &box{Mailbox: mail.Mailbox{Name: rm.mailbox}, dir: maildir.Dir(filepath.Join(rm.Root, folder))}
-	b.known.Folder = folder
-	return b
+	return rm.newBox(mail.Mailbox{Name: rm.mailbox}, ledger.Mailbox{Folder: folder})
 }
 
 // messages gives all that the ledger has of the mailbox.
@@ -258,7 +257,7 @@ func (rm *remover) files(ctx context.Context) error {
 	for _, key := range rm.Keys {
 		add(key, "", "")
 	}
-	for part := range slices.Chunk(all, indexBatch) {
+	for part := range slices.Chunk(all, deliver.BatchSize) {
 		for _, c := range part {
 			if err := os.Remove(c.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
@@ -339,8 +338,7 @@ func NewFolder(ctx context.Context, o Options, mailbox string) error {
 		if err != nil {
 			return err
 		}
-		b = &box{dir: maildir.Dir(filepath.Join(o.Root, folder))}
-		b.known.Folder = folder
+		b = r.newBox(mail.Mailbox{Name: mailbox}, ledger.Mailbox{Folder: folder})
 	} else {
 		_, gone, err := r.notes().GoneSaid.Get(ctx, journal.AboutWord(b.known.UIDValidity, b.known.Name))
 		if err != nil {

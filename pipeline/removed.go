@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
@@ -75,8 +76,8 @@ func (r *run) noteRemoved(ctx context.Context, c *journal.Change, row ledger.Mes
 
 // rememberRemoved gives a mail that comes, and that was removed here before, the tags
 // that it had in place of those of new mail, if notmuch has it not.
-func (r *run) rememberRemoved(ctx context.Context, it *item) error {
-	if it.op != opAdd || it.row.Digest.IsZero() {
+func (r *run) rememberRemoved(ctx context.Context, b *box, it *deliver.Item) error {
+	if it.Op != deliver.OpAdd || it.Row.Digest.IsZero() {
 		return nil
 	}
 	all, err := r.removedMails(ctx)
@@ -84,20 +85,20 @@ func (r *run) rememberRemoved(ctx context.Context, it *item) error {
 		return err
 	}
 	r.mu.Lock()
-	m, ok := all[it.row.Digest.String()]
+	m, ok := all[it.Row.Digest.String()]
 	r.mu.Unlock()
 	if !ok || r.Now().Sub(m.At) > removedFor {
 		return nil
 	}
-	it.add, it.remove = r.arriving(it.box, it.row.Flags, byOther)
-	it.tags = slices.DeleteFunc(slices.Clone(r.NewTags), func(t string) bool { return t != "unread" })
+	it.Add, it.Remove = r.arriving(b, it.Row.Flags, byOther)
+	it.Tags = slices.DeleteFunc(slices.Clone(r.NewTags), func(t string) bool { return t != "unread" })
 	for _, t := range m.Tags {
 		if !r.isOrder(t) {
-			it.tags = append(it.tags, t)
+			it.Tags = append(it.Tags, t)
 		}
 	}
-	if it.tags == nil {
-		it.tags = []string{}
+	if it.Tags == nil {
+		it.Tags = []string{}
 	}
 	return nil
 }

@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"path/filepath"
 
 	"github.com/emersion/go-imap/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
@@ -32,8 +32,8 @@ func (r *run) resume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	files := make(map[*box]*listing)
-	var items []*item
+	files := make(map[*box]*maildir.Listing)
+	var items []*deliver.Item
 	withdrawn := make(map[*box][]ledger.Message)
 	for _, row := range intended {
 		b := boxes[row.Mailbox]
@@ -45,25 +45,25 @@ func (r *run) resume(ctx context.Context) error {
 				return err
 			}
 		}
-		it := &item{box: b, row: row, known: true, resumed: true}
-		it.add, it.remove = r.initialTags(row.Flags, b.add, b.remove)
+		it := &deliver.Item{Box: b.line, Row: row, Known: true, Resumed: true}
+		it.Add, it.Remove = r.initialTags(row.Flags, b.add, b.remove)
 		name, here := find(files[b], row.Key)
 		stub, stubHere := find(files[b], row.StubKey)
 		switch {
 		case here && row.StubKey != "":
-			it.op, it.row.Name, it.row.StubName, it.orders = opReplace, name, stub, r.Orders
+			it.Op, it.Row.Name, it.Row.StubName, it.Orders = deliver.OpReplace, name, stub, r.Orders
 		case here:
-			it.op, it.row.Name = opAdd, name
-			if err := r.rememberRemoved(ctx, it); err != nil {
+			it.Op, it.Row.Name = deliver.OpAdd, name
+			if err := r.rememberRemoved(ctx, b, it); err != nil {
 				return err
 			}
 		case stubHere && row.Key == "":
-			it.op, it.row.StubName = opStub, stub
+			it.Op, it.Row.StubName = deliver.OpStub, stub
 			tag := TagFailed
 			if stoodBy(row) == ledger.Skipped {
-				it.op, tag = opPlaceholder, TagSkipped
+				it.Op, tag = deliver.OpPlaceholder, TagSkipped
 			}
-			it.add = append(it.add, tag)
+			it.Add = append(it.Add, tag)
 		case stubHere:
 			// The real mail did not get there: the stub stands as before.
 			row.State, row.Key, row.Name, row.StubName = stoodBy(row), "", "", stub
@@ -76,7 +76,6 @@ func (r *run) resume(ctx context.Context) error {
 			withdrawn[b] = append(withdrawn[b], row)
 			continue
 		}
-		b.pending++
 		items = append(items, it)
 	}
 	for b, rows := range withdrawn {
@@ -91,12 +90,12 @@ func (r *run) resume(ctx context.Context) error {
 			r.step("intents withdrawn")
 		}
 	}
-	if err := r.tagAgain(ctx, items); err != nil {
+	if err := r.line.TagAgain(ctx, items); err != nil {
 		return err
 	}
 	for len(items) > 0 {
-		n := min(len(items), indexBatch)
-		if err := r.indexItems(ctx, items[:n]); err != nil {
+		n := min(len(items), deliver.BatchSize)
+		if err := r.line.Record(ctx, items[:n]); err != nil {
 			return err
 		}
 		items = items[n:]
@@ -115,24 +114,23 @@ func (r *run) resumeFlags(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var items []*item
+	var items []*deliver.Item
 	for _, f := range intents {
 		row, ok, err := r.Ledger.Get(ctx, f.Mailbox, f.UIDValidity, f.UID)
 		if err != nil {
 			return err
 		}
 		if b := boxes[f.Mailbox]; b != nil && ok && !fileless(row) && !plan.SameFlags(row.Flags, f.Flags) {
-			b.pending++
 			items = append(items, r.flagItem(b, row, f.Flags))
 		}
 	}
 	if len(items) == 0 {
 		return r.notes().Flags.Drop(ctx)
 	}
-	return r.indexItems(ctx, items)
+	return r.line.Record(ctx, items)
 }
 
-func find(l *listing, key string) (string, bool) {
+func find(l *maildir.Listing, key string) (string, bool) {
 	if l == nil || key == "" {
 		return "", false
 	}
@@ -141,7 +139,7 @@ func find(l *listing, key string) (string, bool) {
 
 // knownBox is a mailbox of the ledger that no connection has seen.
 func (r *run) knownBox(k ledger.Mailbox) *box {
-	return &box{Mailbox: mail.Mailbox{Name: k.Name, Delim: k.Delim}, known: k, dir: maildir.Dir(filepath.Join(r.Root, k.Folder))}
+	return r.newBox(mail.Mailbox{Name: k.Name, Delim: k.Delim}, k)
 }
 
 // knownBoxes gives all of them, with the tags that they have by rule.

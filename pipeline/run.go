@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -15,6 +16,8 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/ask"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
@@ -28,8 +31,8 @@ type run struct {
 	keys   maildir.Keys
 	secret string // by which stubs are signed
 
-	spooled chan *item // fetch -> write
-	written chan *item // write -> index; nil: what waits is to be told
+	line *deliver.Line
+	ask  *ask.Hooks
 
 	mu                sync.Mutex
 	cond              *sync.Cond
@@ -42,7 +45,6 @@ type run struct {
 	astir             bool            // folders changed all the while they were scanned
 	moved             bool            // mail may have moved between mailboxes: look before downloading
 	stays             map[string]bool // mailboxes that no message has left, as far as is known
-	gone              []*item         // deletions, held until all that is new has come
 	trash             *box            // the account's Trash; nil if it has none
 	daily             map[string]bool // mailboxes that are emptied in daily life
 	foreseen          map[string]bool // messages that a dry run finds new
@@ -57,11 +59,8 @@ type run struct {
 	tags              mail.Revision   // the notmuch database when its tags were looked at
 	// stored are the flags that the server was told, by mailbox: of a message that
 	// somebody moved meanwhile they are not with it.
-	stored map[string]map[imap.UID]plan.Delta
-	// ahead is what notmuch was told of uploaded files before they were found on
-	// the server, by path. It is the index stage's.
-	ahead  map[string]*telling
-	hooked hooked
+	stored     map[string]map[imap.UID]plan.Delta
+	hooksBegan bool // they let the run begin, and are told of its end
 	// finished are messages, by mailbox, of moves that were interrupted: nothing else is
 	// to be done with them.
 	finished map[string]map[imap.UID]bool
@@ -86,6 +85,7 @@ type run struct {
 // from then on.
 type box struct {
 	mail.Mailbox
+	line   *deliver.Mailbox
 	known  ledger.Mailbox // zero if the ledger does not know it
 	dir    maildir.Dir
 	need   plan.Need
@@ -121,11 +121,10 @@ type box struct {
 
 	// guarded by run.mu
 	looked bool
-	failed bool // something is left undone: look at it as a whole next time
+	mute   bool // the server does not describe its messages
 	// unsettled: flags on the server differ from the rows', and are to be told again.
 	unsettled bool
 	batches   [][]imap.UID
-	pending   int // batches and items under way
 	left      int // messages to come that this run does not bring
 	// suspect is set where so much is gone from the server that it is to be judged when
 	// all that came is known.
@@ -157,7 +156,10 @@ func Sync(ctx context.Context, o Options) (*report.Report, error) {
 	if err == nil {
 		err = r.postSync(ctx)
 	}
-	r.endHooks()
+	r.ask.End()
+	if !r.DryRun {
+		r.ask.Clear()
+	}
 	if cause := context.Cause(ctx); cause != nil && ctx.Err() != nil {
 		err = cause
 	} else if err != nil {
@@ -173,13 +175,24 @@ func Sync(ctx context.Context, o Options) (*report.Report, error) {
 // newRun begins a run: the whole of it, or the part that a verb of its own needs.
 func newRun(o Options) *run {
 	r := &run{Options: o, rep: report.NewReporter(report.Report{Account: o.Account, DryRun: o.DryRun}, o.Now, o.Emit, o.Step),
-		ahead: make(map[string]*telling), finished: make(map[string]map[imap.UID]bool), foreseen: make(map[string]bool), standing: make(map[string]bool)}
+		finished: make(map[string]map[imap.UID]bool), foreseen: make(map[string]bool), standing: make(map[string]bool)}
 	r.cond = sync.NewCond(&r.mu)
-	r.spooled = make(chan *item, 256)
-	// Fetching must not wait for the index, which is the slower by far; what
-	// waits here is names of files on disk.
-	r.written = make(chan *item, 8192)
+	r.ask = ask.New(o.Account, o.Hooks, o.Ledger.Dir(), r.rep, o.Now)
+	r.line = deliver.New(deliver.Options{
+		Index: o.Index, Ledger: o.Ledger, Journal: lineNotes{o.notes(), r}, Hooks: r.ask, Report: r.rep, Now: o.Now,
+		NewTags: o.NewTags, Batch: o.Batch, FlagTags: flagTags,
+	})
 	return r
+}
+
+// newBox begins the work in a mailbox of which the ledger knows this, and whose folder
+// that says.
+func (r *run) newBox(m mail.Mailbox, known ledger.Mailbox) *box {
+	b := &box{Mailbox: m, known: known, dir: maildir.Dir(filepath.Join(r.Root, known.Folder)), stubs: make(map[imap.UID]ledger.Message)}
+	b.line = deliver.NewMailbox(m.Name, b.dir,
+		func(ctx context.Context) error { return r.settled(ctx, b) },
+		func(err error) { r.mailboxFault(b, err) })
+	return b
 }
 
 func (r *run) sync(ctx context.Context) error {
@@ -190,7 +203,7 @@ func (r *run) sync(ctx context.Context) error {
 		return err
 	}
 	if !r.DryRun {
-		r.clearLent()
+		r.ask.Clear()
 		if err := r.resume(ctx); err != nil {
 			return err
 		}
@@ -250,7 +263,11 @@ func ignore(error) error { return nil }
 // work runs the stages until everything is recorded. What is pushed is on the
 // line, too: notmuch reads the first mails while later ones are on their way up.
 func (r *run) work(ctx context.Context, first *worker, boxes []*box) error {
-	g, ctx := errgroup.WithContext(ctx)
+	return r.line.Run(ctx, func(ctx context.Context) error { return r.come(ctx, first, boxes) })
+}
+
+// come puts onto the line what is to be done in these mailboxes.
+func (r *run) come(ctx context.Context, first *worker, boxes []*box) error {
 	stop := context.AfterFunc(ctx, func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -259,48 +276,33 @@ func (r *run) work(ctx context.Context, first *worker, boxes []*box) error {
 	})
 	defer stop()
 
-	g.Go(func() error {
-		defer close(r.spooled)
-		boxes, err := first.makeMailboxes(ctx, boxes)
-		if err == nil {
-			err = first.pushAll(ctx, boxes)
-		}
-		if err != nil {
-			if first.session != nil {
-				err = errors.Join(err, ignore(first.session.Close()))
-			}
-			return r.accountFault(ctx, err, report.AtConnect)
-		}
-		boxes = slices.DeleteFunc(boxes, func(b *box) bool { return b.need == plan.NeedNothing || r.isUnsettled(b) })
-		r.tally(func(rep *report.Report) { rep.Changed = len(boxes) })
-		if len(boxes) == 0 {
-			return ignore(first.session.Close())
-		}
-		r.todo = boxes
-		workers, working := errgroup.WithContext(ctx)
-		workers.Go(func() error { return first.loop(working) })
-		for range r.Connections - 1 {
-			w := &worker{run: r, spare: true}
-			workers.Go(func() error { return w.loop(working) })
-		}
-		if err := workers.Wait(); err != nil {
-			return err
-		}
-		r.sayLeft(boxes)
-		return r.sendGone(ctx, boxes)
-	})
-	g.Go(func() error {
-		defer close(r.written)
-		return r.write(ctx)
-	})
-	g.Go(func() error { return r.index(ctx) })
-	err := g.Wait()
-	// What an interrupted run leaves in the channels is in the ledger as
-	// intended, or only a file in tmp.
-	for it := range r.spooled {
-		it.discard()
+	boxes, err := first.makeMailboxes(ctx, boxes)
+	if err == nil {
+		err = first.pushAll(ctx, boxes)
 	}
-	return err
+	if err != nil {
+		if first.session != nil {
+			err = errors.Join(err, ignore(first.session.Close()))
+		}
+		return r.accountFault(ctx, err, report.AtConnect)
+	}
+	boxes = slices.DeleteFunc(boxes, func(b *box) bool { return b.need == plan.NeedNothing || r.isUnsettled(b) })
+	r.tally(func(rep *report.Report) { rep.Changed = len(boxes) })
+	if len(boxes) == 0 {
+		return ignore(first.session.Close())
+	}
+	r.todo = boxes
+	workers, working := errgroup.WithContext(ctx)
+	workers.Go(func() error { return first.loop(working) })
+	for range r.Connections - 1 {
+		w := &worker{run: r, spare: true}
+		workers.Go(func() error { return w.loop(working) })
+	}
+	if err := workers.Wait(); err != nil {
+		return err
+	}
+	r.sayLeft(boxes)
+	return r.sendGone(ctx, boxes)
 }
 
 // sayLeft tells what this run did not bring, in one line.
@@ -334,60 +336,39 @@ func (r *run) sayLeft(boxes []*box) {
 	r.fault(report.Failure{Scope: report.ScopeAccount, Text: text})
 }
 
-// sendGone lets the deletions onto the line, behind everything that came: mail
-// that moved is linked from where it was, and nothing goes before its successor
-// is here. After a fault of the mailbox or the account they stay for the next run.
+// sendGone lets the deletions onto the line. After a fault of the mailbox or the account
+// they stay for the next run.
 func (r *run) sendGone(ctx context.Context, boxes []*box) error {
 	stay, err := r.guardGone(ctx, boxes)
 	if err != nil {
 		return err
 	}
-	for _, it := range r.gone {
+	all := make([]*deliver.Mailbox, len(boxes))
+	for i, b := range boxes {
+		all[i] = b.line
+	}
+	return r.line.Finish(ctx, func(it *deliver.Item) bool {
 		if stay[it] {
-			continue
+			return false
 		}
 		if r.DryRun {
 			r.tally(func(rep *report.Report) { rep.Removed++ })
-			continue
+			return false
 		}
-		strayed := r.strayed(it.row)
-		r.mu.Lock()
 		// What left a mailbox by our doing needs only that the mail is known where it
 		// went, which may be any other one.
-		needs := []*box{it.box}
+		needs := []*deliver.Mailbox{it.Box}
 		switch {
-		case strayed:
-			needs = boxes
-		case it.forgotten():
-			needs = slices.DeleteFunc(slices.Clone(boxes), func(b *box) bool { return b == it.box })
-		}
-		faulty := r.ended || slices.ContainsFunc(needs, func(b *box) bool { return b.failed })
-		r.mu.Unlock()
-		if faulty {
-			continue // it stays pending, so that the mailbox's marks stay
-		}
-		if fileless(it.row) && it.box.exists(it.row.StubName) { // it was put back meanwhile
-			if err := r.release(ctx, it.box); err != nil {
-				return err
-			}
-			continue
-		}
-		if err := r.send(ctx, it); err != nil {
-			return err
+		case r.strayed(it.Row):
+			needs = all
+		case it.Forgotten():
+			needs = slices.DeleteFunc(slices.Clone(all), func(m *deliver.Mailbox) bool { return m == it.Box })
 		}
 		r.mu.Lock()
-		it.box.pending-- // counted when it was held
+		ended := r.ended
 		r.mu.Unlock()
-	}
-	return nil
-}
-
-// hold keeps a deletion until everything else is done.
-func (r *run) hold(it *item) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	it.box.pending++
-	r.gone = append(r.gone, it)
+		return !ended && !slices.ContainsFunc(needs, (*deliver.Mailbox).MarksKept)
+	})
 }
 
 func (r *run) emit(e report.Event) { r.rep.Emit(e) }

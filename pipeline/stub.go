@@ -16,6 +16,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	wire "github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
@@ -132,14 +133,15 @@ func (w *worker) sendStub(ctx context.Context, f failure, now time.Time) error {
 		s.Discard()
 		return err
 	}
-	it := &item{box: b, op: opStub, spool: s, row: ledger.Message{
+	it := &deliver.Item{Box: b.line, Op: deliver.OpStub, Spool: s, Row: ledger.Message{
 		Mailbox: b.Name, UIDValidity: b.now.UIDValidity, UID: f.UID,
 		StubKey: s.Key(), Size: f.Told.Size, WireSize: int64(f.Size()), Date: date, Flags: storedFlags(f.Told.Flags),
 		Attempts: 1, Since: now, NextTry: report.RetryAt(now, 1), Reason: f.Reason(),
 	}}
-	it.add, it.remove = w.initialTags(it.row.Flags, b.add, b.remove)
-	it.add = append(it.add, TagFailed)
-	return w.send(ctx, it)
+	it.Add, it.Remove = w.initialTags(it.Row.Flags, b.add, b.remove)
+	it.Add = append(it.Add, TagFailed)
+	w.tagPreFetched(it)
+	return w.line.Send(ctx, it)
 }
 
 // origin says of stubs of a mailbox where their messages are.

@@ -11,8 +11,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/emersion/go-imap/v2"
-
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
@@ -67,7 +65,7 @@ func (r *run) survey(ctx context.Context, s Lister, list []mail.Mailbox) ([]*box
 		if !r.selects(m) {
 			if k := known[m.Name]; k.Folder != "" && (r.Restore && (m.Status != nil || m.Unasked) || len(r.Only) > 0) {
 				// What is missing in one folder may be in this one.
-				b := &box{Mailbox: m, known: k, dir: maildir.Dir(filepath.Join(r.Root, k.Folder))}
+				b := r.newBox(m, k)
 				if err := r.scanBox(ctx, b); err != nil {
 					return nil, err
 				}
@@ -79,17 +77,17 @@ func (r *run) survey(ctx context.Context, s Lister, list []mail.Mailbox) ([]*box
 			continue
 		}
 		r.tally(func(rep *report.Report) { rep.Mailboxes++ })
-		b := &box{Mailbox: m, known: known[m.Name], stubs: make(map[imap.UID]ledger.Message)}
-		if b.known.Folder == "" {
+		k := known[m.Name]
+		if k.Folder == "" {
 			folder, err := r.folderOf(m, prefix)
 			if err != nil {
-				r.mailboxFault(b, err)
+				r.mailboxFault(r.newBox(m, k), err)
 				continue
 			}
-			b.known.Folder = maildir.Unclash(folder, func(f string) bool { return folders[strings.ToLower(f)] })
-			folders[strings.ToLower(b.known.Folder)] = true
+			k.Folder = maildir.Unclash(folder, func(f string) bool { return folders[strings.ToLower(f)] })
+			folders[strings.ToLower(k.Folder)] = true
 		}
-		b.dir = maildir.Dir(filepath.Join(r.Root, b.known.Folder))
+		b := r.newBox(m, k)
 		if m.Err != nil {
 			if left, ok := errors.AsType[*leftOut](m.Err); ok {
 				r.keepMarks(b)
@@ -170,7 +168,7 @@ func (r *run) survey(ctx context.Context, s Lister, list []mail.Mailbox) ([]*box
 	}
 	for _, want := range r.Only {
 		if !r.listed[want] {
-			r.mailboxFault(&box{Mailbox: mail.Mailbox{Name: want}}, errors.New("the server has no such mailbox"))
+			r.mailboxFault(r.newBox(mail.Mailbox{Name: want}, ledger.Mailbox{}), errors.New("the server has no such mailbox"))
 		}
 	}
 	if err := r.folders(ctx, s, list, rows, boxes); err != nil {

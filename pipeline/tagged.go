@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -166,9 +165,7 @@ func (r *run) target(name string, delim rune) {
 	if err != nil {
 		return // the server is asked all the same
 	}
-	b := &box{Mailbox: mail.Mailbox{Name: name, Delim: delim}, stubs: make(map[imap.UID]ledger.Message), dir: maildir.Dir(filepath.Join(r.Root, folder))}
-	b.known.Folder = folder
-	r.fresh = append(r.fresh, b)
+	r.fresh = append(r.fresh, r.newBox(mail.Mailbox{Name: name, Delim: delim}, ledger.Mailbox{Folder: folder}))
 }
 
 // pushTagged moves messages on the server as their tags order. What the server

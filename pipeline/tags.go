@@ -12,6 +12,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
@@ -90,7 +91,7 @@ func (r *run) followTags(ctx context.Context, boxes []*box) (all bool, err error
 	if err != nil || now == since {
 		return true, err
 	}
-	for part := range slices.Chunk(changes, indexBatch) {
+	for part := range slices.Chunk(changes, deliver.BatchSize) {
 		if err := r.tell(ctx, part); err != nil {
 			return false, err
 		}
@@ -323,47 +324,5 @@ func (r *run) markTags(ctx context.Context) error {
 		return err
 	}
 	r.step("tags recorded")
-	return nil
-}
-
-// untagGone gives messages that are gone the tags that go with them: those of flags
-// that no other message with the same notmuch id has. So a flag that was taken off a
-// mail by another program, which moved it, too, goes off here.
-func (r *run) untagGone(ctx context.Context, items []*item) error {
-	type place struct {
-		mailbox  string
-		validity uint64
-		uid      imap.UID
-	}
-	gone := make(map[place]bool)
-	for _, it := range items {
-		if it.op == opGone && !it.forgotten() { // else its row went before, and another message's may be there
-			gone[place{it.row.Mailbox, it.row.UIDValidity, it.row.UID}] = true
-		}
-	}
-	for _, it := range items {
-		if it.op != opGone || it.row.State != ledger.Present || it.row.ID == "" {
-			continue
-		}
-		copies, err := r.Ledger.ByMessageID(ctx, it.row.ID)
-		if err != nil {
-			return err
-		}
-		var others []string
-		left := false
-		for _, m := range copies {
-			if (m.State == ledger.Present || m.State == ledger.Intended) && !gone[place{m.Mailbox, m.UIDValidity, m.UID}] {
-				left, others = true, append(others, m.Flags...)
-			}
-		}
-		for _, o := range items {
-			if o.op != opGone && o.id == it.row.ID { // it gets its id in the ledger with its record
-				left, others = true, append(others, o.row.Flags...)
-			}
-		}
-		if left {
-			it.add, it.remove, _, _ = flagTags(slices.Concat(others, it.row.Flags), others)
-		}
-	}
 	return nil
 }

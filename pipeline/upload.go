@@ -9,6 +9,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
@@ -161,9 +162,9 @@ func (w *worker) upload(ctx context.Context, b *box, files []plan.Untracked, alo
 		// notmuch is told again.
 		row := files[i].Message
 		row.Flags = uploads[i].Flags
-		it := &item{box: b, op: opAhead, row: row, id: row.ID}
-		it.add, it.remove = w.arriving(b, row.Flags, byHand)
-		w.tellAhead(ctx, it)
+		it := &deliver.Item{Box: b.line, Op: deliver.OpPreindex, Row: row, ID: row.ID}
+		it.Add, it.Remove = w.arriving(b, row.Flags, byHand)
+		w.line.Announce(ctx, it)
 		if as.UID != 0 && as.UIDValidity == b.known.UIDValidity {
 			b.expect(as.UID, files[i].Key)
 			return
@@ -171,7 +172,7 @@ func (w *worker) upload(ctx context.Context, b *box, files []plan.Untracked, alo
 		b.uploaded = append(b.uploaded, files[i])
 	}, then)
 	if b.only {
-		w.tellAhead(ctx, nil) // of several mailboxes, each would be a commit
+		w.line.Flush(ctx) // of several mailboxes, each would be a commit
 	}
 	if err := errors.Join(noted, err); err != nil {
 		return nil, nil, err
@@ -205,19 +206,4 @@ func (w *worker) upload(ctx context.Context, b *box, files []plan.Untracked, alo
 		}
 	}
 	return again, refused, nil
-}
-
-// tellAhead lets notmuch hear of a file that needs nothing to be written. With nil
-// it hears of those that wait, since the next ones take a while. That fails only
-// when the run ends, and then so does what called it.
-func (r *run) tellAhead(ctx context.Context, it *item) {
-	if it != nil {
-		r.mu.Lock()
-		it.box.pending++
-		r.mu.Unlock()
-	}
-	select {
-	case r.written <- it:
-	case <-ctx.Done():
-	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/emersion/go-imap/v2"
 
+	"github.com/notmuch-imap/notmuch-imap/hooks"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
@@ -22,8 +23,10 @@ type worker struct {
 	held     []failure
 	broke    bool // the last batch ended with an error
 	refusals int  // commands that change something and were refused
-	// dealt are the messages of the unit under way that are on the line.
-	dealt map[imap.UID]bool
+	// dealt are the messages of the unit under way that are on the line, and verdicts
+	// what hooks said of them before they were fetched.
+	dealt    map[imap.UID]bool
+	verdicts map[imap.UID]hooks.Verdict
 }
 
 // unit is one piece of work: a mailbox to look into, or a batch of it to fetch.
@@ -55,7 +58,7 @@ func (w *worker) loop(ctx context.Context) (err error) {
 				return nil
 			}
 		}
-		w.dealt = make(map[imap.UID]bool)
+		w.dealt, w.verdicts = make(map[imap.UID]bool), make(map[imap.UID]hooks.Verdict)
 		var err error
 		if w.isSilent(u.box) {
 			w.leave(u) // each further try costs the timeout
@@ -127,7 +130,6 @@ func (w *worker) next() (unit, bool) {
 				b := w.todo[0]
 				w.todo = w.todo[1:]
 				w.busy++
-				b.pending++
 				return unit{box: b}, true
 			}
 			most := w.open[0]
@@ -155,7 +157,6 @@ func (w *worker) batchOf(b *box) (unit, bool) {
 	u := unit{b, b.batches[0]}
 	b.batches = b.batches[1:]
 	w.busy++
-	b.pending++
 	if len(b.batches) == 0 {
 		w.open = slices.DeleteFunc(w.open, func(o *box) bool { return o == b })
 	}
@@ -175,7 +176,6 @@ func (w *worker) giveBack(u unit) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.busy--
-	u.box.pending--
 	if u.batch == nil {
 		w.todo = append([]*box{u.box}, w.todo...)
 	} else {
@@ -194,6 +194,7 @@ func (w *worker) give(b *box, bs [][]imap.UID) {
 	b.batches = append(b.batches, bs...)
 	for _, x := range bs {
 		w.rep.Expect(len(x))
+		b.line.Begin()
 	}
 	if len(b.batches) > 0 && !slices.Contains(w.open, b) {
 		w.open = append(w.open, b)
@@ -201,7 +202,7 @@ func (w *worker) give(b *box, bs [][]imap.UID) {
 	w.cond.Broadcast()
 }
 
-// finish takes a unit off the books.
+// finish takes a unit off the books: a look, or a batch that give has counted.
 func (w *worker) finish(ctx context.Context, u unit) error {
 	w.mu.Lock()
 	w.busy--
@@ -210,14 +211,14 @@ func (w *worker) finish(ctx context.Context, u unit) error {
 	}
 	w.cond.Broadcast()
 	w.mu.Unlock()
-	return w.release(ctx, u.box)
+	return u.box.line.End(ctx)
 }
 
 // leave marks what a failed unit did not do.
 func (w *worker) leave(u unit) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	u.box.failed = true
+	u.box.line.KeepMarks()
 	u.box.left += len(w.rest(u).batch)
 	w.held = nil // an unsettled failure is no finding; the next run asks again
 	if w.session != nil && !w.session.Alive() {
@@ -231,10 +232,10 @@ func (w *worker) end() {
 	defer w.mu.Unlock()
 	w.ended = true
 	for _, b := range w.todo {
-		b.failed = true
+		b.line.KeepMarks()
 	}
 	for _, b := range w.open {
-		b.failed = true
+		b.line.KeepMarks()
 	}
 	w.cond.Broadcast()
 }

@@ -324,6 +324,27 @@ func (d Dir) Find(key string) (string, bool, error) {
 	return name, ok, nil
 }
 
+// Locate is Find with the name that the file had last, which is tried first. Without a
+// key there is none.
+func (d Dir) Locate(key, last string) (string, bool, error) {
+	if key == "" {
+		return "", false, nil
+	}
+	if d.Has(last) {
+		return last, true, nil
+	}
+	return d.Find(key)
+}
+
+// Path is where the file with this name lies.
+func (d Dir) Path(name string) string { return filepath.Join(string(d), name) }
+
+// Has tells whether there is a file with this name. A folder has none with "".
+func (d Dir) Has(name string) bool {
+	_, err := os.Lstat(d.Path(name))
+	return name != "" && err == nil
+}
+
 // Rename gives a file another name in the folder. It never overwrites.
 func (d Dir) Rename(from, to string) error {
 	if from == to {

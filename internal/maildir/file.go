@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
 // Keys makes unique base names. The zero value is ready; it may be used by
@@ -108,4 +110,17 @@ func linkRename(from, to string) error {
 		return &os.LinkError{Op: "rename", Old: from, New: to, Err: fs.ErrExist}
 	}
 	return os.Rename(from, to)
+}
+
+// Digest gives the digest of a mail; zero if its file is gone.
+func Digest(path string) (mail.Digest, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return mail.Digest{}, nil
+	}
+	if err != nil {
+		return mail.Digest{}, err
+	}
+	d, err := mail.DigestOf(f)
+	return d, errors.Join(err, f.Close())
 }

@@ -1,6 +1,8 @@
 package journal
 
 import (
+	"context"
+
 	"github.com/emersion/go-imap/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
@@ -16,6 +18,19 @@ type Flagging struct {
 	UID         imap.UID
 	Flags       []string // as the server has them
 }
+
+// IntendFlags notes which flags are about to change here: rows have them as the server
+// does.
+func (j *Journal) IntendFlags(ctx context.Context, rows []ledger.Message) error {
+	intents := make([]Flagging, len(rows))
+	for i, row := range rows {
+		intents[i] = Flagging{row.Mailbox, row.UIDValidity, row.UID, row.Flags}
+	}
+	return j.Flags.Set(ctx, intents)
+}
+
+// FlagsDone closes what IntendFlags opened.
+func (j *Journal) FlagsDone(ctx context.Context) error { return j.Flags.Drop(ctx) }
 
 // Told is which flags of a message the server is told of, set or taken off. It is forgotten
 // when the look has recorded what became of that.

@@ -1,0 +1,207 @@
+package deliver
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+)
+
+// How much goes into one commit of the notmuch database. A program that reads
+// meanwhile survives about one commit, so they come no faster than every second
+// or so once the first mails are in, and what waits for the write lock waits no
+// longer than one takes (NOTMUCH.md, Index speed).
+const (
+	BatchSize  = 300
+	indexDelay = time.Second
+	// The first mails are searchable at once, but not each in a commit of its own.
+	indexFirst = 20 * time.Millisecond
+)
+
+// index tells notmuch what was written, and records it. The write lock is held
+// only while a batch that lies ready is applied. A batch ends where nothing more comes
+// for a while, and where nothing more comes at all.
+func (l *Line) index(ctx context.Context) error {
+	most, delay := l.Batch, time.Duration(0)
+	if most <= 0 {
+		most, delay = BatchSize, indexDelay
+	}
+	first := true
+	for e := range l.written {
+		if e.item == nil {
+			continue
+		}
+		batch := []*Item{e.item}
+		wait := delay
+		if first {
+			wait = min(delay, indexFirst)
+		}
+		first = false
+		late := time.NewTimer(wait)
+	gather:
+		for len(batch) < most {
+			// What lies ready is taken before the clock is looked at. The channel's end
+			// gives no item either.
+			select {
+			case e := <-l.written:
+				if e.item == nil {
+					break gather
+				}
+				batch = append(batch, e.item)
+				continue
+			default:
+			}
+			select {
+			case e := <-l.written:
+				if e.item == nil {
+					break gather
+				}
+				batch = append(batch, e.item)
+			case <-late.C:
+				break gather
+			case <-ctx.Done():
+				late.Stop()
+				return ctx.Err()
+			}
+		}
+		late.Stop()
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := l.indexItems(ctx, batch); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Record indexes and records a batch whose files are in place already, without Run: it
+// is what an earlier run has left.
+func (l *Line) Record(ctx context.Context, items []*Item) error {
+	for _, it := range items {
+		it.Box.Begin()
+	}
+	return l.indexItems(ctx, items)
+}
+
+// preindexed is what notmuch was told of an uploaded file, and what became of it.
+type preindexed struct {
+	change mail.Change
+	result mail.Result
+}
+
+// indexItems applies one batch and records it.
+func (l *Line) indexItems(ctx context.Context, items []*Item) error {
+	results := make([]mail.Result, len(items))
+	var changes []mail.Change
+	var into []*mail.Result // what they give
+	known := make(map[int]*preindexed)
+	if err := l.untagGone(ctx, items); err != nil {
+		return err
+	}
+	for i, it := range items {
+		c, err := it.change(l.NewTags)
+		if err != nil {
+			return err
+		}
+		to := &results[i]
+		switch t := l.preindexed[c.Path]; {
+		case it.Op == OpPreindex:
+			t = &preindexed{change: c}
+			l.preindexed[c.Path], known[i], to = t, t, &t.result
+		case it.Op == OpAdd && t != nil && slices.Equal(t.change.Add, c.Add) && slices.Equal(t.change.Remove, c.Remove):
+			known[i] = t
+			continue
+		}
+		changes, into = append(changes, c), append(into, to)
+	}
+	var flagged []ledger.Message
+	for _, it := range items {
+		if it.Op == OpFlag {
+			flagged = append(flagged, it.Row)
+		}
+	}
+	if len(flagged) > 0 {
+		if err := l.Journal.IntendFlags(ctx, flagged); err != nil {
+			return err
+		}
+		l.Report.Step("flags intended")
+	}
+	if len(changes) > 0 {
+		applied, err := l.Index.Apply(ctx, changes)
+		if err != nil {
+			return err
+		}
+		if len(applied) != len(changes) {
+			return fmt.Errorf("notmuch was told %d changes and answered %d", len(changes), len(applied))
+		}
+		l.Report.Step("batch indexed")
+		for i, to := range into {
+			*to = applied[i]
+		}
+	}
+	for i, t := range known {
+		results[i] = t.result
+	}
+	if err := l.postIndex(ctx, items, results); err != nil {
+		return err
+	}
+	if err := l.record(ctx, items, results); err != nil {
+		return err
+	}
+	if len(flagged) == 0 {
+		return nil
+	}
+	if err := l.Journal.FlagsDone(ctx); err != nil {
+		return err
+	}
+	l.Report.Step("flags done")
+	return nil
+}
+
+// untagGone gives messages that are gone the tags that go with them: those of flags
+// that no other message with the same notmuch id has. So a flag that was taken off a
+// mail by another program, which moved it, too, goes off here.
+func (l *Line) untagGone(ctx context.Context, items []*Item) error {
+	type place struct {
+		mailbox  string
+		validity uint64
+		uid      imap.UID
+	}
+	gone := make(map[place]bool)
+	for _, it := range items {
+		if it.Op == OpGone && !it.Forgotten() { // else its row went before, and another message's may be there
+			gone[place{it.Row.Mailbox, it.Row.UIDValidity, it.Row.UID}] = true
+		}
+	}
+	for _, it := range items {
+		if it.Op != OpGone || it.Row.State != ledger.Present || it.Row.ID == "" {
+			continue
+		}
+		copies, err := l.Ledger.ByMessageID(ctx, it.Row.ID)
+		if err != nil {
+			return err
+		}
+		var others []string
+		left := false
+		for _, m := range copies {
+			if (m.State == ledger.Present || m.State == ledger.Intended) && !gone[place{m.Mailbox, m.UIDValidity, m.UID}] {
+				left, others = true, append(others, m.Flags...)
+			}
+		}
+		for _, o := range items {
+			if o.Op != OpGone && o.ID == it.Row.ID { // it gets its id in the ledger with its record
+				left, others = true, append(others, o.Row.Flags...)
+			}
+		}
+		if left {
+			it.Add, it.Remove, _, _ = l.FlagTags(slices.Concat(others, it.Row.Flags), others)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,127 @@
+package deliver
+
+import (
+	"slices"
+
+	"github.com/notmuch-imap/notmuch-imap/hooks"
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
+)
+
+// Op is what an item on the line is for.
+type Op int
+
+// The ops.
+const (
+	OpAdd         Op = iota + 1 // a mail that came
+	OpReplace                   // a mail that came where a stub stands
+	OpStub                      // a stub that was made
+	OpPlaceholder               // a stub for what a hook left on the server
+	OpFlag                      // flags that changed
+	OpGone                      // a message that the server has no more
+	OpPreindex                  // a file that the server has taken: for notmuch alone
+)
+
+// Item is one message on its way from a connection to the ledger. Whoever puts it onto
+// the line has nothing more to do with it.
+type Item struct {
+	Box      *Mailbox
+	Op       Op
+	Row      ledger.Message // as it will be recorded
+	Spool    *maildir.Spool // of what gets a file; nil if that is in place
+	Add      []string
+	Remove   []string
+	ID       string         // Message-ID of a mail that came
+	Orders   []string       // tags by which the stub's owner asked for something
+	Tags     []string       // in place of notmuch's new.tags, if not nil
+	Set      string         // OpFlag: maildir letters
+	Clear    string         // and those that go
+	Before   ledger.Message // what stood in the place of a mail that came; zero if nothing did
+	Wanted   bool           // the user asked for this mail: no hook keeps it away
+	Salvaged bool           // it came by another road than a plain fetch
+	Resumed  bool           // an interrupted run had it in place
+	Known    bool           // no news: a file that was there before, or a change that came from here
+}
+
+// Forgetting is a message that is not here any more, and whose row went before.
+func (m *Mailbox) Forgetting(row ledger.Message) *Item {
+	row.Key, row.StubKey, row.StubName = "", "", row.Name
+	return &Item{Box: m, Op: OpGone, Row: row, Known: true}
+}
+
+// Forgotten tells whether an item is Forgetting's.
+func (it *Item) Forgotten() bool { return it.Op == OpGone && it.Row.Key == "" && it.Row.StubKey == "" }
+
+// Tag gives an item the tags of a verdict, which count more than those by rule.
+func (it *Item) Tag(v hooks.Verdict) {
+	it.Add = append(slices.DeleteFunc(it.Add, func(t string) bool { return slices.Contains(v.Remove, t) }), v.Add...)
+	it.Remove = append(slices.DeleteFunc(it.Remove, func(t string) bool { return slices.Contains(v.Add, t) }), v.Remove...)
+}
+
+func (it *Item) discard() {
+	if it.Spool != nil {
+		it.Spool.Discard()
+	}
+}
+
+// key is the maildir key of the file that the item is about.
+func (it *Item) key() string {
+	if it.Op == OpStub || it.Row.Key == "" {
+		return it.Row.StubKey
+	}
+	return it.Row.Key
+}
+
+// name is the last known name of the file that the item is about.
+func (it *Item) name() string {
+	if it.Op == OpStub || it.Row.Key == "" {
+		return it.Row.StubName
+	}
+	return it.Row.Name
+}
+
+func (it *Item) setName(name string) {
+	if it.Op == OpStub || it.Row.Key == "" {
+		it.Row.StubName = name
+	} else {
+		it.Row.Name = name
+	}
+}
+
+// change is the item as notmuch is told of it.
+func (it *Item) change(newTags []string) (mail.Change, error) {
+	c := mail.Change{Path: it.Box.Dir.Path(it.name()), Add: it.Add, Remove: it.Remove, ID: it.Row.ID}
+	switch it.Op {
+	case OpAdd, OpStub, OpPlaceholder, OpPreindex:
+		c.Op, c.New, c.ID = mail.OpAdd, newTags, it.ID
+		if it.Tags != nil {
+			c.New = it.Tags
+		}
+	case OpReplace:
+		c.Op, c.New, c.ID = mail.OpReplace, newTags, it.ID
+		name, ok, err := it.Box.Dir.Locate(it.Row.StubKey, it.Row.StubName)
+		if err != nil {
+			return c, err
+		}
+		if ok {
+			it.Row.StubName = name
+		}
+		c.OldPath = it.Box.Dir.Path(it.Row.StubName)
+		c.Remove = slices.Concat(it.Remove, []string{stub.LabelFailed, stub.LabelSkipped}, it.Orders)
+	case OpFlag:
+		c.Op, c.Set, c.Clear = mail.OpFlag, it.Set, it.Clear
+		name, ok, err := it.Box.Dir.Locate(it.key(), it.name())
+		if err != nil {
+			return c, err
+		}
+		if ok {
+			it.setName(name)
+			c.Path = it.Box.Dir.Path(name)
+		}
+	case OpGone:
+		c.Op = mail.OpRemove
+	}
+	return c, nil
+}

@@ -1,0 +1,148 @@
+package deliver
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
+)
+
+// writeBatch bounds how many files share one round of fsync and one record in
+// the ledger.
+const writeBatch = 100
+
+// write makes what came durable: bytes to disk, the intent to the ledger, then
+// the file to its name. It takes what has gathered and does not wait for more.
+func (l *Line) write(ctx context.Context) error {
+	for e := range l.spooled {
+		var batch []*Item
+		flush := e.item == nil
+		if !flush {
+			batch = append(batch, e.item)
+		}
+	gather:
+		for !flush && len(batch) < writeBatch {
+			select {
+			case e, ok := <-l.spooled:
+				if !ok {
+					break gather
+				}
+				if flush = e.item == nil; !flush {
+					batch = append(batch, e.item)
+				}
+			default:
+				break gather
+			}
+		}
+		if err := ctx.Err(); err != nil {
+			discardAll(batch)
+			return err
+		}
+		on, err := l.preWrite(ctx, batch)
+		if err == nil {
+			err = l.writeItems(ctx, on)
+		}
+		if err != nil {
+			discardAll(batch)
+			return err
+		}
+		next := make([]entry, 0, len(on)+1)
+		for _, it := range on {
+			next = append(next, entry{it})
+		}
+		if flush {
+			next = append(next, entry{})
+		}
+		for _, e := range next {
+			select {
+			case l.written <- e:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	}
+	return nil
+}
+
+func discardAll(items []*Item) {
+	for _, it := range items {
+		it.discard()
+	}
+}
+
+func (l *Line) writeItems(ctx context.Context, items []*Item) error {
+	var spools []*maildir.Spool
+	var intents []ledger.Message
+	dirs := make(map[maildir.Dir]bool)
+	for _, it := range items {
+		if it.Op == OpFlag || it.Op == OpGone || it.Op == OpPreindex {
+			continue
+		}
+		if it.Spool != nil {
+			it.Spool.SetTime(it.Row.Date)
+			spools = append(spools, it.Spool)
+		}
+		intent := it.Row
+		intent.State = ledger.Intended
+		intents = append(intents, intent)
+		dirs[it.Box.Dir] = true
+	}
+	if len(spools) > 0 {
+		if err := maildir.SyncAll(spools); err != nil {
+			return err
+		}
+		l.Report.Step("bodies synced")
+	}
+	if len(intents) > 0 {
+		if err := l.Ledger.Save(ctx, intents...); err != nil {
+			return err
+		}
+		l.Report.Step("intents recorded")
+	}
+	for _, it := range items {
+		if err := l.place(it); err != nil {
+			return report.OfMailbox(it.Box.Name, err)
+		}
+	}
+	for d := range dirs {
+		if err := d.Sync(); err != nil {
+			return err
+		}
+		l.Report.Step("folder synced")
+	}
+	return nil
+}
+
+// place gives an item's file its name, or takes a gone message's file away.
+func (l *Line) place(it *Item) error {
+	switch {
+	case it.Spool != nil:
+		name, err := it.Spool.Commit(plan.Letters(it.Row.Flags))
+		if err != nil {
+			return err
+		}
+		it.Spool = nil
+		it.setName(name)
+		l.Report.Step("file in place")
+	case it.Op == OpGone:
+		name, ok, err := it.Box.Dir.Locate(it.key(), it.name())
+		if err != nil || !ok {
+			return err
+		}
+		it.setName(name)
+		if it.Row.Digest.IsZero() && it.Row.Key != "" { // an older ledger has none
+			if it.Row.Digest, err = maildir.Digest(it.Box.Dir.Path(name)); err != nil {
+				return err
+			}
+		}
+		if err := it.Box.Dir.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		l.Report.Step("file removed")
+	}
+	return nil
+}
