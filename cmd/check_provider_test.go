@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"bytes"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -60,6 +61,22 @@ func TestCheckSeesGmailsSettings(t *testing.T) {
 	}
 }
 
+// TestGmailsLimitsAreExact: the numbers that its setting offers are suspected, and no
+// other is.
+func TestGmailsLimitsAreExact(t *testing.T) {
+	t.Parallel()
+	for _, n := range []uint32{1000, 2000, 5000, 10000} {
+		for messages, limited := range map[uint32]bool{n - 1: false, n: true, n + 1: false} {
+			var out bytes.Buffer
+			c := &checker{p: &program{stdout: &out}, account: "work"}
+			c.gmail(&config.Account{}, []mail.Mailbox{{Name: "INBOX", Status: &mail.Status{Messages: messages}}})
+			if got := strings.Contains(out.String(), fmt.Sprintf("INBOX holds exactly %d messages", n)); got != limited || strings.Contains(out.String(), "exactly") != limited {
+				t.Errorf("%d messages: %s", messages, out.String())
+			}
+		}
+	}
+}
+
 // A password that is refused has the provider's own way named.
 func TestCheckKnowsWhatAProviderTakes(t *testing.T) {
 	t.Parallel()
@@ -100,6 +117,9 @@ func TestCheckSeesWhatChangesMeet(t *testing.T) {
 		{"none is needed", "deletions = \"keep\"\n", nil, []*imaptest.ScriptBox{imaptest.Box("INBOX")}, exitDone, nil, []string{"trash"}},
 		{"nor to read", "read_only = true\n", nil, []*imaptest.ScriptBox{imaptest.Box("INBOX")}, exitDone, nil, []string{"trash", "no MOVE"}},
 		{"INBOX is shut", "", imaptest.Refused("EXAMINE", "INBOX", "NO [SERVERBUG] it is broken"), []*imaptest.ScriptBox{imaptest.Box("INBOX")}, exitBroken, []string{"fail  work: mailbox: INBOX cannot be opened: ", "it is broken"}, nil},
+		{"no keywords", "keywords = [\"todo\"]\n", nil, []*imaptest.ScriptBox{imaptest.Box("INBOX")}, exitDone,
+			[]string{"warn  work: keywords: the server keeps no keywords in INBOX: tags do not go there"}, nil},
+		{"none are wanted", "", nil, []*imaptest.ScriptBox{imaptest.Box("INBOX")}, exitDone, nil, []string{"keywords"}},
 		{"ignored", "folder = \"jobs/work\"\n", nil, []*imaptest.ScriptBox{imaptest.Box("INBOX")}, exitDone, []string{`warn  work: folder: new.ignore has "jobs"`}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {

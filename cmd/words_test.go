@@ -2,9 +2,11 @@ package cmd
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -99,3 +101,45 @@ func TestCheckOfTLS(t *testing.T) {
 		t.Errorf("the check with tls_legacy says\n%s", text)
 	}
 }
+
+// Several errors are one line, which a semicolon parts, to a person and in check.
+func TestSeveralErrorsAreOneLine(t *testing.T) {
+	t.Parallel()
+	var out, errs bytes.Buffer
+	both := errors.Join(errors.New("the ledger is damaged"), errors.New("the lock is lost"))
+	o := &output{stdout: &out, stderr: &errs, most: showFaults, limit: -1}
+	o.broken("work", both)
+	p := &program{stdout: &out, stderr: &errs}
+	p.complain("work", both)
+	const line = "work: the ledger is damaged; the lock is lost\n"
+	if errs.String() != line+line {
+		t.Errorf("%q", errs.String())
+	}
+	c := &checker{p: p, account: "work"}
+	c.fail("folder", "", both)
+	if !strings.Contains(out.String(), "work: folder: the ledger is damaged; the lock is lost\n") {
+		t.Errorf("%q", out.String())
+	}
+}
+
+// A full disk that ends an account's run has what to do beside it, once.
+func TestAFullDiskSaysWhatToDo(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{"the ledger cannot grow", "the ledger cannot grow; make space, then run sync again"} {
+		var errs bytes.Buffer
+		o := &output{stdout: &errs, stderr: &errs, most: showFaults, limit: -1}
+		o.broken("work", worded{text, syscall.ENOSPC})
+		if want := "work: the ledger cannot grow; make space, then run sync again\n"; errs.String() != want {
+			t.Errorf("%q, want %q", errs.String(), want)
+		}
+	}
+}
+
+// worded is an error with words of its own.
+type worded struct {
+	text string
+	error
+}
+
+func (w worded) Error() string { return w.text }
+func (w worded) Unwrap() error { return w.error }

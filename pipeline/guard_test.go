@@ -45,7 +45,17 @@ func TestWhatWasMovedOnTheServerIsNoDeletion(t *testing.T) {
 					in.expunge(u + 100)
 				}
 				dry := h.sync(s, func(o *Options) { o.DryRun = true })
+				// Who asks for one mailbox does not see where its mail went, and is not
+				// told to delete that.
+				const look = "run sync without -m, which finds what was moved to other mailboxes"
+				one := h.sync(s, func(o *Options) { o.Only = []string{"INBOX"} })
+				if len(one.Faults) != 1 || !strings.Contains(one.Faults[0].Text, look) || one.Removed != 0 {
+					t.Errorf("INBOX alone: %+v", one)
+				}
 				rep := h.sync(s)
+				if len(rep.Faults) > 0 && strings.Contains(rep.Faults[0].Text, look) {
+					t.Errorf("%+v", rep.Faults)
+				}
 				held := 0
 				if lost > plan.GuardCount {
 					held = lost
