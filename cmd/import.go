@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -42,11 +43,21 @@ func (p *program) importMbsync(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	from := c.String("from")
+	if rest, home := strings.CutPrefix(from, "~/"); home {
+		from = filepath.Join(p.getenv("HOME"), rest) + strings.Repeat("/", len(rest)-len(strings.TrimRight(rest, "/")))
+	}
+	// A prefix may end within a name; what it is in must be there.
+	if dir := filepath.Dir(from); from != "" {
+		if _, err := os.Stat(dir); err != nil {
+			return &usageError{fmt.Sprintf("--from: %v", err), c.Command.HelpName}
+		}
+	}
 	keys := p.newSecrets()
 	out := p.wordsOutput(false)
 	var ends []error
 	for i := range accounts {
-		err := p.importAccount(c, &accounts[i], keys, out)
+		err := p.importAccount(c, &accounts[i], from, keys, out)
 		if err != nil && !errors.Is(err, errPartly) && !errors.Is(err, errLater) && !errors.Is(err, errRefused) {
 			return err
 		}
@@ -69,13 +80,13 @@ func (p *program) statesOf(from string, levels []string) []string {
 	return takeover.MbsyncStates(from, dirs, levels, wire)
 }
 
-func (p *program) importAccount(c *cli.Context, a *config.Account, keys *secrets, out *output) error {
+func (p *program) importAccount(c *cli.Context, a *config.Account, from string, keys *secrets, out *output) error {
 	sum := importSum{account: a.Name}
 	err := p.withAccount(c.Context, a, keys, out, func(h *hold) error {
 		account := taking.Account{
 			Root: h.options.Root, Ledger: h.options.Ledger, Selects: h.options.Selects, UTF7: remote.EncodeName, DryRun: c.Bool("dry-run"),
 			Read: func(folder string, levels []string) (*takeover.Agreement, error) {
-				return takeover.Mbsync(folder, p.statesOf(c.String("from"), levels)...)
+				return takeover.Mbsync(folder, p.statesOf(from, levels)...)
 			},
 			Tell: func(b taking.Box) {
 				sum.add(b)
@@ -119,7 +130,7 @@ func importText(b taking.Box) string {
 			parts = append(parts, count(n, one, many))
 		}
 	}
-	add(b.Here, "is only here: a sync uploads it", "are only here: a sync uploads them")
+	add(b.Here, "is only here: a sync uploads or moves it", "are only here: a sync uploads or moves them")
 	add(b.There, "is only there: a sync fetches it", "are only there: a sync fetches them")
 	add(b.Gone, "was removed here since: a sync deletes it there", "were removed here since: a sync deletes them there")
 	add(b.Removed, "is gone there since: a sync removes it here", "are gone there since: a sync removes them here")
@@ -129,15 +140,17 @@ func importText(b taking.Box) string {
 
 // importSum adds the mailboxes of an account up.
 type importSum struct {
-	account                string
-	boxes, refused, paired int
+	account                       string
+	boxes, known, refused, paired int
 }
 
 func (s *importSum) add(b taking.Box) {
 	switch {
 	case b.Refused != "":
 		s.refused++
-	case !b.None && !b.Known:
+	case b.Known:
+		s.known++
+	case !b.None:
 		s.boxes++
 		s.paired += b.Paired
 	}
@@ -145,6 +158,8 @@ func (s *importSum) add(b taking.Box) {
 
 func (s *importSum) text(dry bool) string {
 	switch {
+	case s.boxes == 0 && s.known+s.refused > 0:
+		return s.account + ": nothing more was taken over"
 	case s.boxes == 0:
 		return fmt.Sprintf("%s: nothing was taken over; is `folder` in the configuration where mbsync's Path is?", s.account)
 	case dry:

@@ -154,7 +154,7 @@ func TestMbsyncIsTakenOver(t *testing.T) {
 			}
 			lines := []string{
 				"work/Archivé/2024: 2 messages are paired",
-				"work/INBOX: 13 messages are paired; 1 is only here: a sync uploads it; 1 is only there: a sync fetches it; 1 was removed here since: a sync deletes it there; 1 is gone there since: a sync removes it here; 1 was left there by mbsync, and stays there",
+				"work/INBOX: 13 messages are paired; 1 is only here: a sync uploads or moves it; 1 is only there: a sync fetches it; 1 was removed here since: a sync deletes it there; 1 is gone there since: a sync removes it here; 1 was left there by mbsync, and stays there",
 				"work/Trash: 1 message is paired",
 			}
 			says(t, m.must(append(words, "-n")...), append(lines, "work: would pair 16 messages in 3 mailboxes")...)
@@ -213,7 +213,7 @@ func TestWhatMbsyncSaysIsNotBelieved(t *testing.T) {
 	for i := range 6 {
 		raws = append(raws, rawDovecot(i))
 	}
-	for _, box := range []string{"Renumbered", "Exchanged", "Anonymous", "Well"} {
+	for _, box := range []string{"Renumbered", "Exchanged", "Anonymous", "Short", "Well"} {
 		appendAll(t, s, box, raws...)
 	}
 	const anonymous = "From: a@example.org\r\nSubject: number %d\r\nDate: Mon, 01 Mar 2021 04:05:06 +0000\r\n\r\nx\r\n"
@@ -229,6 +229,7 @@ func TestWhatMbsyncSaysIsNotBelieved(t *testing.T) {
 	}
 	state("Renumbered", "FarUidValidity 1", "FarUidValidity 2")
 	state("Exchanged", "\n1 1 \n2 2 \n", "\n1 2 \n2 1 \n")
+	state("Short", "\n5 5 \n6 6 \n", "\n")
 	state("Anonymous", "\n7 7 \n8 8 \n", "\n7 8 \n8 7 \n")
 	out, status := m.run(name, "import", "mbsync")
 	if status != exitPartly {
@@ -239,6 +240,7 @@ func TestWhatMbsyncSaysIsNotBelieved(t *testing.T) {
 		"work/Well: 6 messages are paired\n",
 		"work/Renumbered: not taken over, the first sync pairs it by what the mail is: the server's UIDVALIDITY is ",
 		"work/Exchanged: not taken over, the first sync pairs it by what the mail is: UID 1 has the Message-ID d0@example.org on the server, and d1@example.org in new/",
+		"work/Short: not taken over, the first sync pairs it by what the mail is: it knows neither UID ",
 		"work/Anonymous: not taken over, the first sync pairs it by what the mail is: UID 7 has another Subject on the server than new/",
 	} {
 		if !strings.Contains(out, want) {
@@ -247,8 +249,16 @@ func TestWhatMbsyncSaysIsNotBelieved(t *testing.T) {
 	}
 	m.must(name, "sync")
 	says(t, m.must(name, "sync"), "work: nothing new")
-	if out := m.must("notmuch", "search", "--output=files", "id:d0@example.org"); strings.Count(out, "\n") != 4 {
+	if out := m.must("notmuch", "search", "--output=files", "id:d0@example.org"); strings.Count(out, "\n") != 5 {
 		t.Errorf("not a file for each mailbox:\n%s", out)
+	}
+	if out, err := s.Command("STATUS Short (MESSAGES)"); err != nil || !strings.Contains(strings.Join(out, ""), "MESSAGES 6") {
+		t.Errorf("%q, %v", out, err)
+	}
+	for _, words := range [][]string{{"--from", "/nix/states/"}, {"--from", "~/states/"}} {
+		if out, status := m.run(append([]string{name, "import", "mbsync"}, words...)...); status != exitUsage || !strings.Contains(out, "no such file or directory") || strings.Contains(out, "~") {
+			t.Errorf("status %d: %s", status, out)
+		}
 	}
 	// Where the account's folder is elsewhere nothing is found, and that is said.
 	m.write("config.toml", m.read("config.toml")+"folder = \"elsewhere\"\n")

@@ -4,6 +4,7 @@ package takeover
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -184,6 +185,13 @@ type mbsyncState struct {
 func readMbsync(r io.Reader) (*mbsyncState, error) {
 	in := bufio.NewScanner(r)
 	in.Buffer(make([]byte, maxStateLine), maxStateLine)
+	whole := true // the last line has an end: mbsync writes none without
+	in.Split(func(data []byte, atEOF bool) (int, []byte, error) {
+		if atEOF && len(data) > 0 && !bytes.ContainsRune(data, '\n') {
+			whole = false
+		}
+		return bufio.ScanLines(data, atEOF)
+	})
 	s := &mbsyncState{}
 	header := true
 	lines := 0
@@ -208,6 +216,9 @@ func readMbsync(r io.Reader) (*mbsyncState, error) {
 	}
 	if err := in.Err(); err != nil {
 		return nil, err
+	}
+	if !whole {
+		return nil, errors.New("its end is missing")
 	}
 	if s.far == 0 || s.near == 0 {
 		return nil, errors.New("it names no UIDVALIDITY, as after a first run that was interrupted, or before isync 1.1")

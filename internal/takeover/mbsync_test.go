@@ -60,6 +60,7 @@ func TestMbsync(t *testing.T) {
 		"another folder's":     {strings.Replace(head, "9", "8", 1), nil, "of another folder"},
 		"no UIDVALIDITY":       {"MaxPulledUid 0\n\n", nil, "names no UIDVALIDITY"},
 		"empty":                {"", nil, "names no UIDVALIDITY"},
+		"cut in a line":        {head + "1 1 S\n2 2", nil, "its end is missing"},
 		"a long line":          {head + strings.Repeat("1", 1000), nil, "too long"},
 	} {
 		t.Run(name, func(t *testing.T) {

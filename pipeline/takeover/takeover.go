@@ -249,6 +249,9 @@ func (a *Account) take(ctx context.Context, s Session, m mail.Mailbox, sel *mail
 		return err
 	}
 	out.Here = len(some)
+	if out.Refused, err = unpaired(string(dir), some, there); err != nil || out.Refused != "" {
+		return err
+	}
 	if a.DryRun {
 		return nil
 	}
@@ -263,6 +266,37 @@ func (a *Account) take(ctx context.Context, s Session, m mail.Mailbox, sel *mail
 	// pairs what is here by what it is.
 	box.Complete = true
 	return a.Ledger.SaveMailbox(ctx, box)
+}
+
+// unpaired gives why an agreement lacks something: a file and a message of which it knows
+// nothing are the same mail, so that a sync would send and fetch it. Else "".
+func unpaired(dir string, files []maildir.File, there map[imap.UID]mail.Message) (string, error) {
+	if len(files) == 0 || len(there) == 0 {
+		return "", nil
+	}
+	byID := make(map[string]imap.UID)
+	for uid, m := range there {
+		if m.MessageID != "" {
+			byID[m.MessageID] = uid
+		}
+	}
+	for _, f := range files {
+		h, err := read(filepath.Join(dir, f.Name), func(r io.Reader) (mail.Header, error) { return mail.ReadHeader(r, "Message-ID") })
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it goes elsewhere this moment
+		}
+		if err != nil {
+			return "", err
+		}
+		id := h.MessageID()
+		if uid, ok := byID[id]; ok {
+			return fmt.Sprintf("it knows neither UID %d nor %s, which are the same mail (%s): what it remembers is not whole", uid, f.Name, id), nil
+		}
+		if id == "" && len(byID) < len(there) {
+			return fmt.Sprintf("it does not know %s, nor messages on the server that have no Message-ID either: one may be the other", f.Name), nil
+		}
+	}
+	return "", nil
 }
 
 // flags are what both sides had: the letters that were agreed on, and the keywords that
