@@ -64,7 +64,7 @@ func (r *run) guardGone(ctx context.Context, boxes []*box) (map[*deliver.Item]bo
 			}
 			next := "look at the mailbox, then run sync"
 			if len(r.Only) > 0 {
-				next = "run sync without -m, which finds what was moved to other mailboxes; if they are in none"
+				next = "run sync without -m, which finds what was moved to other mailboxes; if they are in none,"
 			}
 			if err := r.standingFault(ctx, b, "gone", fmt.Errorf("the server lists %d of %d messages no more%s; none was removed here, since that may be a mistake: "+
 				"%s with --yes-delete=%s", len(items), b.suspect.Have, doubt, next, r.answerFor(b))); err != nil {
