@@ -190,6 +190,8 @@ func (p *program) login(c *cli.Context) error {
 // it does not say and there is one.
 func tokenPlace(ctx context.Context, c *cli.Context, store oauth.Store) (string, error) {
 	switch place := c.String("store"); {
+	case place == oauth.InKeyring && !store.HasKeyring(ctx):
+		return "", fmt.Errorf("%w; nothing was changed", errNoKeyring)
 	case place == oauth.InKeyring || place == oauth.InFile:
 		return place, nil
 	case place != "":

@@ -164,7 +164,7 @@ func (s *setup) prose(text string) {
 func (s *setup) names() (map[string]bool, error) {
 	names := make(map[string]bool)
 	conf, err := config.Load(s.file)
-	if errors.Is(err, os.ErrNotExist) {
+	if wrong, _ := errors.AsType[config.Errors](err); errors.Is(err, os.ErrNotExist) || len(wrong) == 1 && errors.Is(err, config.ErrNoAccount) {
 		return names, nil
 	}
 	if err != nil {
@@ -600,17 +600,28 @@ func (n notmuchSetup) write(s *setup) (undo func(), err error) {
 	if n.file == "" {
 		return func() {}, nil
 	}
+	_, missing := os.Lstat(n.root)
 	if err := os.MkdirAll(n.root, 0o700); err != nil {
 		return nil, err
 	}
+	undo = func() {
+		if missing != nil {
+			_ = os.Remove(n.root) // what holds mail by now stays
+		}
+	}
 	f, err := os.OpenFile(n.file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, os.ErrExist) {
-		return nil, fmt.Errorf("%s is there by now, from another program; nothing was changed: begin again", n.file)
+		err = fmt.Errorf("%s is there by now, from another program; nothing was changed: begin again", n.file)
 	}
 	if err != nil {
+		undo()
 		return nil, err
 	}
-	undo = func() { _ = os.Remove(n.file) } // it is gone already otherwise
+	rootless := undo
+	undo = func() {
+		_ = os.Remove(n.file) // it is gone already otherwise
+		rootless()
+	}
 	_, err = f.WriteString(n.text)
 	if err = errors.Join(err, f.Close()); err != nil {
 		undo()

@@ -27,6 +27,9 @@ const (
 	byOAuth   = "oauth" // there is no password
 )
 
+// errNoKeyring says what there is besides a keyring that does not answer.
+var errNoKeyring = errors.New("no keyring answers here; besides it there is a file that only you can read (--store file)")
+
 // wayGiven takes the way to the password that the command line names.
 func (s *setup) wayGiven() error {
 	given := 0
@@ -91,6 +94,9 @@ func (s *setup) password(ctx context.Context) error {
 	if s.account.keptNowhere() {
 		if err := s.wayGiven(); err != nil {
 			return err
+		}
+		if s.account.Keyring && !config.HasKeyring(ctx) {
+			return fmt.Errorf("%w, or pass where it is set up (--store pass), or a command or file of yours (--password-command, --password-file); nothing was changed", errNoKeyring)
 		}
 	}
 	if s.account.keptNowhere() {

@@ -66,6 +66,9 @@ func TestSetupAccountIsUndone(t *testing.T) {
 			if left := n.files(); left != newConfig+" bin/pass told" {
 				t.Errorf("%s, left behind: %s", store, left)
 			}
+			if _, err := os.Lstat(filepath.Join(n.home, "Mail")); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("%s, left behind: the place for mail, %v", store, err)
+			}
 		}
 	})
 }

@@ -102,7 +102,7 @@ func (a *Account) StoreInKeyring(ctx context.Context, secret string) (undo func(
 	user := a.KeyringUser()
 	before, err := inKeyring(ctx, func() (string, error) { return keyring.Get(program, user) })
 	if err != nil && !errors.Is(err, keyring.ErrNotFound) {
-		return nil, err
+		return func() {}, err
 	}
 	had := err == nil
 	undo = func() {

@@ -51,6 +51,9 @@ type reader struct {
 	errs   Errors
 }
 
+// ErrNoAccount is the cause of the error for a configuration that has no account.
+var ErrNoAccount = errors.New("no account")
+
 // parse is Load without the disk.
 func parse(file string, text []byte, getenv func(string) string) (*Config, error) {
 	var tree map[string]any
@@ -98,7 +101,7 @@ func (r *reader) config(tree map[string]any) *Config {
 	case !ok && tree["account"] != nil:
 		r.fail([]string{"account"}, "an account needs a name: [account.NAME]")
 	case len(accounts) == 0 && len(r.errs) == 0:
-		r.errs = append(r.errs, &Error{File: r.file, Text: "no account; one begins with [account.NAME]"})
+		r.errs = append(r.errs, &Error{File: r.file, Text: "no account; one begins with [account.NAME]", Err: ErrNoAccount})
 	}
 	for _, name := range r.lines.under("account") {
 		key := []string{"account", name}
