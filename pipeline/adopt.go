@@ -3,8 +3,10 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"maps"
+	"os"
 	"slices"
 	"time"
 
@@ -70,6 +72,9 @@ func (w *worker) adopt(ctx context.Context, b *box, fetch []imap.UID) ([]imap.UI
 		if len(pairs) == len(b.local.Untracked) || len(ask) == len(fetch) {
 			break
 		}
+	}
+	if err := w.compareContent(ctx, b, listed, pairs, told); err != nil {
+		return nil, err
 	}
 	paired := make(map[string]bool)
 	for _, s := range pairs {
@@ -182,5 +187,70 @@ func (w *worker) arrived(ctx context.Context, b *box, sel *mail.Selected, here [
 		return nil, err
 	}
 	listed = slices.DeleteFunc(listed, func(m mail.Message) bool { return taken(rows, m.UID) })
-	return w.pair(ctx, b, listed, here, plan.Evidence{})
+	pairs, err := w.pair(ctx, b, listed, here, plan.Evidence{})
+	if err != nil {
+		return nil, err
+	}
+	return pairs, w.compareContent(ctx, b, listed, pairs, nil)
+}
+
+// compareContent takes those pairs back that are different mails, though they have one
+// Message-ID, as any mail can: one was saved here, and another one came there. They are
+// fetched and compared, unless the server said itself that it is that file (told), or size
+// and date agree and we put it there. What does not come contradicts nothing.
+func (w *worker) compareContent(ctx context.Context, b *box, listed []mail.Message, pairs map[imap.UID]plan.Untracked, told map[imap.UID]string) error {
+	var ask []imap.UID
+	for _, m := range listed {
+		s, ok := pairs[m.UID]
+		ours := w.run.comes[s.Key] || slices.ContainsFunc(b.uploaded, func(u plan.Untracked) bool { return u.Key == s.Key })
+		if ok && told[m.UID] != s.Key && (!ours || m.Size != s.Size || !s.Dated(m)) {
+			ask = append(ask, m.UID)
+		}
+	}
+	if len(ask) == 0 {
+		return nil
+	}
+	there := make(map[imap.UID]*content)
+	err := w.session.Fetch(ctx, mail.UIDSet(ask), mail.Sink{
+		Open: func(int64) (mail.Spool, error) {
+			f, err := os.CreateTemp(w.Ledger.Dir(), "compare-")
+			return kept{f}, err
+		},
+		Done: func(m mail.Message, sp mail.Spool) (err error) {
+			f := sp.(kept) //nolint:forcetypeassert // it is what Open gave
+			defer f.Discard()
+			if _, err = f.Seek(0, io.SeekStart); err == nil {
+				there[m.UID], err = contentFrom(f)
+			}
+			return err
+		},
+	})
+	if err != nil && (ctx.Err() != nil || !w.session.Alive()) {
+		return err
+	}
+	for uid, c := range there {
+		name, ok, err := b.find(pairs[uid].Key, pairs[uid].Name)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			continue
+		}
+		here, err := contentOf(b.path(name))
+		if err != nil {
+			return err
+		}
+		if here != nil && !here.is(c) {
+			delete(pairs, uid)
+		}
+	}
+	return nil
+}
+
+// kept is a spool in a file that is read once.
+type kept struct{ *os.File }
+
+func (k kept) Discard() {
+	_ = k.Close()
+	_ = os.Remove(k.Name()) // the account's directory is ours; what is left there costs nothing
 }

@@ -65,7 +65,11 @@ func contentOf(path string) (*content, error) {
 		return nil, err
 	}
 	defer f.Close() //nolint:errcheck // only read
-	r := bufio.NewReader(f)
+	return contentFrom(f)
+}
+
+func contentFrom(from io.Reader) (*content, error) {
+	r := bufio.NewReader(from)
 	var head bytes.Buffer
 	for head.Len() < maxHead {
 		line, err := r.ReadSlice('\n')
