@@ -107,9 +107,14 @@ func options(b *strings.Builder, flags []cli.Flag) {
 	}
 }
 
-// row writes a term and its description, wrapped beside it.
+// row writes a term and its description, wrapped beside it, or below a term that is too
+// long for its column.
 func row(b *strings.Builder, column int, term, text string) {
 	lines := wrap(text, width-column-2)
+	if len([]rune(term)) >= column {
+		fmt.Fprintf(b, "  %s\n", term)
+		term = ""
+	}
 	fmt.Fprintf(b, "  %-*s%s\n", column, term, lines[0])
 	for _, l := range lines[1:] {
 		fmt.Fprintf(b, "  %*s%s\n", column, "", l)

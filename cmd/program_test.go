@@ -59,6 +59,8 @@ func TestManualPageKnowsEveryCommandOptionAndStatus(t *testing.T) {
 	}
 	page := string(text)
 	app := (&program{}).app()
+	_, synopsis, _ := strings.Cut(page, "\n.Sh SYNOPSIS")
+	synopsis, _, _ = strings.Cut(synopsis, "\n.Sh ")
 	var each func(cs []*cli.Command, parent string)
 	each = func(cs []*cli.Command, parent string) {
 		for _, c := range cs {
@@ -67,6 +69,10 @@ func TestManualPageKnowsEveryCommandOptionAndStatus(t *testing.T) {
 			}
 			if !strings.Contains(page, "\n.It Cm "+parent+c.Name) && len(c.Subcommands) == 0 {
 				t.Errorf("no entry for the command %s%s", parent, c.Name)
+			}
+			// Commands that are used alike stand in one line.
+			if !regexp.MustCompile(`\n\.Cm `+parent+`(\S+ \| )*`+c.Name+`( \||\n)`).MatchString(synopsis) && len(c.Subcommands) == 0 {
+				t.Errorf("the synopsis has no command %s%s", parent, c.Name)
 			}
 			for _, f := range c.Flags {
 				// From the command's entry to the next one.

@@ -89,6 +89,14 @@ func (p *program) setupAccount(c *cli.Context) error {
 	if err != nil {
 		return &usageError{err.Error(), c.Command.HelpName}
 	}
+	for _, long := range []string{"name", "host", "tls", "user"} {
+		if c.IsSet(long) && c.String(long) == "" {
+			return &usageError{fmt.Sprintf("--%s is given without a value", long), c.Command.HelpName}
+		}
+	}
+	if port := c.Int("port"); c.IsSet("port") && (port < 1 || port > 65535) {
+		return &usageError{fmt.Sprintf("--port %d is not between 1 and 65535", port), c.Command.HelpName}
+	}
 	s := &setup{program: p, c: c, address: address, sources: make(map[string]string)}
 	if s.browser, err = browserGiven(c); err != nil {
 		return err

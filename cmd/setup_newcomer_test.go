@@ -97,3 +97,30 @@ func TestSetupAccountAddsTheFirst(t *testing.T) {
 		t.Error(out)
 	}
 }
+
+func TestHelpPartsATermFromItsText(t *testing.T) {
+	t.Parallel()
+	for n := range 40 {
+		term := strings.Repeat("T", n+1)
+		var b strings.Builder
+		row(&b, 24, term, "text")
+		if strings.Contains(b.String(), term+"text") {
+			t.Error(b.String())
+		}
+	}
+}
+
+func TestSetupAccountTakesNoEmptyOption(t *testing.T) {
+	t.Parallel()
+	n := newNewcomer(t)
+	for want, more := range map[string][]string{
+		"--port 0 is not between": {"--port", "0"},
+		"--user is given without": {"--user", ""},
+		"--host is given without": {"--host="},
+	} {
+		args := append([]string{name, "setup", "account", "me@example.org", "--host", "127.0.0.1", "--print"}, more...)
+		if out := n.run(exitUsage, "", args...); !strings.Contains(out, want) {
+			t.Error(out)
+		}
+	}
+}

@@ -66,7 +66,8 @@ func (p *program) watchAction(c *cli.Context) error {
 	}
 	d, err := openDoor(p.watchSocket(conf))
 	if errors.Is(err, errWatched) {
-		return err
+		out.fault(err.Error())
+		return errLater
 	}
 	if err != nil {
 		out.fault(fmt.Sprintf("others cannot ask this watch: %v", err))

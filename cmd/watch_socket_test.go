@@ -67,7 +67,7 @@ func TestHooksAndStatusAskTheWatch(t *testing.T) {
 	}
 
 	// There is one watch, and it leaves nothing behind that keeps the next from its work.
-	if out, status := w.run(name, "watch"); status != exitBroken || !strings.Contains(out, errWatched.Error()) {
+	if out, status := w.run(name, "watch"); status != exitLater || !strings.Contains(out, errWatched.Error()) {
 		t.Errorf("a second watch: %d %s", status, out)
 	}
 	w.stop(syscall.SIGKILL)
