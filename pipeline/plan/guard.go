@@ -74,17 +74,11 @@ func guard(locals map[string]*Local, out map[string]*Outgoing, p Policy) {
 	for name := range held {
 		inOrder = inOrder && excusable[name]
 	}
-	for _, name := range slices.Sorted(maps.Keys(locals)) {
-		l, o := locals[name], out[name]
-		if !l.Closed && !p.Yes(name) {
-			if l.Doubt != "" && (!inOrder || !excusable[name]) {
-				o.distrust(l, locals)
-			}
-			if why := held[name]; why != "" && !inOrder && p.Deletions != DeletionsKeep {
-				o.hold(why)
-			}
-		}
-		// A folder of another day has files where they were then: it moves nothing.
+	names := slices.Sorted(maps.Keys(locals))
+	// A folder of another day has files where they were then: it moves nothing. What it
+	// says of flags is judged behind that: what is not moved has none from elsewhere.
+	for _, name := range names {
+		o := out[name]
 		for _, to := range slices.Sorted(maps.Keys(o.Moves)) {
 			for _, n := range []string{name, to} {
 				if d := locals[n].Doubt; d == DoubtReplaced && !p.Yes(n) {
@@ -93,6 +87,18 @@ func guard(locals map[string]*Local, out map[string]*Outgoing, p Policy) {
 					delete(o.Moves, to)
 				}
 			}
+		}
+	}
+	for _, name := range names {
+		l, o := locals[name], out[name]
+		if l.Closed || p.Yes(name) {
+			continue
+		}
+		if l.Doubt != "" && (!inOrder || !excusable[name]) {
+			o.distrust(l, locals)
+		}
+		if why := held[name]; why != "" && !inOrder && p.Deletions != DeletionsKeep {
+			o.hold(why)
 		}
 	}
 }
@@ -121,7 +127,7 @@ func (o *Outgoing) distrust(l *Local, locals map[string]*Local) {
 
 // hold keeps all deletions of a mailbox from being done.
 func (o *Outgoing) hold(why string) {
-	o.Held, o.Why = len(o.Deleted), why
+	o.Held, o.Why = o.Held+len(o.Deleted), why
 	o.Deleted = nil
 }
 
