@@ -2,7 +2,6 @@ package cmd
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -58,7 +57,7 @@ func (p *program) importMbsync(c *cli.Context) error {
 	var ends []error
 	for i := range accounts {
 		err := p.importAccount(c, &accounts[i], from, keys, out)
-		if err != nil && !errors.Is(err, errPartly) && !errors.Is(err, errLater) && !errors.Is(err, errRefused) {
+		if err != nil && !isEnding(err) {
 			return err
 		}
 		ends = append(ends, err)

@@ -86,6 +86,11 @@ func (p *program) run(ctx context.Context, args []string) int {
 	return p.exit(ctx, err)
 }
 
+// isEnding tells of an error that says only how one account ended, which was told.
+func isEnding(err error) bool {
+	return errors.Is(err, errPartly) || errors.Is(err, errLater) || errors.Is(err, errRefused)
+}
+
 // exit says what there is to say about the end, and gives the exit status.
 func (p *program) exit(ctx context.Context, err error) int {
 	say := func(format string, args ...any) {

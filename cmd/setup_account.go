@@ -2,24 +2,17 @@ package cmd
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/config"
-	"github.com/notmuch-imap/notmuch-imap/internal/index"
-	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/oauth"
 	"github.com/notmuch-imap/notmuch-imap/internal/provider"
 	"github.com/notmuch-imap/notmuch-imap/internal/remote"
@@ -369,126 +362,6 @@ func (s *setup) configured() (*config.Account, error) {
 	return nil, fmt.Errorf("account %q is not in its own configuration", s.account.Name)
 }
 
-// signIn tries the values, until they work or the person gives up.
-func (s *setup) signIn(ctx context.Context) error {
-	for {
-		a, err := s.configured()
-		if err != nil {
-			return err
-		}
-		if err = s.try(ctx, a); err == nil {
-			s.say("signed in.")
-			return nil
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if wrong, ok := errors.AsType[*usageError](err); ok {
-			return wrong
-		}
-		if err := s.mend(ctx, a, err); err != nil {
-			return err
-		}
-	}
-}
-
-// try signs in once.
-func (s *setup) try(ctx context.Context, a *config.Account) error {
-	o, err := remoteOptions(a, s.newSecrets())
-	if err != nil {
-		return err
-	}
-	if s.secret != "" {
-		o.Password = func(context.Context) (string, error) { return s.secret, nil }
-	}
-	if a.OAuth != nil {
-		if o.Token, o.Explain, err = s.bearer(ctx, a); err != nil {
-			return err
-		}
-	}
-	o.Timeout = min(o.Timeout, trialTime)
-	o.Alert = func(text string) { s.say("the server says: %s", plain(text)) }
-	s.person.tell("signing in as " + plain(a.User) + " at " + plain(net.JoinHostPort(a.Host, strconv.Itoa(a.Port))) + " ...\n")
-	s.session, err = remote.Dial(ctx, o)
-	return err
-}
-
-// trialTime is the longest silence that a server is granted while somebody waits.
-const trialTime = 20 * time.Second
-
-// mend says why the sign-in failed and asks what to change. Its error ends the
-// set-up; nothing was changed then.
-func (s *setup) mend(ctx context.Context, a *config.Account, failed error) error {
-	fmt.Fprintf(s.stderr, "%s: %s\n", plain(a.Name), plain(failed.Error())) //nolint:errcheck // nowhere left to tell
-	s.letter(failed)
-	print, shown := fingerprint(failed)
-	if shown != "" {
-		s.say("%s", shown)
-	}
-	if !s.person.there() {
-		if advice := signInAdvice(a, failed); advice != "" {
-			s.say("-> %s", plain(advice))
-		}
-		s.say("nothing was changed.")
-		return errTold
-	}
-	if print != "" && s.account.Pin == "" {
-		trust, err := s.person.agrees(ctx, "trust exactly this certificate from now on?", false)
-		if err != nil {
-			return err
-		}
-		if trust {
-			s.account.Pin = print
-			return nil
-		}
-	} else if advice := signInAdvice(a, failed); advice != "" {
-		s.say("-> %s", plain(advice))
-	}
-	choices := []choice{{"server", "change host, port, tls or user"}, {"password", "type the password again"}, {"quit", "change nothing"}}
-	if a.OAuth != nil {
-		choices[1] = choice{"browser", "sign in by the browser once more"}
-		choices = slices.Insert(choices, 2, choice{"client", "give another client id"})
-	}
-	if f, ok := errors.AsType[*mail.Fault](failed); !ok && a.OAuth != nil || ok && (f.Kind == mail.KindAuth || f.Kind == mail.KindNotConnected || f.Kind == mail.KindSecret) {
-		choices[0], choices[1] = choices[1], choices[0]
-	}
-	switch what, err := s.person.chooses(ctx, "what now?", "--yes", choices); {
-	case err != nil:
-		return err
-	case what == "server":
-		return s.edit(ctx)
-	case what == "password":
-		return s.password(ctx)
-	case what == "browser":
-		s.token = nil
-		return nil
-	case what == "client":
-		s.token, s.account.OAuth.ClientID, s.account.OAuth.ClientSecret = nil, "", ""
-		return s.client(ctx)
-	}
-	s.say("nothing was changed.")
-	return errTold
-}
-
-// fingerprint gives what tls_pin wants to have, and what to show of the
-// certificate, of a server that is not trusted.
-func fingerprint(err error) (pin, text string) {
-	wrong, ok := errors.AsType[*tls.CertificateVerificationError](err)
-	if !ok || len(wrong.UnverifiedCertificates) == 0 {
-		return "", ""
-	}
-	cert := wrong.UnverifiedCertificates[0]
-	pin = fmt.Sprintf("sha256:%x", sha256.Sum256(cert.Raw))
-	return pin, fmt.Sprintf("The server's certificate is for %s,\nmade by %s, valid until %s, with the fingerprint\n  %s\nCompare it with what the server's owner says.",
-		plain(either(strings.Join(cert.DNSNames, ", "), cert.Subject.String())), plain(cert.Issuer.String()), cert.NotAfter.Local().Format("2006-01-02"), pin)
-}
-
-func (s *setup) hangUp() {
-	if s.session != nil {
-		_ = s.session.Close() // its work is done
-	}
-}
-
 // write shows the lines, adds them with all that belongs to them, and checks the
 // account.
 func (s *setup) write(ctx context.Context, notmuch notmuchSetup) error {
@@ -564,77 +437,4 @@ func (s *setup) add(ctx context.Context, notmuch notmuchSetup) (err error) {
 	}
 	s.changed = true
 	return nil
-}
-
-// notmuchSetup is notmuch's own configuration where there was none: its file,
-// and what it is to say.
-type notmuchSetup struct{ file, text, root string }
-
-// notmuch looks whether notmuch is set up, and if it is not, asks what its
-// configuration needs.
-func (s *setup) notmuch(ctx context.Context) (n notmuchSetup, err error) {
-	if _, err = index.Open(ctx, index.Options{Existing: true}); !errors.Is(err, index.ErrNoConfig) {
-		return n, err
-	}
-	s.say("notmuch is not set up yet. Of what `notmuch setup` asks, two are needed:")
-	home := s.getenv("HOME")
-	if n.root, err = s.person.line(ctx, "where all mail is to be kept", either(s.c.String("mail-root"), filepath.Join(home, "Mail")), "--mail-root"); err != nil {
-		return n, err
-	}
-	if rest, ok := strings.CutPrefix(n.root, "~/"); ok {
-		n.root = filepath.Join(home, rest)
-	}
-	if n.root, err = filepath.Abs(n.root); err != nil {
-		return n, err
-	}
-	who, err := s.person.line(ctx, "your name", s.address.Local, "--yes")
-	if err != nil {
-		return n, err
-	}
-	n.file = either(s.getenv("NOTMUCH_CONFIG"), filepath.Join(home, ".notmuch-config"))
-	n.text = fmt.Sprintf("[database]\npath=%s\n\n[user]\nname=%s\nprimary_email=%s\n\n[new]\ntags=unread;inbox\n\n[search]\nexclude_tags=deleted;spam;trash\n\n[maildir]\nsynchronize_flags=true\n",
-		keyFileValue(n.root), keyFileValue(who), keyFileValue(s.address.String()))
-	return n, nil
-}
-
-// keyFileValue writes a value as GLib's key files have it.
-func keyFileValue(s string) string {
-	return strings.NewReplacer(`\`, `\\`, "\n", `\n`, "\t", `\t`, "\r", `\r`).Replace(s)
-}
-
-// write makes notmuch's configuration, which must not be there, and the place
-// for mail. What it gives undoes it.
-func (n notmuchSetup) write(s *setup) (undo func(), err error) {
-	if n.file == "" {
-		return func() {}, nil
-	}
-	_, missing := os.Lstat(n.root)
-	if err := os.MkdirAll(n.root, 0o700); err != nil {
-		return nil, err
-	}
-	undo = func() {
-		if missing != nil {
-			_ = os.Remove(n.root) // what holds mail by now stays
-		}
-	}
-	f, err := os.OpenFile(n.file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, os.ErrExist) {
-		err = fmt.Errorf("%s is there by now, from another program; nothing was changed: begin again", n.file)
-	}
-	if err != nil {
-		undo()
-		return nil, err
-	}
-	rootless := undo
-	undo = func() {
-		_ = os.Remove(n.file) // it is gone already otherwise
-		rootless()
-	}
-	_, err = f.WriteString(n.text)
-	if err = errors.Join(err, f.Close()); err != nil {
-		undo()
-		return nil, err
-	}
-	s.say("%s: written, for mail below %s", n.file, n.root)
-	return undo, nil
 }

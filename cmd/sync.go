@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -63,10 +62,7 @@ func (p *program) syncAction(c *cli.Context) error {
 		}
 	}
 	for _, m := range c.StringSlice("mailbox") {
-		if strings.EqualFold(m, "INBOX") {
-			m = "INBOX" // the same in any case (RFC 9051 5.1)
-		}
-		req.only = append(req.only, m)
+		req.only = append(req.only, mail.InboxName(m))
 	}
 	req.held = &held{}
 	err = p.sync(c.Context, out, req)

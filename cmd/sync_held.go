@@ -54,10 +54,7 @@ func (a *answers) of(accounts []config.Account) (all bool, in map[string][]strin
 		if !slices.ContainsFunc(accounts, func(c config.Account) bool { return c.Name == account }) {
 			return false, nil, fmt.Errorf("--yes-delete=%s: no account %q is synchronised now", value, account)
 		}
-		if strings.EqualFold(mailbox, "INBOX") {
-			mailbox = "INBOX" // the same in any case (RFC 9051 5.1)
-		}
-		in[account] = append(in[account], mailbox)
+		in[account] = append(in[account], mail.InboxName(mailbox))
 	}
 	return a.all, in, nil
 }

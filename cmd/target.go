@@ -18,6 +18,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/config"
 	"github.com/notmuch-imap/notmuch-imap/internal/index"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
@@ -113,11 +114,7 @@ func (ch *chooser) path(arg string) (config.Account, pipeline.Target, bool) {
 	if err != nil || uid == 0 || n < 0 {
 		return config.Account{}, pipeline.Target{}, false
 	}
-	mailbox := rest[:i]
-	if strings.EqualFold(mailbox, "INBOX") {
-		mailbox = "INBOX"
-	}
-	return ch.accounts[n], pipeline.Target{Mailbox: mailbox, UID: imap.UID(uid)}, true
+	return ch.accounts[n], pipeline.Target{Mailbox: mail.InboxName(rest[:i]), UID: imap.UID(uid)}, true
 }
 
 // query takes every message that notmuch finds, if they are stubs.

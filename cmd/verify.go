@@ -59,7 +59,7 @@ func (p *program) verify(c *cli.Context) error {
 	for _, v := range wanted {
 		v.deep, v.anew = c.Bool("deep"), c.Bool("anew")
 		err := p.verifyAccount(c.Context, &v, keys, out)
-		if err != nil && !errors.Is(err, errPartly) && !errors.Is(err, errLater) && !errors.Is(err, errRefused) {
+		if err != nil && !isEnding(err) {
 			return err
 		}
 		ends = append(ends, err)
@@ -86,9 +86,7 @@ func (p *program) verifications(c *cli.Context) ([]verification, error) {
 		if err != nil {
 			return nil, wrong("%v", err)
 		}
-		if strings.EqualFold(mailbox, "INBOX") {
-			mailbox = "INBOX"
-		}
+		mailbox = mail.InboxName(mailbox)
 		if one && mailbox == "" {
 			return nil, wrong("%q names no mailbox", arg)
 		}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -112,7 +111,7 @@ func (w *worker) orphans(ctx context.Context, b *box, v *plan.View, matched map[
 		return err
 	}
 	for _, f := range some {
-		head, err := readHeader(b.path(f.Name), append(stub.ClaimFields(), "X-Label")...)
+		head, err := maildir.ReadHeader(b.path(f.Name), append(stub.ClaimFields(), "X-Label")...)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -305,7 +304,7 @@ func (r *run) strangers(ctx context.Context, b *box, rows []ledger.Row, l *maild
 			continue
 		}
 		if h.MessageID == "" {
-			if h.MessageID, err = madeUpID(path); errors.Is(err, fs.ErrNotExist) {
+			if h.MessageID, err = maildir.MadeUpID(path); errors.Is(err, fs.ErrNotExist) {
 				continue
 			} else if err != nil {
 				return nil, err
@@ -316,25 +315,6 @@ func (r *run) strangers(ctx context.Context, b *box, rows []ledger.Row, l *maild
 		}, Sent: h.Date.UTC().Truncate(time.Second), Added: sum.Left()})
 	}
 	return out, nil
-}
-
-// madeUpID gives the id that notmuch has for a file without Message-ID.
-func madeUpID(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	id, err := mail.MadeUpID(f)
-	return id, errors.Join(err, f.Close())
-}
-
-func readHeader(path string, names ...string) (mail.Header, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	h, err := mail.ReadHeader(f, names...)
-	return h, errors.Join(err, f.Close())
 }
 
 // link finds those of the new messages that are here already, in another

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
 // section is one table of the file, with readers for its values. They tell what
@@ -294,9 +296,7 @@ func (t *section) watch(k string) []string {
 		case strings.ContainsAny(name, "*%"):
 			t.fail(k, "%q is a pattern: each mailbox that is watched has a connection, and is named", name)
 		}
-		if strings.EqualFold(name, "INBOX") {
-			list[i] = "INBOX"
-		}
+		list[i] = mail.InboxName(name)
 	}
 	return list
 }

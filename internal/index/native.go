@@ -176,36 +176,34 @@ func cstr(s string) (p *C.char, free func()) {
 
 // probe opens the database to read its configuration, or to learn in words why
 // it cannot be opened.
-func (x *Index) probe() (conf configuration, err error) {
-	config, free := cstr(x.config)
-	defer free()
-	profile, freeProfile := cstr(x.profile)
-	defer freeProfile()
-	var db *C.notmuch_database_t
-	var text *C.char
-	status := C.notmuch_database_open_with_config(nil, C.NOTMUCH_DATABASE_MODE_READ_ONLY, config, profile, &db, &text)
-	err = openError(status, text)
-	if db != nil {
-		if err == nil {
-			conf = readConfiguration(db)
-		}
-		C.notmuch_database_destroy(db)
-	}
-	return conf, err
+func (x *Index) probe() (configuration, error) {
+	return x.configuredBy(func(config, profile *C.char, db **C.notmuch_database_t, text **C.char) error {
+		status := C.notmuch_database_open_with_config(nil, C.NOTMUCH_DATABASE_MODE_READ_ONLY, config, profile, db, text)
+		return openError(status, *text)
+	})
 }
 
 // configured reads the configuration where there is no database.
-func (x *Index) configured() (conf configuration, err error) {
+func (x *Index) configured() (configuration, error) {
+	return x.configuredBy(func(config, profile *C.char, db **C.notmuch_database_t, text **C.char) error {
+		status := C.notmuch_database_load_config(nil, config, profile, db, text)
+		err := openError(status, *text)
+		if errors.Is(err, errNoDatabase) {
+			return nil // that is known
+		}
+		return err
+	})
+}
+
+// configuredBy reads the configuration of what open gives.
+func (x *Index) configuredBy(open func(config, profile *C.char, db **C.notmuch_database_t, text **C.char) error) (conf configuration, err error) {
 	config, free := cstr(x.config)
 	defer free()
 	profile, freeProfile := cstr(x.profile)
 	defer freeProfile()
 	var db *C.notmuch_database_t
 	var text *C.char
-	status := C.notmuch_database_load_config(nil, config, profile, &db, &text)
-	if err = openError(status, text); errors.Is(err, errNoDatabase) {
-		err = nil // that is known
-	}
+	err = open(config, profile, &db, &text)
 	if db != nil {
 		if err == nil {
 			conf = readConfiguration(db)

@@ -33,6 +33,22 @@ type Mailbox struct {
 	Odd bool
 }
 
+// Selectable tells whether it can be selected, by its attributes (RFC 9051 7.3.1).
+func (m Mailbox) Selectable() bool {
+	return !slices.ContainsFunc(m.Attrs, func(a string) bool {
+		return strings.EqualFold(a, `\Noselect`) || strings.EqualFold(a, `\NonExistent`)
+	})
+}
+
+// InboxName gives a mailbox's name with INBOX, the same in any case (RFC 9051 5.1), in its
+// one spelling.
+func InboxName(name string) string {
+	if strings.EqualFold(name, "INBOX") {
+		return "INBOX"
+	}
+	return name
+}
+
 // Trash gives the mailbox that is an account's Trash: the one that the server marks
 // (RFC 6154 2), or one that is called as it usually is; "" if there is none.
 func Trash(list []Mailbox) string {

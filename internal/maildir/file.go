@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"slices"
@@ -114,13 +115,27 @@ func linkRename(from, to string) error {
 
 // Digest gives the digest of a mail; zero if its file is gone.
 func Digest(path string) (mail.Digest, error) {
-	f, err := os.Open(path)
+	d, err := reading(path, mail.DigestOf)
 	if errors.Is(err, fs.ErrNotExist) {
 		return mail.Digest{}, nil
 	}
+	return d, err
+}
+
+// ReadHeader gives the fields of these names of the header of the mail at path; without
+// names, all.
+func ReadHeader(path string, names ...string) (mail.Header, error) {
+	return reading(path, func(r io.Reader) (mail.Header, error) { return mail.ReadHeader(r, names...) })
+}
+
+// MadeUpID gives the id that notmuch has for the mail at path if that has no Message-ID.
+func MadeUpID(path string) (string, error) { return reading(path, mail.MadeUpID) }
+
+func reading[T any](path string, what func(io.Reader) (T, error)) (out T, err error) {
+	f, err := os.Open(path)
 	if err != nil {
-		return mail.Digest{}, err
+		return out, err
 	}
-	d, err := mail.DigestOf(f)
-	return d, errors.Join(err, f.Close())
+	out, err = what(f)
+	return out, errors.Join(err, f.Close())
 }

@@ -71,7 +71,7 @@ func (s *Session) List(ctx context.Context, how mail.Listing) ([]mail.Mailbox, e
 	}
 	var missing []int
 	for i := range boxes {
-		if !selectable(boxes[i].Mailbox) {
+		if !boxes[i].Selectable() {
 			continue
 		}
 		if st, ok := s.statusOf(boxes[i], statuses); ok {
@@ -260,12 +260,6 @@ func (s *Session) statuses(ctx context.Context, boxes []listed, which []int) err
 		}
 	}
 	return nil
-}
-
-func selectable(b mail.Mailbox) bool {
-	return !slices.ContainsFunc(b.Attrs, func(a string) bool {
-		return strings.EqualFold(a, `\Noselect`) || strings.EqualFold(a, `\NonExistent`)
-	})
 }
 
 // listLine takes a LIST response (RFC 9051 7.3.1).

@@ -40,10 +40,7 @@ func TestWhatASyncWritesDoesNotWakeItForEver(t *testing.T) {
 
 func TestWhatChangesDuringASyncIsSyncedAfterIt(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		s := watched(t, "IDLE NOTIFY")
-		defer s.stop()
-		s.take()
+	atRest(t, "IDLE NOTIFY", func(t *testing.T, s *scene) {
 		once := true
 		s.comesTo(func([]string) Outcome {
 			if once {
@@ -64,10 +61,7 @@ func TestWhatChangesDuringASyncIsSyncedAfterIt(t *testing.T) {
 
 func TestAnotherProgramAtWorkIsWaitedFor(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		s := watched(t, "IDLE NOTIFY")
-		defer s.stop()
-		s.take()
+	atRest(t, "IDLE NOTIFY", func(t *testing.T, s *scene) {
 		free := time.Now().Add(time.Minute)
 		s.comesTo(func([]string) Outcome { return Outcome{Busy: time.Now().Before(free), Did: true} })
 		s.server.deliver("INBOX", 1, 0)
@@ -81,10 +75,7 @@ func TestAnotherProgramAtWorkIsWaitedFor(t *testing.T) {
 
 func TestAFailedSyncIsRunAgainEverLess(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		s := watched(t, "IDLE NOTIFY")
-		defer s.stop()
-		s.take()
+	atRest(t, "IDLE NOTIFY", func(t *testing.T, s *scene) {
 		s.comesTo(func([]string) Outcome { return Outcome{Fail: true} })
 		s.server.deliver("INBOX", 1, 0)
 		time.Sleep(time.Hour)
@@ -133,10 +124,7 @@ func TestARefusedSignInIsNotTriedAgainBeforeItsTime(t *testing.T) {
 
 func TestWhoAsksHasItAtOnce(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		s := watched(t, "IDLE NOTIFY")
-		defer s.stop()
-		s.take()
+	atRest(t, "IDLE NOTIFY", func(t *testing.T, s *scene) {
 		s.server.deliver("INBOX", 1, 0)
 		synctest.Wait()
 		begun := time.Since(s.begun)

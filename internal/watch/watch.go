@@ -11,6 +11,7 @@ package watch
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -144,7 +145,7 @@ func (w *Watcher) Sync(ctx context.Context, names []string) (map[string]Outcome,
 	out := make(map[string]Outcome)
 	waiting := make(map[string]chan Outcome)
 	for _, a := range w.accounts {
-		if len(names) == 0 || contains(names, a.Name) {
+		if len(names) == 0 || slices.Contains(names, a.Name) {
 			waiting[a.Name] = a.ask()
 		}
 	}
@@ -165,15 +166,6 @@ func (w *Watcher) States() []State {
 		out = append(out, a.now())
 	}
 	return out
-}
-
-func contains(list []string, s string) bool {
-	for _, l := range list {
-		if l == s {
-			return true
-		}
-	}
-	return false
 }
 
 // waits is a wait that doubles, from Retry to RetryMax.

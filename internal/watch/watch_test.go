@@ -251,6 +251,18 @@ func (s *scene) names() (out []string) {
 	return out
 }
 
+// atRest plays a story in a bubble of its own time, with a scene in which all was
+// synchronised once.
+func atRest(t *testing.T, caps string, story func(*testing.T, *scene)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		s := watched(t, caps)
+		defer s.stop()
+		s.take()
+		story(t, s)
+	})
+}
+
 // watched begins a scene and lets it come to rest.
 func watched(t *testing.T, caps string, change ...func(*scene, *Account)) *scene {
 	t.Helper()
@@ -311,10 +323,7 @@ func TestNewsIsSyncedAfterASecond(t *testing.T) {
 
 func TestNewsWithoutEndWaitsForThirtySecondsAtMost(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		s := watched(t, "IDLE NOTIFY")
-		defer s.stop()
-		s.take()
+	atRest(t, "IDLE NOTIFY", func(t *testing.T, s *scene) {
 		for range 600 {
 			s.server.deliver("INBOX", 1, 0)
 			s.server.deliver("Spam", 1, 0) // is not synchronised
@@ -328,10 +337,7 @@ func TestNewsWithoutEndWaitsForThirtySecondsAtMost(t *testing.T) {
 
 func TestEachHourAllIsLookedAtAndElseThereIsRest(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		s := watched(t, "IDLE NOTIFY")
-		defer s.stop()
-		s.take()
+	atRest(t, "IDLE NOTIFY", func(t *testing.T, s *scene) {
 		time.Sleep(6 * time.Hour)
 		if got := s.take(); len(got) != 6 {
 			t.Errorf("%d syncs in six hours: %v", len(got), got)
@@ -373,10 +379,7 @@ func TestServersThatRefuse(t *testing.T) {
 
 func TestOverflowIsAskedAgainOnce(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		s := watched(t, "IDLE NOTIFY")
-		defer s.stop()
-		s.take()
+	atRest(t, "IDLE NOTIFY", func(t *testing.T, s *scene) {
 		s.server.mu.Lock()
 		s.server.overflow = 1
 		s.server.mu.Unlock()
@@ -473,10 +476,7 @@ func TestAConnectionThatEndsIsMadeAnew(t *testing.T) {
 
 func TestAfterATimeAsleepAllIsAnew(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		s := watched(t, "IDLE NOTIFY")
-		defer s.stop()
-		s.take()
+	atRest(t, "IDLE NOTIFY", func(t *testing.T, s *scene) {
 		// No network at first.
 		s.goes(&mail.Fault{Kind: mail.KindDial, Op: "dial", Err: errors.New("no such host")})
 		s.w.Resumed()

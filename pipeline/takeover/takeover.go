@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -83,8 +82,7 @@ func Take(ctx context.Context, a Account, s Session) error {
 	}
 	slices.SortFunc(list, func(x, y mail.Mailbox) int { return strings.Compare(x.Name, y.Name) })
 	for _, m := range list {
-		if m.Odd || a.Selects != nil && !a.Selects(m.Name, m.Delim) ||
-			slices.ContainsFunc(m.Attrs, func(a string) bool { return strings.EqualFold(a, `\Noselect`) || strings.EqualFold(a, `\NonExistent`) }) {
+		if m.Odd || !m.Selectable() || a.Selects != nil && !a.Selects(m.Name, m.Delim) {
 			continue
 		}
 		if slices.ContainsFunc(known, func(k ledger.Mailbox) bool { return k.Name == m.Name }) {
@@ -281,7 +279,7 @@ func unpaired(dir string, files []maildir.File, there map[imap.UID]mail.Message)
 		}
 	}
 	for _, f := range files {
-		h, err := read(filepath.Join(dir, f.Name), func(r io.Reader) (mail.Header, error) { return mail.ReadHeader(r, "Message-ID") })
+		h, err := maildir.ReadHeader(filepath.Join(dir, f.Name), "Message-ID")
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // it goes elsewhere this moment
 		}
@@ -319,36 +317,16 @@ func flags(letters string, there []string) []string {
 func describe(row *ledger.Message, dir, name string, buf []byte) (mail.Header, error) {
 	head, sum := mail.NewHeaderReader("Message-ID"), mail.NewDigester()
 	path := filepath.Join(dir, name)
-	size, err := maildir.Read(path, buf, writers{head, sum})
+	size, err := maildir.Read(path, buf, io.MultiWriter(head, sum))
 	if err != nil {
 		return nil, err
 	}
 	row.Name, row.WireSize, row.Digest = name, size-sum.Left(), sum.Sum()
 	header := head.Header()
 	if row.ID = header.MessageID(); row.ID == "" {
-		row.ID, err = read(path, mail.MadeUpID)
+		row.ID, err = maildir.MadeUpID(path)
 	}
 	return header, err
-}
-
-// writers are given the same bytes, and never fail.
-type writers struct {
-	head *mail.HeaderReader
-	sum  *mail.Digester
-}
-
-func (w writers) Write(p []byte) (int, error) {
-	_, _ = w.head.Write(p)
-	return w.sum.Write(p)
-}
-
-func read[T any](path string, what func(io.Reader) (T, error)) (out T, err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return out, err
-	}
-	out, err = what(f)
-	return out, errors.Join(err, f.Close())
 }
 
 // samples is how many messages without a Message-ID are compared by other fields.
@@ -378,7 +356,7 @@ func (a *Account) sample(ctx context.Context, s Session, dir maildir.Dir, rows [
 		if !asked {
 			continue
 		}
-		here, err := read(filepath.Join(string(dir), rows[i].Name), func(r io.Reader) (mail.Header, error) { return mail.ReadHeader(r, fields...) })
+		here, err := maildir.ReadHeader(filepath.Join(string(dir), rows[i].Name), fields...)
 		if err != nil {
 			return "", err
 		}

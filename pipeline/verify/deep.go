@@ -117,10 +117,10 @@ func (s *side) batch(ctx context.Context, session Session, of Body, folder strin
 		kind, text := Content, ""
 		here, err := digestOf(dir, row.Key)
 		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			continue // it was moved or deleted meanwhile
 		case err != nil:
 			return nil, err
+		case here.IsZero():
+			continue // it was moved or deleted meanwhile
 		case !came:
 			kind, text = NotFetched, "its bytes are not to be had now: "+words[row.UID]
 		case here == there:
@@ -144,20 +144,13 @@ type digest struct{ *mail.Digester }
 
 func (digest) Discard() {}
 
+// digestOf gives the digest of the file with a key; zero if it is gone.
 func digestOf(dir maildir.Dir, key string) (mail.Digest, error) {
 	name, ok, err := dir.Find(key)
-	if err != nil {
+	if err != nil || !ok {
 		return mail.Digest{}, err
 	}
-	if !ok {
-		return mail.Digest{}, fs.ErrNotExist
-	}
-	f, err := os.Open(filepath.Join(string(dir), name))
-	if err != nil {
-		return mail.Digest{}, err
-	}
-	defer func() { _ = f.Close() }() // it was only read
-	return mail.DigestOf(f)
+	return maildir.Digest(filepath.Join(string(dir), name))
 }
 
 // Done is what of an account was found equal byte by byte: a file of lines, so that one

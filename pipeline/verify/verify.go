@@ -151,7 +151,7 @@ func Sides(ctx context.Context, a Account, session Session) (*Result, []Body, er
 	var boxes []mail.Mailbox
 	for _, m := range list {
 		there[m.Name] = true
-		if s.selects(m) && !slices.ContainsFunc(m.Attrs, func(a string) bool { return strings.EqualFold(a, `\Noselect`) || strings.EqualFold(a, `\NonExistent`) }) && !m.Odd {
+		if !m.Odd && m.Selectable() && s.selects(m) {
 			boxes = append(boxes, m)
 		}
 	}
