@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/config"
+	"github.com/notmuch-imap/notmuch-imap/internal/index"
 )
 
 func (p *program) hookCommand() *cli.Command {
@@ -40,6 +41,7 @@ func (p *program) newHook(hook, usage, more string) *cli.Command {
 happens to a message, a server or the network. Only a wrong configuration gives status 2, and an interruption 130.` + more,
 		Flags: []cli.Flag{&cli.DurationFlag{Name: "timeout", Value: newHookTime, Usage: "leave what is not done after this `TIME` to the next run; 0: never"}},
 		Action: func(c *cli.Context) error {
+			index.BreakOff(exitDone)
 			accounts, err := p.accounts(c)
 			if err != nil {
 				return err

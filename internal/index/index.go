@@ -93,6 +93,7 @@ func Open(ctx context.Context, o Options) (*Index, error) {
 		o.Note(fmt.Sprintf("NOTMUCH_DATABASE is %s, but mail is kept below %s, as the configuration says", base, conf.mailRoot))
 	}
 	x.base, x.path = base, xapianDir(base)
+	breakOffPlainly(x.path)
 	return x, nil
 }
 

@@ -65,6 +65,8 @@ func child(role string, args []string) error {
 		fmt.Println("held")
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		return db.Close()
+	case "full":
+		return fullChild(ctx, x, args[1])
 	case "faulty":
 		return faultyChild(ctx, x, args[1])
 	case "apply": // everything, in batches, again and again
