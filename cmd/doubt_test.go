@@ -154,7 +154,7 @@ func TestNobodyElseGivesOrders(t *testing.T) {
 	theirs.remote = newWorld(t, other.Addr(), other.User, other.Password).remote
 	for range 2 {
 		if rep := theirs.sync(rules, func(o *pipeline.Options) {
-			o.Account, o.Root, o.Moves, o.DeletedTag = "home", filepath.Join(w.index.MailRoot(), "home"), nil, ""
+			o.Name, o.Root, o.Moves, o.DeletedTag = "home", filepath.Join(w.index.MailRoot(), "home"), nil, ""
 		}); !rep.Clean() {
 			t.Errorf("%+v", rep)
 		}

@@ -294,7 +294,7 @@ func (v *vigil) paused(ctx context.Context, a *config.Account) time.Time {
 }
 
 func (v *vigil) pausedBy(ctx context.Context, a *config.Account, l *ledger.Ledger) (time.Time, error) {
-	return pipeline.Paused(ctx, pipeline.Options{Ledger: l, SignIn: v.secrets().fingerprints(a), Now: time.Now})
+	return pipeline.Paused(ctx, pipeline.Options{Account: pipeline.Account{Ledger: l, SignIn: v.secrets().fingerprints(a), Now: time.Now}})
 }
 
 // tagged tells whether notmuch has changes of the account's mail since it was asked last.

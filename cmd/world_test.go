@@ -81,17 +81,20 @@ func (w *world) open() {
 // options is a sync of the world's account; l is its ledger.
 func (w *world) options(l *ledger.Ledger) pipeline.Options {
 	return pipeline.Options{
-		Account: "work", Address: "test@example.org", Root: filepath.Join(w.index.MailRoot(), "work"),
-		Dial: func(ctx context.Context) (pipeline.Session, error) {
-			s, err := remote.Dial(ctx, w.remote)
-			if err != nil {
-				return nil, err
-			}
-			return s, nil
+		Account: pipeline.Account{
+			Name: "work", Address: "test@example.org", Root: filepath.Join(w.index.MailRoot(), "work"),
+			Dial: func(ctx context.Context) (pipeline.Session, error) {
+				s, err := remote.Dial(ctx, w.remote)
+				if err != nil {
+					return nil, err
+				}
+				return s, nil
+			},
+			Index: w.index, Ledger: l,
+			Now:  func() time.Time { return w.now },
+			Emit: func(e pipeline.Event) { w.events = append(w.events, e) },
 		},
-		Index: w.index, Ledger: l, NewTags: w.index.NewTags(), Connections: 3, Timeout: w.remote.Timeout,
-		Now:  func() time.Time { return w.now },
-		Emit: func(e pipeline.Event) { w.events = append(w.events, e) },
+		Policy: pipeline.Policy{NewTags: w.index.NewTags(), Connections: 3, Timeout: w.remote.Timeout},
 	}
 }
 

@@ -141,7 +141,7 @@ func (r *run) goneMailbox(ctx context.Context, k ledger.Mailbox) error {
 		}
 		r.moved = true // it may have another name now, with the same mail
 		return r.noteOnce(ctx, b, r.notes().GoneSaid, key, "the server has this mailbox no more; its mail here stays, and goes nowhere. To have it elsewhere, move it to another folder; "+
-			"`notmuch imap folder delete %s/%s` removes it here, `notmuch imap folder create` makes the mailbox anew with it", r.Account, k.Name)
+			"`notmuch imap folder delete %s/%s` removes it here, `notmuch imap folder create` makes the mailbox anew with it", r.Account.Name, k.Name)
 	}
 	if r.DryRun {
 		return nil
@@ -183,7 +183,7 @@ func (r *run) newFolder(ctx context.Context, s Lister, folder string, n *naming)
 		case n.there[b.Name]:
 			why = fmt.Sprintf("its mailbox would be %s, whose folder is another one", b.Name)
 		case n.first:
-			why = fmt.Sprintf("it was here before the first sync, and the server has no such mailbox; `notmuch imap folder create %s/%s` lets the next sync make it", r.Account, b.Name)
+			why = fmt.Sprintf("it was here before the first sync, and the server has no such mailbox; `notmuch imap folder create %s/%s` lets the next sync make it", r.Account.Name, b.Name)
 			if r.DryRun {
 				break
 			}

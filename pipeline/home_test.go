@@ -61,10 +61,12 @@ func newHome(t *testing.T) *home {
 
 func (h *home) options(s *server, l *ledger.Ledger) Options {
 	return Options{
-		Account: "work", Address: "me@example.org", Root: filepath.Join(h.dir, "mail"), Dial: s.dial, Index: h.index, Ledger: l,
-		NewTags: []string{"inbox", "unread"}, Connections: 2, Timeout: 5 * time.Second,
-		Now:  func() time.Time { return h.now },
-		Emit: func(e report.Event) { h.events = append(h.events, e) },
+		Account: Account{
+			Name: "work", Address: "me@example.org", Root: filepath.Join(h.dir, "mail"), Dial: s.dial, Index: h.index, Ledger: l,
+			Now:  func() time.Time { return h.now },
+			Emit: func(e report.Event) { h.events = append(h.events, e) },
+		},
+		Policy: Policy{NewTags: []string{"inbox", "unread"}, Connections: 2, Timeout: 5 * time.Second},
 	}
 }
 

@@ -103,9 +103,17 @@ type Index interface {
 	Revision(ctx context.Context) (uuid string, revision uint64, err error)
 }
 
-// Options is one account's sync.
+// Options is one account's sync: what the account is, what its owner has configured, and
+// what this run is asked for.
 type Options struct {
-	Account string // name, as the configuration has it
+	Account
+	Policy
+	Request
+}
+
+// Account is the two sides of an account, and what a run needs to work on them.
+type Account struct {
+	Name    string // as the configuration has it
 	Address string // the user's name at the server, for stubs whose sender is unknown
 	Root    string // absolute path of the account's folder, below notmuch's mail root
 
@@ -116,9 +124,20 @@ type Options struct {
 	// and of the secret, "" where that is not known without asking a program or a person.
 	// After a refusal it tells whether something else would be tried. May be nil.
 	SignIn func(ctx context.Context, key string) (way, secret string)
-	// Attended: a person is there, and a sign-in that was refused is tried at once.
-	Attended bool
+	// Hooks are asked and told on the way; nil has none. A dry run leaves them
+	// alone.
+	Hooks *hooks.Runner
 
+	Now func() time.Time
+	// Emit is told what happens while it happens. Calls are serialised.
+	Emit func(report.Event)
+	// Step is called after every durable effect with its name. It is how the
+	// tests kill a run at each of them. May be nil.
+	Step func(effect string)
+}
+
+// Policy is what the configuration wants of an account.
+type Policy struct {
 	// Selects tells whether a mailbox is to be synchronised; nil means all.
 	Selects func(mailbox string, delim rune) bool
 	// TagRules gives the tags that mail of a mailbox gets or loses when it
@@ -130,27 +149,9 @@ type Options struct {
 	Timeout     time.Duration // longest silence of the server; bounds the salvage of one message
 	Batch       int           // mails per commit of the index, without waiting for more; 0 means 300 or what a second brings
 
-	// Hooks are asked and told on the way; nil has none. A dry run leaves them
-	// alone.
-	Hooks *hooks.Runner
-
-	Only   []string // mailboxes, instead of all that Selects takes
-	Retry  []Target // ask for these now, whatever the schedule says, also if they were given up
-	GiveUp []Target // ask for these no more, and remove their stubs
-	Orders []string // tags by which a stub's owner asks for that; the real mail does not inherit them
-	// OrderTags are all tags that order something, in any account: notmuch has one
-	// set of tags for the files of all accounts.
-	OrderTags []string
-	Full      bool // compare every mailbox as a whole, whatever STATUS says, and ask for every stub again
-	ReadOnly  bool // change nothing on the server
-	DryRun    bool // say what would be done, change nothing
-	YesDelete bool // let deletions beyond the guard through
-	// YesDeleteIn are mailboxes whose deletions are let through.
-	YesDeleteIn []string
-	// Remind is after how long a fault that waits for a person is told again; 0 tells
-	// it in every run.
-	Remind  time.Duration
-	Restore bool // where the folders differ from what was agreed, the server is right
+	ReadOnly  bool      // change nothing on the server
+	Deletions Deletions // of files here; "" means to the Trash
+	Trash     string    // the mailbox that is the Trash; "" finds it
 
 	// Keywords are patterns of tags (path.Match) that go to the server as
 	// keywords; none means that no tags do.
@@ -158,22 +159,34 @@ type Options struct {
 	// TagFlags: notmuch does not rename files for its tags, so that the flags
 	// are in these.
 	TagFlags bool
-
-	Deletions Deletions // of files here; "" means to the Trash
-	Trash     string    // the mailbox that is the Trash; "" finds it
-
 	// Moves are the rules by which tags move mail; the first that holds counts.
 	Moves []Move
 	// DeletedTag is the tag by which mail is deleted as by removing its file; ""
 	// means none.
 	DeletedTag string
+	Orders     []string // tags by which a stub's owner asks for its mail, or no more; the real mail does not inherit them
+	// OrderTags are all tags that order something, in any account: notmuch has one
+	// set of tags for the files of all accounts.
+	OrderTags []string
+}
 
-	Now func() time.Time
-	// Emit is told what happens while it happens. Calls are serialised.
-	Emit func(report.Event)
-	// Step is called after every durable effect with its name. It is how the
-	// tests kill a run at each of them. May be nil.
-	Step func(effect string)
+// Request is what one run is asked for.
+type Request struct {
+	Only   []string // mailboxes, instead of all that Selects takes
+	Retry  []Target // ask for these now, whatever the schedule says, also if they were given up
+	GiveUp []Target // ask for these no more, and remove their stubs
+
+	Full      bool // compare every mailbox as a whole, whatever STATUS says, and ask for every stub again
+	DryRun    bool // say what would be done, change nothing
+	Restore   bool // where the folders differ from what was agreed, the server is right
+	YesDelete bool // let deletions beyond the guard through
+	// YesDeleteIn are mailboxes whose deletions are let through.
+	YesDeleteIn []string
+	// Attended: a person is there, and a sign-in that was refused is tried at once.
+	Attended bool
+	// Remind is after how long a fault that waits for a person is told again; 0 tells
+	// it in every run.
+	Remind time.Duration
 }
 
 // What a run tells, by the names that a program which calls Sync knows it by.

@@ -120,7 +120,7 @@ func (w *worker) orphans(ctx context.Context, b *box, v *plan.View, matched map[
 		}
 		c, err := stub.ClaimOf(head)
 		key := c.Key
-		if err != nil || c.Mailed || key.Hash != stub.NewKey(w.Account, b.Name, 0, 0).Hash {
+		if err != nil || c.Mailed || key.Hash != stub.NewKey(w.Account.Name, b.Name, 0, 0).Hash {
 			continue
 		}
 		_, letters := maildir.ParseName(f.Name)

@@ -110,7 +110,7 @@ func TestTheTagsOfRemovedMailAreBounded(t *testing.T) {
 		}
 	}()
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	r := &run{Options: Options{Ledger: l, Now: func() time.Time { return now }}}
+	r := &run{Options: Options{Account: Account{Ledger: l, Now: func() time.Time { return now }}}}
 	digest := func(n int) mail.Digest { return mail.Digest{byte(n), byte(n >> 8), byte(n >> 16), 1} }
 	const all = removedMost + 3
 	for from := 0; from < all; from += 1000 {

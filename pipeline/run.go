@@ -174,10 +174,10 @@ func Sync(ctx context.Context, o Options) (*report.Report, error) {
 
 // newRun begins a run: the whole of it, or the part that a verb of its own needs.
 func newRun(o Options) *run {
-	r := &run{Options: o, rep: report.NewReporter(report.Report{Account: o.Account, DryRun: o.DryRun}, o.Now, o.Emit, o.Step),
+	r := &run{Options: o, rep: report.NewReporter(report.Report{Account: o.Account.Name, DryRun: o.DryRun}, o.Now, o.Emit, o.Step),
 		finished: make(map[string]map[imap.UID]bool), foreseen: make(map[string]bool), standing: make(map[string]bool)}
 	r.cond = sync.NewCond(&r.mu)
-	r.ask = ask.New(o.Account, o.Hooks, o.Ledger.Dir(), r.rep, o.Now)
+	r.ask = ask.New(o.Account.Name, o.Hooks, o.Ledger.Dir(), r.rep, o.Now)
 	r.line = deliver.New(deliver.Options{
 		Index: o.Index, Ledger: o.Ledger, Journal: lineNotes{o.notes(), r}, Hooks: r.ask, Report: r.rep, Now: o.Now,
 		NewTags: o.NewTags, Batch: o.Batch, FlagTags: flagTags,

@@ -44,7 +44,7 @@ func (r *run) isStub(ctx context.Context, h wire.Header, path string) (bool, err
 		return false, err
 	}
 	for _, m := range rows {
-		if KeyOf(r.Account, m) != c.Key || m.StubKey == "" {
+		if KeyOf(r.Account.Name, m) != c.Key || m.StubKey == "" {
 			continue
 		}
 		place, here, err := r.fileOf(ctx, ledger.Message{Mailbox: m.Mailbox, Key: m.StubKey, Name: m.StubName})
@@ -146,7 +146,7 @@ func (w *worker) sendStub(ctx context.Context, f failure, now time.Time) error {
 
 // origin says of stubs of a mailbox where their messages are.
 func (w *worker) origin(b *box) stub.Origin {
-	return stub.Origin{Account: w.Account, Address: w.Address, Mailbox: b.Name, UIDValidity: b.now.UIDValidity, Secret: w.secret, Exchange: w.exchange}
+	return stub.Origin{Account: w.Account.Name, Address: w.Address, Mailbox: b.Name, UIDValidity: b.now.UIDValidity, Secret: w.secret, Exchange: w.exchange}
 }
 
 // enrich writes a stub anew if more of its mail could be had than before. The
