@@ -19,6 +19,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/oauth"
 	"github.com/notmuch-imap/notmuch-imap/internal/remote"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
 // together is how many accounts are synchronised at once: enough that a server
@@ -289,20 +290,22 @@ func (p *program) pipelineOptions(a *config.Account, root string, idx *index.Ind
 			Emit:    out.event,
 		},
 		Policy: pipeline.Policy{
+			Tags: plan.Tags{
+				NewTags:    idx.NewTags(),
+				Keywords:   a.Keywords,
+				TagFlags:   !idx.SyncFlags(),
+				Moves:      moves(a),
+				DeletedTag: a.DeletedTag,
+				Orders:     []string{a.RetryTag, a.DropTag},
+				OrderTags:  a.OrderTags,
+			},
 			Selects:     a.Selects,
 			TagRules:    a.TagRules,
-			NewTags:     idx.NewTags(),
 			Connections: a.Connections,
 			Timeout:     a.Timeout,
-			Orders:      []string{a.RetryTag, a.DropTag},
-			OrderTags:   a.OrderTags,
 			ReadOnly:    a.ReadOnly,
 			Deletions:   pipeline.Deletions(a.Deletions),
 			Trash:       a.Trash,
-			Keywords:    a.Keywords,
-			Moves:       moves(a),
-			DeletedTag:  a.DeletedTag,
-			TagFlags:    !idx.SyncFlags(),
 		},
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/remote"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
@@ -94,7 +95,7 @@ func (w *world) options(l *ledger.Ledger) pipeline.Options {
 			Now:  func() time.Time { return w.now },
 			Emit: func(e pipeline.Event) { w.events = append(w.events, e) },
 		},
-		Policy: pipeline.Policy{NewTags: w.index.NewTags(), Connections: 3, Timeout: w.remote.Timeout},
+		Policy: pipeline.Policy{Tags: plan.Tags{NewTags: w.index.NewTags()}, Connections: 3, Timeout: w.remote.Timeout},
 	}
 }
 

@@ -253,7 +253,7 @@ func (w *worker) settleIn(ctx context.Context, b *box, as []journal.Arrival, box
 		}
 		row.Name = name
 		it := &deliver.Item{Box: b.line, Op: deliver.OpAdd, Row: row, Known: true}
-		it.Add, it.Remove = w.arriving(b, row.Flags, byHand)
+		it.Add, it.Remove = w.arriving(b, row.Flags, plan.ByHand)
 		items = append(items, it)
 		if at := boxes[a.From.Mailbox]; at != nil && !at.exists(a.From.Name) {
 			items = append(items, at.line.Forgetting(a.From))

@@ -422,7 +422,7 @@ func (w *worker) sendFlags(ctx context.Context, b *box, row ledger.Message, afte
 // flagItem is a message whose flags are others on the server than was agreed.
 func (r *run) flagItem(b *box, row ledger.Message, after []string) *deliver.Item {
 	it := &deliver.Item{Box: b.line, Op: deliver.OpFlag, Row: row}
-	it.Add, it.Remove, it.Set, it.Clear = r.flagTags(row.Flags, after)
+	it.Add, it.Remove, it.Set, it.Clear = r.FromFlags(row.Flags, after)
 	it.Row.Flags = after
 	return it
 }
@@ -438,7 +438,7 @@ func (b *box) deletedHere(uid imap.UID) bool {
 func (w *worker) own(b *box, c plan.FlagChange) bool {
 	d, ok := w.stored[b.Name][c.UID]
 	told := w.toldBefore[b.Name][c.UID]
-	return (ok || len(told) > 0) && plan.SameFlags(d.Merged(asTold(c.Before, c.After, told)), c.After)
+	return (ok || len(told) > 0) && plan.SameFlags(d.Merged(plan.AsTold(c.Before, c.After, told)), c.After)
 }
 
 // saveMailbox records the mailbox's own row. Only a complete one moves its

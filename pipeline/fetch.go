@@ -12,6 +12,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
@@ -207,7 +208,7 @@ func (w *worker) deliver(ctx context.Context, b *box, m mail.Message, s *maildir
 		return err
 	}
 	it.Row.WireSize, it.Row.Digest = s.WireSize(), s.Digest()
-	it.Add, it.Remove = w.arriving(b, it.Row.Flags, asNew)
+	it.Add, it.Remove = w.arriving(b, it.Row.Flags, plan.AsNew)
 	if stub, ok := b.stubs[m.UID]; ok && stub.StubKey != "" {
 		it.Op, it.Orders = deliver.OpReplace, w.Orders
 		it.Row.StubKey, it.Row.StubName, it.Row.ID = stub.StubKey, stub.StubName, stub.ID

@@ -66,7 +66,7 @@ func (h *home) options(s *server, l *ledger.Ledger) Options {
 			Now:  func() time.Time { return h.now },
 			Emit: func(e report.Event) { h.events = append(h.events, e) },
 		},
-		Policy: Policy{NewTags: []string{"inbox", "unread"}, Connections: 2, Timeout: 5 * time.Second},
+		Policy: Policy{Tags: plan.Tags{NewTags: []string{"inbox", "unread"}}, Connections: 2, Timeout: 5 * time.Second},
 	}
 }
 

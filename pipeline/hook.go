@@ -109,7 +109,7 @@ func (w *worker) preFetch(ctx context.Context, b *box, uids []imap.UID) ([]imap.
 		}
 		e := ask.EventOf(hooks.PreFetch, row)
 		e.MessageID = mail.OneLine(m.MessageID, ask.MaxField)
-		add, remove := w.initialTags(row.Flags, b.add, b.remove)
+		add, remove := w.InitialTags(row.Flags, b.add, b.remove)
 		e.Tags = deliver.TagsToBe(w.NewTags, add, remove)
 		old := b.stubs[u]
 		out, err := w.ask.Judge(ctx, e, old.Since)

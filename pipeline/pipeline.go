@@ -138,12 +138,13 @@ type Account struct {
 
 // Policy is what the configuration wants of an account.
 type Policy struct {
+	plan.Tags
+
 	// Selects tells whether a mailbox is to be synchronised; nil means all.
 	Selects func(mailbox string, delim rune) bool
 	// TagRules gives the tags that mail of a mailbox gets or loses when it
 	// comes; nil means none.
 	TagRules func(mailbox string, delim rune) (add, remove []string)
-	NewTags  []string // notmuch's new.tags
 
 	Connections int           // at most so many at once; 0 means 1
 	Timeout     time.Duration // longest silence of the server; bounds the salvage of one message
@@ -152,22 +153,6 @@ type Policy struct {
 	ReadOnly  bool      // change nothing on the server
 	Deletions Deletions // of files here; "" means to the Trash
 	Trash     string    // the mailbox that is the Trash; "" finds it
-
-	// Keywords are patterns of tags (path.Match) that go to the server as
-	// keywords; none means that no tags do.
-	Keywords []string
-	// TagFlags: notmuch does not rename files for its tags, so that the flags
-	// are in these.
-	TagFlags bool
-	// Moves are the rules by which tags move mail; the first that holds counts.
-	Moves []Move
-	// DeletedTag is the tag by which mail is deleted as by removing its file; ""
-	// means none.
-	DeletedTag string
-	Orders     []string // tags by which a stub's owner asks for its mail, or no more; the real mail does not inherit them
-	// OrderTags are all tags that order something, in any account: notmuch has one
-	// set of tags for the files of all accounts.
-	OrderTags []string
 }
 
 // Request is what one run is asked for.
@@ -227,6 +212,9 @@ func Remedy(err error) string { return report.Remedy(err) }
 // Deletions says what becomes on the server of a message whose file the user deleted, or
 // marked with T.
 type Deletions = plan.Deletions
+
+// Move is a rule by which tags move the mail of a mailbox to another one.
+type Move = plan.MoveRule
 
 // The kinds.
 const (

@@ -73,7 +73,7 @@ func (w *worker) sendPlaceholder(ctx context.Context, l leftThere) error {
 	}
 	it := &deliver.Item{Box: l.box.line, Op: deliver.OpPlaceholder, Spool: s, Row: l.row}
 	it.Row.StubKey, it.Row.Date = s.Key(), l.Date(now)
-	it.Add, it.Remove = w.initialTags(it.Row.Flags, l.box.add, l.box.remove)
+	it.Add, it.Remove = w.InitialTags(it.Row.Flags, l.box.add, l.box.remove)
 	it.Tag(l.verdict)
 	it.Add = append(it.Add, TagSkipped)
 	// What waits on the line shall hold no buffers.

@@ -383,9 +383,9 @@ func (w *worker) link(ctx context.Context, b *box, uids []imap.UID) ([]imap.UID,
 		}
 		w.step("file linked")
 		it := &deliver.Item{Box: b.line, Op: deliver.OpAdd, Row: row, Before: b.stubs[row.UID]}
-		by := byOther
+		by := plan.ByOther
 		if _, ours := b.came[row.UID]; ours || w.ruledInto(b, copies[row.UID]) {
-			by = byTags
+			by = plan.ByTags
 		}
 		it.Add, it.Remove = w.arriving(b, row.Flags, by)
 		if err := w.line.Send(ctx, it); err != nil {

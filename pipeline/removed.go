@@ -49,9 +49,9 @@ func (r *run) noteRemoved(ctx context.Context, c *journal.Change, row ledger.Mes
 	}
 	fromFlags := func(t string) bool {
 		return slices.ContainsFunc(plan.FlagRows(), func(f plan.FlagRow) bool { return f.Tag == t }) ||
-			slices.ContainsFunc(row.Flags, func(f string) bool { return strings.EqualFold(keywordTag(f), t) })
+			slices.ContainsFunc(row.Flags, func(f string) bool { return strings.EqualFold(plan.KeywordTag(f), t) })
 	}
-	m := journal.Removed{At: r.Now().UTC().Truncate(time.Second), Tags: slices.DeleteFunc(slices.Clone(tags), func(t string) bool { return fromFlags(t) || r.isOrder(t) })}
+	m := journal.Removed{At: r.Now().UTC().Truncate(time.Second), Tags: slices.DeleteFunc(slices.Clone(tags), func(t string) bool { return fromFlags(t) || r.IsOrder(t) })}
 	key := row.Digest.String()
 	r.notes().Removed.Put(c, key, m)
 	r.mu.Lock()
@@ -90,10 +90,10 @@ func (r *run) rememberRemoved(ctx context.Context, b *box, it *deliver.Item) err
 	if !ok || r.Now().Sub(m.At) > removedFor {
 		return nil
 	}
-	it.Add, it.Remove = r.arriving(b, it.Row.Flags, byOther)
+	it.Add, it.Remove = r.arriving(b, it.Row.Flags, plan.ByOther)
 	it.Tags = slices.DeleteFunc(slices.Clone(r.NewTags), func(t string) bool { return t != "unread" })
 	for _, t := range m.Tags {
-		if !r.isOrder(t) {
+		if !r.IsOrder(t) {
 			it.Tags = append(it.Tags, t)
 		}
 	}

@@ -46,7 +46,7 @@ func (r *run) resume(ctx context.Context) error {
 			}
 		}
 		it := &deliver.Item{Box: b.line, Row: row, Known: true, Resumed: true}
-		it.Add, it.Remove = r.initialTags(row.Flags, b.add, b.remove)
+		it.Add, it.Remove = r.InitialTags(row.Flags, b.add, b.remove)
 		name, here := find(files[b], row.Key)
 		stub, stubHere := find(files[b], row.StubKey)
 		switch {

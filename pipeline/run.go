@@ -180,7 +180,7 @@ func newRun(o Options) *run {
 	r.ask = ask.New(o.Account.Name, o.Hooks, o.Ledger.Dir(), r.rep, o.Now)
 	r.line = deliver.New(deliver.Options{
 		Index: o.Index, Ledger: o.Ledger, Journal: lineNotes{o.notes(), r}, Hooks: r.ask, Report: r.rep, Now: o.Now,
-		NewTags: o.NewTags, Batch: o.Batch, FlagTags: flagTags,
+		NewTags: o.NewTags, Batch: o.Batch, FlagTags: plan.FlagTags,
 	})
 	return r
 }

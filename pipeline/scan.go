@@ -393,7 +393,7 @@ func (r *run) compare(ctx context.Context, b *box, rows []ledger.Row, files *mai
 			if strings.Contains(letters, "T") && !settled {
 				marked = append(marked, row.UID)
 			}
-			d := toldAgain(plan.DeltaOf(row.Flags, letters), inName(r.toldBefore[b.Name][row.UID]), func(f string) bool { return plan.HasFlag(plan.FlagsOf(letters), f) })
+			d := plan.ToldAgain(plan.DeltaOf(row.Flags, letters), plan.InName(r.toldBefore[b.Name][row.UID]), func(f string) bool { return plan.HasFlag(plan.FlagsOf(letters), f) })
 			if len(d.Add)+len(d.Remove) > 0 {
 				l.Flags[row.UID] = d
 			}

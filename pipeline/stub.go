@@ -18,8 +18,16 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
+)
+
+// Tags of ours on messages.
+const (
+	TagFailed   = stub.LabelFailed  // on a stub
+	TagSalvaged = plan.TagSalvaged  // on a mail that came by another road
+	TagSkipped  = stub.LabelSkipped // on a stub of a message that a hook left on the server
 )
 
 // KeyOf gives the key of a row's message.
@@ -138,7 +146,7 @@ func (w *worker) sendStub(ctx context.Context, f failure, now time.Time) error {
 		StubKey: s.Key(), Size: f.Told.Size, WireSize: int64(f.Size()), Date: date, Flags: storedFlags(f.Told.Flags),
 		Attempts: 1, Since: now, NextTry: report.RetryAt(now, 1), Reason: f.Reason(),
 	}}
-	it.Add, it.Remove = w.initialTags(it.Row.Flags, b.add, b.remove)
+	it.Add, it.Remove = w.InitialTags(it.Row.Flags, b.add, b.remove)
 	it.Add = append(it.Add, TagFailed)
 	w.tagPreFetched(it)
 	return w.line.Send(ctx, it)

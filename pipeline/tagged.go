@@ -2,9 +2,7 @@ package pipeline
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -24,23 +22,6 @@ import (
 // it: so the server's own moves and deletions win, and there is nothing to put
 // right after a crash.
 
-// Move is a rule by which the mail of a mailbox goes to another one: one of With
-// and Without is set.
-type Move struct {
-	From, To      string
-	With, Without string // a tag
-}
-
-func (m Move) holds(mailbox string, tags []string) bool {
-	if m.From != mailbox {
-		return false
-	}
-	if m.With != "" {
-		return slices.Contains(tags, m.With)
-	}
-	return !slices.Contains(tags, m.Without)
-}
-
 // verbTo says what moving mail there is called.
 func verbTo(mailbox string) string {
 	if strings.Contains(strings.ToLower(mailbox), "archive") {
@@ -49,22 +30,10 @@ func verbTo(mailbox string) string {
 	return "move"
 }
 
-// ruled is what tags order by the configuration, as one word; "" if nothing.
-func (r *run) ruled() string {
-	if len(r.Moves) == 0 && r.DeletedTag == "" {
-		return ""
-	}
-	return fmt.Sprintf("%x", sha256.Sum256(fmt.Appendf(nil, "%q %q", r.Moves, r.DeletedTag)))[:16]
-}
-
-// tagNew is what by convention a mail has in new.tags until the user's own
-// hook has tagged it.
-const tagNew = "new"
-
 // obey finds what tags order of the messages that changed. A database that was
 // made anew, or restored, lacks tags that nobody took off.
 func (r *run) obey(ctx context.Context, boxes []*box, tagged []mail.Tagged, rebuilt bool) error {
-	if r.ruled() == "" {
+	if r.RulesFingerprint() == "" {
 		return nil
 	}
 	order := func(b *box, tags []string) (to string, deleted bool) {
@@ -72,8 +41,8 @@ func (r *run) obey(ctx context.Context, boxes []*box, tagged []mail.Tagged, rebu
 			// What is in the Trash has the tag since it was put there.
 			return "", r.Deletions != DeletionsKeep && (r.Deletions != DeletionsTrash || r.trashFor(b) != nil || r.trash == nil)
 		}
-		i := slices.IndexFunc(r.Moves, func(m Move) bool { return m.holds(b.Name, tags) && (m.With != "" || !rebuilt) })
-		if i < 0 || r.Restore || slices.Contains(tags, tagNew) && slices.Contains(r.NewTags, tagNew) {
+		i := slices.IndexFunc(r.Moves, func(m Move) bool { return m.Holds(b.Name, tags) && (m.With != "" || !rebuilt) })
+		if i < 0 || r.Restore || slices.Contains(tags, plan.TagNew) && slices.Contains(r.NewTags, plan.TagNew) {
 			return "", false
 		}
 		return r.Moves[i].To, false
@@ -209,42 +178,13 @@ func (b *box) comes(rows []ledger.Message, pairs map[imap.UID]imap.UID) {
 	}
 }
 
-// way is how a mail comes to a mailbox.
-type way int
-
-const (
-	asNew   way = iota // it was not here before, or nobody can tell
-	byTags             // this run moved it, as its tags, or its end, wanted it
-	byOther            // moved or copied on the server by others
-	byHand             // its file was put there here
-)
-
-// arriving gives the tags of a mail that comes to a mailbox. They agree with the
-// rules, so that a move by hand or by another program is not undone: neither here
-// nor by two machines of which each has its own tags, for ever. Tags that a new
-// mail has of its own accord are for the rules; so are those of a mail that the
-// user's own hook will tag. One that comes out of the Trash is not deleted again
-// for the tag that it still has.
-func (r *run) arriving(b *box, flags []string, by way) (add, remove []string) {
-	add, remove = r.initialTags(flags, b.add, b.remove)
-	if by == byTags {
-		return add, remove
+// arriving gives the tags of a mail that comes to a mailbox.
+func (r *run) arriving(b *box, flags []string, by plan.Arrival) (add, remove []string) {
+	trash := ""
+	if r.trash != nil {
+		trash = r.trash.Name
 	}
-	add, remove = slices.Clip(add), slices.Clip(remove)
-	for _, m := range r.Moves {
-		switch {
-		case m.From != b.Name:
-		case m.With != "" && (by != asNew || slices.Contains(r.NewTags, m.With)):
-			add = slices.DeleteFunc(slices.Clone(add), func(t string) bool { return t == m.With })
-			remove = append(remove, m.With)
-		case m.Without != "" && (by != asNew || !slices.Contains(r.NewTags, tagNew)):
-			add = append(add, m.Without)
-		}
-	}
-	if r.DeletedTag != "" && by != byHand && (r.trash == nil || r.trash.Name != b.Name) {
-		remove = append(remove, r.DeletedTag)
-	}
-	return add, remove
+	return r.Arriving(b.Name, trash, flags, b.add, b.remove, by)
 }
 
 // untag takes the tag off messages that are not deleted after all.

@@ -161,7 +161,7 @@ func TestRandomFoldersAndTagsConverge(t *testing.T) {
 				for _, m := range s.box(name).msgs {
 					tags := h.tags(mail.ParseEnvelope([]byte(m.raw)).MessageID)
 					for _, move := range h.options(s, nil).moved(afew) {
-						if move.holds(name, tags) && !slices.Contains(tags, "deleted") {
+						if move.Holds(name, tags) && !slices.Contains(tags, "deleted") {
 							t.Errorf("%s in %s has the tags %v", mail.ParseEnvelope([]byte(m.raw)).Subject, name, tags)
 						}
 					}

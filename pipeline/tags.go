@@ -2,10 +2,8 @@ package pipeline
 
 import (
 	"context"
-	"path"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/emersion/go-imap/v2"
 
@@ -21,7 +19,7 @@ import (
 // beside what scan found in the names of files, and those by which a mail is to
 // be moved or deleted.
 func (r *run) scanTags(ctx context.Context, boxes []*box) error {
-	if r.ReadOnly || len(r.Keywords) == 0 && !r.TagFlags && r.ruled() == "" {
+	if r.ReadOnly || len(r.Keywords) == 0 && !r.TagFlags && r.RulesFingerprint() == "" {
 		return nil
 	}
 	since, _, err := r.notes().Tags.Get(ctx) // without one, all is compared
@@ -46,7 +44,7 @@ func (r *run) scanTags(ctx context.Context, boxes []*box) error {
 			if !ok {
 				continue
 			}
-			d := r.tagsAgain(r.TagDelta(row.Flags, have.Tags), r.toldBefore[b.Name][row.UID], have.Tags)
+			d := r.DeltaAgain(r.TagDelta(row.Flags, have.Tags), r.toldBefore[b.Name][row.UID], have.Tags)
 			if whole {
 				// A database that was made anew lacks tags that nobody took off, also
 				// those that stand for a flag's absence.
@@ -58,7 +56,7 @@ func (r *run) scanTags(ctx context.Context, boxes []*box) error {
 			b.addLocal(row, d)
 		}
 	}
-	if r.ruled() != since.Rules && !whole {
+	if r.RulesFingerprint() != since.Rules && !whole {
 		// New rules are about all mail.
 		if _, tagged, _, err = r.Index.Changes(ctx, mail.Revision{}, r.Root); err != nil {
 			return err
@@ -160,7 +158,7 @@ func (r *run) keywordsAgain(ctx context.Context, boxes []*box, tagged []mail.Tag
 		for _, row := range rows {
 			var tags []string
 			for _, f := range row.Flags {
-				if tag := keywordTag(f); tag != "" && !r.isOrder(tag) {
+				if tag := plan.KeywordTag(f); tag != "" && !r.IsOrder(tag) {
 					tags = append(tags, tag)
 				}
 			}
@@ -241,82 +239,12 @@ func (b *box) addLocal(row ledger.Row, d plan.Delta) {
 	b.local.Flags[row.UID] = have
 }
 
-// TagDelta compares a message's tags with the flags and keywords that were
-// agreed on.
-func (o *Options) TagDelta(flags, tags []string) (d plan.Delta) {
-	for _, tag := range tags {
-		k := tagKeyword(tag)
-		if k == "" || !o.goesUp(tag) || slices.ContainsFunc(flags, func(f string) bool { return strings.EqualFold(keywordTag(f), tag) }) {
-			continue
-		}
-		d.Add = append(d.Add, k)
-	}
-	for _, f := range flags {
-		if tag := keywordTag(f); tag != "" && o.goesUp(tag) && !slices.ContainsFunc(tags, func(t string) bool { return strings.EqualFold(t, tag) }) {
-			d.Remove = append(d.Remove, f)
-		}
-	}
-	if !o.TagFlags {
-		return d
-	}
-	f := plan.FlagDelta(flags, func(f plan.FlagRow) bool { return slices.Contains(tags, f.Tag) != f.Absent })
-	return plan.Delta{Add: append(d.Add, f.Add...), Remove: append(d.Remove, f.Remove...)}
-}
-
-// tagsAgain adds to a delta of tags what is to be told again.
-func (r *run) tagsAgain(d plan.Delta, told, tags []string) plan.Delta {
-	has := func(tag string) bool {
-		return slices.ContainsFunc(tags, func(t string) bool { return strings.EqualFold(t, tag) })
-	}
-	for _, f := range told {
-		if tag := keywordTag(f); tag != "" && r.goesUp(tag) {
-			d = toldAgain(d, []string{f}, func(string) bool { return has(tag) })
-		}
-		for _, row := range plan.FlagRows() {
-			if row.Flag == f && row.Tag != "" && r.TagFlags {
-				d = toldAgain(d, []string{f}, func(string) bool { return has(row.Tag) != row.Absent })
-			}
-		}
-	}
-	return d
-}
-
-// goesUp tells whether the configuration sends a tag to the server. A tag that orders
-// something is no keyword either way: what the server has of it is not taken here, so
-// that its absence here says nothing.
-func (o *Options) goesUp(tag string) bool {
-	if o.isOrder(tag) {
-		return false
-	}
-	// To path.Match a slash is more than a letter; in a tag it is none.
-	flat := func(s string) string { return strings.ReplaceAll(s, "/", "\x00") }
-	return slices.ContainsFunc(o.Keywords, func(p string) bool {
-		ok, _ := path.Match(flat(p), flat(tag)) // the configuration has checked it
-		return ok
-	})
-}
-
-// tagKeyword is keywordTag the other way: "" for a tag that is no keyword (RFC
-// 9051 9, flag-keyword is an atom), or that means something else to us.
-func tagKeyword(tag string) string {
-	switch tag {
-	case "spam":
-		return "$Junk"
-	case "attachment", "signed", "encrypted":
-		return "" // notmuch gives them by itself
-	}
-	if keywordTag(tag) != tag || strings.ContainsFunc(tag, func(c rune) bool { return c <= ' ' || c > '~' || strings.ContainsRune(`(){%*"\]`, c) }) {
-		return ""
-	}
-	return tag
-}
-
 // markTags records up to where the server was told of tags.
 func (r *run) markTags(ctx context.Context) error {
 	if r.tags.UUID == "" || r.DryRun || len(r.Only) > 0 {
 		return nil
 	}
-	now := journal.Revision{Revision: r.tags, Rules: r.ruled()}
+	now := journal.Revision{Revision: r.tags, Rules: r.RulesFingerprint()}
 	if last, _, err := r.notes().Tags.Get(ctx); err != nil || last == now {
 		return err
 	}

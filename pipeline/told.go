@@ -8,7 +8,6 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
-	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
 // Which flags the server is told of is noted before it is told, and until the look has
@@ -79,35 +78,6 @@ func (r *run) toldNoted(m ledger.Message) {
 		r.toldNotes[m.Mailbox] = make(map[string]bool)
 	}
 	r.toldNotes[m.Mailbox][journal.About(m)] = true
-}
-
-// toldAgain adds to a delta what is to be told again: of the flags that the server was told
-// of, what is here.
-func toldAgain(d plan.Delta, told []string, here func(flag string) bool) plan.Delta {
-	for _, f := range told {
-		switch {
-		case plan.HasFlag(d.Add, f) || plan.HasFlag(d.Remove, f):
-		case here(f):
-			d.Add = append(d.Add, f)
-		default:
-			d.Remove = append(d.Remove, f)
-		}
-	}
-	return d
-}
-
-// asTold gives agreed flags with those of which the server was told as they are there.
-func asTold(agreed, there, told []string) []string {
-	var d plan.Delta
-	for _, f := range told {
-		d = toldAgain(d, []string{f}, func(f string) bool { return plan.HasFlag(there, f) })
-	}
-	return d.Merged(agreed)
-}
-
-// inName gives those flags that files have letters for.
-func inName(flags []string) []string {
-	return slices.DeleteFunc(slices.Clone(flags), func(f string) bool { return plan.Letters([]string{f}) == "" })
 }
 
 // forgetTold lets a change forget what was told of messages: their flags are recorded with

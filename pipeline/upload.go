@@ -163,7 +163,7 @@ func (w *worker) upload(ctx context.Context, b *box, files []plan.Untracked, alo
 		row := files[i].Message
 		row.Flags = uploads[i].Flags
 		it := &deliver.Item{Box: b.line, Op: deliver.OpPreindex, Row: row, ID: row.ID}
-		it.Add, it.Remove = w.arriving(b, row.Flags, byHand)
+		it.Add, it.Remove = w.arriving(b, row.Flags, plan.ByHand)
 		w.line.Announce(ctx, it)
 		if as.UID != 0 && as.UIDValidity == b.known.UIDValidity {
 			b.expect(as.UID, files[i].Key)

@@ -1,4 +1,4 @@
-package pipeline
+package plan
 
 import (
 	"slices"
@@ -21,7 +21,7 @@ func TestFlagTags(t *testing.T) {
 		"junk":           {nil, []string{"$Junk"}, []string{"spam"}, nil, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			add, remove, set, clear := flagTags(c.before, c.after)
+			add, remove, set, clear := FlagTags(c.before, c.after)
 			if !slices.Equal(add, c.add) || !slices.Equal(remove, c.remove) || set != c.set || clear != c.clear {
 				t.Errorf("add %v remove %v set %q clear %q", add, remove, set, clear)
 			}

@@ -1,0 +1,286 @@
+package plan
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
+)
+
+// Tags says what notmuch's tags mean to the server, and its flags to notmuch, by the
+// configuration.
+type Tags struct {
+	NewTags []string // notmuch's new.tags
+	// Keywords are patterns of tags (path.Match) that go to the server as
+	// keywords; none means that no tags do.
+	Keywords []string
+	// TagFlags: notmuch does not rename files for its tags, so that the flags
+	// are in these.
+	TagFlags bool
+	// Moves are the rules by which tags move mail; the first that holds counts.
+	Moves []MoveRule
+	// DeletedTag is the tag by which mail is deleted as by removing its file; ""
+	// means none.
+	DeletedTag string
+	Orders     []string // tags by which a stub's owner asks for its mail, or no more; the real mail does not inherit them
+	// OrderTags are all tags that order something, in any account: notmuch has one
+	// set of tags for the files of all accounts.
+	OrderTags []string
+}
+
+// TagSalvaged is on a mail that came by another road.
+const TagSalvaged = "fetch-salvaged"
+
+// MoveRule is a rule by which the mail of a mailbox goes to another one: one of With
+// and Without is set.
+type MoveRule struct {
+	From, To      string
+	With, Without string // a tag
+}
+
+// Holds tells whether the rule moves a mail with these tags out of the mailbox.
+func (m MoveRule) Holds(mailbox string, tags []string) bool {
+	if m.From != mailbox {
+		return false
+	}
+	if m.With != "" {
+		return slices.Contains(tags, m.With)
+	}
+	return !slices.Contains(tags, m.Without)
+}
+
+// RulesFingerprint is what tags order by the configuration, as one word; "" if nothing.
+func (t *Tags) RulesFingerprint() string {
+	if len(t.Moves) == 0 && t.DeletedTag == "" {
+		return ""
+	}
+	return fmt.Sprintf("%x", sha256.Sum256(fmt.Appendf(nil, "%q %q", t.Moves, t.DeletedTag)))[:16]
+}
+
+// TagNew is what by convention a mail has in new.tags until the user's own
+// hook has tagged it.
+const TagNew = "new"
+
+// IsOrder tells whether a tag orders something here: that mail is deleted, moved, or
+// asked for again or no more. A server's keywords never give or take such a tag, nor
+// is it told of them: anybody who can set a keyword would give orders.
+func (t *Tags) IsOrder(tag string) bool {
+	is := func(t string) bool { return t != "" && strings.EqualFold(t, tag) }
+	return is(t.DeletedTag) || slices.ContainsFunc(t.Orders, is) || slices.ContainsFunc(t.OrderTags, is) ||
+		slices.ContainsFunc(t.Moves, func(m MoveRule) bool { return is(m.With) || is(m.Without) })
+}
+
+// FromFlags is FlagTags without the tags that order something.
+func (t *Tags) FromFlags(before, after []string) (add, remove []string, set, clear string) {
+	harmless := func(flags []string) []string {
+		return slices.DeleteFunc(slices.Clone(flags), func(f string) bool { return t.IsOrder(KeywordTag(f)) })
+	}
+	return FlagTags(harmless(before), harmless(after))
+}
+
+// InitialTags gives what a newly come message gets beside notmuch's new.tags.
+func (t *Tags) InitialTags(flags, ruleAdd, ruleRemove []string) (add, remove []string) {
+	add, remove, _, _ = t.FromFlags(nil, flags)
+	add = append(add, ruleAdd...)
+	return add, append(remove, ruleRemove...)
+}
+
+// FlagTags gives the tags that a change of flags from old to new adds and
+// removes, and the maildir letters that it sets and clears.
+func FlagTags(before, after []string) (add, remove []string, set, clear string) {
+	for _, r := range FlagRows() {
+		was, is := HasFlag(before, r.Flag), HasFlag(after, r.Flag)
+		if was == is {
+			continue
+		}
+		if is {
+			set += r.Letter
+		} else {
+			clear += r.Letter
+		}
+		switch {
+		case r.Tag == "":
+		case is != r.Absent:
+			add = append(add, r.Tag)
+		default:
+			remove = append(remove, r.Tag)
+		}
+	}
+	for _, k := range after {
+		if tag := KeywordTag(k); tag != "" && !HasFlag(before, k) {
+			add = append(add, tag)
+		}
+	}
+	for _, k := range before {
+		if tag := KeywordTag(k); tag != "" && !HasFlag(after, k) {
+			remove = append(remove, tag)
+		}
+	}
+	return add, remove, set, clear
+}
+
+// KeywordTag gives the notmuch tag for an IMAP keyword, "" for one that has
+// none: flags with a row of their own, the many $-keywords by which programs
+// talk to themselves, and words that mean something else as a tag.
+func KeywordTag(keyword string) string {
+	switch strings.ToLower(keyword) {
+	case "$junk", "junk":
+		return "spam"
+	case "nonjunk", "notjunk":
+		return ""
+	case "unread", "flagged", "replied", "passed", "draft", "deleted", "new", stub.LabelFailed, TagSalvaged, stub.LabelSkipped:
+		return ""
+	}
+	// 200 bytes is NOTMUCH_TAG_MAX; a leading '-' could not be typed in `notmuch tag`.
+	if keyword == "" || len(keyword) > 200 || strings.ContainsAny(keyword[:1], `\$-`) || !utf8.ValidString(keyword) {
+		return ""
+	}
+	if strings.ContainsFunc(keyword, func(r rune) bool { return unicode.IsControl(r) || unicode.IsSpace(r) }) {
+		return ""
+	}
+	return keyword
+}
+
+// TagDelta compares a message's tags with the flags and keywords that were
+// agreed on.
+func (t *Tags) TagDelta(flags, tags []string) (d Delta) {
+	for _, tag := range tags {
+		k := tagKeyword(tag)
+		if k == "" || !t.goesUp(tag) || slices.ContainsFunc(flags, func(f string) bool { return strings.EqualFold(KeywordTag(f), tag) }) {
+			continue
+		}
+		d.Add = append(d.Add, k)
+	}
+	for _, f := range flags {
+		if tag := KeywordTag(f); tag != "" && t.goesUp(tag) && !slices.ContainsFunc(tags, func(t string) bool { return strings.EqualFold(t, tag) }) {
+			d.Remove = append(d.Remove, f)
+		}
+	}
+	if !t.TagFlags {
+		return d
+	}
+	f := FlagDelta(flags, func(f FlagRow) bool { return slices.Contains(tags, f.Tag) != f.Absent })
+	return Delta{Add: append(d.Add, f.Add...), Remove: append(d.Remove, f.Remove...)}
+}
+
+// DeltaAgain adds to a delta of tags what is to be told again.
+func (t *Tags) DeltaAgain(d Delta, told, tags []string) Delta {
+	has := func(tag string) bool {
+		return slices.ContainsFunc(tags, func(t string) bool { return strings.EqualFold(t, tag) })
+	}
+	for _, f := range told {
+		if tag := KeywordTag(f); tag != "" && t.goesUp(tag) {
+			d = ToldAgain(d, []string{f}, func(string) bool { return has(tag) })
+		}
+		for _, row := range FlagRows() {
+			if row.Flag == f && row.Tag != "" && t.TagFlags {
+				d = ToldAgain(d, []string{f}, func(string) bool { return has(row.Tag) != row.Absent })
+			}
+		}
+	}
+	return d
+}
+
+// goesUp tells whether the configuration sends a tag to the server. A tag that orders
+// something is no keyword either way: what the server has of it is not taken here, so
+// that its absence here says nothing.
+func (t *Tags) goesUp(tag string) bool {
+	if t.IsOrder(tag) {
+		return false
+	}
+	// To path.Match a slash is more than a letter; in a tag it is none.
+	flat := func(s string) string { return strings.ReplaceAll(s, "/", "\x00") }
+	return slices.ContainsFunc(t.Keywords, func(p string) bool {
+		ok, _ := path.Match(flat(p), flat(tag)) // the configuration has checked it
+		return ok
+	})
+}
+
+// tagKeyword is KeywordTag the other way: "" for a tag that is no keyword (RFC
+// 9051 9, flag-keyword is an atom), or that means something else to us.
+func tagKeyword(tag string) string {
+	switch tag {
+	case "spam":
+		return "$Junk"
+	case "attachment", "signed", "encrypted":
+		return "" // notmuch gives them by itself
+	}
+	if KeywordTag(tag) != tag || strings.ContainsFunc(tag, func(c rune) bool { return c <= ' ' || c > '~' || strings.ContainsRune(`(){%*"\]`, c) }) {
+		return ""
+	}
+	return tag
+}
+
+// Arrival is how a mail comes to a mailbox.
+type Arrival int
+
+const (
+	AsNew   Arrival = iota // it was not here before, or nobody can tell
+	ByTags                 // this run moved it, as its tags, or its end, wanted it
+	ByOther                // moved or copied on the server by others
+	ByHand                 // its file was put there here
+)
+
+// Arriving gives the tags of a mail that comes to a mailbox. They agree with the
+// rules, so that a move by hand or by another program is not undone: neither here
+// nor by two machines of which each has its own tags, for ever. Tags that a new
+// mail has of its own accord are for the rules; so are those of a mail that the
+// user's own hook will tag. One that comes out of the Trash is not deleted again
+// for the tag that it still has.
+// Mailbox is the one that it comes to, ruleAdd and ruleRemove are the tags that its mail
+// has by rule, and trash is the account's Trash; "" if it has none.
+func (t *Tags) Arriving(mailbox, trash string, flags, ruleAdd, ruleRemove []string, by Arrival) (add, remove []string) {
+	add, remove = t.InitialTags(flags, ruleAdd, ruleRemove)
+	if by == ByTags {
+		return add, remove
+	}
+	add, remove = slices.Clip(add), slices.Clip(remove)
+	for _, m := range t.Moves {
+		switch {
+		case m.From != mailbox:
+		case m.With != "" && (by != AsNew || slices.Contains(t.NewTags, m.With)):
+			add = slices.DeleteFunc(slices.Clone(add), func(t string) bool { return t == m.With })
+			remove = append(remove, m.With)
+		case m.Without != "" && (by != AsNew || !slices.Contains(t.NewTags, TagNew)):
+			add = append(add, m.Without)
+		}
+	}
+	if t.DeletedTag != "" && by != ByHand && trash != mailbox {
+		remove = append(remove, t.DeletedTag)
+	}
+	return add, remove
+}
+
+// ToldAgain adds to a delta what is to be told again: of the flags that the server was told
+// of, what is here.
+func ToldAgain(d Delta, told []string, here func(flag string) bool) Delta {
+	for _, f := range told {
+		switch {
+		case HasFlag(d.Add, f) || HasFlag(d.Remove, f):
+		case here(f):
+			d.Add = append(d.Add, f)
+		default:
+			d.Remove = append(d.Remove, f)
+		}
+	}
+	return d
+}
+
+// AsTold gives agreed flags with those of which the server was told as they are there.
+func AsTold(agreed, there, told []string) []string {
+	var d Delta
+	for _, f := range told {
+		d = ToldAgain(d, []string{f}, func(f string) bool { return HasFlag(there, f) })
+	}
+	return d.Merged(agreed)
+}
+
+// InName gives those flags that files have letters for.
+func InName(flags []string) []string {
+	return slices.DeleteFunc(slices.Clone(flags), func(f string) bool { return Letters([]string{f}) == "" })
+}
