@@ -39,7 +39,9 @@ func (p *program) newHook(hook, usage, more string) *cli.Command {
 		ArgsUsage: "[ACCOUNT]...",
 		Description: `A sync of all accounts, or of those that are named, that says little and ends with status 0 whatever
 happens to a message, a server or the network. Only a wrong configuration gives status 2, and an interruption 130.` + more,
-		Flags: []cli.Flag{&cli.DurationFlag{Name: "timeout", Value: newHookTime, Usage: "leave what is not done after this `TIME` to the next run; 0: never"}},
+		Flags: append([]cli.Flag{
+			&cli.DurationFlag{Name: "timeout", Value: newHookTime, Usage: "leave what is not done after this `TIME` to the next run; 0: never"},
+		}, recordFlags()...),
 		Action: func(c *cli.Context) error {
 			index.BreakOff(exitDone)
 			accounts, err := p.accounts(c)
@@ -51,6 +53,9 @@ happens to a message, a server or the network. Only a wrong configuration gives 
 				return err
 			}
 			out := p.hookOutput()
+			if err := p.keepRecords(c, out); err != nil {
+				return err
+			}
 			return inHook(c.Context, out, p.syncWithin(c.Context, c.Duration("timeout"), out, request{accounts: accounts, watchedAs: conf}))
 		},
 	}

@@ -36,6 +36,8 @@ type output struct {
 	progress map[string][2]int        // account -> done, total
 
 	alerts map[string]bool // shown: account and text
+
+	records records // files beside what is shown
 }
 
 // How much is shown: everything up to one of these.
@@ -77,7 +79,7 @@ func (p *program) output(c *cli.Context) (*output, error) {
 			progressbar.OptionSetRenderBlankState(false), progressbar.OptionSetPredictTime(true),
 			progressbar.OptionSetTheme(progressbar.Theme{Saucer: "#", SaucerPadding: ".", BarStart: "[", BarEnd: "]"}))
 	}
-	return o, nil
+	return o, p.keepRecords(c, o)
 }
 
 // hookOutput is for a run within notmuch new: a few plain lines at most.
@@ -113,6 +115,7 @@ func (p *program) colour(w io.Writer) bool { return p.getenv("NO_COLOR") == "" &
 
 // event shows an event of the pipeline.
 func (o *output) event(e pipeline.Event) {
+	o.records.event(e)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if e.Type == pipeline.EventProgress {
@@ -178,6 +181,7 @@ func rank(e pipeline.Event) int {
 
 // fault shows something that went wrong and that no event tells of.
 func (o *output) fault(text string) {
+	o.records.event(pipeline.Event{Type: pipeline.EventFault, Text: text})
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.red(name, plain(text))
@@ -203,6 +207,7 @@ const maxAlerts = 20
 // alert shows what a server wants its user to read (RFC 9051 7.1), once a run,
 // however quiet that is.
 func (o *output) alert(account, text string) {
+	o.records.event(pipeline.Event{Type: pipeline.EventFault, Account: account, Text: "the server says: " + text})
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.alerts == nil {
@@ -224,6 +229,7 @@ func (o *output) alert(account, text string) {
 // remark shows something odd that cost nothing.
 func (o *output) remark(account, text string) {
 	if o.most < showNotes {
+		o.records.event(pipeline.Event{Type: pipeline.EventNote, Account: account, Text: text})
 		return
 	}
 	o.event(pipeline.Event{Time: time.Now(), Type: pipeline.EventNote, Account: account, Text: text})
@@ -269,13 +275,14 @@ func (o *output) advance(e pipeline.Event) {
 	_ = o.bar.Set(done)
 }
 
-// close takes the progress bar away and says how much was not shown.
+// close takes the progress bar away, ends the records and says how much was not shown.
 func (o *output) close() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.bar != nil {
 		_ = o.bar.Clear()
 	}
+	o.records.close()
 	if o.over > 0 {
 		fmt.Fprintf(o.stderr, "%s: %d more lines; see: notmuch imap sync, notmuch imap stubs\n", name, o.over) //nolint:errcheck // as print
 	}

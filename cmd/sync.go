@@ -42,7 +42,7 @@ A message that the server lists but does not hand over keeps nothing else from c
 			&cli.GenericFlag{Name: "yes-delete", Value: &answers{}, Usage: "delete also when very much of a mailbox is gone on one side, or its folder is in doubt; with =ACCOUNT/MAILBOX only there; may be given again"},
 			&cli.BoolFlag{Name: "restore", Usage: "bring back what is missing here, instead of deleting it on the server"},
 			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "say what would be done, and do nothing"},
-		}, outputFlags()...),
+		}, append(outputFlags(), recordFlags()...)...),
 		Action: p.syncAction,
 	}
 }
@@ -355,6 +355,7 @@ func (p *program) dialer(a *config.Account, keys *secrets, out *output) func(con
 			return nil, err
 		}
 		o.Names = names
+		o.Record = out.records.connection(a.Name)
 		o.Note = func(s string) { out.remark(a.Name, s) }
 		o.Alert = func(s string) { out.alert(a.Name, s) }
 		return dialWith(o)(ctx)

@@ -36,7 +36,7 @@ which tell it over one connection for each account, and here, in the folders and
 hour, and after a time asleep.
 
 Other commands work beside it. It runs until it is interrupted; a hang-up has it read the configuration again.`,
-		Flags:  outputFlags(),
+		Flags:  append(outputFlags(), recordFlags()...),
 		Action: p.watchAction,
 	}
 }
@@ -49,6 +49,7 @@ func (p *program) watchAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	defer out.close()
 	out.bar = nil // it would never end
 	if out.most == showAll && !out.json {
 		out.most = showResults
@@ -176,6 +177,7 @@ func (v *vigil) account(ctx context.Context, a *config.Account, root string) wat
 				return nil, err
 			}
 			o.Names = names
+			o.Record = v.out.records.connection(a.Name)
 			o.Note = func(s string) { v.out.remark(a.Name, s) }
 			o.Alert = func(s string) { v.out.alert(a.Name, s) }
 			s, err := remote.Dial(ctx, o)

@@ -1,0 +1,168 @@
+package cmd
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline"
+)
+
+// maxTrace is how many bytes of a trace one process writes.
+const maxTrace = 64 << 20
+
+// recordFlags are the options that keep in files what a sync does and says.
+func recordFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "log", TakesFile: true, Usage: "append to `FILE` all that happens, whatever is shown"},
+		&cli.StringFlag{Name: "trace", TakesFile: true, Usage: "append to `FILE` what is said with the servers, without secrets but with the beginnings of mails"},
+	}
+}
+
+// records are the files of recordFlags. The zero value keeps nothing.
+type records struct {
+	files       []*recordFile
+	log         *slog.Logger // nil: none
+	trace       io.Writer    // nil: none
+	connections atomic.Int32 // of the trace so far
+}
+
+// keepRecords has out write what recordFlags ask for, until it is closed.
+func (p *program) keepRecords(c *cli.Context, out *output) error {
+	r := &out.records
+	open := func(option string, most int) (io.Writer, error) {
+		name := c.String(option)
+		if name == "" {
+			return nil, nil
+		}
+		f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+		if err != nil {
+			return nil, &usageError{fmt.Sprintf("--%s: %v", option, err), c.Command.HelpName}
+		}
+		r.files = append(r.files, &recordFile{file: f, left: most, tell: func(text string) { out.fault("--" + option + ": " + text) }})
+		return r.files[len(r.files)-1], nil
+	}
+	log, err := open("log", -1)
+	if err == nil && log != nil {
+		r.log = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	if err == nil {
+		r.trace, err = open("trace", maxTrace)
+	}
+	if err != nil {
+		r.close()
+	}
+	return err
+}
+
+func (r *records) close() {
+	for _, f := range r.files {
+		f.close()
+	}
+}
+
+// event writes an event to the log. Progress is none: it would be most of it.
+func (r *records) event(e pipeline.Event) {
+	if r.log == nil || e.Type == pipeline.EventProgress {
+		return
+	}
+	level := slog.LevelInfo
+	switch e.Type {
+	case pipeline.EventFault, pipeline.EventStub, pipeline.EventHook:
+		level = slog.LevelWarn
+	case pipeline.EventNote:
+		level = slog.LevelDebug
+	}
+	text := inLine(e.Text)
+	if e.Type == pipeline.EventDone {
+		text = summary(*e.Report)
+	}
+	attrs := []slog.Attr{slog.String("event", string(e.Type))}
+	if e.Account != "" {
+		attrs = append(attrs, slog.String("account", e.Account))
+	}
+	if e.Mailbox != "" {
+		attrs = append(attrs, slog.String("mailbox", e.Mailbox))
+	}
+	if e.UID != 0 {
+		attrs = append(attrs, slog.Uint64("uid", uint64(e.UID)))
+	}
+	r.log.LogAttrs(context.Background(), level, text, attrs...)
+}
+
+// connection gives what writes the lines of a new connection to the trace; nil if there
+// is none. Connections of one trace are told apart by their numbers.
+func (r *records) connection(account string) func(mail.Line) {
+	if r.trace == nil {
+		return nil
+	}
+	where := fmt.Sprintf("%s/%d", plain(account), r.connections.Add(1))
+	return func(l mail.Line) {
+		who := 'S'
+		if l.Client {
+			who = 'C'
+		}
+		fmt.Fprintf(r.trace, "%s %s %c: %s\n", l.At.Format("2006-01-02 15:04:05.000"), where, who, l.Text) //nolint:errcheck // recordFile tells it
+	}
+}
+
+// recordFile is a file that costs no sync anything: what goes wrong with it is told once,
+// and then nothing is written to it.
+type recordFile struct {
+	tell func(string)
+
+	mu   sync.Mutex
+	file *os.File // nil: it is over
+	left int      // bytes; less than 0: without bound
+}
+
+func (f *recordFile) Write(line []byte) (int, error) {
+	if wrong := f.write(line); wrong != "" {
+		f.tell(wrong)
+	}
+	return len(line), nil
+}
+
+// write gives the words for what ends the file; "" if nothing does.
+func (f *recordFile) write(line []byte) (wrong string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.file == nil {
+		return ""
+	}
+	if f.left >= 0 {
+		if f.left < len(line) {
+			wrong = fmt.Sprintf("%s is full after %d MB; what follows is not in it", f.file.Name(), maxTrace>>20)
+		}
+		f.left -= len(line)
+	}
+	if wrong == "" {
+		if _, err := f.file.Write(line); err != nil {
+			wrong = fmt.Sprintf("%v; what follows is not in it", err)
+		}
+	}
+	if wrong != "" {
+		f.shut()
+	}
+	return wrong
+}
+
+func (f *recordFile) close() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.shut()
+}
+
+func (f *recordFile) shut() {
+	if f.file != nil {
+		_ = f.file.Close() // each line was written by a call of its own
+	}
+	f.file = nil
+}
