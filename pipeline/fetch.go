@@ -194,7 +194,7 @@ func (w *worker) sink(ctx context.Context, b *box, came map[imap.UID]bool, fail 
 // it has one.
 func (w *worker) deliver(ctx context.Context, b *box, m mail.Message, s *maildir.Spool, salvagedBy string) error {
 	if m.InternalDate.IsZero() {
-		m.InternalDate = w.Now()
+		m.InternalDate = plan.When(s.Sent(), w.Now(), w.Now())
 	}
 	it := &deliver.Item{Box: b.line, Op: deliver.OpAdd, Spool: s, Row: ledger.Message{
 		Mailbox: b.Name, UIDValidity: b.now.UIDValidity, UID: m.UID,

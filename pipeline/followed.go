@@ -182,7 +182,7 @@ func (w *worker) leftAgain(ctx context.Context, b *box, v *plan.View, rows []led
 		row := s.Message
 		_, letters := maildir.ParseName(s.Name)
 		row.Mailbox, row.UIDValidity, row.UID, row.State = b.Name, b.now.UIDValidity, uid, ledger.Present
-		row.Date, row.Flags = s.When(w.Now()).UTC().Truncate(time.Second), plan.FlagsOf(letters)
+		row.Date, row.Flags = plan.When(s.Sent, s.Date, w.Now()).UTC().Truncate(time.Second), plan.FlagsOf(letters)
 		c.Save = append(c.Save, row)
 		w.notes().Arriving.Forget(&c, s.Key)
 		if !v.Complete {

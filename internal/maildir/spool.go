@@ -21,18 +21,18 @@ const bufSize = 16 << 10
 
 // Spool takes one mail while it comes. It lies in tmp until Commit.
 type Spool struct {
-	dir  Dir
-	key  string
-	file *os.File
-	buf  []byte // not yet written
-	head []byte
-	id   *mail.HeaderReader
-	sum  *mail.Digester
-	cr   bool // a CR came last and is held back
-	size int64
-	wire int64
-	time time.Time
-	err  error
+	dir    Dir
+	key    string
+	file   *os.File
+	buf    []byte // not yet written
+	head   []byte
+	header *mail.HeaderReader
+	sum    *mail.Digester
+	cr     bool // a CR came last and is held back
+	size   int64
+	wire   int64
+	time   time.Time
+	err    error
 
 	digest mail.Digest // from Finish on
 }
@@ -43,7 +43,7 @@ func (d Dir) Spool(key string) (*Spool, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Spool{dir: d, key: key, file: f, id: mail.NewHeaderReader("Message-ID"), sum: mail.NewDigester()}, nil
+	return &Spool{dir: d, key: key, file: f, header: mail.NewHeaderReader("Message-ID", "Date"), sum: mail.NewDigester()}, nil
 }
 
 // Write takes bytes as they are on the wire and stores them with LF for CRLF.
@@ -78,8 +78,8 @@ func (s *Spool) put(p []byte) {
 	if room := headSize - len(s.head); room > 0 {
 		s.head = append(s.head, p[:min(room, len(p))]...)
 	}
-	if s.id != nil {
-		_, _ = s.id.Write(p) // never fails
+	if s.header != nil {
+		_, _ = s.header.Write(p) // never fails
 	}
 	if s.sum != nil {
 		_, _ = s.sum.Write(p) // never fails
@@ -108,7 +108,11 @@ func (s *Spool) Head() []byte { return s.head }
 
 // MessageID is what its header says, however long that is; nothing can be written
 // afterwards.
-func (s *Spool) MessageID() string { return s.id.Header().MessageID() }
+func (s *Spool) MessageID() string { return s.header.Header().MessageID() }
+
+// Sent is the Date that its header says, zero if it says none; nothing can be written
+// afterwards.
+func (s *Spool) Sent() time.Time { return mail.EnvelopeOf(s.header.Header()).Date }
 
 // Size is the mail's size on disk so far, in bytes.
 func (s *Spool) Size() int64 { return s.size }
@@ -140,7 +144,7 @@ func (s *Spool) Finish() error {
 	if s.sum != nil {
 		s.digest = s.sum.Sum()
 	}
-	s.buf, s.head, s.id, s.sum = nil, nil, nil, nil
+	s.buf, s.head, s.header, s.sum = nil, nil, nil, nil
 	return s.err
 }
 

@@ -3,6 +3,7 @@ package remote
 import (
 	"errors"
 	"io"
+	netmail "net/mail"
 	"strconv"
 	"strings"
 	"time"
@@ -218,13 +219,19 @@ func (r *reader) name(flag string) string {
 	return flag
 }
 
-// parseDate reads an INTERNALDATE (RFC 9051 date-time); zero if it cannot.
+// dateLayouts are the form of an INTERNALDATE (RFC 9051 date-time), and those that servers
+// have in its place.
+var dateLayouts = []string{"2-Jan-2006 15:04:05 -0700", "2-Jan-2006 15:04:05 -07:00", "2-Jan-2006 15:04:05 MST", "2-Jan-2006 15:04:05",
+	"2-Jan-2006 15:04 -0700", "2-Jan-06 15:04:05 -0700", "2 Jan 2006 15:04:05 -0700", "2-Jan-2006", time.RFC3339, "2006-01-02 15:04:05 -0700", "2006-01-02 15:04:05"}
+
+// parseDate reads an INTERNALDATE; zero if it cannot.
 func parseDate(s string) time.Time {
-	s = strings.TrimSpace(s)
-	for _, layout := range []string{"2-Jan-2006 15:04:05 -0700", "2-Jan-2006 15:04:05 MST", "2-Jan-2006 15:04:05"} {
+	s = strings.Join(strings.Fields(s), " ")
+	for _, layout := range dateLayouts {
 		if t, err := time.Parse(layout, s); err == nil {
 			return t
 		}
 	}
-	return time.Time{}
+	t, _ := netmail.ParseDate(s) // as in a header; zero if it cannot
+	return t
 }

@@ -278,11 +278,11 @@ func (s Untracked) Dated(m mail.Message) bool {
 // soon is within what time a mail that was sent is saved.
 const soon = 10 * time.Minute
 
-// When is the INTERNALDATE of an upload: what its header says, unless that
-// cannot be, or else its file.
-func (s Untracked) When(now time.Time) time.Time {
-	if s.Sent.Year() >= 1980 && s.Sent.Before(now.Add(24*time.Hour)) {
-		return s.Sent
+// When is the INTERNALDATE of a mail that has none: the Date of its header, unless that
+// cannot be, or else the other one.
+func When(sent, other, now time.Time) time.Time {
+	if sent.Year() >= 1980 && sent.Before(now.Add(24*time.Hour)) {
+		return sent
 	}
-	return s.Date
+	return other
 }
