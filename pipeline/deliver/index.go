@@ -1,6 +1,7 @@
 package deliver
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -173,10 +174,14 @@ func (l *Line) untagGone(ctx context.Context, items []*Item) error {
 		validity uint64
 		uid      imap.UID
 	}
-	gone := make(map[place]bool)
+	at := func(m ledger.Message) place { return place{m.Mailbox, m.UIDValidity, m.UID} }
+	gone, now := make(map[place]bool), make(map[place]bool)
 	for _, it := range items {
-		if it.Op == OpGone && !it.Forgotten() { // else its row went before, and another message's may be there
-			gone[place{it.Row.Mailbox, it.Row.UIDValidity, it.Row.UID}] = true
+		switch {
+		case it.Op != OpGone:
+			now[at(it.Row)] = true // the ledger gets it with its record
+		case !it.Forgotten(): // else its row went before, and another message's may be there
+			gone[at(it.Row)] = true
 		}
 	}
 	for _, it := range items {
@@ -190,12 +195,12 @@ func (l *Line) untagGone(ctx context.Context, items []*Item) error {
 		var others []string
 		left := false
 		for _, m := range copies {
-			if (m.State == ledger.Present || m.State == ledger.Intended) && !gone[place{m.Mailbox, m.UIDValidity, m.UID}] {
+			if (m.State == ledger.Present || m.State == ledger.Intended) && !gone[at(m)] && !now[at(m)] {
 				left, others = true, append(others, m.Flags...)
 			}
 		}
 		for _, o := range items {
-			if o.Op != OpGone && o.ID == it.Row.ID { // it gets its id in the ledger with its record
+			if o.Op != OpGone && cmp.Or(o.ID, o.Row.ID) == it.Row.ID {
 				left, others = true, append(others, o.Row.Flags...)
 			}
 		}
