@@ -59,8 +59,7 @@ func (w *worker) endInterrupted(ctx context.Context) error {
 	if err != nil || len(moves)+len(arrivals)+len(forgotten) == 0 {
 		return err
 	}
-	w.early.stop() // it compares with the rows of before
-	w.early = nil
+	w.prescan.Discard() // it compares with the rows of before
 	w.unsettled = make(map[string][]ledger.Message)
 	boxes, err := w.knownBoxes(ctx)
 	if err != nil {

@@ -278,7 +278,7 @@ func (w *worker) makeMailboxes(ctx context.Context, boxes []*box) ([]*box, error
 			files, err = &maildir.Listing{}, nil // one that tags want
 		}
 		if err != nil {
-			b.unread = true
+			b.local.Unread = true
 			w.closed = append(w.closed, b)
 			w.mailboxFault(b, fmt.Errorf("its folder cannot be read: %w", err))
 			continue

@@ -56,7 +56,7 @@ func (r *run) readDigest(ctx context.Context, m *ledger.Message) error {
 	if !m.Digest.IsZero() || m.Key == "" || m.Mailbox == "" {
 		return nil
 	}
-	path, ok, err := r.fileOf(ctx, *m)
+	path, ok, err := r.here.FileOf(ctx, *m)
 	if err != nil || !ok {
 		return err
 	}

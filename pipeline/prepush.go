@@ -79,7 +79,7 @@ func (w *worker) prePush(ctx context.Context, b *box, o *plan.Outgoing, boxes ma
 		return nil
 	}
 	o.Wait(func(m plan.Move) bool { return deferred[m.Row.UID] })
-	b.scanned, w.tags = "", mail.Revision{} // the next run looks at them again
+	b.local.Scanned, w.tags = "", mail.Revision{} // the next run looks at them again
 	return nil
 }
 

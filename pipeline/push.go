@@ -33,25 +33,22 @@ func (w *worker) pushAll(ctx context.Context, boxes []*box) error {
 	for _, b := range every {
 		byName[b.Name] = b
 	}
-	for _, b := range every {
-		if b.unread {
-			continue
-		}
-		now, err := b.dir.Changed()
-		if err := w.unreadable(b, err); err != nil {
-			return err
-		}
-		w.astir = w.astir || b.changed != now
-	}
-	locals, err := w.locals(ctx, every)
+	views := w.views(every)
+	still, err := w.here.Unchanged(views)
 	if err != nil {
 		return err
 	}
+	w.scansUnstable = w.scansUnstable || !still
+	locals, err := w.here.Locals(ctx, views, w.views(w.closed))
+	if err != nil {
+		return err
+	}
+	w.sayUnreadable(slices.Concat(every, w.closed))
 	whole := true
 	plans := plan.OfFolders(locals, plan.Policy{
 		Deletions: w.Deletions, Yes: w.yes, Daily: w.daily, Restore: w.Restore,
-		Whole: !w.astir, Some: len(w.Only) > 0,
-		Unread: slices.ContainsFunc(slices.Concat(every, w.closed), func(b *box) bool { return b.unread }),
+		Whole: !w.scansUnstable, Some: len(w.Only) > 0,
+		Unread: slices.ContainsFunc(slices.Concat(every, w.closed), func(b *box) bool { return b.local.Unread }),
 	})
 	for _, name := range slices.Sorted(maps.Keys(plans)) {
 		b, o := byName[name], plans[name]
@@ -241,7 +238,7 @@ func (w *worker) push(ctx context.Context, b *box, o *plan.Outgoing, boxes map[s
 	}
 	if o.Moved()+len(o.Deleted)+len(o.Uploads)+len(b.local.Flags) == 0 {
 		if b.settled(o) {
-			return w.markScanned(ctx, b)
+			return w.here.MarkScanned(ctx, b.Name, b.local.Scanned)
 		}
 		return nil
 	}
@@ -304,7 +301,7 @@ func (w *worker) push(ctx context.Context, b *box, o *plan.Outgoing, boxes map[s
 		return err
 	}
 	if unable == nil && b.settled(o) {
-		return w.markScanned(ctx, b)
+		return w.here.MarkScanned(ctx, b.Name, b.local.Scanned)
 	}
 	return unable
 }

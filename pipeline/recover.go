@@ -1,7 +1,6 @@
 package pipeline
 
 import (
-	"cmp"
 	"context"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
@@ -79,13 +78,5 @@ func (r *run) commit(ctx context.Context, c journal.Change, step string) error {
 
 // noteOnce is a note that no later run repeats: said has that it was given.
 func (r *run) noteOnce(ctx context.Context, b *box, said journal.Notes[journal.Text], about, format string, args ...any) error {
-	_, already, err := said.Get(ctx, about)
-	if err != nil || already {
-		return err
-	}
-	r.note(b, format, args...)
-	if r.DryRun {
-		return nil
-	}
-	return said.Set(ctx, about, cmp.Or(journal.Text(b.Name), journal.SaidOnce))
+	return journal.Once(ctx, said, about, b.Name, !r.DryRun, func() { r.note(b, format, args...) })
 }

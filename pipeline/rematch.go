@@ -3,9 +3,7 @@ package pipeline
 import (
 	"context"
 	"errors"
-	"io"
 	"io/fs"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -55,7 +53,7 @@ func (w *worker) rematch(ctx context.Context, b *box, v *plan.View, rows []ledge
 			return err
 		}
 		if err == nil {
-			if here, err = w.strangers(ctx, b, rows, files); err != nil {
+			if here, err = w.here.Untracked(ctx, b.place(), rows, files); err != nil {
 				return err
 			}
 		}
@@ -189,7 +187,7 @@ func (w *worker) distrust(ctx context.Context, b *box, rows []ledger.Row) error 
 	}
 	w.step("messages disowned")
 	// What the scan found was of these UIDs.
-	b.local, b.scanned = plan.Local{Untracked: b.local.Untracked}, ""
+	b.local.Local, b.local.Scanned = plan.Local{Untracked: b.local.Untracked}, ""
 	b.known.Complete = false
 	return w.saveMailbox(ctx, b, false)
 }
@@ -265,56 +263,6 @@ func (w *worker) retire(ctx context.Context, b *box, stubs []ledger.Message) err
 		w.line.Hold(&deliver.Item{Box: b.line, Op: deliver.OpGone, Row: s})
 	}
 	return nil
-}
-
-// strangers reads those files of the mailbox's folder that have no row: mail
-// that may be the server's, after the ledger was lost, or that the user put
-// there.
-func (r *run) strangers(ctx context.Context, b *box, rows []ledger.Row, l *maildir.Listing) ([]plan.Untracked, error) {
-	known := make(map[string]bool, len(rows))
-	for _, r := range rows {
-		known[r.Key], known[r.StubKey] = true, true
-	}
-	var out []plan.Untracked
-	buf := make([]byte, 64<<10)
-	some, err := l.Some(func(key string) bool { return !known[key] })
-	if err != nil {
-		return nil, err
-	}
-	for _, f := range some {
-		path := b.path(f.Name)
-		head := mail.NewHeaderReader(append(stub.ClaimFields(), "Date")...)
-		sum := mail.NewDigester()
-		size, err := maildir.Read(path, buf, io.MultiWriter(head, sum))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // renamed or taken away this moment: the next run sees it
-		}
-		if err != nil {
-			return nil, err
-		}
-		h := mail.EnvelopeOf(head.Header())
-		stub, err := r.isStub(ctx, h.Fields, path)
-		if err == nil && stub {
-			stub, err = r.isOurs(ctx, h.MessageID, sum.Sum())
-		}
-		if err != nil {
-			return nil, err
-		}
-		if stub {
-			continue
-		}
-		if h.MessageID == "" {
-			if h.MessageID, err = maildir.MadeUpID(path); errors.Is(err, fs.ErrNotExist) {
-				continue
-			} else if err != nil {
-				return nil, err
-			}
-		}
-		out = append(out, plan.Untracked{Message: ledger.Message{
-			Mailbox: b.Name, Key: f.Key, Name: f.Name, ID: h.MessageID, Size: size, WireSize: size, Digest: sum.Sum(), Date: f.ModTime.UTC().Truncate(time.Second),
-		}, Sent: h.Date.UTC().Truncate(time.Second), Added: sum.Left()})
-	}
-	return out, nil
 }
 
 // link finds those of the new messages that are here already, in another
@@ -406,7 +354,7 @@ func (w *worker) originals(ctx context.Context, b *box, listed []mail.Message) (
 		if _, known := paths[row.Key]; known || row.Key == "" {
 			return nil
 		}
-		path, here, err := w.fileOf(ctx, row)
+		path, here, err := w.here.FileOf(ctx, row)
 		if !here {
 			path = ""
 		}
@@ -439,26 +387,6 @@ func (w *worker) originals(ctx context.Context, b *box, listed []mail.Message) (
 		}
 	}
 	return out, paths, e, nil
-}
-
-// fileOf gives the path of a recorded message's file.
-func (r *run) fileOf(ctx context.Context, m ledger.Message) (string, bool, error) {
-	boxes, err := r.Ledger.Mailboxes(ctx)
-	if err != nil {
-		return "", false, err
-	}
-	for _, k := range boxes {
-		if k.Name != m.Mailbox {
-			continue
-		}
-		dir := maildir.Dir(filepath.Join(r.Root, k.Folder))
-		name, ok, err := dir.Locate(m.Key, m.Name)
-		if errors.Is(err, fs.ErrNotExist) {
-			return "", false, nil
-		}
-		return dir.Path(name), ok, err
-	}
-	return "", false, nil
 }
 
 // drafts tells whether the mailbox is for drafts (RFC 6154).

@@ -306,10 +306,7 @@ func (r *run) finishFolder(ctx context.Context, list []mail.Mailbox) error {
 		}
 	}
 	r.note(said, "the deletion of this mailbox was interrupted; it is ended now")
-	if r.early != nil {
-		r.early.stop() // it may have found what is removed here
-		r.early = nil
-	}
+	r.prescan.Discard() // it may have found what is removed here
 	return rm.here(ctx)
 }
 

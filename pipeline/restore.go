@@ -48,7 +48,7 @@ func (w *worker) restore(ctx context.Context, b *box, o *plan.Outgoing, boxes ma
 	if err := w.fetchAgain(ctx, b, o.Restore); err != nil {
 		return err
 	}
-	return w.believe(ctx, b)
+	return w.here.Believe(ctx, b.place())
 }
 
 // back puts files that were moved to other folders back to where the server has

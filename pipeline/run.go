@@ -19,6 +19,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/pipeline/ask"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/local"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
@@ -33,6 +34,9 @@ type run struct {
 
 	line *deliver.Line
 	ask  *ask.Hooks
+	here *local.Reader
+	// prescan is what the folders held before the server was heard of.
+	prescan *local.Prescan
 
 	mu                sync.Mutex
 	cond              *sync.Cond
@@ -42,7 +46,7 @@ type run struct {
 	reportedUnhealthy bool            // it was said that the server is not well
 	ended             bool            // no more work is given out
 	beside            []*box          // not to be synchronised now, but mail may be in their folders
-	astir             bool            // folders changed all the while they were scanned
+	scansUnstable     bool            // folders changed all the while they were scanned
 	moved             bool            // mail may have moved between mailboxes: look before downloading
 	stays             map[string]bool // mailboxes that no message has left, as far as is known
 	trash             *box            // the account's Trash; nil if it has none
@@ -54,7 +58,6 @@ type run struct {
 	listedAt          time.Time       // when it said so
 	fresh             []*box          // folders of which the server is to make mailboxes
 	closed            []*box          // folders whose mail the server cannot have now
-	early             *early          // nil when it is over
 	exchange          bool            // the server is Exchange, so far as it shows
 	tags              mail.Revision   // the notmuch database when its tags were looked at
 	// stored are the flags that the server was told, by mailbox: of a message that
@@ -94,15 +97,8 @@ type box struct {
 	stubs  map[imap.UID]ledger.Message // all its stubs
 	add    []string                    // tags by rule
 	remove []string
-	local  plan.Local // what the user changed here
-	// scanned is what the ledger is to remember of the scan that found that, which
-	// set in at changed. unread: the folder could not be read. barred: that was said.
-	scanned journal.Scan
-	changed [2]time.Time
-	unread  bool
-	barred  bool
-	// lacks are messages without a file, of a mailbox that is not agreed upon.
-	lacks []ledger.Message
+	local  local.Folder // what is here
+	barred bool         // that its folder could not be read was said
 	// expected are files by the UID that their message has got on the server;
 	// uploaded are files whose UID was not told.
 	expected map[imap.UID]string
@@ -178,6 +174,10 @@ func newRun(o Options) *run {
 		finished: make(map[string]map[imap.UID]bool), foreseen: make(map[string]bool), standing: make(map[string]bool)}
 	r.cond = sync.NewCond(&r.mu)
 	r.ask = ask.New(o.Account.Name, o.Hooks, o.Ledger.Dir(), r.rep, o.Now)
+	r.here = &local.Reader{
+		Account: o.Account.Name, Root: o.Root, Ledger: o.Ledger, Journal: o.notes(), Report: r.rep,
+		ReadOnly: o.ReadOnly, Restore: o.Restore, DryRun: o.DryRun,
+	}
 	r.line = deliver.New(deliver.Options{
 		Index: o.Index, Ledger: o.Ledger, Journal: lineNotes{o.notes(), r}, Hooks: r.ask, Report: r.rep, Now: o.Now,
 		NewTags: o.NewTags, Batch: o.Batch, FlagTags: plan.FlagTags,
@@ -202,6 +202,7 @@ func (r *run) sync(ctx context.Context) error {
 	if err := r.readSecret(ctx); err != nil {
 		return err
 	}
+	r.here.Secret = r.secret
 	if !r.DryRun {
 		r.ask.Clear()
 		if err := r.resume(ctx); err != nil {
@@ -219,8 +220,8 @@ func (r *run) sync(ctx context.Context) error {
 	if ok, err := r.preSync(ctx); err != nil || !ok {
 		return err
 	}
-	r.early = r.findEarly(ctx)
-	defer r.early.stop()
+	r.prescan = r.here.Prescan(ctx, func(k ledger.Mailbox) bool { return r.selects(mail.Mailbox{Name: k.Name, Delim: k.Delim}) })
+	defer r.prescan.Discard()
 	s, err := r.Dial(ctx)
 	if err != nil {
 		return r.accountFault(ctx, err, report.AtConnect)

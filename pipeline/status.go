@@ -134,16 +134,16 @@ func StatusOf(ctx context.Context, o Options) (*Status, error) {
 			}
 		}
 		if k.Complete && k.UIDValidity != 0 && !o.ReadOnly {
-			f, err := r.find(ctx, b, scanned[k.Name])
+			f, err := r.here.Compare(ctx, b.place(), scanned[k.Name])
 			if err != nil {
 				return nil, report.OfMailbox(b.Name, err)
 			}
-			for _, n := range f.local.Untracked {
+			for _, n := range f.Untracked {
 				if n.New() {
 					m.New++
 				}
 			}
-			m.Gone, m.Flags = len(f.local.Missing)+len(f.local.Marked), len(f.local.Flags)
+			m.Gone, m.Flags = len(f.Missing)+len(f.Marked), len(f.Flags)
 		}
 		s.Mailboxes = append(s.Mailboxes, m)
 	}

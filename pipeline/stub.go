@@ -1,7 +1,6 @@
 package pipeline
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -33,71 +32,6 @@ const (
 // KeyOf gives the key of a row's message.
 func KeyOf(account string, row ledger.Message) stub.Key {
 	return stub.NewKey(account, row.Mailbox, row.UIDValidity, row.UID)
-}
-
-// isStub tells whether the mail at path, of whose header there are the fields of a
-// claim, is one of our stubs, also if it was moved or copied. We signed it; or the
-// secret of then is lost, or it is older than signatures, and the ledger has a stub of
-// this key that is not at its place, or that this is a copy of.
-func (r *run) isStub(ctx context.Context, h wire.Header, path string) (bool, error) {
-	c, err := stub.ClaimOf(h)
-	if err == nil && c.SignedBy(r.secret) {
-		return true, nil
-	}
-	if err != nil || c.Mailed {
-		return false, nil //nolint:nilerr // then it is none
-	}
-	rows, err := r.Ledger.InState(ctx, ledger.Stub, ledger.GivenUp, ledger.Skipped, ledger.Deferred)
-	if err != nil {
-		return false, err
-	}
-	for _, m := range rows {
-		if KeyOf(r.Account.Name, m) != c.Key || m.StubKey == "" {
-			continue
-		}
-		place, here, err := r.fileOf(ctx, ledger.Message{Mailbox: m.Mailbox, Key: m.StubKey, Name: m.StubName})
-		if err != nil || !here {
-			return err == nil, err
-		}
-		same, err := sameBeginning(place, path)
-		if errors.Is(err, fs.ErrNotExist) {
-			return true, nil // renamed this moment: the next run tells
-		}
-		return same, err
-	}
-	return false, nil
-}
-
-// isOurs tells whether a file that looks like one of our stubs is no mail that the server
-// has as one of its own, as of somebody who was sent a copy of the note, and whose file
-// went from its place: that was moved.
-func (r *run) isOurs(ctx context.Context, id string, content wire.Digest) (bool, error) {
-	mails, err := r.Ledger.ByMessageID(ctx, id)
-	for _, m := range mails {
-		if err != nil || m.State != ledger.Present || m.Digest != content {
-			continue
-		}
-		if _, here, err := r.fileOf(ctx, m); err != nil || !here {
-			return false, err
-		}
-	}
-	return true, err
-}
-
-// sameBeginning tells whether two files are the same as far as stub.MaxHeader.
-func sameBeginning(a, b string) (bool, error) {
-	var text [2][]byte
-	for i, path := range []string{a, b} {
-		f, err := os.Open(path)
-		if err != nil {
-			return false, err
-		}
-		text[i], err = io.ReadAll(io.LimitReader(f, stub.MaxHeader))
-		if err := errors.Join(err, f.Close()); err != nil {
-			return false, err
-		}
-	}
-	return bytes.Equal(text[0], text[1]), nil
 }
 
 // readSecret reads the secret, or makes one.

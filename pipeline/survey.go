@@ -123,7 +123,7 @@ func (r *run) survey(ctx context.Context, s Lister, list []mail.Mailbox) ([]*box
 			return nil, err
 		}
 		if r.isUnsettled(b) {
-			b.local, b.scanned, b.unread = plan.Local{}, "", true
+			b.local.Local, b.local.Scanned, b.local.Unread = plan.Local{}, "", true
 		}
 		if plan.MayHaveMoved(b.known, *m.Status) {
 			r.moved = true
@@ -142,16 +142,18 @@ func (r *run) survey(ctx context.Context, s Lister, list []mail.Mailbox) ([]*box
 			return nil, err
 		}
 	}
-	r.early = nil
+	r.prescan.Discard()
 	followed, err := r.followTags(ctx, boxes)
 	if err != nil {
 		return nil, err
 	}
-	still, err := r.scanAgain(ctx, slices.Concat(boxes, r.beside))
+	all := slices.Concat(boxes, r.beside)
+	still, err := r.here.ScanAgain(ctx, r.views(all))
 	if err != nil {
 		return nil, err
 	}
-	r.astir = !still
+	r.sayUnreadable(all)
+	r.scansUnstable = !still
 	if name := trashOf(r.Trash, list); name != "" {
 		r.trash = &box{Mailbox: mail.Mailbox{Name: name}} // it need not be synchronised
 		if i := slices.IndexFunc(boxes, func(b *box) bool { return b.Name == name }); i >= 0 {

@@ -203,7 +203,7 @@ func (r *run) byBox(boxes []*box, tagged []mail.Tagged) map[*box]map[string]mail
 			if b == nil {
 				continue
 			}
-			if !b.agreed() || b.unread {
+			if at := b.place(); !at.Agreed() || b.local.Unread {
 				r.tags = mail.Revision{}
 				continue
 			}

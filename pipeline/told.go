@@ -63,6 +63,7 @@ func (r *run) recallTold(ctx context.Context) error {
 		r.toldNoted(row)
 		r.mu.Unlock()
 	}
+	r.here.Told = r.toldBefore
 	if len(over) == 0 || r.DryRun {
 		return nil
 	}

@@ -127,21 +127,13 @@ type refusedUpload struct {
 	err  error
 }
 
-// forgetUnsent forgets what is remembered of files that the server has taken, or that
-// are in the folder no more.
-func (r *run) forgetUnsent(ctx context.Context, b *box, gone func(key string) bool) error {
-	notes, err := r.unsent(ctx, b)
-	if err != nil || len(notes) == 0 || r.DryRun {
-		return err
-	}
-	var c journal.Change
-	for key := range notes {
-		if gone(strings.TrimPrefix(key, journal.AboutFile(b.Name, ""))) {
-			r.notes().Unsent.Forget(&c, key)
-		}
-	}
-	if c.Empty() {
+// neverUpload remembers a file that the server is not to be given.
+func (r *run) neverUpload(ctx context.Context, b *box, key string) error {
+	if r.DryRun {
 		return nil
 	}
-	return r.commit(ctx, c, "refused uploads forgotten")
+	var c journal.Change
+	r.notes().NeverUpload.Put(&c, key, journal.Text(b.Name))
+	r.notes().Arriving.Forget(&c, key)
+	return r.commit(ctx, c, "upload ruled out")
 }

@@ -188,7 +188,7 @@ func (w *worker) upload(ctx context.Context, b *box, files []plan.Untracked, alo
 			return nil, nil, err
 		}
 	}
-	if err := w.forgetUnsent(ctx, b, func(key string) bool {
+	if err := w.here.ForgetUnsent(ctx, b.Name, func(key string) bool {
 		i := slices.IndexFunc(files, func(s plan.Untracked) bool { return s.Key == key })
 		return i >= 0 && results[i].Err == nil
 	}); err != nil {

@@ -6,6 +6,7 @@
 package journal
 
 import (
+	"cmp"
 	"context"
 	"encoding"
 	"encoding/json"
@@ -266,4 +267,18 @@ func (j *Journal) KindOf(key string) (kind Kind, ok bool) {
 		}
 	}
 	return Kind{}, false
+}
+
+// Once does what no later run repeats, as telling something, unless said has it already: it
+// is noted about this, with the mailbox that it is of, if note is set.
+func Once(ctx context.Context, said Notes[Text], about, mailbox string, note bool, tell func()) error {
+	_, already, err := said.Get(ctx, about)
+	if err != nil || already {
+		return err
+	}
+	tell()
+	if !note {
+		return nil
+	}
+	return said.Set(ctx, about, cmp.Or(Text(mailbox), SaidOnce))
 }
