@@ -131,7 +131,7 @@ func (p *program) check(cc *cli.Context) error {
 // notmuch looks at the database and gives it and the mail root; nil and "" if
 // there is none.
 func (c *checker) notmuch(ctx context.Context) (*index.Index, string) {
-	idx, err := index.Open(ctx, index.Options{Existing: true})
+	idx, err := index.Open(ctx, index.Options{Existing: true, Note: func(text string) { c.warn("notmuch", "", "%s", text) }})
 	if err != nil {
 		c.fail("notmuch", "", err)
 		return nil, ""
@@ -215,17 +215,11 @@ func (c *checker) local(ctx context.Context, a *config.Account, root string) {
 		text += fmt.Sprintf(", %d messages that could not be fetched (%s stubs)", len(stubs), name)
 	}
 	c.ok("state", "%s", text)
-	// Only the lock itself tells whether somebody holds it.
-	l, err = ledger.Open(ctx, dir)
-	switch {
+	switch err := ledger.Busy(dir); {
 	case errors.Is(err, ledger.ErrBusy):
 		c.warn("lock", "", "%v; until it is done a second sync is refused", err)
 	case err != nil:
 		c.fail("state", "", err)
-	default:
-		if err := l.Close(); err != nil {
-			c.fail("state", "", err)
-		}
 	}
 }
 

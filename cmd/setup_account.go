@@ -164,7 +164,7 @@ func (s *setup) prose(text string) {
 // names are those of the configuration's accounts, in lower case.
 func (s *setup) names() (map[string]bool, error) {
 	names := make(map[string]bool)
-	conf, err := config.Load(s.file)
+	conf, err := config.Load(s.file, s.getenv)
 	if wrong, _ := errors.AsType[config.Errors](err); errors.Is(err, os.ErrNotExist) || len(wrong) == 1 && errors.Is(err, config.ErrNoAccount) {
 		return names, nil
 	}

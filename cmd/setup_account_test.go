@@ -403,7 +403,7 @@ func TestSetupAccountByOptions(t *testing.T) {
 	if got := n.read(newConfig); !strings.HasPrefix(got, before+"\n\n[account.example2]\n") || strings.Contains(got, imaptest.Password) {
 		t.Error(got)
 	}
-	conf, err := config.Load(filepath.Join(n.home, newConfig))
+	conf, err := config.Load(filepath.Join(n.home, newConfig), os.Getenv)
 	if err != nil || len(conf.Accounts) != 2 || conf.Accounts[1].User != imaptest.User {
 		t.Fatalf("%+v, %v", conf, err)
 	}

@@ -104,7 +104,7 @@ func TestSetupAccountsAtOnce(t *testing.T) {
 			t.Error(out)
 		}
 	}
-	conf, err := config.Load(filepath.Join(n.home, newConfig))
+	conf, err := config.Load(filepath.Join(n.home, newConfig), os.Getenv)
 	if err != nil || len(conf.Accounts) != 1 {
 		t.Fatalf("%v, %v", conf, err)
 	}

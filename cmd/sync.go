@@ -92,7 +92,7 @@ func (p *program) load(c *cli.Context) (*config.Config, error) {
 	if err != nil {
 		return nil, &config.Error{Text: err.Error(), Err: err}
 	}
-	return config.Load(file)
+	return config.Load(file, p.getenv)
 }
 
 // request is what a sync is asked to do.

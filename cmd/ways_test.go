@@ -40,7 +40,7 @@ func TestTheConfigurationReachesTheConnection(t *testing.T) {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	conf, err := config.Load(file)
+	conf, err := config.Load(file, os.Getenv)
 	if err != nil {
 		t.Fatal(err)
 	}

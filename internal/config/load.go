@@ -26,8 +26,9 @@ const (
 	maxTag         = 200 // NOTMUCH_TAG_MAX
 )
 
-// Load reads the file. An error is Errors: everything that is wrong, by line.
-func Load(file string) (*Config, error) {
+// Load reads the file; getenv gives the environment that it speaks of. An error is Errors:
+// everything that is wrong, by line.
+func Load(file string, getenv func(string) string) (*Config, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, unreadable(file, err)
@@ -40,7 +41,7 @@ func Load(file string) (*Config, error) {
 	if len(text) > maxFile {
 		return nil, Errors{{File: file, Text: "larger than 1 MiB: that is no configuration"}}
 	}
-	return parse(file, text, os.Getenv)
+	return parse(file, text, getenv)
 }
 
 // reader checks a decoded file and collects what is wrong with it.

@@ -65,7 +65,7 @@ func TestFullFileGivesEveryValue(t *testing.T) {
 
 func TestEverythingWrongIsToldAtOnceByLine(t *testing.T) {
 	t.Parallel()
-	_, err := Load("testdata/broken.toml")
+	_, err := Load("testdata/broken.toml", os.Getenv)
 	if err == nil {
 		t.Fatal("a broken file was taken")
 	}
@@ -271,7 +271,7 @@ func TestFindLooksWhereXDGSays(t *testing.T) {
 func TestMissingFileSaysWhereToLook(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "config.toml")
-	_, err := Load(file)
+	_, err := Load(file, os.Getenv)
 	if !errors.Is(err, fs.ErrNotExist) {
 		t.Fatal(err)
 	}

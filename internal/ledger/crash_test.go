@@ -172,3 +172,31 @@ func TestASecondRunIsRefusedUntilTheFirstEnds(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestWhoOnlyLooksKeepsNobodyFromTheLock(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "work")
+	if err := Busy(dir); err != nil {
+		t.Errorf("where there is no ledger: %v", err)
+	}
+	for range 50 {
+		looked := make(chan error, 1)
+		go func() { looked <- Busy(dir) }()
+		l, err := Open(t.Context(), dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := <-looked; err != nil && !errors.Is(err, ErrBusy) {
+			t.Error(err)
+		}
+		if err := Busy(dir); !errors.Is(err, ErrBusy) || !strings.Contains(err.Error(), fmt.Sprintf("process %d", os.Getpid())) {
+			t.Errorf("while it is held: %v", err)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := Busy(dir); err != nil {
+			t.Errorf("afterwards: %v", err)
+		}
+	}
+}

@@ -153,7 +153,7 @@ func OpenThrough(ctx context.Context, dir string, through driver.Driver) (*Ledge
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	lock, err := takeLock(filepath.Join(dir, "lock"))
+	lock, err := takeLock(filepath.Join(dir, lockName))
 	if err != nil {
 		return nil, err
 	}
