@@ -21,6 +21,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/local"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/pull"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
@@ -37,14 +38,10 @@ type run struct {
 	here *local.Reader
 	// prescan is what the folders held before the server was heard of.
 	prescan *local.Prescan
+	pool    *pull.Pool[*box] // what is to be looked into and fetched
 
 	mu                sync.Mutex
-	cond              *sync.Cond
-	todo              []*box          // not yet looked into
-	open              []*box          // looked into, with batches left
-	busy              int             // units under way: of each more batches may come, or what is left of it
 	reportedUnhealthy bool            // it was said that the server is not well
-	ended             bool            // no more work is given out
 	beside            []*box          // not to be synchronised now, but mail may be in their folders
 	scansUnstable     bool            // folders changed all the while they were scanned
 	moved             bool            // mail may have moved between mailboxes: look before downloading
@@ -116,12 +113,9 @@ type box struct {
 	unknown      bool // we may have put messages into it since its status was told
 
 	// guarded by run.mu
-	looked bool
-	mute   bool // the server does not describe its messages
+	mute bool // the server does not describe its messages
 	// unsettled: flags on the server differ from the rows', and are to be told again.
 	unsettled bool
-	batches   [][]imap.UID
-	left      int // messages to come that this run does not bring
 	// suspect is set where so much is gone from the server that it is to be judged when
 	// all that came is known.
 	suspect *plan.Suspicion
@@ -172,7 +166,6 @@ func Sync(ctx context.Context, o Options) (*report.Report, error) {
 func newRun(o Options) *run {
 	r := &run{Options: o, rep: report.NewReporter(report.Report{Account: o.Account.Name, DryRun: o.DryRun}, o.Now, o.Emit, o.Step),
 		finished: make(map[string]map[imap.UID]bool), foreseen: make(map[string]bool), standing: make(map[string]bool)}
-	r.cond = sync.NewCond(&r.mu)
 	r.ask = ask.New(o.Account.Name, o.Hooks, o.Ledger.Dir(), r.rep, o.Now)
 	r.here = &local.Reader{
 		Account: o.Account.Name, Root: o.Root, Ledger: o.Ledger, Journal: o.notes(), Report: r.rep,
@@ -269,14 +262,6 @@ func (r *run) work(ctx context.Context, first *worker, boxes []*box) error {
 
 // come puts onto the line what is to be done in these mailboxes.
 func (r *run) come(ctx context.Context, first *worker, boxes []*box) error {
-	stop := context.AfterFunc(ctx, func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.ended = true
-		r.cond.Broadcast()
-	})
-	defer stop()
-
 	boxes, err := first.makeMailboxes(ctx, boxes)
 	if err == nil {
 		err = first.pushAll(ctx, boxes)
@@ -292,7 +277,9 @@ func (r *run) come(ctx context.Context, first *worker, boxes []*box) error {
 	if len(boxes) == 0 {
 		return ignore(first.session.Close())
 	}
-	r.todo = boxes
+	r.pool = pull.NewPool(boxes)
+	stop := context.AfterFunc(ctx, func() { r.pool.End() })
+	defer stop()
 	workers, working := errgroup.WithContext(ctx)
 	workers.Go(func() error { return first.loop(working) })
 	for range r.Connections - 1 {
@@ -302,27 +289,21 @@ func (r *run) come(ctx context.Context, first *worker, boxes []*box) error {
 	if err := workers.Wait(); err != nil {
 		return err
 	}
-	r.sayLeft(boxes)
+	r.sayLeft()
 	return r.sendGone(ctx, boxes)
 }
 
 // sayLeft tells what this run did not bring, in one line.
-func (r *run) sayLeft(boxes []*box) {
-	r.mu.Lock()
+func (r *run) sayLeft() {
 	var lines []string
 	unseen := 0
-	for _, b := range boxes {
-		for _, batch := range b.batches {
-			b.left += len(batch)
-		}
-		switch {
-		case b.left > 0:
-			lines = append(lines, fmt.Sprintf("%s of %s", mail.Number(b.left, "message", "messages"), b.Name))
-		case !b.looked:
+	for _, l := range r.pool.Left() {
+		if l.Unseen {
 			unseen++
+		} else {
+			lines = append(lines, fmt.Sprintf("%s of %s", mail.Number(l.Messages, "message", "messages"), l.Mailbox.Name))
 		}
 	}
-	r.mu.Unlock()
 	if unseen > 0 {
 		lines = append(lines, "what is new in "+mail.Number(unseen, "mailbox", "mailboxes"))
 	}
@@ -365,10 +346,7 @@ func (r *run) sendGone(ctx context.Context, boxes []*box) error {
 		case it.Forgotten():
 			needs = slices.DeleteFunc(slices.Clone(all), func(m *deliver.Mailbox) bool { return m == it.Box })
 		}
-		r.mu.Lock()
-		ended := r.ended
-		r.mu.Unlock()
-		return !ended && !slices.ContainsFunc(needs, (*deliver.Mailbox).MarksKept)
+		return !r.pool.Ended() && !slices.ContainsFunc(needs, (*deliver.Mailbox).MarksKept)
 	})
 }
 

@@ -172,13 +172,7 @@ func (w *worker) comes(ctx context.Context, b *box, uids []imap.UID) (bool, erro
 // doubt leaves a mailbox of which nothing comes, while nothing is known by which
 // to tell its fault from the server's. When others have come, the next run can.
 func (w *worker) doubt(b *box) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, batch := range b.batches {
-		b.left += len(batch)
-	}
-	b.batches = nil
-	w.open = slices.DeleteFunc(w.open, func(o *box) bool { return o == b })
+	w.pool.Drop(b)
 	return &mail.Fault{Kind: mail.KindNoData, Op: "UID FETCH", Mailbox: b.Name, Text: "message after message fails; no stub was written"}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/hooks"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/pull"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
@@ -29,11 +30,8 @@ type worker struct {
 	verdicts map[imap.UID]hooks.Verdict
 }
 
-// unit is one piece of work: a mailbox to look into, or a batch of it to fetch.
-type unit struct {
-	box   *box
-	batch []imap.UID // nil: look into the mailbox
-}
+// unit is one piece of work.
+type unit = pull.Unit[*box]
 
 // loop works until there is nothing more to do.
 func (w *worker) loop(ctx context.Context) (err error) {
@@ -46,45 +44,46 @@ func (w *worker) loop(ctx context.Context) (err error) {
 		}
 	}()
 	for {
-		u, ok := w.next()
+		u, ok := w.pool.Next(w.selected, w.spare && w.session == nil)
 		if !ok {
 			return ctx.Err()
 		}
 		if w.spare && (w.session == nil || !w.session.Alive()) {
 			if err := w.connect(ctx); err != nil && ctx.Err() == nil {
 				// Servers limit connections (Gmail: 15, wildduck#35). The others go on.
-				w.giveBack(u)
-				w.note(u.box, "no further connection: %v; going on with fewer", err)
+				w.pool.GiveBack(u)
+				w.note(u.Mailbox, "no further connection: %v; going on with fewer", err)
 				return nil
 			}
 		}
 		w.dealt, w.verdicts = make(map[imap.UID]bool), make(map[imap.UID]hooks.Verdict)
 		var err error
-		if w.isSilent(u.box) {
-			w.leave(u) // each further try costs the timeout
+		left := 0
+		if w.isSilent(u.Mailbox) {
+			left = w.leave(u) // each further try costs the timeout
 		} else {
 			err = w.do(ctx, u)
-			if err == nil && u.batch == nil {
-				err = w.answered(ctx, silentKey("EXAMINE", u.box.Name))
+			if err == nil && u.Batch == nil {
+				err = w.answered(ctx, silentKey("EXAMINE", u.Mailbox.Name))
 			}
 		}
 		if err == nil {
-			err = w.settle(ctx, u.box)
+			err = w.settle(ctx, u.Mailbox)
 		}
-		err = report.OfMailbox(u.box.Name, err)
+		err = report.OfMailbox(u.Mailbox.Name, err)
 		if err != nil && ctx.Err() == nil && w.mayGo(err) {
 			// If it is the account's fault, the first connection meets it, too.
-			w.note(u.box, "a connection is lost: %v; going on with fewer", err)
-			if rest := w.rest(u); u.batch == nil || len(rest.batch) > 0 {
-				w.giveBack(rest)
+			w.note(u.Mailbox, "a connection is lost: %v; going on with fewer", err)
+			if rest := w.rest(u); u.Batch == nil || len(rest.Batch) > 0 {
+				w.pool.GiveBack(rest)
 				return nil
 			}
-			return w.finish(ctx, u)
+			return w.finish(ctx, u, left)
 		}
 		if err != nil {
-			w.leave(u)
+			left = w.leave(u)
 		}
-		if err := w.finish(ctx, u); err != nil {
+		if err := w.finish(ctx, u, left); err != nil {
 			return err
 		}
 		switch {
@@ -92,7 +91,7 @@ func (w *worker) loop(ctx context.Context) (err error) {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case report.ScopeOf(err, report.AtMailbox) == report.ScopeMailbox:
-			w.mailboxFault(u.box, err)
+			w.mailboxFault(u.Mailbox, err)
 		default:
 			w.end()
 			return w.accountFault(ctx, err, report.AtConnect)
@@ -106,158 +105,65 @@ func (w *worker) mayGo(err error) bool {
 	return w.spare && !throttled && report.ScopeOf(err, report.AtMailbox) == report.ScopeAccount
 }
 
-// next gives out work: the rest of the mailbox that is selected, else a mailbox
-// nobody has looked into, else a share of somebody else's. A spare worker without
-// a connection takes part only if there is more than one piece: a sign-in costs
-// more than a small batch. The first worker waits for nothing but work that another
-// one has in hand, and of which more may come, or come back: so what is left over
-// is always somebody's.
-func (w *worker) next() (unit, bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for !w.ended {
-		if w.selected != nil {
-			if u, ok := w.batchOf(w.selected); ok {
-				return u, true
-			}
-		}
-		left := len(w.todo)
-		for _, b := range w.open {
-			left += len(b.batches)
-		}
-		if left > 1 || left == 1 && (w.session != nil || !w.spare) {
-			if len(w.todo) > 0 {
-				b := w.todo[0]
-				w.todo = w.todo[1:]
-				w.busy++
-				return unit{box: b}, true
-			}
-			most := w.open[0]
-			for _, b := range w.open {
-				if len(b.batches) > len(most.batches) {
-					most = b
-				}
-			}
-			return w.batchOf(most)
-		}
-		if left == 0 && w.busy == 0 {
-			w.cond.Broadcast()
-			return unit{}, false
-		}
-		w.cond.Wait()
-	}
-	return unit{}, false
-}
-
-// batchOf takes a batch; the caller holds mu.
-func (w *worker) batchOf(b *box) (unit, bool) {
-	if len(b.batches) == 0 {
-		return unit{}, false
-	}
-	u := unit{b, b.batches[0]}
-	b.batches = b.batches[1:]
-	w.busy++
-	if len(b.batches) == 0 {
-		w.open = slices.DeleteFunc(w.open, func(o *box) bool { return o == b })
-	}
-	return u, true
-}
-
 // rest is what of a unit is not on the line yet. Of a look that failed nothing is.
 func (w *worker) rest(u unit) unit {
-	if u.batch != nil {
-		u.batch = slices.DeleteFunc(slices.Clone(u.batch), func(uid imap.UID) bool { return w.dealt[uid] })
+	if u.Batch != nil {
+		u.Batch = slices.DeleteFunc(slices.Clone(u.Batch), func(uid imap.UID) bool { return w.dealt[uid] })
 	}
 	return u
 }
 
-// giveBack leaves a unit to the others.
-func (w *worker) giveBack(u unit) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.busy--
-	if u.batch == nil {
-		w.todo = append([]*box{u.box}, w.todo...)
-	} else {
-		u.box.batches = append([][]imap.UID{u.batch}, u.box.batches...)
-		if !slices.Contains(w.open, u.box) {
-			w.open = append(w.open, u.box)
-		}
-	}
-	w.cond.Broadcast()
-}
-
 // give puts a mailbox's batches where all workers find them.
 func (w *worker) give(b *box, bs [][]imap.UID) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	b.batches = append(b.batches, bs...)
 	for _, x := range bs {
 		w.rep.Expect(len(x))
 		b.line.Begin()
 	}
-	if len(b.batches) > 0 && !slices.Contains(w.open, b) {
-		w.open = append(w.open, b)
-	}
-	w.cond.Broadcast()
+	w.pool.Give(b, bs)
 }
 
-// finish takes a unit off the books: a look, or a batch that give has counted.
-func (w *worker) finish(ctx context.Context, u unit) error {
-	w.mu.Lock()
-	w.busy--
-	if u.batch == nil {
-		u.box.looked = true
-	}
-	w.cond.Broadcast()
-	w.mu.Unlock()
-	return u.box.line.End(ctx)
+// finish takes a unit off the books: a look, or a batch that give has counted. left is how
+// many of its messages this run does not bring.
+func (w *worker) finish(ctx context.Context, u unit, left int) error {
+	w.pool.Finish(u, left)
+	return u.Mailbox.line.End(ctx)
 }
 
-// leave marks what a failed unit did not do.
-func (w *worker) leave(u unit) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	u.box.line.KeepMarks()
-	u.box.left += len(w.rest(u).batch)
+// leave gives a failed unit up, and tells how many of its messages this run does not bring.
+func (w *worker) leave(u unit) int {
+	u.Mailbox.line.KeepMarks()
 	w.held = nil // an unsettled failure is no finding; the next run asks again
 	if w.session != nil && !w.session.Alive() {
 		w.selected = nil
 	}
+	return len(w.rest(u).Batch)
 }
 
 // end stops giving out work: the account is left for now.
 func (w *worker) end() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.ended = true
-	for _, b := range w.todo {
+	for _, b := range w.pool.End() {
 		b.line.KeepMarks()
 	}
-	for _, b := range w.open {
-		b.line.KeepMarks()
-	}
-	w.cond.Broadcast()
 }
 
 func (w *worker) do(ctx context.Context, u unit) error {
-	if u.batch == nil {
-		return w.look(ctx, u.box)
+	if u.Batch == nil {
+		return w.look(ctx, u.Mailbox)
 	}
-	if err := w.enter(ctx, u.box); err != nil {
+	if err := w.enter(ctx, u.Mailbox); err != nil {
 		return err
 	}
-	uids, err := w.preFetch(ctx, u.box, u.batch)
+	uids, err := w.preFetch(ctx, u.Mailbox, u.Batch)
 	if err != nil {
 		return err
 	}
-	for _, uid := range u.batch {
+	for _, uid := range u.Batch {
 		w.dealt[uid] = !slices.Contains(uids, uid) // a hook keeps it away
 	}
 	if len(uids) == 0 {
 		return nil
 	}
-	return w.fetch(ctx, u.box, uids)
+	return w.fetch(ctx, u.Mailbox, uids)
 }
 
 // connect makes sure that there is a live connection. It waits where the
