@@ -159,7 +159,7 @@ func (c *checker) notmuch(ctx context.Context) (*index.Index, string) {
 	case err == nil && strings.Contains(string(text), name):
 		c.ok("notmuch new", "%s synchronises first", hook)
 	default:
-		c.ok("notmuch new", "does not synchronise first; for that: notmuch imap setup hooks (%s)", hook)
+		c.ok("notmuch new", "does not synchronise first; for that: notmuch imap setup hooks")
 	}
 	return idx, root
 }

@@ -3,12 +3,15 @@ package cmd
 import (
 	"bytes"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/config"
 	"github.com/notmuch-imap/notmuch-imap/internal/imaptest"
+	"github.com/notmuch-imap/notmuch-imap/internal/index"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
@@ -143,5 +146,25 @@ func TestCheckSeesWhatChangesMeet(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A watch asks a provider no more often than that suffers.
+func TestWatchKnowsAProvidersPause(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "notmuch")
+	if err := os.WriteFile(file, []byte("[database]\npath="+dir+"\n[user]\nprimary_email=me@example.org\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	idx, err := index.Open(t.Context(), index.Options{Config: file, Existing: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := &vigil{program: &program{}, idx: idx}
+	for host, want := range map[string]time.Duration{"imap.mail.yahoo.com": 5 * time.Minute, "imap.example.org": 0} {
+		if got := v.account(t.Context(), &config.Account{Host: host}, dir).Pause; got != want {
+			t.Errorf("%s: %v, want %v", host, got, want)
+		}
 	}
 }

@@ -266,6 +266,10 @@ func arrange(app *cli.App, args []string) ([]string, error) {
 			rest = append(rest, args[i+1:]...)
 			break
 		}
+		if single := apart(append(slices.Clip(flags), app.Flags...), a); single != nil {
+			args = slices.Replace(slices.Clone(args), i, i+1, single...)
+			a = single[0]
+		}
 		if len(a) > 1 && a[0] == '-' {
 			flag, _, joined := strings.Cut(strings.TrimLeft(a, "-"), "=")
 			if flag == "help" || flag == "h" {
@@ -293,6 +297,29 @@ func arrange(app *cli.App, args []string) ([]string, error) {
 		out = append(append(out, "--"), rest...)
 	}
 	return out, nil
+}
+
+// apart gives short options that are joined in one argument, as -nq, as one each; nil if
+// it is none such. Only the last of them may want a value.
+func apart(flags []cli.Flag, arg string) (single []string) {
+	letters, value, joined := strings.Cut(strings.TrimPrefix(arg, "-"), "=")
+	if len(letters) < 2 || arg[0] != '-' || letters[0] == '-' || slices.ContainsFunc(flags, func(f cli.Flag) bool { return has(f, letters) }) {
+		return nil
+	}
+	for i, letter := range letters {
+		last := i == len(letters)-1
+		known := letter == 'h' || slices.ContainsFunc(flags, func(f cli.Flag) bool {
+			return has(f, string(letter)) && (last || !takesValue(f))
+		})
+		if !known {
+			return nil
+		}
+		single = append(single, "-"+string(letter))
+	}
+	if joined {
+		single[len(single)-1] += "=" + value
+	}
+	return single
 }
 
 // words gives arranged arguments without those that the command is about.

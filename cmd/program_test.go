@@ -134,6 +134,14 @@ func TestOptionsMayStandAnywhere(t *testing.T) {
 		{"sync work -h", "help sync"},
 		{"hook pre-new --help", "help hook pre-new"},
 		{"sync -- -h", "sync -- -h"},
+		{"sync -nq work", "sync -n -q -- work"},
+		{"sync -nm INBOX work", "sync -n -m INBOX -- work"},
+		{"sync -nm=INBOX", "sync -n -m=INBOX"},
+		{"sync -qh", "help sync"},
+		{"sync -mn INBOX", "sync -mn -- INBOX"}, // what wants a value stands last
+		{"sync -qx", "sync -qx"},
+		{"sync -quiet", "sync -quiet"},
+		{"status -v work", "status -v -- work"},
 		{"", ""},
 	} {
 		got, err := arrange((&program{}).app(), append([]string{name}, strings.Fields(tc.args)...))

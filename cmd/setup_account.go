@@ -122,6 +122,9 @@ func (s *setup) run(ctx context.Context) error {
 	if err := s.server(ctx); err != nil {
 		return err
 	}
+	if err := s.alone(s.same); err != nil {
+		return err
+	}
 	if s.c.Bool("print") {
 		if err := s.wayGiven(); err != nil {
 			return err
@@ -161,41 +164,102 @@ func (s *setup) prose(text string) {
 	s.say("%s", strings.TrimRight(paragraphs(plain(text)), "\n"))
 }
 
-// names are those of the configuration's accounts, in lower case.
-func (s *setup) names() (map[string]bool, error) {
-	names := make(map[string]bool)
+// accounts are those of the configuration, which need not be there yet.
+func (s *setup) accounts() ([]config.Account, error) {
 	conf, err := config.Load(s.file, s.getenv)
 	if wrong, _ := errors.AsType[config.Errors](err); errors.Is(err, os.ErrNotExist) || len(wrong) == 1 && errors.Is(err, config.ErrNoAccount) {
-		return names, nil
+		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	for _, a := range conf.Accounts {
-		names[strings.ToLower(a.Name)] = true
-	}
-	return names, nil
+	return conf.Accounts, nil
+}
+
+func taken(accounts []config.Account, name string) bool {
+	return slices.ContainsFunc(accounts, func(a config.Account) bool { return strings.EqualFold(a.Name, name) })
 }
 
 // name finds a name that no account has.
 func (s *setup) name() error {
-	taken, err := s.names()
+	accounts, err := s.accounts()
 	if err != nil {
 		return err // what is wrong there comes first
 	}
 	s.account.Name = s.c.String("name")
 	if s.account.Name != "" {
-		if taken[strings.ToLower(s.account.Name)] {
+		if taken(accounts, s.account.Name) {
 			return &usageError{fmt.Sprintf("the configuration has an account %q already; give another --name", s.account.Name), s.person.command}
 		}
 		return nil
 	}
 	first, _, _ := strings.Cut(s.address.Domain, ".")
 	s.account.Name = first
-	for n := 2; taken[s.account.Name]; n++ {
+	for n := 2; taken(accounts, s.account.Name); n++ {
 		s.account.Name = first + strconv.Itoa(n)
 	}
+	return s.alone(func(a *config.Account) bool { return strings.EqualFold(a.User, s.address.String()) })
+}
+
+// alone refuses to make a second account of the same mail by mistake: all of it would be
+// here twice. With a name of its own it is meant.
+func (s *setup) alone(same func(*config.Account) bool) error {
+	accounts, err := s.accounts()
+	if err != nil || s.c.String("name") != "" {
+		return err
+	}
+	for i := range accounts {
+		if a := &accounts[i]; same(a) {
+			return &usageError{fmt.Sprintf("%s is there already, as account %q of %s: notmuch imap check %s says how it is, and notmuch imap sync %s fetches its mail; nothing was changed. A second account of it, with all mail once more, wants --name",
+				a.User, a.Name, s.file, a.Name, a.Name), s.person.command}
+		}
+	}
 	return nil
+}
+
+// valid says which answer the configuration would not take, as long as there is nothing
+// of the account but the command line and what was found.
+func (s *setup) valid() error {
+	probe := s.account
+	if o, err := s.clientGiven(); err == nil && o != nil && o.ClientID != "" && (o.Provider != "" || o.TokenURL != "" && len(o.Scopes) > 0) {
+		probe.OAuth = o
+	}
+	if probe.keptNowhere() {
+		probe.Keyring = true
+	}
+	_, err := config.NewDraft(s.file, probe.text(), s.getenv)
+	return s.asOptions(err)
+}
+
+// asOptions tells what is wrong with the account's lines by the options that it came from,
+// since the lines are in no file yet.
+func (s *setup) asOptions(err error) error {
+	wrong, _ := errors.AsType[config.Errors](err)
+	var texts []string
+	for _, e := range wrong {
+		if e.Line > 0 {
+			return err // it stands in the file
+		}
+		key := e.Key[strings.LastIndex(e.Key, ".")+1:]
+		option := strings.ReplaceAll(key, "_", "-")
+		switch {
+		case key == "scopes":
+			option = "scope"
+		case key == "provider":
+			option = "oauth"
+		case e.Key == "account."+key || strings.HasSuffix(key, `"`):
+			option = "name"
+		}
+		if s.c.IsSet(option) {
+			texts = append(texts, "--"+option+": "+e.Text)
+		} else {
+			texts = append(texts, e.Key+": "+e.Text)
+		}
+	}
+	if len(texts) == 0 {
+		return err
+	}
+	return &usageError{strings.Join(texts, "; "), s.person.command}
 }
 
 // server finds the server, shows what was found, and lets it be changed.
@@ -230,6 +294,9 @@ func (s *setup) server(ctx context.Context) error {
 	s.options()
 	if s.account.Port == 0 {
 		s.account.Port = usualPort(s.account.TLS)
+	}
+	if err := s.valid(); err != nil {
+		return err
 	}
 	if s.c.Bool("print") {
 		return nil
@@ -326,11 +393,7 @@ func (s *setup) edit(ctx context.Context) error {
 		return s.edit(ctx)
 	}
 	// What cannot be is told now, in the configuration's own words.
-	probe := *a
-	if probe.keptNowhere() {
-		probe.Keyring = true
-	}
-	if _, err := config.NewDraft(s.file, probe.text(), s.getenv); err != nil {
+	if err := s.valid(); err != nil {
 		s.say("%v", err)
 		return s.edit(ctx)
 	}
@@ -343,9 +406,15 @@ func (s *setup) edit(ctx context.Context) error {
 	return nil
 }
 
+// same tells whether an account has the mail of this one.
+func (s *setup) same(a *config.Account) bool {
+	return strings.EqualFold(a.Host, s.account.Host) && a.Port == s.account.Port && strings.EqualFold(a.User, s.account.User) && len(a.Tunnel) == 0
+}
+
 // draft is the configuration as it would be.
 func (s *setup) draft() (*config.Draft, error) {
-	return config.NewDraft(s.file, s.account.text(), s.getenv)
+	d, err := config.NewDraft(s.file, s.account.text(), s.getenv)
+	return d, s.asOptions(err)
 }
 
 // account as the rest of the program sees it, from the draft.
@@ -407,11 +476,11 @@ func (s *setup) add(ctx context.Context, notmuch notmuchSetup) (err error) {
 		return fmt.Errorf("%w; nothing was changed", err)
 	}
 	defer unlock()
-	names, err := s.names()
+	accounts, err := s.accounts()
 	if err != nil {
 		return err
 	}
-	if names[strings.ToLower(s.account.Name)] {
+	if taken(accounts, s.account.Name) {
 		return fmt.Errorf("the configuration has an account %q by now; nothing was changed: begin again", s.account.Name)
 	}
 	undoNotmuch, err := notmuch.write(s)

@@ -124,3 +124,71 @@ func TestSetupAccountTakesNoEmptyOption(t *testing.T) {
 		}
 	}
 }
+
+// An address that has an account already gets no second one by mistake.
+func TestSetupAccountOfAnAddressThatIsThere(t *testing.T) {
+	t.Parallel()
+	n := newNewcomer(t)
+	setup := append(n.hasServer(), "--store", "file")
+	n.run(exitDone, imaptest.Password+"\n", setup...)
+	before := n.read(newConfig)
+	// By its address, and by the same user of the same server under another address.
+	other := append([]string{name, "setup", "account", "other@example.com"}, setup[4:]...)
+	for _, again := range [][]string{setup, append(setup, "--print"), append(other, "--user", strings.ToUpper(imaptest.User))} {
+		out := n.run(exitUsage, imaptest.Password+"\n", again...)
+		for _, want := range []string{imaptest.User, `account "example"`, "notmuch imap check example", "--name"} {
+			if !strings.Contains(out, want) {
+				t.Errorf("no %q: %s", want, out)
+			}
+		}
+	}
+	if got := n.read(newConfig); got != before {
+		t.Errorf("from %s to %s", before, got)
+	}
+	// On purpose, with a name of its own.
+	if out := n.run(exitDone, imaptest.Password+"\n", append(setup, "--name", "twice")...); !strings.Contains(out, "Now: notmuch imap sync twice") {
+		t.Error(out)
+	}
+	// Somebody else at the same server is somebody else.
+	if out := n.run(exitDone, "", append(other, "--print")...); !strings.Contains(out, "user = \"other@example.com\"") {
+		t.Error(out)
+	}
+}
+
+// A wrong answer is told as the option that it was, and before anything is asked; there is
+// no file yet in which it could stand.
+func TestSetupAccountBlamesTheOption(t *testing.T) {
+	t.Parallel()
+	n := newNewcomer(t)
+	for want, more := range map[string][]string{
+		`--tls: "maybe" is not one of`:                {"--tls", "maybe"},
+		`--host: "a b" is not a host name`:            {"--host", "a b"},
+		`--tls-pin: must be "sha256:"`:                {"--tls-pin", "sha256:12"},
+		`--name: the account's name may hold letters`: {"--name", "a/b"},
+		`--name: the account's name begins with "."`:  {"--name", ".a"},
+		`--oauth: "yahoo" is not one of`:              {"--oauth", "yahoo", "--client-id", "x"},
+		`--token-url: `:                               {"--auth-url", "https://a.example/x", "--token-url", "http://a.example/x", "--scope", "s", "--client-id", "x"},
+		`--user: `:                                    {"--user", "a\tb"},
+	} {
+		for _, how := range []string{"--yes", "--print"} {
+			args := append([]string{name, "setup", "account", "me@own.example", "--host", "127.0.0.1", how}, more...)
+			out := n.run(exitUsage, "", args...)
+			if !strings.Contains(out, want) || strings.Contains(out, "config.toml") || strings.Contains(out, "notmuch is not set up") {
+				t.Errorf("%v: no %q: %s", args, want, out)
+			}
+		}
+	}
+	if got := n.files(); got != "" {
+		t.Errorf("left behind: %s", got)
+	}
+}
+
+// Who is asked nothing is told what is taken for notmuch, which is not set up yet.
+func TestSetupAccountTellsWhatNotmuchGets(t *testing.T) {
+	t.Parallel()
+	n := newNewcomer(t)
+	out := n.run(exitDone, imaptest.Password+"\n", append(n.hasServer(), "--store", "file", "--mail-root", "~/post")...)
+	if strings.Contains(out, "are needed") || !strings.Contains(out, "notmuch is not set up yet: mail is to be kept below "+n.home+"/post (--mail-root)") {
+		t.Error(out)
+	}
+}

@@ -21,7 +21,9 @@ func (s *setup) notmuch(ctx context.Context) (n notmuchSetup, err error) {
 	if _, err = index.Open(ctx, index.Options{Existing: true}); !errors.Is(err, index.ErrNoConfig) {
 		return n, err
 	}
-	s.say("notmuch is not set up yet. Of what `notmuch setup` asks, two are needed:")
+	if s.person.there() {
+		s.say("notmuch is not set up yet. Of what `notmuch setup` asks, two are needed:")
+	}
 	home := s.getenv("HOME")
 	if n.root, err = s.person.line(ctx, "where all mail is to be kept", either(s.c.String("mail-root"), filepath.Join(home, "Mail")), "--mail-root"); err != nil {
 		return n, err
@@ -31,6 +33,9 @@ func (s *setup) notmuch(ctx context.Context) (n notmuchSetup, err error) {
 	}
 	if n.root, err = filepath.Abs(n.root); err != nil {
 		return n, err
+	}
+	if !s.person.there() {
+		s.say("notmuch is not set up yet: mail is to be kept below %s (--mail-root).", n.root)
 	}
 	who, err := s.person.line(ctx, "your name", s.address.Local, "--yes")
 	if err != nil {

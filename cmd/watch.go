@@ -19,6 +19,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/index"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/provider"
 	"github.com/notmuch-imap/notmuch-imap/internal/remote"
 	"github.com/notmuch-imap/notmuch-imap/internal/watch"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
@@ -166,9 +167,11 @@ func (v *vigil) account(ctx context.Context, a *config.Account, root string) wat
 	if uuid, n, err := v.idx.Revision(ctx); err == nil {
 		seen = mail.Revision{UUID: uuid, N: n}
 	}
+	preset, _ := provider.ByHost(a.Host)
 	return watch.Account{
 		Name:  a.Name,
 		Boxes: a.Watch,
+		Pause: preset.Poll,
 		// The mark between levels is not known here; what either takes is looked at.
 		Selects: func(mailbox string) bool { return a.Selects(mailbox, '/') || a.Selects(mailbox, '.') },
 		Dial: func(ctx context.Context) (watch.Line, error) {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -41,6 +42,12 @@ func NewDraft(file, text string, getenv func(string) string) (*Draft, error) {
 		}
 	}
 	d.Config, err = parse(file, append(d.had[:len(d.had):len(d.had)], d.text...), getenv)
+	wrong, _ := errors.AsType[Errors](err)
+	for _, e := range wrong {
+		if e.Line > bytes.Count(d.had, []byte{'\n'})+1 || len(d.had) == 0 {
+			e.File, e.Line = "", 0
+		}
+	}
 	return d, err
 }
 

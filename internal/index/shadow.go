@@ -7,8 +7,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	notmuch "github.com/zenhack/go.notmuch"
+	"golang.org/x/sys/unix"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
@@ -26,20 +28,28 @@ var errLater = errors.New("the mail root is a shadow")
 // shadow is such a mail root, and the configuration that leads there.
 type shadow struct {
 	dir    string
+	lock   *os.File // dir, locked as long as the process lives
 	root   string
 	config string
 }
 
-func newShadow() (*shadow, error) {
+// shadowNames is what the names of their directories begin with.
+const shadowNames = "notmuch-imap-names-"
+
+// newShadow makes one below a directory for temporary files.
+func newShadow(tmp string) (*shadow, error) {
 	// What libnotmuch would not find as we do is of no use.
-	if tmp := os.TempDir(); !filepath.IsAbs(tmp) || strings.ContainsAny(tmp, "\r\n") {
+	if !filepath.IsAbs(tmp) || strings.ContainsAny(tmp, "\r\n") {
 		return nil, fmt.Errorf("%q cannot hold a mail root", tmp)
 	}
-	dir, err := os.MkdirTemp("", "notmuch-imap-names-")
+	dir, err := os.MkdirTemp(tmp, shadowNames)
 	if err != nil {
 		return nil, err
 	}
 	s := &shadow{dir: dir, root: filepath.Join(dir, "mail"), config: filepath.Join(dir, "config")}
+	if s.lock, err = lockDir(dir); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
 	// GLib's key files have \ for an escape.
 	text := "[database]\nmail_root=" + strings.ReplaceAll(s.root, `\`, `\\`) + "\n"
 	if err := os.WriteFile(s.config, []byte(text), 0o600); err != nil {
@@ -48,7 +58,46 @@ func newShadow() (*shadow, error) {
 	return s, nil
 }
 
-func (s *shadow) remove() error { return os.RemoveAll(s.dir) }
+func (s *shadow) remove() error { return errors.Join(os.RemoveAll(s.dir), s.lock.Close()) }
+
+// lockDir takes the lock of a directory of this user; an error if somebody has it.
+func lockDir(dir string) (*os.File, error) {
+	d, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	var st unix.Stat_t
+	fd := int(d.Fd()) //nolint:gosec // a descriptor fits
+	if err = unix.Fstat(fd, &st); err == nil && int(st.Uid) != os.Getuid() {
+		err = os.ErrPermission
+	}
+	if err == nil {
+		err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+	}
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+// clearShadows takes away what processes have left that were killed. One that makes its
+// own in this moment may lose it, and does without.
+func clearShadows(tmp string) {
+	entries, _ := os.ReadDir(tmp) // what is not seen costs nothing now
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), shadowNames) {
+			continue
+		}
+		dir := filepath.Join(tmp, e.Name())
+		if d, err := lockDir(dir); err == nil {
+			_ = os.RemoveAll(dir) // the next run tries again
+			_ = d.Close()         // nothing was written
+		}
+	}
+}
+
+// clearOnce does so once in a process.
+var clearOnce = sync.OnceFunc(func() { clearShadows(os.TempDir()) })
 
 // stand makes the empty file that stands for a mail, whose path below the shadow
 // is given, and the directory that it will go to.

@@ -1,6 +1,7 @@
 package index
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -105,5 +106,38 @@ func TestATemporaryDirectoryThatIsOfNoUse(t *testing.T) {
 			w.files("a@example.org", "box/cur/a:2,S")
 			w.quiet()
 		}
+	}
+}
+
+// What a process that was killed has left is taken away by the next one, and nothing of
+// those that live.
+func TestShadowsOfTheDeadAreTakenAway(t *testing.T) {
+	t.Parallel()
+	tmp := t.TempDir()
+	live, err := newShadow(tmp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead, other := filepath.Join(tmp, "notmuch-imap-names-1"), filepath.Join(tmp, "notmuch-imap-other")
+	linked := filepath.Join(tmp, "linked")
+	link := filepath.Join(tmp, "notmuch-imap-names-2")
+	if err := errors.Join(os.MkdirAll(filepath.Join(dead, "mail/box/cur"), 0o700), os.Mkdir(other, 0o700), os.Mkdir(linked, 0o700),
+		os.Symlink(linked, link), os.WriteFile(filepath.Join(tmp, "notmuch-imap-names-3"), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	clearShadows(tmp)
+	if _, err := os.Lstat(dead); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("what the dead left: %v", err)
+	}
+	for _, kept := range []string{live.config, other, linked, link} {
+		if _, err := os.Lstat(kept); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := live.remove(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(live.dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("after its end: %v", err)
 	}
 }

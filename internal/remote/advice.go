@@ -145,6 +145,11 @@ func adviseGreeting(o Options, f *mail.Fault) string {
 		return "that is an SSH server: IMAP is mostly at port 993, or 143; tunnel goes by ssh"
 	case f.Kind == mail.KindBye:
 		return "the server wants no guests now; the next run tries again"
+	case f.Kind == mail.KindCut && f.Op == "TLS":
+		return fmt.Sprintf(`the server hung up before TLS was agreed: if that worked before, it is down, and the next run tries again; if not, is tls = %q right at %s, port = %d? it is mostly tls = "implicit" at 993, and "starttls" at 143`,
+			o.TLS, o.Host, o.Port)
+	case f.Kind == mail.KindCut && f.Op == "greeting" && o.TLS != "implicit":
+		return fmt.Sprintf(`the server hung up at once: if that worked before, it is down, and the next run tries again; if not, does tls = "implicit" help at port = %d?`, o.Port)
 	case f.Op == "TLS", f.Op == "CAPABILITY", o.TLS == "implicit":
 		return fmt.Sprintf(`is it an IMAP server that answers at %s, port = %d, and does it speak tls = %q there?`, o.Host, o.Port, o.TLS)
 	}

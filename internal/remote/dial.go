@@ -9,10 +9,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
@@ -158,11 +160,16 @@ func dial(ctx context.Context, o Options) (*Session, error) {
 	return s, nil
 }
 
-// handshakeFault tells a server that is silent from one that is not to be
+// handshakeFault tells a server that is silent, or gone, from one that is not to be
 // trusted.
 func handshakeFault(ctx context.Context, err error) *mail.Fault {
 	if ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		return &mail.Fault{Kind: mail.KindSilent, Op: "TLS", Err: err}
+	}
+	for _, end := range []error{io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, syscall.ECONNRESET, syscall.EPIPE} {
+		if errors.Is(err, end) {
+			return &mail.Fault{Kind: mail.KindCut, Op: "TLS", Err: err}
+		}
 	}
 	return &mail.Fault{Kind: mail.KindTLS, Op: "TLS", Err: err}
 }

@@ -39,6 +39,7 @@ type want struct {
 }
 
 func newAccount(a Account, times Times) *account {
+	times.Poll, times.Mute = max(times.Poll, a.Pause), max(times.Mute, a.Pause)
 	return &account{Account: a, times: times, wake: make(chan struct{}, 1), again: make(chan struct{}, 1), state: State{Account: a.Name, Since: time.Now()}}
 }
 

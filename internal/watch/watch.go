@@ -36,7 +36,10 @@ type Account struct {
 	Boxes []string
 	// Selects tells whether a mailbox is synchronised.
 	Selects func(mailbox string) bool
-	Dial    func(ctx context.Context) (Line, error)
+	// Pause is the shortest time between two questions of a timer that the server's
+	// provider suffers; 0 if none is known.
+	Pause time.Duration
+	Dial  func(ctx context.Context) (Line, error)
 	// Sync is the ordinary sync of these mailboxes; of the whole account if there are none.
 	Sync func(ctx context.Context, only []string) Outcome
 	// Paused gives the time until when the server is not to be signed in at; zero if it may.

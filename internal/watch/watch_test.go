@@ -423,6 +423,39 @@ func TestIdleThatTellsNothingIsFoundOut(t *testing.T) {
 	})
 }
 
+// A provider that wants to be left alone for a while is not asked more often, in whatever
+// way it is watched.
+func TestAServerIsNotAskedBeforeItsPause(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		caps  string
+		pause time.Duration
+		deaf  bool
+	}{{"", 20 * time.Minute, false}, {"IDLE", 20 * time.Minute, false}, {"IDLE", 4 * time.Minute, true}} {
+		synctest.Test(t, func(t *testing.T) {
+			s := watched(t, c.caps, func(s *scene, a *Account) { a.Pause, s.server.deaf = c.pause, c.deaf })
+			defer s.stop()
+			s.take()
+			box := "Archive"
+			if c.deaf {
+				s.server.deliver("INBOX", 1, 0) // by which it is found out
+				time.Sleep(5*time.Minute + 2*time.Second)
+				s.take()
+				box = "INBOX"
+			}
+			s.server.deliver(box, 1, 0)
+			time.Sleep(c.pause - 20*time.Second)
+			if got := s.names(); len(got) != 0 {
+				t.Errorf("%q, pause %v: %v before it", c.caps, c.pause, got)
+			}
+			time.Sleep(30 * time.Second)
+			if got := s.names(); len(got) != 1 {
+				t.Errorf("%q, pause %v: %v after it", c.caps, c.pause, got)
+			}
+		})
+	}
+}
+
 func TestSeveralMailboxesHaveAnIdleEach(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
