@@ -210,7 +210,7 @@ func (w *worker) compareContent(ctx context.Context, b *box, listed []mail.Messa
 	if len(ask) == 0 {
 		return nil
 	}
-	there := make(map[imap.UID]*content)
+	there := make(map[imap.UID]*mail.Content)
 	err := w.session.Fetch(ctx, mail.UIDSet(ask), mail.Sink{
 		Open: func(int64) (mail.Spool, error) {
 			f, err := os.CreateTemp(w.Ledger.Dir(), "compare-")
@@ -220,7 +220,7 @@ func (w *worker) compareContent(ctx context.Context, b *box, listed []mail.Messa
 			f := sp.(kept) //nolint:forcetypeassert // it is what Open gave
 			defer f.Discard()
 			if _, err = f.Seek(0, io.SeekStart); err == nil {
-				there[m.UID], err = contentFrom(f)
+				there[m.UID], err = mail.ContentOf(f)
 			}
 			return err
 		},
@@ -236,11 +236,11 @@ func (w *worker) compareContent(ctx context.Context, b *box, listed []mail.Messa
 		if !ok {
 			continue
 		}
-		here, err := contentOf(b.path(name))
+		here, err := maildir.Content(b.path(name))
 		if err != nil {
 			return err
 		}
-		if here != nil && !here.is(c) {
+		if here != nil && !here.Is(c) {
 			delete(pairs, uid)
 		}
 	}

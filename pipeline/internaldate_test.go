@@ -15,7 +15,9 @@ func TestAMailWhoseINTERNALDATECannotBeReadHasItsOwn(t *testing.T) {
 	t.Parallel()
 	s, h := newServer(), newHome(t)
 	inbox := s.box("INBOX")
-	dated := func(date string) string { return strings.Replace(rawMail(len(inbox.msgs)+1), "Subject:", date+"Subject:", 1) }
+	dated := func(date string) string {
+		return strings.Replace(rawMail(len(inbox.msgs)+1), "Subject:", date+"Subject:", 1)
+	}
 	good := inbox.add(dated("Date: Tue, 5 Mar 2019 08:09:10 +0100\r\n"))
 	bad := inbox.add(dated("Date: Tue, 5 Mar 2190 08:09:10 +0100\r\n"))
 	none := inbox.add(dated(""))

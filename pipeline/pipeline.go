@@ -20,6 +20,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/hooks"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/local"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
@@ -95,12 +96,7 @@ type Folders interface {
 // changes. It may be called again with changes that it did before.
 type Index interface {
 	Apply(ctx context.Context, changes []mail.Change) ([]mail.Result, error)
-	// Changes gives the messages with files below the directory under that
-	// changed after since; all of them, and whole, if since means nothing to the
-	// database.
-	Changes(ctx context.Context, since mail.Revision, under string) (now mail.Revision, tagged []mail.Tagged, whole bool, err error)
-	// Revision is what Changes starts from to give what changes from now on.
-	Revision(ctx context.Context) (uuid string, revision uint64, err error)
+	local.Index
 }
 
 // Options is one account's sync: what the account is, what its owner has configured, and

@@ -112,10 +112,10 @@ func (w *worker) pushAll(ctx context.Context, boxes []*box) error {
 			return err
 		}
 	}
-	if !whole {
+	if !whole || len(w.Only) > 0 {
 		return nil
 	}
-	return w.markTags(ctx)
+	return w.here.MarkTags(ctx, w.tags)
 }
 
 // leftHere says why something cannot go to the server.

@@ -168,7 +168,8 @@ func newRun(o Options) *run {
 		finished: make(map[string]map[imap.UID]bool), foreseen: make(map[string]bool), standing: make(map[string]bool)}
 	r.ask = ask.New(o.Account.Name, o.Hooks, o.Ledger.Dir(), r.rep, o.Now)
 	r.here = &local.Reader{
-		Account: o.Account.Name, Root: o.Root, Ledger: o.Ledger, Journal: o.notes(), Report: r.rep,
+		Account: o.Account.Name, Root: o.Root, Ledger: o.Ledger, Index: o.Index, Journal: o.notes(), Report: r.rep,
+		Tags: o.Tags, Deletions: o.Deletions, Believed: r.yes,
 		ReadOnly: o.ReadOnly, Restore: o.Restore, DryRun: o.DryRun,
 	}
 	r.line = deliver.New(deliver.Options{

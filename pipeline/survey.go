@@ -143,7 +143,7 @@ func (r *run) survey(ctx context.Context, s Lister, list []mail.Mailbox) ([]*box
 		}
 	}
 	r.prescan.Discard()
-	followed, err := r.followTags(ctx, boxes)
+	followed, err := r.followTags(ctx, r.views(boxes))
 	if err != nil {
 		return nil, err
 	}
@@ -161,9 +161,10 @@ func (r *run) survey(ctx context.Context, s Lister, list []mail.Mailbox) ([]*box
 		}
 	}
 	r.daily = plan.DailyOf(list, trashOf(r.Trash, list))
-	if err := r.scanTags(ctx, boxes); err != nil {
+	if r.tags, err = r.here.ScanTags(ctx, r.views(boxes), trashOf(r.Trash, list)); err != nil {
 		return nil, err
 	}
+	r.makeTargets(boxes)
 	if !followed {
 		// Mail that notmuch is yet to hear of would look as if its tags were taken off.
 		r.tags = mail.Revision{}

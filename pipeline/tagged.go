@@ -12,6 +12,9 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/local"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
@@ -30,98 +33,13 @@ func verbTo(mailbox string) string {
 	return "move"
 }
 
-// obey finds what tags order of the messages that changed. A database that was
-// made anew, or restored, lacks tags that nobody took off.
-func (r *run) obey(ctx context.Context, boxes []*box, tagged []mail.Tagged, rebuilt bool) error {
-	if r.RulesFingerprint() == "" {
-		return nil
-	}
-	order := func(b *box, tags []string) (to string, deleted bool) {
-		if r.DeletedTag != "" && slices.Contains(tags, r.DeletedTag) {
-			// What is in the Trash has the tag since it was put there.
-			return "", r.Deletions != DeletionsKeep && (r.Deletions != DeletionsTrash || r.trashFor(b) != nil || r.trash == nil)
-		}
-		i := slices.IndexFunc(r.Moves, func(m Move) bool { return m.Holds(b.Name, tags) && (m.With != "" || !rebuilt) })
-		if i < 0 || r.Restore || slices.Contains(tags, plan.TagNew) && slices.Contains(r.NewTags, plan.TagNew) {
-			return "", false
-		}
-		return r.Moves[i].To, false
-	}
-	for b, byKey := range r.byBox(boxes, tagged) {
-		if b.local.Doubt != "" && !r.yes(b.Name) {
-			r.tags = mail.Revision{} // once it is believed
-			continue
-		}
-		rows, err := r.Ledger.Rows(ctx, b.Name, b.known.UIDValidity)
-		if err != nil {
-			return err
-		}
-		orders := make(map[imap.UID]string)
-		have := 0
-		for _, row := range rows {
-			if row.State != ledger.Present || row.Key == "" {
-				continue
-			}
-			have++
-			t, ok := byKey[row.Key]
-			if !ok || plan.HasFlag(row.Flags, `\Deleted`) {
-				continue
-			}
-			to, deleted := order(b, t.Tags)
-			if !deleted && to == "" {
-				continue
-			}
-			same, err := oneMail(t)
-			if err != nil {
-				r.note(b, "UID %d: its tags want it moved or deleted, but it cannot be told whether all its files are one mail: %v; it stays where it is", row.UID, err)
-				r.tags = mail.Revision{} // until they can be read
-				continue
-			}
-			if !same {
-				r.note(b, "UID %d: its tags want it moved or deleted, but another mail has the same Message-ID (notmuch search --output=files id:%s), "+
-					"and notmuch has one set of tags for both; it stays where it is: move or delete its file", row.UID, t.ID)
-				continue
-			}
-			orders[row.UID] = to
-		}
-		if b.local.Have == 0 {
-			b.local.Have = have
-		}
-		if err := r.take(ctx, b, orders); err != nil {
-			return err
+// makeTargets sees to it that there are mailboxes to move mail to by its tags.
+func (r *run) makeTargets(boxes []*box) {
+	for _, b := range boxes {
+		for _, to := range slices.Sorted(maps.Keys(b.local.Tagged)) {
+			r.target(to, b.Delim)
 		}
 	}
-	return nil
-}
-
-// take notes what is ordered of messages of a mailbox: where they go to, or ""
-// that they are deleted. What the user did to their files comes first.
-func (r *run) take(ctx context.Context, b *box, orders map[imap.UID]string) error {
-	for _, m := range b.local.Marked {
-		delete(orders, m.UID)
-	}
-	rows, err := r.Ledger.GetMany(ctx, b.Name, b.known.UIDValidity, slices.Collect(maps.Keys(orders)))
-	if err != nil {
-		return err
-	}
-	for _, m := range rows {
-		if _, here, err := b.find(m.Key, m.Name); err != nil {
-			return err
-		} else if !here {
-			continue
-		}
-		to := orders[m.UID]
-		if to == "" {
-			b.local.Marked = append(b.local.Marked, m)
-			continue
-		}
-		if b.local.Tagged == nil {
-			b.local.Tagged = make(map[string][]ledger.Message)
-		}
-		b.local.Tagged[to] = append(b.local.Tagged[to], m)
-		r.target(to, b.Delim)
-	}
-	return nil
 }
 
 // target sees to it that there is a mailbox to move mail to.
@@ -208,4 +126,30 @@ func (w *worker) untag(ctx context.Context, b *box, rows []ledger.Message) error
 	}
 	w.step("tags taken off")
 	return nil
+}
+
+// followTags does here what notmuch could not (local.Reader.Unfollowed). all is false if
+// something of that is left.
+func (r *run) followTags(ctx context.Context, views []local.View) (all bool, err error) {
+	if r.DryRun || len(r.Only) > 0 {
+		return true, nil
+	}
+	last, _, err := r.notes().TagNames.Get(ctx)
+	if err != nil {
+		return false, err
+	}
+	now, changes, all, err := r.here.Unfollowed(ctx, views, last.Revision)
+	if err != nil || now == last.Revision {
+		return true, err
+	}
+	for part := range slices.Chunk(changes, deliver.BatchSize) {
+		if err := r.tell(ctx, part); err != nil {
+			return false, err
+		}
+		r.step("tags followed")
+	}
+	if !all {
+		return false, nil
+	}
+	return true, r.notes().TagNames.Set(ctx, journal.Revision{Revision: now})
 }

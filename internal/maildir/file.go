@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -138,4 +139,36 @@ func reading[T any](path string, what func(io.Reader) (T, error)) (out T, err er
 	}
 	out, err = what(f)
 	return out, errors.Join(err, f.Close())
+}
+
+// Content gives what makes a mail the one that it is. Its path may be older than the name
+// of its file; nil if there is none any more.
+func Content(path string) (*mail.Content, error) {
+	f, err := openRenamed(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil //nolint:nilnil // said in the comment
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	return mail.ContentOf(f)
+}
+
+// openRenamed opens a mail by a path that may be older than the name of its file.
+func openRenamed(path string) (*os.File, error) {
+	f, err := os.Open(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return f, err
+	}
+	dir := Dir(filepath.Dir(filepath.Dir(path)))
+	key, _ := ParseName(path)
+	name, ok, err := dir.Find(key)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, fs.ErrNotExist
+	}
+	return os.Open(dir.Path(name))
 }

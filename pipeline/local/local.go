@@ -39,12 +39,17 @@ type Reader struct {
 	Account string // its name
 	Root    string // absolute path of its folder
 	Ledger  Ledger
+	Index   Index
 	Journal *journal.Journal
 	Report  *report.Reporter
 	Secret  string // by which its stubs are signed
 	// Told are the flags of messages that earlier runs have told the server of, and have not
 	// seen there, by mailbox: of these what is here is news, whatever was agreed.
 	Told map[string]map[imap.UID][]string
+
+	Tags      plan.Tags
+	Deletions plan.Deletions
+	Believed  func(mailbox string) bool // a person has said of its folder that it is right
 
 	ReadOnly bool // nothing of it goes to the server
 	Restore  bool // the server is right; ReadOnly is no matter then

@@ -1,0 +1,188 @@
+package local
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+)
+
+// database is notmuch's, with what it has of messages. Those of which changed is true have
+// changed since any revision of it.
+type database struct {
+	uuid    string
+	all     []mail.Tagged
+	changed func(id string) bool
+}
+
+func (d *database) Revision(context.Context) (string, uint64, error) { return d.uuid, 9, nil }
+
+func (d *database) Changes(_ context.Context, since mail.Revision, _ string) (mail.Revision, []mail.Tagged, bool, error) {
+	whole := since.UUID != d.uuid
+	some := slices.DeleteFunc(slices.Clone(d.all), func(t mail.Tagged) bool { return !whole && !d.changed(t.ID) })
+	return mail.Revision{UUID: d.uuid, N: 9}, some, whole, nil
+}
+
+// ordered says where messages go by their tags.
+func ordered(f *Folder) string {
+	var out []string
+	for to, rows := range f.Tagged {
+		for _, m := range rows {
+			out = append(out, m.Key+" to "+to)
+		}
+	}
+	slices.Sort(out)
+	if b := brief(f); b != "" {
+		out = append(out, b)
+	}
+	return strings.Join(out, ", ")
+}
+
+// What tags say beside the names of files, and what they order, is added to what was
+// scanned. Where something must be looked at again, no revision is given.
+func TestScanTags(t *testing.T) {
+	t.Parallel()
+	keywords := func(r *Reader) { r.Tags.Keywords = []string{"*"} }
+	rules := func(r *Reader) {
+		r.Tags.DeletedTag = "deleted"
+		r.Tags.Moves = []plan.MoveRule{{From: "INBOX", With: "filed", To: "Archive"}, {From: "INBOX", Without: "inbox", To: "Old"}}
+	}
+	for name, c := range map[string]struct {
+		setup func(r *Reader)
+		tags  string // of the message a
+		more  func(a *account, m *Mailbox, d *database)
+		want  string
+		again bool // its tags are looked at again
+	}{
+		"nothing goes up":             {func(*Reader) {}, "inbox work", nil, "", true},
+		"a tag":                       {keywords, "work", nil, "a +work", false},
+		"an order is no tag":          {func(r *Reader) { keywords(r); rules(r) }, "inbox filed", nil, "a to Archive", false},
+		"flags in tags":               {func(r *Reader) { r.Tags.TagFlags = true }, "unread flagged", nil, `a +\Flagged, a -\Seen`, false},
+		"told before":                 {func(r *Reader) { keywords(r); r.Told = toldOf("work") }, "", nil, "a -work", false},
+		"moved":                       {rules, "inbox filed", nil, "a to Archive", false},
+		"moved without a tag":         {rules, "work", nil, "a to Old", false},
+		"deleted":                     {rules, "inbox deleted", nil, "marked a", false},
+		"deleted, kept there":         {func(r *Reader) { rules(r); r.Deletions = plan.DeletionsKeep }, "inbox deleted", nil, "", false},
+		"deleted in the Trash":        {rules, "inbox deleted", func(_ *account, m *Mailbox, _ *database) { m.Name = "Trash" }, "", false},
+		"not yet tagged by its owner": {func(r *Reader) { rules(r); r.Tags.NewTags = []string{"new"} }, "new", nil, "", false},
+		"its file is gone":            {rules, "inbox filed", func(a *account, m *Mailbox, _ *database) { a.do(m.Dir.Remove("cur/a:2,S")) }, "missing a", false},
+		"in doubt": {rules, "inbox filed", func(a *account, m *Mailbox, _ *database) {
+			a.do(a.Journal.Scanned.Set(a.t.Context(), m.Name, journal.ScanDoubted(plan.DoubtReplaced)))
+		}, "doubt", true},
+		"not agreed": {rules, "inbox filed", func(_ *account, m *Mailbox, _ *database) { m.Status.UIDValidity++ }, "", true},
+		"two mails with one Message-ID": {rules, "inbox filed", func(a *account, m *Mailbox, d *database) {
+			a.write(*m, "cur/other:2,S", mailOf(0)+"another text\n")
+			a.do(a.Journal.NeverUpload.Set(a.t.Context(), "other", journal.Text(m.Name)))
+			d.all[0].Others = []string{m.path("cur/other:2,S")}
+		}, "ruled out other", false},
+		"a new database": {rules, "", func(_ *account, _ *Mailbox, d *database) { d.uuid = "new" }, "b to Archive", false}, // what nobody took off says nothing, what is there does
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := newAccount(t)
+			m := a.agree("INBOX", 2)
+			a.Deletions, a.Believed = plan.DeletionsTrash, func(string) bool { return false }
+			c.setup(a.Reader)
+			d := &database{uuid: "db", changed: func(id string) bool { return id == idOf(0) }}
+			for n, tags := range []string{c.tags, "inbox filed"} {
+				d.all = append(d.all, mail.Tagged{ID: idOf(n), Paths: []string{m.path("cur/" + string(rune('a'+n)) + ":2,S")}, Tags: strings.Fields(tags)})
+			}
+			a.Index = d
+			a.do(a.Journal.Tags.Set(t.Context(), journal.Revision{Revision: mail.Revision{UUID: "db", N: 8}, Rules: a.Tags.RulesFingerprint()}))
+			if c.more != nil {
+				c.more(a, &m, d)
+			}
+			known := m
+			if m.Name == "Trash" {
+				known = a.agree("Trash", 2)
+				d.all[0].Paths[0] = strings.ReplaceAll(d.all[0].Paths[0], "INBOX", "Trash")
+			}
+			f := a.scan(known)
+			at, err := a.ScanTags(t.Context(), []View{{Mailbox: known, Folder: &f}}, "Trash")
+			a.do(err)
+			if got := ordered(&f); got != c.want {
+				t.Errorf("%q, want %q", got, c.want)
+			}
+			if again := at.UUID == ""; again != c.again {
+				t.Errorf("to be looked at again: %v", again)
+			}
+		})
+	}
+}
+
+// New rules are about all mail, and old ones about what has changed.
+func TestNewRulesAreAboutAllMail(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t)
+	m := a.agree("INBOX", 3)
+	a.Tags.Moves = []plan.MoveRule{{From: "INBOX", With: "filed", To: "Archive"}}
+	d := &database{uuid: "db", changed: func(id string) bool { return id == idOf(1) }}
+	for n := range 3 {
+		d.all = append(d.all, mail.Tagged{ID: idOf(n), Paths: []string{m.path(fmt.Sprintf("cur/%c:2,S", 'a'+n))}, Tags: []string{"filed"}})
+	}
+	a.Index = d
+	a.do(a.Journal.Tags.Set(t.Context(), journal.Revision{Revision: mail.Revision{UUID: "db", N: 8}}))
+	for _, want := range []string{"a to Archive, b to Archive, c to Archive", "b to Archive"} {
+		f := a.scan(m)
+		at, err := a.ScanTags(t.Context(), []View{{Mailbox: m, Folder: &f}}, "")
+		a.do(err)
+		if got := ordered(&f); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+		a.do(a.MarkTags(t.Context(), at))
+	}
+}
+
+// Where notmuch could not give a file the letters that tags want, or was made anew and has
+// no tag of a keyword, the changes that bring that are given.
+func TestUnfollowed(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t)
+	m := a.agree("INBOX", 2)
+	row, _, err := a.ledger.Get(t.Context(), "INBOX", 7, 2)
+	a.do(err)
+	row.Flags = append(row.Flags, "work")
+	a.do(a.ledger.Save(t.Context(), row))
+	d := &database{uuid: "db", changed: func(string) bool { return true }}
+	d.all = []mail.Tagged{
+		{ID: idOf(0), Paths: []string{m.path("cur/a:2,")}, Set: "F"},
+		{ID: idOf(1), Paths: []string{m.path("cur/b:2,S")}},
+	}
+	a.Index = d
+	f := a.scan(m)
+	views := []View{{Mailbox: m, Folder: &f}}
+	for _, c := range []struct {
+		since string
+		want  string
+		all   bool
+	}{
+		{"", "", true},
+		{"db", "cur/a:2,S set F []", true},
+		{"old", "cur/b:2,S set  [work]", true},
+	} {
+		now, changes, all, err := a.Unfollowed(t.Context(), views, mail.Revision{UUID: c.since, N: 1})
+		a.do(err)
+		var got []string
+		for _, ch := range changes {
+			got = append(got, fmt.Sprintf("%s set %s %v", strings.TrimPrefix(ch.Path, string(m.Dir)+"/"), ch.Set, ch.Add))
+		}
+		if strings.Join(got, ", ") != c.want || all != c.all || now.UUID != "db" {
+			t.Errorf("since %q: %q, all %v, now %v", c.since, got, all, now)
+		}
+	}
+	d.all = d.all[:1] // it lacks the mail with the keyword yet
+	if _, _, all, err := a.Unfollowed(t.Context(), views, mail.Revision{UUID: "old"}); all || err != nil {
+		t.Errorf("all %v, %v", all, err)
+	}
+}
+
+func toldOf(flag string) map[string]map[imap.UID][]string {
+	return map[string]map[imap.UID][]string{"INBOX": {1: {flag}}}
+}
