@@ -74,6 +74,7 @@ type serverBox struct {
 	gone     map[imap.UID]uint64 // mod-sequence of the expunge
 	refuse   error               // of EXAMINE
 	readOnly bool                // to everybody
+	attrs    []string            // that LIST tells
 }
 
 type serverMail struct {
@@ -200,7 +201,7 @@ func (s *session) List(context.Context, mail.Listing) ([]mail.Mailbox, error) {
 		if lag, ok := s.server.lag[name]; ok {
 			st = lag
 		}
-		out = append(out, mail.Mailbox{Name: name, Delim: s.server.separator(), Status: &st})
+		out = append(out, mail.Mailbox{Name: name, Delim: s.server.separator(), Attrs: s.server.boxes[name].attrs, Status: &st})
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.server.holders)) {
 		out = append(out, mail.Mailbox{Name: name, Delim: s.server.separator(), Attrs: []string{`\Noselect`}})

@@ -146,7 +146,7 @@ func (w *worker) upload(ctx context.Context, b *box, files []plan.Untracked, alo
 	uploads := make([]mail.Upload, len(files))
 	for i, f := range files {
 		_, letters := maildir.ParseName(f.Name)
-		uploads[i] = mail.Upload{Path: b.path(f.Name), Size: f.Size, Flags: plan.FlagsOf(letters), InternalDate: plan.When(f.Sent, f.Date, w.Now()), Alone: alone}
+		uploads[i] = mail.Upload{Path: b.path(f.Name), Size: f.Size, Flags: plan.FlagsOf(letters + plan.Letters(plan.OwnFlags(b.Mailbox))), InternalDate: plan.When(f.Sent, f.Date, w.Now()), Alone: alone}
 	}
 	if len(uploads) > 0 {
 		if err := w.intendUploads(ctx, b, files, uploads); err != nil {

@@ -40,6 +40,15 @@ func (m Mailbox) Selectable() bool {
 	})
 }
 
+// For tells whether it is for this use, such as \Drafts: the server marks it so (RFC 6154 2),
+// or it has one of the names that are usual for it.
+func (m Mailbox) For(use string, names ...string) bool {
+	return slices.ContainsFunc(m.Attrs, func(a string) bool { return strings.EqualFold(a, use) }) ||
+		slices.ContainsFunc(names, func(name string) bool {
+			return m.Name == name || m.Delim != 0 && m.Name == "INBOX"+string(m.Delim)+name
+		})
+}
+
 // InboxName gives a mailbox's name with INBOX, the same in any case (RFC 9051 5.1), in its
 // one spelling.
 func InboxName(name string) string {
@@ -53,13 +62,13 @@ func InboxName(name string) string {
 // (RFC 6154 2), or one that is called as it usually is; "" if there is none.
 func Trash(list []Mailbox) string {
 	for _, m := range list {
-		if !m.Odd && slices.ContainsFunc(m.Attrs, func(a string) bool { return strings.EqualFold(a, `\Trash`) }) {
+		if !m.Odd && m.For(`\Trash`) {
 			return m.Name
 		}
 	}
 	for _, name := range []string{"Trash", "Deleted Items", "Deleted Messages"} {
 		for _, m := range list {
-			if m.Name == name || m.Delim != 0 && m.Name == "INBOX"+string(m.Delim)+name {
+			if m.For("", name) {
 				return m.Name
 			}
 		}

@@ -3,6 +3,8 @@ package plan
 import (
 	"slices"
 	"strings"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
 // FlagRow is one line of the mapping between an IMAP flag (RFC 9051 2.3.2), the
@@ -26,6 +28,19 @@ func FlagRows() []FlagRow {
 		{`\Draft`, "D", "draft", false},
 		{`\Deleted`, "T", "", false},
 	}
+}
+
+// OwnFlags are the flags that mail which is put into a mailbox from here gets beside its
+// own: what its owner wrote is no news to them, and what lies among the drafts is one.
+// Mail programs leave that out, since the folder says it.
+func OwnFlags(m mail.Mailbox) []string {
+	switch {
+	case m.For(`\Drafts`, "Drafts", "Draft"):
+		return []string{`\Draft`, `\Seen`}
+	case m.For(`\Sent`, "Sent", "Sent Items", "Sent Messages", "Sent Mail"):
+		return []string{`\Seen`}
+	}
+	return nil
 }
 
 // SameFlags compares flags as sets: system flags and keywords are case-insensitive

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/emersion/go-imap/v2"
 
@@ -31,9 +30,7 @@ func guarded(gone, have int) bool { return gone > GuardCount && gone*guardShare 
 func DailyOf(list []mail.Mailbox, trash string) map[string]bool {
 	daily := map[string]bool{trash: true}
 	for _, m := range list {
-		daily[m.Name] = daily[m.Name] || slices.ContainsFunc(m.Attrs, func(a string) bool {
-			return slices.ContainsFunc([]string{`\Trash`, `\Junk`, `\Drafts`}, func(d string) bool { return strings.EqualFold(a, d) })
-		}) || slices.Contains([]string{"Trash", "Junk", "Spam", "Drafts"}, strings.TrimPrefix(m.Name, "INBOX"+string(m.Delim)))
+		daily[m.Name] = daily[m.Name] || m.For(`\Trash`, "Trash") || m.For(`\Junk`, "Junk", "Spam") || m.For(`\Drafts`, "Drafts")
 	}
 	return daily
 }
