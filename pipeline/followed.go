@@ -213,7 +213,7 @@ type stray struct {
 // for whatever reason: without them the look would take the mail for one that is gone
 // on both sides, and what is in the other two mailboxes for two others.
 func (w *worker) findStrays(ctx context.Context, b *box, o *plan.Outgoing, boxes map[string]*box) error {
-	if b == nil || w.DryRun || w.Restore || slices.Contains(w.beside, b) {
+	if b == nil || w.DryRun || w.Restore || slices.Contains(w.unselected, b) {
 		return nil
 	}
 	var strays []stray
@@ -221,7 +221,7 @@ func (w *worker) findStrays(ctx context.Context, b *box, o *plan.Outgoing, boxes
 	for _, moves := range []map[string][]plan.Move{o.Moves, o.Waiting} {
 		for to, ms := range moves {
 			for _, m := range ms {
-				if in := boxes[to]; in != nil && !slices.Contains(w.beside, in) && b.missingHere(m.Row.UID) && !b.ours[m.Row.UID] {
+				if in := boxes[to]; in != nil && !slices.Contains(w.unselected, in) && b.missingHere(m.Row.UID) && !b.ours[m.Row.UID] {
 					strays, rows = append(strays, stray{m.Row, m.Key, in}), append(rows, m.Row)
 				}
 			}

@@ -50,7 +50,7 @@ func fileless(row ledger.Message) bool { return row.Key == "" && row.StubKey == 
 func GiveUp(ctx context.Context, o Options, targets []Target) ([]ledger.Message, error) {
 	o.GiveUp = targets
 	r := newRun(o)
-	if err := r.checkRoot(ctx); err != nil {
+	if err := r.here.CheckRoot(ctx); err != nil {
 		return nil, err
 	}
 	if err := r.resume(ctx); err != nil {

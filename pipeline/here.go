@@ -19,7 +19,7 @@ func (r *run) views(boxes []*box) []local.View {
 	for i, b := range boxes {
 		out[i] = local.View{
 			Mailbox: b.place(), Folder: &b.local, Unsettled: r.unsettled[b.Name],
-			Unasked: len(r.Only) > 0 && !r.Restore && slices.Contains(r.beside, b),
+			Unasked: len(r.Only) > 0 && !r.Restore && slices.Contains(r.unselected, b),
 		}
 	}
 	return out

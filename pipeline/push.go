@@ -29,7 +29,7 @@ const storeAtOnce = 500
 // into the others and pairs it with its files, whoever brought it there and whenever.
 func (w *worker) pushAll(ctx context.Context, boxes []*box) error {
 	byName := make(map[string]*box, len(boxes))
-	every := slices.Concat(boxes, w.beside)
+	every := slices.Concat(boxes, w.unselected)
 	for _, b := range every {
 		byName[b.Name] = b
 	}
@@ -39,20 +39,20 @@ func (w *worker) pushAll(ctx context.Context, boxes []*box) error {
 		return err
 	}
 	w.scansUnstable = w.scansUnstable || !still
-	locals, err := w.here.Locals(ctx, views, w.views(w.closed))
+	locals, err := w.here.Locals(ctx, views, w.views(w.detached))
 	if err != nil {
 		return err
 	}
-	w.sayUnreadable(slices.Concat(every, w.closed))
+	w.sayUnreadable(slices.Concat(every, w.detached))
 	whole := true
 	plans := plan.OfFolders(locals, plan.Policy{
 		Deletions: w.Deletions, Yes: w.yes, Daily: w.daily, Restore: w.Restore,
 		Whole: !w.scansUnstable, Some: len(w.Only) > 0,
-		Unread: slices.ContainsFunc(slices.Concat(every, w.closed), func(b *box) bool { return b.local.Unread }),
+		Unread: slices.ContainsFunc(slices.Concat(every, w.detached), func(b *box) bool { return b.local.Unread }),
 	})
 	for _, name := range slices.Sorted(maps.Keys(plans)) {
 		b, o := byName[name], plans[name]
-		if b == nil || slices.Contains(w.beside, b) {
+		if b == nil || slices.Contains(w.unselected, b) {
 			continue // of no mailbox, or of none that is asked for
 		}
 		o.Without(w.finished[name])

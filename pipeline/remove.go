@@ -15,6 +15,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/local"
 )
 
 // FolderPlan is what deleting a mailbox would take away.
@@ -43,7 +44,7 @@ func DeleteFolder(ctx context.Context, o Options, mailbox string, confirm func(F
 		return false, ErrInbox
 	}
 	r := newRun(o)
-	if err := r.checkRoot(ctx); err != nil {
+	if err := r.here.CheckRoot(ctx); err != nil {
 		return false, err
 	}
 	rm := &remover{run: r, mailbox: mailbox}
@@ -88,7 +89,7 @@ func (rm *remover) look(ctx context.Context) (p FolderPlan, err error) {
 	if err != nil {
 		return p, err
 	}
-	delim, holder := delimOf(list), false
+	delim, holder := local.Delim(list), false
 	for _, m := range list {
 		switch {
 		case m.Name != rm.mailbox:
@@ -315,7 +316,7 @@ func (r *run) finishFolder(ctx context.Context, list []mail.Mailbox) error {
 // deleted on the server.
 func NewFolder(ctx context.Context, o Options, mailbox string) error {
 	r := newRun(o)
-	if err := r.checkRoot(ctx); err != nil {
+	if err := r.here.CheckRoot(ctx); err != nil {
 		return err
 	}
 	boxes, err := r.knownBoxes(ctx)

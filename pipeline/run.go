@@ -42,7 +42,7 @@ type run struct {
 
 	mu                sync.Mutex
 	reportedUnhealthy bool            // it was said that the server is not well
-	beside            []*box          // not to be synchronised now, but mail may be in their folders
+	unselected        []*box          // not to be synchronised now, but mail may be in their folders
 	scansUnstable     bool            // folders changed all the while they were scanned
 	moved             bool            // mail may have moved between mailboxes: look before downloading
 	stays             map[string]bool // mailboxes that no message has left, as far as is known
@@ -53,8 +53,8 @@ type run struct {
 	standing          map[string]bool // faults that stay until a person answers, by their note
 	listed            map[string]bool // names that the server has
 	listedAt          time.Time       // when it said so
-	fresh             []*box          // folders of which the server is to make mailboxes
-	closed            []*box          // folders whose mail the server cannot have now
+	foldersToCreate   []*box          // folders of which the server is to make mailboxes
+	detached          []*box          // folders whose mail the server cannot have now
 	exchange          bool            // the server is Exchange, so far as it shows
 	tags              mail.Revision   // the notmuch database when its tags were looked at
 	// stored are the flags that the server was told, by mailbox: of a message that
@@ -169,7 +169,7 @@ func newRun(o Options) *run {
 	r.ask = ask.New(o.Account.Name, o.Hooks, o.Ledger.Dir(), r.rep, o.Now)
 	r.here = &local.Reader{
 		Account: o.Account.Name, Root: o.Root, Ledger: o.Ledger, Index: o.Index, Journal: o.notes(), Report: r.rep,
-		Tags: o.Tags, Deletions: o.Deletions, Believed: r.yes,
+		Tags: o.Tags, Deletions: o.Deletions, Believed: r.yes, Selects: o.Selects,
 		ReadOnly: o.ReadOnly, Restore: o.Restore, DryRun: o.DryRun,
 	}
 	r.line = deliver.New(deliver.Options{
@@ -190,7 +190,7 @@ func (r *run) newBox(m mail.Mailbox, known ledger.Mailbox) *box {
 }
 
 func (r *run) sync(ctx context.Context) error {
-	if err := r.checkRoot(ctx); err != nil {
+	if err := r.here.CheckRoot(ctx); err != nil {
 		return err
 	}
 	if err := r.readSecret(ctx); err != nil {

@@ -4,10 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -15,6 +11,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/local"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
@@ -49,7 +46,7 @@ func (r *run) survey(ctx context.Context, s Lister, list []mail.Mailbox) ([]*box
 	// gets the escapes when the ledger was lost.
 	slices.SortFunc(list, func(a, b mail.Mailbox) int { return strings.Compare(a.Name, b.Name) })
 	var boxes []*box
-	prefix := prefixOf(list)
+	prefix := local.Prefix(list)
 	r.listed = make(map[string]bool, len(list))
 	odd := make(map[string]bool)
 	for _, m := range list {
@@ -69,7 +66,7 @@ func (r *run) survey(ctx context.Context, s Lister, list []mail.Mailbox) ([]*box
 				if err := r.scanBox(ctx, b); err != nil {
 					return nil, err
 				}
-				r.beside = append(r.beside, b)
+				r.unselected = append(r.unselected, b)
 			}
 			continue
 		}
@@ -79,7 +76,7 @@ func (r *run) survey(ctx context.Context, s Lister, list []mail.Mailbox) ([]*box
 		r.tally(func(rep *report.Report) { rep.Mailboxes++ })
 		k := known[m.Name]
 		if k.Folder == "" {
-			folder, err := r.folderOf(m, prefix)
+			folder, err := r.here.FolderOf(m, prefix)
 			if err != nil {
 				r.mailboxFault(r.newBox(m, k), err)
 				continue
@@ -101,7 +98,7 @@ func (r *run) survey(ctx context.Context, s Lister, list []mail.Mailbox) ([]*box
 			if err := r.scanBox(ctx, b); err != nil {
 				return nil, err
 			}
-			r.beside = append(r.beside, b)
+			r.unselected = append(r.unselected, b)
 			continue
 		}
 		for _, st := range stubs {
@@ -147,7 +144,7 @@ func (r *run) survey(ctx context.Context, s Lister, list []mail.Mailbox) ([]*box
 	if err != nil {
 		return nil, err
 	}
-	all := slices.Concat(boxes, r.beside)
+	all := slices.Concat(boxes, r.unselected)
 	still, err := r.here.ScanAgain(ctx, r.views(all))
 	if err != nil {
 		return nil, err
@@ -174,12 +171,68 @@ func (r *run) survey(ctx context.Context, s Lister, list []mail.Mailbox) ([]*box
 			r.mailboxFault(r.newBox(mail.Mailbox{Name: want}, ledger.Mailbox{}), errors.New("the server has no such mailbox"))
 		}
 	}
-	if err := r.folders(ctx, s, list, rows, boxes); err != nil {
+	if err := r.sortFolders(ctx, s, list, rows, boxes); err != nil {
 		return nil, err
 	}
 	// INBOX first: it is where the mail is that its owner waits for.
 	slices.SortStableFunc(boxes, func(a, b *box) int { return rank(a) - rank(b) })
 	return boxes, nil
+}
+
+// sortFolders sorts out what the list of mailboxes does not explain. rows are those of
+// the ledger, before this run.
+func (r *run) sortFolders(ctx context.Context, s Lister, list []mail.Mailbox, rows []ledger.Mailbox, boxes []*box) error {
+	if len(r.Only) > 0 {
+		others, err := r.here.Others(ctx, rows, foldersOf(slices.Concat(boxes, r.unselected)))
+		r.detach(others)
+		return err
+	}
+	f, err := r.here.Folders(ctx, local.Listed{
+		Mailboxes: list, Rows: rows, Taken: foldersOf(boxes), Wanted: foldersOf(r.foldersToCreate),
+		Personal: func(ctx context.Context) (string, error) { return personal(ctx, s, list) },
+	})
+	r.detach(f.Detached)
+	r.moved = r.moved || f.Moved
+	for _, n := range f.Create {
+		r.foldersToCreate = append(r.foldersToCreate, r.newBox(n.Mailbox, ledger.Mailbox{Folder: n.Folder}))
+	}
+	if err != nil || r.DryRun {
+		return err
+	}
+	for _, k := range f.Forget {
+		if err := r.notes().ForgetMailbox(ctx, k, journal.Change{}); err != nil {
+			return err
+		}
+		r.step("mailbox forgotten")
+	}
+	return nil
+}
+
+func foldersOf(boxes []*box) (folders []string) {
+	for _, b := range boxes {
+		folders = append(folders, b.known.Folder)
+	}
+	return folders
+}
+
+// detach lets folders take part in nothing but as places where mail may be.
+func (r *run) detach(views []local.View) {
+	for _, v := range views {
+		b := r.newBox(mail.Mailbox{Name: v.Name, Delim: v.Known.Delim}, v.Known)
+		b.local = *v.Folder
+		r.detached = append(r.detached, b)
+	}
+	r.sayUnreadable(r.detached)
+}
+
+// personal gives the prefix that the user's own mailboxes have, such as "INBOX.".
+func personal(ctx context.Context, s Lister, list []mail.Mailbox) (string, error) {
+	if s.Has("NAMESPACE") {
+		if prefix, told, err := s.Namespace(ctx); err != nil || told {
+			return prefix, err
+		}
+	}
+	return local.Prefix(list), nil
 }
 
 // trashOf gives the mailbox that is the account's Trash: the one of the
@@ -200,41 +253,4 @@ func (r *run) selects(m mail.Mailbox) bool {
 		return slices.Contains(r.Only, m.Name)
 	}
 	return r.Selects == nil || r.Selects(m.Name, m.Delim)
-}
-
-// checkRoot refuses to work when the account's folder, or all that was in it, is
-// gone although the ledger has mail there: a disk that is not mounted looks just
-// like that.
-func (r *run) checkRoot(ctx context.Context) error {
-	if _, err := os.Stat(r.Root); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("cannot read the mail folder: %w", err)
-	}
-	boxes, err := r.Ledger.Mailboxes(ctx)
-	if err != nil {
-		return err
-	}
-	var unread error // what cannot be looked at may be there
-	for _, b := range boxes {
-		_, err := os.Stat(filepath.Join(r.Root, b.Folder))
-		if err == nil {
-			return nil
-		}
-		if !errors.Is(err, fs.ErrNotExist) {
-			unread = err
-		}
-	}
-	if unread != nil {
-		return fmt.Errorf("cannot read the mail folder: %w", unread)
-	}
-	for _, b := range boxes {
-		n, err := r.Ledger.Count(ctx, b.Name, b.UIDValidity, ledger.Present, ledger.Stub)
-		if err != nil {
-			return err
-		}
-		if n > 0 {
-			return fmt.Errorf("the mail folder %s is gone or empty, though mail was put there: is its disk mounted? "+
-				"Nothing was done. If you removed it to begin anew, remove this account's ledger too", r.Root)
-		}
-	}
-	return nil
 }

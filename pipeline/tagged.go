@@ -45,14 +45,14 @@ func (r *run) makeTargets(boxes []*box) {
 // target sees to it that there is a mailbox to move mail to.
 func (r *run) target(name string, delim rune) {
 	known := func(b *box) bool { return b.Name == name }
-	if r.listed[name] || slices.ContainsFunc(r.fresh, known) || len(r.Only) > 0 || r.Selects != nil && !r.Selects(name, delim) {
+	if r.listed[name] || slices.ContainsFunc(r.foldersToCreate, known) || len(r.Only) > 0 || r.Selects != nil && !r.Selects(name, delim) {
 		return
 	}
 	folder, err := maildir.Folder(name, delim)
 	if err != nil {
 		return // the server is asked all the same
 	}
-	r.fresh = append(r.fresh, r.newBox(mail.Mailbox{Name: name, Delim: delim}, ledger.Mailbox{Folder: folder}))
+	r.foldersToCreate = append(r.foldersToCreate, r.newBox(mail.Mailbox{Name: name, Delim: delim}, ledger.Mailbox{Folder: folder}))
 }
 
 // pushTagged moves messages on the server as their tags order. What the server

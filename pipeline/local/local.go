@@ -32,6 +32,8 @@ type Ledger interface {
 	OtherValidity(ctx context.Context, mailbox string, uidValidity uint64) ([]ledger.Message, error)
 	InState(ctx context.Context, states ...ledger.State) ([]ledger.Message, error)
 	ByMessageID(ctx context.Context, id string) ([]ledger.Message, error)
+	// Count gives how many of a mailbox's messages are in these states.
+	Count(ctx context.Context, mailbox string, uidValidity uint64, states ...ledger.State) (int, error)
 }
 
 // Reader reads what is here of one account.
@@ -50,6 +52,8 @@ type Reader struct {
 	Tags      plan.Tags
 	Deletions plan.Deletions
 	Believed  func(mailbox string) bool // a person has said of its folder that it is right
+	// Selects tells whether a mailbox is to be synchronised; nil means all.
+	Selects func(mailbox string, delim rune) bool
 
 	ReadOnly bool // nothing of it goes to the server
 	Restore  bool // the server is right; ReadOnly is no matter then

@@ -22,8 +22,8 @@ import (
 // no name changed since the last scan is not read. before is what was found there
 // already, nil if nothing was.
 func (r *Reader) Scan(ctx context.Context, m Mailbox, before *Prescan) (f Folder, err error) {
-	err = r.scan(ctx, &m, before, &f)
-	return f, f.unread(err)
+	err = f.unread(r.scan(ctx, &m, before, &f))
+	return f, err
 }
 
 func (r *Reader) scan(ctx context.Context, m *Mailbox, before *Prescan, out *Folder) (err error) {

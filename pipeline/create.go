@@ -1,0 +1,123 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
+)
+
+// makeMailboxes makes mailboxes of the new folders, which then go the way of all
+// others: mail in them is uploaded, or moved from where it is on the server. One
+// that is refused costs only itself.
+func (w *worker) makeMailboxes(ctx context.Context, boxes []*box) ([]*box, error) {
+	for _, b := range w.foldersToCreate {
+		files, err := b.dir.Scan()
+		if errors.Is(err, fs.ErrNotExist) {
+			files, err = &maildir.Listing{}, nil // one that tags want
+		}
+		if err != nil {
+			b.local.Unread = true
+			w.detached = append(w.detached, b)
+			w.mailboxFault(b, fmt.Errorf("its folder cannot be read: %w", err))
+			continue
+		}
+		if files.Len() == 0 && w.listed[b.Name] {
+			continue // on the server it only holds other mailboxes, as here
+		}
+		text := fmt.Sprintf("new folder: %s (%s)", b.known.Folder, mail.Number(files.Len(), "message", "messages"))
+		if w.DryRun {
+			text = "would: " + text
+		}
+		w.emit(report.Event{Type: report.EventMailbox, Mailbox: b.Name, Text: text})
+		switch err := w.makeMailbox(ctx, b); {
+		case err == nil:
+			w.tally(func(r *report.Report) { r.Mailboxes++ })
+			boxes = append(boxes, b)
+			continue
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case report.ScopeOf(err, report.AtMailbox) != report.ScopeMailbox:
+			return nil, err
+		default:
+			w.detached = append(w.detached, b)
+			w.mailboxFault(b, fmt.Errorf("the server did not make this mailbox, so that the mail of its folder stays here: %w", err))
+		}
+	}
+	return boxes, nil
+}
+
+// makeMailbox makes one mailbox, records it, and scans its folder. A crash before
+// that leaves a mailbox as others make them.
+func (w *worker) makeMailbox(ctx context.Context, b *box) error {
+	b.known.Name, b.known.Delim = b.Name, b.Delim
+	if w.TagRules != nil {
+		b.add, b.remove = w.TagRules(b.Name, b.Delim)
+	}
+	if w.DryRun {
+		b.known.Complete, b.known.UIDValidity = true, 1
+		b.Status = &mail.Status{UIDValidity: 1, UIDNext: 1}
+		return w.scanBox(ctx, b)
+	}
+	if err := w.connect(ctx); err != nil {
+		return err
+	}
+	if err := w.create(ctx, b); err != nil {
+		return err
+	}
+	w.selected = nil
+	sel, err := w.session.Select(ctx, b.Name)
+	if err != nil {
+		return err
+	}
+	b.Status = &sel.Status
+	if sel.Messages > 0 {
+		b.need = plan.NeedChanges // somebody made it at the same time
+		return nil
+	}
+	b.known.UIDValidity, b.known.UIDNext, b.known.HighestModSeq, b.known.Complete = sel.UIDValidity, sel.UIDNext, sel.HighestModSeq, true
+	if err := w.Ledger.SaveMailbox(ctx, b.known); err != nil {
+		return err
+	}
+	w.step("mailbox recorded")
+	return w.scanBox(ctx, b)
+}
+
+// create makes a mailbox, and subscribes to it, since most mail readers show no
+// others.
+func (w *worker) create(ctx context.Context, b *box) error {
+	try := func(name string) error {
+		if err := w.session.Create(ctx, name); err != nil {
+			return err
+		}
+		w.step("mailbox made")
+		err := w.session.Subscribe(ctx, name)
+		if _, refused := mail.Refused(err); refused {
+			return nil
+		}
+		return err
+	}
+	err := try(b.Name)
+	if f, refused := mail.Refused(err); refused && f.Kind == mail.KindNo && b.Delim != 0 {
+		// A server should make what is above it by itself (RFC 9051 6.3.4).
+		again := false
+		for i, c := range b.Name {
+			if up := b.Name[:i]; c == b.Delim && up != "" && !w.listed[up] {
+				w.listed[up], again = true, true
+				err := try(up)
+				if _, refused := mail.Refused(err); err != nil && !refused {
+					return err
+				}
+			}
+		}
+		if again {
+			err = try(b.Name)
+		}
+	}
+	return err
+}

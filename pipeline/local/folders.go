@@ -1,0 +1,322 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
+)
+
+// Folders is what the list of the server's mailboxes does not explain.
+type Folders struct {
+	Create []NewFolder
+	// Detached are folders whose mail the server cannot have now, and which take part in nothing:
+	// of mailboxes that it has no more, and of none. What is missing elsewhere may be in them.
+	Detached []View
+	Forget   []ledger.Mailbox // those that are gone on both sides
+	Moved    bool             // mail may have another place now: a mailbox may have another name
+}
+
+// NewFolder is a folder of which the server is to make a mailbox.
+type NewFolder struct {
+	mail.Mailbox        // its name and delimiter
+	Folder       string // below the account's
+}
+
+// Listed is what is known when folders are sorted out.
+type Listed struct {
+	Mailboxes []mail.Mailbox   // those that the server listed
+	Rows      []ledger.Mailbox // those of the ledger, before this run
+	Taken     []string         // folders of those that take part in this run
+	Wanted    []string         // folders of mailboxes that are made anyway
+	// Personal gives the prefix that the user's own mailboxes have, such as "INBOX.". It
+	// is asked for when a new name depends on it.
+	Personal func(ctx context.Context) (string, error)
+}
+
+// Folders sorts out what the list of mailboxes does not explain: mailboxes that
+// the server has no more, and folders here that are of none.
+func (r *Reader) Folders(ctx context.Context, l Listed) (out Folders, err error) {
+	there := make(map[string]bool, len(l.Mailboxes)) // mailboxes that can hold mail
+	taken := make(map[string]bool, len(l.Mailboxes)) // their folders
+	for _, m := range l.Mailboxes {
+		if m.Status == nil && m.Err == nil && !m.Unasked {
+			continue
+		}
+		there[m.Name] = true
+		if f, err := maildir.Folder(m.Name, m.Delim); err == nil {
+			taken[f] = true
+		}
+	}
+	for _, f := range l.Taken {
+		taken[f] = true
+	}
+	for _, k := range l.Rows {
+		taken[k.Folder] = true
+		if !there[k.Name] {
+			if err := r.goneMailbox(ctx, k, &out); err != nil {
+				return out, err
+			}
+		}
+	}
+	if err := r.forgetSaid(ctx, there, taken); err != nil || r.ReadOnly || r.Restore {
+		return out, err
+	}
+	n := &naming{list: l.Mailboxes, personal: l.Personal, there: there, delim: Delim(l.Mailboxes), first: len(l.Rows) == 0}
+	err = r.eachFolder(taken, func(f string) error {
+		if slices.Contains(l.Wanted, f) {
+			return nil
+		}
+		return r.newFolder(ctx, f, n, &out)
+	})
+	return out, err
+}
+
+// Others gives the folders of no mailbox that takes part, where only some mailboxes are
+// asked for: what is missing in these may be in those.
+func (r *Reader) Others(ctx context.Context, rows []ledger.Mailbox, taken []string) (out []View, err error) {
+	not := make(map[string]bool, len(taken))
+	for _, f := range taken {
+		not[f] = true
+	}
+	err = r.eachFolder(not, func(f string) (err error) {
+		v := View{Mailbox: r.of(ledger.Mailbox{Name: f, Folder: f}), Folder: &Folder{}}
+		if i := slices.IndexFunc(rows, func(k ledger.Mailbox) bool { return k.Folder == f }); i >= 0 {
+			v.Mailbox = r.of(rows[i])
+			*v.Folder, err = r.Scan(ctx, v.Mailbox, nil)
+		}
+		out = append(out, v)
+		return err
+	})
+	return out, err
+}
+
+// forgetSaid forgets what was said of mailboxes that are there again, and of folders that
+// are not, or have become those of mailboxes: should it come so again, it is news.
+func (r *Reader) forgetSaid(ctx context.Context, there, taken map[string]bool) error {
+	if r.DryRun {
+		return nil
+	}
+	if err := r.Journal.GoneSaid.DropWhere(ctx, func(about string, _ journal.Text) bool {
+		_, name, _ := strings.Cut(about, "/")
+		return there[name]
+	}); err != nil {
+		return err
+	}
+	return r.Journal.FolderSaid.DropWhere(ctx, func(folder string, _ journal.Text) bool {
+		_, err := os.Lstat(filepath.Join(r.Root, folder))
+		return taken[folder] || errors.Is(err, fs.ErrNotExist)
+	})
+}
+
+// eachFolder does something with each folder here but for those that are taken.
+func (r *Reader) eachFolder(taken map[string]bool, do func(folder string) error) error {
+	folders, err := maildir.Folders(r.Root)
+	if err != nil {
+		return err
+	}
+	for _, f := range folders {
+		if taken[f] {
+			continue
+		}
+		if err := do(f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// goneMailbox deals with a mailbox that was deleted on the server. Its mail here
+// stays, in a folder that takes part in nothing, until its owner says what is to
+// become of it. Once the folder is gone, too, both sides agree.
+func (r *Reader) goneMailbox(ctx context.Context, k ledger.Mailbox, out *Folders) error {
+	v := View{Mailbox: r.of(k), Folder: &Folder{}}
+	out.Detached = append(out.Detached, v)
+	if _, err := os.Lstat(string(v.Dir)); errors.Is(err, fs.ErrNotExist) {
+		out.Forget = append(out.Forget, k)
+		return nil
+	}
+	key := journal.AboutWord(k.UIDValidity, k.Name) // not of a mailbox of the same name that comes after it
+	_, said, err := r.Journal.GoneSaid.Get(ctx, key)
+	if err != nil || said {
+		return err
+	}
+	// It may be left out of the list for a moment only: what went out of it here
+	// is new elsewhere if the next list does not have it either.
+	if *v.Folder, err = r.Scan(ctx, v.Mailbox, nil); err != nil {
+		return err
+	}
+	out.Moved = true // it may have another name now, with the same mail
+	return journal.Once(ctx, r.Journal.GoneSaid, key, k.Name, !r.DryRun, func() {
+		r.Report.Note(k.Name, "the server has this mailbox no more; its mail here stays, and goes nowhere. To have it elsewhere, move it to another folder; "+
+			"`notmuch imap folder delete %s/%s` removes it here, `notmuch imap folder create` makes the mailbox anew with it", r.Account, k.Name)
+	})
+}
+
+// naming is what the names of new mailboxes depend on.
+type naming struct {
+	list  []mail.Mailbox
+	there map[string]bool
+	delim rune
+	first bool // nothing was synchronised before
+	// prefix is what the user's own mailboxes begin with, once it was asked for.
+	personal func(ctx context.Context) (string, error)
+	prefix   string
+	asked    bool
+}
+
+// newFolder decides about a folder that is of no mailbox. What was here before
+// the account's first sync is not taken for something that its owner just made.
+func (r *Reader) newFolder(ctx context.Context, folder string, n *naming, out *Folders) error {
+	_, before, err := r.Journal.Before.Get(ctx, folder)
+	if err != nil {
+		return err
+	}
+	detach := func(name string) {
+		m := r.of(ledger.Mailbox{Folder: folder})
+		m.Name = name
+		out.Detached = append(out.Detached, View{Mailbox: m, Folder: &Folder{}})
+	}
+	why := ""
+	name, err := maildir.Mailbox(folder, n.delim)
+	back, e := maildir.Folder(name, n.delim)
+	as := folder // how it is called
+	switch {
+	case err != nil || e != nil || back != folder || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl):
+		why = "the server can have no mailbox of this name; give the folder another one"
+	case before:
+		detach(as)
+		return nil
+	default:
+		if as, err = n.below(ctx, name); err != nil {
+			return err
+		}
+		switch {
+		case strings.EqualFold(as, "INBOX") || r.Selects != nil && !r.Selects(as, n.delim):
+			return nil
+		case n.there[as]:
+			why = fmt.Sprintf("its mailbox would be %s, whose folder is another one", as)
+		case n.first:
+			why = fmt.Sprintf("it was here before the first sync, and the server has no such mailbox; `notmuch imap folder create %s/%s` lets the next sync make it", r.Account, as)
+			if r.DryRun {
+				break
+			}
+			if err := r.Journal.Before.Set(ctx, folder, journal.SaidOnce); err != nil {
+				return err
+			}
+		default:
+			out.Create = append(out.Create, NewFolder{mail.Mailbox{Name: as, Delim: n.delim}, folder})
+			return nil
+		}
+	}
+	detach(as)
+	return journal.Once(ctx, r.Journal.FolderSaid, folder, as, !r.DryRun, func() {
+		r.Report.Note(as, "the folder %s does not go to the server: %s", folder, why)
+	})
+}
+
+// Delim is the server's hierarchy delimiter; 0 if it has no hierarchy.
+func Delim(list []mail.Mailbox) rune {
+	for _, m := range list {
+		if m.Delim != 0 {
+			return m.Delim
+		}
+	}
+	return 0
+}
+
+// Prefix tells from the mailboxes alone whether all are below INBOX.
+func Prefix(list []mail.Mailbox) (prefix string) {
+	for _, m := range list {
+		if m.Name == "INBOX" {
+			continue
+		}
+		if m.Delim == 0 || !strings.HasPrefix(m.Name, "INBOX"+string(m.Delim)) {
+			return ""
+		}
+		prefix = "INBOX" + string(m.Delim)
+	}
+	return prefix
+}
+
+// below puts the prefix before a mailbox's name, unless it has it, or other
+// mailboxes beside it have none.
+func (n *naming) below(ctx context.Context, name string) (string, error) {
+	if !n.asked {
+		var err error
+		if n.prefix, err = n.personal(ctx); err != nil {
+			return "", err
+		}
+		n.asked = true
+	}
+	top := func(s string) string { s, _, _ = strings.Cut(s, string(n.delim)); return s }
+	if n.prefix == "" || n.delim == 0 || strings.HasPrefix(name+string(n.delim), n.prefix) ||
+		slices.ContainsFunc(n.list, func(m mail.Mailbox) bool { return m.Name != "INBOX" && top(m.Name) == top(name) }) {
+		return name, nil
+	}
+	return n.prefix + name, nil
+}
+
+// FolderOf gives the folder of a mailbox that the ledger does not know: one of
+// its name, or of the name without prefix if its owner made that before the
+// ledger was lost.
+func (r *Reader) FolderOf(m mail.Mailbox, prefix string) (string, error) {
+	folder, err := maildir.Folder(m.Name, m.Delim)
+	rest, ok := strings.CutPrefix(m.Name, prefix)
+	if err != nil || !ok || prefix == "" || rest == "" {
+		return folder, err
+	}
+	short, err := maildir.Folder(rest, m.Delim)
+	if exists := func(f string) bool { return maildir.Dir(filepath.Join(r.Root, f)).Exists() }; err != nil || exists(folder) || !exists(short) {
+		return folder, nil //nolint:nilerr // the long name is good, then
+	}
+	return short, nil
+}
+
+// CheckRoot refuses to work when the account's folder, or all that was in it, is
+// gone although the ledger has mail there: a disk that is not mounted looks just
+// like that.
+func (r *Reader) CheckRoot(ctx context.Context) error {
+	if _, err := os.Stat(r.Root); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cannot read the mail folder: %w", err)
+	}
+	boxes, err := r.Ledger.Mailboxes(ctx)
+	if err != nil {
+		return err
+	}
+	var unread error // what cannot be looked at may be there
+	for _, b := range boxes {
+		_, err := os.Stat(filepath.Join(r.Root, b.Folder))
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			unread = err
+		}
+	}
+	if unread != nil {
+		return fmt.Errorf("cannot read the mail folder: %w", unread)
+	}
+	for _, b := range boxes {
+		n, err := r.Ledger.Count(ctx, b.Name, b.UIDValidity, ledger.Present, ledger.Stub)
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			return fmt.Errorf("the mail folder %s is gone or empty, though mail was put there: is its disk mounted? "+
+				"Nothing was done. If you removed it to begin anew, remove this account's ledger too", r.Root)
+		}
+	}
+	return nil
+}
