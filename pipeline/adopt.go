@@ -120,7 +120,7 @@ func (w *worker) identify(ctx context.Context, b *box, uids []imap.UID) ([]mail.
 	if told := of(b.identified); len(told) == len(uids) {
 		return told, nil
 	}
-	listed, err := w.session.Identify(ctx, wanted)
+	listed, err := w.conn.Session().Identify(ctx, wanted)
 	return of(listed), err
 }
 
@@ -178,7 +178,7 @@ func (w *worker) arrived(ctx context.Context, b *box, sel *mail.Selected, here [
 	if sel.UIDValidity != b.known.UIDValidity || sel.Messages == 0 || sel.UIDNext != 0 && sel.UIDNext == b.known.UIDNext {
 		return nil, nil
 	}
-	listed, err := w.session.Identify(ctx, uidsFrom(max(b.known.UIDNext, 1)))
+	listed, err := w.conn.Session().Identify(ctx, uidsFrom(max(b.known.UIDNext, 1)))
 	if err != nil {
 		return nil, err
 	}
@@ -211,7 +211,7 @@ func (w *worker) compareContent(ctx context.Context, b *box, listed []mail.Messa
 		return nil
 	}
 	there := make(map[imap.UID]*mail.Content)
-	err := w.session.Fetch(ctx, mail.UIDSet(ask), mail.Sink{
+	err := w.conn.Session().Fetch(ctx, mail.UIDSet(ask), mail.Sink{
 		Open: func(int64) (mail.Spool, error) {
 			f, err := os.CreateTemp(w.Ledger.Dir(), "compare-")
 			return kept{f}, err
@@ -225,7 +225,7 @@ func (w *worker) compareContent(ctx context.Context, b *box, listed []mail.Messa
 			return err
 		},
 	})
-	if err != nil && (ctx.Err() != nil || !w.session.Alive()) {
+	if err != nil && (ctx.Err() != nil || !w.conn.Alive()) {
 		return err
 	}
 	for uid, c := range there {

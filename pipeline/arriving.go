@@ -181,20 +181,19 @@ func (w *worker) settleIn(ctx context.Context, b *box, as []journal.Arrival, box
 	if len(here) == 0 {
 		return w.commit(ctx, c, "arrivals forgotten")
 	}
-	if err := w.connect(ctx); err != nil {
+	if err := w.conn.Connect(ctx); err != nil {
 		return err
 	}
-	w.selected = nil
-	sel, err := w.session.Examine(ctx, b.Name, nil)
+	sel, err := w.conn.Examine(ctx, b.Name, nil)
 	switch {
-	case err != nil && w.session.Alive() && probe.DeletedSince(ctx, w.session, b.Name), err == nil && sel.UIDValidity != b.known.UIDValidity:
+	case err != nil && w.conn.Alive() && probe.DeletedSince(ctx, w.conn.Session(), b.Name), err == nil && sel.UIDValidity != b.known.UIDValidity:
 		return w.commit(ctx, c, "arrivals forgotten")
 	case err != nil:
 		return err
 	}
 	var listed []mail.Message
 	if sel.Messages > 0 {
-		if listed, err = w.session.Identify(ctx, uidsFrom(max(from, 1))); err != nil {
+		if listed, err = w.conn.Session().Identify(ctx, uidsFrom(max(from, 1))); err != nil {
 			return err
 		}
 	}

@@ -64,14 +64,13 @@ func (w *worker) makeMailbox(ctx context.Context, b *box) error {
 		b.Status = &mail.Status{UIDValidity: 1, UIDNext: 1}
 		return w.scanBox(ctx, b)
 	}
-	if err := w.connect(ctx); err != nil {
+	if err := w.conn.Connect(ctx); err != nil {
 		return err
 	}
 	if err := w.create(ctx, b); err != nil {
 		return err
 	}
-	w.selected = nil
-	sel, err := w.session.Select(ctx, b.Name)
+	sel, err := w.conn.Select(ctx, b.Name)
 	if err != nil {
 		return err
 	}
@@ -92,11 +91,11 @@ func (w *worker) makeMailbox(ctx context.Context, b *box) error {
 // others.
 func (w *worker) create(ctx context.Context, b *box) error {
 	try := func(name string) error {
-		if err := w.session.Create(ctx, name); err != nil {
+		if err := w.conn.Session().Create(ctx, name); err != nil {
 			return err
 		}
 		w.step("mailbox made")
-		err := w.session.Subscribe(ctx, name)
+		err := w.conn.Session().Subscribe(ctx, name)
 		if _, refused := mail.Refused(err); refused {
 			return nil
 		}

@@ -26,17 +26,16 @@ func (w *worker) look(ctx context.Context, b *box) error {
 	err := w.lookOnce(ctx, b)
 	// A connection that dies here is tried once more on a fresh one; a mailbox
 	// on which two die is left alone.
-	if err != nil && ctx.Err() == nil && w.session != nil && !w.session.Alive() && report.ScopeOf(err, report.AtMailbox) == report.ScopeMailbox {
+	if err != nil && ctx.Err() == nil && w.conn.Lost() && report.ScopeOf(err, report.AtMailbox) == report.ScopeMailbox {
 		err = w.lookOnce(ctx, b)
 	}
 	return err
 }
 
 func (w *worker) lookOnce(ctx context.Context, b *box) error {
-	if err := w.connect(ctx); err != nil {
+	if err := w.conn.Connect(ctx); err != nil {
 		return err
 	}
-	w.selected = nil
 	// Of the rows as they were agreed on the newest are the witnesses, whom EXAMINE
 	// brings along where it can.
 	rows, err := w.Ledger.Rows(ctx, b.Name, b.known.UIDValidity)
@@ -44,12 +43,11 @@ func (w *worker) lookOnce(ctx context.Context, b *box) error {
 		return err
 	}
 	b.witnesses = witnesses(rows, w.Full)
-	sel, err := w.session.Examine(ctx, b.Name, b.offer(w.session, w.Full))
+	sel, err := w.conn.Examine(ctx, b.Name, b.offer(w.conn.Session(), w.Full))
 	if err != nil {
 		return err
 	}
 	b.now, b.identified = sel.Status, sel.Identified
-	w.selected = b
 	if b.now.UIDNext == 0 {
 		b.now.UIDNext = b.Status.UIDNext
 	}
@@ -150,7 +148,7 @@ func (w *worker) view(ctx context.Context, b *box, sel *mail.Selected, rows []le
 		uids, err := w.listing(ctx, b)
 		return plan.View{Complete: true, UIDs: uids}, err
 	}
-	ms, err := w.session.Flags(ctx, mail.EveryUID(), 0)
+	ms, err := w.conn.Session().Flags(ctx, mail.EveryUID(), 0)
 	if err != nil {
 		return plan.View{}, err
 	}
@@ -184,8 +182,8 @@ func (w *worker) proven(ctx context.Context, b *box, v plan.View, rows []ledger.
 	if len(gone) == 0 {
 		return true, nil
 	}
-	there, err := w.session.Search(ctx, mail.UIDSet(gone))
-	if err != nil && ctx.Err() == nil && w.session.Alive() {
+	there, err := w.conn.Session().Search(ctx, mail.UIDSet(gone))
+	if err != nil && ctx.Err() == nil && w.conn.Alive() {
 		return false, nil
 	}
 	return err == nil && len(there) == 0, err
@@ -197,7 +195,7 @@ func (w *worker) sinceModSeq(ctx context.Context, b *box, rows []ledger.Row) (pl
 	var v plan.View
 	var err error
 	if b.now.HighestModSeq != b.known.HighestModSeq || b.now.UIDNext != b.known.UIDNext {
-		if v.Messages, err = w.session.Flags(ctx, mail.EveryUID(), b.known.HighestModSeq); err != nil {
+		if v.Messages, err = w.conn.Session().Flags(ctx, mail.EveryUID(), b.known.HighestModSeq); err != nil {
 			return plan.View{}, err
 		}
 	}
@@ -211,7 +209,7 @@ func (w *worker) sinceModSeq(ctx context.Context, b *box, rows []ledger.Row) (pl
 
 // listing gives all UIDs of the selected mailbox.
 func (w *worker) listing(ctx context.Context, b *box) ([]imap.UID, error) {
-	set, err := w.session.Search(ctx, mail.EveryUID())
+	set, err := w.conn.Session().Search(ctx, mail.EveryUID())
 	if err != nil {
 		return nil, err
 	}

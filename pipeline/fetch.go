@@ -62,7 +62,7 @@ func (w *worker) fetchBatch(ctx context.Context, b *box, uids []imap.UID) (missi
 		return uids, err
 	}
 	came := make(map[imap.UID]bool, len(uids))
-	err = w.session.Fetch(ctx, mail.UIDSet(uids), w.sink(ctx, b, came, nil))
+	err = w.conn.Session().Fetch(ctx, mail.UIDSet(uids), w.sink(ctx, b, came, nil))
 	w.broke = err != nil
 	if len(came) > 0 {
 		w.lived()
@@ -91,7 +91,7 @@ func (w *worker) fetchAlone(ctx context.Context, b *box, uid imap.UID) (failed b
 		}
 		came := make(map[imap.UID]bool, 1)
 		var err error
-		ex, err = w.session.FetchOne(ctx, uid, w.sink(ctx, b, came, &fail))
+		ex, err = w.conn.Session().FetchOne(ctx, uid, w.sink(ctx, b, came, &fail))
 		if ctx.Err() != nil {
 			return false, ctx.Err()
 		}
@@ -137,7 +137,7 @@ func (w *worker) gone(ctx context.Context, b *box, uid imap.UID) (bool, error) {
 	if err := w.enter(ctx, b); err != nil {
 		return false, err
 	}
-	set, err := w.session.Search(ctx, mail.UIDSet([]imap.UID{uid}))
+	set, err := w.conn.Session().Search(ctx, mail.UIDSet([]imap.UID{uid}))
 	if err != nil {
 		if ctx.Err() != nil || report.ScopeOf(err, report.AtMessage) > report.ScopeMessage {
 			return false, err

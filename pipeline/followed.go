@@ -73,7 +73,7 @@ func (w *worker) whereabouts(ctx context.Context, b *box, files []plan.Untracked
 	if len(files) == 0 {
 		return found, nil
 	}
-	list, err := w.session.List(ctx, mail.Listing{Skip: func(m mail.Mailbox) bool { return w.leavesOut(m.Name) != "" }})
+	list, err := w.conn.Session().List(ctx, mail.Listing{Skip: func(m mail.Mailbox) bool { return w.leavesOut(m.Name) != "" }})
 	if err != nil {
 		return nil, err
 	}
@@ -93,13 +93,13 @@ func (w *worker) whereabouts(ctx context.Context, b *box, files []plan.Untracked
 		} else if m.Status.UIDNext > 2*storeAtOnce {
 			from = m.Status.UIDNext - 2*storeAtOnce // what came last is among its newest
 		}
-		if _, err := w.session.Examine(ctx, m.Name, nil); err != nil {
-			if ctx.Err() == nil && w.session.Alive() {
+		if _, err := w.conn.Examine(ctx, m.Name, nil); err != nil {
+			if ctx.Err() == nil && w.conn.Alive() {
 				continue // it is not to be had
 			}
 			return nil, err
 		}
-		listed, err := w.session.Identify(ctx, uidsFrom(from))
+		listed, err := w.conn.Session().Identify(ctx, uidsFrom(from))
 		if err != nil {
 			return nil, err
 		}
@@ -157,7 +157,7 @@ func (w *worker) leftAgain(ctx context.Context, b *box, v *plan.View, rows []led
 	}
 	// What is to be believed gone is asked for once more, and what the server told of
 	// new UIDs may be wrong.
-	listed, err := w.session.Identify(ctx, uidsFrom(first))
+	listed, err := w.conn.Session().Identify(ctx, uidsFrom(first))
 	if err != nil {
 		return nil, err
 	}

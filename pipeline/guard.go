@@ -119,7 +119,7 @@ func (w *worker) foresees(ctx context.Context, uids []imap.UID) error {
 	if !w.moved || len(uids) == 0 {
 		return nil
 	}
-	listed, err := w.session.Identify(ctx, mail.UIDSet(uids))
+	listed, err := w.conn.Session().Identify(ctx, mail.UIDSet(uids))
 	if err != nil {
 		return err
 	}

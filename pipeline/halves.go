@@ -99,5 +99,5 @@ func done(err error, n int) int {
 // isRefusal tells whether the server refused a command, on a connection that lives.
 func (w *worker) isRefusal(err error) bool {
 	f, ok := errors.AsType[*mail.Fault](err)
-	return ok && (f.Kind == mail.KindNo || f.Kind == mail.KindBad) && w.session != nil && w.session.Alive()
+	return ok && (f.Kind == mail.KindNo || f.Kind == mail.KindBad) && w.conn.Alive()
 }

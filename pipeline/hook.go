@@ -146,7 +146,7 @@ func (w *worker) describe(ctx context.Context, b *box, uids []imap.UID) (map[ima
 	if len(uids) == 0 || mute {
 		return nil, nil //nolint:nilnil // nothing is known of any of them
 	}
-	listed, err := w.session.Identify(ctx, mail.UIDSet(uids))
+	listed, err := w.conn.Session().Identify(ctx, mail.UIDSet(uids))
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}

@@ -65,7 +65,7 @@ func (w *worker) intendMove(ctx context.Context, m *journal.Moving, rows []ledge
 // several messages MOVE may have moved some (RFC 6851 3.3).
 func (w *worker) moveRefused(ctx context.Context, m *journal.Moving) (back bool, err error) {
 	if m.Verb == "MOVE" {
-		left, err := w.session.Search(ctx, mail.UIDSet(m.UIDs))
+		left, err := w.conn.Session().Search(ctx, mail.UIDSet(m.UIDs))
 		if err != nil || slices.ContainsFunc(m.UIDs, func(u imap.UID) bool { return !left.Contains(u) }) {
 			return false, nil //nolint:nilerr // the next run finds out
 		}
@@ -183,18 +183,17 @@ func (w *worker) finishMove(ctx context.Context, b *box, m *journal.Moving, boxe
 	if m.UIDValidity != b.known.UIDValidity {
 		return w.commit(ctx, none, "move done") // these numbers are of other messages by now
 	}
-	if err := w.connect(ctx); err != nil {
+	if err := w.conn.Connect(ctx); err != nil {
 		return err
 	}
-	w.selected = nil
-	sel, err := w.session.Select(ctx, b.Name)
+	sel, err := w.conn.Select(ctx, b.Name)
 	switch {
-	case err != nil && w.session.Alive() && probe.DeletedSince(ctx, w.session, b.Name), err == nil && sel.UIDValidity != m.UIDValidity:
+	case err != nil && w.conn.Alive() && probe.DeletedSince(ctx, w.conn.Session(), b.Name), err == nil && sel.UIDValidity != m.UIDValidity:
 		return w.commit(ctx, none, "move done")
 	case err != nil:
 		return err
 	}
-	left, err := w.session.Search(ctx, mail.UIDSet(m.UIDs))
+	left, err := w.conn.Session().Search(ctx, mail.UIDSet(m.UIDs))
 	if err != nil {
 		return err
 	}
@@ -262,10 +261,9 @@ func (w *worker) copied(ctx context.Context, m *journal.Moving, rows []ledger.Me
 	if len(rows) == 0 {
 		return out, nil
 	}
-	w.selected = nil
-	sel, err := w.session.Examine(ctx, m.To, nil)
+	sel, err := w.conn.Examine(ctx, m.To, nil)
 	if err != nil {
-		if w.session.Alive() && probe.DeletedSince(ctx, w.session, m.To) {
+		if w.conn.Alive() && probe.DeletedSince(ctx, w.conn.Session(), m.To) {
 			return out, nil // there is no such mailbox yet
 		}
 		return nil, err
@@ -279,7 +277,7 @@ func (w *worker) copied(ctx context.Context, m *journal.Moving, rows []ledger.Me
 		// behind is among its newest.
 		from = sel.UIDNext - 2*storeAtOnce
 	}
-	listed, err := w.session.Identify(ctx, uidsFrom(max(from, 1)))
+	listed, err := w.conn.Session().Identify(ctx, uidsFrom(max(from, 1)))
 	if err != nil {
 		return nil, err
 	}

@@ -73,14 +73,14 @@ func (w *worker) texts(ctx context.Context, e *plan.Evidence, uids []imap.UID) e
 	for _, u := range uids {
 		e.Text[u] = mail.Digest{}
 	}
-	err := w.session.Fetch(ctx, mail.UIDSet(uids), mail.Sink{
+	err := w.conn.Session().Fetch(ctx, mail.UIDSet(uids), mail.Sink{
 		Open: func(int64) (mail.Spool, error) { return digesting{mail.NewDigester()}, nil },
 		Done: func(m mail.Message, sp mail.Spool) error {
 			e.Text[m.UID] = sp.(digesting).Sum() //nolint:forcetypeassert // it is what Open gave
 			return nil
 		},
 	})
-	if err != nil && (ctx.Err() != nil || !w.session.Alive()) {
+	if err != nil && (ctx.Err() != nil || !w.conn.Alive()) {
 		return err
 	}
 	return nil

@@ -96,7 +96,7 @@ func (w *worker) heads(ctx context.Context, b *box, left []leftThere) (map[imap.
 	if err := w.enter(ctx, b); err != nil {
 		return nil, err
 	}
-	out, err := w.session.Headers(ctx, wire.UIDSet(uids), "DATE", "FROM", "SUBJECT", "MESSAGE-ID", "REFERENCES")
+	out, err := w.conn.Session().Headers(ctx, wire.UIDSet(uids), "DATE", "FROM", "SUBJECT", "MESSAGE-ID", "REFERENCES")
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}

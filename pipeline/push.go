@@ -83,7 +83,7 @@ func (w *worker) pushAll(ctx context.Context, boxes []*box) error {
 		}
 		err := w.push(ctx, b, o, byName)
 		// There is no session after a failed attempt at a fresh one.
-		if err != nil && ctx.Err() == nil && w.session != nil && !w.session.Alive() && report.ScopeOf(err, report.AtMailbox) == report.ScopeMailbox {
+		if err != nil && ctx.Err() == nil && w.conn.Lost() && report.ScopeOf(err, report.AtMailbox) == report.ScopeMailbox {
 			// As in look. What was done already is seen, and not done again.
 			err = w.push(ctx, b, o, byName)
 		}
@@ -248,7 +248,7 @@ func (w *worker) push(ctx context.Context, b *box, o *plan.Outgoing, boxes map[s
 	}
 	var sel *mail.Selected
 	if unvisited {
-		err = w.connect(ctx)
+		err = w.conn.Connect(ctx)
 	} else {
 		sel, err = w.openFor(ctx, b)
 	}
@@ -320,11 +320,10 @@ func (b *box) settled(o *plan.Outgoing) bool {
 // openFor opens a mailbox for changes, on a fresh connection if the one before
 // has died.
 func (w *worker) openFor(ctx context.Context, b *box) (*mail.Selected, error) {
-	if err := w.connect(ctx); err != nil {
+	if err := w.conn.Connect(ctx); err != nil {
 		return nil, err
 	}
-	w.selected = nil // what fetches wants EXAMINE
-	sel, err := w.session.Select(ctx, b.Name)
+	sel, err := w.conn.Select(ctx, b.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -412,7 +411,7 @@ func (w *worker) store(ctx context.Context, b *box, sel *mail.Selected, flag, si
 func (w *worker) storeFlag(ctx context.Context, b *box, uids []imap.UID, sign, flag string) error {
 	slices.Sort(uids)
 	return inParts(w, uids, func(u imap.UID) imap.UID { return u }, func(part []imap.UID) error {
-		return probe.Store(ctx, w.session, part, sign == "+", flag, w.step)
+		return probe.Store(ctx, w.conn.Session(), part, sign == "+", flag, w.step)
 	})
 }
 

@@ -52,7 +52,7 @@ func (w *worker) putMarksRight(ctx context.Context) error {
 	if w.DryRun {
 		return nil
 	}
-	text, err := probe.RestoreMarks(ctx, w.notes().Expunge, w.session, w.step)
+	text, err := probe.RestoreMarks(ctx, w.notes().Expunge, w.conn.Session(), w.step)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()

@@ -61,7 +61,7 @@ func (w *worker) rematch(ctx context.Context, b *box, v *plan.View, rows []ledge
 		w.note(b, "the server gives its messages other numbers than before; they are matched with those here")
 	}
 	if len(here) > 0 && len(v.UIDs)+len(v.Messages) > 0 {
-		listed, err := w.session.Identify(ctx, mail.EveryUID())
+		listed, err := w.conn.Session().Identify(ctx, mail.EveryUID())
 		if err != nil {
 			return err
 		}
@@ -156,7 +156,7 @@ const disowned = 1<<64 - 1
 // matched anew; so they are where a server with CONDSTORE, whose next UID is not only
 // that after its newest message, may deal UIDs a second time.
 func (w *worker) distrust(ctx context.Context, b *box, rows []ledger.Row) error {
-	listed, err := w.session.Identify(ctx, mail.EveryUID())
+	listed, err := w.conn.Session().Identify(ctx, mail.EveryUID())
 	if err != nil {
 		return err
 	}
@@ -272,7 +272,7 @@ func (w *worker) link(ctx context.Context, b *box, uids []imap.UID) ([]imap.UID,
 	if !w.moved || len(uids) == 0 {
 		return uids, nil
 	}
-	listed, err := w.session.Identify(ctx, mail.UIDSet(uids))
+	listed, err := w.conn.Session().Identify(ctx, mail.UIDSet(uids))
 	if err != nil {
 		// It would only have saved a download.
 		if ctx.Err() != nil {

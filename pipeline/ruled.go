@@ -98,16 +98,15 @@ func (w *worker) stillThere(ctx context.Context, b *box, rows []ledger.Message) 
 	if len(rows) == 0 {
 		return nil, nil
 	}
-	if err := w.connect(ctx); err != nil {
+	if err := w.conn.Connect(ctx); err != nil {
 		return nil, err
 	}
-	w.selected = nil
-	sel, err := w.session.Examine(ctx, b.Name, nil)
+	sel, err := w.conn.Examine(ctx, b.Name, nil)
 	if err != nil {
 		return nil, err
 	}
 	if sel.UIDValidity != b.known.UIDValidity {
 		return mail.UIDSet(uidsOf(rows)), nil // these numbers are of other messages by now: nothing tells that they went
 	}
-	return w.session.Search(ctx, mail.UIDSet(uidsOf(rows)))
+	return w.conn.Session().Search(ctx, mail.UIDSet(uidsOf(rows)))
 }

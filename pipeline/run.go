@@ -17,6 +17,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/ask"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/conn"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/local"
@@ -226,26 +227,24 @@ func (r *run) sync(ctx context.Context) error {
 		}
 	}
 	r.exchange = stub.IsExchange(s.Greeting())
-	w := &worker{run: r, session: s}
+	w := &worker{run: r, conn: conn.With(r.Dial, s)}
 	var boxes []*box
 	if r.silences, err = r.notes().Silent.All(ctx); err == nil {
 		err = recoverAll(ctx, w.recoverThere())
 	}
 	if err == nil {
-		err = w.connect(ctx)
+		err = w.conn.Connect(ctx)
 	}
 	var list []mail.Mailbox
 	if err == nil {
 		list, err = w.list(ctx)
 	}
 	if err == nil {
-		boxes, err = r.survey(ctx, w.session, list)
+		boxes, err = r.survey(ctx, w.conn.Session(), list)
 	}
 	if err != nil {
 		err = r.accountFault(ctx, err, report.AtList)
-		if w.session != nil {
-			err = errors.Join(err, ignore(w.session.Close()))
-		}
+		w.conn.Close()
 		return err
 	}
 	return r.work(ctx, w, boxes)
@@ -268,15 +267,14 @@ func (r *run) come(ctx context.Context, first *worker, boxes []*box) error {
 		err = first.pushAll(ctx, boxes)
 	}
 	if err != nil {
-		if first.session != nil {
-			err = errors.Join(err, ignore(first.session.Close()))
-		}
+		first.conn.Close()
 		return r.accountFault(ctx, err, report.AtConnect)
 	}
 	boxes = slices.DeleteFunc(boxes, func(b *box) bool { return b.need == plan.NeedNothing || r.isUnsettled(b) })
 	r.tally(func(rep *report.Report) { rep.Changed = len(boxes) })
 	if len(boxes) == 0 {
-		return ignore(first.session.Close())
+		first.conn.Close()
+		return nil
 	}
 	r.pool = pull.NewPool(boxes)
 	stop := context.AfterFunc(ctx, func() { r.pool.End() })
@@ -284,7 +282,7 @@ func (r *run) come(ctx context.Context, first *worker, boxes []*box) error {
 	workers, working := errgroup.WithContext(ctx)
 	workers.Go(func() error { return first.loop(working) })
 	for range r.Connections - 1 {
-		w := &worker{run: r, spare: true}
+		w := &worker{run: r, conn: conn.New(r.Dial), spare: true}
 		workers.Go(func() error { return w.loop(working) })
 	}
 	if err := workers.Wait(); err != nil {

@@ -39,7 +39,7 @@ func (w *worker) salvage(ctx context.Context, b *box, f *failure) (delivered boo
 		Salvaged: &f.Salvaged, UIDValidity: b.now.UIDValidity, Each: w.Timeout, Deaths: salvageDeaths,
 		Enter: func(ctx context.Context) (probe.Speaker, error) {
 			err := w.enter(ctx, b)
-			return w.session, err
+			return w.conn.Session(), err
 		},
 		Open: func() (mail.Spool, error) { return b.dir.Spool(w.keys.New(w.Now())) },
 		Done: func(method string, m mail.Message, spool mail.Spool) error {
@@ -135,7 +135,7 @@ func (w *worker) canary(ctx context.Context, b *box) (well, told bool, err error
 	if err := w.enter(ctx, b); err != nil {
 		return false, true, nil //nolint:nilerr // a server that does not even let us in is not well
 	}
-	set, err := w.session.Search(ctx, mail.EveryUID())
+	set, err := w.conn.Session().Search(ctx, mail.EveryUID())
 	if err != nil {
 		return false, true, ctx.Err()
 	}
@@ -155,7 +155,7 @@ func (w *worker) comes(ctx context.Context, b *box, uids []imap.UID) (bool, erro
 			return false, ctx.Err() // a server that does not even let us in is not well
 		}
 		came := false
-		_, err := w.session.FetchOne(ctx, u, mail.Sink{
+		_, err := w.conn.Session().FetchOne(ctx, u, mail.Sink{
 			Open: func(int64) (mail.Spool, error) { return void{}, nil },
 			Done: func(mail.Message, mail.Spool) error { came = true; return nil },
 		})

@@ -65,10 +65,10 @@ func (w *worker) list(ctx context.Context) ([]mail.Mailbox, error) {
 			!removing && !w.Restore && !w.selects(m) // what is missing in one folder may have gone to any
 	}
 	for {
-		if err := w.connect(ctx); err != nil {
+		if err := w.conn.Connect(ctx); err != nil {
 			return nil, err
 		}
-		list, err := w.session.List(ctx, how)
+		list, err := w.conn.Session().List(ctx, how)
 		w.listedAt = w.Now()
 		f, _ := errors.AsType[*mail.Fault](err)
 		switch op := silentOp(err); {
@@ -88,11 +88,11 @@ func (w *worker) list(ctx context.Context) ([]mail.Mailbox, error) {
 				w.fellSilent("LIST", "")
 			}
 			return list, w.heard(ctx, list, how)
-		case ctx.Err() != nil || w.session.Alive():
+		case ctx.Err() != nil || w.conn.Alive():
 			return nil, err
 		case op == "STATUS" && f.Mailbox != "" && len(silent) < mostSilent:
 			silent[f.Mailbox], unheard = err, err
-		case op == "LIST" && !how.Singly && w.session.Has("LIST-STATUS"):
+		case op == "LIST" && !how.Singly && w.conn.Session().Has("LIST-STATUS"):
 			how.Singly, unlisted = true, true
 		default:
 			return nil, err

@@ -22,7 +22,7 @@ func (w *worker) transfer(ctx context.Context, b *box, rows []ledger.Message, to
 	delete(w.stays, b.Name)
 	out := make(map[imap.UID]imap.UID)
 	verb := "MOVE"
-	if !w.session.Has("MOVE") {
+	if !w.conn.Session().Has("MOVE") {
 		verb = "COPY"
 	}
 	err := inParts(w, rows, uidOf, func(part []ledger.Message) error { return w.transferPart(ctx, b, verb, part, to, keys, out) })
@@ -36,7 +36,7 @@ func (w *worker) transferPart(ctx context.Context, b *box, verb string, part []l
 	if err := w.intendMove(ctx, m, part, to); err != nil {
 		return err
 	}
-	there, err := probe.Transfer(ctx, w.session, verb == "MOVE", uids, to.Name, w.step)
+	there, err := probe.Transfer(ctx, w.conn.Session(), verb == "MOVE", uids, to.Name, w.step)
 	if w.isRefusal(err) {
 		back, e := w.moveRefused(ctx, m)
 		if e != nil {
@@ -86,11 +86,11 @@ func (w *worker) expunge(ctx context.Context, b *box, uids []imap.UID) (bool, er
 	if len(uids) == 0 {
 		return false, nil
 	}
-	if err := probe.Store(ctx, w.session, uids, true, `\Deleted`, w.step); err != nil {
+	if err := probe.Store(ctx, w.conn.Session(), uids, true, `\Deleted`, w.step); err != nil {
 		return false, w.bare(err)
 	}
 	b.took(uids)
-	marked, done, err := probe.ExpungeOnly(ctx, w.session, b.Name, uids, w.step)
+	marked, done, err := probe.ExpungeOnly(ctx, w.conn.Session(), b.Name, uids, w.step)
 	if err == nil && !done && len(marked) > 0 {
 		b.settle(uids)
 		w.note(b, "%s marked \\Deleted on the server, not expunged: others are marked there, too, and the server cannot tell them apart",
@@ -102,7 +102,7 @@ func (w *worker) expunge(ctx context.Context, b *box, uids []imap.UID) (bool, er
 // bare says of a refusal that nothing of it can be asked again in parts where EXPUNGE
 // takes all that are marked: the other parts may be.
 func (w *worker) bare(err error) error {
-	if w.isRefusal(err) && !w.session.Has("UIDPLUS") {
+	if w.isRefusal(err) && !w.conn.Session().Has("UIDPLUS") {
 		return fmt.Errorf("%w; %w", err, errHalfWay)
 	}
 	return err

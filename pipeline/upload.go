@@ -31,7 +31,7 @@ func (w *worker) pushUploads(ctx context.Context, b *box, sel *mail.Selected, fi
 		var then *mail.Known
 		if unvisited && b.next {
 			// What the list told bounds how much that can be.
-			if then = b.offer(w.session, w.Full); then != nil {
+			if then = b.offer(w.conn.Session(), w.Full); then != nil {
 				then.Identify = uidsFrom(b.known.UIDNext)
 			}
 		}
@@ -154,7 +154,7 @@ func (w *worker) upload(ctx context.Context, b *box, files []plan.Untracked, alo
 		}
 	}
 	var noted error
-	results, err := w.session.Append(ctx, b.Name, uploads, func(i int, as mail.Appended) {
+	results, err := w.conn.Session().Append(ctx, b.Name, uploads, func(i int, as mail.Appended) {
 		noted = errors.Join(noted, w.uploadStored(ctx, b.uploading(files[i], uploads[i]), as))
 		w.tally(func(r *report.Report) { r.Uploaded++ })
 		w.step("message uploaded")

@@ -32,7 +32,7 @@ func (w *worker) changedThere(ctx context.Context, b *box, rows []ledger.Message
 	if err != nil || len(rows) == 0 {
 		return nil, nil, err
 	}
-	now, err := w.session.Flags(ctx, mail.UIDSet(uidsOf(rows)), 0)
+	now, err := w.conn.Session().Flags(ctx, mail.UIDSet(uidsOf(rows)), 0)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -69,11 +69,10 @@ func (w *worker) foresee(ctx context.Context, b *box, o *plan.Outgoing) error {
 	if w.Restore || o.Moved()+len(o.Deleted)+len(o.Uploads) == 0 || !w.listed[b.Name] {
 		return nil
 	}
-	if err := w.connect(ctx); err != nil {
+	if err := w.conn.Connect(ctx); err != nil {
 		return err
 	}
-	w.selected = nil
-	sel, err := w.session.Examine(ctx, b.Name, nil)
+	sel, err := w.conn.Examine(ctx, b.Name, nil)
 	if err != nil {
 		return err
 	}
@@ -111,7 +110,7 @@ func (w *worker) sameMessages(ctx context.Context, b *box, rows []ledger.Message
 	if len(rows) == 0 {
 		return rows, nil
 	}
-	listed, err := w.session.Identify(ctx, mail.UIDSet(uidsOf(rows)))
+	listed, err := w.conn.Session().Identify(ctx, mail.UIDSet(uidsOf(rows)))
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +121,7 @@ func (w *worker) sameMessages(ctx context.Context, b *box, rows []ledger.Message
 	rows = slices.Clone(rows)
 	if len(told) < len(rows) {
 		// Gone, or one of those of which the server tells nothing?
-		there, err := w.session.Search(ctx, mail.UIDSet(uidsOf(rows)))
+		there, err := w.conn.Session().Search(ctx, mail.UIDSet(uidsOf(rows)))
 		if err != nil {
 			return nil, err
 		}
@@ -176,7 +175,7 @@ func (w *worker) hear(ctx context.Context, b *box) error {
 			return nil
 		}
 		var err error
-		if told, err = w.session.Identify(ctx, mail.UIDSet(b.witnesses)); err != nil {
+		if told, err = w.conn.Session().Identify(ctx, mail.UIDSet(b.witnesses)); err != nil {
 			return err
 		}
 	}

@@ -2,14 +2,12 @@ package pipeline
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/emersion/go-imap/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/hooks"
-	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/conn"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/pull"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
@@ -17,9 +15,9 @@ import (
 // worker owns one connection and works through mailboxes and batches with it.
 type worker struct {
 	*run
-	session  Session
+	conn     *conn.Conn[Session]
 	spare    bool // not the account's first: may go without harm
-	selected *box // what the session has selected, nil if nothing or dead
+	last     *box // of which it had its last unit; nil if it lost its connection with that
 	streak   int  // messages that failed in a row
 	held     []failure
 	broke    bool // the last batch ended with an error
@@ -39,23 +37,22 @@ func (w *worker) loop(ctx context.Context) (err error) {
 		if err != nil {
 			w.end() // nobody is to wait for what this one had in hand
 		}
-		if w.session != nil {
-			err = errors.Join(err, ignore(w.session.Close()))
-		}
+		w.conn.Close()
 	}()
 	for {
-		u, ok := w.pool.Next(w.selected, w.spare && w.session == nil)
+		u, ok := w.pool.Next(w.selected(), w.spare && !w.conn.Open())
 		if !ok {
 			return ctx.Err()
 		}
-		if w.spare && (w.session == nil || !w.session.Alive()) {
-			if err := w.connect(ctx); err != nil && ctx.Err() == nil {
+		if w.spare && (!w.conn.Alive()) {
+			if err := w.conn.Connect(ctx); err != nil && ctx.Err() == nil {
 				// Servers limit connections (Gmail: 15, wildduck#35). The others go on.
 				w.pool.GiveBack(u)
 				w.note(u.Mailbox, "no further connection: %v; going on with fewer", err)
 				return nil
 			}
 		}
+		w.last = u.Mailbox
 		w.dealt, w.verdicts = make(map[imap.UID]bool), make(map[imap.UID]hooks.Verdict)
 		var err error
 		left := 0
@@ -133,8 +130,8 @@ func (w *worker) finish(ctx context.Context, u unit, left int) error {
 func (w *worker) leave(u unit) int {
 	u.Mailbox.line.KeepMarks()
 	w.held = nil // an unsettled failure is no finding; the next run asks again
-	if w.session != nil && !w.session.Alive() {
-		w.selected = nil
+	if w.conn.Lost() {
+		w.last = nil
 	}
 	return len(w.rest(u).Batch)
 }
@@ -166,48 +163,15 @@ func (w *worker) do(ctx context.Context, u unit) error {
 	return w.fetch(ctx, u.Mailbox, uids)
 }
 
-// connect makes sure that there is a live connection. It waits where the
-// server asks for a short time.
-func (w *worker) connect(ctx context.Context) error {
-	if w.session != nil && w.session.Alive() {
+// selected is the mailbox that can be fetched from at once; nil if there is none.
+func (w *worker) selected() *box {
+	if w.last == nil || w.last.Name != w.conn.Examined() {
 		return nil
 	}
-	if w.session != nil {
-		_ = ignore(w.session.Close())
-		w.session, w.selected = nil, nil
-	}
-	s, err := w.Dial(ctx)
-	if wait, ok := report.Throttled(err); ok && wait <= report.Patience {
-		if err := report.Pause(ctx, wait); err != nil {
-			return err
-		}
-		s, err = w.Dial(ctx)
-	}
-	if err != nil {
-		return &report.ConnectError{Err: err}
-	}
-	w.session, w.selected = s, nil
-	return nil
+	return w.last
 }
 
-// enter makes b the selected mailbox of a live connection, and makes sure that
-// its UIDs still mean what they meant.
+// enter makes sure that b can be fetched from.
 func (w *worker) enter(ctx context.Context, b *box) error {
-	if err := w.connect(ctx); err != nil {
-		return err
-	}
-	if w.selected == b && w.session.Mailbox() == b.Name {
-		return nil
-	}
-	w.selected = nil
-	sel, err := w.session.Examine(ctx, b.Name, nil)
-	if err != nil {
-		return err
-	}
-	if sel.UIDValidity != b.now.UIDValidity {
-		return &mail.Fault{Kind: mail.KindMalformed, Op: "EXAMINE", Mailbox: b.Name,
-			Text: fmt.Sprintf("UIDVALIDITY changed from %d to %d during the run", b.now.UIDValidity, sel.UIDValidity)}
-	}
-	w.selected = b
-	return nil
+	return w.conn.Enter(ctx, b.Name, b.now.UIDValidity)
 }
