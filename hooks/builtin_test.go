@@ -230,13 +230,13 @@ func TestDesktopIsToldOfNewMail(t *testing.T) {
 		}
 		tell(Event{Point: PostSync, Account: "work"})
 		for i := range 7 {
-			tell(Event{Point: PostIndex, Account: "work", Mailbox: "INBOX", From: fmt.Sprintf(`"Jane %d <b>" <jane@example.org>`, i), Subject: "a & b\nc"})
+			tell(Event{Point: PostIndex, Account: "work", Mailbox: "INBOX", News: 1, From: fmt.Sprintf(`"Jane %d <b>" <jane@example.org>`, i), Subject: "a & b\nc"})
 		}
-		tell(Event{Point: PostIndex, Account: "work", Mailbox: "INBOX", From: "read@example.org", Flags: []string{`\Seen`}})
-		tell(Event{Point: PostIndex, Account: "work", Mailbox: "Junk", From: "spam@example.org"})
-		tell(Event{Point: PostIndex, Account: "home", Mailbox: "INBOX", From: "--icon=x"})
-		tell(Event{Point: PostSync, Account: "work", New: 9})
-		tell(Event{Point: PostSync, Account: "home", New: 1})
+		tell(Event{Point: PostIndex, Account: "work", Mailbox: "INBOX", From: "read@example.org"})
+		tell(Event{Point: PostIndex, Account: "work", Mailbox: "Junk", News: 1, From: "spam@example.org"})
+		tell(Event{Point: PostIndex, Account: "home", Mailbox: "INBOX", News: 1, From: "--icon=x"})
+		tell(Event{Point: PostSync, Account: "work", New: 12, News: 9})
+		tell(Event{Point: PostSync, Account: "home", New: 1, News: 1})
 		tell(Event{Point: PostSync, Account: "work"})
 		return said()
 	}
@@ -263,7 +263,7 @@ func TestDesktopIsToldOfNewMail(t *testing.T) {
 		{[]string{"no-such-program"}, `there is no program "no-such-program" on the PATH`},
 		{sh("echo no display >&2; exit 1"), "/bin/sh: exit status 1: no display"},
 	} {
-		out := asks(t, Notify("n", nil, tc.argv, ShowCount), Event{Point: PostSync, New: 1})
+		out := asks(t, Notify("n", nil, tc.argv, ShowCount), Event{Point: PostSync, News: 1})
 		if len(out.Failed) != 1 || out.Failed[0].Err.Error() != tc.want {
 			t.Errorf("%+v", out)
 		}

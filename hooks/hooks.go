@@ -116,6 +116,11 @@ type Event struct {
 	Clear  []string `json:"clear,omitempty"`  // pre-push: flags that the user took away
 	Reason string   `json:"reason,omitempty"` // post-stub: why the mail could not be had
 
+	// News, at post-sync: mails that came, are unread, were not here before in another
+	// mailbox, and are in none for what its owner sent, drafted or threw away. At
+	// post-index it is 1 if the mail is one of these.
+	News int `json:"news,omitempty"`
+
 	// Of a run, at post-sync.
 	New      int `json:"new,omitempty"`       // mails that came
 	Stubs    int `json:"new_stubs,omitempty"` // messages that could not be had

@@ -20,9 +20,9 @@ const (
 // maxShown bounds how many mails a notification names.
 const maxShown = 5
 
-// Notify tells the desktop of new mail when an account's run is over, by the
-// command, which gets a title and a text behind its arguments. Unless it is to
-// show more it says how many mails came; else it names those that are unread.
+// Notify tells the desktop of new mail (Event.News) when an account's run is over, by the
+// command, which gets a title and a text behind its arguments. Unless it is to show more
+// it says how many mails came; else it names the first.
 func Notify(name string, mailboxes Mailboxes, command []string, show string) Hook {
 	n := &notifier{command: command, show: show, news: make(map[string]*news)}
 	h := Hook{Name: name, Doc: "notifies the desktop of new mail", Points: []Point{PostSync}, Run: mailboxes.only(n.run)}
@@ -46,7 +46,7 @@ type news struct {
 
 func (n *notifier) run(ctx context.Context, e *Event) (Verdict, error) {
 	if e.Point == PostIndex {
-		if !slices.Contains(e.Flags, `\Seen`) {
+		if e.News > 0 {
 			if n.news[e.Account] == nil {
 				n.news[e.Account] = &news{}
 			}
@@ -57,7 +57,7 @@ func (n *notifier) run(ctx context.Context, e *Event) (Verdict, error) {
 	what := n.news[e.Account]
 	delete(n.news, e.Account)
 	if n.show == ShowCount {
-		what = &news{count: e.New}
+		what = &news{count: e.News}
 	}
 	if what == nil || what.count == 0 {
 		return Verdict{}, nil

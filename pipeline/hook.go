@@ -75,7 +75,7 @@ func (r *run) postSync(ctx context.Context) error {
 	}
 	rep := r.rep.Report()
 	_, err := r.ask.Judge(ctx, hooks.Event{
-		Point: hooks.PostSync, New: rep.New, Stubs: rep.NewStubs, Healed: rep.Healed, Flagged: rep.Flagged, Pushed: rep.Pushed, Moved: rep.Moved, Deleted: rep.Deleted, Uploaded: rep.Uploaded,
+		Point: hooks.PostSync, New: rep.New, News: rep.News, Stubs: rep.NewStubs, Healed: rep.Healed, Flagged: rep.Flagged, Pushed: rep.Pushed, Moved: rep.Moved, Deleted: rep.Deleted, Uploaded: rep.Uploaded,
 		Removed: rep.Removed, Faults: len(rep.Faults),
 	}, time.Time{})
 	return err

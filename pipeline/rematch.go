@@ -330,7 +330,7 @@ func (w *worker) link(ctx context.Context, b *box, uids []imap.UID) ([]imap.UID,
 			return nil, err
 		}
 		w.step("file linked")
-		it := &deliver.Item{Box: b.line, Op: deliver.OpAdd, Row: row, Before: b.stubs[row.UID]}
+		it := &deliver.Item{Box: b.line, Op: deliver.OpAdd, Row: row, Before: b.stubs[row.UID], Linked: true}
 		by := plan.ByOther
 		if _, ours := b.came[row.UID]; ours || w.ruledInto(b, copies[row.UID]) {
 			by = plan.ByTags

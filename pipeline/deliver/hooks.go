@@ -153,6 +153,9 @@ func (l *Line) postIndex(ctx context.Context, items []*Item, results []mail.Resu
 		}
 		e := ask.EventOf(point, it.Row)
 		e.ID = results[i].ID
+		if it.news() {
+			e.News = 1
+		}
 		if it.Op == OpStub {
 			e.Reason = it.Row.Reason
 		}

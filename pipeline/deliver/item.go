@@ -7,6 +7,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
@@ -43,6 +44,12 @@ type Item struct {
 	Salvaged bool           // it came by another road than a plain fetch
 	Resumed  bool           // an interrupted run had it in place
 	Known    bool           // no news: a file that was there before, or a change that came from here
+	Linked   bool           // the mail is here already, in another mailbox
+}
+
+// news tells whether an item is a mail that its owner has to hear of.
+func (it *Item) news() bool {
+	return (it.Op == OpAdd || it.Op == OpReplace) && !it.Known && !it.Linked && !it.Box.Quiet && !plan.HasFlag(it.Row.Flags, `\Seen`)
 }
 
 // Forgetting is a message that is not here any more, and whose row went before.

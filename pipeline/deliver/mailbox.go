@@ -10,8 +10,9 @@ import (
 // Mailbox is what the line knows of one: where its files lie, and how much of it is
 // under way. What a mailbox still owes is counted here and nowhere else.
 type Mailbox struct {
-	Name string
-	Dir  maildir.Dir
+	Name  string
+	Dir   maildir.Dir
+	Quiet bool // what comes into it is no news
 
 	settled func(context.Context) error
 	failed  func(error)

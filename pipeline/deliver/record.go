@@ -152,6 +152,9 @@ func (l *Line) countAndReport(it *Item, res mail.Result) {
 			if !it.Known {
 				rep.New++
 			}
+			if it.news() {
+				rep.News++
+			}
 			if it.Op == OpReplace {
 				rep.Healed++
 			}

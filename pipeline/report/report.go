@@ -43,6 +43,7 @@ type Report struct {
 	Changed   int       `json:"changed"`           // mailboxes that were looked into
 	New       int       `json:"new"`               // mails that came
 	Linked    int       `json:"linked"`            // of these, already here and not downloaded
+	News      int       `json:"news"`              // of these, unread, and not here before nor in a mailbox for what its owner sent, drafted, or threw away
 	Salvaged  int       `json:"salvaged"`          // of these, by another road than a plain fetch
 	Flagged   int       `json:"flagged"`           // mails whose flags changed
 	Pushed    int       `json:"pushed"`            // mails whose flags the server was told
