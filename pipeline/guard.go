@@ -21,6 +21,38 @@ func (r *run) yes(mailbox string) bool {
 	return r.YesDelete || slices.Contains(r.YesDeleteIn, mailbox)
 }
 
+// removeGone lets the deletions onto the line, when all that came is known. After a fault of the mailbox or the account
+// they stay for the next run.
+func (r *run) removeGone(ctx context.Context, boxes []*box) error {
+	stay, err := r.guardGone(ctx, boxes)
+	if err != nil {
+		return err
+	}
+	all := make([]*deliver.Mailbox, len(boxes))
+	for i, b := range boxes {
+		all[i] = b.line
+	}
+	return r.line.Finish(ctx, func(it *deliver.Item) bool {
+		if stay[it] {
+			return false
+		}
+		if r.DryRun {
+			r.tally(func(rep *report.Report) { rep.Removed++ })
+			return false
+		}
+		// What left a mailbox by our doing needs only that the mail is known where it
+		// went, which may be any other one.
+		needs := []*deliver.Mailbox{it.Box}
+		switch {
+		case r.strayed(it.Row):
+			needs = all
+		case it.Forgotten():
+			needs = slices.DeleteFunc(slices.Clone(all), func(m *deliver.Mailbox) bool { return m == it.Box })
+		}
+		return !r.pool.Ended() && !slices.ContainsFunc(needs, (*deliver.Mailbox).MarksKept)
+	})
+}
+
 // guardGone judges the deletions that the server asks for, when all that came is
 // known: a message that is in another mailbox now was moved, and only what nothing
 // explains counts. It tells which of the held items stay.

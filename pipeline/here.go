@@ -3,10 +3,56 @@ package pipeline
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/local"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
+
+// viewHere gives the mailboxes that take part, with what is here of them.
+func (r *run) viewHere(ctx context.Context, s Lister, list []mail.Mailbox) ([]*box, error) {
+	boxes, err := r.survey(ctx, list)
+	if err != nil {
+		return nil, err
+	}
+	all := slices.Concat(boxes, r.unselected)
+	for _, b := range all {
+		if err := r.scanBox(ctx, b); err != nil {
+			return nil, err
+		}
+	}
+	for _, b := range boxes {
+		if r.isUnsettled(b) {
+			b.local.Local, b.local.Scanned, b.local.Unread = plan.Local{}, "", true
+		}
+	}
+	r.prescan.Discard()
+	followed, err := r.followTags(ctx, r.views(boxes))
+	if err != nil {
+		return nil, err
+	}
+	still, err := r.here.ScanAgain(ctx, r.views(all))
+	if err != nil {
+		return nil, err
+	}
+	r.sayUnreadable(all)
+	r.scansUnstable = !still
+	if r.tags, err = r.here.ScanTags(ctx, r.views(boxes), trashOf(r.Trash, list)); err != nil {
+		return nil, err
+	}
+	if !followed {
+		// Mail that notmuch is yet to hear of would look as if its tags were taken off.
+		r.tags = mail.Revision{}
+	}
+	r.makeTargets(boxes)
+	return boxes, r.sortFolders(ctx, s, list, boxes)
+}
 
 // place is the mailbox as its folder is read.
 func (b *box) place() local.Mailbox {
@@ -41,4 +87,111 @@ func (r *run) sayUnreadable(boxes []*box) {
 			b.barred = true
 		}
 	}
+}
+
+// followTags does here what notmuch could not (local.Reader.Unfollowed). all is false if
+// something of that is left.
+func (r *run) followTags(ctx context.Context, views []local.View) (all bool, err error) {
+	if r.DryRun || len(r.Only) > 0 {
+		return true, nil
+	}
+	last, _, err := r.notes().TagNames.Get(ctx)
+	if err != nil {
+		return false, err
+	}
+	now, changes, all, err := r.here.Unfollowed(ctx, views, last.Revision)
+	if err != nil || now == last.Revision {
+		return true, err
+	}
+	for part := range slices.Chunk(changes, deliver.BatchSize) {
+		if err := r.tell(ctx, part); err != nil {
+			return false, err
+		}
+		r.step("tags followed")
+	}
+	if !all {
+		return false, nil
+	}
+	return true, r.notes().TagNames.Set(ctx, journal.Revision{Revision: now})
+}
+
+// makeTargets sees to it that there are mailboxes to move mail to by its tags.
+func (r *run) makeTargets(boxes []*box) {
+	for _, b := range boxes {
+		for _, to := range slices.Sorted(maps.Keys(b.local.Tagged)) {
+			r.target(to, b.Delim)
+		}
+	}
+}
+
+// target sees to it that there is a mailbox to move mail to.
+func (r *run) target(name string, delim rune) {
+	known := func(b *box) bool { return b.Name == name }
+	if r.listed[name] || slices.ContainsFunc(r.foldersToCreate, known) || len(r.Only) > 0 || r.Selects != nil && !r.Selects(name, delim) {
+		return
+	}
+	folder, err := maildir.Folder(name, delim)
+	if err != nil {
+		return // the server is asked all the same
+	}
+	r.foldersToCreate = append(r.foldersToCreate, r.newBox(mail.Mailbox{Name: name, Delim: delim}, ledger.Mailbox{Folder: folder}))
+}
+
+// sortFolders sorts out what the list of mailboxes does not explain.
+func (r *run) sortFolders(ctx context.Context, s Lister, list []mail.Mailbox, boxes []*box) error {
+	rows, err := r.Ledger.Mailboxes(ctx)
+	if err != nil {
+		return err
+	}
+	if len(r.Only) > 0 {
+		others, err := r.here.Others(ctx, rows, foldersOf(slices.Concat(boxes, r.unselected)))
+		r.detach(others)
+		return err
+	}
+	f, err := r.here.Folders(ctx, local.Listed{
+		Mailboxes: list, Rows: rows, Taken: foldersOf(boxes), Wanted: foldersOf(r.foldersToCreate),
+		Personal: func(ctx context.Context) (string, error) { return personal(ctx, s, list) },
+	})
+	r.detach(f.Detached)
+	r.moved = r.moved || f.Moved
+	for _, n := range f.Create {
+		r.foldersToCreate = append(r.foldersToCreate, r.newBox(n.Mailbox, ledger.Mailbox{Folder: n.Folder}))
+	}
+	if err != nil || r.DryRun {
+		return err
+	}
+	for _, k := range f.Forget {
+		if err := r.notes().ForgetMailbox(ctx, k, journal.Change{}); err != nil {
+			return err
+		}
+		r.step("mailbox forgotten")
+	}
+	return nil
+}
+
+func foldersOf(boxes []*box) (folders []string) {
+	for _, b := range boxes {
+		folders = append(folders, b.known.Folder)
+	}
+	return folders
+}
+
+// detach lets folders take part in nothing but as places where mail may be.
+func (r *run) detach(views []local.View) {
+	for _, v := range views {
+		b := r.newBox(mail.Mailbox{Name: v.Name, Delim: v.Known.Delim}, v.Known)
+		b.local = *v.Folder
+		r.detached = append(r.detached, b)
+	}
+	r.sayUnreadable(r.detached)
+}
+
+// personal gives the prefix that the user's own mailboxes have, such as "INBOX.".
+func personal(ctx context.Context, s Lister, list []mail.Mailbox) (string, error) {
+	if s.Has("NAMESPACE") {
+		if prefix, told, err := s.Namespace(ctx); err != nil || told {
+			return prefix, err
+		}
+	}
+	return local.Prefix(list), nil
 }

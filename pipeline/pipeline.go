@@ -1,14 +1,3 @@
-// Package pipeline is the way of a message:
-//
-//	discover -> fetch -> parse -> write -> index -> record
-//
-// with salvage -> stub beside it for a message that the server lists but does
-// not hand over. The stages run at once, joined by bounded channels. Record
-// comes last and is the acknowledgement: a crash before it repeats the work,
-// and every stage is idempotent for that.
-//
-// The two ends are reached through Session and Index, so that the package
-// builds and tests without a network and without cgo.
 package pipeline
 
 import (
@@ -105,6 +94,21 @@ type Options struct {
 	Account
 	Policy
 	Request
+}
+
+// withDefaults fills in what was left out.
+func (o Options) withDefaults() Options {
+	o.Connections = max(o.Connections, 1)
+	if o.Timeout <= 0 {
+		o.Timeout = time.Minute
+	}
+	if o.Deletions == "" {
+		o.Deletions = DeletionsTrash
+	}
+	if o.Hooks != nil {
+		o.Index = apart{o.Index, o.Hooks}
+	}
+	return o
 }
 
 // Account is the two sides of an account, and what a run needs to work on them.

@@ -27,29 +27,12 @@ const storeAtOnce = 500
 // before anything is fetched. That mail was moved or deleted is recorded with the
 // server's answer. The look that follows finds what came
 // into the others and pairs it with its files, whoever brought it there and whenever.
-func (w *worker) pushAll(ctx context.Context, boxes []*box) error {
+func (w *worker) pushAll(ctx context.Context, boxes []*box, plans map[string]*plan.Outgoing) error {
 	byName := make(map[string]*box, len(boxes))
-	every := slices.Concat(boxes, w.unselected)
-	for _, b := range every {
+	for _, b := range slices.Concat(boxes, w.unselected) {
 		byName[b.Name] = b
 	}
-	views := w.views(every)
-	still, err := w.here.Unchanged(views)
-	if err != nil {
-		return err
-	}
-	w.scansUnstable = w.scansUnstable || !still
-	locals, err := w.here.Locals(ctx, views, w.views(w.detached))
-	if err != nil {
-		return err
-	}
-	w.sayUnreadable(slices.Concat(every, w.detached))
 	whole := true
-	plans := plan.OfFolders(locals, plan.Policy{
-		Deletions: w.Deletions, Yes: w.yes, Daily: w.daily, Restore: w.Restore,
-		Whole: !w.scansUnstable, Some: len(w.Only) > 0,
-		Unread: slices.ContainsFunc(slices.Concat(every, w.detached), func(b *box) bool { return b.local.Unread }),
-	})
 	for _, name := range slices.Sorted(maps.Keys(plans)) {
 		b, o := byName[name], plans[name]
 		if b == nil || slices.Contains(w.unselected, b) {

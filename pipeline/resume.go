@@ -14,6 +14,27 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
+// recover ends what an interrupted run left on this machine, and carries out what is asked
+// here, before anything is looked at.
+func (r *run) recover(ctx context.Context) error {
+	if err := r.here.CheckRoot(ctx); err != nil {
+		return err
+	}
+	if err := r.readSecret(ctx); err != nil {
+		return err
+	}
+	r.here.Secret = r.secret
+	if r.DryRun {
+		return r.recallTold(ctx)
+	}
+	r.ask.Clear()
+	if err := r.resume(ctx); err != nil {
+		return err
+	}
+	_, err := r.giveUp(ctx)
+	return err
+}
+
 // resume finishes what an interrupted run intended: a file that reached its
 // name is indexed and recorded, an intent without a file is withdrawn, so that
 // the message is asked for again.

@@ -2,29 +2,22 @@ package pipeline
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"path/filepath"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/ask"
-	"github.com/notmuch-imap/notmuch-imap/pipeline/conn"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/local"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/pull"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
-	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
 // run is one account's sync while it goes on.
@@ -122,47 +115,6 @@ type box struct {
 	suspect *plan.Suspicion
 }
 
-// Sync brings an account's mailboxes to the local store. The error is one of
-// this machine or of the context; what the server did wrong is in the report.
-func Sync(ctx context.Context, o Options) (*report.Report, error) {
-	if o.Connections < 1 {
-		o.Connections = 1
-	}
-	if o.Timeout <= 0 {
-		o.Timeout = time.Minute
-	}
-	if o.Deletions == "" {
-		o.Deletions = DeletionsTrash
-	}
-	if o.Hooks != nil {
-		o.Index = apart{o.Index, o.Hooks}
-	}
-	r := newRun(o)
-	err := r.sync(ctx)
-	if err == nil {
-		err = errors.Join(r.noteSilences(ctx), r.forgetStanding(ctx), r.noteRun(ctx, nil))
-	} else if ctx.Err() == nil {
-		_ = r.noteRun(ctx, report.OfMailbox("", err)) // what is broken may be the ledger itself
-	}
-	if err == nil {
-		err = r.postSync(ctx)
-	}
-	r.ask.End()
-	if !r.DryRun {
-		r.ask.Clear()
-	}
-	if cause := context.Cause(ctx); cause != nil && ctx.Err() != nil {
-		err = cause
-	} else if err != nil {
-		err = report.OfMailbox("", err)
-	}
-	rep := r.rep.Report()
-	if err == nil {
-		r.emit(report.Event{Type: report.EventDone, Report: &rep})
-	}
-	return &rep, err
-}
-
 // newRun begins a run: the whole of it, or the part that a verb of its own needs.
 func newRun(o Options) *run {
 	r := &run{Options: o, rep: report.NewReporter(report.Report{Account: o.Account.Name, DryRun: o.DryRun}, o.Now, o.Emit, o.Step),
@@ -189,165 +141,6 @@ func (r *run) newBox(m mail.Mailbox, known ledger.Mailbox) *box {
 		func(err error) { r.mailboxFault(b, err) })
 	b.line.Quiet = m.Name == r.Trash || m.For(`\Trash`, "Trash", "Deleted Items", "Deleted Messages") || m.For(`\Junk`, "Junk", "Spam") || plan.OwnFlags(m) != nil
 	return b
-}
-
-func (r *run) sync(ctx context.Context) error {
-	if err := r.here.CheckRoot(ctx); err != nil {
-		return err
-	}
-	if err := r.readSecret(ctx); err != nil {
-		return err
-	}
-	r.here.Secret = r.secret
-	if !r.DryRun {
-		r.ask.Clear()
-		if err := r.resume(ctx); err != nil {
-			return err
-		}
-		if _, err := r.giveUp(ctx); err != nil {
-			return err
-		}
-	} else if err := r.recallTold(ctx); err != nil {
-		return err
-	}
-	if wait, err := r.waits(ctx); err != nil || wait {
-		return err
-	}
-	if ok, err := r.preSync(ctx); err != nil || !ok {
-		return err
-	}
-	r.prescan = r.here.Prescan(ctx, func(k ledger.Mailbox) bool { return r.selects(mail.Mailbox{Name: k.Name, Delim: k.Delim}) })
-	defer r.prescan.Discard()
-	s, err := r.Dial(ctx)
-	if err != nil {
-		return r.accountFault(ctx, err, report.AtConnect)
-	}
-	if !r.DryRun {
-		if err := ForgetRefusal(ctx, r.Ledger); err != nil {
-			return errors.Join(err, ignore(s.Close()))
-		}
-	}
-	r.exchange = stub.IsExchange(s.Greeting())
-	w := &worker{run: r, conn: conn.With(r.Dial, s)}
-	var boxes []*box
-	if r.silences, err = r.notes().Silent.All(ctx); err == nil {
-		err = recoverAll(ctx, w.recoverThere())
-	}
-	if err == nil {
-		err = w.conn.Connect(ctx)
-	}
-	var list []mail.Mailbox
-	if err == nil {
-		list, err = w.list(ctx)
-	}
-	if err == nil {
-		boxes, err = r.survey(ctx, w.conn.Session(), list)
-	}
-	if err != nil {
-		err = r.accountFault(ctx, err, report.AtList)
-		w.conn.Close()
-		return err
-	}
-	return r.work(ctx, w, boxes)
-}
-
-// ignore drops the error of closing a connection whose work is done: a server
-// that hangs up on LOGOUT has cost nothing.
-func ignore(error) error { return nil }
-
-// work runs the stages until everything is recorded. What is pushed is on the
-// line, too: notmuch reads the first mails while later ones are on their way up.
-func (r *run) work(ctx context.Context, first *worker, boxes []*box) error {
-	return r.line.Run(ctx, func(ctx context.Context) error { return r.come(ctx, first, boxes) })
-}
-
-// come puts onto the line what is to be done in these mailboxes.
-func (r *run) come(ctx context.Context, first *worker, boxes []*box) error {
-	boxes, err := first.makeMailboxes(ctx, boxes)
-	if err == nil {
-		err = first.pushAll(ctx, boxes)
-	}
-	if err != nil {
-		first.conn.Close()
-		return r.accountFault(ctx, err, report.AtConnect)
-	}
-	boxes = slices.DeleteFunc(boxes, func(b *box) bool { return b.need == plan.NeedNothing || r.isUnsettled(b) })
-	r.tally(func(rep *report.Report) { rep.Changed = len(boxes) })
-	if len(boxes) == 0 {
-		first.conn.Close()
-		return nil
-	}
-	r.pool = pull.NewPool(boxes)
-	stop := context.AfterFunc(ctx, func() { r.pool.End() })
-	defer stop()
-	workers, working := errgroup.WithContext(ctx)
-	workers.Go(func() error { return first.loop(working) })
-	for range r.Connections - 1 {
-		w := &worker{run: r, conn: conn.New(r.Dial), spare: true}
-		workers.Go(func() error { return w.loop(working) })
-	}
-	if err := workers.Wait(); err != nil {
-		return err
-	}
-	r.sayLeft()
-	return r.sendGone(ctx, boxes)
-}
-
-// sayLeft tells what this run did not bring, in one line.
-func (r *run) sayLeft() {
-	var lines []string
-	unseen := 0
-	for _, l := range r.pool.Left() {
-		if l.Unseen {
-			unseen++
-		} else {
-			lines = append(lines, fmt.Sprintf("%s of %s", mail.Number(l.Messages, "message", "messages"), l.Mailbox.Name))
-		}
-	}
-	if unseen > 0 {
-		lines = append(lines, "what is new in "+mail.Number(unseen, "mailbox", "mailboxes"))
-	}
-	if len(lines) == 0 {
-		return
-	}
-	text := "left for the next run: " + strings.Join(lines, ", ")
-	if len(r.rep.Report().Faults) > 0 {
-		r.emit(report.Event{Type: report.EventNote, Text: text})
-		return
-	}
-	r.fault(report.Failure{Scope: report.ScopeAccount, Text: text})
-}
-
-// sendGone lets the deletions onto the line. After a fault of the mailbox or the account
-// they stay for the next run.
-func (r *run) sendGone(ctx context.Context, boxes []*box) error {
-	stay, err := r.guardGone(ctx, boxes)
-	if err != nil {
-		return err
-	}
-	all := make([]*deliver.Mailbox, len(boxes))
-	for i, b := range boxes {
-		all[i] = b.line
-	}
-	return r.line.Finish(ctx, func(it *deliver.Item) bool {
-		if stay[it] {
-			return false
-		}
-		if r.DryRun {
-			r.tally(func(rep *report.Report) { rep.Removed++ })
-			return false
-		}
-		// What left a mailbox by our doing needs only that the mail is known where it
-		// went, which may be any other one.
-		needs := []*deliver.Mailbox{it.Box}
-		switch {
-		case r.strayed(it.Row):
-			needs = all
-		case it.Forgotten():
-			needs = slices.DeleteFunc(slices.Clone(all), func(m *deliver.Mailbox) bool { return m == it.Box })
-		}
-		return !r.pool.Ended() && !slices.ContainsFunc(needs, (*deliver.Mailbox).MarksKept)
-	})
 }
 
 func (r *run) emit(e report.Event) { r.rep.Emit(e) }

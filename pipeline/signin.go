@@ -51,6 +51,15 @@ func retrySignIn(now time.Time, attempts int) time.Time {
 	return now.Add(min(5*time.Minute<<min(attempts-1, 10), longestRefusal))
 }
 
+// mayBegin tells whether the server is to be asked now: it does not want to be left alone, and
+// no hook puts the account off.
+func (r *run) mayBegin(ctx context.Context) (bool, error) {
+	if wait, err := r.waits(ctx); err != nil || wait {
+		return false, err
+	}
+	return r.preSync(ctx)
+}
+
 // waits tells whether the server is to be left alone by this run, and has said why.
 func (r *run) waits(ctx context.Context) (bool, error) {
 	now := r.Now()

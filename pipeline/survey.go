@@ -16,11 +16,8 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
-// survey decides which of the server's mailboxes to look into.
-func (r *run) survey(ctx context.Context, s Lister, list []mail.Mailbox) ([]*box, error) {
-	if err := recoverAll(ctx, r.recoverListed(list)); err != nil {
-		return nil, err
-	}
+// survey decides which of the server's mailboxes take part, and what in them is asked for.
+func (r *run) survey(ctx context.Context, list []mail.Mailbox) ([]*box, error) {
 	rows, err := r.Ledger.Mailboxes(ctx)
 	if err != nil {
 		return nil, err
@@ -62,11 +59,7 @@ func (r *run) survey(ctx context.Context, s Lister, list []mail.Mailbox) ([]*box
 		if !r.selects(m) {
 			if k := known[m.Name]; k.Folder != "" && (r.Restore && (m.Status != nil || m.Unasked) || len(r.Only) > 0) {
 				// What is missing in one folder may be in this one.
-				b := r.newBox(m, k)
-				if err := r.scanBox(ctx, b); err != nil {
-					return nil, err
-				}
-				r.unselected = append(r.unselected, b)
+				r.unselected = append(r.unselected, r.newBox(m, k))
 			}
 			continue
 		}
@@ -95,9 +88,6 @@ func (r *run) survey(ctx context.Context, s Lister, list []mail.Mailbox) ([]*box
 				r.mailboxFault(b, m.Err)
 			}
 			// What is missing or new in other folders may be here, or from here.
-			if err := r.scanBox(ctx, b); err != nil {
-				return nil, err
-			}
 			r.unselected = append(r.unselected, b)
 			continue
 		}
@@ -116,12 +106,6 @@ func (r *run) survey(ctx context.Context, s Lister, list []mail.Mailbox) ([]*box
 		if _, ok := r.silences[silentKey("EXAMINE", b.Name)]; ok {
 			b.need = plan.NeedChanges // whether it answers now
 		}
-		if err := r.scanBox(ctx, b); err != nil {
-			return nil, err
-		}
-		if r.isUnsettled(b) {
-			b.local.Local, b.local.Scanned, b.local.Unread = plan.Local{}, "", true
-		}
 		if plan.MayHaveMoved(b.known, *m.Status) {
 			r.moved = true
 		}
@@ -139,18 +123,6 @@ func (r *run) survey(ctx context.Context, s Lister, list []mail.Mailbox) ([]*box
 			return nil, err
 		}
 	}
-	r.prescan.Discard()
-	followed, err := r.followTags(ctx, r.views(boxes))
-	if err != nil {
-		return nil, err
-	}
-	all := slices.Concat(boxes, r.unselected)
-	still, err := r.here.ScanAgain(ctx, r.views(all))
-	if err != nil {
-		return nil, err
-	}
-	r.sayUnreadable(all)
-	r.scansUnstable = !still
 	if name := trashOf(r.Trash, list); name != "" {
 		r.trash = &box{Mailbox: mail.Mailbox{Name: name}} // it need not be synchronised
 		if i := slices.IndexFunc(boxes, func(b *box) bool { return b.Name == name }); i >= 0 {
@@ -158,81 +130,14 @@ func (r *run) survey(ctx context.Context, s Lister, list []mail.Mailbox) ([]*box
 		}
 	}
 	r.daily = plan.DailyOf(list, trashOf(r.Trash, list))
-	if r.tags, err = r.here.ScanTags(ctx, r.views(boxes), trashOf(r.Trash, list)); err != nil {
-		return nil, err
-	}
-	r.makeTargets(boxes)
-	if !followed {
-		// Mail that notmuch is yet to hear of would look as if its tags were taken off.
-		r.tags = mail.Revision{}
-	}
 	for _, want := range r.Only {
 		if !r.listed[want] {
 			r.mailboxFault(r.newBox(mail.Mailbox{Name: want}, ledger.Mailbox{}), errors.New("the server has no such mailbox"))
 		}
 	}
-	if err := r.sortFolders(ctx, s, list, rows, boxes); err != nil {
-		return nil, err
-	}
 	// INBOX first: it is where the mail is that its owner waits for.
 	slices.SortStableFunc(boxes, func(a, b *box) int { return rank(a) - rank(b) })
 	return boxes, nil
-}
-
-// sortFolders sorts out what the list of mailboxes does not explain. rows are those of
-// the ledger, before this run.
-func (r *run) sortFolders(ctx context.Context, s Lister, list []mail.Mailbox, rows []ledger.Mailbox, boxes []*box) error {
-	if len(r.Only) > 0 {
-		others, err := r.here.Others(ctx, rows, foldersOf(slices.Concat(boxes, r.unselected)))
-		r.detach(others)
-		return err
-	}
-	f, err := r.here.Folders(ctx, local.Listed{
-		Mailboxes: list, Rows: rows, Taken: foldersOf(boxes), Wanted: foldersOf(r.foldersToCreate),
-		Personal: func(ctx context.Context) (string, error) { return personal(ctx, s, list) },
-	})
-	r.detach(f.Detached)
-	r.moved = r.moved || f.Moved
-	for _, n := range f.Create {
-		r.foldersToCreate = append(r.foldersToCreate, r.newBox(n.Mailbox, ledger.Mailbox{Folder: n.Folder}))
-	}
-	if err != nil || r.DryRun {
-		return err
-	}
-	for _, k := range f.Forget {
-		if err := r.notes().ForgetMailbox(ctx, k, journal.Change{}); err != nil {
-			return err
-		}
-		r.step("mailbox forgotten")
-	}
-	return nil
-}
-
-func foldersOf(boxes []*box) (folders []string) {
-	for _, b := range boxes {
-		folders = append(folders, b.known.Folder)
-	}
-	return folders
-}
-
-// detach lets folders take part in nothing but as places where mail may be.
-func (r *run) detach(views []local.View) {
-	for _, v := range views {
-		b := r.newBox(mail.Mailbox{Name: v.Name, Delim: v.Known.Delim}, v.Known)
-		b.local = *v.Folder
-		r.detached = append(r.detached, b)
-	}
-	r.sayUnreadable(r.detached)
-}
-
-// personal gives the prefix that the user's own mailboxes have, such as "INBOX.".
-func personal(ctx context.Context, s Lister, list []mail.Mailbox) (string, error) {
-	if s.Has("NAMESPACE") {
-		if prefix, told, err := s.Namespace(ctx); err != nil || told {
-			return prefix, err
-		}
-	}
-	return local.Prefix(list), nil
 }
 
 // trashOf gives the mailbox that is the account's Trash: the one of the
@@ -246,6 +151,11 @@ func rank(b *box) int {
 		return 0
 	}
 	return 1
+}
+
+// selectsKnown is selects of a mailbox that the ledger knows.
+func (r *run) selectsKnown(k ledger.Mailbox) bool {
+	return r.selects(mail.Mailbox{Name: k.Name, Delim: k.Delim})
 }
 
 func (r *run) selects(m mail.Mailbox) bool {

@@ -11,10 +11,6 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
-	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
-	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
-	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
-	"github.com/notmuch-imap/notmuch-imap/pipeline/local"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
@@ -31,28 +27,6 @@ func verbTo(mailbox string) string {
 		return "archive"
 	}
 	return "move"
-}
-
-// makeTargets sees to it that there are mailboxes to move mail to by its tags.
-func (r *run) makeTargets(boxes []*box) {
-	for _, b := range boxes {
-		for _, to := range slices.Sorted(maps.Keys(b.local.Tagged)) {
-			r.target(to, b.Delim)
-		}
-	}
-}
-
-// target sees to it that there is a mailbox to move mail to.
-func (r *run) target(name string, delim rune) {
-	known := func(b *box) bool { return b.Name == name }
-	if r.listed[name] || slices.ContainsFunc(r.foldersToCreate, known) || len(r.Only) > 0 || r.Selects != nil && !r.Selects(name, delim) {
-		return
-	}
-	folder, err := maildir.Folder(name, delim)
-	if err != nil {
-		return // the server is asked all the same
-	}
-	r.foldersToCreate = append(r.foldersToCreate, r.newBox(mail.Mailbox{Name: name, Delim: delim}, ledger.Mailbox{Folder: folder}))
 }
 
 // pushTagged moves messages on the server as their tags order. What the server
@@ -126,30 +100,4 @@ func (w *worker) untag(ctx context.Context, b *box, rows []ledger.Message) error
 	}
 	w.step("tags taken off")
 	return nil
-}
-
-// followTags does here what notmuch could not (local.Reader.Unfollowed). all is false if
-// something of that is left.
-func (r *run) followTags(ctx context.Context, views []local.View) (all bool, err error) {
-	if r.DryRun || len(r.Only) > 0 {
-		return true, nil
-	}
-	last, _, err := r.notes().TagNames.Get(ctx)
-	if err != nil {
-		return false, err
-	}
-	now, changes, all, err := r.here.Unfollowed(ctx, views, last.Revision)
-	if err != nil || now == last.Revision {
-		return true, err
-	}
-	for part := range slices.Chunk(changes, deliver.BatchSize) {
-		if err := r.tell(ctx, part); err != nil {
-			return false, err
-		}
-		r.step("tags followed")
-	}
-	if !all {
-		return false, nil
-	}
-	return true, r.notes().TagNames.Set(ctx, journal.Revision{Revision: now})
 }

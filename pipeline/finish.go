@@ -1,0 +1,35 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
+)
+
+// finish notes how a run went, tells the hooks, and gives the report. err is what ended it;
+// nil if it came to its end.
+func (r *run) finish(ctx context.Context, err error) (*report.Report, error) {
+	if err == nil {
+		err = errors.Join(r.noteSilences(ctx), r.forgetStanding(ctx), r.noteRun(ctx, nil))
+	} else if ctx.Err() == nil {
+		_ = r.noteRun(ctx, report.OfMailbox("", err)) // what is broken may be the ledger itself
+	}
+	if err == nil {
+		err = r.postSync(ctx)
+	}
+	r.ask.End()
+	if !r.DryRun {
+		r.ask.Clear()
+	}
+	if cause := context.Cause(ctx); cause != nil && ctx.Err() != nil {
+		err = cause
+	} else if err != nil {
+		err = report.OfMailbox("", err)
+	}
+	rep := r.rep.Report()
+	if err == nil {
+		r.emit(report.Event{Type: report.EventDone, Report: &rep})
+	}
+	return &rep, err
+}

@@ -1,0 +1,31 @@
+package pipeline
+
+import (
+	"context"
+	"slices"
+
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+)
+
+// reconcile makes of what is here in all mailboxes, by name, what the server is to be told.
+// What is there is compared mailbox by mailbox, when it is looked into.
+func (r *run) reconcile(ctx context.Context, boxes []*box) (map[string]*plan.Outgoing, error) {
+	every := slices.Concat(boxes, r.unselected)
+	views := r.views(every)
+	still, err := r.here.Unchanged(views)
+	if err != nil {
+		return nil, err
+	}
+	r.scansUnstable = r.scansUnstable || !still
+	locals, err := r.here.Locals(ctx, views, r.views(r.detached))
+	if err != nil {
+		return nil, err
+	}
+	every = slices.Concat(every, r.detached)
+	r.sayUnreadable(every)
+	return plan.OfFolders(locals, plan.Policy{
+		Deletions: r.Deletions, Yes: r.yes, Daily: r.daily, Restore: r.Restore,
+		Whole: !r.scansUnstable, Some: len(r.Only) > 0,
+		Unread: slices.ContainsFunc(every, func(b *box) bool { return b.local.Unread }),
+	}), nil
+}

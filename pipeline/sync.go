@@ -1,0 +1,68 @@
+// Package pipeline keeps an account and a mail store the same, both ways. What a run does is
+// the sentence in this file; its stages are packages below this one, as far as they are cut
+// out, and files beside it.
+//
+// The stages of what comes run at once, joined by bounded channels. Record is their last and
+// the acknowledgement: a crash before it repeats the work, and every stage is idempotent for
+// that.
+//
+// The two ends are reached through Session and Index, so that the package builds and tests
+// without a network and without cgo.
+package pipeline
+
+import (
+	"context"
+
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
+)
+
+// Sync brings an account's mailboxes and the store here to the same state. The error is one of
+// this machine or of the context; what the server did wrong is in the report.
+func Sync(ctx context.Context, o Options) (*report.Report, error) {
+	r := newRun(o.withDefaults())
+	err := r.sync(ctx)
+	return r.finish(ctx, err)
+}
+
+// sync is what a run does, in order. What comes goes down the line (deliver) while the rest
+// goes on: parse -> write -> index -> record.
+func (r *run) sync(ctx context.Context) error {
+	if err := r.recover(ctx); err != nil {
+		return err
+	}
+	if ok, err := r.mayBegin(ctx); err != nil || !ok {
+		return err
+	}
+	r.prescan = r.here.Prescan(ctx, r.selectsKnown) // while the server is connected to
+	defer r.prescan.Discard()
+	first, err := r.firstConnection(ctx)
+	if err != nil {
+		return r.accountFault(ctx, err, report.AtConnect)
+	}
+	there, err := first.viewThere(ctx)
+	if err != nil {
+		return first.leaveAccount(ctx, err, report.AtList)
+	}
+	boxes, err := r.viewHere(ctx, first.conn.Session(), there)
+	if err != nil {
+		return first.leaveAccount(ctx, err, report.AtList)
+	}
+	return r.line.Run(ctx, func(ctx context.Context) error {
+		boxes, err := first.makeMailboxes(ctx, boxes)
+		if err != nil {
+			return first.leaveAccount(ctx, err, report.AtConnect)
+		}
+		plans, err := r.reconcile(ctx, boxes)
+		if err != nil {
+			return first.leaveAccount(ctx, err, report.AtConnect)
+		}
+		if err := first.pushAll(ctx, boxes, plans); err != nil {
+			return first.leaveAccount(ctx, err, report.AtConnect)
+		}
+		changed := r.changed(boxes)
+		if err := r.pull(ctx, first, changed); err != nil {
+			return err
+		}
+		return r.removeGone(ctx, changed)
+	})
+}

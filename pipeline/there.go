@@ -1,0 +1,55 @@
+package pipeline
+
+import (
+	"context"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/conn"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
+)
+
+// firstConnection signs in at the server. What was refused before is forgotten then.
+func (r *run) firstConnection(ctx context.Context) (*worker, error) {
+	s, err := r.Dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	w := &worker{run: r, conn: conn.With(r.Dial, s)}
+	if !r.DryRun {
+		if err := ForgetRefusal(ctx, r.Ledger); err != nil {
+			w.conn.Close()
+			return nil, err
+		}
+	}
+	r.exchange = stub.IsExchange(s.Greeting())
+	return w, nil
+}
+
+// viewThere lists the server's mailboxes with their status, when what an interrupted run
+// left there is ended.
+func (w *worker) viewThere(ctx context.Context) (list []mail.Mailbox, err error) {
+	if w.silences, err = w.notes().Silent.All(ctx); err != nil {
+		return nil, err
+	}
+	if err := recoverAll(ctx, w.recoverThere()); err != nil {
+		return nil, err
+	}
+	if err := w.conn.Connect(ctx); err != nil {
+		return nil, err
+	}
+	if list, err = w.list(ctx); err != nil {
+		return nil, err
+	}
+	return list, recoverAll(ctx, w.recoverListed(list))
+}
+
+// leaveAccount ends the work on an account for now.
+func (w *worker) leaveAccount(ctx context.Context, err error, at report.Place) error {
+	w.conn.Close()
+	return w.accountFault(ctx, err, at)
+}
+
+// ignore drops the error of closing a connection whose work is done: a server
+// that hangs up on LOGOUT has cost nothing.
+func ignore(error) error { return nil }
