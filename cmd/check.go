@@ -72,18 +72,19 @@ func (c *checker) tell(l level, check, do, format string, args ...any) {
 		fmt.Fprintln(c.p.stdout, jsonLine(f)) //nolint:errcheck // a closed standard output ends the process by SIGPIPE
 		return
 	}
-	mark := fmt.Sprintf("%-5s", f.Level)
-	if code := map[level]string{levelOK: "32", levelWarn: "33", levelFail: "31"}[l]; c.colour {
-		mark = "\x1b[" + code + "m" + mark + "\x1b[0m"
-	}
 	where := f.Check
 	if f.Account != "" {
 		where = f.Account + ": " + where
 	}
-	fmt.Fprintf(c.p.stdout, "%s %s: %s\n", mark, plain(where), plain(f.Text)) //nolint:errcheck // as above
-	if f.Do != "" {
-		fmt.Fprintf(c.p.stdout, "      -> %s\n", plain(f.Do)) //nolint:errcheck // as above
+	const marks = 6 // columns: the level and a blank
+	text := fold(fmt.Sprintf("%-*s%s: %s", marks, f.Level, plain(where), plain(f.Text)), columns(c.p.stdout), marks)
+	if code := map[level]string{levelOK: "32", levelWarn: "33", levelFail: "31"}[l]; c.colour {
+		text = "\x1b[" + code + "m" + text[:len(f.Level)] + "\x1b[0m" + text[len(f.Level):]
 	}
+	if f.Do != "" {
+		text += "\n" + fold(fmt.Sprintf("%*s-> %s", marks, "", plain(f.Do)), columns(c.p.stdout), len("-> "))
+	}
+	fmt.Fprintln(c.p.stdout, text) //nolint:errcheck // as above
 }
 
 func (c *checker) ok(check, format string, args ...any) { c.tell(levelOK, check, "", format, args...) }
@@ -210,9 +211,9 @@ func (c *checker) local(ctx context.Context, a *config.Account, root string) {
 		c.fail("state", "", err)
 		return
 	}
-	text := fmt.Sprintf("%s: %d mailboxes", dir, len(boxes))
+	text := dir + ": " + mail.Number(len(boxes), "mailbox", "mailboxes")
 	if len(stubs) > 0 {
-		text += fmt.Sprintf(", %d messages that could not be fetched (%s stubs)", len(stubs), name)
+		text += fmt.Sprintf(", %s that could not be fetched (%s stubs)", mail.Number(len(stubs), "message", "messages"), name)
 	}
 	c.ok("state", "%s", text)
 	switch err := ledger.Busy(dir); {
@@ -376,12 +377,12 @@ func (c *checker) mailboxes(a *config.Account, boxes []mail.Mailbox, root string
 		}
 		selected++
 		messages += uint64(m.Status.Messages)
-		lines = append(lines, line{fmt.Sprintf("%s (%d messages)", m.Name, m.Status.Messages), filepath.Join(root, a.Folder, folder)})
+		lines = append(lines, line{fmt.Sprintf("%s (%s)", m.Name, mail.Number(int(m.Status.Messages), "message", "messages")), filepath.Join(root, a.Folder, folder)})
 	}
 	if selected == 0 {
 		c.tell(levelFail, "mailboxes", "see mailboxes in the configuration", "none of the server's %d is selected", len(boxes))
 	} else {
-		c.ok("mailboxes", "%d of the server's %d, with %d messages", selected, len(boxes), messages)
+		c.ok("mailboxes", "%d of the server's %d, with %s", selected, len(boxes), mail.Number(int(messages), "message", "messages")) //nolint:gosec // it fits
 	}
 	for i, l := range lines {
 		if !c.verbose && !c.json && i == mostMailboxes {

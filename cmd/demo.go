@@ -96,7 +96,7 @@ func (p *program) setStage(dir string, server *imaptest.Server) (*stage, error) 
 // run shows a command and what it prints, with the lines of all of it that are
 // beyond most left out.
 func (s *stage) command(ctx context.Context, most int, words ...string) error {
-	s.say("\n$ %s", quote(words))
+	s.verbatim("\n$ " + quote(words))
 	cmd := exec.CommandContext(ctx, words[0], words[1:]...)
 	for _, dir := range filepath.SplitList(strings.TrimPrefix(s.env[0], "PATH=")) {
 		if path := filepath.Join(dir, words[0]); !strings.Contains(words[0], "/") && executable(path) {
@@ -115,7 +115,7 @@ func (s *stage) command(ctx context.Context, most int, words ...string) error {
 			s.say("  [%d more lines]", len(lines)-most)
 			break
 		}
-		s.say("  %s", line)
+		s.verbatim("  " + line)
 	}
 	// Status 3 says that something could not be fetched, which is the point.
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.ExitCode() == exitPartly {

@@ -263,7 +263,7 @@ func (k *killer) confirm(ctx context.Context, name, note string, plan probe.Expu
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n  message  %s\n", name)
-	fmt.Fprintf(&b, "  mailbox  %s, %d messages\n", plain(plan.Mailbox), plan.Messages)
+	fmt.Fprintf(&b, "  mailbox  %s, %s\n", plain(plan.Mailbox), mail.Number(int(plan.Messages), "message", "messages"))
 	fmt.Fprintf(&b, "  UID      %d\n", plan.UID)
 	fmt.Fprintf(&b, "  subject  %s\n\n", plain(strings.TrimPrefix(field(headerOf(note), "Subject"), stub.SubjectPrefix)))
 	for _, line := range will(plan) {

@@ -51,7 +51,7 @@ func (p *program) help(app *cli.App, path []string) error {
 		fmt.Fprintf(&b, "  %s\n", strings.TrimRight(full+" [OPTION]... "+c.ArgsUsage, " "))
 	}
 	if c.Description != "" {
-		b.WriteString("\n" + paragraphs(c.Description))
+		b.WriteString("\n" + paragraphs(c.Description, width))
 	}
 	if len(c.Subcommands) > 0 {
 		b.WriteString("\nCommands:\n")
@@ -122,10 +122,10 @@ func row(b *strings.Builder, column int, term, text string) {
 }
 
 // paragraphs wraps text whose paragraphs are parted by empty lines.
-func paragraphs(text string) string {
+func paragraphs(text string, most int) string {
 	var out []string
 	for p := range strings.SplitSeq(text, "\n\n") {
-		out = append(out, strings.Join(wrap(p, width), "\n")+"\n")
+		out = append(out, strings.Join(wrap(p, most), "\n")+"\n")
 	}
 	return strings.Join(out, "\n")
 }

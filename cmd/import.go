@@ -90,7 +90,7 @@ func (p *program) importAccount(c *cli.Context, a *config.Account, from string, 
 			Tell: func(b taking.Box) {
 				sum.add(b)
 				if c.Bool("json") {
-					p.say("%s", jsonLine(struct {
+					p.verbatim(jsonLine(struct {
 						Account string `json:"account"`
 						taking.Box
 					}{a.Name, b}))

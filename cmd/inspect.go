@@ -197,7 +197,7 @@ func showInspection(i *inspection) string {
 	}
 	row("server", i.server())
 	row("greeting", i.Greeting)
-	row("mailbox", fmt.Sprintf("%s, %d messages, UIDVALIDITY %d", i.Mailbox, i.Messages, i.UIDValidity))
+	row("mailbox", fmt.Sprintf("%s, %s, UIDVALIDITY %d", i.Mailbox, mail.Number(int(i.Messages), "message", "messages"), i.UIDValidity))
 	if i.Seq > 0 {
 		row("message", fmt.Sprintf("UID %d, now number %d. Its number changes whenever a message before it goes; its UID stays, so that only the UID is used here.", i.UID, i.Seq))
 	}
@@ -281,7 +281,7 @@ func showReport(i *inspection) string {
 	row("Server", i.server())
 	row("Greeting", i.Greeting)
 	row("User", i.account.User)
-	row("Mailbox", fmt.Sprintf("%s (%d messages, UIDVALIDITY %d)", i.Mailbox, i.Messages, i.UIDValidity))
+	row("Mailbox", fmt.Sprintf("%s (%s, UIDVALIDITY %d)", i.Mailbox, mail.Number(int(i.Messages), "message", "messages"), i.UIDValidity))
 	number := "not told"
 	if i.Seq > 0 {
 		number = fmt.Sprint(i.Seq)

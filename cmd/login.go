@@ -66,7 +66,7 @@ func (p *program) oauthAccount(c *cli.Context) (*config.Account, error) {
 	if a.OAuth == nil {
 		text := fmt.Sprintf("account.%s has no oauth in the configuration", a.Name)
 		if preset, ok := provider.ByHost(a.Host); ok && preset.OAuth != "" {
-			fmt.Fprintf(p.stderr, "%s", paragraphs(oauth.Registering(preset.OAuth))) //nolint:errcheck // nowhere left to tell
+			prose(p.stderr, oauth.Registering(preset.OAuth))
 		}
 		return nil, &usageError{text, c.Command.HelpName}
 	}

@@ -12,8 +12,10 @@ import (
 
 	"github.com/schollz/progressbar/v3"
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
 )
 
@@ -284,7 +286,7 @@ func (o *output) close() {
 	}
 	o.records.close()
 	if o.over > 0 {
-		fmt.Fprintf(o.stderr, "%s: %d more lines; see: notmuch imap sync, notmuch imap stubs\n", name, o.over) //nolint:errcheck // as print
+		fmt.Fprintf(o.stderr, "%s: %s; see: notmuch imap sync, notmuch imap stubs\n", name, mail.Number(o.over, "more line", "more lines")) //nolint:errcheck // as print
 	}
 }
 
@@ -331,16 +333,86 @@ func summary(r pipeline.Report) string {
 	return text
 }
 
-// say shows a text to whoever runs the command. Lines that it has are kept: what
-// must not be several goes through plain first.
+// say shows a text to whoever runs the command. Lines that it has are kept, and those too
+// long for a terminal are folded: what must not be several goes through plain first.
 func (p *program) say(format string, args ...any) {
-	fmt.Fprintln(p.stdout, plainText(fmt.Sprintf(format, args...))) //nolint:errcheck // a closed standard output ends the process by SIGPIPE
+	p.verbatim(fold(plainText(fmt.Sprintf(format, args...)), columns(p.stdout), hang))
+}
+
+// verbatim is say without folding: for what is copied, or read by a program.
+func (p *program) verbatim(text string) {
+	fmt.Fprintln(p.stdout, plainText(text)) //nolint:errcheck // a closed standard output ends the process by SIGPIPE
+}
+
+// columns gives how wide lines for w are at most; 0 if it is no terminal, for which
+// what is one line stays one.
+func columns(w io.Writer) int {
+	f, ok := w.(*os.File)
+	if !ok {
+		return 0
+	}
+	raw, err := f.SyscallConn() // after File.Fd no deadline would end a read
+	if err != nil {
+		return 0
+	}
+	most := 0
+	_ = raw.Control(func(fd uintptr) { // a closed file is none
+		if size, err := unix.IoctlGetWinsize(int(fd), unix.TIOCGWINSZ); err == nil { //nolint:gosec // a descriptor fits
+			if most = width + 2; size.Col > 0 {
+				most = min(most, int(size.Col))
+			}
+		}
+	})
+	return most
+}
+
+// prose shows running text, in paragraphs that empty lines part.
+func prose(w io.Writer, text string) {
+	most := width
+	if c := columns(w); c > 0 {
+		most = min(most, c)
+	}
+	fmt.Fprint(w, paragraphs(text, most)) //nolint:errcheck // nowhere left to tell
+}
+
+// hang is how much further in the rest of a folded line begins.
+const hang = 2
+
+// fold breaks lines of more than most columns at their blanks, and begins each rest so
+// much further in. What has no blank, such as an address, stays whole; a blank at the end
+// of the text, as after a question, stays, too. Nothing is broken if most is 0.
+func fold(text string, most, further int) string {
+	if most == 0 {
+		return text
+	}
+	body := strings.TrimRight(text, " ")
+	var out []string
+	for l := range strings.SplitSeq(body, "\n") {
+		lead := l[:len(l)-len(strings.TrimLeft(l, " "))]
+		rest := lead + strings.Repeat(" ", further)
+		for r, from := []rune(l), len(lead); len(r) > most; from = len(rest) {
+			at := from
+			for i := from; i < len(r) && (i <= most || at == from); i++ {
+				if r[i] == ' ' {
+					at = i
+				}
+			}
+			if at == from {
+				break
+			}
+			out = append(out, strings.TrimRight(string(r[:at]), " "))
+			l = rest + strings.TrimLeft(string(r[at:]), " ")
+			r = []rune(l)
+		}
+		out = append(out, l)
+	}
+	return strings.Join(out, "\n") + text[len(body):]
 }
 
 // complain shows what is wrong with one account, where the others are told of all the
 // same.
 func (p *program) complain(account string, err error) {
-	fmt.Fprintf(p.stderr, "%s: %s\n", plain(account), plain(inLine(err.Error()))) //nolint:errcheck // nowhere left to tell
+	fmt.Fprintln(p.stderr, fold(plain(account)+": "+plain(inLine(err.Error())), columns(p.stderr), hang)) //nolint:errcheck // nowhere left to tell
 }
 
 // plainText leaves line ends and takes out what could steer the terminal.

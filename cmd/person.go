@@ -130,7 +130,7 @@ var errClosed = errors.New("the terminal was closed; nothing was changed")
 // ask shows a text on the terminal and reads one line, without its ends. An
 // interruption ends the waiting.
 func (p *person) ask(ctx context.Context, text string) (string, error) {
-	if _, err := io.WriteString(p.tty, text); err != nil {
+	if _, err := io.WriteString(p.tty, fold(text, columns(p.tty), hang)); err != nil {
 		return "", err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = p.tty.SetReadDeadline(time.Now()) })
@@ -187,6 +187,6 @@ func (p *person) echo(others *unix.Termios) (now *unix.Termios, err error) {
 // tell shows a text to the person, if there is one.
 func (p *person) tell(text string) {
 	if p.tty != nil {
-		_, _ = io.WriteString(p.tty, text) // a terminal that is gone is found at the next question
+		_, _ = io.WriteString(p.tty, fold(text, columns(p.tty), hang)) // a terminal that is gone is found at the next question
 	}
 }

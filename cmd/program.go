@@ -95,7 +95,7 @@ func isEnding(err error) bool {
 func (p *program) exit(ctx context.Context, err error) int {
 	say := func(format string, args ...any) {
 		for line := range strings.SplitSeq(fmt.Sprintf(format, args...), "\n") {
-			fmt.Fprintf(p.stderr, "%s: %s\n", name, plain(line)) //nolint:errcheck // nowhere left to tell
+			fmt.Fprintln(p.stderr, fold(name+": "+plain(line), columns(p.stderr), hang)) //nolint:errcheck // nowhere left to tell
 		}
 	}
 	var usage *usageError

@@ -159,11 +159,6 @@ func (s *setup) run(ctx context.Context) error {
 	return s.write(ctx, notmuch)
 }
 
-// prose shows text in lines that a terminal does not break.
-func (s *setup) prose(text string) {
-	s.say("%s", strings.TrimRight(paragraphs(plain(text)), "\n"))
-}
-
 // accounts are those of the configuration, which need not be there yet.
 func (s *setup) accounts() ([]config.Account, error) {
 	conf, err := config.Load(s.file, s.getenv)
@@ -345,10 +340,15 @@ func (s *setup) show() {
 	for _, l := range []struct{ key, value string }{
 		{"host", s.account.Host}, {"port", strconv.Itoa(s.account.Port)}, {"tls", s.account.TLS}, {"user", s.account.User},
 	} {
-		s.say("  %-5s %-32s (%s)", l.key, l.value, s.sources[l.key])
+		from := s.sources[l.key]
+		if site, ok := strings.CutPrefix(from, "https://"); ok {
+			site, _, _ = strings.Cut(site, "/")
+			from = "https://" + site // all of it is too long for a line
+		}
+		s.say("  %-5s %-32s (%s)", l.key, l.value, from)
 	}
 	if s.preset.Note != "" {
-		s.prose(s.preset.Note)
+		prose(s.stdout, s.preset.Note)
 	}
 	if s.preset.AppPassword != "" {
 		s.say("  app password: %s", s.preset.AppPassword)
@@ -436,7 +436,7 @@ func (s *setup) configured() (*config.Account, error) {
 func (s *setup) write(ctx context.Context, notmuch notmuchSetup) error {
 	s.say("\nThese lines go to the end of %s:\n", s.file)
 	for line := range strings.Lines(s.account.shown()) {
-		s.say("    %s", strings.TrimRight(line, "\n"))
+		s.verbatim("    " + strings.TrimRight(line, "\n"))
 	}
 	switch go_, err := s.person.agrees(ctx, "add them?", true); {
 	case err != nil:

@@ -230,7 +230,7 @@ func TestFromAnAddressToTheFirstMail(t *testing.T) {
 		r.shows(append(patterns, `!^\?`)...) // a line end that is shown as a control character
 	}
 	r.shows(fmt.Sprintf(`port +%d .*autoconfig.own.example`, s.Port), `user +`+s.User+` `, `is that right\? \[Y/n\]`)
-	press("", `where all mail is to be kept \[.*/Mail\]`)
+	press("", `where all mail is to be kept\s+\[.*/Mail\]`)
 	press("", `your name`)
 	press("", `where to keep the password\?`, `f  file `, `c  command`, "!keyring")
 	press("", `password of `+s.User+`:$`)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/config"
@@ -40,7 +39,7 @@ func (s *setup) mailboxes(ctx context.Context) error {
 	if more := shown - mostMailboxes; more > 0 {
 		s.say("  ... and %d more", more)
 	}
-	s.say("  %-32s %9d %s", strconv.Itoa(shown)+" mailboxes", messages, size(bytes))
+	s.say("  %-32s %9d %s", mail.Number(shown, "mailbox", "mailboxes"), messages, size(bytes))
 	if s.preset.SkipAll {
 		for _, m := range boxes {
 			if !holdsAll(m) {
@@ -92,7 +91,7 @@ func (s *setup) fromBulkHost(ctx context.Context, boxes []mail.Mailbox) (more bo
 	if i < 0 || bulk == "" || strings.EqualFold(bulk, s.account.Host) {
 		return false, nil
 	}
-	s.prose(fmt.Sprintf("%s holds %d messages, which is all that %s shows of a mailbox; %s has the same mail and shows %d.", boxes[i].Name, boxes[i].Status.Messages, s.account.Host, bulk, s.preset.BulkShows))
+	prose(s.stdout, plain(fmt.Sprintf("%s holds %d messages, which is all that %s shows of a mailbox; %s has the same mail and shows %d.", boxes[i].Name, boxes[i].Status.Messages, s.account.Host, bulk, s.preset.BulkShows)))
 	if more, err = s.person.agrees(ctx, "take it from there, now and later?", true); err != nil || !more {
 		return false, err
 	}

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 	"time"
@@ -79,7 +78,7 @@ func (s *setup) client(ctx context.Context) (err error) {
 	}
 	if o.ClientID == "" {
 		if text := oauth.RegisteringToTell(o.Provider); text != "" {
-			fmt.Fprintf(s.stderr, "\n%s", paragraphs(text)) //nolint:errcheck // nowhere left to tell
+			prose(s.stderr, "\n\n"+text)
 		}
 		if o.ClientID, err = s.person.line(ctx, "client id of your registration", "", "--client-id"); err != nil {
 			return err

@@ -67,7 +67,7 @@ const trialTime = 20 * time.Second
 // mend says why the sign-in failed and asks what to change. Its error ends the
 // set-up; nothing was changed then.
 func (s *setup) mend(ctx context.Context, a *config.Account, failed error) error {
-	fmt.Fprintf(s.stderr, "%s: %s\n", plain(a.Name), plain(failed.Error())) //nolint:errcheck // nowhere left to tell
+	s.complain(a.Name, failed)
 	s.letter(failed)
 	print, shown := fingerprint(failed)
 	if shown != "" {

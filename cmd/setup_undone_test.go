@@ -165,7 +165,7 @@ func TestSetupAccountAsksWhereToKeepTheToken(t *testing.T) {
 	for _, c := range []struct {
 		name, answer, kept string
 		file               bool
-	}{{"keyring", "", "token: valid until .*kept in the system.s keyring", false}, {"file", "f", "token: valid until .*kept in .*oauth.json", true}} {
+	}{{"keyring", "", `token: valid until [^:]*:[^:]*kept in\s+the system.s keyring`, false}, {"file", "f", `token: valid until [^:]*:[^:]*kept in\s+\S+oauth.json`, true}} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			n, args := newApplicant(t, "XOAUTH2", &imaptest.Authorizer{}, nil)
@@ -185,6 +185,7 @@ func TestSetupAccountAsksWhereToKeepTheToken(t *testing.T) {
 				r.tmux("send-keys", "Enter")
 				r.shows(patterns...)
 			}
+			r.tmux("resize-window", "-x", "200", "-y", "60") // for the whole of a check
 			r.shows(`is that right\?`)
 			enter("", `where to keep the token\?`, `k  keyring`, `f  file`, `\[k/f, Enter is k\]`)
 			enter(c.answer, `Waiting for you`)

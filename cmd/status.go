@@ -14,6 +14,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/config"
 	"github.com/notmuch-imap/notmuch-imap/internal/index"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
 )
 
@@ -253,7 +254,7 @@ func statusText(s *accountStatus, now time.Time, mailboxes bool) string {
 		row("left there", fmt.Sprintf("%d by hooks, see: %s stubs --all %s", sum.Skipped, name, s.Account))
 	}
 	if !s.Never {
-		row("here", fmt.Sprintf("%d messages in %d mailboxes", sum.Messages, len(s.Mailboxes)))
+		row("here", mail.Number(sum.Messages, "message", "messages")+" in "+mail.Number(len(s.Mailboxes), "mailbox", "mailboxes"))
 	}
 	for _, m := range s.Mailboxes {
 		if !mailboxes {
