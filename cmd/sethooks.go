@@ -101,9 +101,6 @@ func installHook(out *output, file, call string) error {
 	had, err := os.ReadFile(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-			return err
-		}
 	case err != nil:
 		return err
 	case string(had) == text:
@@ -127,12 +124,7 @@ func installHook(out *output, file, call string) error {
 		}
 		out.say("it is kept as " + kept + " and called first")
 	}
-	// By a rename: notmuch must not find half a hook.
-	part := file + ".new"
-	if err := os.WriteFile(part, []byte(text), 0o755); err != nil { //nolint:gosec // programs are for all to run
-		return err
-	}
-	if err := os.Rename(part, file); err != nil {
+	if err := replaceFile(file, text, 0o755); err != nil {
 		return err
 	}
 	out.say(file + ": installed")

@@ -18,11 +18,12 @@ func (p *program) setupCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "setup",
 		Usage: "make an account; connect notmuch and a mail reader",
-		Description: `account makes an account of a mail address. hooks installs notmuch's hooks. The others print the file of contrib for the mail reader: keys that list, inspect, retry and
+		Description: `account makes an account of a mail address. hooks installs notmuch's hooks, systemd a watch. The others print the file of contrib for the mail reader: keys that list, inspect, retry and
 drop what could not be fetched. In a muttrc: source 'notmuch-imap setup mutt|'`,
 		Subcommands: []*cli.Command{
 			p.setupAccountCommand(),
 			p.setupHooksCommand(),
+			p.setupSystemdCommand(),
 			{Name: "mutt", Usage: "print keys for Mutt", Description: "For the muttrc: source 'notmuch-imap setup mutt|'", Action: show(contrib.Mutt())},
 			{Name: "neomutt", Usage: "print keys for NeoMutt", Description: "For the neomuttrc: source 'notmuch-imap setup neomutt|'", Action: show(contrib.NeoMutt())},
 		},
