@@ -435,7 +435,7 @@ func (b *box) deletedHere(uid imap.UID) bool {
 // own tells whether a change of flags is what the server was just told.
 func (w *worker) own(b *box, c plan.FlagChange) bool {
 	d, ok := w.stored[b.Name][c.UID]
-	told := w.toldBefore[b.Name][c.UID]
+	told := w.told.Before()[b.Name][c.UID]
 	return (ok || len(told) > 0) && plan.SameFlags(d.Merged(plan.AsTold(c.Before, c.After, told)), c.After)
 }
 

@@ -138,7 +138,7 @@ func (w *worker) goneThere(ctx context.Context, b *box, rows []ledger.Message) e
 // or its tags would go. A later run tells what this one does not come to.
 func (r *run) forget(c *journal.Change, b *box, row ledger.Message) {
 	c.Forget = append(c.Forget, row)
-	r.forgetTold(c, row)
+	r.told.Forget(c, row)
 	r.line.Hold(b.line.Forgetting(row))
 	r.notes().Forgotten.Put(c, journal.About(row), row)
 }

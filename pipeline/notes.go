@@ -17,14 +17,14 @@ type lineNotes struct {
 // Recorded lets a change record rows, and forget what was noted until then.
 func (n lineNotes) Recorded(c *journal.Change, rows []ledger.Message) {
 	n.run.haveArrived(c, rows)
-	n.run.forgetTold(c, rows...)
+	n.run.told.Forget(c, rows...)
 }
 
 // Deleted lets a change forget what was noted of a message that is gone. tags are those
 // that its mail had, if it is to get them when it comes again.
 func (n lineNotes) Deleted(ctx context.Context, c *journal.Change, row ledger.Message, tags []string) error {
 	n.run.forgetRuled(c, row)
-	n.run.forgetTold(c, row)
+	n.run.told.Forget(c, row)
 	return n.run.noteRemoved(ctx, c, row, tags)
 }
 

@@ -364,7 +364,7 @@ func (w *worker) pushFlags(ctx context.Context, b *box, sel *mail.Selected) erro
 	}
 	var c journal.Change
 	for u := range left { // the server does not have what it refused
-		w.forgetTold(&c, ledger.Message{Mailbox: b.Name, UIDValidity: b.known.UIDValidity, UID: u})
+		w.told.Forget(&c, ledger.Message{Mailbox: b.Name, UIDValidity: b.known.UIDValidity, UID: u})
 	}
 	if !c.Empty() {
 		if err := w.commit(ctx, c, "refused flags noted"); err != nil {

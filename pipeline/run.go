@@ -30,6 +30,10 @@ type run struct {
 	line *deliver.Line
 	ask  *ask.Hooks
 	here *local.Reader
+	// What was told, met and removed in this run and in earlier ones.
+	told     *journal.ToldFlags
+	standing *journal.StandingFaults
+	removed  *journal.RemovedMail
 	// prescan is what the folders held before the server was heard of.
 	prescan *local.Prescan
 	pool    *pull.Pool[*box] // what is to be looked into and fetched
@@ -44,7 +48,6 @@ type run struct {
 	daily             map[string]bool // mailboxes that are emptied in daily life
 	foreseen          map[string]bool // messages that a dry run finds new
 	silent            map[string]bool // and this one
-	standing          map[string]bool // faults that stay until a person answers, by their note
 	listed            map[string]bool // names that the server has
 	listedAt          time.Time       // when it said so
 	foldersToCreate   []*box          // folders of which the server is to make mailboxes
@@ -63,15 +66,8 @@ type run struct {
 	unsettled map[string][]ledger.Message
 	comes     map[string]bool // keys of files with an arrival in the ledger
 	strays    []stray
-	ruledTo   map[string]string // where messages go by their tags, by journal.About
-	// toldBefore are the flags of messages that earlier runs have told the server of, and have not
-	// seen there, by mailbox. It is complete before anything is compared. toldNotes has, by
-	// mailbox, of what there are such notes.
-	toldBefore map[string]map[imap.UID][]string
-	toldNotes  map[string]map[string]bool
-
-	silences map[string]journal.Silence // commands that earlier runs had no answer to, by silentKey
-	removed  map[string]journal.Removed // tags of mail that was removed here, by its content; nil: not read yet
+	ruledTo   map[string]string          // where messages go by their tags, by journal.About
+	silences  map[string]journal.Silence // commands that earlier runs had no answer to, by silentKey
 }
 
 // box is one mailbox while it is worked on. Fields below mu are guarded by
@@ -118,7 +114,8 @@ type box struct {
 // newRun begins a run: the whole of it, or the part that a verb of its own needs.
 func newRun(o Options) *run {
 	r := &run{Options: o, rep: report.NewReporter(report.Report{Account: o.Account.Name, DryRun: o.DryRun}, o.Now, o.Emit, o.Step),
-		finished: make(map[string]map[imap.UID]bool), foreseen: make(map[string]bool), standing: make(map[string]bool)}
+		finished: make(map[string]map[imap.UID]bool), foreseen: make(map[string]bool),
+		told: journal.NewToldFlags(o.notes()), standing: journal.NewStandingFaults(o.notes(), o.Now, o.Remind), removed: journal.NewRemovedMail(o.notes(), o.Now)}
 	r.ask = ask.New(o.Account.Name, o.Hooks, o.Ledger.Dir(), r.rep, o.Now)
 	r.here = &local.Reader{
 		Account: o.Account.Name, Root: o.Root, Ledger: o.Ledger, Index: o.Index, Journal: o.notes(), Report: r.rep,

@@ -184,9 +184,7 @@ func (r *run) noteSilences(ctx context.Context) error {
 		r.notes().Silent.Put(&c, key, journal.Silence{Attempts: n, NextTry: next})
 		op, mailbox, _ := strings.Cut(key, "/")
 		if mailbox != "" { // it was told
-			standing := journal.AboutWord("silent", mailbox)
-			r.standing[standing] = true
-			r.notes().Standing.Put(&c, standing, r.toldNow(&leftOut{op}))
+			r.standing.Told(&c, "silent", mailbox, (&leftOut{op}).Error())
 		}
 	}
 	return r.commit(ctx, c, "silences remembered")

@@ -7,24 +7,13 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
-// toldNow is what is remembered of a standing fault that is told now.
-func (r *run) toldNow(err error) journal.Standing {
-	return journal.Standing{Told: r.Now(), Text: err.Error()}
-}
-
-// standingFault reports a fault of a mailbox that stays until a person does
-// something. Where nobody reads along (Remind) it is told once, and again after that
-// time or in other words; until then it is known, and no news.
+// standingFault reports a fault of a mailbox that stays until a person does something, if
+// that is news.
 func (r *run) standingFault(ctx context.Context, b *box, kind string, err error) error {
-	key := journal.AboutWord(kind, b.Name)
-	last, ok, lerr := r.notes().Standing.Get(ctx, key)
-	if lerr != nil {
-		return lerr
+	known, e := r.standing.Meet(ctx, kind, b.Name, err.Error())
+	if e != nil {
+		return e
 	}
-	known := r.Remind > 0 && ok && last.Text == err.Error() && r.Now().Before(last.Told.Add(r.Remind))
-	r.mu.Lock()
-	r.standing[key] = true
-	r.mu.Unlock()
 	f := report.Failure{Scope: report.ScopeMailbox, Mailbox: b.Name, Text: err.Error(), Err: err, Known: known}
 	if known {
 		r.tally(func(rep *report.Report) { rep.Faults = append(rep.Faults, f) })
@@ -34,14 +23,15 @@ func (r *run) standingFault(ctx context.Context, b *box, kind string, err error)
 	if r.DryRun {
 		return nil
 	}
-	return r.notes().Standing.Set(ctx, key, r.toldNow(err))
+	var c journal.Change
+	r.standing.Told(&c, kind, b.Name, err.Error())
+	return r.notes().Record(ctx, c)
 }
 
-// forgetStanding forgets the faults that a whole run did not meet again: if they come
-// back, they are news.
+// forgetStanding forgets the faults that a whole run did not meet again.
 func (r *run) forgetStanding(ctx context.Context) error {
-	if r.DryRun || len(r.Only) > 0 || len(r.rep.Report().Faults) > len(r.standing) {
+	if r.DryRun || len(r.Only) > 0 || len(r.rep.Report().Faults) > r.standing.Met() {
 		return nil
 	}
-	return r.notes().Standing.DropWhere(ctx, func(about string, _ journal.Standing) bool { return !r.standing[about] })
+	return r.standing.ForgetOthers(ctx)
 }

@@ -45,7 +45,7 @@ func (w *worker) changedThere(ctx context.Context, b *box, rows []ledger.Message
 	moot := func(f string) bool { return strings.EqualFold(f, `\Seen`) || strings.EqualFold(f, `\Deleted`) }
 	for _, m := range rows {
 		is, there := flags[m.UID]
-		was := w.stored[b.Name][m.UID].Merged(plan.AsTold(m.Flags, is, w.toldBefore[b.Name][m.UID]))
+		was := w.stored[b.Name][m.UID].Merged(plan.AsTold(m.Flags, is, w.told.Before()[b.Name][m.UID]))
 		unread := plan.HasFlag(was, `\Seen`) && !plan.HasFlag(is, `\Seen`)
 		switch {
 		case !there: // gone from the server, too
