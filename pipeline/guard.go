@@ -148,7 +148,7 @@ func (r *run) elsewhere(ctx context.Context, row ledger.Message) (bool, error) {
 // foresees notes which messages a dry run finds new in a mailbox, where some may have
 // come from another one.
 func (w *worker) foresees(ctx context.Context, uids []imap.UID) error {
-	if !w.moved || len(uids) == 0 {
+	if !w.mayHaveMoved || len(uids) == 0 {
 		return nil
 	}
 	listed, err := w.conn.Session().Identify(ctx, mail.UIDSet(uids))

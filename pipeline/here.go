@@ -153,7 +153,7 @@ func (r *run) sortFolders(ctx context.Context, s Lister, list []mail.Mailbox, bo
 		Personal: func(ctx context.Context) (string, error) { return personal(ctx, s, list) },
 	})
 	r.detach(f.Detached)
-	r.moved = r.moved || f.Moved
+	r.mayHaveMoved = r.mayHaveMoved || f.Moved
 	for _, n := range f.Create {
 		r.foldersToCreate = append(r.foldersToCreate, r.newBox(n.Mailbox, ledger.Mailbox{Folder: n.Folder}))
 	}

@@ -269,7 +269,7 @@ func (w *worker) retire(ctx context.Context, b *box, stubs []ledger.Message) err
 // mailbox: moved or copied on the server. They are linked, not downloaded. It
 // gives the UIDs that remain to be fetched.
 func (w *worker) link(ctx context.Context, b *box, uids []imap.UID) ([]imap.UID, error) {
-	if !w.moved || len(uids) == 0 {
+	if !w.mayHaveMoved || len(uids) == 0 {
 		return uids, nil
 	}
 	listed, err := w.conn.Session().Identify(ctx, mail.UIDSet(uids))

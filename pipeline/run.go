@@ -1,8 +1,6 @@
 package pipeline
 
 import (
-	"context"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -38,83 +36,58 @@ type run struct {
 	prescan *local.Prescan
 	pool    *pull.Pool[*box] // what is to be looked into and fetched
 
+	overview
+	pushes
+
 	mu                sync.Mutex
 	reportedUnhealthy bool            // it was said that the server is not well
-	unselected        []*box          // not to be synchronised now, but mail may be in their folders
-	scansUnstable     bool            // folders changed all the while they were scanned
-	moved             bool            // mail may have moved between mailboxes: look before downloading
-	stays             map[string]bool // mailboxes that no message has left, as far as is known
-	trash             *box            // the account's Trash; nil if it has none
-	daily             map[string]bool // mailboxes that are emptied in daily life
 	foreseen          map[string]bool // messages that a dry run finds new
-	silent            map[string]bool // and this one
-	listed            map[string]bool // names that the server has
-	listedAt          time.Time       // when it said so
-	foldersToCreate   []*box          // folders of which the server is to make mailboxes
-	detached          []*box          // folders whose mail the server cannot have now
-	exchange          bool            // the server is Exchange, so far as it shows
-	tags              mail.Revision   // the notmuch database when its tags were looked at
+	silent            map[string]bool // commands to which no answer came in this run, by silentKey
+	hooksBegan        bool            // they let the run begin, and are told of its end
+}
+
+// overview is what the two views tell of the account as a whole. It is complete before
+// anything is pushed; what else a push writes to it is said.
+type overview struct {
+	silences map[string]journal.Silence // commands that earlier runs had no answer to, by silentKey
+	listed   map[string]bool            // names that the server has; the push adds those that it makes
+	listedAt time.Time                  // when it said so
+	exchange bool                       // the server is Exchange, so far as it shows
+	trash    *box                       // the account's Trash; nil if it has none
+	daily    map[string]bool            // mailboxes that are emptied in daily life
+
+	unselected      []*box        // not to be synchronised now, but mail may be in their folders
+	foldersToCreate []*box        // folders of which the server is to make mailboxes
+	detached        []*box        // folders whose mail the server cannot have now, also since it did not make their mailboxes
+	scansUnstable   bool          // folders changed all the while they were scanned, or since
+	tags            mail.Revision // the notmuch database when its tags were looked at; zero if some are to be looked at again
+
+	mayHaveMoved bool            // mail may have moved between mailboxes, also by the push: look before downloading
+	stays        map[string]bool // mailboxes that no message has left, as far as is known, also by the push
+}
+
+// pushes is what the push, and the recovery of interrupted ones, have done in this run.
+type pushes struct {
 	// stored are the flags that the server was told, by mailbox: of a message that
 	// somebody moved meanwhile they are not with it.
-	stored     map[string]map[imap.UID]plan.Delta
-	hooksBegan bool // they let the run begin, and are told of its end
+	stored map[string]map[imap.UID]plan.Delta
 	// finished are messages, by mailbox, of moves that were interrupted: nothing else is
 	// to be done with them.
 	finished map[string]map[imap.UID]bool
 	// unsettled are mailboxes of which it is not known what an interrupted run has put
 	// there, with what that may be.
 	unsettled map[string][]ledger.Message
-	comes     map[string]bool // keys of files with an arrival in the ledger
-	strays    []stray
-	ruledTo   map[string]string          // where messages go by their tags, by journal.About
-	silences  map[string]journal.Silence // commands that earlier runs had no answer to, by silentKey
-}
-
-// box is one mailbox while it is worked on. Fields below mu are guarded by
-// run.mu; the others belong to the worker that looks into it, and are constant
-// from then on.
-type box struct {
-	mail.Mailbox
-	line   *deliver.Mailbox
-	known  ledger.Mailbox // zero if the ledger does not know it
-	dir    maildir.Dir
-	need   plan.Need
-	now    mail.Status                 // as EXAMINE had it
-	due    []ledger.Message            // stubs to ask for again
-	stubs  map[imap.UID]ledger.Message // all its stubs
-	add    []string                    // tags by rule
-	remove []string
-	local  local.Folder // what is here
-	barred bool         // that its folder could not be read was said
-	// expected are files by the UID that their message has got on the server;
-	// uploaded are files whose UID was not told.
-	expected map[imap.UID]string
-	only     bool                  // nothing is pushed to any other mailbox
-	next     bool                  // and none of them is looked into before it
-	withheld map[string]plan.Delta // by file: flags that a hook keeps from the server
-	uploaded []plan.Untracked
-	// identified are messages that EXAMINE told more of.
-	identified []mail.Message
-	came       map[imap.UID]ledger.Message // where this run moved a new message from
-	ours       map[imap.UID]bool           // messages that we took out of it on the server
-	witnesses  []imap.UID                  // whose identity tells whether UIDs mean what they meant
-	// contradicted: a UID is of another message than was agreed on.
-	contradicted bool
-	unknown      bool // we may have put messages into it since its status was told
 
 	// guarded by run.mu
-	mute bool // the server does not describe its messages
-	// unsettled: flags on the server differ from the rows', and are to be told again.
-	unsettled bool
-	// suspect is set where so much is gone from the server that it is to be judged when
-	// all that came is known.
-	suspect *plan.Suspicion
+	comes   map[string]bool // keys of files with an arrival in the ledger
+	strays  []stray
+	ruledTo map[string]string // where messages go by their tags, by journal.About
 }
 
 // newRun begins a run: the whole of it, or the part that a verb of its own needs.
 func newRun(o Options) *run {
 	r := &run{Options: o, rep: report.NewReporter(report.Report{Account: o.Account.Name, DryRun: o.DryRun}, o.Now, o.Emit, o.Step),
-		finished: make(map[string]map[imap.UID]bool), foreseen: make(map[string]bool),
+		pushes: pushes{finished: make(map[string]map[imap.UID]bool)}, foreseen: make(map[string]bool),
 		told: journal.NewToldFlags(o.notes()), standing: journal.NewStandingFaults(o.notes(), o.Now, o.Remind), removed: journal.NewRemovedMail(o.notes(), o.Now)}
 	r.ask = ask.New(o.Account.Name, o.Hooks, o.Ledger.Dir(), r.rep, o.Now)
 	r.here = &local.Reader{
@@ -127,17 +100,6 @@ func newRun(o Options) *run {
 		NewTags: o.NewTags, Batch: o.Batch, FlagTags: plan.FlagTags,
 	})
 	return r
-}
-
-// newBox begins the work in a mailbox of which the ledger knows this, and whose folder
-// that says.
-func (r *run) newBox(m mail.Mailbox, known ledger.Mailbox) *box {
-	b := &box{Mailbox: m, known: known, dir: maildir.Dir(filepath.Join(r.Root, known.Folder)), stubs: make(map[imap.UID]ledger.Message)}
-	b.line = deliver.NewMailbox(m.Name, b.dir,
-		func(ctx context.Context) error { return r.settled(ctx, b) },
-		func(err error) { r.mailboxFault(b, err) })
-	b.line.Quiet = m.Name == r.Trash || m.For(`\Trash`, "Trash", "Deleted Items", "Deleted Messages") || m.For(`\Junk`, "Junk", "Spam") || plan.OwnFlags(m) != nil
-	return b
 }
 
 func (r *run) emit(e report.Event) { r.rep.Emit(e) }

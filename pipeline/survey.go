@@ -107,7 +107,7 @@ func (r *run) survey(ctx context.Context, list []mail.Mailbox) ([]*box, error) {
 			b.need = plan.NeedChanges // whether it answers now
 		}
 		if plan.MayHaveMoved(b.known, *m.Status) {
-			r.moved = true
+			r.mayHaveMoved = true
 		}
 		if r.stays == nil {
 			r.stays = make(map[string]bool)

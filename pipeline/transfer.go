@@ -18,7 +18,7 @@ import (
 // of exactly these. It gives their new UIDs as far as they were told. keys are the
 // files of those that were moved here.
 func (w *worker) transfer(ctx context.Context, b *box, rows []ledger.Message, to *box, keys map[imap.UID]string) (map[imap.UID]imap.UID, error) {
-	w.moved, to.need, to.unknown = true, plan.NeedChanges, true
+	w.mayHaveMoved, to.need, to.unknown = true, plan.NeedChanges, true
 	delete(w.stays, b.Name)
 	out := make(map[imap.UID]imap.UID)
 	verb := "MOVE"
