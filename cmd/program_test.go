@@ -205,3 +205,18 @@ func TestAHookFailsOnlyOverItsConfiguration(t *testing.T) {
 		t.Error("an interruption was swallowed")
 	}
 }
+
+// A quoted argument of a macro that goes on behind its quote loses its quotes (mdoc(7)).
+func TestManualPageKeepsItsQuotes(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../docs/notmuch-imap.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	goesOn := regexp.MustCompile(`^\.[A-Z][a-z] (.* )?"[^"]*"[^ "]`)
+	for i, line := range strings.Split(string(text), "\n") {
+		if goesOn.MatchString(line) {
+			t.Errorf("line %d: %s", i+1, line)
+		}
+	}
+}
