@@ -55,8 +55,12 @@ func (w *worker) endInterrupted(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	links, err := w.notes().Linked.All(ctx)
+	if err != nil {
+		return err
+	}
 	forgotten, err := w.notes().Forgotten.All(ctx)
-	if err != nil || len(moves)+len(arrivals)+len(forgotten) == 0 {
+	if err != nil || len(moves)+len(arrivals)+len(links)+len(forgotten) == 0 {
 		return err
 	}
 	w.prescan.Discard() // it compares with the rows of before
@@ -91,6 +95,9 @@ func (w *worker) endInterrupted(ctx context.Context) error {
 		}
 	}
 	if err := w.settleArrivals(ctx, boxes); err != nil {
+		return err
+	}
+	if err := w.finishLinks(ctx, boxes); err != nil {
 		return err
 	}
 	return w.tellForgotten(ctx, boxes)

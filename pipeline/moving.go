@@ -139,6 +139,7 @@ func (w *worker) goneThere(ctx context.Context, b *box, rows []ledger.Message) e
 func (r *run) forget(c *journal.Change, b *box, row ledger.Message) {
 	c.Forget = append(c.Forget, row)
 	r.told.Forget(c, row)
+	r.forgetLinks(c, row)
 	r.line.Hold(b.line.Forgetting(row))
 	r.notes().Forgotten.Put(c, journal.About(row), row)
 }

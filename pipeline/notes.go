@@ -25,6 +25,7 @@ func (n lineNotes) Recorded(c *journal.Change, rows []ledger.Message) {
 func (n lineNotes) Deleted(ctx context.Context, c *journal.Change, row ledger.Message, tags []string) error {
 	n.run.forgetRuled(c, row)
 	n.run.told.Forget(c, row)
+	n.run.forgetLinks(c, row)
 	return n.run.noteRemoved(ctx, c, row, tags)
 }
 

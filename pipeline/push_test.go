@@ -47,7 +47,12 @@ func (h *home) file(mailbox string, uid imap.UID) string {
 // as `notmuch new` does.
 func (h *home) flag(mailbox string, uid imap.UID, letters string) {
 	h.t.Helper()
-	from := h.file(mailbox, uid)
+	h.flagFile(mailbox, h.file(mailbox, uid), letters)
+}
+
+// flagFile is flag of the file with this name.
+func (h *home) flagFile(mailbox, from, letters string) {
+	h.t.Helper()
 	key, _ := maildir.ParseName(from)
 	to := "cur/" + filepath.Base(key) + ":2," + letters
 	dir := filepath.Join(h.dir, "mail", mailbox)

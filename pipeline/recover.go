@@ -27,7 +27,7 @@ func (r *run) recoverHere() []recovery {
 func (w *worker) recoverThere() []recovery {
 	return []recovery{
 		{[]string{"expunge"}, w.putMarksRight},
-		{[]string{"moving/", "arriving/", "forgotten/"}, w.endInterrupted},
+		{[]string{"moving/", "arriving/", "linked/", "forgotten/"}, w.endInterrupted},
 		{[]string{"ruled/"}, w.recallRuled},
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
@@ -289,31 +290,39 @@ func (w *worker) link(ctx context.Context, b *box, uids []imap.UID) ([]imap.UID,
 		return uids, ctx.Err() // as above
 	}
 	letter := make(map[imap.UID]string)
+	by := make(map[imap.UID]plan.Arrival)
 	var intents []ledger.Message
+	var c journal.Change
 	for _, m := range listed {
-		c, ok := copies[m.UID]
-		if !ok || sources[c.Key] == "" {
+		from, ok := copies[m.UID]
+		if !ok || sources[from.Key] == "" {
 			continue
 		}
-		path := sources[c.Key]
+		path := sources[from.Key]
 		// Flags that only the file has are what the next scan tells the server of.
 		var d plan.Delta
 		if _, l := maildir.ParseName(path); plan.HasInfo(path) {
-			d = plan.DeltaOf(c.Flags, l)
+			d = plan.DeltaOf(from.Flags, l)
 		}
-		letter[m.UID] = plan.Letters(w.stored[c.Mailbox][c.UID].Merged(d.Merged(m.Flags)))
-		intents = append(intents, ledger.Message{
-			Mailbox: b.Name, UIDValidity: b.now.UIDValidity, UID: m.UID, State: ledger.Intended, Key: w.keys.New(w.Now()), ID: c.ID,
-			Size: c.Size, WireSize: c.WireSize, Digest: c.Digest, Date: c.Date, Flags: storedFlags(m.Flags),
-		})
+		letter[m.UID] = plan.Letters(w.stored[from.Mailbox][from.UID].Merged(d.Merged(m.Flags)))
+		by[m.UID] = plan.ByOther
+		if _, ours := b.came[m.UID]; ours || w.ruledInto(b, from) {
+			by[m.UID] = plan.ByTags
+		}
+		row := ledger.Message{
+			Mailbox: b.Name, UIDValidity: b.now.UIDValidity, UID: m.UID, State: ledger.Intended, Key: w.keys.New(w.Now()), ID: from.ID,
+			Size: from.Size, WireSize: from.WireSize, Digest: from.Digest, Date: from.Date, Flags: storedFlags(m.Flags),
+		}
+		w.noteLink(&c, from, row, by[m.UID] == plan.ByTags)
+		intents = append(intents, row)
 	}
 	if len(intents) == 0 {
 		return uids, nil
 	}
-	if err := w.Ledger.Save(ctx, intents...); err != nil {
+	c.Save = intents
+	if err := w.commit(ctx, c, "links intended"); err != nil {
 		return nil, err
 	}
-	w.step("links intended")
 	linked := make(map[imap.UID]bool)
 	for _, row := range intents {
 		row.Name, err = b.dir.Link(sources[copies[row.UID].Key], row.Key, letter[row.UID])
@@ -331,11 +340,7 @@ func (w *worker) link(ctx context.Context, b *box, uids []imap.UID) ([]imap.UID,
 		}
 		w.step("file linked")
 		it := &deliver.Item{Box: b.line, Op: deliver.OpAdd, Row: row, Before: b.stubs[row.UID], Linked: true}
-		by := plan.ByOther
-		if _, ours := b.came[row.UID]; ours || w.ruledInto(b, copies[row.UID]) {
-			by = plan.ByTags
-		}
-		it.Add, it.Remove = w.arriving(b, row.Flags, by)
+		it.Add, it.Remove = w.arriving(b, row.Flags, by[row.UID])
 		if err := w.line.Send(ctx, it); err != nil {
 			return nil, err
 		}

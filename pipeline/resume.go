@@ -1,9 +1,12 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
+	"slices"
 
 	"github.com/emersion/go-imap/v2"
 
@@ -11,6 +14,8 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/local"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
@@ -53,6 +58,20 @@ func (r *run) resume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	links, err := r.notes().Linked.All(ctx)
+	if err != nil {
+		return err
+	}
+	var list []mail.Mailbox
+	for _, name := range slices.Sorted(maps.Keys(boxes)) {
+		list = append(list, boxes[name].Mailbox)
+	}
+	if name := trashOf(r.Trash, list); name != "" { // as far as it is known without the server
+		r.trash = &box{Mailbox: mail.Mailbox{Name: name}}
+		defer func() { r.trash = nil }()
+	}
+	var unrecorded *local.Unrecorded
+	var moved []ledger.Message
 	files := make(map[*box]*maildir.Listing)
 	var items []*deliver.Item
 	withdrawn := make(map[*box][]ledger.Message)
@@ -67,7 +86,13 @@ func (r *run) resume(ctx context.Context) error {
 			}
 		}
 		it := &deliver.Item{Box: b.line, Row: row, Known: true, Resumed: true}
-		it.Add, it.Remove = r.InitialTags(row.Flags, b.add, b.remove)
+		by := plan.AsNew
+		if l, linked := links[row.Key]; linked && l.ByTags {
+			by = plan.ByTags
+		} else if linked {
+			by = plan.ByOther
+		}
+		it.Add, it.Remove = r.arriving(b, row.Flags, by)
 		name, here := find(files[b], row.Key)
 		stub, stubHere := find(files[b], row.StubKey)
 		switch {
@@ -79,6 +104,7 @@ func (r *run) resume(ctx context.Context) error {
 				return err
 			}
 		case stubHere && row.Key == "":
+			it.Add, it.Remove = r.InitialTags(row.Flags, b.add, b.remove)
 			it.Op, it.Row.StubName = deliver.OpStub, stub
 			tag := TagFailed
 			if stoodBy(row) == ledger.Skipped {
@@ -94,6 +120,17 @@ func (r *run) resume(ctx context.Context) error {
 			r.step("stub stands again")
 			continue
 		default:
+			// Its user may have moved it on.
+			if unrecorded == nil {
+				if unrecorded, err = r.here.Unrecorded(ctx); err != nil {
+					return err
+				}
+			}
+			if at, ok := unrecorded.Take(row); ok {
+				row.State, row.Key, row.Name, row.ID = ledger.Present, at.Key, "", cmp.Or(row.ID, at.ID)
+				moved = append(moved, row)
+				continue
+			}
 			withdrawn[b] = append(withdrawn[b], row)
 			continue
 		}
@@ -109,6 +146,11 @@ func (r *run) resume(ctx context.Context) error {
 				return err
 			}
 			r.step("intents withdrawn")
+		}
+	}
+	if len(moved) > 0 {
+		if err := r.commit(ctx, journal.Change{Save: moved}, "moved files found"); err != nil {
+			return err
 		}
 	}
 	if err := r.line.TagAgain(ctx, items); err != nil {

@@ -81,7 +81,8 @@ type pushes struct {
 	// guarded by run.mu
 	comes   map[string]bool // keys of files with an arrival in the ledger
 	strays  []stray
-	ruledTo map[string]string // where messages go by their tags, by journal.About
+	ruledTo map[string]string   // where messages go by their tags, by journal.About
+	links   map[string][]string // keys of files that messages were linked to, by journal.About
 }
 
 // newRun begins a run: the whole of it, or the part that a verb of its own needs.

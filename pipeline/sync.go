@@ -47,7 +47,7 @@ func (r *run) sync(ctx context.Context) error {
 	if err != nil {
 		return first.leaveAccount(ctx, err, report.AtList)
 	}
-	return r.line.Run(ctx, func(ctx context.Context) error {
+	err = r.line.Run(ctx, func(ctx context.Context) error {
 		boxes, err := first.makeMailboxes(ctx, boxes)
 		if err != nil {
 			return first.leaveAccount(ctx, err, report.AtConnect)
@@ -65,4 +65,8 @@ func (r *run) sync(ctx context.Context) error {
 		}
 		return r.removeGone(ctx, changed)
 	})
+	if err != nil {
+		return err
+	}
+	return r.linksAreCopies(ctx, boxes)
 }

@@ -12,7 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/emersion/go-imap/v2"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/notmuch-imap/notmuch-imap/hooks"
@@ -31,7 +30,6 @@ type Index interface {
 // Ledger has the rows of messages.
 type Ledger interface {
 	Save(ctx context.Context, rows ...ledger.Message) error
-	Delete(ctx context.Context, mailbox string, uidValidity uint64, uids ...imap.UID) error
 	ByMessageID(ctx context.Context, id string) ([]ledger.Message, error)
 }
 

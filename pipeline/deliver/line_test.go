@@ -46,12 +46,11 @@ func (w *world) Apply(_ context.Context, cs []mail.Change) ([]mail.Result, error
 }
 
 func (w *world) Save(context.Context, ...ledger.Message) error { return nil }
-func (w *world) Delete(_ context.Context, _ string, _ uint64, uids ...imap.UID) error {
-	w.gone = append(w.gone, uids...)
-	return nil
-}
 func (w *world) Record(_ context.Context, c journal.Change) error {
 	w.rows = append(w.rows, c.Save...)
+	for _, row := range c.Forget {
+		w.gone = append(w.gone, row.UID)
+	}
 	return nil
 }
 func (w *world) ByMessageID(context.Context, string) ([]ledger.Message, error) { return nil, nil }

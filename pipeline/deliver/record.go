@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/emersion/go-imap/v2"
-
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
@@ -22,13 +20,8 @@ import (
 // again.
 func (l *Line) record(ctx context.Context, items []*Item, results []mail.Result) error {
 	var rows []ledger.Message
-	type place struct {
-		mailbox  string
-		validity uint64
-	}
-	gone := make(map[place][]imap.UID)
 	left := make(map[int]bool) // for the next run
-	var told journal.Change
+	var over journal.Change
 	for i, it := range items {
 		if it.Op == OpPreindex {
 			continue // it gets its row when it is found on the server
@@ -86,18 +79,17 @@ func (l *Line) record(ctx context.Context, items []*Item, results []mail.Result)
 			row.State = ledger.Skipped
 		case OpGone:
 			if it.Forgotten() {
-				l.Journal.ToldGone(&told, row)
+				l.Journal.ToldGone(&over, row)
 				continue
 			}
 			tags := res.Tags
 			if it.Known { // it was moved or deleted from here
 				tags = nil
 			}
-			if err := l.Journal.Deleted(ctx, &told, row, tags); err != nil {
+			if err := l.Journal.Deleted(ctx, &over, row, tags); err != nil {
 				return err
 			}
-			at := place{row.Mailbox, row.UIDValidity}
-			gone[at] = append(gone[at], row.UID)
+			over.Forget = append(over.Forget, row)
 			continue
 		}
 		rows = append(rows, row)
@@ -109,16 +101,10 @@ func (l *Line) record(ctx context.Context, items []*Item, results []mail.Result)
 			return err
 		}
 	}
-	if !told.Empty() {
-		if err := l.commit(ctx, told, "forgotten files told"); err != nil {
+	if !over.Empty() {
+		if err := l.commit(ctx, over, "deletions recorded"); err != nil {
 			return err
 		}
-	}
-	for at, uids := range gone {
-		if err := l.Ledger.Delete(ctx, at.mailbox, at.validity, uids...); err != nil {
-			return err
-		}
-		l.Report.Step("deletions recorded")
 	}
 	for i, it := range items {
 		if left[i] {

@@ -80,6 +80,20 @@ type Arrival struct {
 // Was tells whether the mail is known to have been in the mailbox.
 func (a Arrival) Was() bool { return a.Stored || a.From.UID != 0 }
 
+// Linking is, by the key of the new file, that a message is linked into the folder of the
+// mailbox in which the server has it now: the file where it was, and this one, are of one
+// message. It is forgotten with the row of where it was, or when the server has it there
+// still.
+type Linking struct {
+	Mailbox     string   `json:"mailbox"` // where it was
+	UIDValidity uint64   `json:"uidvalidity"`
+	UID         imap.UID `json:"uid"`
+	To          string   `json:"to"`
+	ToValidity  uint64   `json:"to_validity"`
+	ToUID       imap.UID `json:"to_uid"`
+	ByTags      bool     `json:"by_tags,omitempty"` // we moved it there
+}
+
 // Ruled is where a message goes by its tags. It is forgotten with the row of the message.
 type Ruled struct {
 	Mailbox     string   `json:"mailbox"`

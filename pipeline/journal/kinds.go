@@ -18,6 +18,7 @@ type Journal struct {
 	Expunge   Note[probe.Marks]
 	Moving    Notes[Moving]
 	Arriving  Notes[Arrival]
+	Linked    Notes[Linking]
 	Forgotten Notes[ledger.Message]
 	Ruled     Notes[Ruled]
 	Remove    Note[Removal]
@@ -57,11 +58,12 @@ func Of(l *ledger.Ledger) *Journal {
 	declare(j, &j.Flags.notes, "flags", Intent, Alone, "changed flags")
 	declare(j, &j.Back.notes, "back", Intent, Alone, "files that are moved back")
 	// On the server: marks that others lost, before anything may expunge. Then the moves,
-	// which say what arrives elsewhere; then what arrives, before a file that is gone from
-	// where it was may be forgotten; then what was moved by rule.
+	// which say what arrives elsewhere; then what arrives and what was linked, before a
+	// file that is gone from where it was may be forgotten; then what was moved by rule.
 	declare(j, &j.Expunge.notes, "expunge", Intent, Alone, "an interrupted deletion")
 	declare(j, &j.Moving, "moving/", Intent, OfMailbox, "an interrupted move")
 	declare(j, &j.Arriving, "arriving/", Intent, OfFile, "a mail that arrives in a mailbox")
+	declare(j, &j.Linked, "linked/", Intent, OfFile, "a mail that is linked into another folder")
 	declare(j, &j.Forgotten, "forgotten/", Intent, OfMessage, "a mail that is gone")
 	declare(j, &j.Ruled, "ruled/", Intent, OfMessage, "a move by tags")
 	// When the server's mailboxes are known.
