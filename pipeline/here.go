@@ -17,7 +17,11 @@ import (
 
 // viewHere gives the mailboxes that take part, with what is here of them.
 func (r *run) viewHere(ctx context.Context, s Lister, list []mail.Mailbox) ([]*box, error) {
-	boxes, err := r.survey(ctx, list)
+	rows, err := r.Ledger.Mailboxes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	boxes, err := r.survey(ctx, list, rows)
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +55,7 @@ func (r *run) viewHere(ctx context.Context, s Lister, list []mail.Mailbox) ([]*b
 		r.tags = mail.Revision{}
 	}
 	r.makeTargets(boxes)
-	return boxes, r.sortFolders(ctx, s, list, boxes)
+	return boxes, r.sortFolders(ctx, s, list, rows, boxes)
 }
 
 // place is the mailbox as its folder is read.
@@ -138,11 +142,7 @@ func (r *run) target(name string, delim rune) {
 }
 
 // sortFolders sorts out what the list of mailboxes does not explain.
-func (r *run) sortFolders(ctx context.Context, s Lister, list []mail.Mailbox, boxes []*box) error {
-	rows, err := r.Ledger.Mailboxes(ctx)
-	if err != nil {
-		return err
-	}
+func (r *run) sortFolders(ctx context.Context, s Lister, list []mail.Mailbox, rows []ledger.Mailbox, boxes []*box) error {
 	if len(r.Only) > 0 {
 		others, err := r.here.Others(ctx, rows, foldersOf(slices.Concat(boxes, r.unselected)))
 		r.detach(others)

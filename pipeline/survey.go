@@ -17,11 +17,8 @@ import (
 )
 
 // survey decides which of the server's mailboxes take part, and what in them is asked for.
-func (r *run) survey(ctx context.Context, list []mail.Mailbox) ([]*box, error) {
-	rows, err := r.Ledger.Mailboxes(ctx)
-	if err != nil {
-		return nil, err
-	}
+// rows are those that the ledger has.
+func (r *run) survey(ctx context.Context, list []mail.Mailbox, rows []ledger.Mailbox) ([]*box, error) {
 	known := make(map[string]ledger.Mailbox, len(rows))
 	folders := make(map[string]bool, len(rows)) // case-folded, for clashes
 	for _, k := range rows {
