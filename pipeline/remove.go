@@ -311,6 +311,10 @@ func (r *run) finishFolder(ctx context.Context, list []mail.Mailbox) error {
 	return rm.here(ctx)
 }
 
+// ignore drops the error of closing a connection whose work is done: a server
+// that hangs up on LOGOUT has cost nothing.
+func ignore(error) error { return nil }
+
 // NewFolder makes a folder here, of which the next sync makes a mailbox on the
 // server: also one that was here before the first sync, or whose mailbox was
 // deleted on the server.

@@ -49,7 +49,3 @@ func (w *worker) leaveAccount(ctx context.Context, err error, at report.Place) e
 	w.conn.Close()
 	return w.accountFault(ctx, err, at)
 }
-
-// ignore drops the error of closing a connection whose work is done: a server
-// that hangs up on LOGOUT has cost nothing.
-func ignore(error) error { return nil }

@@ -327,4 +327,12 @@ func TestLocals(t *testing.T) {
 	if locals, err = a.Locals(t.Context(), views, nil); err != nil || !locals["INBOX"].Closed {
 		t.Errorf("%+v, %v", locals["INBOX"], err)
 	}
+	// One that cannot be read any more has changed, and after that it is read by nobody.
+	a.do(os.RemoveAll(string(archive.Dir)))
+	a.do(os.WriteFile(string(archive.Dir), nil, 0o600))
+	for _, want := range []bool{false, true} {
+		if still, err := a.Unchanged(views); still != want || err != nil || !to.Unread {
+			t.Errorf("unchanged %v, %v, unread %v", still, err, to.Unread)
+		}
+	}
 }

@@ -250,6 +250,9 @@ func (r *Reader) ScanAgain(ctx context.Context, all []View) (bool, error) {
 			return err == nil, err
 		}
 		for _, b := range changed {
+			if b.Unread {
+				continue
+			}
 			if *b.Folder, err = r.Scan(ctx, b.Mailbox, nil); err != nil {
 				return false, err
 			}
@@ -264,7 +267,8 @@ func (r *Reader) Unchanged(all []View) (bool, error) {
 	return len(changed) == 0, err
 }
 
-// changed gives those whose folders have changed since they were scanned.
+// changed gives those whose folders have changed since they were scanned, or cannot be read
+// any more.
 func (r *Reader) changed(all []View) (out []View, err error) {
 	for _, b := range all {
 		if b.Unread {
@@ -274,7 +278,7 @@ func (r *Reader) changed(all []View) (out []View, err error) {
 		if err := b.unread(err); err != nil {
 			return nil, err
 		}
-		if !b.Unread && b.Changed != now {
+		if b.Unread || b.Changed != now {
 			out = append(out, b)
 		}
 	}
