@@ -32,6 +32,16 @@ type Proxy struct {
 	running     sync.WaitGroup
 	flights     atomic.Int64
 	connections atomic.Int64
+
+	mu     sync.Mutex
+	silent bool // new lines are dead
+	lines  map[*line]bool
+}
+
+// line is one connection that the proxy carries.
+type line struct {
+	cancel context.CancelFunc
+	dead   atomic.Bool // nothing arrives any more, on either side
 }
 
 // NewProxy starts a proxy on a free port of 127.0.0.1 to target, a host:port.
@@ -42,7 +52,7 @@ func NewProxy(target string, oneWay time.Duration) (*Proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Proxy{target: target, oneWay: oneWay, listener: l}
+	p := &Proxy{target: target, oneWay: oneWay, listener: l, lines: make(map[*line]bool)}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.running.Go(p.accept)
 	return p, nil
@@ -68,6 +78,39 @@ func (p *Proxy) Connections() int { return int(p.connections.Load()) }
 func (p *Proxy) Reset() {
 	p.flights.Store(0)
 	p.connections.Store(0)
+}
+
+// Cut ends all connections that there are, as a cable that is pulled does.
+func (p *Proxy) Cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for l := range p.lines {
+		l.cancel()
+	}
+}
+
+// Silence has nothing arrive any more on the connections that there are, for ever, as
+// where a router has forgotten them; and on new ones, until it is over.
+func (p *Proxy) Silence(on bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.silent = on
+	for l := range p.lines {
+		l.dead.Store(l.dead.Load() || on)
+	}
+}
+
+// begin puts a connection on the books until its context ends.
+func (p *Proxy) begin(l *line) (end func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lines[l] = true
+	l.dead.Store(p.silent)
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.lines, l)
+	}
 }
 
 // Close ends all connections, drops what is on its way and returns when no
@@ -101,6 +144,8 @@ func (p *Proxy) serve(client net.Conn) {
 	defer server.Close()
 	ctx, cancel := context.WithCancel(p.ctx)
 	defer cancel()
+	l := &line{cancel: cancel}
+	defer p.begin(l)()
 	// Reads and writes know no context: closing ends them.
 	defer context.AfterFunc(ctx, func() {
 		client.Close()
@@ -112,14 +157,14 @@ func (p *Proxy) serve(client net.Conn) {
 	turn.Store(true)
 	var both sync.WaitGroup
 	both.Go(func() {
-		p.carry(ctx, cancel, server, client, func() {
+		p.carry(ctx, l, server, client, func() {
 			if turn.Swap(false) {
 				p.flights.Add(1)
 			}
 		}, func() {})
 	})
 	both.Go(func() {
-		p.carry(ctx, cancel, client, server, func() {}, func() { turn.Store(true) })
+		p.carry(ctx, l, client, server, func() {}, func() { turn.Store(true) })
 	})
 	both.Wait()
 }
@@ -133,7 +178,7 @@ type chunk struct {
 // carry copies from to to, oneWay late, until the end or the first error, which
 // ends the other direction as well. taken is called after each read, given
 // before each write.
-func (p *Proxy) carry(ctx context.Context, fail func(), to, from net.Conn, taken, given func()) {
+func (p *Proxy) carry(ctx context.Context, l *line, to, from net.Conn, taken, given func()) {
 	queue := make(chan chunk, chunksInFlight)
 	var reader sync.WaitGroup
 	reader.Go(func() {
@@ -149,7 +194,7 @@ func (p *Proxy) carry(ctx context.Context, fail func(), to, from net.Conn, taken
 				if err == nil {
 					continue
 				}
-				fail()
+				l.cancel()
 				return
 			}
 			select {
@@ -173,9 +218,12 @@ func (p *Proxy) carry(ctx context.Context, fail func(), to, from net.Conn, taken
 		case <-ctx.Done():
 			return
 		}
+		if l.dead.Load() {
+			continue
+		}
 		given()
 		if err := deliver(to, c.data); err != nil {
-			fail()
+			l.cancel()
 			return
 		}
 	}

@@ -1,0 +1,92 @@
+package cmd
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/imaptest"
+)
+
+// through has the machine reach its server by a proxy.
+func (w *watching) through(delay time.Duration) *imaptest.Proxy {
+	w.t.Helper()
+	p, err := imaptest.NewProxy(w.server.Addr(), delay)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { _ = p.Close() }) // the watch has ended
+	file := filepath.Join(w.dir, "config.toml")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	now := strings.Replace(string(text), fmt.Sprintf("port = %d\n", w.server.Port), fmt.Sprintf("port = %d\n", p.Port()), 1)
+	if err := os.WriteFile(file, []byte(now), 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+	return p
+}
+
+// TestWatchOverABadLine: a line that is slow, that is cut, and on which nothing arrives any
+// more costs time, and neither mail nor what is done here.
+func TestWatchOverABadLine(t *testing.T) {
+	t.Parallel()
+	w := newWatching(t, `timeout = "2s"`)
+	p := w.through(40 * time.Millisecond)
+	appendAll(t, w.server, "INBOX", watchMail("first"))
+	w.start()
+	w.until("mail is here over a slow line", w.here("id:first@example.org", 1))
+	for i := range 3 {
+		p.Cut()
+		id := fmt.Sprintf("cut%d", i)
+		appendAll(t, w.server, "INBOX", watchMail(id))
+		w.until("mail is here after the line was cut", w.here("id:"+id+"@example.org", 1))
+	}
+	p.Silence(true)
+	appendAll(t, w.server, "INBOX", watchMail("silent"))
+	if out, status := w.run("notmuch", "tag", "+flagged", "--", "id:first@example.org"); status != 0 {
+		t.Fatal(out)
+	}
+	w.until("it is said that nothing arrives", w.said(": no answer: "))
+	p.Silence(false)
+	w.until("mail is here after the silence", w.here("id:silent@example.org", 1))
+	w.until("the flag is there after the silence", w.there(`\Flagged`, "EXAMINE INBOX", "FETCH 1 (FLAGS)"))
+	if status := w.stop(os.Interrupt); status != exitInterrupted {
+		t.Errorf("exit status %d", status)
+	}
+}
+
+// TestWatchOfThreeHundredMailboxes: of many mailboxes, also one that IDLE does not tell of
+// is looked at by itself, and what is done here reaches it.
+func TestWatchOfThreeHundredMailboxes(t *testing.T) {
+	t.Parallel()
+	for kind, hide := range map[string][]string{"NOTIFY": nil, "IDLE": {"NOTIFY"}} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			w := newWatching(t, `watch = ["INBOX", "Lists/250"]`, hide...)
+			var commands []string
+			for i := range 300 {
+				commands = append(commands, fmt.Sprintf("CREATE Lists/%d", i))
+			}
+			if out, err := w.server.Command(commands...); err != nil {
+				t.Fatal(out)
+			}
+			appendAll(t, w.server, "Lists/299", watchMail("first"))
+			w.start()
+			w.until("mail of before is here", w.here("id:first@example.org", 1))
+			appendAll(t, w.server, "Lists/250", watchMail("second"))
+			w.until("mail that came is here", w.here("id:second@example.org", 1))
+			if out, status := w.run("notmuch", "tag", "-unread", "--", "id:first@example.org"); status != 0 {
+				t.Fatal(out)
+			}
+			w.until("what was done here is there", w.there(`\Seen`, "EXAMINE Lists/299", "FETCH 1 (FLAGS)"))
+			if status := w.stop(os.Interrupt); status != exitInterrupted {
+				t.Errorf("exit status %d", status)
+			}
+		})
+	}
+}
