@@ -129,7 +129,7 @@ func (r *run) removeStub(ctx context.Context, b *box, row ledger.Message) error 
 	}
 	id := row.ID
 	if id == "" {
-		id = KeyOf(r.Account.Name, row).MessageID()
+		id = KeyOf(r.Name, row).MessageID()
 	}
 	results, err := r.Index.Apply(ctx, []mail.Change{{Op: mail.OpRemove, Path: filepath.Join(string(b.dir), row.StubName), ID: id}})
 	if err == nil && len(results) == 1 && results[0].Err != nil && !errors.Is(results[0].Err, fs.ErrNotExist) {

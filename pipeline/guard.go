@@ -113,7 +113,7 @@ func (r *run) guardGone(ctx context.Context, boxes []*box) (map[*deliver.Item]bo
 
 // answerFor is what --yes-delete takes for a mailbox, as the shell wants it.
 func (r *run) answerFor(b *box) string {
-	name := r.Account.Name + "/" + b.Name
+	name := r.Name + "/" + b.Name
 	if strings.ContainsFunc(name, func(c rune) bool { return strings.ContainsRune(" \t'\"$&;<>|()*?[]{}~#!`\\", c) }) {
 		return "'" + strings.ReplaceAll(name, "'", `'\''`) + "'"
 	}

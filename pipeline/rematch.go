@@ -119,7 +119,7 @@ func (w *worker) orphans(ctx context.Context, b *box, v *plan.View, matched map[
 		}
 		c, err := stub.ClaimOf(head)
 		key := c.Key
-		if err != nil || c.Mailed || key.Hash != stub.NewKey(w.Account.Name, b.Name, 0, 0).Hash {
+		if err != nil || c.Mailed || key.Hash != stub.NewKey(w.Name, b.Name, 0, 0).Hash {
 			continue
 		}
 		_, letters := maildir.ParseName(f.Name)

@@ -87,12 +87,12 @@ type pushes struct {
 
 // newRun begins a run: the whole of it, or the part that a verb of its own needs.
 func newRun(o Options) *run {
-	r := &run{Options: o, rep: report.NewReporter(report.Report{Account: o.Account.Name, DryRun: o.DryRun}, o.Now, o.Emit, o.Step),
+	r := &run{Options: o, rep: report.NewReporter(report.Report{Account: o.Name, DryRun: o.DryRun}, o.Now, o.Emit, o.Step),
 		pushes: pushes{finished: make(map[string]map[imap.UID]bool)}, foreseen: make(map[string]bool),
 		told: journal.NewToldFlags(o.notes()), standing: journal.NewStandingFaults(o.notes(), o.Now, o.Remind), removed: journal.NewRemovedMail(o.notes(), o.Now)}
-	r.ask = ask.New(o.Account.Name, o.Hooks, o.Ledger.Dir(), r.rep, o.Now)
+	r.ask = ask.New(o.Name, o.Hooks, o.Ledger.Dir(), r.rep, o.Now)
 	r.here = &local.Reader{
-		Account: o.Account.Name, Root: o.Root, Ledger: o.Ledger, Index: o.Index, Journal: o.notes(), Report: r.rep,
+		Account: o.Name, Root: o.Root, Ledger: o.Ledger, Index: o.Index, Journal: o.notes(), Report: r.rep,
 		Tags: o.Tags, Deletions: o.Deletions, Believed: r.yes, Selects: o.Selects,
 		ReadOnly: o.ReadOnly, Restore: o.Restore, DryRun: o.DryRun,
 	}

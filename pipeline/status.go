@@ -88,7 +88,7 @@ func (s *Status) Waits() bool {
 // needs Account, Root, Ledger, Selects, ReadOnly and Now. The server is not asked.
 func StatusOf(ctx context.Context, o Options) (*Status, error) {
 	r := newRun(o)
-	s := &Status{Account: o.Account.Name, Mailboxes: []MailboxStatus{}}
+	s := &Status{Account: o.Name, Mailboxes: []MailboxStatus{}}
 	last, _, err := o.notes().LastRun.Get(ctx)
 	if err != nil {
 		return nil, err

@@ -88,7 +88,7 @@ func (w *worker) sendStub(ctx context.Context, f failure, now time.Time) error {
 
 // origin says of stubs of a mailbox where their messages are.
 func (w *worker) origin(b *box) stub.Origin {
-	return stub.Origin{Account: w.Account.Name, Address: w.Address, Mailbox: b.Name, UIDValidity: b.now.UIDValidity, Secret: w.secret, Exchange: w.exchange}
+	return stub.Origin{Account: w.Name, Address: w.Address, Mailbox: b.Name, UIDValidity: b.now.UIDValidity, Secret: w.secret, Exchange: w.exchange}
 }
 
 // enrich writes a stub anew if more of its mail could be had than before. The

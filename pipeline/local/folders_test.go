@@ -88,7 +88,7 @@ func TestFolders(t *testing.T) {
 				if n > 0 { // it is scanned, and told, once
 					want = strings.TrimSuffix(want, ", moved")
 				}
-				if s := strings.Join(got, ", "); s != want && !(name == "before the first sync" && n > 0 && s == "detached New") {
+				if s := strings.Join(got, ", "); s != want {
 					t.Errorf("%q, want %q", s, want)
 				}
 			}
