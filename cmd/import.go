@@ -65,6 +65,11 @@ func (p *program) importMbsync(c *cli.Context) error {
 	return worst(ends)
 }
 
+// foldersOf are the folders in which a program may have a mailbox.
+func foldersOf(mailbox string, delim rune) []string {
+	return takeover.Folders(mailbox, delim, remote.EncodeName)
+}
+
 // statesOf are the files that may be mbsync's state of a mailbox.
 func (p *program) statesOf(from string, levels []string) []string {
 	home := p.getenv("HOME")
@@ -83,7 +88,7 @@ func (p *program) importAccount(c *cli.Context, a *config.Account, from string, 
 	sum := importSum{account: a.Name}
 	err := p.withAccount(c.Context, a, keys, out, func(h *hold) error {
 		account := taking.Account{
-			Root: h.options.Root, Ledger: h.options.Ledger, Selects: h.options.Selects, UTF7: remote.EncodeName, DryRun: c.Bool("dry-run"),
+			Root: h.options.Root, Ledger: h.options.Ledger, Selects: h.options.Selects, Folders: foldersOf, DryRun: c.Bool("dry-run"),
 			Read: func(folder string, levels []string) (*takeover.Agreement, error) {
 				return takeover.Mbsync(folder, p.statesOf(from, levels)...)
 			},

@@ -144,6 +144,7 @@ func (p *program) commands() []*cli.Command {
 		p.dropCommand(),
 		p.folderCommand(),
 		p.importCommand(),
+		p.uploadCommand(),
 		p.checkCommand(),
 		p.loginCommand(),
 		p.logoutCommand(),

@@ -103,6 +103,7 @@ type request struct {
 	yesDelete bool
 	yesIn     map[string][]string // mailboxes in which it is so, by account
 	restore   bool
+	upload    bool // also what was here before the first sync
 	dryRun    bool
 	hooks     *hooks.Runner // of this run
 	held      *held         // takes what waits for a person; nil: nobody asks
@@ -232,6 +233,7 @@ func (p *program) syncLocked(ctx context.Context, a *config.Account, o pipeline.
 	o.Hooks = req.hooks
 	o.Only, o.Full, o.DryRun, o.YesDelete = req.only, req.full, req.dryRun, req.yesDelete
 	o.Restore, o.YesDeleteIn = req.restore, req.yesIn[a.Name]
+	o.UploadHere = req.upload
 	if o.Attended = p.terminal(p.stderr) && !req.unattended; !o.Attended {
 		o.Remind = reminded
 	}
@@ -299,6 +301,7 @@ func (p *program) pipelineOptions(a *config.Account, root string, idx *index.Ind
 				Orders:     []string{a.RetryTag, a.DropTag},
 				OrderTags:  a.OrderTags,
 			},
+			Folders:     foldersOf,
 			Selects:     a.Selects,
 			TagRules:    a.TagRules,
 			Connections: a.Connections,

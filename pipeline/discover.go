@@ -88,13 +88,13 @@ func (w *worker) lookOnce(ctx context.Context, b *box) error {
 				return err
 			}
 		}
-		if !b.goesOn() {
-			if err := w.rematch(ctx, b, &v, rows, matched); err != nil {
-				return err
-			}
-			if rows, err = w.rows(ctx, b); err != nil {
-				return err
-			}
+	}
+	if !b.goesOn() {
+		if err := w.rematch(ctx, b, &v, rows, matched); err != nil {
+			return err
+		}
+		if rows, err = w.rows(ctx, b); err != nil {
+			return err
 		}
 	}
 	if !w.DryRun {

@@ -50,8 +50,9 @@ func (r *run) viewHere(ctx context.Context, s Lister, list []mail.Mailbox) ([]*b
 	if r.tags, err = r.here.ScanTags(ctx, r.views(boxes), trashOf(r.Trash, list)); err != nil {
 		return nil, err
 	}
-	if !followed {
-		// Mail that notmuch is yet to hear of would look as if its tags were taken off.
+	if !followed || r.UploadHere {
+		// Mail that notmuch is yet to hear of would look as if its tags were taken off; and
+		// what is uploaded has tags that are older than its row.
 		r.tags = mail.Revision{}
 	}
 	r.makeTargets(boxes)

@@ -146,6 +146,10 @@ type Policy struct {
 	// comes; nil means none.
 	TagRules func(mailbox string, delim rune) (add, remove []string)
 
+	// Folders gives the folders in which another program may have a mailbox, the likeliest
+	// first: one that was here before the first sync becomes its own. nil has none.
+	Folders func(mailbox string, delim rune) []string
+
 	Connections int           // at most so many at once; 0 means 1
 	Timeout     time.Duration // longest silence of the server; bounds the salvage of one message
 	Batch       int           // mails per commit of the index, without waiting for more; 0 means 300 or what a second brings
@@ -161,10 +165,13 @@ type Request struct {
 	Retry  []Target // ask for these now, whatever the schedule says, also if they were given up
 	GiveUp []Target // ask for these no more, and remove their stubs
 
-	Full      bool // compare every mailbox as a whole, whatever STATUS says, and ask for every stub again
-	DryRun    bool // say what would be done, change nothing
-	Restore   bool // where the folders differ from what was agreed, the server is right
-	YesDelete bool // let deletions beyond the guard through
+	Full   bool // compare every mailbox as a whole, whatever STATUS says, and ask for every stub again
+	DryRun bool // say what would be done, change nothing
+	// UploadHere: the server is given also the mail and the folders that were here before
+	// the first sync.
+	UploadHere bool
+	Restore    bool // where the folders differ from what was agreed, the server is right
+	YesDelete  bool // let deletions beyond the guard through
 	// YesDeleteIn are mailboxes whose deletions are let through.
 	YesDeleteIn []string
 	// Attended: a person is there, and a sign-in that was refused is tried at once.

@@ -23,8 +23,7 @@ import (
 // rematch pairs what the server lists with mail that is here under other keys:
 // rows of an older UIDVALIDITY, and, where the mailbox was never complete, files
 // in its folder that the ledger does not know (it may have been lost): it is only
-// for such mailboxes. It never
-// downloads, and deletes nothing that is mail. The UIDs it found a file for are
+// for such mailboxes. It brings nothing here, and deletes nothing that is mail. The UIDs it found a file for are
 // added to matched, and the flags it was told to the view.
 func (w *worker) rematch(ctx context.Context, b *box, v *plan.View, rows []ledger.Row, matched map[imap.UID]bool) error {
 	old, err := w.Ledger.OtherValidity(ctx, b.Name, b.now.UIDValidity)
@@ -32,6 +31,8 @@ func (w *worker) rematch(ctx context.Context, b *box, v *plan.View, rows []ledge
 		return err
 	}
 	var here []plan.Untracked
+	var listed []mail.Message
+	var pairs map[imap.UID]plan.Untracked
 	var stubs []ledger.Message
 	var files *maildir.Listing
 	known := make(map[string]bool, len(rows)) // keys of files that are told of
@@ -57,23 +58,29 @@ func (w *worker) rematch(ctx context.Context, b *box, v *plan.View, rows []ledge
 			if here, err = w.here.Untracked(ctx, b.place(), rows, files); err != nil {
 				return err
 			}
+			here = slices.DeleteFunc(here, func(s plan.Untracked) bool { return s.RuledOut })
 		}
 	} else {
 		w.note(b, "the server gives its messages other numbers than before; they are matched with those here")
 	}
 	if len(here) > 0 && len(v.UIDs)+len(v.Messages) > 0 {
-		listed, err := w.conn.Session().Identify(ctx, mail.EveryUID())
-		if err != nil {
+		if listed, err = w.conn.Session().Identify(ctx, mail.EveryUID()); err != nil {
 			return err
 		}
 		listed = slices.DeleteFunc(listed, func(m mail.Message) bool { return m.UID == 0 || taken(rows, m.UID) })
-		pairs, err := w.pair(ctx, b, listed, here, plan.Evidence{})
-		if err != nil {
+		if pairs, err = w.pair(ctx, b, listed, here, plan.Evidence{}); err != nil {
 			return err
 		}
+		if fromDisk {
+			if err := w.compareDoubtful(ctx, b, listed, pairs); err != nil {
+				return err
+			}
+		}
 		v.Messages = append(v.Messages, listed...)
-		if err := w.rekey(ctx, b, pairs, listed, fromDisk); err != nil {
-			return err
+		if !w.DryRun {
+			if err := w.rekey(ctx, b, pairs, listed, fromDisk); err != nil {
+				return err
+			}
 		}
 		for u, m := range pairs {
 			matched[u] = true
@@ -81,6 +88,14 @@ func (w *worker) rematch(ctx context.Context, b *box, v *plan.View, rows []ledge
 		}
 	}
 	if fromDisk {
+		if err := w.keepHere(ctx, b, listed, here, pairs); err != nil {
+			return err
+		}
+	}
+	switch {
+	case w.DryRun:
+		return nil
+	case fromDisk:
 		return w.orphans(ctx, b, v, matched, known, files)
 	}
 	return w.retire(ctx, b, stubs)

@@ -94,7 +94,8 @@ func newRun(o Options) *run {
 	r.here = &local.Reader{
 		Account: o.Name, Root: o.Root, Ledger: o.Ledger, Index: o.Index, Journal: o.notes(), Report: r.rep,
 		Tags: o.Tags, Deletions: o.Deletions, Believed: r.yes, Selects: o.Selects,
-		ReadOnly: o.ReadOnly, Restore: o.Restore, DryRun: o.DryRun,
+		Layouts:  o.Folders,
+		ReadOnly: o.ReadOnly, Restore: o.Restore, DryRun: o.DryRun, UploadHere: o.UploadHere,
 	}
 	r.line = deliver.New(deliver.Options{
 		Index: o.Index, Ledger: o.Ledger, Journal: lineNotes{o.notes(), r}, Hooks: r.ask, Report: r.rep, Now: o.Now,

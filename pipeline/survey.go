@@ -25,6 +25,9 @@ func (r *run) survey(ctx context.Context, list []mail.Mailbox, rows []ledger.Mai
 		known[k.Name] = k
 		folders[strings.ToLower(k.Folder)] = true
 	}
+	if err := r.here.NoteBefore(ctx, len(rows) == 0, r.Only); err != nil {
+		return nil, err
+	}
 	stubs, err := r.Ledger.InState(ctx, r.asked()...)
 	if err != nil {
 		return nil, err
@@ -66,7 +69,7 @@ func (r *run) survey(ctx context.Context, list []mail.Mailbox, rows []ledger.Mai
 		r.tally(func(rep *report.Report) { rep.Mailboxes++ })
 		k := known[m.Name]
 		if k.Folder == "" {
-			folder, err := r.here.FolderOf(m, prefix)
+			folder, err := r.here.FolderOf(ctx, m, prefix, folders)
 			if err != nil {
 				r.mailboxFault(r.newBox(m, k), err)
 				continue

@@ -42,6 +42,12 @@ func (h Header) Has(name string) bool {
 // MessageID.
 func (h Header) MessageID() string { return MessageID(h.Get("Message-ID")) }
 
+// IsPlaceholder tells whether a mail stands for one that was too large for mbsync (isync's
+// sync.c, copy_msg_convert), by its Subject and X-TUID.
+func (h Header) IsPlaceholder() bool {
+	return h.Has("X-TUID") && strings.HasPrefix(h.Get("Subject"), "[placeholder] ")
+}
+
 // HeaderReader takes a mail, or the beginning of it, piece by piece, and keeps
 // fields of its header. It reads what Dovecot and libnotmuch read, whatever
 // stands in the header beside fields, however long the header is; and it keeps at

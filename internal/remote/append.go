@@ -71,7 +71,8 @@ func (s *Session) Append(ctx context.Context, mailbox string, uploads []mail.Upl
 		results: make([]mail.Appended, len(uploads)), known: make([]bool, len(uploads)), stored: stored,
 		out: bufio.NewWriterSize(s.wire, maxWrite),
 	}
-	if s.resyncs(then) {
+	// Of a mailbox that is open Dovecot may answer ENABLE first.
+	if s.resyncs(then) && (s.qresync || s.mailbox == "") {
 		a.then = s.resyncing(mailbox, then)
 	}
 	err := a.run(ctx)

@@ -158,3 +158,36 @@ func (c *truncates) Write(p []byte) (int, error) {
 	}
 	return c.Conn.Write(p)
 }
+
+// TestAppendToTheOpenMailbox ends, though the server may answer what goes with the mails
+// before them.
+func TestAppendToTheOpenMailbox(t *testing.T) {
+	t.Parallel()
+	server, err := imaptest.StartDovecot(t.Context(), t.TempDir(), imaptest.DovecotOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := server.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	o := plain(server.Port)
+	o.User, o.Password = server.User, func(context.Context) (string, error) { return server.Password, nil }
+	s := dialed(t, o)
+	if err := s.Create(t.Context(), "New"); err != nil {
+		t.Fatal(err)
+	}
+	sel, err := s.Select(t.Context(), "New")
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := &mail.Known{UIDValidity: sel.UIDValidity, HighestModSeq: sel.HighestModSeq, Identify: imap.UIDSet{{Start: 1, Stop: 4294967295}}}
+	results, err := s.Append(t.Context(), "New", []mail.Upload{upload(t, letter(1, 100))}, nil, known)
+	if err != nil || results[0].UID != 1 {
+		t.Errorf("%+v, %v", results, err)
+	}
+	if sel, err = s.Examine(t.Context(), "New", known); err != nil || sel.Messages != 1 {
+		t.Errorf("%+v, %v", sel, err)
+	}
+}

@@ -32,6 +32,7 @@ type Journal struct {
 
 	Before      Notes[Text]
 	NeverUpload Notes[Text]
+	HereBefore  Notes[Text]
 	GoneSaid    Notes[Text]
 	FolderSaid  Notes[Text]
 	TwinSaid    Notes[Text]
@@ -79,6 +80,7 @@ func Of(l *ledger.Ledger) *Journal {
 
 	// What was decided, and what was said once.
 	declare(j, &j.NeverUpload, "uploaded/", Memory, OfFileIn, "a file that is not uploaded (again)")   // while it is in its mailbox's folder
+	declare(j, &j.HereBefore, "here/", Memory, OfFileIn, "a file that was here before the first sync") // until its owner asks for its upload, or while it is in its mailbox's folder
 	declare(j, &j.Before, "before/", Always, OfFolder, "a folder that was here before the first sync") // until it becomes a mailbox or is deleted by our commands: where it is gone it may only be unmounted
 	declare(j, &j.GoneSaid, "gone/", Memory, OfWord, "a mailbox that the server has no more")          // until it has it again, or the folder is gone, too
 	declare(j, &j.FolderSaid, "folder/", Memory, OfFolder, "a folder that does not go to the server")  // while there is one

@@ -73,7 +73,7 @@ func (r *Reader) Folders(ctx context.Context, l Listed) (out Folders, err error)
 	if err := r.forgetSaid(ctx, there, taken); err != nil || r.ReadOnly || r.Restore {
 		return out, err
 	}
-	n := &naming{list: l.Mailboxes, personal: l.Personal, there: there, delim: Delim(l.Mailboxes), first: len(l.Rows) == 0}
+	n := &naming{list: l.Mailboxes, personal: l.Personal, there: there, delim: Delim(l.Mailboxes)}
 	err = r.eachFolder(taken, func(f string) error {
 		if slices.Contains(l.Wanted, f) {
 			return nil
@@ -169,7 +169,6 @@ type naming struct {
 	list  []mail.Mailbox
 	there map[string]bool
 	delim rune
-	first bool // nothing was synchronised before
 	// prefix is what the user's own mailboxes begin with, once it was asked for.
 	personal func(ctx context.Context) (string, error)
 	prefix   string
@@ -179,7 +178,12 @@ type naming struct {
 // newFolder decides about a folder that is of no mailbox. What was here before
 // the account's first sync is not taken for something that its owner just made.
 func (r *Reader) newFolder(ctx context.Context, folder string, n *naming, out *Folders) error {
-	_, before, err := r.Journal.Before.Get(ctx, folder)
+	before, err := r.WasHere(ctx, folder)
+	if err != nil {
+		return err
+	}
+	before = before && !r.UploadHere
+	_, said, err := r.Journal.FolderSaid.Get(ctx, folder)
 	if err != nil {
 		return err
 	}
@@ -195,7 +199,7 @@ func (r *Reader) newFolder(ctx context.Context, folder string, n *naming, out *F
 	switch {
 	case err != nil || e != nil || back != folder || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl):
 		why = "the server can have no mailbox of this name; give the folder another one"
-	case before:
+	case before && said:
 		detach(as)
 		return nil
 	default:
@@ -207,14 +211,8 @@ func (r *Reader) newFolder(ctx context.Context, folder string, n *naming, out *F
 			return nil
 		case n.there[as]:
 			why = fmt.Sprintf("its mailbox would be %s, whose folder is another one", as)
-		case n.first:
+		case before:
 			why = fmt.Sprintf("it was here before the first sync, and the server has no such mailbox; `notmuch imap folder create %s/%s` lets the next sync make it", r.Account, as)
-			if r.DryRun {
-				break
-			}
-			if err := r.Journal.Before.Set(ctx, folder, journal.SaidOnce); err != nil {
-				return err
-			}
 		default:
 			out.Create = append(out.Create, NewFolder{mail.Mailbox{Name: as, Delim: n.delim}, folder})
 			return nil
@@ -270,18 +268,36 @@ func (n *naming) below(ctx context.Context, name string) (string, error) {
 
 // FolderOf gives the folder of a mailbox that the ledger does not know: one of
 // its name, or of the name without prefix if its owner made that before the
-// ledger was lost.
-func (r *Reader) FolderOf(m mail.Mailbox, prefix string) (string, error) {
+// ledger was lost, or that in which another program had it. taken has folders of other
+// mailboxes, in lower case.
+func (r *Reader) FolderOf(ctx context.Context, m mail.Mailbox, prefix string, taken map[string]bool) (string, error) {
 	folder, err := maildir.Folder(m.Name, m.Delim)
-	rest, ok := strings.CutPrefix(m.Name, prefix)
-	if err != nil || !ok || prefix == "" || rest == "" {
+	exists := func(f string) bool { return maildir.Dir(filepath.Join(r.Root, f)).Exists() }
+	names := []string{m.Name}
+	if rest, ok := strings.CutPrefix(m.Name, prefix); err == nil && ok && prefix != "" && rest != "" {
+		short, err := maildir.Folder(rest, m.Delim)
+		if err != nil || exists(folder) {
+			return folder, nil //nolint:nilerr // the long name is good, then
+		}
+		if exists(short) {
+			return short, nil
+		}
+		names = append(names, rest)
+	}
+	if err != nil || r.Layouts == nil || exists(folder) {
 		return folder, err
 	}
-	short, err := maildir.Folder(rest, m.Delim)
-	if exists := func(f string) bool { return maildir.Dir(filepath.Join(r.Root, f)).Exists() }; err != nil || exists(folder) || !exists(short) {
-		return folder, nil //nolint:nilerr // the long name is good, then
+	for _, name := range names {
+		for _, f := range r.Layouts(name, m.Delim) {
+			if taken[strings.ToLower(f)] || !exists(f) {
+				continue
+			}
+			if before, err := r.WasHere(ctx, f); err != nil || before {
+				return f, err
+			}
+		}
 	}
-	return short, nil
+	return folder, nil
 }
 
 // CheckRoot refuses to work when the account's folder, or all that was in it, is

@@ -68,6 +68,7 @@ func TestFolders(t *testing.T) {
 			if c.setup != nil {
 				c.setup(a, &l)
 			}
+			a.do(a.NoteBefore(t.Context(), len(l.Rows) == 0, nil))
 			for n := range 2 {
 				f, err := a.Folders(t.Context(), l)
 				a.do(err)
@@ -144,7 +145,7 @@ func TestFolderOf(t *testing.T) {
 	a := newAccount(t)
 	m := mail.Mailbox{Name: "INBOX.Sent", Delim: '.'}
 	for _, want := range []string{"INBOX/Sent", "Sent"} {
-		if got, err := a.FolderOf(m, Prefix([]mail.Mailbox{{Name: "INBOX"}, m})); got != want || err != nil {
+		if got, err := a.FolderOf(t.Context(), m, Prefix([]mail.Mailbox{{Name: "INBOX"}, m}), nil); got != want || err != nil {
 			t.Errorf("%q, %v, want %q", got, err, want)
 		}
 		a.do(maildir.Dir(filepath.Join(a.Root, "Sent")).Create())

@@ -55,9 +55,16 @@ type Reader struct {
 	// Selects tells whether a mailbox is to be synchronised; nil means all.
 	Selects func(mailbox string, delim rune) bool
 
+	// Layouts gives the folders in which another program may have a mailbox; nil: there is none.
+	Layouts func(mailbox string, delim rune) []string
+
 	ReadOnly bool // nothing of it goes to the server
 	Restore  bool // the server is right; ReadOnly is no matter then
 	DryRun   bool // nothing is noted
+	// UploadHere: what was here before the first sync is new mail as any other.
+	UploadHere bool
+
+	before map[string]bool // folders that are here before the first sync, which this is
 }
 
 // Mailbox is a mailbox whose folder is read.

@@ -108,6 +108,9 @@ func (r *Reader) forgetFiles(ctx context.Context, m *Mailbox, f *Found, untracke
 		return err == nil && !here
 	}
 	err := r.Journal.NeverUpload.DropWhere(ctx, func(key string, in journal.Text) bool { return string(in) == m.Name && gone(key) })
+	if err == nil {
+		err = r.Journal.HereBefore.DropWhere(ctx, func(key string, in journal.Text) bool { return string(in) == m.Name && gone(key) })
+	}
 	if err = errors.Join(err, failed); err != nil {
 		return err
 	}
@@ -160,7 +163,7 @@ func (r *Reader) Compare(ctx context.Context, m Mailbox, last journal.Scan) (*Fo
 		return nil, err
 	}
 	f := &Found{changed: now, known: m.Known, scanned: journal.ScanOf(m.Known.UIDValidity, now, m.Dir.Identity())}
-	if f.unchanged = last == f.scanned; f.unchanged {
+	if f.unchanged = last == f.scanned && !r.UploadHere; f.unchanged {
 		return f, nil
 	}
 	files, err := m.Dir.Scan()

@@ -14,6 +14,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
@@ -34,11 +35,17 @@ func (r *Reader) newFiles(ctx context.Context, m *Mailbox, rows []ledger.Row, fi
 	if err != nil {
 		return nil, err
 	}
+	var before map[string]journal.Text
+	if !r.UploadHere {
+		if before, err = r.Journal.HereBefore.All(ctx); err != nil {
+			return nil, err
+		}
+	}
 	for _, f := range all {
 		if f.Size == 0 || slices.ContainsFunc(old, func(o ledger.Message) bool { return o.Key == f.Key }) {
 			continue
 		}
-		if f.RuledOut = string(sent[f.Key]) == m.Name; !f.RuledOut {
+		if f.RuledOut = f.RuledOut || string(sent[f.Key]) == m.Name || string(before[f.Key]) == m.Name; !f.RuledOut {
 			if f.Twin, err = r.twin(ctx, m, f, files); err != nil {
 				return nil, err
 			}
@@ -81,7 +88,7 @@ func (r *Reader) Untracked(ctx context.Context, m Mailbox, rows []ledger.Row, l 
 	}
 	for _, f := range some {
 		path := m.path(f.Name)
-		head := mail.NewHeaderReader(append(stub.ClaimFields(), "Date")...)
+		head := mail.NewHeaderReader(append(stub.ClaimFields(), "Date", "Subject", "X-TUID")...)
 		sum := mail.NewDigester()
 		size, err := maildir.Read(path, buf, io.MultiWriter(head, sum))
 		if errors.Is(err, fs.ErrNotExist) {
@@ -108,7 +115,7 @@ func (r *Reader) Untracked(ctx context.Context, m Mailbox, rows []ledger.Row, l 
 				return nil, err
 			}
 		}
-		out = append(out, plan.Untracked{Message: ledger.Message{
+		out = append(out, plan.Untracked{RuledOut: h.Fields.IsPlaceholder(), Message: ledger.Message{
 			Mailbox: m.Name, Key: f.Key, Name: f.Name, ID: h.MessageID, Size: size, WireSize: size, Digest: sum.Sum(), Date: f.ModTime.UTC().Truncate(time.Second),
 		}, Sent: h.Date.UTC().Truncate(time.Second), Added: sum.Left()})
 	}

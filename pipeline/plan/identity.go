@@ -58,6 +58,9 @@ func Pair(server []mail.Message, here []Untracked, e Evidence) (pairs map[imap.U
 		byKey[h.Key] = append(byKey[h.Key], i)
 		byID[id] = append(byID[id], i)
 		bySize[h.Size] = append(bySize[h.Size], i)
+		if h.Added > 0 {
+			bySize[h.Size-h.Added] = append(bySize[h.Size-h.Added], i)
+		}
 	}
 	for _, m := range server {
 		if m.UID != 0 {
@@ -80,7 +83,7 @@ func Pair(server []mail.Message, here []Untracked, e Evidence) (pairs map[imap.U
 		}
 		return sameID(m)
 	}, func(m mail.Message, h Untracked) bool {
-		return e.told(m, h) || m.Size == h.Size && h.Dated(m) || p.contradicted(m, h) && h.ID != "" && (near(m.Size, h.Size) || h.Dated(m))
+		return e.told(m, h) || h.Sized(m) && h.Dated(m) || p.contradicted(m, h) && h.ID != "" && (near(m.Size, h.Size) || h.Dated(m))
 	})
 	p.try(func(m mail.Message) []int { return bySize[m.Size] }, func(m mail.Message, h Untracked) bool {
 		here, there := RealID(h.ID) != "", m.MessageID != ""
@@ -88,7 +91,15 @@ func Pair(server []mail.Message, here []Untracked, e Evidence) (pairs map[imap.U
 		return h.Dated(m) && (neither || !both && !e.Exact)
 	})
 	if !e.Exact {
-		p.try(sameID, func(m mail.Message, h Untracked) bool { return m.MessageID != "" && m.Size == h.Size })
+		// Of mail without Message-ID that another program fetched nothing else tells.
+		p.byText = true
+		p.try(func(m mail.Message) []int { return bySize[m.Size] }, func(m mail.Message, h Untracked) bool {
+			return m.MessageID == "" && RealID(h.ID) == "" && !h.Digest.IsZero()
+		})
+		p.byText = false
+	}
+	if !e.Exact {
+		p.try(sameID, func(m mail.Message, h Untracked) bool { return m.MessageID != "" && h.Sized(m) })
 		// A twin is another message's file as well as this one's: it wants sure evidence.
 		p.try(sameID, func(m mail.Message, h Untracked) bool {
 			return h.ID != "" && !h.Twin && (near(m.Size, h.Size) || h.Dated(m))
@@ -116,6 +127,7 @@ type pairing struct {
 	used             []bool              // of here, it has its message
 	doubtful, unsure []bool              // of server and here: more than one fitted, and only the text decides
 	toldOf           map[string]imap.UID // Told the other way round
+	byText           bool                // what fits is paired by its text alone
 	out              map[imap.UID]Untracked
 	ask              []imap.UID
 }
@@ -173,7 +185,7 @@ func (p *pairing) try(candidates func(mail.Message) []int, good func(mail.Messag
 // decide pairs messages and files that fit each other.
 func (p *pairing) decide(there, here []int, fits map[int][]int) {
 	alike := true // all files are one mail, so that it does not matter which it is
-	text, told := false, true
+	text, told := p.byText, true
 	for _, k := range here {
 		alike = alike && (k == here[0] || !p.here[k].Digest.IsZero() && p.here[k].Digest == p.here[here[0]].Digest)
 		text = text || p.unsure[k]
@@ -302,6 +314,22 @@ func Copies(server []mail.Message, rows []ledger.Message, e Evidence) (copies ma
 		}
 	}
 	return copies, ask
+}
+
+// Unsure gives those messages that have the Message-ID of one of the files, where none is
+// another's: they are different mails, or one that was changed on the way.
+func Unsure(server []mail.Message, here []Untracked) (uids []imap.UID) {
+	ids := make(map[string]int, len(here))
+	for _, h := range here {
+		ids[mail.NotmuchID(h.ID)]++
+	}
+	for _, m := range server {
+		if m.MessageID != "" && ids[m.MessageID] > 0 {
+			ids[m.MessageID]--
+			uids = append(uids, m.UID)
+		}
+	}
+	return uids
 }
 
 // Another tells whether the server's message cannot be the one of the row that has its

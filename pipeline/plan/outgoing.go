@@ -275,6 +275,14 @@ func (s Untracked) Dated(m mail.Message) bool {
 	return !m.InternalDate.IsZero() && (at.Equal(s.Date) || at.Equal(s.Sent))
 }
 
+// Sized tells whether a message has the file's size, with or without what other
+// synchronisers add to a mail.
+func (s Untracked) Sized(m mail.Message) bool { return m.Size == s.Size || m.Size == s.Size-s.Added }
+
+// Near tells whether a message has the file's size, but for what servers and mail readers
+// add to a mail.
+func (s Untracked) Near(m mail.Message) bool { return near(m.Size, s.Size) }
+
 // soon is within what time a mail that was sent is saved.
 const soon = 10 * time.Minute
 

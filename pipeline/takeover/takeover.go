@@ -20,6 +20,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/internal/takeover"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
@@ -43,8 +44,8 @@ type Account struct {
 	// Read gives the other program's agreement about a folder and a mailbox;
 	// takeover.ErrNone if there is none.
 	Read func(folder string, levels []string) (*takeover.Agreement, error)
-	// UTF7 gives a mailbox's name in modified UTF-7 (RFC 3501 5.1.3).
-	UTF7 func(name string) string
+	// Folders gives the folders in which a program may have a mailbox, the likeliest first.
+	Folders func(mailbox string, delim rune) []string
 	// Tell is given each mailbox when it is done.
 	Tell   func(Box)
 	DryRun bool
@@ -76,6 +77,11 @@ func Take(ctx context.Context, a Account, s Session) error {
 	if err != nil {
 		return err
 	}
+	if len(known) == 0 && !a.DryRun {
+		if err := a.noteFolders(ctx); err != nil {
+			return err
+		}
+	}
 	taken := make(map[string]bool)
 	for _, k := range known {
 		taken[strings.ToLower(k.Folder)] = true
@@ -99,6 +105,21 @@ func Take(ctx context.Context, a Account, s Session) error {
 	return nil
 }
 
+// noteFolders remembers what was here before: of what is not taken over nothing is
+// uploaded unasked.
+func (a *Account) noteFolders(ctx context.Context) error {
+	folders, err := maildir.Folders(a.Root)
+	if err != nil {
+		return err
+	}
+	j := journal.Of(a.Ledger)
+	var c journal.Change
+	for _, f := range append(folders, ".") {
+		j.Before.Put(&c, f, journal.SaidOnce)
+	}
+	return j.Record(ctx, c)
+}
+
 // box takes one mailbox over.
 func (a *Account) box(ctx context.Context, s Session, m mail.Mailbox, taken map[string]bool) (*Box, error) {
 	out := &Box{Mailbox: m.Name}
@@ -106,11 +127,11 @@ func (a *Account) box(ctx context.Context, s Session, m mail.Mailbox, taken map[
 		out.Refused = why
 		return out, nil
 	}
-	for _, f := range a.folders(m) {
+	for _, f := range a.Folders(m.Name, m.Delim) {
 		if taken[strings.ToLower(f)] || !maildir.Dir(filepath.Join(a.Root, f)).Exists() {
 			continue
 		}
-		agreed, err := a.Read(filepath.Join(a.Root, f), levels(m.Name, m.Delim))
+		agreed, err := a.Read(filepath.Join(a.Root, f), takeover.Levels(m.Name, m.Delim))
 		if errors.Is(err, takeover.ErrNone) {
 			continue
 		}
@@ -131,44 +152,6 @@ func (a *Account) box(ctx context.Context, s Session, m mail.Mailbox, taken map[
 	}
 	out.None = true
 	return out, nil
-}
-
-// folders are where programs put a mailbox below an account's folder, ours first: in
-// directories of its levels (mbsync's Verbatim), as Maildir++ (one directory, dots
-// between), or with dots before all levels but the first (Legacy); names as they are, or
-// in modified UTF-7 (RFC 3501 5.1.3) as before isync 1.5.
-func (a *Account) folders(m mail.Mailbox) []string {
-	var out []string
-	add := func(f string) {
-		if filepath.IsLocal(f) && !slices.Contains(out, f) {
-			out = append(out, f)
-		}
-	}
-	if f, err := maildir.Folder(m.Name, m.Delim); err == nil {
-		add(f)
-	}
-	if m.Name == "INBOX" {
-		add("Inbox")
-		add("inbox")
-		add(".") // as with Maildir++
-	}
-	for _, name := range []string{m.Name, a.UTF7(m.Name)} {
-		levels := levels(name, m.Delim)
-		if slices.ContainsFunc(levels, func(l string) bool { return l == "" || strings.ContainsAny(l, "/\x00") }) {
-			continue
-		}
-		add(filepath.Join(levels...))
-		add("." + strings.Join(levels, "."))
-		add(levels[0] + strings.Join(append([]string{""}, levels[1:]...), "/."))
-	}
-	return out
-}
-
-func levels(name string, delim rune) []string {
-	if delim == 0 {
-		return []string{name}
-	}
-	return strings.Split(name, string(delim))
 }
 
 // take pairs one mailbox, and records that.

@@ -1,0 +1,50 @@
+package takeover
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+)
+
+// Folders are where programs put a mailbox below an account's folder, ours first: in
+// directories of its levels (mbsync's Verbatim, OfflineIMAP with sep = /), with dots between
+// (OfflineIMAP), as Maildir++ (a dot before, too), or with dots before all levels but the
+// first (Legacy); names as they are, or in modified UTF-7 (RFC 3501 5.1.3) as before isync
+// 1.5. "." is the account's folder itself. utf7 encodes a name.
+func Folders(mailbox string, delim rune, utf7 func(string) string) []string {
+	var out []string
+	add := func(f string) {
+		if filepath.IsLocal(f) && !slices.Contains(out, f) {
+			out = append(out, f)
+		}
+	}
+	if f, err := maildir.Folder(mailbox, delim); err == nil {
+		add(f)
+	}
+	if mailbox == "INBOX" {
+		add("Inbox")
+		add("inbox")
+		add(".") // as with Maildir++
+	}
+	for _, name := range []string{mailbox, utf7(mailbox)} {
+		levels := Levels(name, delim)
+		if slices.ContainsFunc(levels, func(l string) bool { return l == "" || strings.ContainsAny(l, "/\x00") }) {
+			continue
+		}
+		add(filepath.Join(levels...))
+		add(strings.Join(levels, "."))
+		add("." + strings.Join(levels, "."))
+		add(levels[0] + strings.Join(append([]string{""}, levels[1:]...), "/."))
+	}
+	return out
+}
+
+// Levels are the parts of a mailbox's name.
+func Levels(name string, delim rune) []string {
+	if delim == 0 {
+		return []string{name}
+	}
+	return strings.Split(name, string(delim))
+}

@@ -1,0 +1,72 @@
+package pipeline
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
+)
+
+// compareDoubtful takes those pairs back whose texts differ, where no size speaks for them:
+// what another program put in place of a large mail has its Message-ID, too.
+func (w *worker) compareDoubtful(ctx context.Context, b *box, listed []mail.Message, pairs map[imap.UID]plan.Untracked) error {
+	sure := make(map[imap.UID]string)
+	for _, m := range listed {
+		if s, ok := pairs[m.UID]; ok && s.Near(m) {
+			sure[m.UID] = s.Key
+		}
+	}
+	return w.compareContent(ctx, b, listed, pairs, sure)
+}
+
+// keepHere says of a folder with mail of which the ledger knows nothing what was found
+// on the other side. What is here alone stays so until its owner says otherwise, if it was
+// here before the first sync.
+func (w *worker) keepHere(ctx context.Context, b *box, listed []mail.Message, here []plan.Untracked, pairs map[imap.UID]plan.Untracked) error {
+	before, err := w.here.WasHere(ctx, b.known.Folder)
+	if err != nil || !before {
+		return err
+	}
+	paired := make(map[string]bool, len(pairs))
+	for _, s := range pairs {
+		paired[s.Key] = true
+	}
+	alone := slices.DeleteFunc(slices.Clone(here), func(s plan.Untracked) bool { return paired[s.Key] })
+	rest := slices.DeleteFunc(slices.Clone(listed), func(m mail.Message) bool { _, ok := pairs[m.UID]; return ok })
+	unsure := len(plan.Unsure(rest, alone))
+	there := len(rest) - unsure
+	if len(here) > 0 {
+		w.emit(report.Event{Type: report.EventMailbox, Mailbox: b.Name, Total: len(pairs), Text: foundHere(w.Account.Name+"/"+b.Name, len(pairs), len(alone)-unsure, there, unsure)})
+	}
+	if w.DryRun || w.UploadHere {
+		return nil
+	}
+	var c journal.Change
+	for _, s := range alone {
+		w.notes().HereBefore.Put(&c, s.Key, journal.Text(b.Name))
+	}
+	w.notes().Before.Forget(&c, b.known.Folder)
+	return w.commit(ctx, c, "mail here noted")
+}
+
+// foundHere says how the mail of a folder and that of its mailbox fit, and what to type.
+func foundHere(mailbox string, paired, here, there, unsure int) string {
+	parts := []string{mail.Number(paired, "message", "messages") + " paired"}
+	if here > 0 {
+		parts = append(parts, mail.Number(here, "is only here: it stays here", "are only here: they stay here")+"; `notmuch imap upload "+mailbox+"` sends what is only here")
+	}
+	if there > 0 {
+		parts = append(parts, mail.Number(there, "is only there: a sync fetches it", "are only there: a sync fetches them"))
+	}
+	if unsure > 0 {
+		parts = append(parts, mail.Number(unsure, "is unsure: another text here has its Message-ID", "are unsure: other texts here have their Message-IDs")+
+			"; a sync fetches that, too, and uploads none")
+	}
+	return strings.Join(parts, "; ")
+}
