@@ -334,11 +334,12 @@ func (a *Account) sample(ctx context.Context, s Session, dir maildir.Dir, rows [
 	if err != nil {
 		return "", err
 	}
-	for uid, raw := range told {
-		i, asked := at[uid]
-		if !asked {
+	for _, uid := range uids {
+		raw, came := told[uid]
+		if !came {
 			continue
 		}
+		i := at[uid]
 		here, err := maildir.ReadHeader(filepath.Join(string(dir), rows[i].Name), fields...)
 		if err != nil {
 			return "", err
