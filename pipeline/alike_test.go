@@ -74,6 +74,9 @@ func TestMailsThatOnlyTheirTextTellsApart(t *testing.T) {
 		"both are moved":                               func(_ *home, s *server) { s.relocate("INBOX", 5, "Archive"); s.relocate("INBOX", 4, "Archive") },
 		"the first is deleted and the second is moved": func(_ *home, s *server) { s.box("INBOX").expunge(4); s.relocate("INBOX", 5, "Archive") },
 		"a third comes elsewhere":                      func(_ *home, s *server) { s.box("Archive").addAlike(3) },
+		"a third comes elsewhere while another mail is moved there": func(_ *home, s *server) { s.box("Archive").addAlike(3); s.relocate("INBOX", 2, "Archive") },
+		"a third comes elsewhere while another mail is moved away":  func(_ *home, s *server) { s.box("Archive").addAlike(3); s.relocate("INBOX", 2, "Trash") },
+		"a third comes elsewhere while the first is moved there":    func(_ *home, s *server) { s.box("Archive").addAlike(3); s.relocate("INBOX", 4, "Archive") },
 		"the first is moved here, the second there": func(h *home, s *server) {
 			for name, text := range h.files("INBOX") {
 				if strings.ReplaceAll(text, "\n", "\r\n") == alike(1) {
@@ -127,6 +130,28 @@ func TestMailsThatOnlyTheirTextTellsApart(t *testing.T) {
 					}
 				})
 			}
+		}
+	}
+}
+
+// A mail comes to a mailbox into which another one is moved, and is like a mail that stays
+// where it is: that one's file is not taken for it.
+func TestAMailLikeOneThatStays(t *testing.T) {
+	t.Parallel()
+	for wire, caps := range wires() {
+		for _, to := range []string{"Archive", "Trash"} {
+			s, h, in := few(t, caps...)
+			in.addAlike(1)
+			h.sync(s)
+			s.box("Archive").addAlike(3)
+			s.relocate("INBOX", 2, to)
+			for range 2 {
+				h.sync(s)
+			}
+			if h.mailFile("Archive", alike(3)) == "" || h.mailFile("INBOX", alike(1)) == "" {
+				t.Errorf("%s, %s: Archive has %q", wire, to, h.files("Archive"))
+			}
+			h.quiet(s)
 		}
 	}
 }

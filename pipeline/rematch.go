@@ -300,6 +300,9 @@ func (w *worker) link(ctx context.Context, b *box, uids []imap.UID) ([]imap.UID,
 	if err != nil {
 		return nil, err
 	}
+	if err := w.askWhetherTheyStay(ctx, b, originals, e); err != nil {
+		return uids, ctx.Err() // as above
+	}
 	copies, err := w.copies(ctx, b, listed, originals, e)
 	if err != nil {
 		return uids, ctx.Err() // as above
@@ -363,6 +366,36 @@ func (w *worker) link(ctx context.Context, b *box, uids []imap.UID) ([]imap.UID,
 	}
 	w.tally(func(r *report.Report) { r.Linked += len(linked) })
 	return slices.DeleteFunc(slices.Clone(uids), func(u imap.UID) bool { return linked[u] }), nil
+}
+
+// askWhetherTheyStay asks which originals are still where they were, in mailboxes that
+// something has left: that another message went is no evidence that this one did. Where
+// that cannot be found out, they stay, and the text decides.
+func (w *worker) askWhetherTheyStay(ctx context.Context, b *box, originals []ledger.Message, e plan.Evidence) error {
+	said := make(map[string]bool)
+	for _, key := range e.Told {
+		said[key] = true
+	}
+	byBox := make(map[string][]ledger.Message)
+	for _, row := range originals {
+		if !e.Stays[row.Key] && !said[row.Key] {
+			byBox[row.Mailbox] = append(byBox[row.Mailbox], row)
+		}
+	}
+	if len(byBox) == 0 {
+		return nil
+	}
+	boxes, err := w.knownBoxes(ctx)
+	if err != nil {
+		return err
+	}
+	for name, rows := range byBox {
+		there, err := w.stillThere(ctx, boxes[name], rows)
+		for _, row := range rows {
+			e.Stays[row.Key] = err != nil || there.Contains(row.UID)
+		}
+	}
+	return w.enter(ctx, b)
 }
 
 // originals finds messages that may be those that the server describes, with the paths of
