@@ -33,7 +33,7 @@ func (x *Index) Apply(ctx context.Context, changes []mail.Change) (results []mai
 	results = make([]mail.Result, len(changes))
 	done := make([]bool, len(changes))
 	if slices.ContainsFunc(changes, func(c mail.Change) bool { return c.Op == mail.OpFlag }) {
-		clearOnce()
+		x.clearing.Do(func() { clearShadows(os.TempDir()) })
 		if sh, err := newShadow(os.TempDir()); err == nil { // it can do without
 			err = x.write(ctx, sh, func(b *batch) error { return b.inShadow(changes, results, done) })
 			_ = sh.remove() // a few empty files; what was done is done

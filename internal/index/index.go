@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	notmuch "github.com/zenhack/go.notmuch"
@@ -49,6 +50,7 @@ type Index struct {
 	path     string // the Xapian directory, in or below it
 	conf     configuration
 	missing  bool // there is no database, and it was not to be made
+	clearing sync.Once
 }
 
 // ErrLocked says that another program held the write lock all the time.

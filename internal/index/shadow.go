@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 
 	notmuch "github.com/zenhack/go.notmuch"
 	"golang.org/x/sys/unix"
@@ -95,9 +94,6 @@ func clearShadows(tmp string) {
 		}
 	}
 }
-
-// clearOnce does so once in a process.
-var clearOnce = sync.OnceFunc(func() { clearShadows(os.TempDir()) })
 
 // stand makes the empty file that stands for a mail, whose path below the shadow
 // is given, and the directory that it will go to.
