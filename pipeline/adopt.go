@@ -141,9 +141,9 @@ func (w *worker) adoptOne(ctx context.Context, b *box, m mail.Message, s plan.Un
 	}
 	row := s.Message
 	row.Mailbox, row.UIDValidity, row.UID, row.Name = b.Name, b.now.UIDValidity, m.UID, to
-	row.Size, row.Date, row.Flags = m.Size, m.InternalDate.UTC().Truncate(time.Second), storedFlags(m.Flags)
+	row.Size, row.Date, row.Flags = m.Size, m.InternalDate.UTC().Truncate(time.Second), plan.StoredFlags(m.Flags)
 	it := &deliver.Item{Box: b.line, Op: deliver.OpAdd, Row: row, Known: true}
-	it.Add, it.Remove = w.arriving(b, storedFlags(here), plan.ByHand)
+	it.Add, it.Remove = w.arriving(b, plan.StoredFlags(here), plan.ByHand)
 	return true, w.line.Send(ctx, it)
 }
 

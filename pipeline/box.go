@@ -68,7 +68,6 @@ type looked struct {
 	contradicted bool
 
 	// guarded by run.mu
-	mute bool // the server does not describe its messages
 	// unsettled: flags on the server differ from the rows', and are to be told again.
 	unsettled bool
 	// suspect is set where so much is gone from the server that it is to be judged when

@@ -277,7 +277,7 @@ func (w *worker) put(ctx context.Context, b *box, a plan.Actions, rows []ledger.
 		return err
 	}
 	news.Fetch = slices.DeleteFunc(slices.Clone(fetch), func(u imap.UID) bool { _, ours := b.came[u]; return ours })
-	news.Flags = slices.DeleteFunc(slices.Clone(a.Flags), func(c plan.FlagChange) bool { return w.own(b, c) })
+	news.Flags = slices.DeleteFunc(slices.Clone(a.Flags), func(c plan.FlagChange) bool { return w.own(b.Name, c) })
 	if text := does(news); text != "" {
 		w.emit(report.Event{Type: report.EventMailbox, Mailbox: b.Name, Total: len(fetch), Text: text})
 	}
@@ -293,7 +293,7 @@ func (w *worker) put(ctx context.Context, b *box, a plan.Actions, rows []ledger.
 	if err != nil {
 		return err
 	}
-	due, err := w.dueStubs(ctx, b, a.Gone)
+	due, err := w.fetcher.Due(ctx, b.toFetch(), b.due, a.Gone)
 	if err != nil {
 		return err
 	}
@@ -390,7 +390,7 @@ func (w *worker) putFlags(ctx context.Context, b *box, changes []plan.FlagChange
 			continue
 		}
 		change := plan.FlagChange{UID: row.UID, Before: row.Flags, After: after[row.UID]}
-		if w.Deletions != DeletionsKeep && b.deletedHere(row.UID) && !w.own(b, change) {
+		if w.Deletions != DeletionsKeep && b.deletedHere(row.UID) && !w.own(b.Name, change) {
 			// What became of its file the server could not be told. That it was
 			// changed there is then a reason to keep it, so that the row stays as
 			// it was, and with it the mailbox's marks.
@@ -403,7 +403,7 @@ func (w *worker) putFlags(ctx context.Context, b *box, changes []plan.FlagChange
 			}
 			continue
 		}
-		if err := w.sendFlags(ctx, b, row, after[row.UID]); err != nil {
+		if err := w.sendFlags(ctx, b.line, row, after[row.UID]); err != nil {
 			return err
 		}
 	}
@@ -411,15 +411,15 @@ func (w *worker) putFlags(ctx context.Context, b *box, changes []plan.FlagChange
 }
 
 // sendFlags sends the changed flags of one file down the line.
-func (w *worker) sendFlags(ctx context.Context, b *box, row ledger.Message, after []string) error {
-	it := w.flagItem(b, row, after)
-	it.Known = w.own(b, plan.FlagChange{UID: row.UID, Before: row.Flags, After: after})
-	return w.line.Send(ctx, it)
+func (r *run) sendFlags(ctx context.Context, m *deliver.Mailbox, row ledger.Message, after []string) error {
+	it := r.flagItem(m, row, after)
+	it.Known = r.own(m.Name, plan.FlagChange{UID: row.UID, Before: row.Flags, After: after})
+	return r.line.Send(ctx, it)
 }
 
 // flagItem is a message whose flags are others on the server than was agreed.
-func (r *run) flagItem(b *box, row ledger.Message, after []string) *deliver.Item {
-	it := &deliver.Item{Box: b.line, Op: deliver.OpFlag, Row: row}
+func (r *run) flagItem(m *deliver.Mailbox, row ledger.Message, after []string) *deliver.Item {
+	it := &deliver.Item{Box: m, Op: deliver.OpFlag, Row: row}
 	it.Add, it.Remove, it.Set, it.Clear = r.FromFlags(row.Flags, after)
 	it.Row.Flags = after
 	return it
@@ -433,9 +433,9 @@ func (b *box) deletedHere(uid imap.UID) bool {
 }
 
 // own tells whether a change of flags is what the server was just told.
-func (w *worker) own(b *box, c plan.FlagChange) bool {
-	d, ok := w.stored[b.Name][c.UID]
-	told := w.told.Before()[b.Name][c.UID]
+func (r *run) own(mailbox string, c plan.FlagChange) bool {
+	d, ok := r.stored[mailbox][c.UID]
+	told := r.told.Before()[mailbox][c.UID]
 	return (ok || len(told) > 0) && plan.SameFlags(d.Merged(plan.AsTold(c.Before, c.After, told)), c.After)
 }
 

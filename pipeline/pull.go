@@ -3,16 +3,20 @@ package pipeline
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/conn"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/pull"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
 // changed gives those of the mailboxes that are to be looked into.
@@ -32,10 +36,13 @@ func (r *run) pull(ctx context.Context, first *worker, boxes []*box) error {
 	r.pool = pull.NewPool(boxes)
 	stop := context.AfterFunc(ctx, func() { r.pool.End() })
 	defer stop()
+	fetching := r.fetching()
+	first.fetcher = fetching.Worker(fetchedOver{first.conn})
 	workers, working := errgroup.WithContext(ctx)
 	workers.Go(func() error { return first.loop(working) })
 	for range r.Connections - 1 {
 		w := &worker{run: r, conn: conn.New(r.Dial), spare: true}
+		w.fetcher = fetching.Worker(fetchedOver{w.conn})
 		workers.Go(func() error { return w.loop(working) })
 	}
 	if err := workers.Wait(); err != nil {
@@ -43,6 +50,46 @@ func (r *run) pull(ctx context.Context, first *worker, boxes []*box) error {
 	}
 	r.sayLeft()
 	return nil
+}
+
+// toFetch is the mailbox as it is fetched from.
+func (b *box) toFetch() *pull.Mailbox {
+	return &pull.Mailbox{Mailbox: b.line, UIDValidity: b.now.UIDValidity, Stubs: b.stubs, Add: b.add, Remove: b.remove}
+}
+
+// fetching is what fetching needs of a run, when its mailboxes are known.
+func (r *run) fetching() *pull.Fetching {
+	return pull.New(pull.Options{
+		Line: r.line, Index: r.Index, Ledger: r.Ledger, Hooks: r.ask, Report: r.rep, Keys: &r.keys, Now: r.Now, Timeout: r.Timeout, Tags: &r.Tags,
+		Origin: stub.Origin{Account: r.Name, Address: r.Address, Secret: r.secret, Exchange: r.exchange},
+		Wanted: r.wants, RestoreTags: r.rememberRemoved, Trash: r.trashName(),
+		Known: func(ctx context.Context) ([]*pull.Mailbox, error) {
+			known, err := r.knownBoxes(ctx)
+			var out []*pull.Mailbox
+			for _, name := range slices.Sorted(maps.Keys(known)) {
+				out = append(out, known[name].toFetch())
+			}
+			return out, err
+		},
+		SendFlags: func(ctx context.Context, m *pull.Mailbox, row ledger.Message, after []string) error {
+			return r.sendFlags(ctx, m.Mailbox, row, after)
+		},
+	})
+}
+
+// fetchedOver lets a worker fetch over a connection.
+type fetchedOver struct{ *conn.Conn[Session] }
+
+// Enter gives a session on which the mailbox is open.
+func (c fetchedOver) Enter(ctx context.Context, m *pull.Mailbox) (pull.Session, error) {
+	err := c.Conn.Enter(ctx, m.Name, m.UIDValidity)
+	return c.Session(), err
+}
+
+// EnterByHand gives it for what is asked for item by item.
+func (c fetchedOver) EnterByHand(ctx context.Context, m *pull.Mailbox) (probe.Speaker, error) {
+	err := c.Conn.Enter(ctx, m.Name, m.UIDValidity)
+	return c.Session(), err
 }
 
 // sayLeft tells what this run did not bring, in one line.

@@ -329,7 +329,7 @@ func (w *worker) link(ctx context.Context, b *box, uids []imap.UID) ([]imap.UID,
 		}
 		row := ledger.Message{
 			Mailbox: b.Name, UIDValidity: b.now.UIDValidity, UID: m.UID, State: ledger.Intended, Key: w.keys.New(w.Now()), ID: from.ID,
-			Size: from.Size, WireSize: from.WireSize, Digest: from.Digest, Date: from.Date, Flags: storedFlags(m.Flags),
+			Size: from.Size, WireSize: from.WireSize, Digest: from.Digest, Date: from.Date, Flags: plan.StoredFlags(m.Flags),
 		}
 		w.noteLink(&c, from, row, by[m.UID] == plan.ByTags)
 		intents = append(intents, row)

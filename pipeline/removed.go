@@ -9,6 +9,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/pull"
 )
 
 // noteRemoved lets a change record the tags of a mail that is removed. What flags and
@@ -26,7 +27,7 @@ func (r *run) noteRemoved(ctx context.Context, c *journal.Change, row ledger.Mes
 
 // rememberRemoved gives a mail that comes, and that was removed here before, the tags
 // that it had in place of those of new mail, if notmuch has it not.
-func (r *run) rememberRemoved(ctx context.Context, b *box, it *deliver.Item) error {
+func (r *run) rememberRemoved(ctx context.Context, m *pull.Mailbox, it *deliver.Item) error {
 	if it.Op != deliver.OpAdd || it.Row.Digest.IsZero() {
 		return nil
 	}
@@ -34,7 +35,7 @@ func (r *run) rememberRemoved(ctx context.Context, b *box, it *deliver.Item) err
 	if err != nil || !ok {
 		return err
 	}
-	it.Add, it.Remove = r.arriving(b, it.Row.Flags, plan.ByOther)
+	it.Add, it.Remove = r.Arriving(m.Name, r.trashName(), it.Row.Flags, m.Add, m.Remove, plan.ByOther)
 	it.Tags = slices.DeleteFunc(slices.Clone(r.NewTags), func(t string) bool { return t != "unread" })
 	for _, t := range tags {
 		if !r.IsOrder(t) {

@@ -100,7 +100,7 @@ func (r *run) resume(ctx context.Context) error {
 			it.Op, it.Row.Name, it.Row.StubName, it.Orders = deliver.OpReplace, name, stub, r.Orders
 		case here:
 			it.Op, it.Row.Name = deliver.OpAdd, name
-			if err := r.rememberRemoved(ctx, b, it); err != nil {
+			if err := r.rememberRemoved(ctx, b.toFetch(), it); err != nil {
 				return err
 			}
 		case stubHere && row.Key == "":
@@ -184,7 +184,7 @@ func (r *run) resumeFlags(ctx context.Context) error {
 			return err
 		}
 		if b := boxes[f.Mailbox]; b != nil && ok && !fileless(row) && !plan.SameFlags(row.Flags, f.Flags) {
-			items = append(items, r.flagItem(b, row, f.Flags))
+			items = append(items, r.flagItem(b.line, row, f.Flags))
 		}
 	}
 	if len(items) == 0 {
@@ -221,4 +221,13 @@ func (r *run) knownBoxes(ctx context.Context) (map[string]*box, error) {
 		boxes[k.Name] = b
 	}
 	return boxes, nil
+}
+
+// stoodBy is what a row with a stub was before its mail was asked for: what a
+// hook skipped was never asked for.
+func stoodBy(row ledger.Message) ledger.State {
+	if row.Attempts == 0 {
+		return ledger.Skipped
+	}
+	return ledger.Stub
 }

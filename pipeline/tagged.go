@@ -70,13 +70,17 @@ func (b *box) comes(rows []ledger.Message, pairs map[imap.UID]imap.UID) {
 	}
 }
 
+// trashName is the mailbox that is the account's Trash, "" if there is none.
+func (r *run) trashName() string {
+	if r.trash == nil {
+		return ""
+	}
+	return r.trash.Name
+}
+
 // arriving gives the tags of a mail that comes to a mailbox.
 func (r *run) arriving(b *box, flags []string, by plan.Arrival) (add, remove []string) {
-	trash := ""
-	if r.trash != nil {
-		trash = r.trash.Name
-	}
-	return r.Arriving(b.Name, trash, flags, b.add, b.remove, by)
+	return r.Arriving(b.Name, r.trashName(), flags, b.add, b.remove, by)
 }
 
 // untag takes the tag off messages that are not deleted after all.

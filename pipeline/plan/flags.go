@@ -125,3 +125,16 @@ func (d Delta) Merged(flags []string) []string {
 func FlagsOf(letters string) []string {
 	return DeltaOf(nil, letters).Add
 }
+
+// StoredFlags leaves out \Recent, which is the session's (RFC 3501 2.3.2), and
+// makes unknown flags none.
+func StoredFlags(flags []string) []string {
+	out := []string{}
+	for _, f := range flags {
+		if f != `\Recent` {
+			out = append(out, f)
+		}
+	}
+	slices.Sort(out)
+	return out
+}

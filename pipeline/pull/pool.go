@@ -1,4 +1,5 @@
-// Package pull is what comes from the server: looking what is there, and fetching it.
+// Package pull is what comes from the server: who fetches what (Pool), and how it is fetched
+// over one connection (Worker). What came, and the stubs of what did not, go onto the line.
 package pull
 
 import (

@@ -1,4 +1,4 @@
-package pipeline
+package pull
 
 import (
 	"context"
@@ -23,7 +23,7 @@ const maxFailureStreak = 10
 
 // fetch brings the messages of one batch, each of them on its own if the batch
 // does not bring them: a batch error is not a message error.
-func (w *worker) fetch(ctx context.Context, b *box, uids []imap.UID) error {
+func (w *Worker) fetch(ctx context.Context, b *Mailbox, uids []imap.UID) error {
 	missing, err := w.fetchBatch(ctx, b, uids)
 	for {
 		// An error of this machine counts also when nothing seems to be missing:
@@ -42,7 +42,7 @@ func (w *worker) fetch(ctx context.Context, b *box, uids []imap.UID) error {
 			return err
 		}
 		if w.streak >= maxFailureStreak {
-			if err := w.settle(ctx, b); err != nil {
+			if err := w.flushHeld(ctx, b); err != nil {
 				return err
 			}
 		}
@@ -57,12 +57,13 @@ func (w *worker) fetch(ctx context.Context, b *box, uids []imap.UID) error {
 
 // fetchBatch asks for messages with one command and gives those that did not
 // come. The error is nil, or a fault that is no reason by itself to give up.
-func (w *worker) fetchBatch(ctx context.Context, b *box, uids []imap.UID) (missing []imap.UID, err error) {
-	if err := w.enter(ctx, b); err != nil {
+func (w *Worker) fetchBatch(ctx context.Context, b *Mailbox, uids []imap.UID) (missing []imap.UID, err error) {
+	s, err := w.conn.Enter(ctx, b)
+	if err != nil {
 		return uids, err
 	}
 	came := make(map[imap.UID]bool, len(uids))
-	err = w.conn.Session().Fetch(ctx, mail.UIDSet(uids), w.sink(ctx, b, came, nil))
+	err = s.Fetch(ctx, mail.UIDSet(uids), w.sink(ctx, b, came, nil))
 	w.broke = err != nil
 	if len(came) > 0 {
 		w.lived()
@@ -82,16 +83,16 @@ func (w *worker) fetchBatch(ctx context.Context, b *box, uids []imap.UID) (missi
 // fetchAlone asks for one message with the tolerant reader. failed tells that
 // the server lists it and does not hand it over; the failure is then held until
 // it is sure that the server is well otherwise.
-func (w *worker) fetchAlone(ctx context.Context, b *box, uid imap.UID) (failed bool, err error) {
+func (w *Worker) fetchAlone(ctx context.Context, b *Mailbox, uid imap.UID) (failed bool, err error) {
 	var ex *mail.Exchange
 	fail := failure{Salvaged: stub.Salvaged{UID: uid}}
 	for range 2 {
-		if err := w.enter(ctx, b); err != nil {
+		s, err := w.conn.Enter(ctx, b)
+		if err != nil {
 			return false, err
 		}
 		came := make(map[imap.UID]bool, 1)
-		var err error
-		ex, err = w.conn.Session().FetchOne(ctx, uid, w.sink(ctx, b, came, &fail))
+		ex, err = s.FetchOne(ctx, uid, w.sink(ctx, b, came, &fail))
 		if ctx.Err() != nil {
 			return false, ctx.Err()
 		}
@@ -133,11 +134,12 @@ func (w *worker) fetchAlone(ctx context.Context, b *box, uid imap.UID) (failed b
 
 // gone tells whether the server lists the message no more: then its absence is
 // no failure.
-func (w *worker) gone(ctx context.Context, b *box, uid imap.UID) (bool, error) {
-	if err := w.enter(ctx, b); err != nil {
+func (w *Worker) gone(ctx context.Context, b *Mailbox, uid imap.UID) (bool, error) {
+	s, err := w.conn.Enter(ctx, b)
+	if err != nil {
 		return false, err
 	}
-	set, err := w.conn.Session().Search(ctx, mail.UIDSet([]imap.UID{uid}))
+	set, err := s.Search(ctx, mail.UIDSet([]imap.UID{uid}))
 	if err != nil {
 		if ctx.Err() != nil || report.ScopeOf(err, report.AtMessage) > report.ScopeMessage {
 			return false, err
@@ -150,15 +152,15 @@ func (w *worker) gone(ctx context.Context, b *box, uid imap.UID) (bool, error) {
 }
 
 // lived notes that a body came: the server can hand out mail.
-func (w *worker) lived() { w.streak = 0 }
+func (w *Worker) lived() { w.streak = 0 }
 
 // sink spools bodies below the mailbox's tmp and sends them down the line. A
 // substitute for the mail is no mail: it is kept in fail, if there is one, and
 // does not count as come.
-func (w *worker) sink(ctx context.Context, b *box, came map[imap.UID]bool, fail *failure) mail.Sink {
+func (w *Worker) sink(ctx context.Context, b *Mailbox, came map[imap.UID]bool, fail *failure) mail.Sink {
 	return mail.Sink{
 		Open: func(int64) (mail.Spool, error) {
-			s, err := b.dir.Spool(w.keys.New(w.Now()))
+			s, err := b.Dir.Spool(w.Keys.New(w.Now()))
 			if err != nil {
 				return nil, err
 			}
@@ -192,14 +194,14 @@ func (w *worker) sink(ctx context.Context, b *box, came map[imap.UID]bool, fail 
 
 // deliver sends a whole message down the line: into the place of its stub, if
 // it has one.
-func (w *worker) deliver(ctx context.Context, b *box, m mail.Message, s *maildir.Spool, salvagedBy string) error {
+func (w *Worker) deliver(ctx context.Context, b *Mailbox, m mail.Message, s *maildir.Spool, salvagedBy string) error {
 	if m.InternalDate.IsZero() {
 		m.InternalDate = plan.When(s.Sent(), w.Now(), w.Now())
 	}
-	it := &deliver.Item{Box: b.line, Op: deliver.OpAdd, Spool: s, Row: ledger.Message{
-		Mailbox: b.Name, UIDValidity: b.now.UIDValidity, UID: m.UID,
+	it := &deliver.Item{Box: b.Mailbox, Op: deliver.OpAdd, Spool: s, Row: ledger.Message{
+		Mailbox: b.Name, UIDValidity: b.UIDValidity, UID: m.UID,
 		Key: s.Key(), Size: m.Size, Date: m.InternalDate.UTC().Truncate(time.Second),
-		Flags: storedFlags(m.Flags),
+		Flags: plan.StoredFlags(m.Flags),
 	}}
 	it.ID = s.MessageID()
 	// What waits on the line shall hold no buffers.
@@ -208,36 +210,23 @@ func (w *worker) deliver(ctx context.Context, b *box, m mail.Message, s *maildir
 		return err
 	}
 	it.Row.WireSize, it.Row.Digest = s.WireSize(), s.Digest()
-	it.Add, it.Remove = w.arriving(b, it.Row.Flags, plan.AsNew)
-	if stub, ok := b.stubs[m.UID]; ok && stub.StubKey != "" {
-		it.Op, it.Orders = deliver.OpReplace, w.Orders
+	it.Add, it.Remove = w.Tags.Arriving(b.Name, w.Trash, it.Row.Flags, b.Add, b.Remove, plan.AsNew)
+	if stub, ok := b.Stubs[m.UID]; ok && stub.StubKey != "" {
+		it.Op, it.Orders = deliver.OpReplace, w.Tags.Orders
 		it.Row.StubKey, it.Row.StubName, it.Row.ID = stub.StubKey, stub.StubName, stub.ID
 		it.Row.Attempts, it.Row.Since, it.Row.Reason = stub.Attempts, stub.Since, stub.Reason
 	}
-	if err := w.rememberRemoved(ctx, b, it); err != nil {
+	if err := w.RestoreTags(ctx, b, it); err != nil {
 		s.Discard()
 		return err
 	}
 	if salvagedBy != "" {
 		it.Salvaged = true
-		it.Add = append(it.Add, TagSalvaged)
+		it.Add = append(it.Add, plan.TagSalvaged)
 		it.Row.Reason = salvagedBy
 	}
 	w.dealt[m.UID] = true
-	it.Before, it.Wanted = b.stubs[m.UID], w.wants(it.Row)
+	it.Before, it.Wanted = b.Stubs[m.UID], w.Wanted(it.Row)
 	w.tagPreFetched(it)
-	return w.line.Send(ctx, it)
-}
-
-// storedFlags leaves out \Recent, which is the session's (RFC 3501 2.3.2), and
-// makes unknown flags none.
-func storedFlags(flags []string) []string {
-	out := []string{}
-	for _, f := range flags {
-		if f != `\Recent` {
-			out = append(out, f)
-		}
-	}
-	slices.Sort(out)
-	return out
+	return w.Line.Send(ctx, it)
 }

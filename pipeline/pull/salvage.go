@@ -1,10 +1,8 @@
-package pipeline
+package pull
 
 import (
 	"context"
 	"errors"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
@@ -20,7 +18,7 @@ import (
 // failure is a message that the server lists and does not hand over, or that a hook
 // leaves there, and what is known of it.
 type failure struct {
-	box *box
+	box *Mailbox
 	stub.Salvaged
 }
 
@@ -32,16 +30,13 @@ const (
 
 // salvage tries other roads to one message. delivered tells that the whole mail
 // came by one of them and is on its way; otherwise f holds what was learnt.
-func (w *worker) salvage(ctx context.Context, b *box, f *failure) (delivered bool, err error) {
+func (w *Worker) salvage(ctx context.Context, b *Mailbox, f *failure) (delivered bool, err error) {
 	within, cancel := context.WithTimeout(ctx, salvageTimes*w.Timeout)
 	defer cancel()
 	s := &probe.Salvager{
-		Salvaged: &f.Salvaged, UIDValidity: b.now.UIDValidity, Each: w.Timeout, Deaths: salvageDeaths,
-		Enter: func(ctx context.Context) (probe.Speaker, error) {
-			err := w.enter(ctx, b)
-			return w.conn.Session(), err
-		},
-		Open: func() (mail.Spool, error) { return b.dir.Spool(w.keys.New(w.Now())) },
+		Salvaged: &f.Salvaged, UIDValidity: b.UIDValidity, Each: w.Timeout, Deaths: salvageDeaths,
+		Enter: func(ctx context.Context) (probe.Speaker, error) { return w.conn.EnterByHand(ctx, b) },
+		Open:  func() (mail.Spool, error) { return b.Dir.Spool(w.Keys.New(w.Now())) },
 		Done: func(method string, m mail.Message, spool mail.Spool) error {
 			s, ok := spool.(*maildir.Spool)
 			if !ok {
@@ -53,7 +48,7 @@ func (w *worker) salvage(ctx context.Context, b *box, f *failure) (delivered boo
 	}
 	_ = s.Run(within, false) // s.Fatal and the context say it, too
 	if s.Seen != "" {
-		w.note(b, "UID %d: %s", f.UID, s.Seen)
+		w.Report.Note(b.Name, "UID %d: %s", f.UID, s.Seen)
 	}
 	if s.Fatal != nil {
 		return false, s.Fatal
@@ -63,10 +58,10 @@ func (w *worker) salvage(ctx context.Context, b *box, f *failure) (delivered boo
 	return s.Method != "", ctx.Err()
 }
 
-// settle turns the held failures into stubs, unless the server itself is
+// flushHeld turns the held failures into stubs, unless the server itself is
 // suspect: then a message that came before is asked for, and if that does not
 // come either the account is left and no stub is written.
-func (w *worker) settle(ctx context.Context, b *box) error {
+func (w *Worker) flushHeld(ctx context.Context, b *Mailbox) error {
 	if len(w.held) == 0 {
 		return nil
 	}
@@ -80,13 +75,13 @@ func (w *worker) settle(ctx context.Context, b *box) error {
 		}
 		w.streak = 0
 		if !well {
-			return w.doubt(b)
+			return &Doubt{&mail.Fault{Kind: mail.KindNoData, Op: "UID FETCH", Mailbox: b.Name, Text: "message after message fails; no stub was written"}}
 		}
 	}
 	held := w.held
 	w.held = nil
 	for _, f := range held {
-		if err := w.fail(ctx, f); err != nil {
+		if err := w.recordFailure(ctx, f); err != nil {
 			return err
 		}
 		w.dealt[f.UID] = true
@@ -98,20 +93,20 @@ func (w *worker) settle(ctx context.Context, b *box) error {
 // none did, of another one. Where nothing came ever, as in a first sync, the
 // mailbox's oldest ones are asked for. told is false if that says nothing of the
 // server as a whole.
-func (w *worker) canary(ctx context.Context, b *box) (well, told bool, err error) {
-	known, err := w.knownBoxes(ctx)
+func (w *Worker) canary(ctx context.Context, b *Mailbox) (well, told bool, err error) {
+	known, err := w.Known(ctx)
 	if err != nil {
 		return false, false, err
 	}
-	boxes := []*box{b}
-	for _, name := range slices.Sorted(maps.Keys(known)) {
-		if name != b.Name {
-			boxes = append(boxes, known[name])
+	boxes := []*Mailbox{b}
+	for _, k := range known {
+		if k.Name != b.Name {
+			boxes = append(boxes, k)
 		}
 	}
 	tried := 0
 	for _, from := range boxes {
-		rows, err := w.Ledger.Rows(ctx, from.Name, from.now.UIDValidity)
+		rows, err := w.Ledger.Rows(ctx, from.Name, from.UIDValidity)
 		if err != nil {
 			return false, false, err
 		}
@@ -124,7 +119,7 @@ func (w *worker) canary(ctx context.Context, b *box) (well, told bool, err error
 		if len(uids) == 0 {
 			continue
 		}
-		well, err = w.comes(ctx, from, uids)
+		well, err = w.anyComes(ctx, from, uids)
 		if tried++; well || err != nil || from == b || tried == canaries {
 			return well, true, err
 		}
@@ -132,15 +127,16 @@ func (w *worker) canary(ctx context.Context, b *box) (well, told bool, err error
 	if tried > 0 {
 		return false, true, nil
 	}
-	if err := w.enter(ctx, b); err != nil {
+	s, err := w.conn.Enter(ctx, b)
+	if err != nil {
 		return false, true, nil //nolint:nilerr // a server that does not even let us in is not well
 	}
-	set, err := w.conn.Session().Search(ctx, mail.EveryUID())
+	set, err := s.Search(ctx, mail.EveryUID())
 	if err != nil {
 		return false, true, ctx.Err()
 	}
 	uids, _ := mail.UIDList(set, mail.MaxUIDs)
-	well, err = w.comes(ctx, b, uids[:min(canaries, len(uids))])
+	well, err = w.anyComes(ctx, b, uids[:min(canaries, len(uids))])
 	return well, well, err
 }
 
@@ -148,14 +144,15 @@ func (w *worker) canary(ctx context.Context, b *box) (well, told bool, err error
 // before the server is suspected.
 const canaries = 3
 
-// comes tells whether one of these messages comes.
-func (w *worker) comes(ctx context.Context, b *box, uids []imap.UID) (bool, error) {
+// anyComes tells whether one of these messages comes.
+func (w *Worker) anyComes(ctx context.Context, b *Mailbox, uids []imap.UID) (bool, error) {
 	for _, u := range uids {
-		if err := w.enter(ctx, b); err != nil {
+		s, err := w.conn.Enter(ctx, b)
+		if err != nil {
 			return false, ctx.Err() // a server that does not even let us in is not well
 		}
 		came := false
-		_, err := w.conn.Session().FetchOne(ctx, u, mail.Sink{
+		_, err = s.FetchOne(ctx, u, mail.Sink{
 			Open: func(int64) (mail.Spool, error) { return void{}, nil },
 			Done: func(mail.Message, mail.Spool) error { came = true; return nil },
 		})
@@ -169,25 +166,18 @@ func (w *worker) comes(ctx context.Context, b *box, uids []imap.UID) (bool, erro
 	return false, nil
 }
 
-// doubt leaves a mailbox of which nothing comes, while nothing is known by which
-// to tell its fault from the server's. When others have come, the next run can.
-func (w *worker) doubt(b *box) error {
-	w.pool.Drop(b)
-	return &mail.Fault{Kind: mail.KindNoData, Op: "UID FETCH", Mailbox: b.Name, Text: "message after message fails; no stub was written"}
-}
-
 // void takes a body that nobody wants.
 type void struct{}
 
 func (void) Write(p []byte) (int, error) { return len(p), nil }
 func (void) Discard()                    {}
 
-// fail records one failure: a new stub, or one more attempt at an old one.
-func (w *worker) fail(ctx context.Context, f failure) error {
+// recordFailure records one failure: a new stub, or one more attempt at an old one.
+func (w *Worker) recordFailure(ctx context.Context, f failure) error {
 	now := w.Now().UTC().Truncate(time.Second)
-	if old, ok := f.box.stubs[f.UID]; ok && old.StubKey != "" {
+	if old, ok := f.box.Stubs[f.UID]; ok && old.StubKey != "" {
 		if old.State == ledger.Skipped {
-			return w.failed(ctx, f, old, now)
+			return w.placeholderBecomesStub(ctx, f, old, now)
 		}
 		if err := w.enrich(ctx, f, &old, now); err != nil {
 			return err
@@ -198,8 +188,8 @@ func (w *worker) fail(ctx context.Context, f failure) error {
 		if err := w.Ledger.Save(ctx, old); err != nil {
 			return err
 		}
-		w.step("attempt recorded")
-		w.tally(func(r *report.Report) { r.Stubs++ })
+		w.Report.Step("attempt recorded")
+		w.Report.Tally(func(r *report.Report) { r.Stubs++ })
 		return nil
 	}
 	return w.sendStub(ctx, f, now)
