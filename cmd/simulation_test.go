@@ -1,0 +1,289 @@
+package cmd
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/imaptest"
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/pipeline"
+)
+
+// simulated is a mail as it is to be in the end. One actor at a time changes it, so that
+// what is right is never a matter of opinion.
+type simulated struct {
+	raw, id, box, actor string
+	seen, flagged       bool
+}
+
+// simulation is two machines and a phone on one account.
+type simulation struct {
+	t        *testing.T
+	r        *rand.Rand
+	s        *imaptest.DovecotServer
+	machines map[string]*world
+	mails    []*simulated
+	log      []string
+	stops    map[string]int
+	mu       sync.Mutex
+	conns    []net.Conn
+}
+
+var simulatedBoxes = [...]string{"INBOX", "Work", "Archive", "Trash"} //nolint:gochecknoglobals // a constant, which Go has none of
+
+func (m *simulated) mailbox(r *rand.Rand) string {
+	others := slices.DeleteFunc(slices.Clone(simulatedBoxes[:3]), func(b string) bool { return b == m.box })
+	return others[r.IntN(len(others))]
+}
+
+// edit lets one of them change something. It tells whether it did.
+func (s *simulation) edit() bool {
+	actor := []string{"one", "two", "phone"}[s.r.IntN(3)]
+	if s.r.IntN(5) == 0 || len(s.mails) < 6 {
+		m := &simulated{raw: rawDovecot(len(s.mails)), id: fmt.Sprintf("d%d@example.org", len(s.mails)), box: simulatedBoxes[s.r.IntN(3)], actor: actor}
+		if w := s.machines[actor]; w == nil {
+			appendAll(s.t, s.s, m.box, m.raw)
+		} else {
+			m.seen = true
+			if err := os.MkdirAll(filepath.Join(w.index.MailRoot(), "work", m.box, "cur"), 0o700); err != nil {
+				s.t.Fatal(err)
+			}
+			w.put(m.box, m.raw, "S")
+		}
+		s.mails = append(s.mails, m)
+		s.note("%s: %s is new in %s", actor, m.id, m.box)
+		return true
+	}
+	m := s.mails[s.r.IntN(len(s.mails))]
+	if m.actor != "" && m.actor != actor || m.box == "Trash" {
+		return false
+	}
+	to, what := m.mailbox(s.r), s.r.IntN(4)
+	if what == 3 {
+		to = "Trash"
+	}
+	if w := s.machines[actor]; w != nil {
+		if !s.editFile(w, m, what, to) {
+			return false
+		}
+	} else if !s.editThere(m, what, to) {
+		return false
+	}
+	switch m.actor = actor; what {
+	case 0:
+		m.flagged = !m.flagged
+	case 1, 2, 3:
+		m.box = to
+	}
+	s.note("%s: %d of %s to %s", actor, what, m.id, to)
+	return true
+}
+
+func (s *simulation) note(format string, args ...any) {
+	s.log = append(s.log, fmt.Sprintf(format, args...))
+}
+
+// editFile does it to the one file of a mail on a machine.
+func (s *simulation) editFile(w *world, m *simulated, what int, to string) bool {
+	files, _ := w.mails(m.box)
+	for path, raw := range files {
+		if raw != strings.ReplaceAll(m.raw, "\r\n", "\n") {
+			continue
+		}
+		key, letters, _ := strings.Cut(filepath.Base(path), ":2,")
+		var err error
+		switch dir := filepath.Dir(filepath.Dir(path)); what {
+		case 0:
+			if m.flagged != strings.Contains(letters, "F") || m.seen != strings.Contains(letters, "S") {
+				return false // it was changed elsewhere, and is not here yet
+			}
+			if letters = strings.ReplaceAll(letters, "F", ""); !m.flagged {
+				letters = "F" + letters
+			}
+			err = os.Rename(path, filepath.Join(dir, "cur", key+":2,"+letters))
+		case 1, 2:
+			if what == 2 {
+				key = fmt.Sprintf("1700000000.R%d.mutt", s.r.Uint64())
+			}
+			cur := filepath.Join(filepath.Dir(dir), to, "cur")
+			if err = os.MkdirAll(cur, 0o700); err == nil {
+				err = os.Rename(path, filepath.Join(cur, key+":2,"+letters))
+			}
+		case 3:
+			err = os.Remove(path)
+		}
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		return true
+	}
+	return false
+}
+
+// editThere does it to the message on the server.
+func (s *simulation) editThere(m *simulated, what int, to string) bool {
+	out, err := s.s.Command("SELECT "+m.box, "UID SEARCH HEADER Message-ID "+m.id)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, line := range out {
+		if uid, ok := strings.CutPrefix(line, "* SEARCH "); ok && len(strings.Fields(uid)) == 1 {
+			sign := map[bool]string{true: "-", false: "+"}[m.flagged]
+			does := "UID MOVE " + uid + " " + to
+			if what == 0 {
+				does = "UID STORE " + uid + " " + sign + `FLAGS (\Flagged)`
+			}
+			command(s.t, s.s, "SELECT "+m.box, does)
+			return true
+		}
+	}
+	return false
+}
+
+// run syncs a machine, whole or disturbed.
+func (s *simulation) run(name string) {
+	w := s.machines[name]
+	how, at := []string{"whole", "killed", "stopped", "box", "cut"}[s.r.IntN(5)], 1+s.r.IntN(30)
+	s.note("%s: %s %d", name, how, at)
+	s.stops[how]++
+	if how == "killed" {
+		killedAt(s.t, w, s.s.Addr(), at, 0)
+		return
+	}
+	if how == "stopped" {
+		stoppedAt(w, at)
+		return
+	}
+	ctx, cancel := context.WithTimeout(s.t.Context(), 2*time.Minute)
+	if how == "box" {
+		ctx, cancel = context.WithTimeout(s.t.Context(), time.Duration(at)*5*time.Millisecond)
+	}
+	defer cancel()
+	l, err := ledger.Open(s.t.Context(), w.state())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	o, n := w.options(l), 0
+	s.conns = nil
+	o.Step = func(string) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if n++; how == "cut" && n == at {
+			for _, c := range s.conns {
+				_ = c.Close()
+			}
+		}
+	}
+	if _, err := pipeline.Sync(ctx, o); err != nil && ctx.Err() == nil {
+		s.t.Error(err)
+	}
+	if err := l.Close(); err != nil {
+		s.t.Error(err)
+	}
+}
+
+// settle brings all to rest, and compares.
+func (s *simulation) settle() {
+	for quiet, round := 0, 0; quiet < 2 && round < 10; round++ {
+		for _, name := range []string{"one", "two"} {
+			w := s.machines[name]
+			rep := w.sync()
+			w.notmuch("new")
+			if quiet++; !rep.Clean() || rep.New+rep.Flagged+rep.Pushed+rep.Moved+rep.Deleted+rep.Uploaded+rep.Removed > 0 {
+				quiet = 0
+			}
+			if round == 9 {
+				s.t.Errorf("%s does not come to rest: %+v", name, rep)
+			}
+		}
+	}
+	for _, w := range s.machines {
+		for _, box := range simulatedBoxes {
+			var want []string
+			for _, m := range s.mails {
+				if m.box == box {
+					want = append(want, m.raw)
+				}
+			}
+			w.holds(box, want)
+		}
+		for _, tag := range []string{"flagged", "unread"} {
+			var want []string
+			for _, m := range s.mails {
+				if tag == "flagged" && m.flagged || tag == "unread" && !m.seen {
+					want = append(want, "id:"+m.id)
+				}
+			}
+			got := strings.Fields(w.notmuch("search", "--output=messages", "--exclude=false", "tag:"+tag))
+			slices.Sort(got)
+			if slices.Sort(want); !slices.Equal(got, want) {
+				s.t.Errorf("%s: %q, want %q", tag, got, want)
+			}
+		}
+		if r := w.verified(); r.Compared != len(s.mails) {
+			s.t.Errorf("%d messages were compared, there are %d", r.Compared, len(s.mails))
+		}
+	}
+	for _, m := range s.mails {
+		m.actor = ""
+	}
+}
+
+// Two machines and a phone change the mail of one account at random, and the machines'
+// syncs are killed, stopped, cut off from the server and ended by a time box, while the
+// changes go on: nothing is lost, nothing is doubled, and no tag is wrong. EDITS says how
+// many changes there are.
+func TestTwoMachinesAndAPhoneAtRandom(t *testing.T) {
+	t.Parallel()
+	s := &simulation{t: t, s: dovecot(t), machines: make(map[string]*world), stops: make(map[string]int)}
+	edits := 60
+	if n, err := strconv.Atoi(os.Getenv("EDITS")); err == nil {
+		edits = n
+	}
+	seed, _ := strconv.ParseUint(os.Getenv("SEED"), 10, 64)
+	s.r = rand.New(rand.NewPCG(seed, 12))
+	for _, box := range simulatedBoxes[1:] {
+		_, _ = s.s.Command("CREATE " + box) // it may be there
+	}
+	for _, name := range []string{"one", "two"} {
+		w := newWorld(t, s.s.Addr(), s.s.User, s.s.Password)
+		w.remote.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			c, err := new(net.Dialer).DialContext(ctx, network, addr)
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if err == nil {
+				s.conns = append(s.conns, c)
+			}
+			return c, err
+		}
+		s.machines[name] = w
+	}
+	done, epochs := 0, 0
+	for done < edits && !t.Failed() {
+		for range 20 {
+			if s.r.IntN(5) < 4 {
+				if s.edit() {
+					done++
+				}
+			} else {
+				s.run([]string{"one", "two"}[s.r.IntN(2)])
+			}
+		}
+		epochs++
+		s.settle()
+	}
+	t.Logf("%d changes of %d mails in %d epochs, runs %v, seed %d", done, len(s.mails), epochs, s.stops, seed)
+	if t.Failed() {
+		t.Log(strings.Join(s.log, "\n"))
+	}
+}
