@@ -70,7 +70,9 @@ func (s *simulation) edit() bool {
 	}
 	to, what := m.mailbox(s.r), s.r.IntN(4)
 	if what == 3 {
-		to = "Trash"
+		if to = "Trash"; m.actor != "" {
+			return false // what was done to a file that is deleted at once nobody can know
+		}
 	}
 	if w := s.machines[actor]; w != nil {
 		if !s.editFile(w, m, what, to) {
