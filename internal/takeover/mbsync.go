@@ -36,10 +36,14 @@ type Agreed struct {
 	Placeholder bool
 }
 
+func (a *Agreement) sort() {
+	slices.SortFunc(a.Messages, func(x, y Agreed) int { return cmp.Compare(x.UID, y.UID) })
+}
+
 // Errors that say why a state is not to be believed, each a line for a person.
 var (
 	ErrNone = errors.New("there is no state of that program")
-	ErrBusy = errors.New("mbsync is at work on it")
+	ErrBusy = errors.New("the other program is at work on it")
 )
 
 // bounds of what is read: a state file has some 15 bytes a message.
@@ -137,7 +141,7 @@ func (s *mbsyncState) agreement(files map[imap.UID]string) (*Agreement, error) {
 		}
 		a.Messages = append(a.Messages, m)
 	}
-	slices.SortFunc(a.Messages, func(x, y Agreed) int { return cmp.Compare(x.UID, y.UID) })
+	a.sort()
 	for i := 1; i < len(a.Messages); i++ {
 		if a.Messages[i].UID == a.Messages[i-1].UID {
 			return nil, fmt.Errorf("UID %d stands there twice", a.Messages[i].UID)
