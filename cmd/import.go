@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/config"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/internal/remote"
 	"github.com/notmuch-imap/notmuch-imap/internal/takeover"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
@@ -134,9 +136,13 @@ func (p *program) importFrom(c *cli.Context, from predecessor) error {
 	return worst(ends)
 }
 
-// foldersOf are the folders in which a program may have a mailbox.
+// foldersOf are the folders in which a program may have a mailbox, ours first.
 func foldersOf(mailbox string, delim rune) []string {
-	return takeover.Folders(mailbox, delim, remote.EncodeName)
+	others := takeover.Folders(mailbox, delim, remote.EncodeName)
+	if ours, err := maildir.Folder(mailbox, delim); err == nil {
+		return slices.Insert(others, 0, ours)
+	}
+	return others
 }
 
 // statesOf are the files that may be mbsync's state of a mailbox.

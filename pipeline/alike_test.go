@@ -68,12 +68,12 @@ func TestMailsThatOnlyTheirTextTellsApart(t *testing.T) {
 			in.validity++
 			in.msgs[4], in.msgs[5] = in.msgs[5], in.msgs[4]
 		},
-		"other UIDs, the first is deleted":             func(_ *home, s *server) { s.box("INBOX").validity++; s.box("INBOX").expunge(4) },
-		"the first is moved":                           func(_ *home, s *server) { s.relocate("INBOX", 4, "Archive") },
-		"the second is moved":                          func(_ *home, s *server) { s.relocate("INBOX", 5, "Archive") },
-		"both are moved":                               func(_ *home, s *server) { s.relocate("INBOX", 5, "Archive"); s.relocate("INBOX", 4, "Archive") },
-		"the first is deleted and the second is moved": func(_ *home, s *server) { s.box("INBOX").expunge(4); s.relocate("INBOX", 5, "Archive") },
-		"a third comes elsewhere":                      func(_ *home, s *server) { s.box("Archive").addAlike(3) },
+		"other UIDs, the first is deleted":                          func(_ *home, s *server) { s.box("INBOX").validity++; s.box("INBOX").expunge(4) },
+		"the first is moved":                                        func(_ *home, s *server) { s.relocate("INBOX", 4, "Archive") },
+		"the second is moved":                                       func(_ *home, s *server) { s.relocate("INBOX", 5, "Archive") },
+		"both are moved":                                            func(_ *home, s *server) { s.relocate("INBOX", 5, "Archive"); s.relocate("INBOX", 4, "Archive") },
+		"the first is deleted and the second is moved":              func(_ *home, s *server) { s.box("INBOX").expunge(4); s.relocate("INBOX", 5, "Archive") },
+		"a third comes elsewhere":                                   func(_ *home, s *server) { s.box("Archive").addAlike(3) },
 		"a third comes elsewhere while another mail is moved there": func(_ *home, s *server) { s.box("Archive").addAlike(3); s.relocate("INBOX", 2, "Archive") },
 		"a third comes elsewhere while another mail is moved away":  func(_ *home, s *server) { s.box("Archive").addAlike(3); s.relocate("INBOX", 2, "Trash") },
 		"a third comes elsewhere while the first is moved there":    func(_ *home, s *server) { s.box("Archive").addAlike(3); s.relocate("INBOX", 4, "Archive") },

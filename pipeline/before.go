@@ -42,7 +42,7 @@ func (w *worker) keepHere(ctx context.Context, b *box, listed []mail.Message, he
 	unsure := len(plan.Unsure(rest, alone))
 	there := len(rest) - unsure
 	if len(here) > 0 {
-		w.emit(report.Event{Type: report.EventMailbox, Mailbox: b.Name, Total: len(pairs), Text: foundHere(w.Account.Name+"/"+b.Name, len(pairs), len(alone)-unsure, there, unsure)})
+		w.emit(report.Event{Type: report.EventMailbox, Mailbox: b.Name, Total: len(pairs), Text: foundHere(w.Name+"/"+b.Name, len(pairs), len(alone)-unsure, there, unsure)})
 	}
 	if w.DryRun || w.UploadHere {
 		return nil

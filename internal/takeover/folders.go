@@ -4,11 +4,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 )
 
-// Folders are where programs put a mailbox below an account's folder, ours first: in
+// Folders are where programs put a mailbox below an account's folder: in
 // directories of its levels (mbsync's Verbatim, OfflineIMAP with sep = /), with dots between
 // (OfflineIMAP), as Maildir++ (a dot before, too), or with dots before all levels but the
 // first (Legacy); names as they are, or in modified UTF-7 (RFC 3501 5.1.3) as before isync
@@ -19,9 +17,6 @@ func Folders(mailbox string, delim rune, utf7 func(string) string) []string {
 		if filepath.IsLocal(f) && !slices.Contains(out, f) {
 			out = append(out, f)
 		}
-	}
-	if f, err := maildir.Folder(mailbox, delim); err == nil {
-		add(f)
 	}
 	if mailbox == "INBOX" {
 		add("Inbox")
