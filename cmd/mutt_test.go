@@ -339,7 +339,7 @@ func TestSetupPrintsTheFilesOfContrib(t *testing.T) {
 			t.Errorf("%s: %d, %q, %q", program, status, out, errs)
 		}
 	}
-	if status, _, errs := runHere(t.Context(), nil, "setup"); status != exitUsage || !strings.Contains(errs, "there is: account, hooks, mutt, neomutt") {
+	if status, _, errs := runHere(t.Context(), nil, "setup"); status != exitUsage || !strings.Contains(errs, "there is: account, hooks, systemd, mutt, neomutt") {
 		t.Errorf("%d, %q", status, errs)
 	}
 }

@@ -1,7 +1,6 @@
 package cmd
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -73,18 +72,18 @@ func (r *records) event(e pipeline.Event) {
 	if r.log == nil || e.Type == pipeline.EventProgress {
 		return
 	}
-	level := slog.LevelInfo
+	write := r.log.Info
 	switch e.Type {
 	case pipeline.EventFault, pipeline.EventStub, pipeline.EventHook:
-		level = slog.LevelWarn
+		write = r.log.Warn
 	case pipeline.EventNote:
-		level = slog.LevelDebug
+		write = r.log.Debug
 	}
 	text := inLine(e.Text)
 	if e.Type == pipeline.EventDone {
 		text = summary(*e.Report)
 	}
-	attrs := []slog.Attr{slog.String("event", string(e.Type))}
+	attrs := []any{slog.String("event", string(e.Type))}
 	if e.Account != "" {
 		attrs = append(attrs, slog.String("account", e.Account))
 	}
@@ -94,7 +93,7 @@ func (r *records) event(e pipeline.Event) {
 	if e.UID != 0 {
 		attrs = append(attrs, slog.Uint64("uid", uint64(e.UID)))
 	}
-	r.log.LogAttrs(context.Background(), level, text, attrs...)
+	write(text, attrs...)
 }
 
 // connection gives what writes the lines of a new connection to the trace; nil if there

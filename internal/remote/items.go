@@ -219,15 +219,14 @@ func (r *reader) name(flag string) string {
 	return flag
 }
 
-// dateLayouts are the form of an INTERNALDATE (RFC 9051 date-time), and those that servers
-// have in its place.
-var dateLayouts = []string{"2-Jan-2006 15:04:05 -0700", "2-Jan-2006 15:04:05 -07:00", "2-Jan-2006 15:04:05 MST", "2-Jan-2006 15:04:05",
-	"2-Jan-2006 15:04 -0700", "2-Jan-06 15:04:05 -0700", "2 Jan 2006 15:04:05 -0700", "2-Jan-2006", time.RFC3339, "2006-01-02 15:04:05 -0700", "2006-01-02 15:04:05"}
-
-// parseDate reads an INTERNALDATE; zero if it cannot.
+// parseDate reads an INTERNALDATE (RFC 9051 date-time), also in the forms that servers have
+// in its place; zero if it cannot.
 func parseDate(s string) time.Time {
 	s = strings.Join(strings.Fields(s), " ")
-	for _, layout := range dateLayouts {
+	for _, layout := range []string{
+		"2-Jan-2006 15:04:05 -0700", "2-Jan-2006 15:04:05 -07:00", "2-Jan-2006 15:04:05 MST", "2-Jan-2006 15:04:05",
+		"2-Jan-2006 15:04 -0700", "2-Jan-06 15:04:05 -0700", "2 Jan 2006 15:04:05 -0700", "2-Jan-2006", time.RFC3339, "2006-01-02 15:04:05 -0700", "2006-01-02 15:04:05",
+	} {
 		if t, err := time.Parse(layout, s); err == nil {
 			return t
 		}
