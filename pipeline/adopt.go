@@ -202,7 +202,7 @@ func (w *worker) compareContent(ctx context.Context, b *box, listed []mail.Messa
 	var ask []imap.UID
 	for _, m := range listed {
 		s, ok := pairs[m.UID]
-		ours := w.run.comes[s.Key] || slices.ContainsFunc(b.uploaded, func(u plan.Untracked) bool { return u.Key == s.Key })
+		ours := w.comes[s.Key] || slices.ContainsFunc(b.uploaded, func(u plan.Untracked) bool { return u.Key == s.Key })
 		if ok && told[m.UID] != s.Key && (!ours || m.Size != s.Size || !s.Dated(m)) {
 			ask = append(ask, m.UID)
 		}
