@@ -21,7 +21,7 @@ import (
 
 // changed gives those of the mailboxes that are to be looked into.
 func (r *run) changed(boxes []*box) []*box {
-	boxes = slices.DeleteFunc(boxes, func(b *box) bool { return b.need == plan.NeedNothing || r.isUnsettled(b) })
+	boxes = slices.DeleteFunc(slices.Clone(boxes), func(b *box) bool { return b.need == plan.NeedNothing || r.isUnsettled(b) })
 	r.tally(func(rep *report.Report) { rep.Changed = len(boxes) })
 	return boxes
 }
