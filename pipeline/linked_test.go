@@ -198,3 +198,28 @@ func TestAStopBehindEachEffectOfAMoveByOthersAgainstTheRules(t *testing.T) {
 		})
 	}
 }
+
+// A copy on the server leaves no note when the run is over, also where nothing changed in
+// the mailbox of its source, so that the run did not look into that.
+func TestACopyByOthersLeavesNoNote(t *testing.T) {
+	t.Parallel()
+	for wire, caps := range wires() {
+		s, h, in := few(t, caps...)
+		for u, m := range s.box("Archive").msgs {
+			copied := in.add(m.raw, m.flags...)
+			in.msgs[copied].date = m.date
+			if u != 1 {
+				t.Fatal("there are others in Archive")
+			}
+		}
+		in.expunge(1) // so that mail may have moved
+		h.sync(s)
+		h.sync(s)
+		h.quiet(s)
+		h.atRest(s)
+		if got := s.holding(id(8)); !slices.Equal(got, []string{"Archive", "INBOX"}) {
+			t.Errorf("%s: it is in %v", wire, got)
+		}
+		h.check(s)
+	}
+}
