@@ -89,8 +89,10 @@ func (m *machine) run(args ...string) (out string, status int) {
 // sync synchronises without a fault until nothing is left to do.
 func (m *machine) sync() {
 	m.t.Helper()
+	var out string
 	for range 4 {
-		out, status := m.run(name, "sync")
+		var status int
+		out, status = m.run(name, "sync")
 		if status == 0 && strings.Contains(out, nothingNew) {
 			return
 		}
@@ -98,7 +100,7 @@ func (m *machine) sync() {
 			m.t.Fatalf("sync: status %d: %s", status, out)
 		}
 	}
-	m.t.Fatal("sync after sync finds something to do")
+	m.t.Fatalf("sync after sync finds something to do; the last said\n%s", out)
 }
 
 // client is another program's connection to the server.
