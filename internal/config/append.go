@@ -45,7 +45,11 @@ func NewDraft(file, text string, getenv func(string) string) (*Draft, error) {
 	wrong, _ := errors.AsType[Errors](err)
 	for _, e := range wrong {
 		if e.Line > bytes.Count(d.had, []byte{'\n'})+1 || len(d.had) == 0 {
-			e.File, e.Line = "", 0
+			if e.Line = 0; e.Key == "" && len(d.had) > 0 {
+				e.Text = "no account can be added behind what is there (" + e.Text + "): write each of its accounts as [account.NAME]"
+				continue
+			}
+			e.File = ""
 		}
 	}
 	return d, err
@@ -62,6 +66,9 @@ func (d *Draft) Append() (err error) {
 		how |= os.O_CREATE | os.O_EXCL
 	}
 	f, err := os.OpenFile(d.file, how, 0o600)
+	if target, link := os.Readlink(d.file); errors.Is(err, fs.ErrExist) && link == nil {
+		return fmt.Errorf("%s is a link to %s, which is not there", d.file, target)
+	}
 	if err != nil {
 		return err
 	}
@@ -79,6 +86,21 @@ func (d *Draft) Append() (err error) {
 	}
 	if err != nil {
 		return errors.Join(err, f.Truncate(int64(len(d.had))))
+	}
+	return nil
+}
+
+// Exposed says that others can read a configuration, which is no harm as long as there
+// is no client's secret in it. That it is not there is no error.
+func Exposed(file string) error {
+	st, err := os.Stat(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case st.Mode().Perm()&0o077 != 0:
+		return fmt.Errorf("others can read %s (mode %04o); run: chmod 600 %s", file, st.Mode().Perm(), file)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -57,6 +58,7 @@ var ErrNoAccount = errors.New("no account")
 
 // parse is Load without the disk.
 func parse(file string, text []byte, getenv func(string) string) (*Config, error) {
+	text = bytes.TrimPrefix(text, []byte("\ufeff")) // as some editors begin a file
 	var tree map[string]any
 	if err := toml.Unmarshal(text, &tree); err != nil {
 		return nil, Errors{syntaxError(file, err)}

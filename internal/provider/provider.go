@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 )
@@ -92,11 +93,11 @@ func (a Address) String() string { return a.Local + "@" + a.Domain }
 func ParseAddress(s string) (Address, error) {
 	s = strings.TrimSpace(s)
 	at := strings.LastIndexByte(s, '@')
-	if at <= 0 || at == len(s)-1 || strings.ContainsAny(s, " \t\r\n<>\"(),;:\\") || strings.Count(s, "@") != 1 {
+	if !utf8.ValidString(s) || at <= 0 || at == len(s)-1 || strings.ContainsAny(s, " \t\r\n<>\"(),;:\\") || strings.Count(s, "@") != 1 {
 		return Address{}, fmt.Errorf("%q is no mail address; it looks like me@example.org", s)
 	}
 	domain, err := idna.Lookup.ToASCII(strings.TrimSuffix(s[at+1:], "."))
-	if err != nil || domain == "" || net.ParseIP(domain) != nil {
+	if err != nil || domain == "" || strings.HasPrefix(domain, ".") || strings.Contains(domain, "..") || net.ParseIP(domain) != nil {
 		return Address{}, fmt.Errorf("%q is no mail address: its domain cannot be one", s)
 	}
 	return Address{s[:at], strings.ToLower(domain)}, nil
