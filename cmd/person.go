@@ -125,7 +125,7 @@ func (p *person) chooses(ctx context.Context, question, option string, choices [
 }
 
 // errClosed says that the person will answer no more: Ctrl-D, or a terminal that is gone.
-var errClosed = errors.New("the terminal was closed; nothing was changed")
+var errClosed = errors.New("nothing was answered; nothing was changed")
 
 // ask shows a text on the terminal and reads one line, without its ends. An
 // interruption ends the waiting.
@@ -141,6 +141,7 @@ func (p *person) ask(ctx context.Context, text string) (string, error) {
 		_, _ = io.WriteString(p.tty, "\n")
 		return "", ctx.Err()
 	case errors.Is(err, io.EOF):
+		_, _ = io.WriteString(p.tty, "\n")
 		return "", errClosed
 	case err != nil:
 		return "", err
@@ -148,7 +149,7 @@ func (p *person) ask(ctx context.Context, text string) (string, error) {
 	return strings.TrimSpace(line), nil
 }
 
-// secret asks for a line that is not shown.
+// secret asks for a line that is not shown, until there is one.
 func (p *person) secret(ctx context.Context, question, option string) (string, error) {
 	if p.tty == nil {
 		return "", p.missing(option)
@@ -166,7 +167,13 @@ func (p *person) secret(ctx context.Context, question, option string) (string, e
 		_, _ = p.echo(shown) // a terminal that is gone shows nothing either
 		_, _ = io.WriteString(p.tty, "\n")
 	}()
-	return p.ask(ctx, question+": ")
+	for {
+		answer, err := p.ask(ctx, question+": ")
+		if err != nil || answer != "" {
+			return answer, err
+		}
+		_, _ = io.WriteString(p.tty, "\n") // the one that was typed is not shown either
+	}
 }
 
 // echo gives the terminal's settings, and replaces them if there are others. The
