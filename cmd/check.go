@@ -63,6 +63,7 @@ type checker struct {
 	colour  bool
 	failed  bool
 	account string
+	file    string // the configuration
 }
 
 func (c *checker) tell(l level, check, do, format string, args ...any) {
@@ -103,7 +104,13 @@ func (p *program) check(cc *cli.Context) error {
 	}
 	c := &checker{p: p, json: cc.Bool("json"), verbose: cc.Bool("verbose"), colour: p.colour(p.stdout)}
 	if file, err := config.Find(cc.String("config"), p.getenv); err == nil {
-		c.ok("configuration", "%s", file)
+		c.file = file
+		switch exposed := config.Exposed(file); {
+		case exposed != nil && slices.ContainsFunc(accounts, func(a config.Account) bool { return a.OAuth != nil && a.OAuth.ClientSecret != "" }):
+			c.warn("configuration", "", "it has a client secret, but %v", exposed)
+		default:
+			c.ok("configuration", "%s", file)
+		}
 	}
 	idx, root := c.notmuch(ctx)
 	if idx != nil && len(accounts) > 0 {
@@ -160,7 +167,7 @@ func (c *checker) notmuch(ctx context.Context) (*index.Index, string) {
 	case err == nil && strings.Contains(string(text), name):
 		c.ok("notmuch new", "%s synchronises first", hook)
 	default:
-		c.ok("notmuch new", "does not synchronise first; for that: notmuch imap setup hooks")
+		c.ok("notmuch new", "does not synchronise first; for that: %s", c.p.typed(c.file, "setup hooks"))
 	}
 	return idx, root
 }

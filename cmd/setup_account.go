@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
 
@@ -87,6 +89,11 @@ func (p *program) setupAccount(c *cli.Context) error {
 			return &usageError{fmt.Sprintf("--%s is given without a value", long), c.Command.HelpName}
 		}
 	}
+	for _, f := range c.Command.Flags {
+		if long := f.Names()[0]; !utf8.ValidString(c.String(long)) {
+			return &usageError{fmt.Sprintf("--%s is not UTF-8", long), c.Command.HelpName}
+		}
+	}
 	if port := c.Int("port"); c.IsSet("port") && (port < 1 || port > 65535) {
 		return &usageError{fmt.Sprintf("--port %d is not between 1 and 65535", port), c.Command.HelpName}
 	}
@@ -130,7 +137,13 @@ func (s *setup) run(ctx context.Context) error {
 			return err
 		}
 		if s.account.keptNowhere() {
-			s.account.Keyring = true
+			place := inFile
+			if config.HasKeyring(ctx) {
+				place = inKeyring
+			}
+			if err := s.keepIn(place); err != nil {
+				return err
+			}
 		}
 		if s.account.OAuth != nil {
 			if err := s.client(ctx); err != nil {
@@ -148,6 +161,9 @@ func (s *setup) run(ctx context.Context) error {
 		return err
 	}
 	if err := s.password(ctx); err != nil {
+		return err
+	}
+	if err := s.unexposed(); err != nil {
 		return err
 	}
 	if err := s.signIn(ctx); err != nil {
@@ -205,8 +221,8 @@ func (s *setup) alone(same func(*config.Account) bool) error {
 	}
 	for i := range accounts {
 		if a := &accounts[i]; same(a) {
-			return &usageError{fmt.Sprintf("%s is there already, as account %q of %s: notmuch imap check %s says how it is, and notmuch imap sync %s fetches its mail; nothing was changed. A second account of it, with all mail once more, wants --name",
-				a.User, a.Name, s.file, a.Name, a.Name), s.person.command}
+			return &usageError{fmt.Sprintf("%s is there already, as account %q of %s: %s says how it is, and %s fetches its mail; nothing was changed. A second account of it, with all mail once more, wants --name",
+				a.User, a.Name, s.file, s.typed(s.file, "check "+a.Name), s.typed(s.file, "sync "+a.Name)), s.person.command}
 		}
 	}
 	return nil
@@ -215,6 +231,9 @@ func (s *setup) alone(same func(*config.Account) bool) error {
 // valid says which answer the configuration would not take, as long as there is nothing
 // of the account but the command line and what was found.
 func (s *setup) valid() error {
+	if s.account.TLS == string(config.TLSNone) {
+		return s.asOptions(config.Errors{{Key: "account.tls", Text: `"none" sends password and mail where others can read them: this makes no such account`}})
+	}
 	probe := s.account
 	if o, err := s.clientGiven(); err == nil && o != nil && o.ClientID != "" && (o.Provider != "" || o.TokenURL != "" && len(o.Scopes) > 0) {
 		probe.OAuth = o
@@ -232,9 +251,10 @@ func (s *setup) asOptions(err error) error {
 	wrong, _ := errors.AsType[config.Errors](err)
 	var texts []string
 	for _, e := range wrong {
-		if e.Line > 0 {
+		if e.Line > 0 || e.File != "" {
 			return err // it stands in the file
 		}
+		text := strings.ReplaceAll(e.Text, `, "none"`, "") // this makes no such account
 		key := e.Key[strings.LastIndex(e.Key, ".")+1:]
 		option := strings.ReplaceAll(key, "_", "-")
 		switch {
@@ -242,14 +262,20 @@ func (s *setup) asOptions(err error) error {
 			option = "scope"
 		case key == "provider":
 			option = "oauth"
-		case e.Key == "account."+key || strings.HasSuffix(key, `"`):
+		case key == "folder": // it is called as the account
+			option, text = "name", strings.TrimPrefix(text, "is needed: ")
+		case e.Key == "account."+key && key != "tls" || strings.HasSuffix(key, `"`):
 			option = "name"
 		}
-		if s.c.IsSet(option) {
-			texts = append(texts, "--"+option+": "+e.Text)
-		} else {
-			texts = append(texts, e.Key+": "+e.Text)
+		switch {
+		case s.c.IsSet(option):
+			text = "--" + option + ": " + text
+		case option == "name":
+			text = "give --name: " + text
+		default:
+			text = e.Key + ": " + text
 		}
+		texts = append(texts, text)
 	}
 	if len(texts) == 0 {
 		return err
@@ -284,6 +310,9 @@ func (s *setup) server(ctx context.Context) error {
 	s.account.Host, s.account.TLS, s.account.Port, s.account.User = found.Host, found.TLS, found.Port, found.UserName(s.address)
 	for _, k := range []string{"host", "port", "tls", "user"} {
 		s.sources[k] = found.Source
+	}
+	if s.c.String("host") != "" {
+		s.sources["port"], s.sources["tls"], s.sources["user"] = "the usual one", "the usual one", "the address"
 	}
 	s.account.Connections = found.Preset.Connections
 	s.options()
@@ -321,6 +350,12 @@ func (s *setup) options() {
 	set("user", &s.account.User)
 	set("tls-pin", &s.account.Pin)
 	set("tls-ca-file", &s.account.CAFile)
+	if file := s.account.CAFile; file != "" && !strings.HasPrefix(file, "~/") {
+		// What is typed is beside where it is typed; in the configuration it would be beside that.
+		if abs, err := filepath.Abs(file); err == nil {
+			s.account.CAFile = abs
+		}
+	}
 	if s.c.IsSet("port") {
 		s.account.Port, s.sources["port"] = s.c.Int("port"), "the command line"
 	} else if s.c.IsSet("tls") {
@@ -370,8 +405,13 @@ func (s *setup) show() {
 
 // edit asks for each value of the server.
 func (s *setup) edit(ctx context.Context) error {
+	before := s.account
 	a := &s.account
-	before := a.TLS
+	again := func(format string, args ...any) error {
+		s.say(format, args...)
+		s.account = before // what cannot be is not proposed again
+		return s.edit(ctx)
+	}
 	for _, q := range []struct {
 		question string
 		value    *string
@@ -381,7 +421,7 @@ func (s *setup) edit(ctx context.Context) error {
 			return err
 		}
 	}
-	if a.TLS != before {
+	if a.TLS != before.TLS {
 		a.Port = usualPort(a.TLS)
 	}
 	port, err := s.person.line(ctx, "port", strconv.Itoa(a.Port), "--port")
@@ -389,13 +429,11 @@ func (s *setup) edit(ctx context.Context) error {
 		return err
 	}
 	if a.Port, err = strconv.Atoi(port); err != nil {
-		s.say("%q is no port", port)
-		return s.edit(ctx)
+		return again("%q is no port", port)
 	}
 	// What cannot be is told now, in the configuration's own words.
 	if err := s.valid(); err != nil {
-		s.say("%v", err)
-		return s.edit(ctx)
+		return again("%v", err)
 	}
 	for _, k := range []string{"host", "port", "tls", "user"} {
 		s.sources[k] = "you"
@@ -455,7 +493,7 @@ func (s *setup) write(ctx context.Context, notmuch notmuchSetup) error {
 	if err := s.app().RunContext(ctx, args); err != nil {
 		return err
 	}
-	s.say("\nNow: notmuch imap sync %s", s.account.Name)
+	s.say("\nNow: %s", s.typed(s.file, "sync "+s.account.Name))
 	return nil
 }
 
@@ -465,15 +503,19 @@ func (s *setup) write(ctx context.Context, notmuch notmuchSetup) error {
 func (s *setup) add(ctx context.Context, notmuch notmuchSetup) (err error) {
 	var undo []func()
 	defer func() {
+		if err == nil {
+			return
+		}
 		for _, f := range slices.Backward(undo) {
-			if err != nil {
-				f()
-			}
+			f()
+		}
+		if !strings.Contains(err.Error(), errUnchanged.Error()) {
+			err = fmt.Errorf("%w; %w", err, errUnchanged)
 		}
 	}()
 	unlock, err := config.Lock(ctx, s.file)
 	if err != nil {
-		return fmt.Errorf("%w; nothing was changed", err)
+		return err
 	}
 	defer unlock()
 	accounts, err := s.accounts()
@@ -483,7 +525,7 @@ func (s *setup) add(ctx context.Context, notmuch notmuchSetup) (err error) {
 	if taken(accounts, s.account.Name) {
 		return fmt.Errorf("the configuration has an account %q by now; nothing was changed: begin again", s.account.Name)
 	}
-	undoNotmuch, err := notmuch.write(s)
+	undoNotmuch, err := notmuch.write()
 	if err != nil {
 		return err
 	}
@@ -502,8 +544,11 @@ func (s *setup) add(ctx context.Context, notmuch notmuchSetup) (err error) {
 		return err
 	}
 	if err := d.Append(); err != nil {
-		return fmt.Errorf("%w; nothing was changed", err)
+		return err
 	}
 	s.changed = true
+	if notmuch.file != "" {
+		s.say("%s: written, for mail below %s", notmuch.file, notmuch.root)
+	}
 	return nil
 }

@@ -110,7 +110,7 @@ const defaultConnections = 3
 
 // key writes a table's name, without quotes where TOML wants none.
 func key(s string) string {
-	if strings.ContainsFunc(s, func(r rune) bool {
+	if s == "" || strings.ContainsFunc(s, func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
 	}) {
 		return value(s)
@@ -200,18 +200,18 @@ func trashOf(boxes []mail.Mailbox, preset provider.Preset) string {
 func tagRules(boxes []mail.Mailbox, preset provider.Preset) (rules []config.TagRule) {
 	// A name in which the configuration would see a pattern is left out.
 	plain := func(m mail.Mailbox) bool {
-		return m.Name != "" && !strings.ContainsAny(m.Name, "*%") && m.Name[0] != '!'
+		return (m.Selectable() || parent(m, boxes)) && m.Name != "" && !strings.ContainsAny(m.Name, "*%") && m.Name[0] != '!'
 	}
 	for _, p := range proposals(preset) {
 		var of []string
 		for _, m := range boxes {
 			if plain(m) && slices.ContainsFunc(m.Attrs, func(a string) bool { return strings.EqualFold(a, p.use) }) {
-				of = append(of, m.Name)
+				of = append(of, whole(m))
 			}
 		}
 		for _, m := range boxes {
 			if len(of) == 0 && plain(m) && p.calls(m) {
-				of = append(of, m.Name)
+				of = append(of, whole(m))
 			}
 		}
 		for _, name := range of {
@@ -219,4 +219,19 @@ func tagRules(boxes []mail.Mailbox, preset provider.Preset) (rules []config.TagR
 		}
 	}
 	return rules
+}
+
+// parent tells whether a mailbox has one below it that can be selected.
+func parent(m mail.Mailbox, boxes []mail.Mailbox) bool {
+	return m.Delim != 0 && slices.ContainsFunc(boxes, func(b mail.Mailbox) bool {
+		return b.Selectable() && strings.HasPrefix(b.Name, m.Name+string(m.Delim))
+	})
+}
+
+// whole is the pattern of a mailbox or, if it holds no mail itself, of those below it.
+func whole(m mail.Mailbox) string {
+	if m.Selectable() {
+		return m.Name
+	}
+	return m.Name + string(m.Delim) + "*"
 }

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/notmuch-imap/notmuch-imap/internal/index"
 )
 
@@ -34,6 +36,9 @@ func (s *setup) notmuch(ctx context.Context) (n notmuchSetup, err error) {
 	if n.root, err = filepath.Abs(n.root); err != nil {
 		return n, err
 	}
+	if err := makeable(n.root); err != nil {
+		return n, fmt.Errorf("--mail-root: %w; %w", err, errUnchanged)
+	}
 	if !s.person.there() {
 		s.say("notmuch is not set up yet: mail is to be kept below %s (--mail-root).", n.root)
 	}
@@ -47,6 +52,18 @@ func (s *setup) notmuch(ctx context.Context) (n notmuchSetup, err error) {
 	return n, nil
 }
 
+// makeable tells why a directory cannot be made or written to.
+func makeable(dir string) error {
+	for {
+		err := writable(dir)
+		if above := filepath.Dir(dir); (errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOTDIR)) && above != dir {
+			dir = above
+			continue
+		}
+		return err
+	}
+}
+
 // keyFileValue writes a value as GLib's key files have it.
 func keyFileValue(s string) string {
 	return strings.NewReplacer(`\`, `\\`, "\n", `\n`, "\t", `\t`, "\r", `\r`).Replace(s)
@@ -54,7 +71,7 @@ func keyFileValue(s string) string {
 
 // write makes notmuch's configuration, which must not be there, and the place
 // for mail. What it gives undoes it.
-func (n notmuchSetup) write(s *setup) (undo func(), err error) {
+func (n notmuchSetup) write() (undo func(), err error) {
 	if n.file == "" {
 		return func() {}, nil
 	}
@@ -85,6 +102,5 @@ func (n notmuchSetup) write(s *setup) (undo func(), err error) {
 		undo()
 		return nil, err
 	}
-	s.say("%s: written, for mail below %s", n.file, n.root)
 	return undo, nil
 }

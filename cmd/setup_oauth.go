@@ -3,7 +3,7 @@ package cmd
 import (
 	"bufio"
 	"context"
-	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"time"
@@ -85,17 +85,26 @@ func (s *setup) client(ctx context.Context) (err error) {
 		}
 	}
 	if o.ClientSecret == "" && o.Provider == "google" {
-		if o.ClientSecret, err = s.person.secret(ctx, "client secret of your registration", "--client-secret"); err == nil && o.ClientSecret == "" {
-			err = errors.New("the client secret is empty; nothing was changed")
-		}
+		o.ClientSecret, err = s.person.secret(ctx, "client secret of your registration", "--client-secret")
 	}
 	return err
+}
+
+// unexposed refuses to add a client's secret to a configuration that others can read.
+func (s *setup) unexposed() error {
+	if o := s.account.OAuth; o == nil || o.ClientSecret == "" {
+		return nil
+	}
+	if err := config.Exposed(s.file); err != nil {
+		return fmt.Errorf("the client secret belongs there, but %w; %w", err, errUnchanged)
+	}
+	return nil
 }
 
 // bearer gives what the connection is to be signed in with: the token that somebody
 // gets by a browser now, unless there is one already.
 func (s *setup) bearer(ctx context.Context, a *config.Account) (token func(context.Context, bool) (string, error), about func(*mail.Fault), err error) {
-	again := "notmuch imap setup account " + s.address.String()
+	again := s.typed(s.file, "setup account "+s.address.String())
 	client := oauthClient(a)
 	client.Command = again
 	if s.token == nil {

@@ -98,6 +98,9 @@ func (s *setup) password(ctx context.Context) error {
 		if s.account.Keyring && !config.HasKeyring(ctx) {
 			return fmt.Errorf("%w, or pass where it is set up (--store pass), or a command or file of yours (--password-command, --password-file); nothing was changed", errNoKeyring)
 		}
+		if _, err := exec.LookPath("pass"); err != nil && s.toStore() && len(s.account.Command) > 0 {
+			return fmt.Errorf("there is no pass on the PATH; besides it there is a file that only you can read (--store file), or a command or file of yours (--password-command, --password-file); %w", errUnchanged)
+		}
 	}
 	if s.account.keptNowhere() {
 		place, err := s.place(ctx)

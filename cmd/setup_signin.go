@@ -74,7 +74,9 @@ func (s *setup) mend(ctx context.Context, a *config.Account, failed error) error
 		s.say("%s", shown)
 	}
 	if !s.person.there() {
-		if advice := signInAdvice(a, failed); advice != "" {
+		if print != "" && s.account.Pin == "" {
+			s.say("-> if it is the server's own, give --tls-pin %s", print)
+		} else if advice := signInAdvice(a, failed); advice != "" {
 			s.say("-> %s", plain(advice))
 		}
 		s.say("nothing was changed.")
