@@ -27,17 +27,25 @@ func (s *setup) notmuch(ctx context.Context) (n notmuchSetup, err error) {
 		s.say("notmuch is not set up yet. Of what `notmuch setup` asks, two are needed:")
 	}
 	home := s.getenv("HOME")
-	if n.root, err = s.person.line(ctx, "where all mail is to be kept", either(s.c.String("mail-root"), filepath.Join(home, "Mail")), "--mail-root"); err != nil {
-		return n, err
-	}
-	if rest, ok := strings.CutPrefix(n.root, "~/"); ok {
-		n.root = filepath.Join(home, rest)
-	}
-	if n.root, err = filepath.Abs(n.root); err != nil {
-		return n, err
-	}
-	if err := makeable(n.root); err != nil {
-		return n, fmt.Errorf("--mail-root: %w; %w", err, errUnchanged)
+	proposal := either(s.c.String("mail-root"), filepath.Join(home, "Mail"))
+	for {
+		if n.root, err = s.person.line(ctx, "where all mail is to be kept", proposal, "--mail-root"); err != nil {
+			return n, err
+		}
+		if rest, ok := strings.CutPrefix(n.root, "~/"); ok {
+			n.root = filepath.Join(home, rest)
+		}
+		if n.root, err = filepath.Abs(n.root); err != nil {
+			return n, err
+		}
+		err := makeable(n.root)
+		if err == nil {
+			break
+		}
+		if !s.person.there() {
+			return n, fmt.Errorf("--mail-root: %w; %w", err, errUnchanged)
+		}
+		s.say("%v", err)
 	}
 	if !s.person.there() {
 		s.say("notmuch is not set up yet: mail is to be kept below %s (--mail-root).", n.root)

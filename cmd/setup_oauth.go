@@ -162,5 +162,9 @@ func (s *setup) storeToken(ctx context.Context, a *config.Account) (undo func(),
 	if err := s.keep(ctx, a, store, s.token, s.keptIn); err != nil {
 		return nil, err
 	}
-	return func() { _ = store.Remove(context.WithoutCancel(ctx)) }, nil // what is left there is of no account
+	return func() {
+		if err := store.Remove(context.WithoutCancel(ctx)); err == nil { // what is left there is of no account
+			s.say("%s: the token is taken away again.", a.Name)
+		}
+	}, nil
 }

@@ -179,6 +179,7 @@ func TestSetupAccountAsksAgain(t *testing.T) {
 	enter("", `(?s)abc.*user \[.*user \[`)
 	enter("", `(?s)port \[.*port \[`)
 	enter("", `where all mail`)
+	enter("/dev/null/mail", `/dev/null is no directory`, `where all mail[^/]*\[.*/Mail\]:$`, "!--mail-root")
 	enter("", `your name`)
 	enter("", `where to keep`)
 	enter("f", `password of .*:$`)

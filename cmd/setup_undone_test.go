@@ -37,7 +37,7 @@ func TestSetupAccountIsUndone(t *testing.T) {
 		n, args := newApplicant(t, "XOAUTH2", &imaptest.Authorizer{}, nil)
 		n.unwritable()
 		out := n.signsIn(exitBroken, n.browse, append(args, "--client-id", "client", "--store", "file", "--yes")...)
-		n.wants(out, "the token is kept in", "config.toml", nothing)
+		n.wants(out, "the token is kept in", "the token is taken away again", "config.toml", nothing)
 		if left := n.files(); left != newConfig+" .local/state/notmuch-imap/work/oauth.lock" {
 			t.Errorf("left behind: %s", left)
 		}
