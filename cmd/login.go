@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -125,6 +126,11 @@ func tokens(source *oauth.Source) func(ctx context.Context, renew bool) (string,
 	}
 }
 
+// noToken is why there is no token, without the next step.
+type noToken struct{ why *oauth.Refusal }
+
+func (e *noToken) Error() string { return e.why.Text }
+
 // explain adds to a refused sign-in what the token tells, and the next step. about
 // says what makes the token useless, "" if nothing does; command signs in anew.
 func explain(about func() string, a *config.Account, command string) func(*mail.Fault) {
@@ -134,7 +140,7 @@ func explain(about func() string, a *config.Account, command string) func(*mail.
 		case mail.KindSecret:
 			f.Do = "the next run tries again"
 			if r, ok := errors.AsType[*oauth.Refusal](f.Err); ok {
-				f.Err, f.Do = errors.New(r.Text), r.Next
+				f.Err, f.Do = &noToken{r}, r.Next
 			}
 		case mail.KindAuth:
 			f.Do = fmt.Sprintf("is user = %q the mailbox that you signed in to, and IMAP switched on for it? else %s", a.User, anew)
@@ -365,6 +371,10 @@ func (p *program) logout(c *cli.Context) error {
 	t, err := store.Load(ctx)
 	if errors.Is(err, oauth.ErrNone) {
 		p.say("%s: nobody was signed in.", a.Name)
+		return nil
+	}
+	if oauth.NoKeyring(err) {
+		p.say("%s: there is no token in %s, and this session has no keyring to look in.", a.Name, filepath.Join(store.Dir, "oauth.json"))
 		return nil
 	}
 	place := store.Place()

@@ -205,7 +205,7 @@ func TestLogin(t *testing.T) {
 			a := &imaptest.Authorizer{Rotate: true}
 			n := newMember(t, "AUTH="+mechanism, a, a.Bearer(nil, nil))
 			n.wants(n.does(1, "check"), "fail  work: token: there is no token in "+n.home+"/"+kept+", and the system's keyring cannot be read", "-> sign in: notmuch imap login work")
-			n.wants(n.does(75, "sync"), "cannot get the password or token: there is no token in", "sign in: notmuch imap login work")
+			n.wants(n.does(exitRefused, "sync"), "cannot get the password or token: there is no token in", "sign in: notmuch imap login work")
 			n.wants(n.logsIn(0, n.browse), "the token is kept in "+n.home+"/"+kept, "work: signed in at 127.0.0.1 as me@example.org.", "Waiting for you")
 			until := time.Now().Add(time.Hour).Format("2006-01-02 15:")
 			n.wants(n.does(0, "check"), "ok    work: token: valid until "+until, "and renewed by itself; kept in "+n.home+"/"+kept)
@@ -224,8 +224,9 @@ func TestLogin(t *testing.T) {
 				t.Errorf("there are %d secrets", got)
 			}
 			n.wants(n.does(0, "logout", "work"), "the token is removed from "+n.home+"/"+kept, "you can revoke the sign-in")
-			n.wants(n.does(1, "logout", "work"), "the system's keyring cannot be read")
-			n.does(75, "sync")
+			n.wants(n.does(0, "logout", "work"), "there is no token in "+n.home+"/"+kept, "this session has no keyring")
+			n.does(exitRefused, "sync")
+			n.wants(n.does(exitRefused, "verify", "work"), "sign in: notmuch imap login work")
 			if strings.Contains(n.files(), "oauth.json") {
 				t.Errorf("there is %s", n.files())
 			}
@@ -381,9 +382,9 @@ func TestLoginRefusals(t *testing.T) {
 				t.Error("a token was kept")
 			}
 			n.wants(out, c.want...)
-			status := exitLater
-			if strings.HasPrefix(c.imap, "NO") {
-				status = exitRefused
+			status := exitRefused // it does not heal by itself
+			if strings.HasPrefix(c.imap, "BAD") {
+				status = exitLater
 			}
 			if out := n.does(status, "sync"); strings.Contains(out, "application password") {
 				t.Errorf("sync says %s", out)
@@ -391,6 +392,39 @@ func TestLoginRefusals(t *testing.T) {
 			n.safe()
 		})
 	}
+}
+
+// TestADeadSignInIsRefused: what only somebody who signs in anew mends is told by the exit
+// status, with one next step; a provider that cannot be asked is not.
+func TestADeadSignInIsRefused(t *testing.T) {
+	t.Parallel()
+	a := &imaptest.Authorizer{}
+	n := newMember(t, "AUTH=XOAUTH2", a, a.Bearer(nil, nil))
+	n.logsIn(0, n.browse)
+	token, file := n.read(kept), filepath.Join(n.home, kept)
+	n.write(kept, "{}")
+	n.wants(n.does(exitRefused, "sync"), "what is in "+file+" is no token", "sign in: notmuch imap login work")
+	n.write(kept, token)
+	if err := os.Chmod(file, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	out := n.does(exitRefused, "sync")
+	n.wants(out, "others can read it (mode 0644)", "sign in anew: notmuch imap login work")
+	if strings.Contains(out, "next run") {
+		t.Errorf("two next steps: %s", out)
+	}
+	if err := os.Chmod(file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	config := n.read(newConfig)
+	n.write(newConfig, strings.Replace(config, `client_id = "client"`, `client_id = "another"`, 1))
+	n.wants(n.does(exitRefused, "sync"), "another client_id", "sign in anew: notmuch imap login work")
+	n.write(newConfig, config)
+	n.does(0, "sync")
+	a.Refuse = [][2]string{{"temporarily_unavailable", ""}, {"invalid_grant", ""}}
+	a.Expire()
+	n.wants(n.does(exitLater, "sync"), "the provider asks to wait")
+	n.wants(n.does(exitRefused, "sync"), "the sign-in has expired or was revoked")
 }
 
 // TestLoginBrowser: a browser is started only where there is a display, and that

@@ -199,10 +199,15 @@ func verdict(ends []ending) error {
 	return nil
 }
 
-// isRefused tells whether a server refused the sign-in.
+// isRefused tells whether a server refused the sign-in, or there is no token until somebody
+// signs in anew.
 func isRefused(err error) bool {
 	f, ok := errors.AsType[*mail.Fault](err)
-	return ok && f.Kind == mail.KindAuth
+	if !ok || f.Kind != mail.KindSecret {
+		return ok && f.Kind == mail.KindAuth
+	}
+	e, ok := errors.AsType[*noToken](f.Err)
+	return ok && !e.why.Passing
 }
 
 // syncAccount synchronises one account. An error is one of this machine, or the

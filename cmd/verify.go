@@ -197,11 +197,17 @@ func (p *program) reach(ctx context.Context, a *config.Account, dial func(contex
 	}
 	f, server := errors.AsType[*mail.Fault](err)
 	switch {
-	case ctx.Err() != nil || !server || f.Kind == mail.KindSecret:
+	case ctx.Err() != nil:
 		return err
 	case isRefused(err):
-		out.account(a.Name, err.Error())
+		text := err.Error()
+		if next := advice(err); next != "" {
+			text += "; " + next
+		}
+		out.account(a.Name, text)
 		return errRefused
+	case !server || f.Kind == mail.KindSecret:
+		return err
 	}
 	out.account(a.Name, err.Error())
 	return errLater

@@ -17,13 +17,15 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// Refusal is what a provider refuses, in words.
+// Refusal is why there is no token, in words: mostly what a provider refuses.
 type Refusal struct {
 	Text string // what happened
 	Next string // what to do next
 	// Letter is a text to send to who administers the accounts; "" if that is of
 	// no use.
 	Letter string
+	// Passing tells that the same may well succeed later, though nobody signs in anew.
+	Passing bool
 }
 
 // Error gives one line: what happened and what to do next.
@@ -138,7 +140,7 @@ func (c Client) refusal(code, description string, secrets ...string) *Refusal {
 		}
 	case code == "slow_down" || code == "temporarily_unavailable" || code == "server_error":
 		r.Text = "the provider asks to wait (" + said + ")"
-		r.Next = "try again later"
+		r.Next, r.Passing = "try again later", true
 	}
 	return r
 }

@@ -89,13 +89,16 @@ func (s *Source) good(t *Token, refused string) bool {
 // load reads the tokens, if they are of this client.
 func (s *Source) load(ctx context.Context) (*Token, error) {
 	t, err := s.store.Load(ctx)
+	keyring, unread := errors.AsType[*keyringError](err)
+	_, unfit := errors.AsType[*unfitError](err)
 	switch {
+	case unread:
+		return nil, &Refusal{Text: err.Error(), Next: "sign in: " + s.client.login() + "; for runs without a desktop, with --store file", Passing: !keyring.absent()}
+	case unfit:
+		return nil, &Refusal{Text: err.Error(), Next: "sign in anew: " + s.client.login()}
 	case errors.Is(err, ErrNone):
-		return nil, &Refusal{Text: err.Error() + " to this account", Next: "sign in: " + s.client.login()}
+		return nil, &Refusal{Text: err.Error(), Next: "sign in: " + s.client.login()}
 	case err != nil:
-		if _, ok := errors.AsType[*keyringError](err); ok {
-			return nil, &Refusal{Text: err.Error(), Next: "sign in: " + s.client.login() + "; for runs without a desktop, with --store file"}
-		}
 		return nil, fmt.Errorf("cannot get the token: %w", err)
 	case t.ClientID != s.client.ID || t.TokenURL != s.client.TokenURL:
 		return nil, &Refusal{Text: "the sign-in was with another client_id or token_url than the configuration has now", Next: "sign in anew: " + s.client.login()}
@@ -144,7 +147,7 @@ func (s *Source) renew(ctx context.Context, refused string) (*Token, error) {
 	saving, cancel := context.WithTimeout(context.WithoutCancel(ctx), keyringTime)
 	defer cancel()
 	if err := s.store.Save(saving, next, ""); err != nil {
-		return nil, &Refusal{Text: "the new token cannot be kept: " + err.Error(), Next: "sign in anew: " + s.client.login()}
+		return nil, &Refusal{Text: "the new token cannot be kept: " + err.Error(), Next: "sign in anew: " + s.client.login(), Passing: true}
 	}
 	return next, nil
 }

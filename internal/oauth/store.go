@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"syscall"
 	"time"
@@ -29,7 +31,12 @@ type Token struct {
 }
 
 // ErrNone says that nobody has signed in.
-var ErrNone = errors.New("nobody has signed in")
+var ErrNone = errors.New("nobody has signed in to this account")
+
+// unfitError says that the file of the token is none to be used.
+type unfitError struct{ text string }
+
+func (e *unfitError) Error() string { return e.text }
 
 // The places where tokens are kept.
 const (
@@ -97,9 +104,9 @@ func (s Store) fromFile() (string, error) {
 	case err != nil:
 		return "", err
 	case !st.Mode().IsRegular():
-		return "", fmt.Errorf("%s: not a regular file", s.file())
+		return "", &unfitError{s.file() + ": not a regular file"}
 	case st.Mode().Perm()&0o077 != 0:
-		return "", fmt.Errorf("%s: others can read it (mode %04o); sign out, and in again", s.file(), st.Mode().Perm())
+		return "", &unfitError{fmt.Sprintf("%s: others can read it (mode %04o)", s.file(), st.Mode().Perm())}
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxToken))
 	return string(text), err
@@ -170,6 +177,22 @@ func (s Store) removeFile() error {
 type keyringError struct{ err error }
 
 func (e *keyringError) Error() string { return "the system's keyring cannot be read: " + e.err.Error() }
+
+// absent tells whether this session has no keyring at all, as one without a desktop: there
+// is no bus to ask at, nor a program that starts one.
+func (e *keyringError) absent() bool {
+	_, bus := errors.AsType[*net.OpError](e.err)
+	_, missing := errors.AsType[*exec.Error](e.err)
+	_, failed := errors.AsType[*exec.ExitError](e.err)
+	return bus || missing || failed
+}
+
+// NoKeyring tells of an error of Load that there is no token in the file, and that this
+// session has no keyring.
+func NoKeyring(err error) bool {
+	e, ok := errors.AsType[*keyringError](err)
+	return ok && e.absent()
+}
 
 // Remove forgets the tokens wherever they are.
 func (s Store) Remove(ctx context.Context) error {
