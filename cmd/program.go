@@ -72,9 +72,9 @@ func Main(own ...hooks.Hook) int {
 func (p *program) run(ctx context.Context, args []string) int {
 	app := p.app()
 	args, err := arrange(app, args)
-	signals := []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP}
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGHUP}
 	if slices.Contains(words(args), watchName) && !p.terminal(p.stderr) {
-		signals = signals[:2] // a hang-up is for the command itself
+		signals = signals[:3] // a hang-up is for the command itself
 	}
 	ctx, stop := signal.NotifyContext(ctx, signals...)
 	defer stop()

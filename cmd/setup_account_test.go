@@ -301,7 +301,7 @@ func TestSetupAccountMeetsWhatIsWrong(t *testing.T) {
 	toPassword(r)
 	enter(r, "wrong", `fingerprint$`, `^ +sha256:[0-9a-f]{64}$`, `trust exactly this certificate from now on\? \[y/N\]`)
 	enter(r, "y", `what now\?`, `p  password`, `\[p/s/q, Enter is p\]`)
-	enter(r, "q", "nothing was changed", "status 1")
+	enter(r, "q", "nothing was changed", "status 77")
 	if got := n.files(); got != "" {
 		t.Errorf("left behind: %s", got)
 	}
@@ -372,14 +372,14 @@ func TestSetupAccountByOptions(t *testing.T) {
 			t.Errorf("%v: %s", args, out)
 		}
 	}
-	if out := n.run(exitBroken, "wrong\n", account("--store", "file", "--password-stdin")...); !strings.Contains(out, "nothing was changed") || strings.Contains(out, "goroutine") {
+	if out := n.run(exitRefused, "wrong\n", account("--store", "file", "--password-stdin")...); !strings.Contains(out, "nothing was changed") || strings.Contains(out, "goroutine") {
 		t.Error(out)
 	}
 	if out := n.run(exitBroken, "\n", account("--store", "file", "--password-stdin")...); !strings.Contains(out, "the password is empty") {
 		t.Error(out)
 	}
 	// Nobody listens: a port that was free a moment ago.
-	if out := n.run(exitBroken, "x\n", account("--port", "1", "--store", "file", "--password-stdin")...); !strings.Contains(out, "connection refused") || !strings.Contains(out, "nobody listens there: is port = 1 right?") {
+	if out := n.run(exitLater, "x\n", account("--port", "1", "--store", "file", "--password-stdin")...); !strings.Contains(out, "connection refused") || !strings.Contains(out, "nobody listens there: is port = 1 right?") {
 		t.Error(out)
 	}
 	if got := n.files(); got != "" {

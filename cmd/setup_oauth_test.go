@@ -143,7 +143,11 @@ func TestSetupAccountIsRefusedAToken(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			n, args := newApplicant(t, "XOAUTH2", c.a, func(string) string { return c.imap })
-			n.wants(n.signsIn(exitBroken, n.browse, append(args, "--client-id", "client", "--yes")...), c.wants...)
+			ends := exitBroken
+			if c.name == "refused" {
+				ends = exitRefused
+			}
+			n.wants(n.signsIn(ends, n.browse, append(args, "--client-id", "client", "--yes")...), c.wants...)
 			if n.files() != "" {
 				t.Errorf("left behind: %s", n.files())
 			}

@@ -80,7 +80,7 @@ func (s *setup) mend(ctx context.Context, a *config.Account, failed error) error
 			s.say("-> %s", plain(advice))
 		}
 		s.say("nothing was changed.")
-		return errTold
+		return endOfTrial(failed)
 	}
 	if print != "" && s.account.Pin == "" {
 		trust, err := s.person.agrees(ctx, "trust exactly this certificate from now on?", false)
@@ -117,6 +117,18 @@ func (s *setup) mend(ctx context.Context, a *config.Account, failed error) error
 		return s.client(ctx)
 	}
 	s.say("nothing was changed.")
+	return endOfTrial(failed)
+}
+
+// endOfTrial tells how a set-up ends whose sign-in failed so.
+func endOfTrial(failed error) error {
+	f, ok := errors.AsType[*mail.Fault](failed)
+	switch {
+	case isRefused(failed):
+		return errRefused
+	case ok && slices.Contains([]mail.Kind{mail.KindDial, mail.KindThrottled, mail.KindBye, mail.KindCut, mail.KindSilent}, f.Kind):
+		return errLater
+	}
 	return errTold
 }
 
