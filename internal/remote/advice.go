@@ -135,6 +135,8 @@ func moment(t time.Time) string { return t.Local().Format("2006-01-02 15:04") }
 
 func adviseGreeting(o Options, f *mail.Fault) string {
 	switch {
+	case len(o.Tunnel) > 0 && f.Kind != mail.KindBye:
+		return fmt.Sprintf("does the command of tunnel, %s, start an IMAP server, and without asking for anything?", o.Tunnel[0])
 	case strings.HasPrefix(f.Text, "+OK"):
 		return "that is a POP3 server: IMAP is mostly at port 993, or 143"
 	case strings.HasPrefix(f.Text, "220"):
@@ -188,6 +190,10 @@ func (s *Session) adviseNoWay(o Options) string {
 
 // adviseRefused is about a secret that the server does not take.
 func (s *Session) adviseRefused(o Options, name, secret string) string {
+	// Some servers take what they do not offer, so that it was tried.
+	if list := s.offered(); o.Auth != "" && name != commandLogin && len(list) > 0 && !s.caps["AUTH="+name] {
+		return fmt.Sprintf("the server does not offer %s, which auth names; it offers %s: change auth, or leave it out", name, strings.Join(list, ", "))
+	}
 	text := fmt.Sprintf("is user = %q right? many providers want an application password", o.User)
 	switch {
 	case isBearer(name):

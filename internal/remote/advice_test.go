@@ -154,8 +154,14 @@ func TestEveryWrongThingHasItsLine(t *testing.T) {
 		{"an expired token", refuse("IMAP4rev1 SASL-IR AUTH=XOAUTH2", "NO AUTHENTICATE failed."), func(o *Options) {
 			o.Auth, o.Password = "xoauth2", func(context.Context) (string, error) { return secret, nil }
 		}, mail.KindAuth, []string{"the token expired at 2001-09-09", "it was XOAUTH2"}},
+		{"another mechanism than is offered", refuse("IMAP4rev1 AUTH=PLAIN AUTH=LOGIN", "NO no"), func(o *Options) { o.Auth = "scram-sha-256" }, mail.KindAuth,
+			[]string{`the server does not offer SCRAM-SHA-256, which auth names; it offers LOGIN, PLAIN: change auth, or leave it out`}},
+		{"a token where none is taken", refuse("IMAP4rev1 AUTH=PLAIN", "NO no"), func(o *Options) { o.Auth = "xoauth2" }, mail.KindAuth, []string{"the server does not offer XOAUTH2, which auth names"}},
 		{"an opaque token", refuse("IMAP4rev1 SASL-IR AUTH=OAUTHBEARER", "NO no"), func(o *Options) { o.Auth = "oauthbearer" }, mail.KindAuth, []string{"a new token is needed"}},
 		{"our certificate", refuse("IMAP4rev1 SASL-IR AUTH=EXTERNAL", "NO no"), func(o *Options) { o.Auth = "external" }, mail.KindAuth, []string{"tls_cert"}},
+		{"our certificate where none is asked for", refuse("IMAP4rev1 AUTH=PLAIN", "NO no"), func(o *Options) { o.Certificate, o.Password = &other, nil }, mail.KindAuth,
+			[]string{"does not offer EXTERNAL, by which tls_cert signs in", "it offers PLAIN", "password_command"}},
+		{"a tunnel that says nothing", nil, func(o *Options) { o.Tunnel, o.Timeout = []string{"sleep", "60"}, time.Second }, mail.KindSilent, []string{"tunnel", "an IMAP server"}},
 		{"no password", refuse("IMAP4rev1 SASL-IR AUTH=PLAIN", "NO no"), func(o *Options) {
 			o.Password = func(context.Context) (string, error) { return "", errors.New("the vault is shut") }
 		}, mail.KindSecret, []string{"password_command"}},

@@ -105,6 +105,9 @@ func (s *Session) choose(o Options) ([]string, error) {
 	}
 	switch {
 	case len(names) > 0:
+	case o.Certificate != nil && o.Password == nil && o.Token == nil:
+		return nil, &mail.Fault{Kind: mail.KindAuth, Op: "sign-in", Text: s.noWay(o),
+			Do: fmt.Sprintf("the server does not offer EXTERNAL, by which tls_cert signs in; it offers %s: for a password set password_command, password_file or keyring", strings.Join(s.offered(), ", "))}
 	case o.Token != nil:
 		take("OAUTHBEARER", "XOAUTH2")
 	default:
@@ -132,8 +135,11 @@ func (s *Session) choose(o Options) ([]string, error) {
 // noWay says why there is no way to sign in.
 func (s *Session) noWay(o Options) string {
 	what := "a password"
-	if o.Token != nil {
+	switch {
+	case o.Token != nil:
 		what = "a token"
+	case o.Password == nil:
+		what = "a certificate"
 	}
 	text := "the server offers no way to sign in with " + what
 	if list := s.offered(); len(list) > 0 {
