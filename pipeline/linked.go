@@ -48,12 +48,10 @@ func (r *run) forgetLinks(c *journal.Change, rows ...ledger.Message) {
 }
 
 // linksAreCopies forgets the links of messages that are still where they were, in a run
-// that has recorded all that it was told.
+// that has recorded all that it was told, and those of mailboxes that the server has no
+// more: nobody can ask it whether their messages were moved.
 func (r *run) linksAreCopies(ctx context.Context, boxes []*box) error {
-	r.mu.Lock()
-	n := len(r.links)
-	r.mu.Unlock()
-	if n == 0 || r.DryRun {
+	if r.DryRun {
 		return nil
 	}
 	held := make(map[string]bool)
@@ -61,6 +59,9 @@ func (r *run) linksAreCopies(ctx context.Context, boxes []*box) error {
 		held[journal.About(it.Row)] = true
 	}
 	return r.notes().Linked.DropWhere(ctx, func(_ string, l journal.Linking) bool {
+		if !r.listed[l.Mailbox] {
+			return true
+		}
 		i := slices.IndexFunc(boxes, func(b *box) bool { return b.Name == l.Mailbox })
 		return i >= 0 && !boxes[i].line.MarksKept() && !r.isUnsettled(boxes[i]) &&
 			!held[journal.About(ledger.Message{Mailbox: l.Mailbox, UIDValidity: l.UIDValidity, UID: l.UID})]

@@ -370,7 +370,8 @@ func (w *worker) link(ctx context.Context, b *box, uids []imap.UID) ([]imap.UID,
 
 // askWhetherTheyStay asks which originals are still where they were, in mailboxes that
 // something has left: that another message went is no evidence that this one did. Where
-// that cannot be found out, they stay, and the text decides.
+// that cannot be found out, they stay, and the text decides. A mailbox that the server has
+// no more has none.
 func (w *worker) askWhetherTheyStay(ctx context.Context, b *box, originals []ledger.Message, e plan.Evidence) error {
 	said := make(map[string]bool)
 	for _, key := range e.Told {
@@ -378,7 +379,7 @@ func (w *worker) askWhetherTheyStay(ctx context.Context, b *box, originals []led
 	}
 	byBox := make(map[string][]ledger.Message)
 	for _, row := range originals {
-		if !e.Stays[row.Key] && !said[row.Key] {
+		if !e.Stays[row.Key] && !said[row.Key] && w.listed[row.Mailbox] {
 			byBox[row.Mailbox] = append(byBox[row.Mailbox], row)
 		}
 	}
