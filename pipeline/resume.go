@@ -127,7 +127,7 @@ func (r *run) resume(ctx context.Context) error {
 				}
 			}
 			if at, ok := unrecorded.Take(row); ok {
-				row.State, row.Key, row.Name, row.ID = ledger.Present, at.Key, "", cmp.Or(row.ID, at.ID)
+				row.State, row.ID = ledger.Present, cmp.Or(row.ID, at.ID)
 				moved = append(moved, row)
 				continue
 			}
