@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/emersion/go-imap/v2"
@@ -315,17 +316,16 @@ func TestAMoveBetweenTwoScans(t *testing.T) {
 			// that is marked makes it, and that of Archive, be read.
 			h.do(os.Chtimes(h.path("INBOX", "cur"), h.now, h.now))
 			h.do(os.Chtimes(h.path("Archive", "cur"), h.now, h.now))
-			moved := false
+			var moved atomic.Bool
 			rep := h.sync(s, func(o *Options) {
 				o.Selects = func(name string, _ rune) bool {
-					if name == "INBOX" && !moved {
-						moved = true
+					if name == "INBOX" && moved.CompareAndSwap(false, true) {
 						h.do(os.Rename(h.path(way[0], file), h.path(way[1], file)))
 					}
 					return true
 				}
 			})
-			if !moved || rep.Uploaded+rep.Deleted != 0 {
+			if !moved.Load() || rep.Uploaded+rep.Deleted != 0 {
 				t.Errorf("%+v", rep)
 			}
 			h.sync(s)

@@ -140,7 +140,8 @@ type Account struct {
 type Policy struct {
 	plan.Tags
 
-	// Selects tells whether a mailbox is to be synchronised; nil means all.
+	// Selects tells whether a mailbox is to be synchronised; nil means all. Several goroutines
+	// may ask it.
 	Selects func(mailbox string, delim rune) bool
 	// TagRules gives the tags that mail of a mailbox gets or loses when it
 	// comes; nil means none.
