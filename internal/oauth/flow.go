@@ -234,7 +234,7 @@ func (c Client) Device(ctx context.Context, show func(address, code string, unti
 	conf, ctx2 := c.config(""), c.with(ctx)
 	d, err := conf.DeviceAuth(ctx2)
 	if err != nil {
-		return nil, c.failed(ctx, err, c.Secret)
+		return nil, c.failedAt(ctx, "device_url", c.DeviceURL, err, c.Secret)
 	}
 	if d.DeviceCode == "" || d.UserCode == "" || d.VerificationURI == "" {
 		return nil, fmt.Errorf("%s gave no device code; is device_url right?", site(c.DeviceURL))

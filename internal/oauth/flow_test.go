@@ -242,6 +242,17 @@ func (h handled) RoundTrip(r *http.Request) (*http.Response, error) {
 	return w.Result(), nil
 }
 
+// What cannot be read is blamed on the address that was asked.
+func TestDeviceAddressThatIsWrong(t *testing.T) {
+	t.Parallel()
+	client := Client{ID: "client", AuthURL: "https://login.example.org/authorize", TokenURL: "https://login.example.org/token",
+		DeviceURL: "https://device.example.org/wrong", Scopes: []string{"mail"}, Account: "work", HTTP: handled{http.NotFoundHandler()}}
+	_, err := client.Device(t.Context(), func(string, string, time.Time) { t.Error("a code is shown") })
+	if want := "device.example.org answers with HTTP status 404; try again later, or look at device_url"; err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+}
+
 // TestDevice: waiting, being told to wait longer, expiry, denial, Ctrl-C.
 func TestDevice(t *testing.T) {
 	for _, c := range []struct {

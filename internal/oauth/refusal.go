@@ -34,9 +34,14 @@ func (r *Refusal) Error() string { return r.Text + "; " + r.Next }
 // login is the command that signs in anew.
 func (c Client) login() string { return cmp.Or(c.Command, "notmuch imap login "+c.Account) }
 
-// failed puts an error of a request in words. Secrets are what must not show in
-// them.
+// failed puts an error of a request for a token in words. Secrets are what must not show
+// in them.
 func (c Client) failed(ctx context.Context, err error, secrets ...string) error {
+	return c.failedAt(ctx, "token_url", c.TokenURL, err, secrets...)
+}
+
+// failedAt is failed for a request to the address that a key of the configuration has.
+func (c Client) failedAt(ctx context.Context, key, address string, err error, secrets ...string) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -46,7 +51,7 @@ func (c Client) failed(ctx context.Context, err error, secrets ...string) error 
 			if r.Response != nil {
 				text = "HTTP status " + fmt.Sprint(r.Response.StatusCode)
 			}
-			return fmt.Errorf("%s answers with %s; try again later, or look at token_url", site(c.TokenURL), text)
+			return fmt.Errorf("%s answers with %s; try again later, or look at %s", site(address), text, key)
 		}
 		return c.refusal(r.ErrorCode, r.ErrorDescription, secrets...)
 	}
@@ -57,7 +62,7 @@ func (c Client) failed(ctx context.Context, err error, secrets ...string) error 
 		}
 		return fmt.Errorf("cannot reach %s: %s; is the network there?", site(u.URL), clean(text, secrets))
 	}
-	return fmt.Errorf("%s: %s", site(c.TokenURL), clean(strings.TrimPrefix(err.Error(), "oauth2: "), secrets))
+	return fmt.Errorf("%s: %s", site(address), clean(strings.TrimPrefix(err.Error(), "oauth2: "), secrets))
 }
 
 // site is where an URL leads, without what may be secret in it.
