@@ -2,7 +2,6 @@ package cmd
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,33 +18,10 @@ func (m *mover) offline() {
 // fromOfflineIMAP is newMover for somebody who comes from OfflineIMAP. sep is its setting.
 func fromOfflineIMAP(t *testing.T, s *imaptest.DovecotServer, sep string) *mover {
 	t.Helper()
-	otherPrograms(t)
-	m := &mover{machine: &machine{t: t, dir: t.TempDir()}, dovecot: s}
-	m.root = filepath.Join(m.dir, "mail", "work")
-	for _, d := range []string{m.root, filepath.Join(m.dir, "bin")} {
-		if err := os.MkdirAll(d, 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
-	me, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink(me, filepath.Join(m.dir, "bin", name)); err != nil {
-		t.Fatal(err)
-	}
-	host, port, err := net.SplitHostPort(s.Addr())
-	if err != nil {
-		t.Fatal(err)
-	}
-	m.write("secret", s.Password+"\n")
-	m.write("notmuch", "[database]\npath="+m.dir+"/mail\n[user]\nname=Me\nprimary_email=me@example.org\n[new]\ntags=unread;inbox\n")
-	m.write("config.toml", fmt.Sprintf("[account.work]\nhost = %q\nport = %s\ntls = \"none\"\nallow_plaintext = true\nuser = %q\npassword_file = \"secret\"\n", host, port, s.User))
+	m, host, port := settle(t, s)
 	m.write("offlineimaprc", fmt.Sprintf("[general]\naccounts = a\nmetadata = %[1]s/meta\n\n[Account a]\nlocalrepository = here\nremoterepository = there\n\n"+
 		"[Repository here]\ntype = Maildir\nlocalfolders = %[2]s\nsep = %[3]s\n\n[Repository there]\ntype = IMAP\nremotehost = %[4]s\nremoteport = %[5]s\nremoteuser = %[6]s\nremotepass = %[7]s\nssl = no\nstarttls = no\nauth_mechanisms = LOGIN\n"+
 		"[Account unused]\nlocalrepository = x\nremoterepository = y\n", m.dir, m.root, sep, host, port, s.User, s.Password))
-	m.env = []string{"HOME=" + m.dir, "PATH=" + m.dir + "/bin:" + os.Getenv("PATH"), "NOTMUCH_CONFIG=" + m.dir + "/notmuch",
-		"NOTMUCH_IMAP_CONFIG=" + m.dir + "/config.toml", "XDG_STATE_HOME=" + m.dir + "/state", "GORACE=atexit_sleep_ms=0"}
 	m.offline()
 	m.must("notmuch", "new")
 	return m

@@ -19,12 +19,12 @@ type mover struct {
 	root    string
 }
 
-// newMover lets mbsync fetch what is on the server. style is its SubFolders, state its
-// SyncState.
-func newMover(t *testing.T, s *imaptest.DovecotServer, style, state string) *mover {
+// settle makes the machine of somebody whose mail is on the server at host and port, with
+// no mail on it yet.
+func settle(t *testing.T, s *imaptest.DovecotServer) (m *mover, host, port string) {
 	t.Helper()
 	otherPrograms(t)
-	m := &mover{machine: &machine{t: t, dir: t.TempDir()}, dovecot: s}
+	m = &mover{machine: &machine{t: t, dir: t.TempDir()}, dovecot: s}
 	m.root = filepath.Join(m.dir, "mail", "work")
 	for _, d := range []string{m.root, filepath.Join(m.dir, "bin")} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
@@ -38,13 +38,23 @@ func newMover(t *testing.T, s *imaptest.DovecotServer, style, state string) *mov
 	if err := os.Symlink(me, filepath.Join(m.dir, "bin", name)); err != nil {
 		t.Fatal(err)
 	}
-	host, port, err := net.SplitHostPort(s.Addr())
+	host, port, err = net.SplitHostPort(s.Addr())
 	if err != nil {
 		t.Fatal(err)
 	}
 	m.write("secret", s.Password+"\n")
 	m.write("notmuch", "[database]\npath="+m.dir+"/mail\n[user]\nname=Me\nprimary_email=me@example.org\n[new]\ntags=unread;inbox\nignore=.mbsyncstate;.uidvalidity\n")
 	m.write("config.toml", fmt.Sprintf("[account.work]\nhost = %q\nport = %s\ntls = \"none\"\nallow_plaintext = true\nuser = %q\npassword_file = \"secret\"\n", host, port, s.User))
+	m.env = []string{"HOME=" + m.dir, "PATH=" + m.dir + "/bin:" + os.Getenv("PATH"), "NOTMUCH_CONFIG=" + m.dir + "/notmuch",
+		"NOTMUCH_IMAP_CONFIG=" + m.dir + "/config.toml", "XDG_STATE_HOME=" + m.dir + "/state", "GORACE=atexit_sleep_ms=0"}
+	return m, host, port
+}
+
+// newMover lets mbsync fetch what is on the server. style is its SubFolders, state its
+// SyncState.
+func newMover(t *testing.T, s *imaptest.DovecotServer, style, state string) *mover {
+	t.Helper()
+	m, host, port := settle(t, s)
 	m.write("mbsyncrc", fmt.Sprintf("IMAPAccount a\nHost %s\nPort %s\nUser %s\nPass %q\nSSLType None\nAuthMechs LOGIN\n\nIMAPStore far\nAccount a\n\n"+
 		"MaildirStore near\nPath %[5]s/\nInbox %[5]s/INBOX\nSubFolders %[6]s\nMaxSize 20k\n\nChannel c\nFar :far:\nNear :near:\nPatterns *\nCreate Both\nExpunge Both\nSync All\nSyncState %[7]s\n",
 		host, port, s.User, s.Password, m.root, style, state))
@@ -54,8 +64,6 @@ func newMover(t *testing.T, s *imaptest.DovecotServer, style, state string) *mov
 	if style == "Maildir++" {
 		m.write("mbsyncrc", strings.ReplaceAll(strings.ReplaceAll(m.read("mbsyncrc"), "Path "+m.root+"/\n", ""), m.root+"/INBOX", m.root))
 	}
-	m.env = []string{"HOME=" + m.dir, "PATH=" + m.dir + "/bin:" + os.Getenv("PATH"), "NOTMUCH_CONFIG=" + m.dir + "/notmuch",
-		"NOTMUCH_IMAP_CONFIG=" + m.dir + "/config.toml", "XDG_STATE_HOME=" + m.dir + "/state", "GORACE=atexit_sleep_ms=0"}
 	m.mbsync()
 	m.must("notmuch", "new")
 	return m

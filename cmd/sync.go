@@ -358,16 +358,23 @@ func openLedger(ctx context.Context, dir string, dryRun bool) (l *ledger.Ledger,
 func (p *program) dialer(a *config.Account, keys *secrets, out *output) func(context.Context) (pipeline.Session, error) {
 	names := &remote.Names{}
 	return func(ctx context.Context) (pipeline.Session, error) {
-		o, err := remoteOptions(a, keys)
+		o, err := toldOptions(a, keys, names, out)
 		if err != nil {
 			return nil, err
 		}
-		o.Names = names
-		o.Record = out.records.connection(a.Name)
-		o.Note = func(s string) { out.remark(a.Name, s) }
-		o.Alert = func(s string) { out.alert(a.Name, s) }
 		return dialWith(o)(ctx)
 	}
+}
+
+// toldOptions are remoteOptions of one connection of a run, whose output is told what is
+// said on it.
+func toldOptions(a *config.Account, keys *secrets, names *remote.Names, out *output) (remote.Options, error) {
+	o, err := remoteOptions(a, keys)
+	o.Names = names
+	o.Record = out.records.connection(a.Name)
+	o.Note = func(s string) { out.remark(a.Name, s) }
+	o.Alert = func(s string) { out.alert(a.Name, s) }
+	return o, err
 }
 
 // dialWith gives what opens a connection with these options.

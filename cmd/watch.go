@@ -175,14 +175,10 @@ func (v *vigil) account(ctx context.Context, a *config.Account, root string) wat
 		// The mark between levels is not known here; what either takes is looked at.
 		Selects: func(mailbox string) bool { return a.Selects(mailbox, '/') || a.Selects(mailbox, '.') },
 		Dial: func(ctx context.Context) (watch.Line, error) {
-			o, err := remoteOptions(a, v.secrets())
+			o, err := toldOptions(a, v.secrets(), names, v.out)
 			if err != nil {
 				return nil, err
 			}
-			o.Names = names
-			o.Record = v.out.records.connection(a.Name)
-			o.Note = func(s string) { v.out.remark(a.Name, s) }
-			o.Alert = func(s string) { v.out.alert(a.Name, s) }
 			s, err := remote.Dial(ctx, o)
 			if err != nil {
 				return nil, err // not s: a nil *Session is no nil Line
