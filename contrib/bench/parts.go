@@ -304,12 +304,13 @@ func (b *bench) changes(ctx context.Context) (err error) {
 	took := make(map[string][]usage)
 	unread := b.changed
 	for i := range b.runs {
-		// The oldest mails are deleted, and the next ones that nobody has read
-		// yet are read.
-		from := i*(flagChanges-deletions) + 1
+		// Old mails are deleted, and the next ones that nobody has read yet are
+		// read. The very oldest stays: a mailbox of which the oldest mails alone
+		// are missing looks like one whose server shows the newest alone.
+		from := i*(flagChanges-deletions) + 2
 		if _, err := s.Command(
 			"SELECT INBOX",
-			fmt.Sprintf(`STORE 1:%d +FLAGS (\Deleted)`, deletions),
+			fmt.Sprintf(`STORE 2:%d +FLAGS (\Deleted)`, deletions+1),
 			"EXPUNGE",
 			fmt.Sprintf(`STORE %d:%d +FLAGS (\Seen)`, from, from+flagChanges/2-1),
 			fmt.Sprintf(`STORE %d:%d +FLAGS (\Seen \Flagged)`, from+flagChanges/2, from+flagChanges-1),
