@@ -2,7 +2,7 @@
 
 SUDO := $(shell [ "$$(id -u)" -eq 0 ] || echo sudo)
 BUILD_DEBS := gcc libc6-dev libnotmuch-dev notmuch
-TEST_DEBS := $(BUILD_DEBS) dovecot-imapd mutt neomutt notmuch-mutt isync offlineimap3 tmux less mandoc systemd strace
+TEST_DEBS := $(BUILD_DEBS) dovecot-imapd mutt neomutt notmuch-mutt isync offlineimap3 tmux less mandoc systemd strace zsh fish
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
 FUZZ := 20000x
 # The race detector ignores memory outside Go's heap, which is all that SQLite's C,
@@ -65,6 +65,9 @@ bench: build
 install: build
 	install -D -m 755 notmuch-imap $(DESTDIR)$(PREFIX)/bin/notmuch-imap
 	install -D -m 644 docs/notmuch-imap.1 $(DESTDIR)$(PREFIX)/share/man/man1/notmuch-imap.1
+	install -D -m 644 contrib/completion/notmuch-imap.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/notmuch-imap
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/zsh/site-functions contrib/completion/_notmuch-imap
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d contrib/completion/notmuch-imap.fish
 
 clean:
 	rm -rf notmuch-imap .lint-cache

@@ -151,6 +151,7 @@ func (p *program) commands() []*cli.Command {
 		p.hookCommand(),
 		p.setupCommand(),
 		p.demoCommand(),
+		p.completionCommand(),
 		p.versionCommand(),
 	}
 }
@@ -188,7 +189,7 @@ func (p *program) app() *cli.App {
 	help.Action = func(c *cli.Context) error {
 		return p.help(app, c.Args().Slice())
 	}
-	app.Commands = append(app.Commands, help)
+	app.Commands = append(app.Commands, help, p.completeCommand(app))
 	p.finish(app)
 	return app
 }

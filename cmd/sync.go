@@ -37,7 +37,7 @@ still on its way.
 
 A message that the server lists but does not hand over keeps nothing else from coming: a mail tagged fetch-failed stands for it.`,
 		Flags: append([]cli.Flag{
-			&cli.StringSliceFlag{Name: "mailbox", Aliases: []string{"m"}, Usage: "only this mailbox, by the server's `NAME` for it; may be given again"},
+			&cli.StringSliceFlag{Name: "mailbox", Aliases: []string{"m"}, Usage: "only this `MAILBOX`, by the server's name for it; may be given again"},
 			&cli.BoolFlag{Name: "full", Usage: "compare every mailbox as a whole, even if nothing seems to have changed, and ask again for all that failed"},
 			&cli.GenericFlag{Name: "yes-delete", Value: &answers{}, Usage: "delete also when very much of a mailbox is gone on one side, or its folder is in doubt; with =ACCOUNT/MAILBOX only there; may be given again"},
 			&cli.BoolFlag{Name: "restore", Usage: "bring back what is missing here, instead of deleting it on the server"},
