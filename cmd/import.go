@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/config"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/internal/remote"
 	"github.com/notmuch-imap/notmuch-imap/internal/takeover"
@@ -20,6 +21,16 @@ import (
 )
 
 func (p *program) importCommand() *cli.Command {
+	flags := func(from string) []cli.Flag {
+		out := []cli.Flag{
+			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "say what would be taken over, and do nothing"},
+			&cli.BoolFlag{Name: "json", Usage: "print one JSON object a line for each mailbox"},
+		}
+		if from != "" {
+			out = append([]cli.Flag{&cli.StringFlag{Name: "from", Usage: from}}, out...)
+		}
+		return out
+	}
 	return &cli.Command{
 		Name:  "import",
 		Usage: "take over mail that another program synchronised",
@@ -30,11 +41,7 @@ func (p *program) importCommand() *cli.Command {
 			Description: `Reads what mbsync remembers of the account's folders, and makes it what is agreed with the server: each file is that message, with the flags
 that it had then. Nothing is fetched, sent, renamed, or written into what is mbsync's; what was changed on either side since is for the next sync. It
 is believed only where the server says the same of the mail. The account stands in the configuration, with folder where mbsync's Path is.`,
-			Flags: []cli.Flag{
-				&cli.StringFlag{Name: "from", Usage: "mbsync's SyncState, if it is neither * nor left out: `PATH`"},
-				&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "say what would be taken over, and do nothing"},
-				&cli.BoolFlag{Name: "json", Usage: "print one JSON object a line for each mailbox"},
-			},
+			Flags:  flags("mbsync's SyncState, if it is neither * nor left out: `PATH`"),
 			Action: p.importMbsync,
 		}, {
 			Name:      "offlineimap",
@@ -42,12 +49,25 @@ is believed only where the server says the same of the mail. The account stands 
 			ArgsUsage: "[ACCOUNT]...",
 			Description: `Does for Maildirs of OfflineIMAP what import mbsync does for those of mbsync: what OfflineIMAP remembers becomes what is agreed with the
 server. Its account is that whose localfolders is the account's folder.`,
-			Flags: []cli.Flag{
-				&cli.StringFlag{Name: "from", Usage: "the .offlineimaprc, if it is not where OfflineIMAP looks for it: `FILE`"},
-				&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "say what would be taken over, and do nothing"},
-				&cli.BoolFlag{Name: "json", Usage: "print one JSON object a line for each mailbox"},
-			},
+			Flags:  flags("the .offlineimaprc, if it is not where OfflineIMAP looks for it: `FILE`"),
 			Action: p.importOfflineIMAP,
+		}, {
+			Name:      "lieer",
+			Usage:     "take over the Maildir of lieer (gmi) as it is",
+			ArgsUsage: "[ACCOUNT]...",
+			Description: `Pairs the files of lieer's Maildir with the messages of Gmail's All Mail by their numbers, which are the files' names. The account stands in
+the configuration, with folder where gmi runs. Tags stay as they are; labels are nothing that IMAP synchronises, so that tags that stand for
+labels do not go to Gmail any more.`,
+			Flags:  flags(""),
+			Action: p.importLieer,
+		}, {
+			Name:      "maildir",
+			Usage:     "pair other Maildirs with the server's mail",
+			ArgsUsage: "[ACCOUNT]...",
+			Description: `Pairs the mail in the account's folders with that on the server by what it is, as the first sync does, and does no more: nothing is fetched
+or sent. Flags that only the server has come here with it.`,
+			Flags:  flags(""),
+			Action: p.importMaildir,
 		}},
 	}
 }
@@ -56,9 +76,14 @@ server. Its account is that whose localfolders is the account's folder.`,
 type predecessor struct {
 	name string
 	at   string // the word for its setting that names the folder
+	none string // what there is to say of a mailbox that it does not have
+	// folders are those in which it may have a mailbox; foldersOf if it is nil.
+	folders func(m mail.Mailbox) []string
 	// read gives what it remembers of a folder below root.
-	read func(ctx context.Context, root, folder string, levels []string) (*takeover.Agreement, error)
+	read func(ctx context.Context, root, folder string, m mail.Mailbox) (*takeover.Agreement, error)
 }
+
+const fetchedFirst = "the first sync fetches what is not here"
 
 func (p *program) importOfflineIMAP(c *cli.Context) error {
 	file := p.atHome(c.String("from"))
@@ -72,7 +97,7 @@ func (p *program) importOfflineIMAP(c *cli.Context) error {
 	if err != nil {
 		return &usageError{fmt.Sprintf("--from: %v", err), c.Command.HelpName}
 	}
-	return p.importFrom(c, predecessor{"OfflineIMAP", "localfolders", func(ctx context.Context, root, folder string, levels []string) (*takeover.Agreement, error) {
+	return p.importFrom(c, predecessor{name: "OfflineIMAP", at: "localfolders", none: fetchedFirst, read: func(ctx context.Context, root, folder string, m mail.Mailbox) (*takeover.Agreement, error) {
 		for _, t := range theirs {
 			if !sameDirectory(t.LocalFolders, root) {
 				continue
@@ -81,7 +106,7 @@ func (p *program) importOfflineIMAP(c *cli.Context) error {
 			if err != nil {
 				return nil, err
 			}
-			return takeover.OfflineIMAP(ctx, folder, t.State, levels, strings.Split(filepath.ToSlash(local), "/"))
+			return takeover.OfflineIMAP(ctx, folder, t.State, takeover.Levels(m.Name, m.Delim), strings.Split(filepath.ToSlash(local), "/"))
 		}
 		return nil, takeover.ErrNone
 	}})
@@ -112,22 +137,89 @@ func (p *program) importMbsync(c *cli.Context) error {
 			return &usageError{fmt.Sprintf("--from: %v", err), c.Command.HelpName}
 		}
 	}
-	return p.importFrom(c, predecessor{"mbsync", "Path", func(_ context.Context, _, folder string, levels []string) (*takeover.Agreement, error) {
-		return takeover.Mbsync(folder, p.statesOf(from, levels)...)
+	return p.importFrom(c, predecessor{name: "mbsync", at: "Path", none: fetchedFirst, read: func(_ context.Context, _, folder string, m mail.Mailbox) (*takeover.Agreement, error) {
+		return takeover.Mbsync(folder, p.statesOf(from, takeover.Levels(m.Name, m.Delim))...)
 	}})
+}
+
+func (p *program) importLieer(c *cli.Context) error {
+	return p.importFrom(c, predecessor{
+		name: "lieer", at: "directory", none: "lieer has all mail in one folder, which All Mail is like; `mailboxes` can leave this out",
+		folders: func(m mail.Mailbox) []string {
+			if m.For(`\All`) {
+				return []string{takeover.LieerFolder}
+			}
+			return nil
+		},
+		read: func(_ context.Context, root, _ string, _ mail.Mailbox) (*takeover.Agreement, error) {
+			return takeover.Lieer(root)
+		},
+	})
 }
 
 // importFrom takes the accounts over that the arguments name.
 func (p *program) importFrom(c *cli.Context, from predecessor) error {
+	if from.folders == nil {
+		from.folders = func(m mail.Mailbox) []string { return foldersOf(m.Name, m.Delim) }
+	}
+	return p.importEach(c, func(a *config.Account, keys *secrets, out *output) error {
+		return p.importAccount(c, a, from, keys, out)
+	})
+}
+
+// importMaildir pairs what is here by what it is.
+func (p *program) importMaildir(c *cli.Context) error {
+	return p.importEach(c, func(a *config.Account, keys *secrets, out *output) error {
+		return p.withAccount(c.Context, a, keys, out, func(h *hold) error {
+			sum := importSum{account: a.Name}
+			emit := h.options.Emit
+			h.options.Emit = func(e pipeline.Event) {
+				switch {
+				case e.Type == pipeline.EventMailbox:
+					sum.add(taking.Box{Paired: e.Total})
+				case e.Type == pipeline.EventDone && !out.json:
+					return // it would say that there is nothing new
+				}
+				emit(e)
+			}
+			h.options.Hooks = nil // nothing comes and nothing goes
+			h.options.PairOnly, h.options.DryRun = true, c.Bool("dry-run")
+			report, err := pipeline.Sync(c.Context, h.options)
+			switch {
+			case err != nil:
+				return err
+			case report.Nothing() && slices.ContainsFunc(report.Faults, func(f pipeline.Failure) bool { return isRefused(f.Err) }):
+				return errRefused
+			case report.Nothing():
+				return errLater
+			}
+			switch {
+			case out.json:
+			case sum.boxes == 0:
+				out.say(a.Name + ": there was nothing to pair: all is synchronised already, or the Maildirs are not where `folder` in the configuration is")
+			default:
+				out.say(sum.text(c.Bool("dry-run")))
+			}
+			if !report.Clean() {
+				return errPartly
+			}
+			return nil
+		})
+	})
+}
+
+// importEach does something with each account that the arguments name.
+func (p *program) importEach(c *cli.Context, do func(*config.Account, *secrets, *output) error) error {
 	accounts, err := p.accounts(c)
 	if err != nil {
 		return err
 	}
 	keys := p.newSecrets()
 	out := p.wordsOutput(false)
+	out.most, out.json = showAll, c.Bool("json")
 	var ends []error
 	for i := range accounts {
-		err := p.importAccount(c, &accounts[i], from, keys, out)
+		err := do(&accounts[i], keys, out)
 		if err != nil && !isEnding(err) {
 			return err
 		}
@@ -163,9 +255,9 @@ func (p *program) importAccount(c *cli.Context, a *config.Account, from predeces
 	sum := importSum{account: a.Name, from: from}
 	err := p.withAccount(c.Context, a, keys, out, func(h *hold) error {
 		account := taking.Account{
-			Root: h.options.Root, Ledger: h.options.Ledger, Selects: h.options.Selects, Folders: foldersOf, DryRun: c.Bool("dry-run"),
-			Read: func(folder string, levels []string) (*takeover.Agreement, error) {
-				return from.read(c.Context, h.options.Root, folder, levels)
+			Root: h.options.Root, Ledger: h.options.Ledger, Selects: h.options.Selects, Folders: from.folders, DryRun: c.Bool("dry-run"),
+			Read: func(folder string, m mail.Mailbox) (*takeover.Agreement, error) {
+				return from.read(c.Context, h.options.Root, folder, m)
 			},
 			Tell: func(b taking.Box) {
 				sum.add(b)
@@ -176,7 +268,7 @@ func (p *program) importAccount(c *cli.Context, a *config.Account, from predeces
 					}{a.Name, b}))
 					return
 				}
-				out.say(a.Name + "/" + b.Mailbox + ": " + importText(from.name, b))
+				out.say(a.Name + "/" + b.Mailbox + ": " + importText(from, b))
 			},
 		}
 		return p.reach(c.Context, a, h.options.Dial, out, func(s pipeline.Session) error { return taking.Take(c.Context, account, s) })
@@ -194,12 +286,12 @@ func (p *program) importAccount(c *cli.Context, a *config.Account, from predeces
 }
 
 // importText says what became of a mailbox.
-func importText(program string, b taking.Box) string {
+func importText(from predecessor, b taking.Box) string {
 	switch {
 	case b.Known:
 		return "is synchronised already"
 	case b.None:
-		return program + " does not have it; the first sync fetches what is not here"
+		return from.name + " does not have it; " + from.none
 	case b.Refused != "":
 		return "not taken over, the first sync pairs it by what the mail is: " + b.Refused
 	}
@@ -210,10 +302,11 @@ func importText(program string, b taking.Box) string {
 		}
 	}
 	add(b.Here, "is only here: a sync uploads or moves it", "are only here: a sync uploads or moves them")
+	add(b.Stay, "is only here, and stays here: `upload` sends it", "are only here, and stay here: `upload` sends them")
 	add(b.There, "is only there: a sync fetches it", "are only there: a sync fetches them")
 	add(b.Gone, "was removed here since: a sync deletes it there", "were removed here since: a sync deletes them there")
 	add(b.Removed, "is gone there since: a sync removes it here", "are gone there since: a sync removes them here")
-	add(b.Left, "was left there by "+program+", and stays there", "were left there by "+program+", and stay there")
+	add(b.Left, "was left there by "+from.name+", and stays there", "were left there by "+from.name+", and stay there")
 	return strings.Join(parts, "; ")
 }
 

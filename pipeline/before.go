@@ -13,6 +13,11 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
+// neverComplete gives the mailboxes of which no sync came to its end.
+func neverComplete(boxes []*box) []*box {
+	return slices.DeleteFunc(slices.Clone(boxes), func(b *box) bool { return b.known.Complete || b.barred })
+}
+
 // compareDoubtful takes those pairs back whose texts differ, where no size speaks for them:
 // what another program put in place of a large mail has its Message-ID, too.
 func (w *worker) compareDoubtful(ctx context.Context, b *box, listed []mail.Message, pairs map[imap.UID]plan.Untracked) error {

@@ -97,6 +97,10 @@ func (w *worker) lookOnce(ctx context.Context, b *box) error {
 			return err
 		}
 	}
+	if w.PairOnly {
+		b.line.KeepMarks()
+		return nil
+	}
 	if !w.DryRun {
 		if rows, err = w.leftAgain(ctx, b, &v, rows); err != nil {
 			return err

@@ -171,8 +171,11 @@ type Request struct {
 	// UploadHere: the server is given also the mail and the folders that were here before
 	// the first sync.
 	UploadHere bool
-	Restore    bool // where the folders differ from what was agreed, the server is right
-	YesDelete  bool // let deletions beyond the guard through
+	// PairOnly: what is here is paired with what is there in mailboxes that were never
+	// synchronised, and nothing else is done.
+	PairOnly  bool
+	Restore   bool // where the folders differ from what was agreed, the server is right
+	YesDelete bool // let deletions beyond the guard through
 	// YesDeleteIn are mailboxes whose deletions are let through.
 	YesDeleteIn []string
 	// Attended: a person is there, and a sign-in that was refused is tried at once.

@@ -48,6 +48,9 @@ func (r *run) sync(ctx context.Context) error {
 		return first.leaveAccount(ctx, err, report.AtList)
 	}
 	err = r.line.Run(ctx, func(ctx context.Context) error {
+		if r.PairOnly {
+			return r.pull(ctx, first, neverComplete(boxes))
+		}
 		boxes, err := first.makeMailboxes(ctx, boxes)
 		if err != nil {
 			return first.leaveAccount(ctx, err, report.AtConnect)

@@ -74,6 +74,8 @@ type ScriptMail struct {
 	Flags  string // "\Seen todo"
 	Date   time.Time
 	ModSeq uint64
+	// GmailID is X-GM-MSGID, of a server with X-GM-EXT-1.
+	GmailID uint64
 	// Structure is what BODY and BODYSTRUCTURE give, as it goes over the wire;
 	// "" for that of Raw.
 	Structure string

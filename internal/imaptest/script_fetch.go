@@ -101,7 +101,8 @@ func (c *scriptConn) fetch(args string, byUID bool) error {
 	items = strings.TrimSuffix(strings.TrimPrefix(items, "("), ")")
 	list := words(items)
 	for _, item := range list {
-		if !isBody(item) && !slices.Contains([]string{"UID", "FLAGS", "INTERNALDATE", "RFC822.SIZE", "MODSEQ", "BODY", "BODYSTRUCTURE"}, item) {
+		if !isBody(item) && !slices.Contains([]string{"UID", "FLAGS", "INTERNALDATE", "RFC822.SIZE", "MODSEQ", "BODY", "BODYSTRUCTURE"}, item) &&
+			(item != "X-GM-MSGID" || !strings.Contains(c.s.Caps, "X-GM-EXT-1")) {
 			c.final = "BAD unknown item " + item
 			return nil
 		}
@@ -186,6 +187,8 @@ func (m *ScriptMail) value(item string) string {
 		return m.Date.Format(`"_2-Jan-2006 15:04:05 -0700"`)
 	case "RFC822.SIZE":
 		return strconv.Itoa(len(m.Raw))
+	case "X-GM-MSGID":
+		return strconv.FormatUint(m.GmailID, 10)
 	case "MODSEQ":
 		return fmt.Sprintf("(%d)", m.ModSeq)
 	case "BODY", "BODYSTRUCTURE":

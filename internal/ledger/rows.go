@@ -291,9 +291,10 @@ func (l *Ledger) Rekey(ctx context.Context, from, to []Message) error {
 
 // Change is what one transaction records.
 type Change struct {
-	Save   []Message         // their mailboxes must be recorded
-	Forget []Message         // by Mailbox, UIDValidity and UID alone; unknown ones are no error
-	Metas  map[string]string // values of the account; "" forgets one
+	Mailbox *Mailbox          // the row of a mailbox, before its messages; nil: none
+	Save    []Message         // their mailboxes must be recorded
+	Forget  []Message         // by Mailbox, UIDValidity and UID alone; unknown ones are no error
+	Metas   map[string]string // values of the account; "" forgets one
 }
 
 // Record records a change, all or nothing: what is forgotten goes first.
@@ -310,6 +311,11 @@ func (l *Ledger) Record(ctx context.Context, c Change) error {
 				text, args = "DELETE FROM meta WHERE key = ?", args[:1]
 			}
 			if _, err := tx.ExecContext(ctx, text, args...); err != nil {
+				return err
+			}
+		}
+		if c.Mailbox != nil {
+			if err := saveMailbox(ctx, tx, *c.Mailbox); err != nil {
 				return err
 			}
 		}

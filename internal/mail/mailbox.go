@@ -134,6 +134,7 @@ type Message struct {
 	ModSeq       uint64    // 0: not told
 	BodySize     int64     // bytes of the body literal, CRLF line ends
 	MessageID    string    // in the form of the function MessageID; only from Session.Identify
+	GmailID      uint64    // X-GM-MSGID; only from Session.Identify of Gmail; 0: not told
 }
 
 // Spool takes the bytes of one message while they come.

@@ -85,6 +85,9 @@ func merge(m, before mail.Message) mail.Message {
 	if m.MessageID == "" {
 		m.MessageID = before.MessageID
 	}
+	if m.GmailID == 0 {
+		m.GmailID = before.GmailID
+	}
 	return m
 }
 
@@ -101,9 +104,13 @@ func (s *Session) Flags(ctx context.Context, uids imap.UIDSet, changedSince uint
 // identity is what tells which message one is.
 const identity = "UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[HEADER.FIELDS (MESSAGE-ID)]"
 
-// Identify gives flags, date, size and Message-ID.
+// Identify gives flags, date, size and Message-ID, and Gmail's number for it.
 func (s *Session) Identify(ctx context.Context, uids imap.UIDSet) ([]mail.Message, error) {
-	return s.gather(ctx, uids, identity, "")
+	items := identity
+	if s.Has("X-GM-EXT-1") {
+		items += " X-GM-MSGID"
+	}
+	return s.gather(ctx, uids, items, "")
 }
 
 // incoming sorts what a fetch brings: bodies into spools, and spools to their

@@ -39,7 +39,7 @@ func TestFetchForms(t *testing.T) {
 		{"lower case", `* 1 fetch (uid 5 flags (\Seen) body[] {lit})`, seen},
 		{"no space before the list", `* 1 FETCH(UID 5 FLAGS(\Seen)BODY[] {lit})`, seen},
 		{"spaces", `* 1 FETCH ( UID  5  FLAGS ( \Seen )  BODY[]  {lit} ) `, seen},
-		{"labels", `* 1 FETCH (X-GM-MSGID 1278455344230334865 X-GM-LABELS ("\\Inbox" "a b" \\Sent) UID 5 FLAGS (\Seen) BODY[] {lit})`, seen},
+		{"labels", `* 1 FETCH (X-GM-MSGID 1278455344230334865 X-GM-LABELS ("\\Inbox" "a b" \\Sent) UID 5 FLAGS (\Seen) BODY[] {lit})`, with(func(m *mail.Message) { m.Flags, m.GmailID = []string{`\Seen`}, 1278455344230334865 })},
 		{"quotes that are not escaped", `* 1 FETCH (ENVELOPE ("say "hi", now" NIL) UID 5 FLAGS (\Seen) BODY[] {lit})`, seen},
 		{"brackets in quotes", `* 1 FETCH (ENVELOPE ("a) (b" NIL) UID 5 FLAGS (\Seen) BODY[] {lit})`, seen},
 		{"literal in a list", "* 1 FETCH (ENVELOPE ({5}\r\na) (b NIL) UID 5 FLAGS (\\Seen) BODY[] {lit})", seen},

@@ -159,6 +159,8 @@ func (r *reader) item(f *mail.Fetched, name string, keep int64, to bodies) error
 		if f.Size, err = strconv.ParseInt(s, 10, 64); err != nil || f.Size < 0 {
 			f.Size = 0 // Exchange and others tell nonsense; it is only a hint
 		}
+	case "X-GM-MSGID":
+		f.GmailID, _ = strconv.ParseUint(s, 10, 64) // 0: not told
 	case "INTERNALDATE":
 		f.InternalDate = parseDate(s)
 	}

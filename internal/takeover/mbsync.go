@@ -17,7 +17,6 @@ import (
 	"strings"
 
 	"github.com/emersion/go-imap/v2"
-	"golang.org/x/sys/unix"
 )
 
 // Agreement is what another program and the server had agreed on of one mailbox.
@@ -25,6 +24,9 @@ type Agreement struct {
 	UIDValidity uint64
 	UIDNext     imap.UID // up to here it had looked at the mailbox
 	Messages    []Agreed // by UID
+	// Gmail has, in place of all that, the maildir keys of files by the numbers that Gmail
+	// gives messages. What flags were agreed on is not known then.
+	Gmail map[uint64]string
 }
 
 // Agreed is one message of it.
@@ -155,13 +157,11 @@ func (s *mbsyncState) agreement(files map[imap.UID]string) (*Agreement, error) {
 
 // idle refuses a state that a run of mbsync holds, or left in the middle.
 func idle(state string) error {
-	if f, err := os.OpenFile(state+".lock", os.O_RDWR, 0); err == nil {
-		lock := unix.Flock_t{Type: unix.F_WRLCK}
-		err := unix.FcntlFlock(f.Fd(), unix.F_GETLK, &lock)
-		_ = f.Close() // it was only asked about
-		if err == nil && lock.Type != unix.F_UNLCK {
-			return ErrBusy
-		}
+	switch locked, err := lockedByFcntl(state + ".lock"); {
+	case err != nil:
+		return err
+	case locked:
+		return ErrBusy
 	}
 	for _, left := range []string{".journal", ".new"} {
 		if info, err := os.Stat(state + left); err == nil && info.Size() > 0 {

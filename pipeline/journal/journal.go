@@ -208,8 +208,9 @@ func encode(v any) (string, error) {
 
 // Change is what one transaction records. The zero value is one of nothing.
 type Change struct {
-	Save   []ledger.Message // their mailboxes must be recorded
-	Forget []ledger.Message // by Mailbox, UIDValidity and UID alone; unknown ones are no error
+	Mailbox *ledger.Mailbox  // its row; nil: none
+	Save    []ledger.Message // their mailboxes must be recorded, or be Mailbox
+	Forget  []ledger.Message // by Mailbox, UIDValidity and UID alone; unknown ones are no error
 
 	notes map[string]string
 	err   error // of a note that has no text
@@ -223,14 +224,14 @@ func (c *Change) set(key, text string) {
 }
 
 // Empty tells whether there is nothing to record.
-func (c *Change) Empty() bool { return len(c.Save)+len(c.Forget)+len(c.notes) == 0 }
+func (c *Change) Empty() bool { return c.Mailbox == nil && len(c.Save)+len(c.Forget)+len(c.notes) == 0 }
 
 // Record records a change, all or nothing.
 func (j *Journal) Record(ctx context.Context, c Change) error {
 	if c.err != nil {
 		return c.err
 	}
-	return j.ledger.Record(ctx, ledger.Change{Save: c.Save, Forget: c.Forget, Metas: c.notes})
+	return j.ledger.Record(ctx, ledger.Change{Mailbox: c.Mailbox, Save: c.Save, Forget: c.Forget, Metas: c.notes})
 }
 
 // ForgetMailbox forgets a mailbox with its messages and all notes about it, its folder and

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -41,11 +42,11 @@ type Account struct {
 	Ledger *ledger.Ledger
 	// Selects tells which mailboxes are synchronised; nil means all.
 	Selects func(mailbox string, delim rune) bool
-	// Read gives the other program's agreement about a folder and a mailbox;
+	// Read gives the other program's agreement about a folder, by its path, and a mailbox;
 	// takeover.ErrNone if there is none.
-	Read func(folder string, levels []string) (*takeover.Agreement, error)
-	// Folders gives the folders in which a program may have a mailbox, the likeliest first.
-	Folders func(mailbox string, delim rune) []string
+	Read func(folder string, m mail.Mailbox) (*takeover.Agreement, error)
+	// Folders gives the folders in which the program may have a mailbox, the likeliest first.
+	Folders func(m mail.Mailbox) []string
 	// Tell is given each mailbox when it is done.
 	Tell   func(Box)
 	DryRun bool
@@ -58,6 +59,7 @@ type Box struct {
 	Paired  int    `json:"paired"`
 	Left    int    `json:"left"`       // not here by the other program's doing: they stay on the server
 	Here    int    `json:"only_here"`  // files that it did not know
+	Stay    int    `json:"stay_here"`  // those of them that nobody sends unasked
 	There   int    `json:"only_there"` // messages that it did not know
 	Gone    int    `json:"gone_here"`  // whose file was removed since
 	Removed int    `json:"gone_there"` // that the server has no more
@@ -127,11 +129,11 @@ func (a *Account) box(ctx context.Context, s Session, m mail.Mailbox, taken map[
 		out.Refused = why
 		return out, nil
 	}
-	for _, f := range a.Folders(m.Name, m.Delim) {
+	for _, f := range a.Folders(m) {
 		if taken[strings.ToLower(f)] || !maildir.Dir(filepath.Join(a.Root, f)).Exists() {
 			continue
 		}
-		agreed, err := a.Read(filepath.Join(a.Root, f), takeover.Levels(m.Name, m.Delim))
+		agreed, err := a.Read(filepath.Join(a.Root, f), m)
 		if errors.Is(err, takeover.ErrNone) {
 			continue
 		}
@@ -145,7 +147,7 @@ func (a *Account) box(ctx context.Context, s Session, m mail.Mailbox, taken map[
 			}
 			return nil, err
 		}
-		if sel.UIDValidity != agreed.UIDValidity {
+		if agreed.Gmail == nil && sel.UIDValidity != agreed.UIDValidity {
 			return refuse(fmt.Sprintf("the server's UIDVALIDITY is %d, and %d was agreed on: it renumbered the mailbox since", sel.UIDValidity, agreed.UIDValidity))
 		}
 		return out, a.take(ctx, s, m, sel, agreed, out)
@@ -169,6 +171,12 @@ func (a *Account) take(ctx context.Context, s Session, m mail.Mailbox, sel *mail
 		}
 		for _, msg := range messages {
 			there[msg.UID] = msg
+		}
+	}
+	if agreed.Gmail != nil {
+		if agreed = ofGmail(agreed.Gmail, there, files); agreed == nil {
+			out.Refused = "the server does not tell what number a message has (X-GM-MSGID), as Gmail does"
+			return nil
 		}
 	}
 	known := make(map[string]bool)
@@ -229,24 +237,52 @@ func (a *Account) take(ctx context.Context, s Session, m mail.Mailbox, sel *mail
 	if err != nil {
 		return err
 	}
-	out.Here = len(some)
+	var c journal.Change
+	if out.Here = len(some); agreed.Gmail != nil {
+		// It may have been deleted on the server, or be where All Mail does not show it.
+		out.Here, out.Stay = 0, len(some)
+		for _, f := range some {
+			journal.Of(a.Ledger).HereBefore.Put(&c, f.Key, journal.Text(m.Name))
+		}
+	}
 	if out.Refused, err = unpaired(string(dir), some, there); err != nil || out.Refused != "" {
 		return err
 	}
 	if a.DryRun {
 		return nil
 	}
-	box := ledger.Mailbox{Name: m.Name, Folder: out.Folder, Delim: m.Delim, UIDValidity: sel.UIDValidity, UIDNext: agreed.UIDNext, Messages: uint32(len(rows))}
-	if err := a.Ledger.SaveMailbox(ctx, box); err != nil {
-		return err
+	c.Save, c.Mailbox = rows, &ledger.Mailbox{Name: m.Name, Folder: out.Folder, Delim: m.Delim, UIDValidity: sel.UIDValidity, UIDNext: agreed.UIDNext, Messages: uint32(len(rows)), Complete: true}
+	// All or nothing: a run that is stopped leaves whole mailboxes, and those of which
+	// nothing is known, with which the next one goes on.
+	return journal.Of(a.Ledger).Record(ctx, c)
+}
+
+// ofGmail gives the agreement of a program that goes by Gmail's numbers of messages: of flags
+// what both sides have, so that one that only one of them has goes to the other. Nil if the
+// server tells no numbers.
+func ofGmail(keys map[uint64]string, there map[imap.UID]mail.Message, files *maildir.Listing) *takeover.Agreement {
+	a := &takeover.Agreement{UIDNext: 1, Gmail: keys}
+	for _, uid := range slices.Sorted(maps.Keys(there)) {
+		m := there[uid]
+		if m.GmailID == 0 {
+			return nil
+		}
+		key, known := keys[m.GmailID]
+		if !known {
+			continue
+		}
+		name, _ := files.Find(key)
+		_, here := maildir.ParseName(name)
+		letters := strings.Map(func(c rune) rune {
+			if strings.ContainsRune(here, c) {
+				return c
+			}
+			return -1
+		}, plan.Letters(m.Flags))
+		a.Messages = append(a.Messages, takeover.Agreed{UID: uid, Key: key, Letters: letters})
+		a.UIDNext = uid + 1
 	}
-	if err := a.Ledger.Save(ctx, rows...); err != nil {
-		return err
-	}
-	// Without this mark a run that was stopped here is begun again by the first sync, which
-	// pairs what is here by what it is.
-	box.Complete = true
-	return a.Ledger.SaveMailbox(ctx, box)
+	return a
 }
 
 // unpaired gives why an agreement lacks something: a file and a message of which it knows
