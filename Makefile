@@ -2,13 +2,15 @@
 
 SUDO := $(shell [ "$$(id -u)" -eq 0 ] || echo sudo)
 BUILD_DEBS := gcc libc6-dev libnotmuch-dev notmuch
-TEST_DEBS := $(BUILD_DEBS) dovecot-imapd mutt neomutt notmuch-mutt isync offlineimap3 tmux less mandoc systemd strace zsh fish
+TEST_DEBS := $(BUILD_DEBS) dovecot-imapd mutt neomutt notmuch-mutt isync offlineimap3 tmux less mandoc systemd strace zsh fish dpkg-dev lintian
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
 FUZZ := 20000x
 # The race detector ignores memory outside Go's heap, which is all that SQLite's C,
 # as Go, works in. To instrument it finds nothing, and takes most of the time.
 RACE := -race -gcflags=modernc.org/sqlite/lib=-race=false -gcflags=modernc.org/libc/...=-race=false
 PREFIX := /usr/local
+PROGRAM := notmuch-imap
+ZSH := site-functions
 
 # install-debs PACKAGES: installs what is missing, asks nothing, does nothing if
 # all is there.
@@ -19,10 +21,10 @@ define install-debs
 	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(1); }
 endef
 
-.PHONY: build demo test quick lint fuzz bench install clean deps-build deps-test
+.PHONY: build demo test quick lint fuzz bench install install-files deb clean deps-build deps-deb deps-test
 
 build: deps-build
-	go build -trimpath -o notmuch-imap ./cmd/notmuch-imap
+	go build -trimpath -buildvcs=auto -o notmuch-imap ./cmd/notmuch-imap
 
 demo: build
 	./notmuch-imap demo
@@ -62,15 +64,25 @@ lint:
 bench: build
 	contrib/bench/run
 
-install: build
-	install -D -m 755 notmuch-imap $(DESTDIR)$(PREFIX)/bin/notmuch-imap
-	install -D -m 644 docs/notmuch-imap.1 $(DESTDIR)$(PREFIX)/share/man/man1/notmuch-imap.1
+install: build install-files
+
+# What belongs to an installed program, wherever that was built.
+install-files:
+	install -D -m 755 $(PROGRAM) $(DESTDIR)$(PREFIX)/bin/notmuch-imap
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 docs/notmuch-imap.1
 	install -D -m 644 contrib/completion/notmuch-imap.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/notmuch-imap
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/zsh/site-functions contrib/completion/_notmuch-imap
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/zsh/$(ZSH) contrib/completion/_notmuch-imap
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d contrib/completion/notmuch-imap.fish
+
+# A package for the Debian that this runs on.
+deb: deps-deb
+	contrib/deb/build
 
 clean:
 	rm -rf notmuch-imap .lint-cache
+
+deps-deb:
+	$(call install-debs,$(BUILD_DEBS) dpkg-dev)
 
 deps-build:
 	$(call install-debs,$(BUILD_DEBS))
