@@ -12,6 +12,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/pull"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
@@ -301,13 +302,47 @@ func (w *worker) put(ctx context.Context, b *box, a plan.Actions, rows []ledger.
 	if err != nil {
 		return err
 	}
-	// Stubs come last: a message that hangs must not keep new mail waiting.
-	bs := plan.Batches(fetch)
-	if len(due) > 0 {
-		bs = slices.AppendSeq(bs, slices.Chunk(due, 200))
+	if err := w.askSizes(ctx, b, fetch); err != nil {
+		return err
 	}
-	w.give(b, bs)
+	small, large := plan.BySize(fetch, b.line.Sizes)
+	rank := pull.Usual
+	if mail.InboxName(b.Name) == "INBOX" {
+		rank = pull.Awaited
+	}
+	w.give(b, rank, plan.Batches(small))
+	w.give(b, pull.Large, large)
+	// Stubs come last: a message that hangs must not keep new mail waiting.
+	w.give(b, pull.Last, slices.Collect(slices.Chunk(due, 200)))
 	return nil
+}
+
+// askSizes asks how large messages are, so that large ones keep none waiting, and it is
+// known how much is to come. One by itself has nothing to be compared with. A server that
+// breaks off on that is asked no more of it in this run, and loses nothing else by it.
+func (w *worker) askSizes(ctx context.Context, b *box, uids []imap.UID) error {
+	uids = slices.DeleteFunc(slices.Clone(uids), func(u imap.UID) bool { return b.line.Sizes[u] > 0 })
+	if len(uids) < 2 || w.sizeless.Load() || !w.conn.Alive() {
+		return nil
+	}
+	listed, err := w.conn.Session().Sizes(ctx, mail.UIDSet(uids))
+	if err != nil {
+		w.sizeless.Store(true)
+		w.note(b, "how large its messages are is not known: %v", err)
+		return ctx.Err()
+	}
+	b.sized(listed)
+	return nil
+}
+
+// sized notes how large messages are.
+func (b *box) sized(listed []mail.Message) {
+	if b.line.Sizes == nil {
+		b.line.Sizes = make(map[imap.UID]int64, len(listed))
+	}
+	for _, m := range listed {
+		b.line.Sizes[m.UID] = m.Size
+	}
 }
 
 // sorted tells messages that are gone from the server because they went from

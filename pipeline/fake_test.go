@@ -32,15 +32,16 @@ type server struct {
 	// writes counts commands that change something; the connection dies after
 	// the effect of number cutAt, before its answer. 0: never.
 	writes, cutAt int
-	permanent     []string // PERMANENTFLAGS of every mailbox
-	picky         string   // a mail with this in it is refused, and with it those that come in the same command
-	partly        bool     // but those before it are stored, as no server may
-	mute          bool     // it tells no new UIDs
-	wordless      bool     // it tells no Message-ID
-	dedup         bool     // what it is given it has already, as UID 1
-	footer        string   // what it puts below every mail that it is given, as Exchange changes them
-	hangUp        bool     // the connection dies at the next SEARCH
-	fat           int64    // by how much it says that mails are bigger than they are
+	permanent     []string    // PERMANENTFLAGS of every mailbox
+	picky         string      // a mail with this in it is refused, and with it those that come in the same command
+	partly        bool        // but those before it are stored, as no server may
+	mute          bool        // it tells no new UIDs
+	wordless      bool        // it tells no Message-ID
+	dedup         bool        // what it is given it has already, as UID 1
+	footer        string      // what it puts below every mail that it is given, as Exchange changes them
+	hangUp        bool        // the connection dies at the next SEARCH
+	fat           int64       // by how much it says that mails are bigger than they are
+	sizeless      *mail.Fault // what comes of the question how large messages are
 	// blind, if not nil, is what it says are the messages that are marked \Deleted.
 	blind      imap.UIDSet
 	lag        map[string]mail.Status // what STATUS tells in place of the truth, by mailbox
@@ -317,6 +318,19 @@ func (s *session) Search(_ context.Context, uids imap.UIDSet) (out imap.UIDSet, 
 		if !s.server.hides.Contains(u) {
 			out.AddNum(u)
 		}
+		return true
+	})
+	return out, nil
+}
+
+func (s *session) Sizes(_ context.Context, uids imap.UIDSet) (out []mail.Message, err error) {
+	defer s.ask("SIZES")()
+	if s.server.sizeless != nil {
+		s.dead = s.server.sizeless.Kind == mail.KindCut
+		return nil, s.server.sizeless
+	}
+	s.each(uids, func(u imap.UID, m *serverMail) bool {
+		out = append(out, mail.Message{UID: u, Size: int64(len(m.raw)) + s.server.fat})
 		return true
 	})
 	return out, nil

@@ -44,6 +44,8 @@ type Looker interface {
 	// Flags gives UID and flags of those of uids that exist and that changed
 	// after the mod-sequence changedSince (0: all).
 	Flags(ctx context.Context, uids imap.UIDSet, changedSince uint64) ([]mail.Message, error)
+	// Sizes gives how large messages are.
+	Sizes(ctx context.Context, uids imap.UIDSet) ([]mail.Message, error)
 	// Identify gives flags, date, size and Message-ID.
 	Identify(ctx context.Context, uids imap.UIDSet) ([]mail.Message, error)
 	// Headers gives some fields of the headers of messages. What came is there

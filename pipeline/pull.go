@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -26,6 +27,27 @@ func (r *run) changed(boxes []*box) []*box {
 	return boxes
 }
 
+const (
+	// worthCensus is how many messages come before anybody asks how many there are.
+	worthCensus = 25
+	// longestCensus is how long what is new waits for mailboxes that may have more.
+	longestCensus = 10 * time.Second
+)
+
+// toCome guesses, by what the server's list says, how many messages are new.
+func (r *run) toCome(boxes []*box) (n uint64) {
+	for _, b := range boxes {
+		switch {
+		case b.Status == nil:
+		case b.known.Complete && b.known.UIDValidity == b.Status.UIDValidity && b.known.UIDNext <= b.Status.UIDNext:
+			n += min(uint64(b.Status.UIDNext-b.known.UIDNext), uint64(b.Status.Messages))
+		default:
+			n += uint64(b.Status.Messages)
+		}
+	}
+	return n
+}
+
 // pull looks into mailboxes and fetches what is new in them, over as many connections as the
 // account may have, of which first is one.
 func (r *run) pull(ctx context.Context, first *worker, boxes []*box) error {
@@ -34,6 +56,9 @@ func (r *run) pull(ctx context.Context, first *worker, boxes []*box) error {
 		return nil
 	}
 	r.pool = pull.NewPool(boxes)
+	if r.toCome(boxes) > worthCensus {
+		defer r.pool.LookFirst(longestCensus)()
+	}
 	stop := context.AfterFunc(ctx, func() { r.pool.End() })
 	defer stop()
 	fetching := r.fetching()

@@ -296,6 +296,7 @@ func (w *worker) link(ctx context.Context, b *box, uids []imap.UID) ([]imap.UID,
 		}
 		return uids, nil
 	}
+	b.sized(listed)
 	originals, sources, e, err := w.originals(ctx, b, listed)
 	if err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
@@ -38,6 +39,8 @@ type run struct {
 
 	overview
 	pushes
+
+	sizeless atomic.Bool // the server does not say how large messages are
 
 	mu                sync.Mutex
 	reportedUnhealthy bool            // it was said that the server is not well

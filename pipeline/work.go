@@ -97,13 +97,20 @@ func (w *worker) mayGo(err error) bool {
 	return w.spare && !throttled && report.ScopeOf(err, report.AtMailbox) == report.ScopeAccount
 }
 
-// give puts a mailbox's batches where all workers find them.
-func (w *worker) give(b *box, bs [][]imap.UID) {
+// give puts batches of a mailbox where all workers find them.
+func (w *worker) give(b *box, r pull.Rank, bs [][]imap.UID) {
+	var a report.Amount
 	for _, x := range bs {
-		w.rep.Expect(len(x))
+		a.Messages += len(x)
+		for _, uid := range x {
+			a.Bytes += b.line.Sizes[uid]
+		}
 		b.line.Begin()
 	}
-	w.pool.Give(b, bs)
+	if a.Messages > 0 {
+		w.rep.Expect(a)
+	}
+	w.pool.Give(b, r, bs)
 }
 
 // finish takes a unit off the books: a look, or a batch that give has counted. left is how

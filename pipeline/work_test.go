@@ -102,6 +102,13 @@ func (s *frailSession) Search(ctx context.Context, uids imap.UIDSet) (out imap.U
 	return s.session.Search(ctx, uids)
 }
 
+func (s *frailSession) Sizes(ctx context.Context, uids imap.UIDSet) ([]mail.Message, error) {
+	if err := s.strike("UID FETCH"); err != nil {
+		return nil, err
+	}
+	return s.session.Sizes(ctx, uids)
+}
+
 func (s *frailSession) Identify(ctx context.Context, uids imap.UIDSet) ([]mail.Message, error) {
 	if err := s.strike("UID FETCH"); err != nil {
 		return nil, err

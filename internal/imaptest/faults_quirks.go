@@ -13,7 +13,7 @@ import (
 // empty list), those of uploading, and what cannot be seen on the wire (Proton
 // Bridge's body of another mail).
 func quirkFaults() []Fault {
-	return slices.Concat(exchangeFaults(), roadFaults(), onceFaults(), mailboxQuirks(), signInQuirks())
+	return slices.Concat(exchangeFaults(), sizeFaults(), roadFaults(), onceFaults(), mailboxQuirks(), signInQuirks())
 }
 
 // section is the body section that was asked for, upper case, as the answer
@@ -30,6 +30,40 @@ func (a *Asked) section() string {
 // answer sends one body section with what was asked for of the rest.
 func (c *scriptConn) answerSection(a *Asked, announced int, body string) {
 	c.send("* %d FETCH (%s %s {%d}\r\n%s)\r\n", a.Seq, a.Mail.attributes(a.Items), a.section(), announced, body)
+}
+
+// sizeFaults are of servers that break off on the size of a message, asked for by itself or
+// also beside the body.
+func sizeFaults() (out []Fault) {
+	for _, f := range []struct {
+		how    string
+		breaks func(*scriptConn) error
+	}{
+		{"NO", func(c *scriptConn) error { c.final = "NO Error computing message size"; return nil }},
+		{"BAD", func(c *scriptConn) error { c.final = "BAD Command Argument Error. 11"; return nil }},
+		{"hanging up", func(*scriptConn) error { return errHangUp }},
+		{"silence", func(*scriptConn) error { return errHang }},
+		{"half of them", func(c *scriptConn) error { c.send("* 60 FETCH (UID 60 RFC822.SIZE 100)\r\n"); return nil }},
+	} {
+		for _, also := range []bool{false, true} {
+			if also && f.how == "half of them" {
+				continue
+			}
+			out = append(out, Fault{
+				Name:   fmt.Sprintf("%s on RFC822.SIZE, also beside a body: %v", f.how, also),
+				Source: "Dovecot: modoboa#3258; OfflineIMAP#682", Outcome: Delivered,
+				Command: func(c *scriptConn, command, args string) (bool, error) {
+					set, items, _ := strings.Cut(args, " ")
+					if command != "UID FETCH" || c.box == nil || c.box.Name != "INBOX" || !strings.Contains(items, "RFC822.SIZE") ||
+						strings.Contains(items, "BODY") && !also || !c.box.in(set, BadUID) {
+						return false, nil
+					}
+					return true, f.breaks(c)
+				},
+			})
+		}
+	}
+	return out
 }
 
 // exchangeFaults are Exchange's ways of not having a message.

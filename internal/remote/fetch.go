@@ -101,6 +101,11 @@ func (s *Session) Flags(ctx context.Context, uids imap.UIDSet, changedSince uint
 	return s.gather(ctx, uids, "UID FLAGS", modifier)
 }
 
+// Sizes gives UID and size.
+func (s *Session) Sizes(ctx context.Context, uids imap.UIDSet) ([]mail.Message, error) {
+	return s.gather(ctx, uids, "UID RFC822.SIZE", "")
+}
+
 // identity is what tells which message one is.
 const identity = "UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[HEADER.FIELDS (MESSAGE-ID)]"
 

@@ -48,6 +48,7 @@ func (l *Line) preWrite(ctx context.Context, items []*Item) ([]*Item, error) {
 		return nil, err
 	}
 	for _, it := range off {
+		l.Report.Came(it.Box.Sizes[it.Row.UID], 0)
 		it.discard()
 		it.Spool = nil
 		if err := it.Box.End(ctx); err != nil {
@@ -109,9 +110,6 @@ func (l *Line) RecordKept(ctx context.Context, rows []ledger.Message) error {
 			}
 		}
 	})
-	for range rows {
-		l.Report.Came()
-	}
 	return nil
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 
+	"github.com/emersion/go-imap/v2"
+
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 )
 
@@ -13,6 +15,9 @@ type Mailbox struct {
 	Name  string
 	Dir   maildir.Dir
 	Quiet bool // what comes into it is no news
+	// Sizes are those of its new messages, as far as the server said. Nobody writes to them
+	// when the first is on its way.
+	Sizes map[imap.UID]int64
 
 	settled func(context.Context) error
 	failed  func(error)

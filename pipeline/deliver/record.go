@@ -166,11 +166,11 @@ func (l *Line) countAndReport(it *Item, res mail.Result) {
 	})
 	switch it.Op {
 	case OpAdd, OpReplace:
-		if !it.Known {
-			l.Report.Came()
+		if !it.Known && !it.Linked {
+			l.Report.Came(it.Box.Sizes[it.Row.UID], it.Row.WireSize)
 		}
 	case OpStub, OpPlaceholder:
-		l.Report.Came()
+		l.Report.Came(it.Box.Sizes[it.Row.UID], 0)
 	}
 	tell := func(t report.EventType, text string) {
 		l.Report.Emit(report.Event{Type: t, Mailbox: it.Box.Name, UID: it.Row.UID, Text: text})

@@ -239,6 +239,29 @@ func lastPerUID(cs []FlagChange) []FlagChange {
 	return out
 }
 
+// Large is from how many bytes on a mail would keep others waiting on a slow line.
+const Large = 256 << 10
+
+// BySize parts large messages from the others. Of the large ones a batch has several only
+// as far as all of it takes no longer than one. What is not known to be large is not.
+func BySize(uids []imap.UID, sizes map[imap.UID]int64) (small []imap.UID, large [][]imap.UID) {
+	const most = 16 * Large
+	var sum int64
+	for _, u := range slices.Backward(slices.Sorted(slices.Values(uids))) {
+		size := sizes[u]
+		switch {
+		case size < Large:
+			small = append(small, u)
+			continue
+		case len(large) == 0 || sum+size > most:
+			large, sum = append(large, nil), 0
+		}
+		sum += size
+		large[len(large)-1] = append(large[len(large)-1], u)
+	}
+	return small, large
+}
+
 // Batches cuts UIDs, newest first, into fetch commands. The first is small so
 // that the newest mail is searchable at once; 100-250 is where fetching is
 // fastest (GOIMAP.md, Speed).

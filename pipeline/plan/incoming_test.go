@@ -245,3 +245,16 @@ func TestAnOriginalThatIsToStayComes(t *testing.T) {
 		t.Errorf("%+v", a)
 	}
 }
+
+// Large mails come for themselves, so many at once as take no longer than one; what is not
+// known to be large is small. The newest come first.
+func TestLargeMailsArePartedFromTheOthers(t *testing.T) {
+	sizes := map[imap.UID]int64{1: 5, 2: Large, 3: 15 * Large, 4: 40 * Large, 6: Large - 1, 7: Large}
+	small, large := BySize([]imap.UID{7, 6, 5, 4, 3, 2, 1}, sizes)
+	if want := []imap.UID{6, 5, 1}; !slices.Equal(small, want) {
+		t.Errorf("small: %v, not %v", small, want)
+	}
+	if want := [][]imap.UID{{7}, {4}, {3, 2}}; !slices.EqualFunc(large, want, slices.Equal) {
+		t.Errorf("large: %v, not %v", large, want)
+	}
+}

@@ -69,6 +69,7 @@ func (w *Worker) preFetch(ctx context.Context, b *Mailbox, uids []imap.UID) ([]i
 			left = append(left, skippedMessage{failure{b, stub.Salvaged{UID: u, Told: m}}, row, out.Verdict})
 		default:
 			kept = append(kept, row)
+			w.Report.Came(b.Sizes[u], 0)
 		}
 	}
 	if err := w.Line.RecordKept(ctx, kept); err != nil {

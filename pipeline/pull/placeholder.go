@@ -27,7 +27,7 @@ type skippedMessage struct {
 // keepPlaceholder leaves a placeholder as it is, but for flags that changed meanwhile.
 func (w *Worker) keepPlaceholder(ctx context.Context, b *Mailbox, old ledger.Message, flags []string) error {
 	w.Report.Tally(func(rep *report.Report) { rep.Skipped++ })
-	w.Report.Came()
+	w.Report.Came(b.Sizes[old.UID], 0)
 	if flags == nil || plan.SameFlags(old.Flags, flags) {
 		return nil
 	}

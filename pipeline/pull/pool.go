@@ -3,16 +3,30 @@
 package pull
 
 import (
+	"cmp"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/emersion/go-imap/v2"
+)
+
+// Rank is which messages come before which, whatever mailbox they are in.
+type Rank int
+
+// The ranks.
+const (
+	Awaited Rank = iota // their owner waits for them
+	Usual
+	Large // none of these is to keep others waiting
+	Last  // those that did not come before
 )
 
 // Unit is one piece of work: a mailbox to look into, or messages of it to fetch.
 type Unit[M comparable] struct {
 	Mailbox M
 	Batch   []imap.UID // nil: look into the mailbox
+	Rank    Rank       // of the batch
 }
 
 // Pool gives the work of a run out to its connections. M is a mailbox; the zero M is none.
@@ -25,14 +39,30 @@ type Pool[M comparable] struct {
 	unseen  []M // nobody has looked into them yet
 	open    []M // looked into, with batches that nobody has taken
 	busy    int // units under way: of each more batches may come, or what is left of it
+	looking int // of these, looks
+	census  bool
 	ended   bool
 }
 
 // work is what there is to do in one mailbox.
 type work struct {
-	batches [][]imap.UID
+	batches []batch // by rank
 	looked  bool
 	left    int // messages that this run does not bring
+}
+
+type batch struct {
+	uids []imap.UID
+	rank Rank
+}
+
+// add puts a batch behind those of its rank, or before them.
+func (w *work) add(b batch, before bool) {
+	at := slices.IndexFunc(w.batches, func(o batch) bool { return o.rank > b.rank || before && o.rank == b.rank })
+	if at < 0 {
+		at = len(w.batches)
+	}
+	w.batches = slices.Insert(w.batches, at, b)
 }
 
 // NewPool gives a pool in which nobody has looked into the mailboxes. They are looked
@@ -46,10 +76,25 @@ func NewPool[M comparable](mailboxes []M) *Pool[M] {
 	return p
 }
 
-// Next gives out a unit, which then must be given to Finish or GiveBack: of the mailbox
-// that is selected, else a mailbox nobody has looked into, else a share of what somebody
-// else has looked into. It waits while more may come, and ok is false when nothing comes
-// any more. Who would have to sign in for it (idle) takes part only if there is more than
+// LookFirst has no batch given out before all mailboxes are looked into, so that it is
+// known from the start how much is to come; but nobody waits longer than that for the
+// slowest of them. stop ends the clock.
+func (p *Pool[M]) LookFirst(most time.Duration) (stop func() bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.census = true
+	return time.AfterFunc(most, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.census = false
+		p.changed.Broadcast()
+	}).Stop
+}
+
+// Next gives out a unit, which then must be given to Finish or GiveBack: a batch of the
+// mailbox that is selected, if none ranks before it and it keeps none waiting that is not
+// known yet; else a mailbox nobody has looked into; else a batch of the first rank that
+// there is. It waits while more may come, and ok is false when nothing comes any more. Who would have to sign in for it (idle) takes part only if there is more than
 // one unit: a sign-in costs more than a small batch. Therefore one who calls Next must
 // not be idle. That one waits for nothing but work that another one has in hand, and of
 // which more may come, or come back: so what is left over is always somebody's.
@@ -57,14 +102,19 @@ func (p *Pool[M]) Next(selected M, idle bool) (u Unit[M], ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for !p.ended {
-		if w := p.work[selected]; w != nil && len(w.batches) > 0 {
-			return p.take(selected), true
-		}
-		units := len(p.unseen)
+		units, first := len(p.unseen), Last
 		for _, m := range p.open {
 			units += len(p.work[m].batches)
+			first = min(first, p.rank(m))
 		}
+		if len(p.unseen)+p.looking == 0 {
+			p.census = false
+		}
+		w := p.work[selected]
+		at := w != nil && len(w.batches) > 0 && w.batches[0].rank == first // it goes on where it is
 		switch {
+		case at && !p.census && (first < Large || len(p.unseen) == 0):
+			return p.take(selected), true
 		case units == 0 && p.busy == 0:
 			return u, false
 		case units == 0 || units == 1 && idle:
@@ -72,18 +122,26 @@ func (p *Pool[M]) Next(selected M, idle bool) (u Unit[M], ok bool) {
 		case len(p.unseen) > 0:
 			u.Mailbox, p.unseen = p.unseen[0], p.unseen[1:]
 			p.busy++
+			p.looking++
 			return u, true
+		case p.census:
+			p.changed.Wait()
 		default:
-			return p.take(slices.MaxFunc(p.open, func(a, b M) int { return len(p.work[a].batches) - len(p.work[b].batches) })), true
+			return p.take(slices.MaxFunc(p.open, func(a, b M) int {
+				return cmp.Or(cmp.Compare(p.rank(b), p.rank(a)), len(p.work[a].batches)-len(p.work[b].batches))
+			})), true
 		}
 	}
 	return u, false
 }
 
+// rank is that of the next batch of an open mailbox; the caller holds mu.
+func (p *Pool[M]) rank(m M) Rank { return p.work[m].batches[0].rank }
+
 // take takes a batch of a mailbox that has one; the caller holds mu.
 func (p *Pool[M]) take(m M) Unit[M] {
 	w := p.work[m]
-	u := Unit[M]{m, w.batches[0]}
+	u := Unit[M]{m, w.batches[0].uids, w.batches[0].rank}
 	w.batches = w.batches[1:]
 	p.busy++
 	p.reopen(m)
@@ -103,10 +161,12 @@ func (p *Pool[M]) reopen(m M) {
 }
 
 // Give adds batches of a mailbox that was looked into.
-func (p *Pool[M]) Give(m M, batches [][]imap.UID) {
+func (p *Pool[M]) Give(m M, r Rank, batches [][]imap.UID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.work[m].batches = append(p.work[m].batches, batches...)
+	for _, b := range batches {
+		p.work[m].add(batch{b, r}, false)
+	}
 	p.reopen(m)
 	p.changed.Broadcast()
 }
@@ -117,10 +177,10 @@ func (p *Pool[M]) GiveBack(u Unit[M]) {
 	defer p.mu.Unlock()
 	p.busy--
 	if u.Batch == nil {
+		p.looking--
 		p.unseen = slices.Insert(p.unseen, 0, u.Mailbox)
 	} else {
-		w := p.work[u.Mailbox]
-		w.batches = slices.Insert(w.batches, 0, u.Batch)
+		p.work[u.Mailbox].add(batch{u.Batch, u.Rank}, true)
 		p.reopen(u.Mailbox)
 	}
 	p.changed.Broadcast()
@@ -135,6 +195,7 @@ func (p *Pool[M]) Finish(u Unit[M], left int) {
 	w := p.work[u.Mailbox]
 	w.left += left
 	if u.Batch == nil {
+		p.looking--
 		w.looked = true
 	}
 	p.changed.Broadcast()
@@ -146,7 +207,7 @@ func (p *Pool[M]) Drop(m M) {
 	defer p.mu.Unlock()
 	w := p.work[m]
 	for _, b := range w.batches {
-		w.left += len(b)
+		w.left += len(b.uids)
 	}
 	w.batches = nil
 	p.reopen(m)
@@ -184,7 +245,7 @@ func (p *Pool[M]) Left() (out []Left[M]) {
 		w := p.work[m]
 		l := Left[M]{Mailbox: m, Messages: w.left}
 		for _, b := range w.batches {
-			l.Messages += len(b)
+			l.Messages += len(b.uids)
 		}
 		l.Unseen = !w.looked && l.Messages == 0
 		if l.Messages > 0 || l.Unseen {

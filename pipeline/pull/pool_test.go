@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/emersion/go-imap/v2"
 )
@@ -29,11 +30,11 @@ func TestAPoolPrefersWhatIsSelected(t *testing.T) {
 		return u
 	}
 	a := next("", "a")
-	p.Give("a", batches(3, 2))
+	p.Give("a", Usual, batches(3, 2))
 	p.Finish(a, 0)
 	next("a", "a", 3)
 	b := next("", "b")
-	p.Give("b", batches(9, 8, 7))
+	p.Give("b", Usual, batches(9, 8, 7))
 	p.Finish(b, 0)
 	c := next("", "c")
 	p.GiveBack(c)
@@ -41,6 +42,74 @@ func TestAPoolPrefersWhatIsSelected(t *testing.T) {
 	next("c", "b", 9)
 	next("", "b", 8)
 	next("", "a", 2) // it has as many as b, and was there before
+}
+
+// What ranks first comes first, whatever is selected; and nothing large comes before all
+// mailboxes are known. What is given back keeps its place.
+func TestAPoolGivesByRank(t *testing.T) {
+	p := NewPool([]string{"INBOX", "b", "c"})
+	next := func(selected, mailbox string, batch ...imap.UID) Unit[string] {
+		t.Helper()
+		u, ok := p.Next(selected, false)
+		if !ok || u.Mailbox != mailbox || !slices.Equal(u.Batch, batch) {
+			t.Fatalf("with %q selected came %v, %v, not %s %v", selected, u, ok, mailbox, batch)
+		}
+		return u
+	}
+	inbox := next("", "INBOX")
+	p.Give("INBOX", Last, batches(1))
+	p.Give("INBOX", Large, batches(3))
+	p.Give("INBOX", Awaited, batches(9, 8))
+	p.Finish(inbox, 0)
+	next("INBOX", "INBOX", 9)
+	p.GiveBack(next("INBOX", "INBOX", 8))
+	next("INBOX", "INBOX", 8)
+	b := next("INBOX", "b")
+	p.Give("b", Large, batches(7))
+	p.Give("b", Usual, batches(6, 5))
+	p.Finish(b, 0)
+	next("b", "b", 6)
+	p.GiveBack(next("b", "b", 5))
+	next("INBOX", "c")
+	next("INBOX", "b", 5)
+	next("b", "b", 7)
+	next("b", "INBOX", 3)
+	next("b", "INBOX", 1)
+}
+
+// Where it is to be known first how much comes, no batch is given out while a mailbox may
+// have more; but the slowest of them does not keep all waiting for ever.
+func TestAPoolLooksFirst(t *testing.T) {
+	for _, slow := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			p := NewPool([]string{"a", "b"})
+			defer p.LookFirst(10 * time.Second)()
+			begun := time.Now()
+			a, _ := p.Next("", false)
+			p.Give("a", Usual, batches(2, 1))
+			p.Finish(a, 0)
+			b, _ := p.Next("a", false)
+			if b.Mailbox != "b" || b.Batch != nil {
+				t.Fatalf("%v came before all were looked into", b)
+			}
+			var u Unit[string]
+			go func() { u, _ = p.Next("a", false) }()
+			synctest.Wait()
+			if u.Batch != nil {
+				t.Error("a batch was given out during a look")
+			}
+			if !slow {
+				p.Finish(b, 0)
+			}
+			for u.Batch == nil && time.Since(begun) < time.Minute {
+				time.Sleep(time.Second)
+				synctest.Wait()
+			}
+			if took := time.Since(begun); u.Batch == nil || slow != (took >= 10*time.Second) {
+				t.Errorf("slow is %v: %v after %v", slow, u, took)
+			}
+		})
+	}
 }
 
 // Where a sign-in would be needed for the last piece, it is left to who is signed in.
@@ -56,7 +125,7 @@ func TestAPoolSparesASignIn(t *testing.T) {
 		if idle || !ok || u.Mailbox != "a" {
 			t.Fatalf("the idle one got it: %v, %v", u, ok)
 		}
-		p.Give("a", batches(2, 1))
+		p.Give("a", Usual, batches(2, 1))
 		synctest.Wait()
 		if !idle {
 			t.Error("two pieces are left, and the idle one waits")
@@ -93,7 +162,7 @@ func TestAPoolTellsWhatIsLeft(t *testing.T) {
 		u, _ := p.Next("", false)
 		switch u.Mailbox {
 		case "a", "b", "c":
-			p.Give(u.Mailbox, [][]imap.UID{{5, 4}, {3}})
+			p.Give(u.Mailbox, Usual, [][]imap.UID{{5, 4}, {3}})
 		}
 		p.Finish(u, 0)
 	}
@@ -164,7 +233,7 @@ func (p *player) run() {
 		rest := u.Batch[len(done):]
 		if !p.first && (o == lost || o == halved) {
 			if u.Batch == nil || len(rest) > 0 {
-				p.GiveBack(Unit[string]{u.Mailbox, rest})
+				p.GiveBack(Unit[string]{u.Mailbox, rest, u.Rank})
 			} else {
 				p.Finish(u, 0)
 			}
@@ -178,7 +247,7 @@ func (p *player) run() {
 				p.given[uid]++
 				p.given[uid+1]++
 			}
-			p.Give(u.Mailbox, bs)
+			p.Give(u.Mailbox, Usual, bs)
 		}
 		p.gaveUp += len(rest)
 		p.Finish(u, len(rest))

@@ -16,8 +16,12 @@ type Event struct {
 	UID     imap.UID  `json:"uid,omitempty"`
 	Done    int       `json:"done,omitempty"`
 	Total   int       `json:"total,omitempty"`
-	Text    string    `json:"text,omitempty"` // one plain line for a person
-	Report  *Report   `json:"report,omitempty"`
+	// DoneBytes and TotalBytes are those of Done and Total, as far as they are known.
+	DoneBytes  int64 `json:"done_bytes,omitempty"`
+	TotalBytes int64 `json:"total_bytes,omitempty"`
+
+	Text   string  `json:"text,omitempty"` // one plain line for a person
+	Report *Report `json:"report,omitempty"`
 }
 
 // EventType names what an Event is about.

@@ -18,8 +18,8 @@ type Reporter struct {
 
 	mu    sync.Mutex
 	sum   Report
-	done  int // messages recorded
-	total int // messages to come
+	done  Amount // recorded
+	total Amount // to come
 }
 
 // NewReporter starts from a report in which nothing happened yet. listen is told of
@@ -74,24 +74,38 @@ func (r *Reporter) Step(effect string) {
 	}
 }
 
-// Expect adds messages to those that are to come.
-func (r *Reporter) Expect(messages int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.total += messages
+// Amount is so many messages, and their bytes as far as these are known.
+type Amount struct {
+	Messages int
+	Bytes    int64
 }
 
-// Came counts a message that was to come and needs nothing more.
-func (r *Reporter) Came() {
+// Expect adds to what is to come.
+func (r *Reporter) Expect(a Amount) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.done++
+	r.total.Messages += a.Messages
+	r.total.Bytes += a.Bytes
+	r.mu.Unlock()
+	r.Progress()
 }
 
-// Progress tells how many of the messages that were to come are dealt with.
+// Came counts a message that was to come and needs nothing more. expected are the bytes
+// that Expect had of it; 0 if its size was not known, and then it has these.
+func (r *Reporter) Came(expected, bytes int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.done.Messages++
+	if expected == 0 {
+		expected = bytes
+		r.total.Bytes += bytes
+	}
+	r.done.Bytes += expected
+}
+
+// Progress tells how much of what was to come is dealt with.
 func (r *Reporter) Progress() {
 	r.mu.Lock()
 	done, total := r.done, r.total
 	r.mu.Unlock()
-	r.Emit(Event{Type: EventProgress, Done: done, Total: total})
+	r.Emit(Event{Type: EventProgress, Done: done.Messages, Total: total.Messages, DoneBytes: done.Bytes, TotalBytes: total.Bytes})
 }
