@@ -10,7 +10,6 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/schollz/progressbar/v3"
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
@@ -34,8 +33,7 @@ type output struct {
 	limit  int // lines left; -1 is no limit
 	over   int // lines that the limit held back
 
-	bar      *progressbar.ProgressBar // nil: none
-	progress map[string][2]int        // account -> done, total
+	meter *meter // nil: none
 
 	alerts map[string]bool // shown: account and text
 
@@ -65,7 +63,7 @@ func quietFlag() cli.Flag {
 
 // output is what outputFlags ask for.
 func (p *program) output(c *cli.Context) (*output, error) {
-	o := &output{stdout: p.stdout, stderr: p.stderr, limit: -1, most: showAll, json: c.Bool("json"), progress: make(map[string][2]int)}
+	o := &output{stdout: p.stdout, stderr: p.stderr, limit: -1, most: showAll, json: c.Bool("json")}
 	switch {
 	case c.Bool("quiet") && c.Bool("verbose"):
 		return nil, &usageError{"--quiet and --verbose are opposites", c.Command.HelpName}
@@ -75,24 +73,25 @@ func (p *program) output(c *cli.Context) (*output, error) {
 		o.most = showNotes
 	}
 	o.colour.out, o.colour.err = p.colour(p.stdout), p.colour(p.stderr)
-	if !o.json && o.most > showFaults && p.terminal(p.stderr) {
-		o.bar = progressbar.NewOptions(-1, progressbar.OptionSetWriter(p.stderr), progressbar.OptionClearOnFinish(), progressbar.OptionShowCount(),
-			progressbar.OptionSetWidth(24), progressbar.OptionSetDescription("messages"),
-			progressbar.OptionSetRenderBlankState(false), progressbar.OptionSetPredictTime(true),
-			progressbar.OptionSetTheme(progressbar.Theme{Saucer: "#", SaucerPadding: ".", BarStart: "[", BarEnd: "]"}))
+	switch {
+	case o.json || o.most == showFaults:
+	case p.terminal(p.stderr):
+		o.meter = newMeter(p.stderr, true)
+	default:
+		o.meter = newMeter(p.stdout, false)
 	}
 	return o, p.keepRecords(c, o)
 }
 
 // hookOutput is for a run within notmuch new: a few plain lines at most.
 func (p *program) hookOutput() *output {
-	return &output{stdout: p.stdout, stderr: p.stderr, most: showResults, limit: 6, progress: make(map[string][2]int)}
+	return &output{stdout: p.stdout, stderr: p.stderr, most: showResults, limit: 6}
 }
 
 // wordsOutput is for commands about single messages: a sync within them says
 // only what went wrong.
 func (p *program) wordsOutput(quiet bool) *output {
-	o := &output{stdout: p.stdout, stderr: p.stderr, most: showFaults, words: true, quiet: quiet, limit: -1, progress: make(map[string][2]int)}
+	o := &output{stdout: p.stdout, stderr: p.stderr, most: showFaults, words: true, quiet: quiet, limit: -1}
 	o.colour.out, o.colour.err = p.colour(p.stdout), p.colour(p.stderr)
 	return o
 }
@@ -120,8 +119,11 @@ func (o *output) event(e pipeline.Event) {
 	o.records.event(e)
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if e.Type == pipeline.EventProgress {
-		o.advance(e)
+	if o.meter != nil && (e.Type == pipeline.EventProgress || e.Type == pipeline.EventDone) {
+		o.meter.event(e, time.Now())
+		if o.meter.stop == nil {
+			o.meter.run(o.tick)
+		}
 	}
 	if e.Type == pipeline.EventStub && o.words {
 		return
@@ -244,7 +246,7 @@ func (o *output) red(where, text string) {
 	o.print(o.stderr, where+": "+text)
 }
 
-// print writes a line above the progress bar.
+// print writes a line above the meter.
 func (o *output) print(w io.Writer, line string) {
 	if o.limit == 0 {
 		o.over++
@@ -253,36 +255,28 @@ func (o *output) print(w io.Writer, line string) {
 	if o.limit > 0 {
 		o.limit--
 	}
-	if o.bar != nil {
-		_ = o.bar.Clear() // a bar that cannot be drawn costs nothing
+	if o.meter != nil {
+		o.meter.clear()
 	}
 	fmt.Fprintln(w, line) //nolint:errcheck // a closed standard output ends the process by SIGPIPE
 }
 
-// advance moves the progress bar.
-func (o *output) advance(e pipeline.Event) {
-	if o.bar == nil {
-		return
-	}
-	o.progress[e.Account] = [2]int{e.Done, e.Total}
-	done, total := 0, 0
-	for _, p := range o.progress {
-		done, total = done+p[0], total+p[1]
-	}
-	if total == 0 || done >= total {
-		_ = o.bar.Clear()
-		return
-	}
-	o.bar.ChangeMax(total)
-	_ = o.bar.Set(done)
-}
-
-// close takes the progress bar away, ends the records and says how much was not shown.
-func (o *output) close() {
+// tick has the meter shown as it is by now.
+func (o *output) tick() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.bar != nil {
-		_ = o.bar.Clear()
+	o.meter.show(time.Now())
+}
+
+// close takes the meter away, ends the records and says how much was not shown.
+func (o *output) close() {
+	if o.meter != nil {
+		o.meter.halt() // not under mu, which its clock takes
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.meter != nil {
+		o.meter.clear()
 	}
 	o.records.close()
 	if o.over > 0 {

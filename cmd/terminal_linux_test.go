@@ -1,11 +1,13 @@
 package cmd
 
 import (
+	"bytes"
 	"flag"
 	"fmt"
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
@@ -107,7 +109,7 @@ func TestATerminalGetsColoursAndABarThatLeavesNoTrace(t *testing.T) {
 			if strings.Contains(got, "\x1b[31m") != tc.colour {
 				t.Errorf("colour: %q", got)
 			}
-			if strings.Contains(got, "250/1000") != tc.bar {
+			if strings.Contains(got, "250/1000 messages") != tc.bar {
 				t.Errorf("bar: %q", got)
 			}
 			got = strings.NewReplacer("\x1b[31m", "", "\x1b[0m", "").Replace(got)
@@ -115,5 +117,64 @@ func TestATerminalGetsColoursAndABarThatLeavesNoTrace(t *testing.T) {
 				t.Errorf("at the end there stands %q, of %q", lines, got)
 			}
 		})
+	}
+}
+
+// TestTheMeterFitsItsTerminal, also one that becomes narrower: what that has broken into two
+// lines is taken away, and nothing of the lines above it.
+func TestTheMeterFitsItsTerminal(t *testing.T) {
+	t.Parallel()
+	screen, tty := terminal(t)
+	m := newMeter(tty, true)
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	at := func(columns uint16, want string) {
+		t.Helper()
+		if err := unix.IoctlSetWinsize(int(tty.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: columns}); err != nil {
+			t.Fatal(err)
+		}
+		m.show(now)
+		if _, err := tty.WriteString("\x00"); err != nil {
+			t.Fatal(err)
+		}
+		var written []byte
+		for buf := make([]byte, 4096); !bytes.HasSuffix(written, []byte{0}); {
+			n, err := screen.Read(buf)
+			if err != nil {
+				t.Fatal(err)
+			}
+			written = append(written, buf[:n]...)
+		}
+		if got := strings.TrimRight(string(written), " \x00"); got != want {
+			t.Errorf("at %d columns there is written\n%q, not\n%q", columns, got, want)
+		}
+	}
+	e := pipeline.Event{Type: pipeline.EventProgress, Account: "work", Done: 12000, Total: 56789, DoneBytes: 100e6, TotalBytes: 4000e6}
+	m.accounts["work"] = e
+	at(200, "\r[........................] 12000/56789 messages, 0.1 of 4.0 GB")
+	now = now.Add(20 * time.Second)
+	e.Done, e.DoneBytes = 13000, 150e6
+	m.accounts["work"] = e
+	at(200, "\r[..................] 13000/56789 messages, 0.1 of 4.0 GB, 2.5 MB/s, 26 min left")
+	at(80, "\r[..................] 13000/56789 messages, 0.1 of 4.0 GB, 2.5 MB/s, 26 min left")
+	at(70, "\x1b[1A\r\x1b[J\r13000/56789 messages, 0.1 of 4.0 GB, 2.5 MB/s, 26 min left")
+	at(40, "\x1b[1A\r\x1b[J\r13000/56789 messages, 26 min left")
+	at(20, "\x1b[1A\r\x1b[J\r13000/56789")
+}
+
+// Where no line can keep its place there is one now and then.
+func TestWithoutATerminalProgressIsSaidNowAndThen(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	m := newMeter(&out, false)
+	begun := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	for s := range 100 {
+		m.event(pipeline.Event{Type: pipeline.EventProgress, Account: "work", Done: 10 * s, Total: 1000, DoneBytes: int64(s) * 1e5, TotalBytes: 1e7}, begun.Add(time.Duration(s)*time.Second))
+	}
+	m.event(pipeline.Event{Type: pipeline.EventDone, Account: "work"}, begun.Add(time.Hour))
+	const want = "notmuch-imap: 300/1000 messages, 3.0 of 10.0 MB, 100.0 KB/s, 1 min left\n" +
+		"notmuch-imap: 600/1000 messages, 6.0 of 10.0 MB, 100.0 KB/s, 40 s left\n" +
+		"notmuch-imap: 900/1000 messages, 9.0 of 10.0 MB, 100.0 KB/s, 10 s left\n"
+	if out.String() != want {
+		t.Errorf("it said\n%s", out.String())
 	}
 }

@@ -51,7 +51,7 @@ func (p *program) watchAction(c *cli.Context) error {
 		return err
 	}
 	defer out.close()
-	out.bar = nil // it would never end
+	out.meter = nil // it would never end
 	if out.most == showAll && !out.json {
 		out.most = showResults
 	}
