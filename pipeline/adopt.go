@@ -3,10 +3,8 @@ package pipeline
 import (
 	"context"
 	"errors"
-	"io"
 	"io/fs"
 	"maps"
-	"os"
 	"slices"
 	"time"
 
@@ -66,7 +64,7 @@ func (w *worker) adopt(ctx context.Context, b *box, fetch []imap.UID) ([]imap.UI
 		if listed, err = w.identify(ctx, b, ask); err != nil {
 			return nil, err
 		}
-		if pairs, err = w.pair(ctx, b, listed, b.local.Untracked, plan.Evidence{Told: told}); err != nil {
+		if pairs, err = w.match.Pair(ctx, w.conn.Session(), listed, b.local.Untracked, plan.Evidence{Drafts: plan.ForDrafts(b.Mailbox), Told: told}); err != nil {
 			return nil, err
 		}
 		if len(pairs) == len(b.local.Untracked) || len(ask) == len(fetch) {
@@ -178,7 +176,7 @@ func (w *worker) arrived(ctx context.Context, b *box, sel *mail.Selected, here [
 	if sel.UIDValidity != b.known.UIDValidity || sel.Messages == 0 || sel.UIDNext != 0 && sel.UIDNext == b.known.UIDNext {
 		return nil, nil
 	}
-	listed, err := w.conn.Session().Identify(ctx, uidsFrom(max(b.known.UIDNext, 1)))
+	listed, err := w.conn.Session().Identify(ctx, mail.UIDsFrom(max(b.known.UIDNext, 1)))
 	if err != nil {
 		return nil, err
 	}
@@ -186,71 +184,19 @@ func (w *worker) arrived(ctx context.Context, b *box, sel *mail.Selected, here [
 	if err != nil {
 		return nil, err
 	}
-	listed = slices.DeleteFunc(listed, func(m mail.Message) bool { return taken(rows, m.UID) })
-	pairs, err := w.pair(ctx, b, listed, here, plan.Evidence{})
+	listed = slices.DeleteFunc(listed, func(m mail.Message) bool { return plan.Taken(rows, m.UID) })
+	pairs, err := w.match.Pair(ctx, w.conn.Session(), listed, here, plan.Evidence{Drafts: plan.ForDrafts(b.Mailbox)})
 	if err != nil {
 		return nil, err
 	}
 	return pairs, w.compareContent(ctx, b, listed, pairs, nil)
 }
 
-// compareContent takes those pairs back that are different mails, though they have one
-// Message-ID, as any mail can: one was saved here, and another one came there. They are
-// fetched and compared, unless the server said itself that it is that file (told), or size
-// and date agree and we put it there. What does not come contradicts nothing.
+// compareContent takes those pairs back that are different mails, unless the server said
+// itself that it is that file (told), or size and date agree and we put it there.
 func (w *worker) compareContent(ctx context.Context, b *box, listed []mail.Message, pairs map[imap.UID]plan.Untracked, told map[imap.UID]string) error {
-	var ask []imap.UID
-	for _, m := range listed {
-		s, ok := pairs[m.UID]
-		ours := w.comes[s.Key] || slices.ContainsFunc(b.uploaded, func(u plan.Untracked) bool { return u.Key == s.Key })
-		if ok && told[m.UID] != s.Key && (!ours || m.Size != s.Size || !s.Dated(m)) {
-			ask = append(ask, m.UID)
-		}
-	}
-	if len(ask) == 0 {
-		return nil
-	}
-	there := make(map[imap.UID]*mail.Content)
-	err := w.conn.Session().Fetch(ctx, mail.UIDSet(ask), mail.Sink{
-		Open: func(int64) (mail.Spool, error) {
-			f, err := os.CreateTemp(w.Ledger.Dir(), "compare-")
-			return kept{f}, err
-		},
-		Done: func(m mail.Message, sp mail.Spool) (err error) {
-			f := sp.(kept) //nolint:forcetypeassert // it is what Open gave
-			defer f.Discard()
-			if _, err = f.Seek(0, io.SeekStart); err == nil {
-				there[m.UID], err = mail.ContentOf(f)
-			}
-			return err
-		},
+	return w.match.Compare(ctx, w.conn.Session(), b.dir, listed, pairs, func(m mail.Message, s plan.Untracked) bool {
+		ours := w.arrivals.Noted(s.Key) || slices.ContainsFunc(b.uploaded, func(u plan.Untracked) bool { return u.Key == s.Key })
+		return told[m.UID] != s.Key && (!ours || m.Size != s.Size || !s.Dated(m))
 	})
-	if err != nil && (ctx.Err() != nil || !w.conn.Alive()) {
-		return err
-	}
-	for uid, c := range there {
-		name, ok, err := b.find(pairs[uid].Key, pairs[uid].Name)
-		if err != nil {
-			return err
-		}
-		if !ok {
-			continue
-		}
-		here, err := maildir.Content(b.path(name))
-		if err != nil {
-			return err
-		}
-		if here != nil && !here.Is(c) {
-			delete(pairs, uid)
-		}
-	}
-	return nil
-}
-
-// kept is a spool in a file that is read once.
-type kept struct{ *os.File }
-
-func (k kept) Discard() {
-	_ = k.Close()
-	_ = os.Remove(k.Name()) // the account's directory is ours; what is left there costs nothing
 }

@@ -18,30 +18,6 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
-// arrives lets a change record an arrival. It is forgotten with the record of the
-// file's row.
-func (r *run) arrives(c *journal.Change, a journal.Arrival) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.comes == nil {
-		r.comes = make(map[string]bool)
-	}
-	r.comes[a.Row.Key] = true
-	r.notes().Arriving.Put(c, a.Row.Key, a)
-}
-
-// haveArrived lets a change record rows, and that their files have arrived with them.
-func (r *run) haveArrived(c *journal.Change, rows []ledger.Message) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	c.Save = append(c.Save, rows...)
-	for _, row := range rows {
-		if r.comes[row.Key] {
-			r.notes().Arriving.Forget(c, row.Key)
-		}
-	}
-}
-
 // endInterrupted ends what an interrupted run has begun to move, and finds the mail
 // that it has put into mailboxes, before anything here is compared with the rows: the
 // user may have moved the files since. Where that cannot be found out today, nothing
@@ -179,7 +155,7 @@ func (w *worker) settleIn(ctx context.Context, b *box, as []journal.Arrival, box
 		if a.Row.UID < a.Next {
 			a.Row.UID = 0 // that cannot be
 		}
-		if taken(rows, a.Row.UID) || slices.ContainsFunc(rows, func(r ledger.Row) bool { return r.Key == a.Row.Key }) {
+		if plan.Taken(rows, a.Row.UID) || slices.ContainsFunc(rows, func(r ledger.Row) bool { return r.Key == a.Row.Key }) {
 			continue // the run that was interrupted came as far as that
 		}
 		here, byKey[a.Row.Key] = append(here, plan.Untracked{Message: a.Row}), a
@@ -200,12 +176,12 @@ func (w *worker) settleIn(ctx context.Context, b *box, as []journal.Arrival, box
 	}
 	var listed []mail.Message
 	if sel.Messages > 0 {
-		if listed, err = w.conn.Session().Identify(ctx, uidsFrom(max(from, 1))); err != nil {
+		if listed, err = w.conn.Session().Identify(ctx, mail.UIDsFrom(max(from, 1))); err != nil {
 			return err
 		}
 	}
-	gone := passed(rows, listed, max(from, 1), sel.UIDNext, here)
-	listed = slices.DeleteFunc(listed, func(m mail.Message) bool { return taken(rows, m.UID) })
+	gone := plan.PassedOf(rows, listed, max(from, 1), sel.UIDNext, here)
+	listed = slices.DeleteFunc(listed, func(m mail.Message) bool { return plan.Taken(rows, m.UID) })
 	found := make(map[string]ledger.Message)
 	becomes := func(m mail.Message, key string) {
 		row := byKey[key].Row
@@ -218,7 +194,7 @@ func (w *worker) settleIn(ctx context.Context, b *box, as []journal.Arrival, box
 			e.Told[s.UID] = s.Key
 		}
 	}
-	pairs, err := w.pair(ctx, b, listed, here, e)
+	pairs, err := w.match.Pair(ctx, w.conn.Session(), listed, here, e)
 	if err != nil {
 		return err
 	}
@@ -227,7 +203,7 @@ func (w *worker) settleIn(ctx context.Context, b *box, as []journal.Arrival, box
 	}
 	here = slices.DeleteFunc(here, func(s plan.Untracked) bool { _, ok := found[s.Key]; return ok })
 	moved := make(map[string]mail.Message)
-	if gone.any() {
+	if gone.Any() {
 		if moved, err = w.whereabouts(ctx, b, slices.DeleteFunc(slices.Clone(here), func(s plan.Untracked) bool { return s.UID != 0 }), boxes); err != nil {
 			return err
 		}
@@ -237,7 +213,7 @@ func (w *worker) settleIn(ctx context.Context, b *box, as []journal.Arrival, box
 		if s.UID == 0 && m.UID == 0 && !byKey[s.Key].Was() {
 			continue // it was never there, as far as can be known
 		}
-		if row.UID = gone.take(s.UID); row.UID == 0 {
+		if row.UID = gone.Take(s.UID); row.UID == 0 {
 			continue
 		}
 		if row.State = ledger.Present; m.UID != 0 {

@@ -18,18 +18,6 @@ func neverComplete(boxes []*box) []*box {
 	return slices.DeleteFunc(slices.Clone(boxes), func(b *box) bool { return b.known.Complete || b.barred })
 }
 
-// compareDoubtful takes those pairs back whose texts differ, where no size speaks for them:
-// what another program put in place of a large mail has its Message-ID, too.
-func (w *worker) compareDoubtful(ctx context.Context, b *box, listed []mail.Message, pairs map[imap.UID]plan.Untracked) error {
-	sure := make(map[imap.UID]string)
-	for _, m := range listed {
-		if s, ok := pairs[m.UID]; ok && s.Near(m) {
-			sure[m.UID] = s.Key
-		}
-	}
-	return w.compareContent(ctx, b, listed, pairs, sure)
-}
-
 // keepHere says of a folder with mail of which the ledger knows nothing what was found
 // on the other side. What is here alone stays so until its owner says otherwise, if it was
 // here before the first sync.

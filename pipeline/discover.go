@@ -16,11 +16,6 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
-// uidsFrom is what of a mailbox has this UID or a higher one.
-func uidsFrom(first imap.UID) imap.UIDSet {
-	return imap.UIDSet{{Start: first, Stop: 4294967295}}
-}
-
 // look finds out what changed in a mailbox, puts the work out, and does the
 // part of it that needs no batch.
 func (w *worker) look(ctx context.Context, b *box) error {

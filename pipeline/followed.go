@@ -21,51 +21,6 @@ import (
 // or moved it there, and that when we look for it. That it was in the mailbox is a
 // fact; with a row that says so, all else is as for any mail that others move or delete.
 
-// passing are UIDs that a mailbox has dealt, and whose messages left it before they
-// were looked at.
-type passing struct {
-	told   map[imap.UID]bool // those that it told us, with what it took
-	untold []imap.UID        // others, as many as may be needed
-}
-
-// passed finds them among the UIDs from first on. listed are all messages from there
-// on, and files are those that are not among them.
-func passed(rows []ledger.Row, listed []mail.Message, first, next imap.UID, files []plan.Untracked) *passing {
-	p := &passing{told: make(map[imap.UID]bool)}
-	there := make(map[imap.UID]bool, len(listed))
-	for _, m := range listed {
-		there[m.UID] = true
-	}
-	gone := func(u imap.UID) bool { return u >= first && u < next && !there[u] && !taken(rows, u) }
-	for _, f := range files {
-		if gone(f.UID) {
-			p.told[f.UID] = true
-		}
-	}
-	for u := first; u < next && len(p.untold) < len(files); u++ {
-		if gone(u) && !p.told[u] {
-			p.untold = append(p.untold, u)
-		}
-	}
-	return p
-}
-
-// any tells whether something has left at all.
-func (p *passing) any() bool { return len(p.told)+len(p.untold) > 0 }
-
-// take gives the UID that a file had of which this one was told, or, if it is 0, one
-// of those of which none was told. It is 0 if there is none.
-func (p *passing) take(told imap.UID) (uid imap.UID) {
-	switch {
-	case p.told[told]:
-		delete(p.told, told)
-		return told
-	case told == 0 && len(p.untold) > 0:
-		uid, p.untold = p.untold[0], p.untold[1:]
-	}
-	return uid
-}
-
 // whereabouts looks for files that are no more where the server may have put them, in
 // the mailboxes into which something has come since these were agreed upon.
 func (w *worker) whereabouts(ctx context.Context, b *box, files []plan.Untracked, boxes map[string]*box) (map[string]mail.Message, error) {
@@ -99,12 +54,12 @@ func (w *worker) whereabouts(ctx context.Context, b *box, files []plan.Untracked
 			}
 			return nil, err
 		}
-		listed, err := w.conn.Session().Identify(ctx, uidsFrom(from))
+		listed, err := w.conn.Session().Identify(ctx, mail.UIDsFrom(from))
 		if err != nil {
 			return nil, err
 		}
-		listed = slices.DeleteFunc(listed, func(m mail.Message) bool { return taken(rows, m.UID) })
-		pairs, err := w.pair(ctx, nil, listed, files, plan.Evidence{Doubtful: true})
+		listed = slices.DeleteFunc(listed, func(m mail.Message) bool { return plan.Taken(rows, m.UID) })
+		pairs, err := w.match.Pair(ctx, w.conn.Session(), listed, files, plan.Evidence{Doubtful: true})
 		if err != nil {
 			return nil, err
 		}
@@ -152,18 +107,18 @@ func (w *worker) leftAgain(ctx context.Context, b *box, v *plan.View, rows []led
 			files = append(files, s)
 		}
 	}
-	if len(files) == 0 || !passed(rows, came, first, b.now.UIDNext, files).any() {
+	if len(files) == 0 || !plan.PassedOf(rows, came, first, b.now.UIDNext, files).Any() {
 		return rows, nil
 	}
 	// What is to be believed gone is asked for once more, and what the server told of
 	// new UIDs may be wrong.
-	listed, err := w.conn.Session().Identify(ctx, uidsFrom(first))
+	listed, err := w.conn.Session().Identify(ctx, mail.UIDsFrom(first))
 	if err != nil {
 		return nil, err
 	}
-	gone := passed(rows, listed, first, b.now.UIDNext, files)
+	gone := plan.PassedOf(rows, listed, first, b.now.UIDNext, files)
 	there := make(map[string]bool)
-	pairs, err := w.pair(ctx, b, slices.DeleteFunc(slices.Clone(listed), func(m mail.Message) bool { return taken(rows, m.UID) || b.expected[m.UID] != "" }), files, plan.Evidence{})
+	pairs, err := w.match.Pair(ctx, w.conn.Session(), slices.DeleteFunc(slices.Clone(listed), func(m mail.Message) bool { return plan.Taken(rows, m.UID) || b.expected[m.UID] != "" }), files, plan.Evidence{Drafts: plan.ForDrafts(b.Mailbox)})
 	if err != nil {
 		return nil, err
 	}
@@ -175,7 +130,7 @@ func (w *worker) leftAgain(ctx context.Context, b *box, v *plan.View, rows []led
 		if there[s.Key] || slices.ContainsFunc(listed, func(m mail.Message) bool { return m.MessageID != "" && m.MessageID == s.ID }) {
 			continue
 		}
-		uid := gone.take(s.UID)
+		uid := gone.Take(s.UID)
 		if uid == 0 {
 			continue
 		}
@@ -264,7 +219,7 @@ func (w *worker) follow(ctx context.Context, b *box, fetch []imap.UID) error {
 	for i, s := range strays {
 		here[i] = plan.Untracked{Message: s.row}
 	}
-	pairs, err := w.pair(ctx, b, listed, here, plan.Evidence{Exact: true})
+	pairs, err := w.match.Pair(ctx, w.conn.Session(), listed, here, plan.Evidence{Drafts: plan.ForDrafts(b.Mailbox), Exact: true})
 	if err != nil {
 		return err
 	}
@@ -312,6 +267,6 @@ func (w *worker) followOne(ctx context.Context, b *box, m mail.Message, s stray)
 	b.expect(m.UID, row.Key)
 	old := ledger.Message{Mailbox: s.in.Name, UIDValidity: disowned, UID: s.row.UID, Name: name, ID: s.row.ID}
 	var c journal.Change
-	w.forget(&c, s.in, old)
+	w.line.Forget(&c, s.in.line, old)
 	return w.commit(ctx, c, "forgotten files noted")
 }

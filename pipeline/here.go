@@ -109,7 +109,7 @@ func (r *run) followTags(ctx context.Context, views []local.View) (all bool, err
 		return true, err
 	}
 	for part := range slices.Chunk(changes, deliver.BatchSize) {
-		if err := r.tell(ctx, part); err != nil {
+		if err := r.line.Tell(ctx, part); err != nil {
 			return false, err
 		}
 		r.step("tags followed")

@@ -18,35 +18,6 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
-// A mail that others moved is linked into its new folder first, and goes from the old one
-// last. In between there are two files of one message, and a run that ends there leaves
-// them to their user, who takes either for the mail. The journal says that they are one.
-
-// noteLink lets a change record that a message is about to be linked.
-func (r *run) noteLink(c *journal.Change, from, to ledger.Message, byTags bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.links == nil {
-		r.links = make(map[string][]string)
-	}
-	r.links[journal.About(from)] = append(r.links[journal.About(from)], to.Key)
-	r.notes().Linked.Put(c, to.Key, journal.Linking{
-		Mailbox: from.Mailbox, UIDValidity: from.UIDValidity, UID: from.UID, To: to.Mailbox, ToValidity: to.UIDValidity, ToUID: to.UID, ByTags: byTags,
-	})
-}
-
-// forgetLinks lets a change forget the links of messages that are gone.
-func (r *run) forgetLinks(c *journal.Change, rows ...ledger.Message) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, row := range rows {
-		for _, key := range r.links[journal.About(row)] {
-			r.notes().Linked.Forget(c, key)
-		}
-		delete(r.links, journal.About(row))
-	}
-}
-
 // linksAreCopies forgets the links of messages that are still where they were, in a run
 // that has recorded all that it was told, and those of mailboxes that the server has no
 // more: nobody can ask it whether their messages were moved.
@@ -158,7 +129,7 @@ func (w *worker) finishLink(ctx context.Context, from *box, row ledger.Message, 
 	}
 	if here {
 		if changed(old); linked && len(d.Add)+len(d.Remove) > 0 {
-			if err := w.tell(ctx, []mail.Change{letter(to, link)}); err != nil {
+			if err := w.line.Tell(ctx, []mail.Change{letter(to, link)}); err != nil {
 				return err
 			}
 			w.step("flags followed")
@@ -172,7 +143,7 @@ func (w *worker) finishLink(ctx context.Context, from *box, row ledger.Message, 
 	}
 	at, moved := unrecorded.Take(row)
 	var c journal.Change
-	w.forget(&c, from, row)
+	w.line.Forget(&c, from.line, row)
 	if !moved {
 		return w.commit(ctx, c, "link finished")
 	}
@@ -190,7 +161,7 @@ func (w *worker) finishLink(ctx context.Context, from *box, row ledger.Message, 
 		w.step("file removed")
 		changes = append(changes, mail.Change{Op: mail.OpRemove, Path: to.path(link), ID: now.ID})
 	}
-	if err := w.tell(ctx, changes); err != nil {
+	if err := w.line.Tell(ctx, changes); err != nil {
 		return err
 	}
 	now.Key, now.Name = at.Key, ""

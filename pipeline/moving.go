@@ -23,7 +23,7 @@ import (
 // newMove is a move of messages of b. keys are the files that were moved here.
 func (w *worker) newMove(b *box, verb string, rows []ledger.Message, to *box, keys map[imap.UID]string) *journal.Moving {
 	m := &journal.Moving{
-		Mailbox: b.Name, UIDValidity: b.known.UIDValidity, UIDs: uidsOf(rows), To: to.Name, ToValidity: to.known.UIDValidity, ToNext: to.known.UIDNext,
+		Mailbox: b.Name, UIDValidity: b.known.UIDValidity, UIDs: ledger.UIDs(rows), To: to.Name, ToValidity: to.known.UIDValidity, ToNext: to.known.UIDNext,
 		Verb: verb, Deleted: w.trashFor(b) == to, Files: make(map[imap.UID]journal.Arrival),
 	}
 	m.ByTags = keys == nil && !m.Deleted
@@ -56,7 +56,7 @@ func (w *worker) intendMove(ctx context.Context, m *journal.Moving, rows []ledge
 		w.notes().Moving.Put(&c, m.Mailbox, *m)
 	}
 	if m.ByTags {
-		w.noteRuled(&c, rows, to.Name)
+		w.ruled.Note(&c, rows, to.Name)
 	}
 	return w.commit(ctx, c, "move recorded")
 }
@@ -72,7 +72,7 @@ func (w *worker) moveRefused(ctx context.Context, m *journal.Moving) (back bool,
 	}
 	c := w.moveOver(m.Mailbox)
 	for _, u := range m.UIDs {
-		w.forgetRuled(&c, ledger.Message{Mailbox: m.Mailbox, UIDValidity: m.UIDValidity, UID: u})
+		w.ruled.Forget(&c, ledger.Message{Mailbox: m.Mailbox, UIDValidity: m.UIDValidity, UID: u})
 	}
 	return true, w.commit(ctx, c, "move done")
 }
@@ -91,14 +91,14 @@ func (w *worker) moveAnswered(ctx context.Context, b *box, m *journal.Moving, ro
 		a, moved := m.Files[row.UID]
 		if moved {
 			a.Row.UID = to[row.UID]
-			w.arrives(&c, a)
+			w.arrivals.Note(&c, a)
 		}
 		switch {
 		case m.Copied && moved:
 			row.Key, row.Flags = "", a.Row.Flags // the file is that of the copy
 			c.Save = append(c.Save, row)
 		case !m.Copied && slices.Contains(m.Absent, row.UID):
-			w.forget(&c, b, row)
+			w.line.Forget(&c, b.line, row)
 		}
 	}
 	if m.Copied {
@@ -113,7 +113,7 @@ func (w *worker) copiesExpunged(ctx context.Context, b *box, m *journal.Moving, 
 	c := w.moveOver(m.Mailbox)
 	for _, row := range rows {
 		if expunged && slices.Contains(m.Absent, row.UID) {
-			w.forget(&c, b, row)
+			w.line.Forget(&c, b.line, row)
 		}
 	}
 	return w.commit(ctx, c, "move done")
@@ -124,24 +124,13 @@ func (w *worker) goneThere(ctx context.Context, b *box, rows []ledger.Message) e
 	var c journal.Change
 	for _, row := range rows {
 		if b.missingHere(row.UID) {
-			w.forget(&c, b, row)
+			w.line.Forget(&c, b.line, row)
 		}
 	}
 	if len(c.Forget) == 0 {
 		return nil
 	}
 	return w.commit(ctx, c, "deletions recorded")
-}
-
-// forget puts into a change that a message is gone, and lets notmuch hear at the end
-// that its file is where it was no more: not before the mail is known where it went,
-// or its tags would go. A later run tells what this one does not come to.
-func (r *run) forget(c *journal.Change, b *box, row ledger.Message) {
-	c.Forget = append(c.Forget, row)
-	r.told.Forget(c, row)
-	r.forgetLinks(c, row)
-	r.line.Hold(b.line.Forgetting(row))
-	r.notes().Forgotten.Put(c, journal.About(row), row)
 }
 
 // tellForgotten tells notmuch what an earlier run did not come to tell. Where mail
@@ -211,7 +200,7 @@ func (w *worker) finishMove(ctx context.Context, b *box, m *journal.Moving, boxe
 			return err
 		}
 		rows = slices.DeleteFunc(rows, func(row ledger.Message) bool { return to[row.UID] == 0 })
-		m.UIDs, m.Copied = uidsOf(rows), m.Verb != "MOVE"
+		m.UIDs, m.Copied = ledger.UIDs(rows), m.Verb != "MOVE"
 		w.leaveAlone(m)
 		if err := w.moveAnswered(ctx, b, m, rows, to); err != nil {
 			return err
@@ -278,7 +267,7 @@ func (w *worker) copied(ctx context.Context, m *journal.Moving, rows []ledger.Me
 		// behind is among its newest.
 		from = sel.UIDNext - 2*storeAtOnce
 	}
-	listed, err := w.conn.Session().Identify(ctx, uidsFrom(max(from, 1)))
+	listed, err := w.conn.Session().Identify(ctx, mail.UIDsFrom(max(from, 1)))
 	if err != nil {
 		return nil, err
 	}
@@ -286,7 +275,7 @@ func (w *worker) copied(ctx context.Context, m *journal.Moving, rows []ledger.Me
 	for _, row := range rows {
 		here = append(here, plan.Untracked{Message: row})
 	}
-	pairs, err := w.pair(ctx, nil, listed, here, plan.Evidence{Exact: true})
+	pairs, err := w.match.Pair(ctx, w.conn.Session(), listed, here, plan.Evidence{Exact: true})
 	if err != nil {
 		return nil, err
 	}

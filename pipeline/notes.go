@@ -2,35 +2,75 @@ package pipeline
 
 import (
 	"context"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
+
+// noted is what a run remembers of the notes that it, and interrupted runs, have made. Several
+// goroutines make and forget them.
+type noted struct {
+	told     *journal.ToldFlags
+	standing *journal.StandingFaults
+	removed  *journal.RemovedMail
+	arrivals *journal.Arrivals
+	ruled    *journal.RuledMoves
+	links    *journal.Links
+}
+
+func newNoted(j *journal.Journal, now func() time.Time, remind time.Duration) noted {
+	return noted{
+		told: journal.NewToldFlags(j), standing: journal.NewStandingFaults(j, now, remind), removed: journal.NewRemovedMail(j, now),
+		arrivals: journal.NewArrivals(j), ruled: journal.NewRuledMoves(j), links: journal.NewLinks(j),
+	}
+}
 
 // lineNotes is the journal as the line writes it: what else was noted of a message goes
 // with its record, so far as this run knows of it.
 type lineNotes struct {
 	*journal.Journal
-	run *run
+	noted
+	isOrder func(tag string) bool
 }
 
 // Recorded lets a change record rows, and forget what was noted until then.
 func (n lineNotes) Recorded(c *journal.Change, rows []ledger.Message) {
-	n.run.haveArrived(c, rows)
-	n.run.told.Forget(c, rows...)
+	c.Save = append(c.Save, rows...)
+	n.arrivals.Recorded(c, rows)
+	n.told.Forget(c, rows...)
 }
 
 // Deleted lets a change forget what was noted of a message that is gone. tags are those
-// that its mail had, if it is to get them when it comes again.
+// that its mail had, if it is to get them when it comes again: what flags and keywords give
+// comes with them, and what is an order is none a second time.
 func (n lineNotes) Deleted(ctx context.Context, c *journal.Change, row ledger.Message, tags []string) error {
-	n.run.forgetRuled(c, row)
-	n.run.told.Forget(c, row)
-	n.run.forgetLinks(c, row)
-	return n.run.noteRemoved(ctx, c, row, tags)
+	n.ruled.Forget(c, row)
+	n.told.Forget(c, row)
+	n.links.Forget(c, row)
+	if tags == nil || row.Digest.IsZero() {
+		return nil
+	}
+	fromFlags := func(t string) bool {
+		return slices.ContainsFunc(plan.FlagRows(), func(f plan.FlagRow) bool { return f.Tag == t }) ||
+			slices.ContainsFunc(row.Flags, func(f string) bool { return strings.EqualFold(plan.KeywordTag(f), t) })
+	}
+	return n.removed.Note(ctx, c, row.Digest, slices.DeleteFunc(slices.Clone(tags), func(t string) bool { return fromFlags(t) || n.isOrder(t) }))
 }
 
-// ToldGone lets a change forget that notmuch was yet to hear of a file, by the row that
-// went before.
+// ToTellGone lets a change forget a message, and note that notmuch is yet to hear of its
+// file.
+func (n lineNotes) ToTellGone(c *journal.Change, row ledger.Message) {
+	c.Forget = append(c.Forget, row)
+	n.told.Forget(c, row)
+	n.links.Forget(c, row)
+	n.Forgotten.Put(c, journal.About(row), row)
+}
+
+// ToldGone lets a change forget that, by the row that went before.
 func (n lineNotes) ToldGone(c *journal.Change, row ledger.Message) {
 	n.Forgotten.Forget(c, journal.About(row))
 }

@@ -70,7 +70,7 @@ func (w *worker) prePush(ctx context.Context, b *box, o *plan.Outgoing, boxes ma
 		}
 	}
 	if len(changes) > 0 {
-		if err := w.tell(ctx, changes); err != nil {
+		if err := w.line.Tell(ctx, changes); err != nil {
 			return err
 		}
 		w.step("tags of hooks given")

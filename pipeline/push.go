@@ -471,7 +471,7 @@ func (w *worker) pushDeleted(ctx context.Context, b *box, rows []ledger.Message)
 			"or say there deletions = \"expunge\" or \"keep\"; nothing was deleted on the server", mail.Number(len(rows), "message was", "messages were"))
 	default:
 		err = inParts(w, rows, uidOf, func(part []ledger.Message) error {
-			expunged, err := w.expunge(ctx, b, uidsOf(part))
+			expunged, err := w.expunge(ctx, b, ledger.UIDs(part))
 			if expunged {
 				err = w.goneThere(ctx, b, part)
 			}
@@ -506,7 +506,7 @@ func (w *worker) fetchAgain(ctx context.Context, b *box, rows []ledger.Message) 
 		}
 		if !ok {
 			gone = append(gone, m.UID)
-			w.forget(&c, b, m)
+			w.line.Forget(&c, b.line, m)
 			continue
 		}
 		if err := b.dir.Rename(name, maildir.WithFlags(name, "", "T")); err != nil && !errors.Is(err, fs.ErrNotExist) {

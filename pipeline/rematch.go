@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io/fs"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
@@ -67,12 +66,14 @@ func (w *worker) rematch(ctx context.Context, b *box, v *plan.View, rows []ledge
 		if listed, err = w.conn.Session().Identify(ctx, mail.EveryUID()); err != nil {
 			return err
 		}
-		listed = slices.DeleteFunc(listed, func(m mail.Message) bool { return m.UID == 0 || taken(rows, m.UID) })
-		if pairs, err = w.pair(ctx, b, listed, here, plan.Evidence{}); err != nil {
+		listed = slices.DeleteFunc(listed, func(m mail.Message) bool { return m.UID == 0 || plan.Taken(rows, m.UID) })
+		if pairs, err = w.match.Pair(ctx, w.conn.Session(), listed, here, plan.Evidence{Drafts: plan.ForDrafts(b.Mailbox)}); err != nil {
 			return err
 		}
 		if fromDisk {
-			if err := w.compareDoubtful(ctx, b, listed, pairs); err != nil {
+			// Where no size speaks for them: what another program put in place of a large mail
+			// has its Message-ID, too.
+			if err := w.match.Compare(ctx, w.conn.Session(), b.dir, listed, pairs, func(m mail.Message, s plan.Untracked) bool { return !s.Near(m) }); err != nil {
 				return err
 			}
 		}
@@ -148,7 +149,7 @@ func (w *worker) orphans(ctx context.Context, b *box, v *plan.View, matched map[
 		switch {
 		case key.UIDValidity != b.now.UIDValidity || !listed.Contains(key.UID):
 			w.line.Hold(&deliver.Item{Box: b.line, Op: deliver.OpGone, Row: row, Known: true})
-		case !taken(rows, key.UID) && !matched[key.UID]:
+		case !plan.Taken(rows, key.UID) && !matched[key.UID]:
 			back = append(back, row)
 		}
 	}
@@ -206,12 +207,6 @@ func (w *worker) distrust(ctx context.Context, b *box, rows []ledger.Row) error 
 	b.local.Local, b.local.Scanned = plan.Local{Untracked: b.local.Untracked}, ""
 	b.known.Complete = false
 	return w.saveMailbox(ctx, b, false)
-}
-
-// taken tells whether a message has its row already. Rows are ascending.
-func taken(rows []ledger.Row, uid imap.UID) bool {
-	_, ok := slices.BinarySearchFunc(rows, uid, func(r ledger.Row, u imap.UID) int { return int(int64(r.UID) - int64(u)) })
-	return ok
 }
 
 // rekey records matched messages under their new UID. Files found on disk are
@@ -304,7 +299,8 @@ func (w *worker) link(ctx context.Context, b *box, uids []imap.UID) ([]imap.UID,
 	if err := w.askWhetherTheyStay(ctx, b, originals, e); err != nil {
 		return uids, ctx.Err() // as above
 	}
-	copies, err := w.copies(ctx, b, listed, originals, e)
+	e.Drafts = plan.ForDrafts(b.Mailbox)
+	copies, err := w.match.Copies(ctx, w.conn.Session(), listed, originals, e)
 	if err != nil {
 		return uids, ctx.Err() // as above
 	}
@@ -325,14 +321,14 @@ func (w *worker) link(ctx context.Context, b *box, uids []imap.UID) ([]imap.UID,
 		}
 		letter[m.UID] = plan.Letters(w.stored[from.Mailbox][from.UID].Merged(d.Merged(m.Flags)))
 		by[m.UID] = plan.ByOther
-		if _, ours := b.came[m.UID]; ours || w.ruledInto(b, from) {
+		if _, ours := b.came[m.UID]; ours || w.ruled.Into(b.Name, from) {
 			by[m.UID] = plan.ByTags
 		}
 		row := ledger.Message{
 			Mailbox: b.Name, UIDValidity: b.now.UIDValidity, UID: m.UID, State: ledger.Intended, Key: w.keys.New(w.Now()), ID: from.ID,
 			Size: from.Size, WireSize: from.WireSize, Digest: from.Digest, Date: from.Date, Flags: plan.StoredFlags(m.Flags),
 		}
-		w.noteLink(&c, from, row, by[m.UID] == plan.ByTags)
+		w.links.Note(&c, from, row, by[m.UID] == plan.ByTags)
 		intents = append(intents, row)
 	}
 	if len(intents) == 0 {
@@ -442,9 +438,4 @@ func (w *worker) originals(ctx context.Context, b *box, listed []mail.Message) (
 		}
 	}
 	return out, paths, e, nil
-}
-
-// drafts tells whether the mailbox is for drafts (RFC 6154).
-func (b *box) drafts() bool {
-	return plan.DraftsName(b.Name) || slices.ContainsFunc(b.Attrs, func(a string) bool { return strings.EqualFold(a, `\Drafts`) })
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
@@ -97,7 +98,8 @@ func TestTheTagsOfRemovedMailComeBack(t *testing.T) {
 func TestNoTagsOfRemovedMail(t *testing.T) {
 	t.Parallel()
 	var c journal.Change
-	if err := new(run).noteRemoved(t.Context(), &c, ledger.Message{Digest: mail.Digest{1}}, nil); err != nil || !c.Empty() {
+	n := lineNotes{noted: newNoted(journal.Of(nil), time.Now, 0)}
+	if err := n.Deleted(t.Context(), &c, ledger.Message{Digest: mail.Digest{1}}, nil); err != nil || !c.Empty() {
 		t.Errorf("%v %+v", err, c)
 	}
 }

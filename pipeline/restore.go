@@ -100,7 +100,7 @@ func (r *run) resumeBack(ctx context.Context) error {
 		}
 	}
 	if len(changes) > 0 {
-		if err := r.tell(ctx, changes); err != nil {
+		if err := r.line.Tell(ctx, changes); err != nil {
 			return err
 		}
 		r.step("files moved back in notmuch")

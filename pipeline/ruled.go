@@ -12,44 +12,6 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 )
 
-// A mail that this program moves because of its tags keeps them when it arrives; one
-// that others moved gets those by which no rule moves it back. A run may end between
-// the server's answer and the arrival. So that the next one tells the two apart, and
-// tags that were set meanwhile hold, the ledger has what was about to be moved.
-
-// noteRuled lets a change record moves by tags.
-func (r *run) noteRuled(c *journal.Change, rows []ledger.Message, to string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.ruledTo == nil {
-		r.ruledTo = make(map[string]string)
-	}
-	for _, row := range rows {
-		r.ruledTo[journal.About(row)] = to
-		r.notes().Ruled.Put(c, journal.About(row), journal.Ruled{Mailbox: row.Mailbox, UIDValidity: row.UIDValidity, UID: row.UID, To: to})
-	}
-}
-
-// forgetRuled lets a change forget them.
-func (r *run) forgetRuled(c *journal.Change, rows ...ledger.Message) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, row := range rows {
-		if key := journal.About(row); r.ruledTo[key] != "" {
-			r.notes().Ruled.Forget(c, key)
-			delete(r.ruledTo, key)
-		}
-	}
-}
-
-// ruledInto tells whether this run, or one that was interrupted, has moved the message
-// into the mailbox by its tags.
-func (r *run) ruledInto(b *box, from ledger.Message) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.ruledTo[journal.About(from)] == b.Name
-}
-
 // recallRuled finds what interrupted runs have moved by tags. What is still where it
 // was, was not moved.
 func (w *worker) recallRuled(ctx context.Context) error {
@@ -86,7 +48,7 @@ func (w *worker) recallRuled(ctx context.Context) error {
 		}
 		for _, row := range rows {
 			if err != nil || !there.Contains(row.UID) {
-				w.noteRuled(&c, []ledger.Message{row}, moves[row.UID].To)
+				w.ruled.Note(&c, []ledger.Message{row}, moves[row.UID].To)
 			}
 		}
 	}
@@ -106,7 +68,7 @@ func (w *worker) stillThere(ctx context.Context, b *box, rows []ledger.Message) 
 		return nil, err
 	}
 	if sel.UIDValidity != b.known.UIDValidity {
-		return mail.UIDSet(uidsOf(rows)), nil // these numbers are of other messages by now: nothing tells that they went
+		return mail.UIDSet(ledger.UIDs(rows)), nil // these numbers are of other messages by now: nothing tells that they went
 	}
-	return w.conn.Session().Search(ctx, mail.UIDSet(uidsOf(rows)))
+	return w.conn.Session().Search(ctx, mail.UIDSet(ledger.UIDs(rows)))
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/local"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/match"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/pull"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
@@ -29,10 +30,8 @@ type run struct {
 	line *deliver.Line
 	ask  *ask.Hooks
 	here *local.Reader
-	// What was told, met and removed in this run and in earlier ones.
-	told     *journal.ToldFlags
-	standing *journal.StandingFaults
-	removed  *journal.RemovedMail
+	noted
+	match *match.Matcher
 	// prescan is what the folders held before the server was heard of.
 	prescan *local.Prescan
 	pool    *pull.Pool[*box] // what is to be looked into and fetched
@@ -81,18 +80,14 @@ type pushes struct {
 	// there, with what that may be.
 	unsettled map[string][]ledger.Message
 
-	// guarded by run.mu
-	comes   map[string]bool // keys of files with an arrival in the ledger
-	strays  []stray
-	ruledTo map[string]string   // where messages go by their tags, by journal.About
-	links   map[string][]string // keys of files that messages were linked to, by journal.About
+	strays []stray // guarded by run.mu
 }
 
 // newRun begins a run: the whole of it, or the part that a verb of its own needs.
 func newRun(o Options) *run {
 	r := &run{Options: o, rep: report.NewReporter(report.Report{Account: o.Name, DryRun: o.DryRun}, o.Now, o.Emit, o.Step),
 		pushes: pushes{finished: make(map[string]map[imap.UID]bool)}, foreseen: make(map[string]bool),
-		told: journal.NewToldFlags(o.notes()), standing: journal.NewStandingFaults(o.notes(), o.Now, o.Remind), removed: journal.NewRemovedMail(o.notes(), o.Now)}
+		noted: newNoted(o.notes(), o.Now, o.Remind)}
 	r.ask = ask.New(o.Name, o.Hooks, o.Ledger.Dir(), r.rep, o.Now)
 	r.here = &local.Reader{
 		Account: o.Name, Root: o.Root, Ledger: o.Ledger, Index: o.Index, Journal: o.notes(), Report: r.rep,
@@ -100,8 +95,9 @@ func newRun(o Options) *run {
 		Layouts:  o.Folders,
 		ReadOnly: o.ReadOnly, Restore: o.Restore, DryRun: o.DryRun, UploadHere: o.UploadHere,
 	}
+	r.match = &match.Matcher{Files: r.here, Dir: o.Ledger.Dir()}
 	r.line = deliver.New(deliver.Options{
-		Index: o.Index, Ledger: o.Ledger, Journal: lineNotes{o.notes(), r}, Hooks: r.ask, Report: r.rep, Now: o.Now,
+		Index: o.Index, Ledger: o.Ledger, Journal: lineNotes{o.notes(), r.noted, r.IsOrder}, Hooks: r.ask, Report: r.rep, Now: o.Now,
 		NewTags: o.NewTags, Batch: o.Batch, FlagTags: plan.FlagTags,
 	})
 	return r

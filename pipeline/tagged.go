@@ -99,7 +99,7 @@ func (w *worker) untag(ctx context.Context, b *box, rows []ledger.Message) error
 		}
 		changes[i] = mail.Change{Op: mail.OpFlag, Path: b.path(name), ID: m.ID, Remove: []string{w.DeletedTag}}
 	}
-	if err := w.tell(ctx, changes); err != nil {
+	if err := w.line.Tell(ctx, changes); err != nil {
 		return err
 	}
 	w.step("tags taken off")

@@ -31,7 +31,7 @@ func (w *worker) transfer(ctx context.Context, b *box, rows []ledger.Message, to
 
 // transferPart moves messages with one command, and one more to expunge copies.
 func (w *worker) transferPart(ctx context.Context, b *box, verb string, part []ledger.Message, to *box, keys map[imap.UID]string, out map[imap.UID]imap.UID) error {
-	uids := uidsOf(part)
+	uids := ledger.UIDs(part)
 	m := w.newMove(b, verb, part, to, keys)
 	if err := w.intendMove(ctx, m, part, to); err != nil {
 		return err
@@ -72,14 +72,6 @@ func (w *worker) transferPart(ctx context.Context, b *box, verb string, part []l
 }
 
 func uidOf(row ledger.Message) imap.UID { return row.UID }
-
-func uidsOf(rows []ledger.Message) []imap.UID {
-	uids := make([]imap.UID, len(rows))
-	for i, m := range rows {
-		uids[i] = m.UID
-	}
-	return uids
-}
 
 // expunge deletes exactly these messages. It tells whether they are gone.
 func (w *worker) expunge(ctx context.Context, b *box, uids []imap.UID) (bool, error) {

@@ -32,7 +32,7 @@ func (w *worker) pushUploads(ctx context.Context, b *box, sel *mail.Selected, fi
 		if unvisited && b.next {
 			// What the list told bounds how much that can be.
 			if then = b.offer(w.conn.Session(), w.Full); then != nil {
-				then.Identify = uidsFrom(b.known.UIDNext)
+				then.Identify = mail.UIDsFrom(b.known.UIDNext)
 			}
 		}
 		again, refused, err := w.upload(ctx, b, absent, alone, then)
@@ -86,7 +86,7 @@ func (w *worker) intendUploads(ctx context.Context, b *box, files []plan.Untrack
 	var c journal.Change
 	w.notes().Uploading.Put(&c, b.Name, b.since())
 	for i := range files {
-		w.arrives(&c, b.uploading(files[i], uploads[i]))
+		w.arrivals.Note(&c, b.uploading(files[i], uploads[i]))
 	}
 	return w.commit(ctx, c, "arrivals noted")
 }
@@ -107,7 +107,7 @@ func (w *worker) uploadStored(ctx context.Context, a journal.Arrival, as mail.Ap
 		a.Row.UID = as.UID
 	}
 	var c journal.Change
-	w.arrives(&c, a)
+	w.arrivals.Note(&c, a)
 	return w.commit(ctx, c, "upload noted")
 }
 

@@ -32,7 +32,7 @@ func (w *worker) changedThere(ctx context.Context, b *box, rows []ledger.Message
 	if err != nil || len(rows) == 0 {
 		return nil, nil, err
 	}
-	now, err := w.conn.Session().Flags(ctx, mail.UIDSet(uidsOf(rows)), 0)
+	now, err := w.conn.Session().Flags(ctx, mail.UIDSet(ledger.UIDs(rows)), 0)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -110,7 +110,7 @@ func (w *worker) sameMessages(ctx context.Context, b *box, rows []ledger.Message
 	if len(rows) == 0 {
 		return rows, nil
 	}
-	listed, err := w.conn.Session().Identify(ctx, mail.UIDSet(uidsOf(rows)))
+	listed, err := w.conn.Session().Identify(ctx, mail.UIDSet(ledger.UIDs(rows)))
 	if err != nil {
 		return nil, err
 	}
@@ -121,7 +121,7 @@ func (w *worker) sameMessages(ctx context.Context, b *box, rows []ledger.Message
 	rows = slices.Clone(rows)
 	if len(told) < len(rows) {
 		// Gone, or one of those of which the server tells nothing?
-		there, err := w.conn.Session().Search(ctx, mail.UIDSet(uidsOf(rows)))
+		there, err := w.conn.Session().Search(ctx, mail.UIDSet(ledger.UIDs(rows)))
 		if err != nil {
 			return nil, err
 		}

@@ -71,6 +71,15 @@ type Row struct {
 	StubKey string
 }
 
+// UIDs gives those of messages.
+func UIDs(rows []Message) []imap.UID {
+	uids := make([]imap.UID, len(rows))
+	for i, m := range rows {
+		uids[i] = m.UID
+	}
+	return uids
+}
+
 // Mailbox is the row of one mailbox. The marks (UIDNext, HighestModSeq,
 // Messages) are those of the last listing that was dealt with as a whole.
 type Mailbox struct {

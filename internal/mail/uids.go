@@ -11,7 +11,10 @@ const MaxUIDs = 20_000_000
 
 // EveryUID is all of a mailbox. Cyrus leaves the highest UID out of VANISHED
 // for `1:*` (cyrus-imapd#6071).
-func EveryUID() imap.UIDSet { return imap.UIDSet{{Start: 1, Stop: 4294967295}} }
+func EveryUID() imap.UIDSet { return UIDsFrom(1) }
+
+// UIDsFrom is what of a mailbox has this UID or a higher one.
+func UIDsFrom(first imap.UID) imap.UIDSet { return imap.UIDSet{{Start: first, Stop: 4294967295}} }
 
 // UIDList gives the UIDs of a set, ascending. ok is false if there are more
 // than limit: a server's `1:4294967295` must not become four billion numbers.

@@ -9,6 +9,9 @@ package deliver
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
 	"sync"
 	"time"
 
@@ -46,8 +49,9 @@ type Journal interface {
 	// Deleted lets a change forget what was noted of a message that is gone. tags are
 	// those that its mail had, if it is to get them when it comes again; else nil.
 	Deleted(ctx context.Context, c *journal.Change, row ledger.Message, tags []string) error
-	// ToldGone lets a change forget that notmuch was yet to hear of a file, by the row
-	// that went before.
+	// ToTellGone lets a change forget a message, and note that notmuch is yet to hear of
+	// its file. ToldGone lets one forget that note, by the row that went before.
+	ToTellGone(c *journal.Change, row ledger.Message)
 	ToldGone(c *journal.Change, row ledger.Message)
 }
 
@@ -166,6 +170,27 @@ func (l *Line) Hold(it *Item) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.held = append(l.held, it)
+}
+
+// Forget puts into a change that a message is gone, and lets notmuch hear at the end
+// that its file is where it was no more: not before the mail is known where it went,
+// or its tags would go. A later run tells what this one does not come to.
+func (l *Line) Forget(c *journal.Change, m *Mailbox, row ledger.Message) {
+	l.Journal.ToTellGone(c, row)
+	l.Hold(m.Forgetting(row))
+}
+
+// Tell tells notmuch of changes that are no items on the line. What this machine
+// could not do for one of them is an error, too: nothing else would do it later. That
+// a file is gone by now is none, nor that notmuch never takes it.
+func (l *Line) Tell(ctx context.Context, changes []mail.Change) error {
+	results, err := l.Index.Apply(ctx, changes)
+	for _, res := range results {
+		if res.Err != nil && !res.NotMail && !errors.Is(res.Err, fs.ErrNotExist) {
+			err = errors.Join(err, fmt.Errorf("notmuch could not be told of %s: %w", res.Path, res.Err))
+		}
+	}
+	return err
 }
 
 // Held are the deletions that wait for Finish.

@@ -70,8 +70,8 @@ func (m *Mailbox) MarksKept() bool {
 	return m.kept
 }
 
-// leave tells of what could not be done for the mailbox now.
-func (m *Mailbox) leave(err error) {
+// Leave tells of what could not be done for the mailbox now.
+func (m *Mailbox) Leave(err error) {
 	if m.failed != nil {
 		m.failed(err)
 	}

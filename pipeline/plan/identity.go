@@ -41,6 +41,11 @@ func (e Evidence) wary(m mail.Message, h Untracked) bool {
 // DraftsName tells whether a mailbox is for drafts by its name.
 func DraftsName(mailbox string) bool { return strings.HasSuffix(strings.ToLower(mailbox), "drafts") }
 
+// ForDrafts tells whether a mailbox is for drafts (RFC 6154).
+func ForDrafts(m mail.Mailbox) bool {
+	return DraftsName(m.Name) || slices.ContainsFunc(m.Attrs, func(a string) bool { return strings.EqualFold(a, `\Drafts`) })
+}
+
 // Pair finds those of the server's messages that are files of ours, or rows. An
 // equal Message-ID is not enough, since one mail may come in several copies: size
 // or date must agree, too. Where one of the two has none, both must: there are

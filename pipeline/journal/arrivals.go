@@ -1,0 +1,47 @@
+package journal
+
+import (
+	"sync"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+)
+
+// Arrivals are the mails that this run has given to the server, or moved there, and that are
+// not recorded where they went yet.
+type Arrivals struct {
+	journal *Journal
+
+	mu    sync.Mutex
+	noted map[string]bool // by the keys of their files
+}
+
+// NewArrivals starts a run's.
+func NewArrivals(j *Journal) *Arrivals {
+	return &Arrivals{journal: j, noted: make(map[string]bool)}
+}
+
+// Note lets a change note an arrival. It is forgotten with the record of the file's row.
+func (a *Arrivals) Note(c *Change, arrival Arrival) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.noted[arrival.Row.Key] = true
+	a.journal.Arriving.Put(c, arrival.Row.Key, arrival)
+}
+
+// Noted tells whether this run has noted that a file arrives.
+func (a *Arrivals) Noted(key string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.noted[key]
+}
+
+// Recorded lets a change that records rows forget that their files arrive.
+func (a *Arrivals) Recorded(c *Change, rows []ledger.Message) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, row := range rows {
+		if a.noted[row.Key] {
+			a.journal.Arriving.Forget(c, row.Key)
+		}
+	}
+}

@@ -1,0 +1,43 @@
+package journal
+
+import (
+	"sync"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+)
+
+// Links are the messages that this run links into another folder. A mail that others moved is
+// linked there first, and goes from the old folder last. In between there are two files of one
+// message, and a run that ends there leaves them to their user, who takes either for the mail.
+// The notes say that they are one.
+type Links struct {
+	journal *Journal
+
+	mu   sync.Mutex
+	keys map[string][]string // of the new files, by About the messages that they are of
+}
+
+// NewLinks starts a run's.
+func NewLinks(j *Journal) *Links { return &Links{journal: j, keys: make(map[string][]string)} }
+
+// Note lets a change note that a message is about to be linked.
+func (l *Links) Note(c *Change, from, to ledger.Message, byTags bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.keys[About(from)] = append(l.keys[About(from)], to.Key)
+	l.journal.Linked.Put(c, to.Key, Linking{
+		Mailbox: from.Mailbox, UIDValidity: from.UIDValidity, UID: from.UID, To: to.Mailbox, ToValidity: to.UIDValidity, ToUID: to.UID, ByTags: byTags,
+	})
+}
+
+// Forget lets a change forget the links of messages that are gone.
+func (l *Links) Forget(c *Change, rows ...ledger.Message) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, row := range rows {
+		for _, key := range l.keys[About(row)] {
+			l.journal.Linked.Forget(c, key)
+		}
+		delete(l.keys, About(row))
+	}
+}

@@ -1,0 +1,176 @@
+// Package match finds which messages of a selected mailbox are which mails that are here.
+// plan judges that by values; what it needs of the text is fetched here, over the session
+// that it is given, and read from the files.
+package match
+
+import (
+	"context"
+	"io"
+	"os"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+)
+
+// Session fetches messages of the mailbox that is selected on it.
+type Session interface {
+	// Fetch streams the messages of one batch. A nil error does not mean that
+	// all of them came.
+	Fetch(ctx context.Context, uids imap.UIDSet, sink mail.Sink) error
+	Alive() bool
+}
+
+// Files are the files of recorded messages.
+type Files interface {
+	// FileOf gives the path of a message's file; false if it is not here.
+	FileOf(ctx context.Context, m ledger.Message) (string, bool, error)
+}
+
+// Matcher finds them for one account.
+type Matcher struct {
+	Files Files
+	Dir   string // in which a text lies while it is compared
+}
+
+// Pair has plan judge which messages are which files, and fetches the text of those that
+// nothing else tells from each other.
+func (m *Matcher) Pair(ctx context.Context, s Session, listed []mail.Message, here []plan.Untracked, e plan.Evidence) (map[imap.UID]plan.Untracked, error) {
+	for {
+		pairs, ask := plan.Pair(listed, here, e)
+		if len(ask) == 0 {
+			return pairs, nil
+		}
+		for i := range here {
+			if err := m.readDigest(ctx, &here[i].Message); err != nil {
+				return nil, err
+			}
+		}
+		if err := texts(ctx, s, &e, ask); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// Copies has plan judge which messages are copies of which rows, and fetches texts as Pair
+// does.
+func (m *Matcher) Copies(ctx context.Context, s Session, listed []mail.Message, rows []ledger.Message, e plan.Evidence) (map[imap.UID]ledger.Message, error) {
+	for {
+		copies, ask := plan.Copies(listed, rows, e)
+		if len(ask) == 0 {
+			return copies, nil
+		}
+		for i := range rows {
+			if err := m.readDigest(ctx, &rows[i]); err != nil {
+				return nil, err
+			}
+		}
+		if err := texts(ctx, s, &e, ask); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// readDigest has the digest of a message that an older ledger recorded without one.
+func (m *Matcher) readDigest(ctx context.Context, row *ledger.Message) error {
+	if !row.Digest.IsZero() || row.Key == "" || row.Mailbox == "" {
+		return nil
+	}
+	path, ok, err := m.Files.FileOf(ctx, *row)
+	if err != nil || !ok {
+		return err
+	}
+	row.Digest, err = maildir.Digest(path)
+	return err
+}
+
+// texts fetches messages and keeps their digests. What does not come is nobody's.
+func texts(ctx context.Context, s Session, e *plan.Evidence, uids []imap.UID) error {
+	if e.Text == nil {
+		e.Text = make(map[imap.UID]mail.Digest)
+	}
+	for _, u := range uids {
+		e.Text[u] = mail.Digest{}
+	}
+	return fetch(ctx, s, uids, mail.Sink{
+		Open: func(int64) (mail.Spool, error) { return digesting{mail.NewDigester()}, nil },
+		Done: func(m mail.Message, sp mail.Spool) error {
+			e.Text[m.UID] = sp.(digesting).Sum() //nolint:forcetypeassert // it is what Open gave
+			return nil
+		},
+	})
+}
+
+// fetch fetches what is to be compared. What does not come contradicts nothing.
+func fetch(ctx context.Context, s Session, uids []imap.UID, sink mail.Sink) error {
+	if err := s.Fetch(ctx, mail.UIDSet(uids), sink); err != nil && (ctx.Err() != nil || !s.Alive()) {
+		return err
+	}
+	return nil
+}
+
+// digesting is a spool of which only the digest is kept.
+type digesting struct{ *mail.Digester }
+
+func (digesting) Discard() {}
+
+// Compare takes those pairs back that are different mails, though they have one
+// Message-ID, as any mail can: one was saved here, and another one came there. Those of
+// which ask says so are fetched and compared with their files in the folder.
+func (m *Matcher) Compare(ctx context.Context, s Session, dir maildir.Dir, listed []mail.Message, pairs map[imap.UID]plan.Untracked, ask func(mail.Message, plan.Untracked) bool) error {
+	var uids []imap.UID
+	for _, l := range listed {
+		if h, ok := pairs[l.UID]; ok && ask(l, h) {
+			uids = append(uids, l.UID)
+		}
+	}
+	if len(uids) == 0 {
+		return nil
+	}
+	there := make(map[imap.UID]*mail.Content)
+	err := fetch(ctx, s, uids, mail.Sink{
+		Open: func(int64) (mail.Spool, error) {
+			f, err := os.CreateTemp(m.Dir, "compare-")
+			return kept{f}, err
+		},
+		Done: func(l mail.Message, sp mail.Spool) (err error) {
+			f := sp.(kept) //nolint:forcetypeassert // it is what Open gave
+			defer f.Discard()
+			if _, err = f.Seek(0, io.SeekStart); err == nil {
+				there[l.UID], err = mail.ContentOf(f)
+			}
+			return err
+		},
+	})
+	if err != nil {
+		return err
+	}
+	for uid, c := range there {
+		name, ok, err := dir.Locate(pairs[uid].Key, pairs[uid].Name)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			continue
+		}
+		here, err := maildir.Content(dir.Path(name))
+		if err != nil {
+			return err
+		}
+		if here != nil && !here.Is(c) {
+			delete(pairs, uid)
+		}
+	}
+	return nil
+}
+
+// kept is a spool in a file that is read once.
+type kept struct{ *os.File }
+
+func (k kept) Discard() {
+	_ = k.Close()
+	_ = os.Remove(k.Name()) // the account's directory is ours; what is left there costs nothing
+}
