@@ -13,6 +13,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
@@ -23,12 +24,12 @@ func (w *worker) adopt(ctx context.Context, b *box, fetch []imap.UID) ([]imap.UI
 		return fetch, nil
 	}
 	if b.now.UIDValidity != b.known.UIDValidity {
-		b.expected = nil // these numbers are of other messages by now
+		b.Expected = nil // these numbers are of other messages by now
 	}
 	// Where the server made no new message of a file (Gmail has each mail once),
 	// the next run must not send it again.
 	fresh := mail.UIDSet(fetch)
-	for uid, key := range b.expected {
+	for uid, key := range b.Expected {
 		if !fresh.Contains(uid) {
 			if err := w.neverUpload(ctx, b, key); err != nil {
 				return nil, err
@@ -44,10 +45,10 @@ func (w *worker) adopt(ctx context.Context, b *box, fetch []imap.UID) ([]imap.UI
 	}
 	ask := fetch
 	if b.allExpected() {
-		ask = slices.DeleteFunc(slices.Clone(fetch), func(u imap.UID) bool { return b.expected[u] == "" })
+		ask = slices.DeleteFunc(slices.Clone(fetch), func(u imap.UID) bool { return b.Expected[u] == "" })
 	}
-	told := maps.Clone(b.expected)
-	for uid, row := range b.came {
+	told := maps.Clone(b.Expected)
+	for uid, row := range b.MovedFrom {
 		if _, ok := told[uid]; !ok && row.Key != "" && b.now.UIDValidity == b.known.UIDValidity {
 			if told == nil {
 				told = make(map[imap.UID]string)
@@ -71,16 +72,16 @@ func (w *worker) adopt(ctx context.Context, b *box, fetch []imap.UID) ([]imap.UI
 			break
 		}
 	}
-	if err := w.compareContent(ctx, b, listed, pairs, told); err != nil {
+	if err := w.match.Compare(ctx, w.conn.Session(), b.dir, listed, pairs, w.match.Unproven(told)); err != nil {
 		return nil, err
 	}
 	paired := make(map[string]bool)
 	for _, s := range pairs {
 		paired[s.Key] = true
 	}
-	for uid, key := range b.expected {
+	for uid, key := range b.Expected {
 		if s, ok := byKey[key]; ok && !paired[key] && fresh.Contains(uid) {
-			b.uploaded = append(b.uploaded, s)
+			b.Uploaded = append(b.Uploaded, s)
 		}
 	}
 	rest := slices.DeleteFunc(slices.Clone(listed), func(m mail.Message) bool { _, ok := pairs[m.UID]; return ok })
@@ -103,7 +104,7 @@ func (w *worker) adopt(ctx context.Context, b *box, fetch []imap.UID) ([]imap.UI
 // allExpected tells whether the server said what it made of every file that may be
 // found among the new messages.
 func (b *box) allExpected() bool {
-	return len(b.expected) >= len(b.local.Untracked)
+	return len(b.Expected) >= len(b.local.Untracked)
 }
 
 // identify asks what messages these are, unless EXAMINE told that already.
@@ -130,7 +131,7 @@ func (w *worker) adoptOne(ctx context.Context, b *box, m mail.Message, s plan.Un
 	if err != nil || !ok {
 		return false, err
 	}
-	here := b.withheld[s.Key].Merged(m.Flags)
+	here := b.Withheld[s.Key].Merged(m.Flags)
 	to := maildir.WithFlags(name, plan.Letters(here), "")
 	if err := b.dir.Rename(name, to); errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -150,7 +151,7 @@ func (w *worker) adoptOne(ctx context.Context, b *box, m mail.Message, s plan.Un
 // with that Message-ID is it; otherwise the file is remembered, so that it is
 // never uploaded twice. paired are those that were found.
 func (w *worker) notFound(ctx context.Context, b *box, listed []mail.Message, pairs map[imap.UID]plan.Untracked, paired map[string]bool) error {
-	for _, s := range b.uploaded {
+	for _, s := range b.Uploaded {
 		if paired[s.Key] {
 			continue
 		}
@@ -166,37 +167,17 @@ func (w *worker) notFound(ctx context.Context, b *box, listed []mail.Message, pa
 			return err
 		}
 	}
-	b.uploaded = nil
+	b.Uploaded = nil
 	return nil
 }
 
-// arrived finds those of the files that are among what is new in the selected
-// mailbox.
-func (w *worker) arrived(ctx context.Context, b *box, sel *mail.Selected, here []plan.Untracked) (map[imap.UID]plan.Untracked, error) {
-	if sel.UIDValidity != b.known.UIDValidity || sel.Messages == 0 || sel.UIDNext != 0 && sel.UIDNext == b.known.UIDNext {
-		return nil, nil
+// neverUpload remembers a file that the server is not to be given.
+func (r *run) neverUpload(ctx context.Context, b *box, key string) error {
+	if r.DryRun {
+		return nil
 	}
-	listed, err := w.conn.Session().Identify(ctx, mail.UIDsFrom(max(b.known.UIDNext, 1)))
-	if err != nil {
-		return nil, err
-	}
-	rows, err := w.Ledger.Rows(ctx, b.Name, b.known.UIDValidity)
-	if err != nil {
-		return nil, err
-	}
-	listed = slices.DeleteFunc(listed, func(m mail.Message) bool { return plan.Taken(rows, m.UID) })
-	pairs, err := w.match.Pair(ctx, w.conn.Session(), listed, here, plan.Evidence{Drafts: plan.ForDrafts(b.Mailbox)})
-	if err != nil {
-		return nil, err
-	}
-	return pairs, w.compareContent(ctx, b, listed, pairs, nil)
-}
-
-// compareContent takes those pairs back that are different mails, unless the server said
-// itself that it is that file (told), or size and date agree and we put it there.
-func (w *worker) compareContent(ctx context.Context, b *box, listed []mail.Message, pairs map[imap.UID]plan.Untracked, told map[imap.UID]string) error {
-	return w.match.Compare(ctx, w.conn.Session(), b.dir, listed, pairs, func(m mail.Message, s plan.Untracked) bool {
-		ours := w.arrivals.Noted(s.Key) || slices.ContainsFunc(b.uploaded, func(u plan.Untracked) bool { return u.Key == s.Key })
-		return told[m.UID] != s.Key && (!ours || m.Size != s.Size || !s.Dated(m))
-	})
+	var c journal.Change
+	r.notes().NeverUpload.Put(&c, key, journal.Text(b.Name))
+	r.notes().Arriving.Forget(&c, key)
+	return r.commit(ctx, c, "upload ruled out")
 }

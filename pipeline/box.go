@@ -12,6 +12,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/local"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/push"
 )
 
 // box is one mailbox while it is worked on: as the server lists it, and in parts by who
@@ -20,11 +21,11 @@ import (
 type box struct {
 	mail.Mailbox
 	line   *deliver.Mailbox
-	local  local.Folder // what is here; the push takes out of it what it has dealt with
+	local  local.Folder // what is here, less what the push has dealt with
 	barred bool         // that its folder could not be read was said
 	agreed
 	wanted
-	pushed
+	push.Outcome // what the push has done; the look takes out what it finds
 	looked
 }
 
@@ -44,28 +45,11 @@ type wanted struct {
 	remove []string
 }
 
-// pushed is what this run has done in the mailbox on the server, or has found to do. The
-// look reads it, and takes out what it finds.
-type pushed struct {
-	only bool // nothing is pushed to any other mailbox
-	next bool // and none of them is looked into before it
-	// expected are files by the UID that their message has got on the server;
-	// uploaded are files whose UID was not told.
-	expected map[imap.UID]string
-	uploaded []plan.Untracked
-	withheld map[string]plan.Delta       // by file: flags that a hook keeps from the server
-	came     map[imap.UID]ledger.Message // where this run moved a new message from
-	ours     map[imap.UID]bool           // messages that we took out of it on the server
-	unknown  bool                        // we may have put messages into it since its status was told
-}
-
 // looked is what the look has found on the server.
 type looked struct {
 	now        mail.Status    // as EXAMINE had it
 	identified []mail.Message // messages that EXAMINE told more of
 	witnesses  []imap.UID     // whose identity tells whether UIDs mean what they meant
-	// contradicted: a UID is of another message than was agreed on, as the push finds, too.
-	contradicted bool
 
 	// guarded by run.mu
 	// unsettled: flags on the server differ from the rows', and are to be told again.

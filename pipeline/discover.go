@@ -11,6 +11,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/pull"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
@@ -76,7 +77,7 @@ func (w *worker) lookOnce(ctx context.Context, b *box) error {
 				return err
 			}
 		}
-		if (b.now.UIDValidity == 0 || (back || b.contradicted) && b.now.Messages > 0) && len(rows) > 0 {
+		if (b.now.UIDValidity == 0 || (back || b.Contradicted) && b.now.Messages > 0) && len(rows) > 0 {
 			if err := w.distrust(ctx, b, rows); err != nil {
 				return err
 			}
@@ -104,7 +105,51 @@ func (w *worker) lookOnce(ctx context.Context, b *box) error {
 	}
 	a := plan.OfServer(rows, v)
 	a.Fetch = slices.DeleteFunc(a.Fetch, func(u imap.UID) bool { return matched[u] })
-	return w.put(ctx, b, a, rows, plan.DoubtOf(b.known, b.Status, b.now, v, len(a.Gone), len(b.ours), plan.Oldest(rows, a.Gone)))
+	return w.put(ctx, b, a, rows, plan.DoubtOf(b.known, b.Status, b.now, v, len(a.Gone), len(b.Taken), plan.Oldest(rows, a.Gone)))
+}
+
+// witnesses are the newest messages that are here. If UIDs were dealt a second time,
+// as after a restored backup, then theirs, also where the server's counters are ahead
+// of the known ones again.
+func witnesses(rows []ledger.Row, full bool) (uids []imap.UID) {
+	most := 3
+	if full {
+		most = 100
+	}
+	for _, r := range slices.Backward(rows) {
+		if r.State == ledger.Present && r.Key != "" && len(uids) < most {
+			uids = append(uids, r.UID)
+		}
+	}
+	return uids
+}
+
+// hear asks the witnesses whether the UIDs of a mailbox in which something changed
+// still mean what they meant.
+func (w *worker) hear(ctx context.Context, b *box) error {
+	if b.Contradicted || !b.goesOn() || len(b.witnesses) == 0 || b.now.Messages == 0 {
+		return nil
+	}
+	told := b.identified
+	if told == nil {
+		if !w.Full && b.now.UIDNext == b.known.UIDNext && b.now.Messages == b.known.Messages {
+			return nil
+		}
+		var err error
+		if told, err = w.conn.Session().Identify(ctx, mail.UIDSet(b.witnesses)); err != nil {
+			return err
+		}
+	}
+	rows, err := w.Ledger.GetMany(ctx, b.Name, b.now.UIDValidity, b.witnesses)
+	if err != nil {
+		return err
+	}
+	for _, m := range told {
+		if slices.ContainsFunc(rows, func(r ledger.Message) bool { return r.UID == m.UID && plan.Another(r, m) }) {
+			b.Contradicted = true
+		}
+	}
+	return nil
 }
 
 // goesOn tells whether the ledger's rows are all there was of the mailbox when it
@@ -118,13 +163,13 @@ func (w *worker) rows(ctx context.Context, b *box) ([]ledger.Row, error) {
 
 // offer is what the server needs to tell by itself what changed (QRESYNC).
 func (b *box) offer(s Session, full bool) *mail.Known {
-	if full || !b.known.Complete || b.known.HighestModSeq == 0 || !s.Has("QRESYNC") {
+	k := plan.Offer(b.known, full || !s.Has("QRESYNC"))
+	if k == nil {
 		return nil
 	}
-	k := &mail.Known{UIDValidity: b.known.UIDValidity, HighestModSeq: b.known.HighestModSeq}
 	ask := slices.Clone(b.witnesses)
 	if b.allExpected() {
-		ask = slices.AppendSeq(ask, maps.Keys(b.expected))
+		ask = slices.AppendSeq(ask, maps.Keys(b.Expected))
 	}
 	k.Identify = mail.UIDSet(ask)
 	return k
@@ -132,7 +177,7 @@ func (b *box) offer(s Session, full bool) *mail.Known {
 
 // view asks what changed, in the cheapest way that the server has.
 func (w *worker) view(ctx context.Context, b *box, sel *mail.Selected, rows []ledger.Row) (plan.View, error) {
-	same := b.goesOn() && b.now.UIDValidity != 0 && !w.Full && !plan.WentBack(b.known, b.now) && !b.contradicted
+	same := b.goesOn() && b.now.UIDValidity != 0 && !w.Full && !plan.WentBack(b.known, b.now) && !b.Contradicted
 	switch {
 	case sel.Messages == 0:
 		return plan.View{Complete: true}, nil
@@ -175,7 +220,7 @@ func (w *worker) proven(ctx context.Context, b *box, v plan.View, rows []ledger.
 	}
 	var gone []imap.UID
 	for _, r := range rows {
-		if v.Vanished.Contains(r.UID) && !b.ours[r.UID] {
+		if v.Vanished.Contains(r.UID) && !b.Taken[r.UID] {
 			gone = append(gone, r.UID)
 		}
 	}
@@ -276,7 +321,7 @@ func (w *worker) put(ctx context.Context, b *box, a plan.Actions, rows []ledger.
 	if err != nil {
 		return err
 	}
-	news.Fetch = slices.DeleteFunc(slices.Clone(fetch), func(u imap.UID) bool { _, ours := b.came[u]; return ours })
+	news.Fetch = slices.DeleteFunc(slices.Clone(fetch), func(u imap.UID) bool { _, ours := b.MovedFrom[u]; return ours })
 	news.Flags = slices.DeleteFunc(slices.Clone(a.Flags), func(c plan.FlagChange) bool { return w.own(b.Name, c) })
 	if text := does(news); text != "" {
 		w.emit(report.Event{Type: report.EventMailbox, Mailbox: b.Name, Total: len(fetch), Text: text})
@@ -348,7 +393,7 @@ func (b *box) sorted(gone []imap.UID) (ours, theirs []imap.UID) {
 		missing[m.UID] = true
 	}
 	for _, u := range gone {
-		if b.ours[u] || missing[u] {
+		if b.Taken[u] || missing[u] {
 			ours = append(ours, u)
 		} else {
 			theirs = append(theirs, u)
@@ -395,7 +440,14 @@ func (w *worker) putGone(ctx context.Context, b *box, gone, theirs []imap.UID) e
 		}
 		w.line.Hold(&deliver.Item{Box: b.line, Op: deliver.OpGone, Row: row, Known: !others.Contains(row.UID)})
 	}
-	return w.goneThere(ctx, b, both)
+	if len(both) == 0 {
+		return nil
+	}
+	var c journal.Change
+	for _, row := range both {
+		w.line.Forget(&c, b.line, row)
+	}
+	return w.commit(ctx, c, "deletions recorded")
 }
 
 // putFlags sends changed flags down the line.
@@ -515,3 +567,7 @@ func (b *box) find(key, name string) (string, bool, error) { return b.dir.Locate
 
 // exists tells whether the file with this name is still where it was.
 func (b *box) exists(name string) bool { return b.dir.Has(name) }
+
+func (b *box) missingHere(uid imap.UID) bool {
+	return slices.ContainsFunc(b.local.Missing, func(m ledger.Message) bool { return m.UID == uid })
+}

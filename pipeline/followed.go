@@ -17,69 +17,10 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
-// What other clients do with a mail between the moment when we gave it to the server,
-// or moved it there, and that when we look for it. That it was in the mailbox is a
-// fact; with a row that says so, all else is as for any mail that others move or delete.
-
-// whereabouts looks for files that are no more where the server may have put them, in
-// the mailboxes into which something has come since these were agreed upon.
-func (w *worker) whereabouts(ctx context.Context, b *box, files []plan.Untracked, boxes map[string]*box) (map[string]mail.Message, error) {
-	found := make(map[string]mail.Message)
-	if len(files) == 0 {
-		return found, nil
-	}
-	list, err := w.conn.Session().List(ctx, mail.Listing{Skip: func(m mail.Mailbox) bool { return w.leavesOut(m.Name) != "" }})
-	if err != nil {
-		return nil, err
-	}
-	for _, m := range list {
-		if m.Status == nil || m.Status.Messages == 0 || m.Name == b.Name {
-			continue
-		}
-		var rows []ledger.Row
-		from := imap.UID(1)
-		if k := boxes[m.Name]; k != nil && k.known.Complete && k.known.UIDValidity == m.Status.UIDValidity {
-			if from = max(k.known.UIDNext, 1); from == m.Status.UIDNext {
-				continue
-			}
-			if rows, err = w.Ledger.Rows(ctx, m.Name, m.Status.UIDValidity); err != nil {
-				return nil, err
-			}
-		} else if m.Status.UIDNext > 2*storeAtOnce {
-			from = m.Status.UIDNext - 2*storeAtOnce // what came last is among its newest
-		}
-		if _, err := w.conn.Examine(ctx, m.Name, nil); err != nil {
-			if ctx.Err() == nil && w.conn.Alive() {
-				continue // it is not to be had
-			}
-			return nil, err
-		}
-		listed, err := w.conn.Session().Identify(ctx, mail.UIDsFrom(from))
-		if err != nil {
-			return nil, err
-		}
-		listed = slices.DeleteFunc(listed, func(m mail.Message) bool { return plan.Taken(rows, m.UID) })
-		pairs, err := w.match.Pair(ctx, w.conn.Session(), listed, files, plan.Evidence{Doubtful: true})
-		if err != nil {
-			return nil, err
-		}
-		for _, l := range listed {
-			if s, ok := pairs[l.UID]; ok {
-				found[s.Key] = l
-				files = slices.DeleteFunc(files, func(f plan.Untracked) bool { return f.Key == s.Key })
-			}
-		}
-		if len(files) == 0 {
-			break
-		}
-	}
-	return found, nil
-}
-
 // leftAgain finds files that this run has put into the mailbox, and that others have
 // moved or deleted since. Their rows make of that what the view tells.
 func (w *worker) leftAgain(ctx context.Context, b *box, v *plan.View, rows []ledger.Row) ([]ledger.Row, error) {
-	if len(b.expected)+len(b.uploaded) == 0 || !b.goesOn() || b.now.UIDNext <= b.known.UIDNext {
+	if len(b.Expected)+len(b.Uploaded) == 0 || !b.goesOn() || b.now.UIDNext <= b.known.UIDNext {
 		return rows, nil
 	}
 	first := max(b.known.UIDNext, 1)
@@ -97,13 +38,13 @@ func (w *worker) leftAgain(ctx context.Context, b *box, v *plan.View, rows []led
 	var files []plan.Untracked
 	for _, s := range b.local.Untracked {
 		s.UID = 0
-		for uid, key := range b.expected {
+		for uid, key := range b.Expected {
 			if key == s.Key {
 				s.UID = uid
 			}
 		}
 		there := slices.ContainsFunc(came, func(m mail.Message) bool { return m.UID == s.UID })
-		if s.UID != 0 && !there || slices.ContainsFunc(b.uploaded, func(u plan.Untracked) bool { return u.Key == s.Key }) {
+		if s.UID != 0 && !there || slices.ContainsFunc(b.Uploaded, func(u plan.Untracked) bool { return u.Key == s.Key }) {
 			files = append(files, s)
 		}
 	}
@@ -118,7 +59,7 @@ func (w *worker) leftAgain(ctx context.Context, b *box, v *plan.View, rows []led
 	}
 	gone := plan.PassedOf(rows, listed, first, b.now.UIDNext, files)
 	there := make(map[string]bool)
-	pairs, err := w.match.Pair(ctx, w.conn.Session(), slices.DeleteFunc(slices.Clone(listed), func(m mail.Message) bool { return plan.Taken(rows, m.UID) || b.expected[m.UID] != "" }), files, plan.Evidence{Drafts: plan.ForDrafts(b.Mailbox)})
+	pairs, err := w.match.Pair(ctx, w.conn.Session(), slices.DeleteFunc(slices.Clone(listed), func(m mail.Message) bool { return plan.Taken(rows, m.UID) || b.Expected[m.UID] != "" }), files, plan.Evidence{Drafts: plan.ForDrafts(b.Mailbox)})
 	if err != nil {
 		return nil, err
 	}
@@ -143,8 +84,8 @@ func (w *worker) leftAgain(ctx context.Context, b *box, v *plan.View, rows []led
 		if !v.Complete {
 			v.Vanished.AddNum(uid)
 		}
-		delete(b.expected, s.UID)
-		b.uploaded = slices.DeleteFunc(b.uploaded, func(u plan.Untracked) bool { return u.Key == s.Key })
+		delete(b.Expected, s.UID)
+		b.Uploaded = slices.DeleteFunc(b.Uploaded, func(u plan.Untracked) bool { return u.Key == s.Key })
 		b.local.Untracked = slices.DeleteFunc(b.local.Untracked, func(o plan.Untracked) bool { return o.Key == s.Key })
 	}
 	if len(c.Save) == 0 {
@@ -159,34 +100,32 @@ func (w *worker) leftAgain(ctx context.Context, b *box, v *plan.View, rows []led
 // stray is a mail whose file was moved here, and which was moved on the server, too, or
 // deleted there: it is no more where its row says.
 type stray struct {
-	row ledger.Message // as it was
-	key string         // of its file
-	in  *box           // where that was put
+	plan.Move
+	in *box // in whose folder the file is
 }
 
-// findStrays finds them, after the push, among the moves that this run did not make,
-// for whatever reason: without them the look would take the mail for one that is gone
-// on both sides, and what is in the other two mailboxes for two others.
-func (w *worker) findStrays(ctx context.Context, b *box, o *plan.Outgoing, boxes map[string]*box) error {
-	if b == nil || w.DryRun || w.Restore || slices.Contains(w.unselected, b) {
-		return nil
-	}
-	var strays []stray
-	var rows []ledger.Message
-	for _, moves := range []map[string][]plan.Move{o.Moves, o.Waiting} {
-		for to, ms := range moves {
-			for _, m := range ms {
-				if in := boxes[to]; in != nil && !slices.Contains(w.unselected, in) && b.missingHere(m.Row.UID) && !b.ours[m.Row.UID] {
-					strays, rows = append(strays, stray{m.Row, m.Key, in}), append(rows, m.Row)
-				}
+// findStrays finds them, after the push, among the moves that it did not make: without
+// them the look would take the mail for one that is gone on both sides, and what is in the
+// other two mailboxes for two others.
+func (w *worker) findStrays(ctx context.Context, boxes []*box, unmade []plan.Unmade) error {
+	for _, b := range boxes {
+		var strays []stray
+		var rows []ledger.Message
+		for _, m := range unmade {
+			if m.Row.Mailbox == b.Name {
+				in := boxes[slices.IndexFunc(boxes, func(in *box) bool { return in.Name == m.To })]
+				strays, rows = append(strays, stray{m.Move, in}), append(rows, m.Row)
 			}
 		}
+		there, err := w.stillThere(ctx, b, rows)
+		if err != nil {
+			if err := w.pusher.NotSettled(ctx, b.line, err, "where mail is that was moved out of it cannot be found out"); err != nil {
+				return err
+			}
+			continue
+		}
+		w.strays = append(w.strays, slices.DeleteFunc(strays, func(s stray) bool { return there.Contains(s.Row.UID) })...)
 	}
-	there, err := w.stillThere(ctx, b, rows)
-	if err != nil {
-		return w.notSettled(ctx, b, err, "where mail is that was moved out of it cannot be found out")
-	}
-	w.strays = append(w.strays, slices.DeleteFunc(strays, func(s stray) bool { return there.Contains(s.row.UID) })...)
 	return nil
 }
 
@@ -195,7 +134,7 @@ func (w *worker) findStrays(ctx context.Context, b *box, o *plan.Outgoing, boxes
 func (r *run) strayed(row ledger.Message) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.ContainsFunc(r.strays, func(s stray) bool { return sameMessage(s.row, row) })
+	return slices.ContainsFunc(r.strays, func(s stray) bool { return sameMessage(s.Row, row) })
 }
 
 // follow brings files into the folder whose mails came into the mailbox. Of a mail that
@@ -217,7 +156,7 @@ func (w *worker) follow(ctx context.Context, b *box, fetch []imap.UID) error {
 	}
 	here := make([]plan.Untracked, len(strays))
 	for i, s := range strays {
-		here[i] = plan.Untracked{Message: s.row}
+		here[i] = plan.Untracked{Message: s.Row}
 	}
 	pairs, err := w.match.Pair(ctx, w.conn.Session(), listed, here, plan.Evidence{Drafts: plan.ForDrafts(b.Mailbox), Exact: true})
 	if err != nil {
@@ -228,7 +167,7 @@ func (w *worker) follow(ctx context.Context, b *box, fetch []imap.UID) error {
 		if !ok {
 			continue
 		}
-		s := strays[slices.IndexFunc(strays, func(s stray) bool { return sameMessage(s.row, h.Message) })]
+		s := strays[slices.IndexFunc(strays, func(s stray) bool { return sameMessage(s.Row, h.Message) })]
 		if err := w.followOne(ctx, b, m, s); err != nil {
 			return err
 		}
@@ -243,7 +182,7 @@ func sameMessage(a, b ledger.Message) bool {
 // followOne moves one file. That it is there is for adopt to record; a run that ends
 // before finds it as a new file beside a new message.
 func (w *worker) followOne(ctx context.Context, b *box, m mail.Message, s stray) error {
-	name, ok, err := s.in.find(s.key, "")
+	name, ok, err := s.in.find(s.Key, "")
 	if err != nil || !ok {
 		return err
 	}
@@ -251,9 +190,9 @@ func (w *worker) followOne(ctx context.Context, b *box, m mail.Message, s stray)
 	_, l := maildir.ParseName(name)
 	var d plan.Delta
 	if plan.HasInfo(name) {
-		d = plan.DeltaOf(s.row.Flags, l)
+		d = plan.DeltaOf(s.Row.Flags, l)
 	}
-	row := s.row
+	row := s.Row
 	row.Mailbox, row.Key = b.Name, w.keys.New(w.Now())
 	row.Name = "cur/" + row.Key + ":2," + plan.Letters(d.Merged(m.Flags))
 	if err := os.Rename(s.in.path(name), b.path(row.Name)); errors.Is(err, fs.ErrNotExist) {
@@ -262,10 +201,13 @@ func (w *worker) followOne(ctx context.Context, b *box, m mail.Message, s stray)
 		return err
 	}
 	w.step("file followed")
-	w.note(b, "a mail that was in %s was moved to %s here and to %s on the server: it is in %s now", s.row.Mailbox, s.in.Name, b.Name, b.Name)
+	w.note(b, "a mail that was in %s was moved to %s here and to %s on the server: it is in %s now", s.Row.Mailbox, s.in.Name, b.Name, b.Name)
 	b.local.Untracked = append(b.local.Untracked, plan.Untracked{Message: row})
-	b.expect(m.UID, row.Key)
-	old := ledger.Message{Mailbox: s.in.Name, UIDValidity: disowned, UID: s.row.UID, Name: name, ID: s.row.ID}
+	if b.Expected == nil {
+		b.Expected = make(map[imap.UID]string)
+	}
+	b.Expected[m.UID] = row.Key
+	old := ledger.Message{Mailbox: s.in.Name, UIDValidity: disowned, UID: s.Row.UID, Name: name, ID: s.Row.ID}
 	var c journal.Change
 	w.line.Forget(&c, s.in.line, old)
 	return w.commit(ctx, c, "forgotten files noted")

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
@@ -98,8 +97,8 @@ func (r *run) guardGone(ctx context.Context, boxes []*box) (map[*deliver.Item]bo
 			if len(r.Only) > 0 {
 				next = "run sync without -m, which finds what was moved to other mailboxes; if they are in none,"
 			}
-			if err := r.standingFault(ctx, b, "gone", fmt.Errorf("the server lists %d of %d messages no more%s; none was removed here, since that may be a mistake: "+
-				"%s with --yes-delete=%s", len(items), b.suspect.Have, doubt, next, r.answerFor(b))); err != nil {
+			if err := r.standingFault(ctx, b.Name, "gone", fmt.Errorf("the server lists %d of %d messages no more%s; none was removed here, since that may be a mistake: "+
+				"%s with --yes-delete=%s", len(items), b.suspect.Have, doubt, next, report.AnswerFor(r.Name, b.Name))); err != nil {
 				return nil, err
 			}
 			r.tally(func(rep *report.Report) {
@@ -109,15 +108,6 @@ func (r *run) guardGone(ctx context.Context, boxes []*box) (map[*deliver.Item]bo
 		}
 	}
 	return stay, nil
-}
-
-// answerFor is what --yes-delete takes for a mailbox, as the shell wants it.
-func (r *run) answerFor(b *box) string {
-	name := r.Name + "/" + b.Name
-	if strings.ContainsFunc(name, func(c rune) bool { return strings.ContainsRune(" \t'\"$&;<>|()*?[]{}~#!`\\", c) }) {
-		return "'" + strings.ReplaceAll(name, "'", `'\''`) + "'"
-	}
-	return name
 }
 
 // sayGone says how many messages left a mailbox, once that is believed.

@@ -7,6 +7,7 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/push"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
@@ -109,7 +110,7 @@ func TestAllThatIsRefusedIsNotAskedForOneByOne(t *testing.T) {
 						asked++
 					}
 				}
-				if most := map[bool]int{true: mostRefusals, false: 1}[code == ""]; c.did(rep) != 0 || len(rep.Faults) != 1 || asked > most {
+				if most := map[bool]int{true: push.MostRefusals, false: 1}[code == ""]; c.did(rep) != 0 || len(rep.Faults) != 1 || asked > most {
 					t.Errorf("asked %d times: %+v", asked, rep)
 				}
 				s.refuses = nil

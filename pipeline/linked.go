@@ -16,6 +16,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/local"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/push"
 )
 
 // linksAreCopies forgets the links of messages that are still where they were, in a run
@@ -67,7 +68,7 @@ func (w *worker) finishLinks(ctx context.Context, boxes map[string]*box) error {
 		}
 		if len(rows) > 0 {
 			var there imap.UIDSet
-			if err = errLater; !w.DryRun {
+			if err = push.ErrLater; !w.DryRun {
 				there, err = w.stillThere(ctx, b, rows)
 			}
 			if err != nil {
@@ -75,7 +76,7 @@ func (w *worker) finishLinks(ctx context.Context, boxes map[string]*box) error {
 				for _, key := range keys {
 					w.unsettled[links[key].To] = nil
 				}
-				if err := w.notSettled(ctx, b, err, "whether mail was moved out of it cannot be found out"); err != nil {
+				if err := w.pusher.NotSettled(ctx, b.line, err, "whether mail was moved out of it cannot be found out"); err != nil {
 					return err
 				}
 				continue
@@ -167,4 +168,32 @@ func (w *worker) finishLink(ctx context.Context, from *box, row ledger.Message, 
 	now.Key, now.Name = at.Key, ""
 	c.Save = append(c.Save, now)
 	return w.commit(ctx, c, "link finished")
+}
+
+// tellForgotten tells notmuch what an earlier run did not come to tell. Where mail
+// went has been found by then, or waits, and this with it.
+func (w *worker) tellForgotten(ctx context.Context, boxes map[string]*box) error {
+	rows, err := w.notes().Forgotten.All(ctx)
+	if err != nil || len(rows) == 0 || len(w.unsettled) > 0 || w.DryRun {
+		return err
+	}
+	var items []*deliver.Item
+	var back journal.Change
+	for _, key := range slices.Sorted(maps.Keys(rows)) {
+		row := rows[key]
+		if b := boxes[row.Mailbox]; b != nil && !b.exists(row.Name) {
+			items = append(items, b.line.Forgetting(row))
+		} else {
+			w.notes().Forgotten.Forget(&back, key) // the file was put back, or its mailbox is forgotten
+		}
+	}
+	for part := range slices.Chunk(items, deliver.BatchSize) {
+		if err := w.line.Record(ctx, part); err != nil {
+			return err
+		}
+	}
+	if back.Empty() {
+		return nil
+	}
+	return w.commit(ctx, back, "forgotten files found")
 }

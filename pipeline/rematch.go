@@ -192,7 +192,7 @@ func (w *worker) distrust(ctx context.Context, b *box, rows []ledger.Row) error 
 	changed := slices.ContainsFunc(have, func(m ledger.Message) bool {
 		return m.State == ledger.Present && plan.Another(m, told[m.UID])
 	})
-	if !changed && !b.contradicted && (b.known.HighestModSeq == 0 || !plan.UIDsWentBack(b.known, b.now)) {
+	if !changed && !b.Contradicted && (b.known.HighestModSeq == 0 || !plan.UIDsWentBack(b.known, b.now)) {
 		return nil
 	}
 	moved := slices.Clone(have)
@@ -321,7 +321,7 @@ func (w *worker) link(ctx context.Context, b *box, uids []imap.UID) ([]imap.UID,
 		}
 		letter[m.UID] = plan.Letters(w.stored[from.Mailbox][from.UID].Merged(d.Merged(m.Flags)))
 		by[m.UID] = plan.ByOther
-		if _, ours := b.came[m.UID]; ours || w.ruled.Into(b.Name, from) {
+		if _, ours := b.MovedFrom[m.UID]; ours || w.ruled.Into(b.Name, from) {
 			by[m.UID] = plan.ByTags
 		}
 		row := ledger.Message{
@@ -414,7 +414,7 @@ func (w *worker) originals(ctx context.Context, b *box, listed []mail.Message) (
 		return err
 	}
 	for _, m := range listed {
-		if row, ok := b.came[m.UID]; ok && b.now.UIDValidity == b.known.UIDValidity {
+		if row, ok := b.MovedFrom[m.UID]; ok && b.now.UIDValidity == b.known.UIDValidity {
 			if err := add(row); err != nil {
 				return nil, nil, e, err
 			}

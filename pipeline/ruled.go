@@ -42,7 +42,7 @@ func (w *worker) recallRuled(ctx context.Context) error {
 		there, err := w.stillThere(ctx, b, rows)
 		if err != nil {
 			// Whether they were moved shows when the mailbox can be asked.
-			if err := w.notSettled(ctx, b, err, "whether what its tags want moved was moved cannot be found out"); err != nil {
+			if err := w.pusher.NotSettled(ctx, b.line, err, "whether what its tags want moved was moved cannot be found out"); err != nil {
 				return err
 			}
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/pipeline/match"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/pull"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/push"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
@@ -27,9 +28,10 @@ type run struct {
 	keys   maildir.Keys
 	secret string // by which stubs are signed
 
-	line *deliver.Line
-	ask  *ask.Hooks
-	here *local.Reader
+	line   *deliver.Line
+	pusher *push.Pusher
+	ask    *ask.Hooks
+	here   *local.Reader
 	noted
 	match *match.Matcher
 	// prescan is what the folders held before the server was heard of.
@@ -73,9 +75,6 @@ type pushes struct {
 	// stored are the flags that the server was told, by mailbox: of a message that
 	// somebody moved meanwhile they are not with it.
 	stored map[string]map[imap.UID]plan.Delta
-	// finished are messages, by mailbox, of moves that were interrupted: nothing else is
-	// to be done with them.
-	finished map[string]map[imap.UID]bool
 	// unsettled are mailboxes of which it is not known what an interrupted run has put
 	// there, with what that may be.
 	unsettled map[string][]ledger.Message
@@ -86,8 +85,8 @@ type pushes struct {
 // newRun begins a run: the whole of it, or the part that a verb of its own needs.
 func newRun(o Options) *run {
 	r := &run{Options: o, rep: report.NewReporter(report.Report{Account: o.Name, DryRun: o.DryRun}, o.Now, o.Emit, o.Step),
-		pushes: pushes{finished: make(map[string]map[imap.UID]bool)}, foreseen: make(map[string]bool),
-		noted: newNoted(o.notes(), o.Now, o.Remind)}
+		foreseen: make(map[string]bool),
+		noted:    newNoted(o.notes(), o.Now, o.Remind)}
 	r.ask = ask.New(o.Name, o.Hooks, o.Ledger.Dir(), r.rep, o.Now)
 	r.here = &local.Reader{
 		Account: o.Name, Root: o.Root, Ledger: o.Ledger, Index: o.Index, Journal: o.notes(), Report: r.rep,
@@ -95,11 +94,12 @@ func newRun(o Options) *run {
 		Layouts:  o.Folders,
 		ReadOnly: o.ReadOnly, Restore: o.Restore, DryRun: o.DryRun, UploadHere: o.UploadHere,
 	}
-	r.match = &match.Matcher{Files: r.here, Dir: o.Ledger.Dir()}
+	r.match = &match.Matcher{Files: r.here, Dir: o.Ledger.Dir(), Ours: r.arrivals.Noted}
 	r.line = deliver.New(deliver.Options{
 		Index: o.Index, Ledger: o.Ledger, Journal: lineNotes{o.notes(), r.noted, r.IsOrder}, Hooks: r.ask, Report: r.rep, Now: o.Now,
 		NewTags: o.NewTags, Batch: o.Batch, FlagTags: plan.FlagTags,
 	})
+	r.pusher = r.newPusher()
 	return r
 }
 

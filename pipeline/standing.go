@@ -9,12 +9,12 @@ import (
 
 // standingFault reports a fault of a mailbox that stays until a person does something, if
 // that is news.
-func (r *run) standingFault(ctx context.Context, b *box, kind string, err error) error {
-	known, e := r.standing.Meet(ctx, kind, b.Name, err.Error())
+func (r *run) standingFault(ctx context.Context, mailbox, kind string, err error) error {
+	known, e := r.standing.Meet(ctx, kind, mailbox, err.Error())
 	if e != nil {
 		return e
 	}
-	f := report.Failure{Scope: report.ScopeMailbox, Mailbox: b.Name, Text: err.Error(), Err: err, Known: known}
+	f := report.Failure{Scope: report.ScopeMailbox, Mailbox: mailbox, Text: err.Error(), Err: err, Known: known}
 	if known {
 		r.tally(func(rep *report.Report) { rep.Faults = append(rep.Faults, f) })
 		return nil
@@ -24,7 +24,7 @@ func (r *run) standingFault(ctx context.Context, b *box, kind string, err error)
 		return nil
 	}
 	var c journal.Change
-	r.standing.Told(&c, kind, b.Name, err.Error())
+	r.standing.Told(&c, kind, mailbox, err.Error())
 	return r.notes().Record(ctx, c)
 }
 

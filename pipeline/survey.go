@@ -81,7 +81,7 @@ func (r *run) survey(ctx context.Context, list []mail.Mailbox, rows []ledger.Mai
 		if m.Err != nil {
 			if left, ok := errors.AsType[*leftOut](m.Err); ok {
 				r.keepMarks(b)
-				if err := r.standingFault(ctx, b, "silent", left); err != nil {
+				if err := r.standingFault(ctx, b.Name, "silent", left); err != nil {
 					return nil, err
 				}
 			} else {

@@ -59,7 +59,7 @@ func (r *run) sync(ctx context.Context) error {
 		if err != nil {
 			return first.leaveAccount(ctx, err, report.AtConnect)
 		}
-		if err := first.pushAll(ctx, boxes, plans); err != nil {
+		if err := first.push(ctx, boxes, plans); err != nil {
 			return first.leaveAccount(ctx, err, report.AtConnect)
 		}
 		changed := r.changed(boxes)

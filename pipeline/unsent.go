@@ -2,17 +2,11 @@ package pipeline
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"slices"
-	"strings"
-	"time"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
-	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
-	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
-	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
 // Unsent is mail that is new here and that the server refused.
@@ -25,115 +19,4 @@ func UnsentOf(ctx context.Context, l *ledger.Ledger) ([]Unsent, error) {
 		return nil, err
 	}
 	return slices.Collect(maps.Values(all)), nil
-}
-
-// unsent gives what is remembered of a mailbox's files, by what their note is about.
-func (r *run) unsent(ctx context.Context, b *box) (map[string]Unsent, error) {
-	all, err := r.notes().Unsent.All(ctx)
-	maps.DeleteFunc(all, func(_ string, u Unsent) bool { return u.Mailbox != b.Name })
-	return all, err
-}
-
-// postpone takes those uploads out of the plan that the server refused and whose time
-// has not come. A file that was edited since is another mail.
-func (w *worker) postpone(ctx context.Context, b *box, o *plan.Outgoing) error {
-	notes, err := w.unsent(ctx, b)
-	if err != nil || len(notes) == 0 {
-		return err
-	}
-	var due []plan.Untracked
-	for _, s := range o.Uploads {
-		if n, ok := notes[journal.AboutFile(b.Name, s.Key)]; !ok || n.Size != s.Size || w.Full || !n.NextTry.After(w.Now()) {
-			due = append(due, s)
-		}
-	}
-	n := len(o.Uploads) - len(due)
-	o.Uploads, o.Later = due, o.Later || n > 0
-	w.tally(func(r *report.Report) { r.Unsent += n })
-	return nil
-}
-
-// refusedUploads remembers what the server would not take, and says it of those that
-// were not refused before.
-func (w *worker) refusedUploads(ctx context.Context, b *box, refused []refusedUpload) error {
-	notes, err := w.unsent(ctx, b)
-	if err != nil {
-		return err
-	}
-	now := w.Now().UTC().Truncate(time.Second)
-	var c journal.Change
-	var news []refusedUpload
-	for _, f := range refused {
-		key := journal.AboutFile(b.Name, f.file.Key)
-		n := notes[key]
-		if n.Attempts == 0 || n.Size != f.file.Size {
-			n = Unsent{Mailbox: b.Name, ID: f.file.ID, Size: f.file.Size, Since: now}
-			news = append(news, f)
-		}
-		n.Name, n.Reason, n.Attempts = f.file.Name, f.err.Error(), n.Attempts+1
-		n.NextTry = report.RetryAt(now, n.Attempts)
-		if ofWhole(f.err) { // room, or a right, is there again before long, and it is not the mail's fault
-			n.NextTry = report.RetryAt(now, min(n.Attempts, 2))
-		}
-		w.notes().Unsent.Put(&c, key, n)
-	}
-	if err := w.commit(ctx, c, "refused uploads remembered"); err != nil {
-		return err
-	}
-	known := len(refused) - len(news)
-	w.tally(func(r *report.Report) { r.Unsent += known })
-	if len(news) == 0 {
-		return nil
-	}
-	return leftf("%s not taken by the server; it is sent again after a while, or with --full (notmuch imap stubs --all lists it): %s",
-		mail.Number(len(news), "new message was", "new messages were"), byReason(news))
-}
-
-// byReason names refused mails with the reasons, each of which is told once.
-func byReason(refused []refusedUpload) string {
-	var reasons []string
-	names := make(map[string][]string)
-	for i, f := range refused {
-		why := f.err.Error()
-		if names[why] == nil {
-			reasons = append(reasons, why)
-		}
-		name := f.file.Name
-		if i >= mostNamed {
-			name = ""
-		}
-		names[why] = append(names[why], name)
-	}
-	var lines []string
-	for _, why := range reasons {
-		of := names[why]
-		named := slices.DeleteFunc(slices.Clone(of), func(name string) bool { return name == "" })
-		switch more := len(of) - len(named); {
-		case len(named) == 0:
-			named = []string{mail.Number(more, "more", "more")}
-		case more > 0:
-			named = append(named, fmt.Sprintf("and %d more", more))
-		}
-		lines = append(lines, strings.Join(named, ", ")+": "+why)
-	}
-	return strings.Join(lines, "; ")
-}
-
-// mostNamed bounds how many refused mails are named in one line.
-const mostNamed = 5
-
-type refusedUpload struct {
-	file plan.Untracked
-	err  error
-}
-
-// neverUpload remembers a file that the server is not to be given.
-func (r *run) neverUpload(ctx context.Context, b *box, key string) error {
-	if r.DryRun {
-		return nil
-	}
-	var c journal.Change
-	r.notes().NeverUpload.Put(&c, key, journal.Text(b.Name))
-	r.notes().Arriving.Forget(&c, key)
-	return r.commit(ctx, c, "upload ruled out")
 }

@@ -14,11 +14,10 @@ import (
 // worker owns one connection and works through mailboxes and batches with it.
 type worker struct {
 	*run
-	conn     *conn.Conn[Session]
-	spare    bool // not the account's first: may go without harm
-	last     *box // of which it had its last unit; nil if it lost its connection with that
-	fetcher  *pull.Worker
-	refusals int // commands that change something and were refused
+	conn    *conn.Conn[Session]
+	spare   bool // not the account's first: may go without harm
+	last    *box // of which it had its last unit; nil if it lost its connection with that
+	fetcher *pull.Worker
 }
 
 // unit is one piece of work.

@@ -242,7 +242,7 @@ func TestScanIsNoted(t *testing.T) {
 	if f := a.scan(m); brief(&f) != "missing a, missing b, new n, doubt" {
 		t.Error(brief(&f))
 	}
-	a.do(a.Believe(t.Context(), m))
+	a.do(a.Believe(t.Context(), m.Name, m.Dir))
 	if f := a.scan(m); brief(&f) != "missing a, missing b, new n" {
 		t.Error(brief(&f))
 	}

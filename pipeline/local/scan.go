@@ -339,9 +339,9 @@ func (r *Reader) MarkScanned(ctx context.Context, mailbox string, scanned journa
 	return nil
 }
 
-// Believe notes that the folder is the right one, to be scanned again.
-func (r *Reader) Believe(ctx context.Context, m Mailbox) error {
-	return r.Journal.Scanned.Set(ctx, m.Name, journal.ScanAgain(m.Dir.Identity()))
+// Believe notes that a mailbox's folder is the right one, to be scanned again.
+func (r *Reader) Believe(ctx context.Context, mailbox string, dir maildir.Dir) error {
+	return r.Journal.Scanned.Set(ctx, mailbox, journal.ScanAgain(dir.Identity()))
 }
 
 // ForgetUnsent forgets that the server refused a mailbox's files that it has taken since,

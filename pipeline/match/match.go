@@ -34,6 +34,8 @@ type Files interface {
 type Matcher struct {
 	Files Files
 	Dir   string // in which a text lies while it is compared
+	// Ours tells whether this run has put a file, by its key, on the server.
+	Ours func(key string) bool
 }
 
 // Pair has plan judge which messages are which files, and fetches the text of those that
@@ -165,6 +167,14 @@ func (m *Matcher) Compare(ctx context.Context, s Session, dir maildir.Dir, liste
 		}
 	}
 	return nil
+}
+
+// Unproven is what Compare is to ask of files that are new here: all but what the server
+// said itself that it is (told), and what has the size and date with which we put it there.
+func (m *Matcher) Unproven(told map[imap.UID]string) func(mail.Message, plan.Untracked) bool {
+	return func(l mail.Message, h plan.Untracked) bool {
+		return told[l.UID] != h.Key && (!m.Ours(h.Key) || l.Size != h.Size || !h.Dated(l))
+	}
 }
 
 // kept is a spool in a file that is read once.

@@ -39,6 +39,15 @@ func NeedOf(known ledger.Mailbox, st mail.Status, stubsDue, full bool) Need {
 	return NeedNothing
 }
 
+// Offer is what the server is offered so that it tells by itself what changed (QRESYNC); nil
+// if it cannot, or is not to.
+func Offer(known ledger.Mailbox, not bool) *mail.Known {
+	if not || !known.Complete || known.HighestModSeq == 0 {
+		return nil
+	}
+	return &mail.Known{UIDValidity: known.UIDValidity, HighestModSeq: known.HighestModSeq}
+}
+
 // WentBack tells whether a mailbox's counters are below those that were agreed on,
 // under the same UIDVALIDITY: they only ever grow (RFC 9051 2.3.1.1, RFC 7162 3.1.1),
 // unless the server was restored from a backup, lost its index, or is another one.

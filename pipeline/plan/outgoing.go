@@ -46,6 +46,12 @@ type Move struct {
 	Key string         // of its file where it is now
 }
 
+// Unmade is a move that the server was not told of.
+type Unmade struct {
+	Move
+	To string // the mailbox in whose folder the file is
+}
+
 // Nothing tells whether there is nothing to do, and nothing waits or is held.
 func (o *Outgoing) Nothing() bool {
 	return !o.Later && len(o.Moves)+len(o.Tagged)+len(o.Deleted)+len(o.Uploads)+len(o.Renamed)+len(o.Restore)+o.Held+o.Doubted == 0

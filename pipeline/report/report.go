@@ -2,6 +2,7 @@ package report
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
@@ -96,4 +97,13 @@ func (r *Report) Broken() bool {
 // Clean tells whether there was no fault that is news, and no new stub.
 func (r *Report) Clean() bool {
 	return r.NewStubs == 0 && !slices.ContainsFunc(r.Faults, func(f Failure) bool { return !f.Known })
+}
+
+// AnswerFor is what --yes-delete takes for a mailbox, as the shell wants it.
+func AnswerFor(account, mailbox string) string {
+	name := account + "/" + mailbox
+	if strings.ContainsFunc(name, func(c rune) bool { return strings.ContainsRune(" \t'\"$&;<>|()*?[]{}~#!`\\", c) }) {
+		return "'" + strings.ReplaceAll(name, "'", `'\''`) + "'"
+	}
+	return name
 }

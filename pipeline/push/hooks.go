@@ -1,4 +1,4 @@
-package pipeline
+package push
 
 import (
 	"context"
@@ -19,17 +19,17 @@ import (
 // They stay in the files in both cases. A mail that was moved as well is where its
 // file is; put off, it is moved with the run that tells of its flags, since from
 // the other mailbox on the server's flags are what was agreed.
-func (w *worker) prePush(ctx context.Context, b *box, o *plan.Outgoing, boxes map[string]*box) error {
-	if !w.Hooks.At(hooks.PrePush) || len(b.local.Flags) == 0 {
+func (p *Pusher) prePush(ctx context.Context, b *Mailbox, o *plan.Outgoing) error {
+	if !p.Hooks.At(hooks.PrePush) || len(b.Local.Flags) == 0 {
 		return nil
 	}
 	went := make(map[imap.UID]fileAt)
 	for to, moves := range o.Moves {
 		for _, m := range moves {
-			went[m.Row.UID] = fileAt{boxes[to], m.Key}
+			went[m.Row.UID] = fileAt{p.boxes[to], m.Key}
 		}
 	}
-	rows, err := w.Ledger.GetMany(ctx, b.Name, b.known.UIDValidity, slices.Collect(maps.Keys(b.local.Flags)))
+	rows, err := p.Ledger.GetMany(ctx, b.Name, b.Known.UIDValidity, slices.Collect(maps.Keys(b.Local.Flags)))
 	if err != nil {
 		return err
 	}
@@ -40,18 +40,18 @@ func (w *worker) prePush(ctx context.Context, b *box, o *plan.Outgoing, boxes ma
 		if to, ok := went[row.UID]; ok {
 			at = to
 		}
-		name, ok, err := at.box.find(at.key, row.Name)
+		name, ok, err := at.box.Dir.Locate(at.key, row.Name)
 		if err != nil {
 			return err
 		}
 		if !ok {
 			continue
 		}
-		path := at.box.path(name)
+		path := at.box.Dir.Path(name)
 		e := ask.EventOf(hooks.PrePush, row)
-		d := b.local.Flags[row.UID]
+		d := b.Local.Flags[row.UID]
 		e.ID, e.Set, e.Clear = row.ID, d.Add, d.Remove
-		out, err := w.ask.JudgeFile(ctx, e, path, time.Time{})
+		out, err := p.Hooks.JudgeFile(ctx, e, path, time.Time{})
 		if err != nil {
 			return err
 		}
@@ -61,7 +61,7 @@ func (w *worker) prePush(ctx context.Context, b *box, o *plan.Outgoing, boxes ma
 		if out.Action == hooks.Pass {
 			continue
 		}
-		delete(b.local.Flags, row.UID)
+		delete(b.Local.Flags, row.UID)
 		switch {
 		case out.Action == hooks.Defer:
 			deferred[row.UID] = true
@@ -70,29 +70,21 @@ func (w *worker) prePush(ctx context.Context, b *box, o *plan.Outgoing, boxes ma
 		}
 	}
 	if len(changes) > 0 {
-		if err := w.line.Tell(ctx, changes); err != nil {
+		if err := p.Line.Tell(ctx, changes); err != nil {
 			return err
 		}
-		w.step("tags of hooks given")
+		p.Report.Step("tags of hooks given")
 	}
 	if len(deferred) == 0 {
 		return nil
 	}
 	o.Wait(func(m plan.Move) bool { return deferred[m.Row.UID] })
-	b.local.Scanned, w.tags = "", mail.Revision{} // the next run looks at them again
+	b.Scanned, p.tags = "", mail.Revision{} // the next run looks at them again
 	return nil
 }
 
 // fileAt is where a mail's file is after its user moved it.
 type fileAt struct {
-	box *box
+	box *Mailbox
 	key string
-}
-
-// withhold remembers what of a moved mail's flags the server is not told.
-func (b *box) withhold(key string, d plan.Delta) {
-	if b.withheld == nil {
-		b.withheld = make(map[string]plan.Delta)
-	}
-	b.withheld[key] = d
 }

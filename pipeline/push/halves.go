@@ -1,4 +1,4 @@
-package pipeline
+package push
 
 import (
 	"cmp"
@@ -12,9 +12,12 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
-// mostRefusals bounds the refused commands of a run after which nothing is taken apart
+// storeAtOnce bounds how many messages one command names.
+const storeAtOnce = 500
+
+// MostRefusals bounds the refused commands of a run after which nothing is taken apart
 // any more: a server that refuses all of it is not asked for each.
-const mostRefusals = 100
+const MostRefusals = 100
 
 // errHalfWay says of a refused command that it had an effect: it is not asked again in
 // parts.
@@ -23,15 +26,15 @@ var errHalfWay = errors.New("the next run ends what was begun of it")
 // inParts does something with messages in as few commands as their number allows, and
 // with each half of them where the server refuses that: one that it will not have keeps
 // no other from it. The error is someRefused if that is all there was.
-func inParts[T any](w *worker, list []T, uid func(T) imap.UID, do func([]T) error) error {
+func inParts[T any](p *Pusher, list []T, uid func(T) imap.UID, do func([]T) error) error {
 	left := &someRefused{of: len(list)}
 	var try func([]T) error
 	try = func(part []T) error {
 		err := do(part)
-		if !w.isRefusal(err) || errors.Is(err, errHalfWay) {
+		if !p.isRefusal(err) || errors.Is(err, errHalfWay) {
 			return err
 		}
-		if w.refusals++; len(part) > 1 && w.refusals < mostRefusals && !ofWhole(err) {
+		if p.refusals++; len(part) > 1 && p.refusals < MostRefusals && !ofWhole(err) {
 			if err := try(part[:len(part)/2]); err != nil {
 				return err
 			}
@@ -97,7 +100,7 @@ func done(err error, n int) int {
 }
 
 // isRefusal tells whether the server refused a command, on a connection that lives.
-func (w *worker) isRefusal(err error) bool {
+func (p *Pusher) isRefusal(err error) bool {
 	f, ok := errors.AsType[*mail.Fault](err)
-	return ok && (f.Kind == mail.KindNo || f.Kind == mail.KindBad) && w.conn.Alive()
+	return ok && (f.Kind == mail.KindNo || f.Kind == mail.KindBad) && p.conn.Alive()
 }

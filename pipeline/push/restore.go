@@ -1,4 +1,4 @@
-package pipeline
+package push
 
 import (
 	"context"
@@ -18,46 +18,46 @@ import (
 
 // restore makes the server right: what is missing here is forgotten, so that it
 // comes again, and flags are compared anew with those that the files have.
-func (w *worker) restore(ctx context.Context, b *box, o *plan.Outgoing, boxes map[string]*box) error {
+func (p *Pusher) restore(ctx context.Context, b *Mailbox, o *plan.Outgoing) error {
 	// A folder that was gone is another one when it is there again.
-	if err := b.dir.Create(); err != nil {
+	if err := b.Dir.Create(); err != nil {
 		return err
 	}
-	if err := w.back(ctx, b, o.Moves, boxes); err != nil {
+	if err := p.back(ctx, b, o.Moves); err != nil {
 		return err
 	}
-	rows, err := w.Ledger.GetMany(ctx, b.Name, b.known.UIDValidity, slices.Collect(maps.Keys(b.local.Flags)))
+	rows, err := p.Ledger.GetMany(ctx, b.Name, b.Known.UIDValidity, slices.Collect(maps.Keys(b.Local.Flags)))
 	if err != nil {
 		return err
 	}
 	for i := range rows {
-		rows[i].Flags = b.local.Flags[rows[i].UID].Merged(rows[i].Flags)
+		rows[i].Flags = b.Local.Flags[rows[i].UID].Merged(rows[i].Flags)
 	}
-	if err := w.incomplete(ctx, b); err != nil {
+	if err := p.incomplete(ctx, b); err != nil {
 		return err
 	}
-	if err := w.toldIsOver(ctx, b); err != nil {
+	if err := p.Told.Over(ctx, b.Name); err != nil {
 		return err
 	}
 	if len(rows) > 0 {
-		if err := w.Ledger.Save(ctx, rows...); err != nil {
+		if err := p.Ledger.Save(ctx, rows...); err != nil {
 			return err
 		}
-		w.step("flags of the files recorded")
+		p.Report.Step("flags of the files recorded")
 	}
-	if err := w.fetchAgain(ctx, b, o.Restore); err != nil {
+	if err := p.fetchAgain(ctx, b, o.Restore); err != nil {
 		return err
 	}
-	return w.here.Believe(ctx, b.place())
+	return p.Here.Believe(ctx, b.Name, b.Dir)
 }
 
 // back puts files that were moved to other folders back to where the server has
 // their mail.
-func (w *worker) back(ctx context.Context, b *box, moves map[string][]plan.Move, boxes map[string]*box) error {
+func (p *Pusher) back(ctx context.Context, b *Mailbox, moves map[string][]plan.Move) error {
 	var files []journal.MovedBack
 	for _, to := range slices.Sorted(maps.Keys(moves)) {
 		for _, m := range moves[to] {
-			name, ok, err := boxes[to].find(m.Key, "")
+			name, ok, err := p.boxes[to].Dir.Locate(m.Key, "")
 			if err != nil {
 				return err
 			}
@@ -66,24 +66,24 @@ func (w *worker) back(ctx context.Context, b *box, moves map[string][]plan.Move,
 			}
 			_, letters := maildir.ParseName(name)
 			// In cur also without letters, since that says that it has none.
-			files = append(files, journal.MovedBack{From: boxes[to].path(name), To: b.path("cur/" + m.Row.Key + ":2," + letters), ID: m.Row.ID})
+			files = append(files, journal.MovedBack{From: p.boxes[to].Dir.Path(name), To: b.Dir.Path("cur/" + m.Row.Key + ":2," + letters), ID: m.Row.ID})
 			b.settle([]imap.UID{m.Row.UID})
 		}
 	}
 	if len(files) == 0 {
 		return nil
 	}
-	if err := w.notes().Back.Set(ctx, files); err != nil {
+	if err := p.Journal.Back.Set(ctx, files); err != nil {
 		return err
 	}
-	w.step("moves back intended")
-	return w.resumeBack(ctx)
+	p.Report.Step("moves back intended")
+	return p.ResumeBack(ctx)
 }
 
-// resumeBack moves the files back that were about to be, and tells notmuch, which
+// ResumeBack moves the files back that were about to be, and tells notmuch, which
 // would else know them where they were.
-func (r *run) resumeBack(ctx context.Context) error {
-	files, ok, err := r.notes().Back.Get(ctx)
+func (p *Pusher) ResumeBack(ctx context.Context) error {
+	files, ok, err := p.Journal.Back.Get(ctx)
 	if err != nil || !ok {
 		return err
 	}
@@ -93,21 +93,21 @@ func (r *run) resumeBack(ctx context.Context) error {
 		if err != nil && !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		r.step("file moved back")
+		p.Report.Step("file moved back")
 		if _, err := os.Lstat(f.To); err == nil {
 			// It is added before it is removed, or notmuch would forget its tags.
-			changes = append(changes, mail.Change{Op: mail.OpAdd, Path: f.To, New: r.NewTags}, mail.Change{Op: mail.OpRemove, Path: f.From, ID: f.ID})
+			changes = append(changes, mail.Change{Op: mail.OpAdd, Path: f.To, New: p.Tags.NewTags}, mail.Change{Op: mail.OpRemove, Path: f.From, ID: f.ID})
 		}
 	}
 	if len(changes) > 0 {
-		if err := r.line.Tell(ctx, changes); err != nil {
+		if err := p.Line.Tell(ctx, changes); err != nil {
 			return err
 		}
-		r.step("files moved back in notmuch")
+		p.Report.Step("files moved back in notmuch")
 	}
-	if err := r.notes().Back.Drop(ctx); err != nil {
+	if err := p.Journal.Back.Drop(ctx); err != nil {
 		return err
 	}
-	r.step("moves back done")
+	p.Report.Step("moves back done")
 	return nil
 }

@@ -1,0 +1,294 @@
+package push
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
+)
+
+// Begun tells whether an interrupted run has left something for EndInterrupted.
+func (p *Pusher) Begun(ctx context.Context) (bool, error) {
+	moves, err := p.Journal.Moving.All(ctx)
+	if err != nil {
+		return false, err
+	}
+	arrivals, err := p.Journal.Arriving.All(ctx)
+	return len(moves)+len(arrivals) > 0, err
+}
+
+// EndInterrupted ends what an interrupted run has begun to move, and finds the mail
+// that it has put into mailboxes, before anything here is compared with the rows: the
+// user may have moved the files since. Where that cannot be found out today, nothing
+// is to be done in a mailbox: unsettled has these, with what that run may have put there.
+// boxes are all that the ledger knows.
+func (p *Pusher) EndInterrupted(ctx context.Context, c Connection, boxes map[string]*Mailbox) (unsettled map[string][]ledger.Message, err error) {
+	p.conn, p.boxes = c, boxes
+	unsettled = make(map[string][]ledger.Message)
+	moves, err := p.Journal.Moving.All(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(moves)) {
+		b := boxes[name]
+		if b == nil && !p.DryRun { // of a mailbox that was forgotten by an earlier version
+			if err := p.commit(ctx, p.moveOver(name), "move done"); err != nil {
+				return nil, err
+			}
+		}
+		if b == nil || b.Aside || p.ReadOnly || p.Restore {
+			continue
+		}
+		m := moves[name]
+		err := p.finishMove(ctx, b, &m)
+		if err == nil {
+			continue
+		}
+		if m.Verb == "MOVE" {
+			unsettled[b.Name] = nil
+		}
+		if !m.Copied {
+			unsettled[m.To] = nil
+		}
+		if err := p.NotSettled(ctx, b.Mailbox, err, "a move out of it is not done"); err != nil {
+			return nil, err
+		}
+	}
+	return unsettled, p.settleArrivals(ctx, unsettled)
+}
+
+// ErrLater is why a dry run ends nothing.
+var ErrLater = errors.New("a run ends first what an earlier one had begun, and what that leaves to do cannot be foreseen")
+
+// NotSettled tells why something is not ended now, unless it is more than a mailbox's
+// matter.
+func (p *Pusher) NotSettled(ctx context.Context, b *deliver.Mailbox, err error, what string) error {
+	_, connecting := errors.AsType[*report.ConnectError](err)
+	switch {
+	case errors.Is(err, ErrLater):
+		p.Report.Note(b.Name, "%v", err)
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case connecting || report.ScopeOf(err, report.AtMailbox) > report.ScopeMailbox:
+		return err
+	default:
+		b.Leave(fmt.Errorf("%s: %w", what, err))
+	}
+	return nil
+}
+
+// settleArrivals gives mail its row that an earlier run has put into mailboxes, and adds
+// those to the unsettled ones in which it cannot look for it.
+func (p *Pusher) settleArrivals(ctx context.Context, unsettled map[string][]ledger.Message) error {
+	arrivals, err := p.Journal.Arriving.All(ctx)
+	if err != nil {
+		return err
+	}
+	byBox := make(map[*Mailbox][]journal.Arrival)
+	var done journal.Change
+	for key, a := range arrivals {
+		switch b := p.boxes[a.Row.Mailbox]; {
+		case b == nil || b.Known.UIDValidity != a.Row.UIDValidity:
+			p.Journal.Arriving.Forget(&done, key)
+		case !b.Aside:
+			byBox[b] = append(byBox[b], a)
+		}
+	}
+	if !done.Empty() && !p.DryRun {
+		if err := p.commit(ctx, done, "arrivals forgotten"); err != nil {
+			return err
+		}
+	}
+	for b, as := range byBox {
+		err := p.settleIn(ctx, b, as)
+		if err == nil {
+			continue
+		}
+		for _, a := range as {
+			unsettled[b.Name] = append(unsettled[b.Name], a.Row)
+		}
+		if err := p.NotSettled(ctx, b.Mailbox, err, "what was put into it cannot be looked for"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settleIn does that for one mailbox. A message that was in it, and is no more, gets its
+// row all the same: that it is gone is for the look to find, and where others have moved
+// it, its file goes there, or is deleted with it.
+func (p *Pusher) settleIn(ctx context.Context, b *Mailbox, as []journal.Arrival) error {
+	if p.DryRun {
+		return ErrLater
+	}
+	rows, err := p.Ledger.Rows(ctx, b.Name, b.Known.UIDValidity)
+	if err != nil {
+		return err
+	}
+	var c journal.Change
+	var here []plan.Untracked
+	byKey := make(map[string]journal.Arrival)
+	from := as[0].Next
+	for _, a := range as {
+		p.Journal.Arriving.Forget(&c, a.Row.Key)
+		if a.Row.UID < a.Next {
+			a.Row.UID = 0 // that cannot be
+		}
+		if plan.Taken(rows, a.Row.UID) || slices.ContainsFunc(rows, func(r ledger.Row) bool { return r.Key == a.Row.Key }) {
+			continue // the run that was interrupted came as far as that
+		}
+		here, byKey[a.Row.Key] = append(here, plan.Untracked{Message: a.Row}), a
+		from = min(from, a.Next)
+	}
+	if len(here) == 0 {
+		return p.commit(ctx, c, "arrivals forgotten")
+	}
+	if err := p.conn.Connect(ctx); err != nil {
+		return err
+	}
+	sel, err := p.conn.Examine(ctx, b.Name, nil)
+	switch {
+	case err != nil && p.conn.Alive() && probe.DeletedSince(ctx, p.conn.Session(), b.Name), err == nil && sel.UIDValidity != b.Known.UIDValidity:
+		return p.commit(ctx, c, "arrivals forgotten")
+	case err != nil:
+		return err
+	}
+	var listed []mail.Message
+	if sel.Messages > 0 {
+		if listed, err = p.conn.Session().Identify(ctx, mail.UIDsFrom(max(from, 1))); err != nil {
+			return err
+		}
+	}
+	gone := plan.PassedOf(rows, listed, max(from, 1), sel.UIDNext, here)
+	listed = slices.DeleteFunc(listed, func(m mail.Message) bool { return plan.Taken(rows, m.UID) })
+	found := make(map[string]ledger.Message)
+	becomes := func(m mail.Message, key string) {
+		row := byKey[key].Row
+		row.State, row.UID, row.Size, row.Date = ledger.Present, m.UID, m.Size, m.InternalDate.UTC()
+		found[key] = row
+	}
+	e := plan.Evidence{Told: make(map[imap.UID]string)}
+	for _, s := range here {
+		if s.UID != 0 {
+			e.Told[s.UID] = s.Key
+		}
+	}
+	pairs, err := p.Match.Pair(ctx, p.conn.Session(), listed, here, e)
+	if err != nil {
+		return err
+	}
+	for uid, s := range pairs {
+		becomes(listed[slices.IndexFunc(listed, func(m mail.Message) bool { return m.UID == uid })], s.Key)
+	}
+	here = slices.DeleteFunc(here, func(s plan.Untracked) bool { _, ok := found[s.Key]; return ok })
+	moved := make(map[string]mail.Message)
+	if gone.Any() {
+		if moved, err = p.whereabouts(ctx, b, slices.DeleteFunc(slices.Clone(here), func(s plan.Untracked) bool { return s.UID != 0 })); err != nil {
+			return err
+		}
+	}
+	for _, s := range here {
+		row, m := byKey[s.Key].Row, moved[s.Key]
+		if s.UID == 0 && m.UID == 0 && !byKey[s.Key].Was() {
+			continue // it was never there, as far as can be known
+		}
+		if row.UID = gone.Take(s.UID); row.UID == 0 {
+			continue
+		}
+		if row.State = ledger.Present; m.UID != 0 {
+			row.Size, row.Date = m.Size, m.InternalDate.UTC()
+		}
+		found[s.Key] = row
+	}
+	var items []*deliver.Item
+	for _, key := range slices.Sorted(maps.Keys(found)) {
+		row, a := found[key], byKey[key]
+		name, ok, err := b.Dir.Locate(key, "")
+		if err != nil {
+			return err
+		}
+		if !ok { // it was moved on, or deleted, since; notmuch may know the name
+			c.Save = append(c.Save, row)
+			continue
+		}
+		row.Name = name
+		it := &deliver.Item{Box: b.Mailbox, Op: deliver.OpAdd, Row: row, Known: true}
+		it.Add, it.Remove = p.arriving(b, row.Flags)
+		items = append(items, it)
+		if at := p.boxes[a.From.Mailbox]; at != nil && !at.Dir.Has(a.From.Name) {
+			items = append(items, at.Forgetting(a.From))
+		}
+	}
+	for part := range slices.Chunk(items, deliver.BatchSize) {
+		if err := p.Line.Record(ctx, part); err != nil {
+			return err
+		}
+	}
+	return p.commit(ctx, c, "arrivals found")
+}
+
+// whereabouts looks for files that are no more where the server may have put them, in
+// the mailboxes into which something has come since these were agreed upon.
+func (p *Pusher) whereabouts(ctx context.Context, b *Mailbox, files []plan.Untracked) (map[string]mail.Message, error) {
+	found := make(map[string]mail.Message)
+	if len(files) == 0 {
+		return found, nil
+	}
+	list, err := p.conn.Session().List(ctx, mail.Listing{Skip: func(m mail.Mailbox) bool { return p.LeftOut(m.Name) }})
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range list {
+		if m.Status == nil || m.Status.Messages == 0 || m.Name == b.Name {
+			continue
+		}
+		var rows []ledger.Row
+		from := imap.UID(1)
+		if k := p.boxes[m.Name]; k != nil && k.Known.Complete && k.Known.UIDValidity == m.Status.UIDValidity {
+			if from = max(k.Known.UIDNext, 1); from == m.Status.UIDNext {
+				continue
+			}
+			if rows, err = p.Ledger.Rows(ctx, m.Name, m.Status.UIDValidity); err != nil {
+				return nil, err
+			}
+		} else if m.Status.UIDNext > 2*storeAtOnce {
+			from = m.Status.UIDNext - 2*storeAtOnce // what came last is among its newest
+		}
+		if _, err := p.conn.Examine(ctx, m.Name, nil); err != nil {
+			if ctx.Err() == nil && p.conn.Alive() {
+				continue // it is not to be had
+			}
+			return nil, err
+		}
+		listed, err := p.conn.Session().Identify(ctx, mail.UIDsFrom(from))
+		if err != nil {
+			return nil, err
+		}
+		listed = slices.DeleteFunc(listed, func(m mail.Message) bool { return plan.Taken(rows, m.UID) })
+		pairs, err := p.Match.Pair(ctx, p.conn.Session(), listed, files, plan.Evidence{Doubtful: true})
+		if err != nil {
+			return nil, err
+		}
+		for _, l := range listed {
+			if s, ok := pairs[l.UID]; ok {
+				found[s.Key] = l
+				files = slices.DeleteFunc(files, func(f plan.Untracked) bool { return f.Key == s.Key })
+			}
+		}
+		if len(files) == 0 {
+			break
+		}
+	}
+	return found, nil
+}

@@ -1,0 +1,134 @@
+package push
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
+)
+
+// pushFlags sets and clears flags where the user did. The look that comes after
+// it finds them on the server, beside what others changed, and records both; it
+// also tells notmuch, which may not have seen a file's new name yet. Messages of which
+// the server refuses one are left out of that: the next run finds them again.
+func (p *Pusher) pushFlags(ctx context.Context, b *Mailbox, sel *mail.Selected) error {
+	flags := make(map[string]bool)
+	for _, d := range b.Local.Flags {
+		for _, f := range slices.Concat(d.Add, d.Remove) {
+			flags[f] = true
+		}
+	}
+	if err := p.intendFlagsThere(ctx, b); err != nil {
+		return err
+	}
+	var unable error
+	left := make(map[imap.UID]plan.Delta)
+	for _, f := range slices.Sorted(maps.Keys(flags)) {
+		for _, sign := range []string{"+", "-"} {
+			err := p.store(ctx, b, sel, f, sign)
+			some, ok := errors.AsType[*someRefused](err)
+			if !ok && err != nil {
+				return err
+			}
+			if ok {
+				unable = err
+				for _, u := range some.uids {
+					left[u] = b.Local.Flags[u]
+				}
+			}
+		}
+	}
+	maps.DeleteFunc(b.Local.Flags, func(u imap.UID, _ plan.Delta) bool { _, is := left[u]; return is })
+	maps.DeleteFunc(b.Local.Flags, func(_ imap.UID, d plan.Delta) bool { return len(d.Add)+len(d.Remove) == 0 })
+	n := len(b.Local.Flags)
+	p.Report.Tally(func(r *report.Report) { r.Pushed += n })
+	// The push may be repeated: what was told stays told.
+	if p.did.Stored[b.Name] == nil {
+		p.did.Stored[b.Name] = make(map[imap.UID]plan.Delta)
+	}
+	maps.Copy(p.did.Stored[b.Name], b.Local.Flags)
+	if b.Local.Flags = nil; len(left) > 0 {
+		b.Local.Flags = left
+	}
+	var c journal.Change
+	for u := range left { // the server does not have what it refused
+		p.Told.Forget(&c, ledger.Message{Mailbox: b.Name, UIDValidity: b.Known.UIDValidity, UID: u})
+	}
+	if !c.Empty() {
+		if err := p.commit(ctx, c, "refused flags noted"); err != nil {
+			return err
+		}
+	}
+	return unable
+}
+
+// store sets or clears one flag where the user did so.
+func (p *Pusher) store(ctx context.Context, b *Mailbox, sel *mail.Selected, flag, sign string) error {
+	var uids []imap.UID
+	for u, d := range b.Local.Flags {
+		if sign == "+" && plan.HasFlag(d.Add, flag) || sign == "-" && plan.HasFlag(d.Remove, flag) {
+			uids = append(uids, u)
+		}
+	}
+	if len(uids) == 0 {
+		return nil
+	}
+	if kept := sel.PermanentFlags; len(kept) > 0 && !plan.HasFlag(kept, flag) && (flag[0] == '\\' || !slices.Contains(kept, `\*`)) {
+		return p.staysHere(ctx, b, flag, len(uids))
+	}
+	return p.storeFlag(ctx, b, uids, sign, flag)
+}
+
+func (p *Pusher) storeFlag(ctx context.Context, b *Mailbox, uids []imap.UID, sign, flag string) error {
+	slices.Sort(uids)
+	return inParts(p, uids, func(u imap.UID) imap.UID { return u }, func(part []imap.UID) error {
+		return probe.Store(ctx, p.conn.Session(), part, sign == "+", flag, p.Report.Step)
+	})
+}
+
+// staysHere leaves a flag that the server does not keep to the files. That is
+// said once.
+func (p *Pusher) staysHere(ctx context.Context, b *Mailbox, flag string, n int) error {
+	for u, d := range b.Local.Flags {
+		other := func(f string) bool { return strings.EqualFold(f, flag) }
+		b.Local.Flags[u] = plan.Delta{Add: slices.DeleteFunc(d.Add, other), Remove: slices.DeleteFunc(d.Remove, other)}
+	}
+	return journal.Once(ctx, p.Journal.StaysSaid, journal.AboutWord(flag, b.Name), b.Name, !p.DryRun, func() {
+		p.Report.Note(b.Name, "the server keeps no flag %s in this mailbox; that of %d messages stays here", flag, n)
+	})
+}
+
+// sameFlagged tells whether the messages whose flags the server is to change are still
+// those that were agreed on, at the price of a round trip.
+func (p *Pusher) sameFlagged(ctx context.Context, b *Mailbox) (bool, error) {
+	rows, err := p.Ledger.GetMany(ctx, b.Name, b.Known.UIDValidity, slices.Collect(maps.Keys(b.Local.Flags)))
+	if err != nil {
+		return false, err
+	}
+	_, err = p.sameMessages(ctx, b, rows)
+	return !b.Contradicted, err
+}
+
+// intendFlagsThere notes which flags of a mailbox's messages are about to be told.
+func (p *Pusher) intendFlagsThere(ctx context.Context, b *Mailbox) error {
+	if len(b.Local.Flags) == 0 {
+		return nil
+	}
+	flags := make(map[imap.UID][]string, len(b.Local.Flags))
+	for u, d := range b.Local.Flags {
+		flags[u] = slices.Concat(d.Add, d.Remove)
+	}
+	var c journal.Change
+	p.Told.Intend(&c, b.Name, b.Known.UIDValidity, flags)
+	return p.commit(ctx, c, "flags about to be told")
+}

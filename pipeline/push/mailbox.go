@@ -1,0 +1,111 @@
+package push
+
+import (
+	"slices"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+)
+
+// Mailbox is one of which the server is told, or in whose folder mail may be that it is told
+// of.
+type Mailbox struct {
+	*deliver.Mailbox                // its name, its folder, and what of it is under way
+	Listed           mail.Mailbox   // as the server lists it
+	Known            ledger.Mailbox // what both sides agreed upon
+	Local            plan.Local     // what is here; what was dealt with is taken out of it
+	Scanned          journal.Scan   // what is to be remembered of the scan that found that
+	Add, Remove      []string       // tags by rule
+	Aside            bool           // nothing is told of it in this run
+	Due              bool           // it is looked into after the push in any case
+	Unmade           bool           // the server has it not, since a dry run makes none
+
+	Outcome
+
+	only      bool // nothing is pushed to any other mailbox
+	next      bool // and none of them is looked into before it
+	uncertain bool // we may have put messages into it since its status was told
+}
+
+// Outcome is what a push has done in a mailbox on the server, or has found to do.
+type Outcome struct {
+	Look       bool // the mailbox is to be looked into
+	Incomplete bool // not all of its mail is here any more: it is compared as a whole
+	// Contradicted: a UID is of another message than was agreed on.
+	Contradicted bool
+	// Expected are files by the UID that their message has got on the server;
+	// Uploaded are files whose UID was not told.
+	Expected  map[imap.UID]string
+	Uploaded  []plan.Untracked
+	Withheld  map[string]plan.Delta       // by file: flags that a hook keeps from the server
+	MovedFrom map[imap.UID]ledger.Message // where a new message was moved from
+	Taken     map[imap.UID]bool           // messages that we took out of it on the server
+}
+
+// settled tells whether nothing of what the scan saw waits for another mailbox's
+// turn: a file that came from there is new here until it is adopted, and to a run
+// that does not see it, it would look deleted there.
+func (b *Mailbox) settled(o *plan.Outgoing) bool {
+	return o.Nothing() && !slices.ContainsFunc(b.Local.Untracked, plan.Untracked.New)
+}
+
+// took remembers messages that we took out of the mailbox on the server: the guard
+// against a server that loses mail does not count them.
+func (b *Mailbox) took(uids []imap.UID) {
+	if b.Taken == nil {
+		b.Taken = make(map[imap.UID]bool)
+	}
+	for _, u := range uids {
+		b.Taken[u] = true
+	}
+}
+
+// expect remembers which file a new message is.
+func (b *Mailbox) expect(uid imap.UID, key string) {
+	if b.Expected == nil {
+		b.Expected = make(map[imap.UID]string)
+	}
+	b.Expected[uid] = key
+}
+
+func (b *Mailbox) missingHere(uid imap.UID) bool {
+	return slices.ContainsFunc(b.Local.Missing, func(m ledger.Message) bool { return m.UID == uid })
+}
+
+// settle lets the look record what is known of messages that were deleted here:
+// the server was told as far as it lets us.
+func (b *Mailbox) settle(uids []imap.UID) {
+	is := func(m ledger.Message) bool { return slices.Contains(uids, m.UID) }
+	b.Local.Missing = slices.DeleteFunc(b.Local.Missing, is)
+	b.Local.Marked = slices.DeleteFunc(b.Local.Marked, is)
+}
+
+// since is the last agreement with the server.
+func (b *Mailbox) since() journal.Since {
+	return journal.Since{UIDValidity: b.Known.UIDValidity, UIDNext: b.Known.UIDNext}
+}
+
+// withhold remembers what of a moved mail's flags the server is not told.
+func (b *Mailbox) withhold(key string, d plan.Delta) {
+	if b.Withheld == nil {
+		b.Withheld = make(map[string]plan.Delta)
+	}
+	b.Withheld[key] = d
+}
+
+// comes remembers where new messages of the mailbox were before.
+func (b *Mailbox) comes(rows []ledger.Message, pairs map[imap.UID]imap.UID) {
+	if b.MovedFrom == nil {
+		b.MovedFrom = make(map[imap.UID]ledger.Message)
+	}
+	for _, m := range rows {
+		if uid, ok := pairs[m.UID]; ok {
+			b.MovedFrom[uid] = m
+		}
+	}
+}

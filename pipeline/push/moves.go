@@ -1,0 +1,147 @@
+package push
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
+)
+
+// pushMoves moves messages on the server as their files were moved here.
+func (p *Pusher) pushMoves(ctx context.Context, b *Mailbox, moves []plan.Move, to *Mailbox) error {
+	rows := make([]ledger.Message, len(moves))
+	keys := make(map[imap.UID]string, len(moves))
+	for i, m := range moves {
+		rows[i], keys[m.Row.UID] = m.Row, m.Key
+	}
+	rows, err := p.sameMessages(ctx, b, rows)
+	if err != nil || len(rows) == 0 {
+		return err
+	}
+	p.doing(b, len(rows), movesTo, b.Name, to.Name)
+	pairs, err := p.transfer(ctx, b, rows, to, keys)
+	for from, uid := range pairs {
+		to.expect(uid, keys[from])
+	}
+	p.Report.Tally(func(r *report.Report) { r.Moved += done(err, len(rows)) })
+	return err
+}
+
+// pushTagged moves messages on the server as their tags order. What the server
+// refuses costs nothing else.
+func (p *Pusher) pushTagged(ctx context.Context, b *Mailbox, moves map[string][]ledger.Message) error {
+	var left error
+	for _, name := range slices.Sorted(maps.Keys(moves)) {
+		rows, err := p.sameMessages(ctx, b, moves[name])
+		if err != nil {
+			return err
+		}
+		p.doing(b, len(rows), verbTo(name)+" %s: %s -> %s", b.Name, name)
+		_, err = p.transfer(ctx, b, rows, p.mailbox(name), nil)
+		n := done(err, len(rows))
+		p.Report.Tally(func(r *report.Report) { r.Moved += n })
+		if p.isRefusal(err) {
+			left = errors.Join(left, leftf("%s not moved to %s, as the tags want it: %v", mail.Number(len(rows)-n, "message was", "messages were"), name, err))
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		delete(moves, name) // done, should the push be repeated
+	}
+	return left
+}
+
+// transfer moves messages on the server: with MOVE, or with COPY and an expunge
+// of exactly these. It gives their new UIDs as far as they were told. keys are the
+// files of those that were moved here.
+func (p *Pusher) transfer(ctx context.Context, b *Mailbox, rows []ledger.Message, to *Mailbox, keys map[imap.UID]string) (map[imap.UID]imap.UID, error) {
+	p.did.Left[b.Name], to.Look, to.uncertain = true, true, true
+	out := make(map[imap.UID]imap.UID)
+	verb := "MOVE"
+	if !p.conn.Session().Has("MOVE") {
+		verb = "COPY"
+	}
+	err := inParts(p, rows, uidOf, func(part []ledger.Message) error { return p.transferPart(ctx, b, verb, part, to, keys, out) })
+	return out, err
+}
+
+// transferPart moves messages with one command, and one more to expunge copies.
+func (p *Pusher) transferPart(ctx context.Context, b *Mailbox, verb string, part []ledger.Message, to *Mailbox, keys map[imap.UID]string, out map[imap.UID]imap.UID) error {
+	uids := ledger.UIDs(part)
+	m := p.newMove(b, verb, part, to, keys)
+	if err := p.intendMove(ctx, m, part, to); err != nil {
+		return err
+	}
+	there, err := probe.Transfer(ctx, p.conn.Session(), verb == "MOVE", uids, to.Name, p.Report.Step)
+	if p.isRefusal(err) {
+		back, e := p.moveRefused(ctx, m)
+		if e != nil {
+			return errors.Join(err, e)
+		}
+		if !back {
+			return fmt.Errorf("%w; %w", err, errHalfWay)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	b.took(uids)
+	pairs := there.UIDs
+	if there.UIDValidity == to.Known.UIDValidity {
+		maps.Copy(out, pairs)
+		to.comes(part, pairs)
+	} else {
+		pairs = nil
+	}
+	m.Copied = verb == "COPY"
+	if err := p.moveAnswered(ctx, b, m, part, pairs); err != nil || !m.Copied {
+		return err
+	}
+	expunged, err := p.expunge(ctx, b, uids)
+	if p.isRefusal(err) {
+		return fmt.Errorf("%w; %w", err, errHalfWay)
+	}
+	if err != nil {
+		return err
+	}
+	return p.copiesExpunged(ctx, b, m, part, expunged)
+}
+
+func uidOf(row ledger.Message) imap.UID { return row.UID }
+
+// expunge deletes exactly these messages. It tells whether they are gone.
+func (p *Pusher) expunge(ctx context.Context, b *Mailbox, uids []imap.UID) (bool, error) {
+	if len(uids) == 0 {
+		return false, nil
+	}
+	if err := probe.Store(ctx, p.conn.Session(), uids, true, `\Deleted`, p.Report.Step); err != nil {
+		return false, p.bare(err)
+	}
+	b.took(uids)
+	marked, done, err := probe.ExpungeOnly(ctx, p.conn.Session(), b.Name, uids, p.Report.Step)
+	if err == nil && !done && len(marked) > 0 {
+		b.settle(uids)
+		p.Report.Note(b.Name, "%s marked \\Deleted on the server, not expunged: others are marked there, too, and the server cannot tell them apart",
+			mail.Number(len(uids), "message is", "messages are"))
+	}
+	return done, p.bare(err)
+}
+
+// bare says of a refusal that nothing of it can be asked again in parts where EXPUNGE
+// takes all that are marked: the other parts may be.
+func (p *Pusher) bare(err error) error {
+	if p.isRefusal(err) && !p.conn.Session().Has("UIDPLUS") {
+		return fmt.Errorf("%w; %w", err, errHalfWay)
+	}
+	return err
+}

@@ -1,0 +1,111 @@
+package push
+
+import (
+	"context"
+	"slices"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
+)
+
+// What a move has changed is recorded when the server's answer is read. From then on
+// the row of the mailbox that the mail came from is no evidence any more: whatever
+// becomes of the file, it is that of the new message.
+
+// newMove is a move of messages of b. keys are the files that were moved here.
+func (p *Pusher) newMove(b *Mailbox, verb string, rows []ledger.Message, to *Mailbox, keys map[imap.UID]string) *journal.Moving {
+	m := &journal.Moving{
+		Mailbox: b.Name, UIDValidity: b.Known.UIDValidity, UIDs: ledger.UIDs(rows), To: to.Name, ToValidity: to.Known.UIDValidity, ToNext: to.Known.UIDNext,
+		Verb: verb, Deleted: p.trashFor(b) == to.Name, Files: make(map[imap.UID]journal.Arrival),
+	}
+	m.ByTags = keys == nil && !m.Deleted
+	for _, row := range rows {
+		if b.missingHere(row.UID) {
+			m.Absent = append(m.Absent, row.UID)
+		}
+		if key := keys[row.UID]; key != "" {
+			a := journal.Arrival{Row: row, From: row, Next: m.ToNext}
+			a.Row.Mailbox, a.Row.UIDValidity, a.Row.UID, a.Row.Key, a.Row.Name = to.Name, m.ToValidity, 0, key, ""
+			a.Row.Flags = p.did.Stored[b.Name][row.UID].Merged(row.Flags)
+			m.Files[row.UID] = a
+		}
+	}
+	return m
+}
+
+// intendMove records a move that is about to be asked for, unless it leaves nothing
+// that could be mistaken.
+func (p *Pusher) intendMove(ctx context.Context, m *journal.Moving, rows []ledger.Message, to *Mailbox) error {
+	var c journal.Change
+	if to.Known.UIDValidity != 0 { // else it is not synchronised
+		p.Journal.Uploading.Put(&c, to.Name, to.since())
+	}
+	if m.Verb == "COPY" || len(m.Files) > 0 {
+		p.Journal.Moving.Put(&c, m.Mailbox, *m)
+	}
+	if m.ByTags {
+		p.Ruled.Note(&c, rows, to.Name)
+	}
+	return p.commit(ctx, c, "move recorded")
+}
+
+// moveRefused takes the intent back, if nothing was moved, and tells whether it did: of
+// several messages MOVE may have moved some (RFC 6851 3.3).
+func (p *Pusher) moveRefused(ctx context.Context, m *journal.Moving) (back bool, err error) {
+	if m.Verb == "MOVE" {
+		left, err := p.conn.Session().Search(ctx, mail.UIDSet(m.UIDs))
+		if err != nil || slices.ContainsFunc(m.UIDs, func(u imap.UID) bool { return !left.Contains(u) }) {
+			return false, nil //nolint:nilerr // the next run finds out
+		}
+	}
+	c := p.moveOver(m.Mailbox)
+	for _, u := range m.UIDs {
+		p.Ruled.Forget(&c, ledger.Message{Mailbox: m.Mailbox, UIDValidity: m.UIDValidity, UID: u})
+	}
+	return true, p.commit(ctx, c, "move done")
+}
+
+// moveOver is a change that forgets the move under way out of a mailbox.
+func (p *Pusher) moveOver(mailbox string) (c journal.Change) {
+	p.Journal.Moving.Forget(&c, mailbox)
+	return c
+}
+
+// moveAnswered records what the server has moved, or copied if it is to be expunged
+// yet. to has the new UIDs, as far as they are known.
+func (p *Pusher) moveAnswered(ctx context.Context, b *Mailbox, m *journal.Moving, rows []ledger.Message, to map[imap.UID]imap.UID) error {
+	c := p.moveOver(m.Mailbox)
+	for _, row := range rows {
+		a, moved := m.Files[row.UID]
+		if moved {
+			a.Row.UID = to[row.UID]
+			p.Arrivals.Note(&c, a)
+		}
+		switch {
+		case m.Copied && moved:
+			row.Key, row.Flags = "", a.Row.Flags // the file is that of the copy
+			c.Save = append(c.Save, row)
+		case !m.Copied && slices.Contains(m.Absent, row.UID):
+			p.Line.Forget(&c, b.Mailbox, row)
+		}
+	}
+	if m.Copied {
+		p.Journal.Moving.Put(&c, m.Mailbox, *m)
+	}
+	return p.commit(ctx, c, "move answered")
+}
+
+// copiesExpunged ends a move by COPY. That the originals could not be expunged, since
+// others are marked there, is an end, too.
+func (p *Pusher) copiesExpunged(ctx context.Context, b *Mailbox, m *journal.Moving, rows []ledger.Message, expunged bool) error {
+	c := p.moveOver(m.Mailbox)
+	for _, row := range rows {
+		if expunged && slices.Contains(m.Absent, row.UID) {
+			p.Line.Forget(&c, b.Mailbox, row)
+		}
+	}
+	return p.commit(ctx, c, "move done")
+}

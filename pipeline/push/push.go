@@ -1,0 +1,416 @@
+// Package push tells the server of what changed here, without a run: flags, moves, deletions
+// and uploads, as plan has decided them. It is given what is here of the mailboxes as values,
+// and a connection; what it has done on the server, and what is left of what is here, it gives
+// back as values. What an interrupted push has left the next run ends by it, before anything is
+// compared.
+package push
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/hooks"
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/match"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
+)
+
+// Session changes messages of the mailbox that is selected on it. Its methods are called
+// from one goroutine at a time. Errors are *mail.Fault, the context's, or the sink's own.
+type Session interface {
+	probe.Transferrer
+	probe.Marker
+	probe.Expunger
+	probe.Lister
+	probe.Searcher
+	match.Session
+	Writer
+}
+
+// Writer puts messages into mailboxes, and tells of those that are to be changed.
+type Writer interface {
+	// Flags gives UID and flags of those of uids that exist and that changed
+	// after the mod-sequence changedSince (0: all).
+	Flags(ctx context.Context, uids imap.UIDSet, changedSince uint64) ([]mail.Message, error)
+	// Identify gives flags, date, size and Message-ID.
+	Identify(ctx context.Context, uids imap.UIDSet) ([]mail.Message, error)
+	// Append gives the server mails, many in one flight where it allows that
+	// (RFC 9051 6.3.12). The results stand at the places of the uploads; the
+	// error is of the connection, and those that were not answered then have it,
+	// too. stored is called for each mail as soon as it is known to be stored. then
+	// is what Examine will be asked of the mailbox next, so that it can be asked in
+	// the same flight; it may be nil.
+	Append(ctx context.Context, mailbox string, uploads []mail.Upload, stored func(i int, as mail.Appended), then *mail.Known) ([]mail.Appended, error)
+}
+
+// Connection is the one that a push has for itself.
+type Connection interface {
+	// Connect makes sure that there is a live session. Its error is a
+	// *report.ConnectError, or the context's.
+	Connect(ctx context.Context) error
+	// Examine and Select open a mailbox on a session that is alive.
+	Examine(ctx context.Context, mailbox string, known *mail.Known) (*mail.Selected, error)
+	Select(ctx context.Context, mailbox string) (*mail.Selected, error)
+	Session() Session
+	Alive() bool
+	Lost() bool // there is a session that is dead
+}
+
+// Ledger has the rows of what was agreed on.
+type Ledger interface {
+	Rows(ctx context.Context, mailbox string, uidValidity uint64) ([]ledger.Row, error)
+	GetMany(ctx context.Context, mailbox string, uidValidity uint64, uids []imap.UID) ([]ledger.Message, error)
+	Save(ctx context.Context, rows ...ledger.Message) error
+	// SaveMailbox records a mailbox, and forgets messages of it.
+	SaveMailbox(ctx context.Context, m ledger.Mailbox, forget ...imap.UID) error
+}
+
+// Hooks are asked about flags before the server is told of them.
+type Hooks interface {
+	At(points ...hooks.Point) bool
+	// JudgeFile puts an event to the hooks with the mail at path; since is when one of
+	// them deferred it first.
+	JudgeFile(ctx context.Context, e hooks.Event, path string, since time.Time) (hooks.Outcome, error)
+}
+
+// Here notes up to where what is here was told.
+type Here interface {
+	// MarkScanned notes that nothing is left to tell of what a scan of a folder saw, and
+	// MarkTags the same of the tags in notmuch's database.
+	MarkScanned(ctx context.Context, mailbox string, scanned journal.Scan) error
+	MarkTags(ctx context.Context, at mail.Revision) error
+	// Believe notes that a mailbox's folder is the right one, to be scanned again.
+	Believe(ctx context.Context, mailbox string, dir maildir.Dir) error
+	// ForgetUnsent forgets that the server refused a mailbox's files.
+	ForgetUnsent(ctx context.Context, mailbox string, gone func(key string) bool) error
+}
+
+// Options is what a push needs of a run.
+type Options struct {
+	Account string
+	Line    *deliver.Line
+	Ledger  Ledger
+	Here    Here
+	Hooks   Hooks
+	Match   *match.Matcher
+	Report  *report.Reporter
+	Now     func() time.Time
+
+	Journal  *journal.Journal
+	Told     *journal.ToldFlags
+	Arrivals *journal.Arrivals
+	Ruled    *journal.RuledMoves
+
+	Tags      *plan.Tags
+	Deletions plan.Deletions
+	ReadOnly  bool // the server is told nothing
+	DryRun    bool // what would be done is said, and nothing is changed
+	Full      bool // what the server refused is tried again, whatever the schedule says
+	Restore   bool // where the folders differ from what was agreed, the server is right
+	Some      bool // not all mailboxes are asked for
+
+	// Standing reports a fault of a mailbox that stays until a person does something.
+	Standing func(ctx context.Context, mailbox, kind string, err error) error
+	// LeftOut tells whether a mailbox is not asked now, since it does not answer.
+	LeftOut func(mailbox string) bool
+}
+
+// Pusher tells the server of what changed here, in one run. It belongs to one goroutine.
+type Pusher struct {
+	Options
+	conn     Connection
+	boxes    map[string]*Mailbox
+	trash    string        // the mailbox that is the Trash, "" if there is none
+	tags     mail.Revision // the database whose tags are told; zero if some are to be looked at again
+	listedAt time.Time     // when the server told the status of the mailboxes
+	refusals int           // commands that change something and were refused
+	// finished are messages, by mailbox, of moves that were interrupted: nothing else is
+	// to be done with them.
+	finished map[string]map[imap.UID]bool
+	did      Result
+}
+
+// New gives the one of a run.
+func New(o Options) *Pusher {
+	return &Pusher{Options: o, finished: make(map[string]map[imap.UID]bool), did: Result{
+		Stored: make(map[string]map[imap.UID]plan.Delta), Left: make(map[string]bool),
+	}}
+}
+
+// Orders are what a push is to do.
+type Orders struct {
+	Mailboxes []*Mailbox                // whose state is theirs afterwards
+	Plans     map[string]*plan.Outgoing // by mailbox, what it is told
+	Trash     string                    // the mailbox that is the Trash, "" if there is none
+	Tags      mail.Revision             // the notmuch database of which this is told; zero if it is not all
+	ListedAt  time.Time                 // when the server told the status of the mailboxes
+}
+
+// Result is what a push has done to the account; what it has done in a mailbox is the
+// mailbox's.
+type Result struct {
+	// Stored are the flags that the server was told, by mailbox: of a message that
+	// somebody moved meanwhile they are not with it.
+	Stored map[string]map[imap.UID]plan.Delta
+	// Left are mailboxes that mail may have left.
+	Left map[string]bool
+	// Unmade are moves that were not made, for whatever reason, of mail whose file is
+	// where it was put: others may have moved or deleted it on the server.
+	Unmade []plan.Unmade
+}
+
+// Push tells the server what the user changed here, mailbox by mailbox. That mail was
+// moved or deleted is recorded with the server's answer. The look that follows finds what
+// came into the others and pairs it with its files, whoever brought it there and whenever.
+// An error is one of the account or the run.
+func (p *Pusher) Push(ctx context.Context, c Connection, o Orders) (Result, error) {
+	p.conn, p.trash, p.tags, p.listedAt = c, o.Trash, o.Tags, o.ListedAt
+	p.boxes = make(map[string]*Mailbox, len(o.Mailboxes))
+	for _, b := range o.Mailboxes {
+		p.boxes[b.Name] = b
+	}
+	whole := true
+	for _, name := range slices.Sorted(maps.Keys(o.Plans)) {
+		b, out := p.boxes[name], o.Plans[name]
+		if b == nil || b.Aside {
+			continue // of no mailbox, or of none that is asked for
+		}
+		b.only = len(o.Plans) == 1
+		b.next = b.only && !slices.ContainsFunc(o.Mailboxes, func(o *Mailbox) bool { return o != b && !o.Aside && (o.Due || o.Look) })
+		all, err := p.pushMailbox(ctx, b, out)
+		if err != nil {
+			return p.did, err
+		}
+		whole = whole && all
+	}
+	if !p.DryRun && !p.Restore {
+		p.did.Unmade = p.unmade(o.Plans)
+	}
+	if !whole || p.Some {
+		return p.did, nil
+	}
+	return p.did, p.Here.MarkTags(ctx, p.tags)
+}
+
+// pushMailbox tells the server of one mailbox. all tells whether nothing of that is left.
+func (p *Pusher) pushMailbox(ctx context.Context, b *Mailbox, o *plan.Outgoing) (all bool, err error) {
+	o.Without(p.finished[b.Name])
+	if o.Held > 0 && b.Listed.Status.Messages == 0 {
+		o.Held = 0 // the server has none of them either
+	}
+	if err := p.postpone(ctx, b, o); err != nil {
+		return false, err
+	}
+	if p.DryRun {
+		if err := p.foresee(ctx, b, o); err != nil {
+			if ctx.Err() != nil || report.ScopeOf(err, report.AtMailbox) > report.ScopeMailbox {
+				return false, err
+			}
+			b.Leave(err)
+		}
+	}
+	if err := p.say(ctx, b, o); err != nil {
+		return false, err
+	}
+	// Tags of a mail that is about to get another row are looked at again then,
+	// and those by which something is still to be done.
+	all = o.Nothing() && len(b.Local.Tagged) == 0
+	if p.DryRun || o.Nothing() && len(b.Local.Flags) == 0 {
+		return all, nil
+	}
+	err = p.tell(ctx, b, o)
+	// There is no session after a failed attempt at a fresh one.
+	if err != nil && ctx.Err() == nil && p.conn.Lost() && report.ScopeOf(err, report.AtMailbox) == report.ScopeMailbox {
+		// As in a look. What was done already is seen, and not done again.
+		err = p.tell(ctx, b, o)
+	}
+	_, said := errors.AsType[*leftHere](err)
+	switch {
+	case err == nil:
+		return all && (p.Restore || len(b.Local.Flags) == 0 && !b.Contradicted), nil // else they wait for a mailbox that can be written
+	case ctx.Err() != nil:
+		return false, ctx.Err()
+	case said:
+		b.KeepMarks()
+		return false, p.Standing(ctx, b.Name, "push", err)
+	case report.ScopeOf(err, report.AtMailbox) > report.ScopeMailbox:
+		return false, err
+	}
+	b.Leave(err)
+	return false, nil
+}
+
+// unmade gives the moves of mail that is not where it was put, for whatever reason.
+func (p *Pusher) unmade(plans map[string]*plan.Outgoing) (out []plan.Unmade) {
+	for _, name := range slices.Sorted(maps.Keys(plans)) {
+		b := p.boxes[name]
+		if b == nil || b.Aside {
+			continue
+		}
+		for _, moves := range []map[string][]plan.Move{plans[name].Moves, plans[name].Waiting} {
+			for to, ms := range moves {
+				for _, m := range ms {
+					if in := p.boxes[to]; in != nil && !in.Aside && b.missingHere(m.Row.UID) && !b.Taken[m.Row.UID] {
+						out = append(out, plan.Unmade{Move: m, To: to})
+					}
+				}
+			}
+		}
+	}
+	return out
+}
+
+// leftHere says why something cannot go to the server.
+type leftHere struct{ text string }
+
+func (e *leftHere) Error() string { return e.text }
+
+// refusal makes of a refused command something that waits for the next run: it is
+// of what the command named, and costs nothing else. Any other error stays.
+func (p *Pusher) refusal(err error, what string) error {
+	if !p.isRefusal(err) {
+		return err
+	}
+	return leftf("%s: %v; the next run tries again", what, err)
+}
+
+func leftf(format string, args ...any) error { return &leftHere{fmt.Sprintf(format, args...)} }
+
+// tell tells the server what of one mailbox is to be told, when that was said.
+func (p *Pusher) tell(ctx context.Context, b *Mailbox, o *plan.Outgoing) error {
+	if len(o.Renamed) > 0 {
+		if err := p.Ledger.Save(ctx, o.Renamed...); err != nil {
+			return err
+		}
+		p.Report.Step("new names recorded")
+		// From here on they are known: no other message may get their files.
+		for _, m := range o.Renamed {
+			b.Local.Missing = slices.DeleteFunc(b.Local.Missing, func(l ledger.Message) bool { return l.UID == m.UID })
+			b.Local.Untracked = slices.DeleteFunc(b.Local.Untracked, func(s plan.Untracked) bool { return s.Key == m.Key })
+		}
+	}
+	if p.Restore {
+		return p.restore(ctx, b, o)
+	}
+	if len(b.Local.Flags)+o.Moved()+len(o.Deleted)+len(o.Uploads) == 0 {
+		return nil
+	}
+	if err := p.prePush(ctx, b, o); err != nil {
+		return err
+	}
+	if o.Moved()+len(o.Deleted)+len(o.Uploads)+len(b.Local.Flags) == 0 {
+		if b.settled(o) {
+			return p.Here.MarkScanned(ctx, b.Name, b.Scanned)
+		}
+		return nil
+	}
+	unvisited, err := p.unvisited(ctx, b, o)
+	if err != nil {
+		return err
+	}
+	var sel *mail.Selected
+	if unvisited {
+		err = p.conn.Connect(ctx)
+	} else {
+		sel, err = p.openFor(ctx, b)
+	}
+	if err != nil {
+		return err
+	}
+	if sel != nil && sel.ReadOnly {
+		p.staysReadOnly(b)
+		return nil // the scan is not recorded: it may be so for today only
+	}
+	b.Look = true
+	// The push may be repeated.
+	if m, ok, err := p.Journal.Moving.Get(ctx, b.Name); err != nil {
+		return err
+	} else if ok {
+		if err := p.finishMove(ctx, b, &m); err != nil {
+			return err
+		}
+		o.Without(p.finished[b.Name])
+		if sel, err = p.openFor(ctx, b); err != nil {
+			return err
+		}
+	}
+	if same, err := p.sameFlagged(ctx, b); err != nil || !same {
+		return err
+	}
+	// What is refused of it keeps nothing else from being tried.
+	unable := p.refusal(p.pushFlags(ctx, b, sel), "flags not changed")
+	if _, ok := errors.AsType[*leftHere](unable); unable != nil && !ok {
+		return unable
+	}
+	for _, to := range slices.Sorted(maps.Keys(o.Moves)) {
+		err := p.refusal(p.pushMoves(ctx, b, o.Moves[to], p.boxes[to]), "not moved to "+to)
+		if _, ok := errors.AsType[*leftHere](err); err != nil && !ok {
+			return err
+		}
+		unable = errors.Join(unable, err)
+	}
+	err = p.refusal(p.pushDeleted(ctx, b, o.Deleted), "not deleted")
+	if _, ok := errors.AsType[*leftHere](err); err != nil && !ok {
+		return err
+	}
+	unable = errors.Join(unable, err)
+	err = p.pushTagged(ctx, b, o.Tagged)
+	if _, ok := errors.AsType[*leftHere](err); err != nil && !ok {
+		return err
+	}
+	unable = errors.Join(unable, err)
+	if err := p.pushUploads(ctx, b, sel, o.Uploads); err != nil {
+		return err
+	}
+	if unable == nil && b.settled(o) {
+		return p.Here.MarkScanned(ctx, b.Name, b.Scanned)
+	}
+	return unable
+}
+
+func (p *Pusher) staysReadOnly(b *Mailbox) {
+	p.Report.Note(b.Name, "the server opens this mailbox for reading only; what changed here stays here")
+}
+
+// openFor opens a mailbox for changes, on a fresh connection if the one before
+// has died.
+func (p *Pusher) openFor(ctx context.Context, b *Mailbox) (*mail.Selected, error) {
+	if err := p.conn.Connect(ctx); err != nil {
+		return nil, err
+	}
+	sel, err := p.conn.Select(ctx, b.Name)
+	if err != nil {
+		return nil, err
+	}
+	if sel.UIDValidity != b.Known.UIDValidity {
+		return nil, &mail.Fault{Kind: mail.KindMalformed, Op: "SELECT", Mailbox: b.Name, Text: "UIDVALIDITY changed during the run"}
+	}
+	return sel, nil
+}
+
+// arriving gives the tags of a mail that comes to a mailbox by its owner's hand.
+func (p *Pusher) arriving(b *Mailbox, flags []string) (add, remove []string) {
+	return p.Tags.Arriving(b.Name, p.trash, flags, b.Add, b.Remove, plan.ByHand)
+}
+
+// commit records a change. What the server has answered is recorded also when the run
+// is told to end in this moment.
+func (p *Pusher) commit(ctx context.Context, c journal.Change, step string) error {
+	if err := p.Journal.Record(context.WithoutCancel(ctx), c); err != nil {
+		return err
+	}
+	p.Report.Step(step)
+	return nil
+}

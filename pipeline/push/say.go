@@ -1,0 +1,101 @@
+package push
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
+)
+
+// say tells what the server will be told, or would be.
+func (p *Pusher) say(ctx context.Context, b *Mailbox, o *plan.Outgoing) error {
+	if o.Held+o.Doubted > 0 {
+		b.KeepMarks()
+		p.Report.Tally(func(r *report.Report) {
+			r.Held += o.Held
+			r.HeldIn = append(r.HeldIn, report.Held{Mailbox: b.Name, Messages: o.Held + o.Doubted})
+		})
+	}
+	if o.Held > 0 {
+		gone := "gone from its folder"
+		if len(b.Local.Marked) > 0 {
+			gone = "marked for deletion, or gone from its folder"
+		}
+		if err := p.Standing(ctx, b.Name, "held", fmt.Errorf("%s %s, and %s: not deleted or moved on the server, since that may be a mistake; "+
+			"look at the folder, then run sync with --yes-delete=%s, or with --restore to have them back", mail.Number(o.Held, "message is", "messages are"), gone, o.Why, report.AnswerFor(p.Account, b.Name))); err != nil {
+			return err
+		}
+	}
+	if o.Doubted > 0 {
+		if err := p.Standing(ctx, b.Name, "doubted", fmt.Errorf("%s: %s not sent to the server; look at the folder, then run sync with --yes-delete=%s if it is right, "+
+			"or with --restore if the server is", o.Why, mail.Number(o.Doubted, "new message or flag that was taken off is", "new messages and flags that were taken off are"), report.AnswerFor(p.Account, b.Name))); err != nil {
+			return err
+		}
+	}
+	if !p.Restore {
+		p.doing(b, len(b.Local.Flags), "change the flags of %s on the server")
+	}
+	// What of this is not done after a look at the server is not said either.
+	if p.DryRun && !p.Restore {
+		for _, to := range slices.Sorted(maps.Keys(o.Moves)) {
+			p.doing(b, len(o.Moves[to]), movesTo, b.Name, to)
+		}
+		p.sayDeleted(b, len(o.Deleted))
+		for _, to := range slices.Sorted(maps.Keys(o.Tagged)) {
+			p.doing(b, len(o.Tagged[to]), verbTo(to)+" %s: %s -> %s", b.Name, to)
+		}
+		p.doing(b, len(o.Uploads), "upload %s")
+	}
+	p.doing(b, len(o.Restore), "bring %s back here")
+	if p.Restore {
+		p.doing(b, o.Moved(), "move the files of %s back here")
+	}
+	if p.DryRun {
+		p.Report.Tally(func(r *report.Report) {
+			if !p.Restore {
+				r.Pushed += len(b.Local.Flags)
+				r.Moved += o.Moved()
+			}
+			r.Deleted += len(o.Deleted)
+			r.Uploaded += len(o.Uploads)
+		})
+	}
+	return nil
+}
+
+const movesTo = "move %s on the server: %s -> %s"
+
+// doing says, in a line of its own, what is about to be done with so many messages, or
+// would be.
+func (p *Pusher) doing(b *Mailbox, n int, format string, args ...any) {
+	if n == 0 {
+		return
+	}
+	text := fmt.Sprintf(format, append([]any{mail.Number(n, "message", "messages")}, args...)...)
+	if p.DryRun {
+		text = "would: " + text
+	}
+	p.Report.Emit(report.Event{Type: report.EventMailbox, Mailbox: b.Name, Text: text})
+}
+
+func (p *Pusher) sayDeleted(b *Mailbox, n int) {
+	switch trash := p.trashFor(b); {
+	case trash != "":
+		p.doing(b, n, "move %s to the Trash on the server: %s -> %s", b.Name, trash)
+	case p.Deletions != plan.DeletionsTrash || p.trash != "":
+		p.doing(b, n, "delete %s on the server")
+	}
+}
+
+// verbTo says what moving mail there is called.
+func verbTo(mailbox string) string {
+	if strings.Contains(strings.ToLower(mailbox), "archive") {
+		return "archive"
+	}
+	return "move"
+}
