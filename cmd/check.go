@@ -377,7 +377,7 @@ func (c *checker) mailboxes(a *config.Account, boxes []mail.Mailbox, root string
 		if m.Status == nil {
 			continue // holds mailboxes, no mail
 		}
-		folder, err := maildir.Folder(m.Name, m.Delim)
+		folder, err := maildir.Layout(a.Layout).Folder(m.Name, m.Delim)
 		if err != nil {
 			c.warn("mailbox", "rename it on the server, or leave it out with mailboxes", "%s: %v", m.Name, err)
 			continue

@@ -14,20 +14,19 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/config"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
-	"github.com/notmuch-imap/notmuch-imap/internal/remote"
 	"github.com/notmuch-imap/notmuch-imap/internal/takeover"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
 	taking "github.com/notmuch-imap/notmuch-imap/pipeline/takeover"
 )
 
 func (p *program) importCommand() *cli.Command {
-	flags := func(from string) []cli.Flag {
+	flags := func(from string) []cli.Flag { // from is what --from is; "" has none, nor accounts of its own
 		out := []cli.Flag{
 			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "say what would be taken over, and do nothing"},
 			&cli.BoolFlag{Name: "json", Usage: "print one JSON object a line for each mailbox"},
 		}
 		if from != "" {
-			out = append([]cli.Flag{&cli.StringFlag{Name: "from", Usage: from}}, out...)
+			out = append([]cli.Flag{&cli.StringFlag{Name: "from", Usage: from}, &cli.BoolFlag{Name: "write", Usage: "add accounts that are missing in the configuration, in place of showing their lines"}}, out...)
 		}
 		return out
 	}
@@ -41,7 +40,7 @@ func (p *program) importCommand() *cli.Command {
 			Description: `Reads what mbsync remembers of the account's folders, and makes it what is agreed with the server: each file is that message, with the flags
 that it had then. Nothing is fetched, sent, renamed, or written into what is mbsync's; what was changed on either side since is for the next sync. It
 is believed only where the server says the same of the mail. The account stands in the configuration, with folder where mbsync's Path is.`,
-			Flags:  flags("mbsync's SyncState, if it is neither * nor left out: `PATH`"),
+			Flags:  flags("the .mbsyncrc, if it is not where mbsync looks for it; or, without one, its SyncState: `PATH`"),
 			Action: p.importMbsync,
 		}, {
 			Name:      "offlineimap",
@@ -58,7 +57,7 @@ server. Its account is that whose localfolders is the account's folder.`,
 			Description: `Pairs the files of lieer's Maildir with the messages of Gmail's All Mail by their numbers, which are the files' names. The account stands in
 the configuration, with folder where gmi runs. Tags stay as they are; labels are nothing that IMAP synchronises, so that tags that stand for
 labels do not go to Gmail any more.`,
-			Flags:  flags(""),
+			Flags:  flags("the directory where gmi runs, to have an account proposed: `DIR`"),
 			Action: p.importLieer,
 		}, {
 			Name:      "maildir",
@@ -74,32 +73,43 @@ or sent. Flags that only the server has come here with it.`,
 
 // predecessor is a program whose Maildirs are taken over.
 type predecessor struct {
-	name string
-	at   string // the word for its setting that names the folder
-	none string // what there is to say of a mailbox that it does not have
-	// folders are those in which it may have a mailbox; foldersOf if it is nil.
-	folders func(m mail.Mailbox) []string
+	name    string
+	command string
+	at      string // the word for its setting that names the folder
+	none    string // what there is to say of a mailbox that it does not have
+	file    string // its configuration; "" if that is not known
+	// proposals are the accounts of its configuration.
+	proposals []takeover.Proposal
+	// folders are those below root in which it may have a mailbox of an account that is one of
+	// proposals, or nil; elsewhere is one that is not below it.
+	folders func(of *takeover.Proposal, root string, m mail.Mailbox) (folders []string, elsewhere string)
 	// read gives what it remembers of a folder below root.
-	read func(ctx context.Context, root, folder string, m mail.Mailbox) (*takeover.Agreement, error)
+	read func(ctx context.Context, of *takeover.Proposal, root, folder string, m mail.Mailbox) (*takeover.Agreement, error)
 }
 
 const fetchedFirst = "the first sync fetches what is not here"
 
+// anyFolders are those in which any program may have a mailbox.
+func anyFolders(_ *takeover.Proposal, _ string, m mail.Mailbox) ([]string, string) {
+	return foldersOf(m.Name, m.Delim), ""
+}
+
 func (p *program) importOfflineIMAP(c *cli.Context) error {
 	file := p.atHome(c.String("from"))
 	if file == "" {
-		file = filepath.Join(cmp.Or(p.getenv("XDG_CONFIG_HOME"), filepath.Join(p.getenv("HOME"), ".config")), "offlineimap", "config")
-		if _, err := os.Stat(file); err != nil {
-			file = filepath.Join(p.getenv("HOME"), ".offlineimaprc")
-		}
+		file = p.firstOf(filepath.Join(p.configHome(), "offlineimap", "config"), filepath.Join(p.getenv("HOME"), ".offlineimaprc"))
 	}
 	theirs, err := takeover.OfflineIMAPAccounts(file, p.getenv("HOME"))
 	if err != nil {
 		return &usageError{fmt.Sprintf("--from: %v", err), c.Command.HelpName}
 	}
-	return p.importFrom(c, predecessor{name: "OfflineIMAP", at: "localfolders", none: fetchedFirst, read: func(ctx context.Context, root, folder string, m mail.Mailbox) (*takeover.Agreement, error) {
+	from := predecessor{name: "OfflineIMAP", command: "offlineimap", at: "localfolders", none: fetchedFirst, file: file, folders: anyFolders}
+	for _, t := range theirs {
+		from.proposals = append(from.proposals, t.Proposal)
+	}
+	from.read = func(ctx context.Context, of *takeover.Proposal, root, folder string, m mail.Mailbox) (*takeover.Agreement, error) {
 		for _, t := range theirs {
-			if !sameDirectory(t.LocalFolders, root) {
+			if of == nil || t.Proposal.Name != of.Name {
 				continue
 			}
 			local, err := filepath.Rel(root, folder)
@@ -109,7 +119,28 @@ func (p *program) importOfflineIMAP(c *cli.Context) error {
 			return takeover.OfflineIMAP(ctx, folder, t.State, takeover.Levels(m.Name, m.Delim), strings.Split(filepath.ToSlash(local), "/"))
 		}
 		return nil, takeover.ErrNone
-	}})
+	}
+	return p.importFrom(c, from)
+}
+
+// configHome is where programs have their configuration.
+func (p *program) configHome() string {
+	return cmp.Or(p.getenv("XDG_CONFIG_HOME"), filepath.Join(p.getenv("HOME"), ".config"))
+}
+
+// firstOf gives the first of files that is there; the last if none is.
+func (p *program) firstOf(files ...string) string {
+	for _, f := range files {
+		if isFile(f) {
+			return f
+		}
+	}
+	return files[len(files)-1]
+}
+
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
 }
 
 // sameDirectory tells whether two paths are of one directory.
@@ -130,46 +161,124 @@ func (p *program) atHome(path string) string {
 }
 
 func (p *program) importMbsync(c *cli.Context) error {
-	from := p.atHome(c.String("from"))
-	// A prefix may end within a name; what it is in must be there.
-	if dir := filepath.Dir(from); from != "" {
-		if _, err := os.Stat(dir); err != nil {
+	state, file := p.atHome(c.String("from")), ""
+	switch {
+	case isFile(state):
+		state, file = "", state
+	case state != "":
+		// A prefix may end within a name; what it is in must be there.
+		if _, err := os.Stat(filepath.Dir(state)); err != nil {
 			return &usageError{fmt.Sprintf("--from: %v", err), c.Command.HelpName}
 		}
+	default:
+		file = p.firstOf(filepath.Join(p.getenv("HOME"), ".mbsyncrc"), filepath.Join(p.configHome(), "isyncrc"))
 	}
-	return p.importFrom(c, predecessor{name: "mbsync", at: "Path", none: fetchedFirst, read: func(_ context.Context, _, folder string, m mail.Mailbox) (*takeover.Agreement, error) {
-		return takeover.Mbsync(folder, p.statesOf(from, takeover.Levels(m.Name, m.Delim))...)
-	}})
+	from := predecessor{name: "mbsync", command: "mbsync", at: "Path", none: fetchedFirst, file: file}
+	var theirs *takeover.MbsyncConfig
+	if isFile(file) {
+		var err error
+		if theirs, err = takeover.ReadMbsyncConfig(file, p.getenv("HOME")); err != nil {
+			return &usageError{err.Error(), c.Command.HelpName}
+		}
+		from.proposals = theirs.Proposals()
+	}
+	places := func(of *takeover.Proposal, m mail.Mailbox) []takeover.MbsyncPlace {
+		if of == nil {
+			return nil
+		}
+		return theirs.Places(of, m.Name, m.Delim)
+	}
+	from.folders = func(of *takeover.Proposal, root string, m mail.Mailbox) (folders []string, elsewhere string) {
+		for _, place := range places(of, m) {
+			if f, inside := below(root, place.Folder); inside {
+				folders = append(folders, f)
+			} else if maildir.Dir(place.Folder).Exists() {
+				elsewhere = place.Folder
+			}
+		}
+		return append(folders, foldersOf(m.Name, m.Delim)...), elsewhere
+	}
+	from.read = func(_ context.Context, of *takeover.Proposal, _, folder string, m mail.Mailbox) (*takeover.Agreement, error) {
+		var states []string
+		for _, place := range places(of, m) {
+			if sameDirectory(place.Folder, folder) {
+				states = append(states, place.States...)
+			}
+		}
+		return takeover.Mbsync(folder, append(states, p.statesOf(state, takeover.Levels(m.Name, m.Delim))...)...)
+	}
+	return p.importFrom(c, from)
+}
+
+// foldersOf are the folders in which a program may have a mailbox, ours first.
+func foldersOf(mailbox string, delim rune) []string {
+	others := takeover.Folders(mailbox, delim)
+	if ours, err := maildir.Folder(mailbox, delim); err == nil {
+		return slices.Insert(others, 0, ours)
+	}
+	return others
+}
+
+// statesOf are the files that may be mbsync's state of a mailbox.
+func (p *program) statesOf(from string, levels []string) []string {
+	home := p.getenv("HOME")
+	wire := make([]string, len(levels))
+	for i, l := range levels {
+		wire[i] = mail.EncodeName(l)
+	}
+	var dirs []string
+	if from == "" {
+		dirs = []string{filepath.Join(cmp.Or(p.getenv("XDG_STATE_HOME"), filepath.Join(home, ".local", "state")), "isync"), filepath.Join(home, ".mbsync")}
+	}
+	return takeover.MbsyncStates(from, dirs, levels, wire)
 }
 
 func (p *program) importLieer(c *cli.Context) error {
-	return p.importFrom(c, predecessor{
-		name: "lieer", at: "directory", none: "lieer has all mail in one folder, which All Mail is like; `mailboxes` can leave this out",
-		folders: func(m mail.Mailbox) []string {
-			if m.For(`\All`) {
-				return []string{takeover.LieerFolder}
-			}
-			return nil
-		},
-		read: func(_ context.Context, root, _ string, _ mail.Mailbox) (*takeover.Agreement, error) {
-			return takeover.Lieer(root)
-		},
-	})
+	from := predecessor{name: "lieer", command: "lieer", at: "directory", none: "lieer has all mail in one folder, which All Mail is like; `mailboxes` can leave this out"}
+	if dir := p.atHome(c.String("from")); dir != "" {
+		proposal, err := takeover.LieerProposal(dir)
+		if err != nil {
+			return &usageError{fmt.Sprintf("--from: %v", err), c.Command.HelpName}
+		}
+		from.file, from.proposals = dir, []takeover.Proposal{*proposal}
+	}
+	from.folders = func(_ *takeover.Proposal, _ string, m mail.Mailbox) ([]string, string) {
+		if m.For(`\All`) {
+			return []string{takeover.LieerFolder}, ""
+		}
+		return nil, ""
+	}
+	from.read = func(_ context.Context, _ *takeover.Proposal, root, _ string, _ mail.Mailbox) (*takeover.Agreement, error) {
+		return takeover.Lieer(root)
+	}
+	return p.importFrom(c, from)
 }
 
-// importFrom takes the accounts over that the arguments name.
+// importFrom takes the accounts over that the arguments name, and proposes those that our
+// configuration does not have.
 func (p *program) importFrom(c *cli.Context, from predecessor) error {
-	if from.folders == nil {
-		from.folders = func(m mail.Mailbox) []string { return foldersOf(m.Name, m.Delim) }
+	found, err := p.importable(c, from)
+	if err != nil {
+		return err
 	}
-	return p.importEach(c, func(a *config.Account, keys *secrets, out *output) error {
-		return p.importAccount(c, a, from, keys, out)
-	})
+	if len(found.accounts) > 0 {
+		err = p.importEach(c, found.accounts, func(a *config.Account, keys *secrets, out *output) error {
+			return p.importAccount(c, a, found.of[a.Name], from, keys, out)
+		})
+	}
+	if err != nil && !isEnding(err) || len(found.missing)+len(found.not) == 0 {
+		return err
+	}
+	return worst([]error{err, p.propose(c, from, found)})
 }
 
 // importMaildir pairs what is here by what it is.
 func (p *program) importMaildir(c *cli.Context) error {
-	return p.importEach(c, func(a *config.Account, keys *secrets, out *output) error {
+	accounts, err := p.accounts(c)
+	if err != nil {
+		return err
+	}
+	return p.importEach(c, accounts, func(a *config.Account, keys *secrets, out *output) error {
 		return p.withAccount(c.Context, a, keys, out, func(h *hold) error {
 			sum := importSum{account: a.Name}
 			emit := h.options.Emit
@@ -208,12 +317,8 @@ func (p *program) importMaildir(c *cli.Context) error {
 	})
 }
 
-// importEach does something with each account that the arguments name.
-func (p *program) importEach(c *cli.Context, do func(*config.Account, *secrets, *output) error) error {
-	accounts, err := p.accounts(c)
-	if err != nil {
-		return err
-	}
+// importEach does something with each account.
+func (p *program) importEach(c *cli.Context, accounts []config.Account, do func(*config.Account, *secrets, *output) error) error {
 	keys := p.newSecrets()
 	out := p.wordsOutput(false)
 	out.most, out.json = showAll, c.Bool("json")
@@ -228,36 +333,18 @@ func (p *program) importEach(c *cli.Context, do func(*config.Account, *secrets, 
 	return worst(ends)
 }
 
-// foldersOf are the folders in which a program may have a mailbox, ours first.
-func foldersOf(mailbox string, delim rune) []string {
-	others := takeover.Folders(mailbox, delim, remote.EncodeName)
-	if ours, err := maildir.Folder(mailbox, delim); err == nil {
-		return slices.Insert(others, 0, ours)
-	}
-	return others
-}
-
-// statesOf are the files that may be mbsync's state of a mailbox.
-func (p *program) statesOf(from string, levels []string) []string {
-	home := p.getenv("HOME")
-	wire := make([]string, len(levels))
-	for i, l := range levels {
-		wire[i] = remote.EncodeName(l)
-	}
-	var dirs []string
-	if from == "" {
-		dirs = []string{filepath.Join(cmp.Or(p.getenv("XDG_STATE_HOME"), filepath.Join(home, ".local", "state")), "isync"), filepath.Join(home, ".mbsync")}
-	}
-	return takeover.MbsyncStates(from, dirs, levels, wire)
-}
-
-func (p *program) importAccount(c *cli.Context, a *config.Account, from predecessor, keys *secrets, out *output) error {
+func (p *program) importAccount(c *cli.Context, a *config.Account, of *takeover.Proposal, from predecessor, keys *secrets, out *output) error {
 	sum := importSum{account: a.Name, from: from}
+	elsewhere := make(map[string]string) // folders that are not below the account's, by mailbox
 	err := p.withAccount(c.Context, a, keys, out, func(h *hold) error {
 		account := taking.Account{
-			Root: h.options.Root, Ledger: h.options.Ledger, Selects: h.options.Selects, Folders: from.folders, DryRun: c.Bool("dry-run"),
+			Root: h.options.Root, Ledger: h.options.Ledger, Selects: h.options.Selects, DryRun: c.Bool("dry-run"),
+			Folders: func(m mail.Mailbox) (folders []string) {
+				folders, elsewhere[m.Name] = from.folders(of, h.options.Root, m)
+				return folders
+			},
 			Read: func(folder string, m mail.Mailbox) (*takeover.Agreement, error) {
-				return from.read(c.Context, h.options.Root, folder, m)
+				return from.read(c.Context, of, h.options.Root, folder, m)
 			},
 			Tell: func(b taking.Box) {
 				sum.add(b)
@@ -268,7 +355,11 @@ func (p *program) importAccount(c *cli.Context, a *config.Account, from predeces
 					}{a.Name, b}))
 					return
 				}
-				out.say(a.Name + "/" + b.Mailbox + ": " + importText(from, b))
+				text := importText(from, b)
+				if at := elsewhere[b.Mailbox]; b.None && at != "" {
+					text = fmt.Sprintf("%s has it in %s, which is not below the account's folder %s: move it there, and set %[1]s so, or the first sync fetches it", from.name, at, h.options.Root)
+				}
+				out.say(a.Name + "/" + b.Mailbox + ": " + text)
 			},
 		}
 		return p.reach(c.Context, a, h.options.Dial, out, func(s pipeline.Session) error { return taking.Take(c.Context, account, s) })

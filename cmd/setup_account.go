@@ -176,8 +176,11 @@ func (s *setup) run(ctx context.Context) error {
 }
 
 // accounts are those of the configuration, which need not be there yet.
-func (s *setup) accounts() ([]config.Account, error) {
-	conf, err := config.Load(s.file, s.getenv)
+func (s *setup) accounts() ([]config.Account, error) { return accountsIn(s.file, s.getenv) }
+
+// accountsIn are those of a configuration, which need not be there yet.
+func accountsIn(file string, getenv func(string) string) ([]config.Account, error) {
+	conf, err := config.Load(file, getenv)
 	if wrong, _ := errors.AsType[config.Errors](err); errors.Is(err, os.ErrNotExist) || len(wrong) == 1 && errors.Is(err, config.ErrNoAccount) {
 		return nil, nil
 	}

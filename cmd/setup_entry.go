@@ -26,6 +26,19 @@ type entry struct {
 	Mailboxes             []string
 	Trash                 string
 	Tags                  []config.TagRule
+	imported
+}
+
+// imported is what only an account of another program has.
+type imported struct {
+	Plaintext       bool
+	Auth, Cert, Key string
+	Tunnel          []string
+	Folder, Timeout string
+	Layout          string
+	ReadOnly        bool
+	Deletions       string
+	Comments        []string // lines before all others
 }
 
 // keptNowhere tells whether the way to the password is not known yet.
@@ -37,13 +50,21 @@ func (e *entry) keptNowhere() bool {
 func (e *entry) text() string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	for _, c := range e.Comments {
+		line("# %s", c)
+	}
 	line("[account.%s]", key(e.Name))
-	line("host = %s", value(e.Host))
-	if e.Port != usualPort(e.TLS) {
+	if e.Host != "" || len(e.Tunnel) == 0 {
+		line("host = %s", value(e.Host))
+	}
+	if e.Port != 0 && e.Port != usualPort(e.TLS) {
 		line("port = %d", e.Port)
 	}
-	if e.TLS != string(config.TLSImplicit) {
+	if e.TLS != string(config.TLSImplicit) && (len(e.Tunnel) == 0 || e.TLS != string(config.TLSNone)) {
 		line("tls = %s", value(e.TLS))
+	}
+	if e.Plaintext {
+		line("allow_plaintext = true")
 	}
 	if e.CAFile != "" {
 		line("tls_ca_file = %s", value(e.CAFile))
@@ -51,7 +72,19 @@ func (e *entry) text() string {
 	if e.Pin != "" {
 		line("tls_pin = %s", value(e.Pin))
 	}
+	if e.Cert != "" {
+		line("tls_cert = %s", value(e.Cert))
+	}
+	if e.Key != "" {
+		line("tls_key = %s", value(e.Key))
+	}
+	if len(e.Tunnel) > 0 {
+		line("tunnel = %s", values(e.Tunnel))
+	}
 	line("user = %s", value(e.User))
+	if e.Auth != "" {
+		line("auth = %s", value(e.Auth))
+	}
 	switch {
 	case len(e.Command) > 0:
 		line("password_command = %s", values(e.Command))
@@ -67,6 +100,21 @@ func (e *entry) text() string {
 	}
 	if len(e.Mailboxes) > 0 {
 		line("mailboxes = %s", values(e.Mailboxes))
+	}
+	if e.Folder != "" {
+		line("folder = %s", value(e.Folder))
+	}
+	if e.Layout != "" {
+		line("layout = %s", value(e.Layout))
+	}
+	if e.Timeout != "" {
+		line("timeout = %s", value(e.Timeout))
+	}
+	if e.ReadOnly {
+		line("read_only = true")
+	}
+	if e.Deletions != "" {
+		line("deletions = %s", value(e.Deletions))
 	}
 	if e.Trash != "" {
 		line("trash = %s", value(e.Trash))

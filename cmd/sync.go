@@ -16,6 +16,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/index"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/internal/oauth"
 	"github.com/notmuch-imap/notmuch-imap/internal/remote"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
@@ -307,6 +308,7 @@ func (p *program) pipelineOptions(a *config.Account, root string, idx *index.Ind
 				OrderTags:  a.OrderTags,
 			},
 			Folders:     foldersOf,
+			Layout:      maildir.Layout(a.Layout),
 			Selects:     a.Selects,
 			TagRules:    a.TagRules,
 			Connections: a.Connections,

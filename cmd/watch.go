@@ -312,7 +312,7 @@ func (v *vigil) tagged(ctx context.Context, a *config.Account, seen *mail.Revisi
 	case before.UUID != uuid:
 		return true
 	}
-	path := strings.ReplaceAll(a.Folder+"/**", `"`, `""`)
+	path := strings.ReplaceAll(strings.TrimPrefix(a.Folder+"/**", "./"), `"`, `""`)
 	count, err := v.idx.Count(ctx, fmt.Sprintf(`path:"%s" and lastmod:%d..%d`, path, before.N+1, n))
 	return err != nil || count > 0
 }

@@ -8,7 +8,6 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
-	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/local"
@@ -135,7 +134,7 @@ func (r *run) target(name string, delim rune) {
 	if r.listed[name] || slices.ContainsFunc(r.foldersToCreate, known) || len(r.Only) > 0 || r.Selects != nil && !r.Selects(name, delim) {
 		return
 	}
-	folder, err := maildir.Folder(name, delim)
+	folder, err := r.Layout.Folder(name, delim)
 	if err != nil {
 		return // the server is asked all the same
 	}

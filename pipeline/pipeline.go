@@ -9,6 +9,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/hooks"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/local"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
@@ -153,9 +154,10 @@ type Policy struct {
 	// first: one that was here before the first sync becomes its own. nil has none.
 	Folders func(mailbox string, delim rune) []string
 
-	Connections int           // at most so many at once; 0 means 1
-	Timeout     time.Duration // longest silence of the server; bounds the salvage of one message
-	Batch       int           // mails per commit of the index, without waiting for more; 0 means 300 or what a second brings
+	Layout      maildir.Layout // what the folder of a mailbox is called that the ledger does not know
+	Connections int            // at most so many at once; 0 means 1
+	Timeout     time.Duration  // longest silence of the server; bounds the salvage of one message
+	Batch       int            // mails per commit of the index, without waiting for more; 0 means 300 or what a second brings
 
 	ReadOnly  bool      // change nothing on the server
 	Deletions Deletions // of files here; "" means to the Trash

@@ -109,7 +109,7 @@ func (rm *remover) look(ctx context.Context) (p FolderPlan, err error) {
 	}
 	rm.box, rm.Mailbox, rm.Folder = boxes[rm.mailbox], rm.mailbox, ""
 	if rm.box == nil {
-		folder, err := maildir.Folder(rm.mailbox, delim)
+		folder, err := rm.Layout.Folder(rm.mailbox, delim)
 		if err != nil {
 			return p, err
 		}
@@ -336,7 +336,7 @@ func NewFolder(ctx context.Context, o Options, mailbox string) error {
 	}
 	b := boxes[mailbox]
 	if b == nil {
-		folder, err := maildir.Folder(mailbox, delim)
+		folder, err := r.Layout.Folder(mailbox, delim)
 		if err != nil {
 			return err
 		}

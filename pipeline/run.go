@@ -91,7 +91,7 @@ func newRun(o Options) *run {
 	r.here = &local.Reader{
 		Account: o.Name, Root: o.Root, Ledger: o.Ledger, Index: o.Index, Journal: o.notes(), Report: r.rep,
 		Tags: o.Tags, Deletions: o.Deletions, Believed: r.yes, Selects: o.Selects,
-		Layouts:  o.Folders,
+		Layout: o.Layout, Layouts: o.Folders,
 		ReadOnly: o.ReadOnly, Restore: o.Restore, DryRun: o.DryRun, UploadHere: o.UploadHere,
 	}
 	r.match = &match.Matcher{Files: r.here, Dir: o.Ledger.Dir(), Ours: r.arrivals.Noted}

@@ -65,7 +65,8 @@ type Account struct {
 
 	Mailboxes   []string // patterns, see Selects
 	Watch       []string // mailboxes that a watch has an IDLE on, INBOX if none are named
-	Folder      string   // below notmuch's mail root, with slashes
+	Folder      string   // below notmuch's mail root, with slashes; "." is the mail root itself
+	Layout      string   // of the folders: "nested" or "maildir++"
 	Timeout     time.Duration
 	Connections int
 	Disable     []string   // server extensions not to use, upper case

@@ -145,7 +145,7 @@ func orderTags(accounts []Account) []string {
 // keys are an account's, in the order of the manual page.
 func keys() []string {
 	return []string{"host", "port", "tls", "allow_plaintext", "tls_ca_file", "tls_pin", "tls_server_name", "tls_legacy", "tls_cert", "tls_key", "tunnel", "proxy", "user", "auth", "password_command", "password_file",
-		"keyring", "oauth", "mailboxes", "watch", "folder", "timeout", "connections", "disable_extensions", "tags", "retry_tag", "drop_tag", "read_only", "deletions", "trash", "deleted_tag", "keywords", "moves"}
+		"keyring", "oauth", "mailboxes", "watch", "folder", "layout", "timeout", "connections", "disable_extensions", "tags", "retry_tag", "drop_tag", "read_only", "deletions", "trash", "deleted_tag", "keywords", "moves"}
 }
 
 func (r *reader) account(name string, table map[string]any) Account {
@@ -220,6 +220,7 @@ func (r *reader) account(name string, table map[string]any) Account {
 	a.Mailboxes = t.patterns("mailboxes")
 	a.Watch = t.watch("watch")
 	a.Folder = t.folder("folder", name)
+	a.Layout = t.oneOf("layout", "nested", "nested", "maildir++")
 	a.Timeout = t.duration("timeout", time.Minute, minTimeout, maxTimeout)
 	a.Connections = t.integer("connections", 3, 1, maxConnections)
 	a.Disable = t.extensions("disable_extensions")
@@ -282,9 +283,9 @@ func (r *reader) apart(as []Account) {
 			case x == "" || y == "":
 			case x == y:
 				r.fail(append(key, "folder"), "%q is the folder of account.%s already", as[i].Folder, as[j].Name)
-			case strings.HasPrefix(x, y+"/"):
+			case y == "." || strings.HasPrefix(x, y+"/"):
 				r.fail(append(key, "folder"), "%q lies within %q, the folder of account.%s", as[i].Folder, as[j].Folder, as[j].Name)
-			case strings.HasPrefix(y, x+"/"):
+			case x == "." || strings.HasPrefix(y, x+"/"):
 				r.fail(append(key, "folder"), "%q holds %q, the folder of account.%s", as[i].Folder, as[j].Folder, as[j].Name)
 			}
 		}

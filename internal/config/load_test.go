@@ -37,7 +37,7 @@ func TestFullFileGivesEveryValue(t *testing.T) {
 			Name: "work", Host: "imap.example.org", Port: 10993, TLS: TLSStart, TLSCAFile: "/home/me/certs/ca.pem",
 			TLSPin: "sha256:" + strings.Repeat("00112233445566778899aabbccddeeff", 2),
 			User:   "me@example.org", Auth: "plain", PasswordCommand: []string{"/home/me/bin/secret", "mail/work"},
-			Mailboxes: []string{"*", "!Spam"}, Watch: []string{"INBOX", "Lists"}, Folder: "jobs/work", Timeout: 2 * time.Minute, Connections: 5, RetryTag: "again", DropTag: "", ReadOnly: true, Deletions: "expunge", Trash: "Bin", Keywords: []string{"work", "todo*"},
+			Mailboxes: []string{"*", "!Spam"}, Watch: []string{"INBOX", "Lists"}, Folder: "jobs/work", Layout: "maildir++", Timeout: 2 * time.Minute, Connections: 5, RetryTag: "again", DropTag: "", ReadOnly: true, Deletions: "expunge", Trash: "Bin", Keywords: []string{"work", "todo*"},
 			DeletedTag: "deleted", Moves: []MoveRule{{From: "INBOX", Without: "inbox", To: "Archive"}, {From: "INBOX", With: "spam", To: "Junk"}},
 			Disable: []string{"QRESYNC", "LIST-STATUS"},
 			Tags: []TagRule{
@@ -48,11 +48,11 @@ func TestFullFileGivesEveryValue(t *testing.T) {
 		},
 		{
 			Name: "me@home", Host: "::1", Port: 143, TLS: TLSNone, AllowPlaintext: true, User: "me", PasswordFile: "/etc/mail/secret",
-			Mailboxes: []string{"*"}, Folder: "me@home", Timeout: time.Minute, Connections: 3, RetryTag: "fetch-retry", DropTag: "fetch-drop", Deletions: "trash",
+			Mailboxes: []string{"*"}, Folder: "me@home", Layout: "nested", Timeout: time.Minute, Connections: 3, RetryTag: "fetch-retry", DropTag: "fetch-drop", Deletions: "trash",
 		},
 		{
 			Name: "last", Host: "imap.example.net", Port: 993, TLS: TLSImplicit, User: "me", Keyring: true,
-			Mailboxes: []string{"*"}, Folder: "last", Timeout: time.Minute, Connections: 3, RetryTag: "fetch-retry", DropTag: "fetch-drop", Deletions: "trash",
+			Mailboxes: []string{"*"}, Folder: "last", Layout: "nested", Timeout: time.Minute, Connections: 3, RetryTag: "fetch-retry", DropTag: "fetch-drop", Deletions: "trash",
 		},
 	}}
 	for i := range want.Accounts {
@@ -103,7 +103,7 @@ func TestOneMistakeGivesOneExactLine(t *testing.T) {
 		{"name cur", strings.Replace(good, "account.a", `account.cur`, 1), `c.toml:1: account.cur: the account's name is the name of a part of every maildir`},
 		{"hyphen for underscore", good + "password-file = \"x\"\n", `c.toml:5: account.a.password-file: unknown key; did you mean "password_file"?`},
 		{"nothing near", good + "colour = 1\n", `c.toml:5: account.a.colour: unknown key; allowed: host, port, tls, allow_plaintext, tls_ca_file, tls_pin, tls_server_name, tls_legacy, tls_cert, tls_key, tunnel, proxy, user, auth, ` +
-			`password_command, password_file, keyring, oauth, mailboxes, watch, folder, timeout, connections, disable_extensions, tags, retry_tag, drop_tag, read_only, deletions, trash, deleted_tag, keywords, moves`},
+			`password_command, password_file, keyring, oauth, mailboxes, watch, folder, layout, timeout, connections, disable_extensions, tags, retry_tag, drop_tag, read_only, deletions, trash, deleted_tag, keywords, moves`},
 		{"host empty", strings.Replace(good, `"h"`, `""`, 1), `c.toml:2: account.a.host: is empty`},
 		{"host number", strings.Replace(good, `"h"`, `5`, 1), `c.toml:2: account.a.host: must be a string in quotes, not a number`},
 		{"host with port", strings.Replace(good, `"h"`, `"h:993"`, 1), `c.toml:2: account.a.host: "h:993" is not a host name; the port is a key of its own`},
@@ -139,6 +139,10 @@ func TestOneMistakeGivesOneExactLine(t *testing.T) {
 		{"folder absolute", good + "folder = \"/mail\"\n", `c.toml:5: account.a.folder: "/mail" is not relative to notmuch's mail root`},
 		{"folder home", good + "folder = \"~/mail\"\n", `c.toml:5: account.a.folder: "~/mail" is not relative to notmuch's mail root`},
 		{"folder out", good + "folder = \"a/../../b\"\n", `c.toml:5: account.a.folder: "a/../../b" leads out of notmuch's mail root ("..")`},
+		{"folder out and in", good + "folder = \"a/..\"\n", `c.toml:5: account.a.folder: "a/.." leads out of notmuch's mail root ("..")`},
+		{"folder of all within", good + strings.Replace(good, "account.a", "account.b", 1) + "folder = \".\"\n", `c.toml:9: account.b.folder: "." holds "a", the folder of account.a`},
+		{"folder within that of all", good + "folder = \"./\"\n" + strings.Replace(good, "account.a", "account.b", 1), `c.toml:6: account.b.folder: "b" lies within ".", the folder of account.a`},
+		{"layout", good + "layout = \"mbox\"\n", `c.toml:5: account.a.layout: "mbox" is not one of "nested", "maildir++"`},
 		{"folder hidden", good + "folder = \".notmuch\"\n", `c.toml:5: account.a.folder: ".notmuch" has a part that is empty or begins with a dot`},
 		{"folder tmp", good + "folder = \"x/tmp\"\n", `c.toml:5: account.a.folder: "x/tmp" has a part named "tmp", as every maildir has`},
 		{"timeout number", good + "timeout = 60\n", `c.toml:5: account.a.timeout: must be a time such as "60s" or "2m", not a number`},

@@ -314,6 +314,9 @@ func (t *section) folder(k, fallback string) string {
 		}
 		return fallback
 	}
+	if s == "." || s == "./" {
+		return "."
+	}
 	if filepath.IsAbs(s) || strings.HasPrefix(s, "~") {
 		t.fail(k, "%q is not relative to notmuch's mail root", s)
 		return ""

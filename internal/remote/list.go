@@ -167,7 +167,7 @@ func (s *Session) plainName(wire string) string {
 	if s.utf8 {
 		return displayName(wire)
 	}
-	name, err := decodeName(wire)
+	name, err := mail.DecodeName(wire)
 	if err != nil || strings.ContainsRune(name, 0) {
 		return displayName(wire)
 	}
@@ -179,7 +179,7 @@ func (s *Session) wireName(name string) string {
 	if s.utf8 {
 		return name
 	}
-	return EncodeName(name)
+	return mail.EncodeName(name)
 }
 
 // listOptions gives what to ask LIST for, best first.

@@ -4,14 +4,16 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
 // Folders are where programs put a mailbox below an account's folder: in
 // directories of its levels (mbsync's Verbatim, OfflineIMAP with sep = /), with dots between
 // (OfflineIMAP), as Maildir++ (a dot before, too), or with dots before all levels but the
 // first (Legacy); names as they are, or in modified UTF-7 (RFC 3501 5.1.3) as before isync
-// 1.5. "." is the account's folder itself. utf7 encodes a name.
-func Folders(mailbox string, delim rune, utf7 func(string) string) []string {
+// 1.5. "." is the account's folder itself.
+func Folders(mailbox string, delim rune) []string {
 	var out []string
 	add := func(f string) {
 		if filepath.IsLocal(f) && !slices.Contains(out, f) {
@@ -23,7 +25,7 @@ func Folders(mailbox string, delim rune, utf7 func(string) string) []string {
 		add("inbox")
 		add(".") // as with Maildir++
 	}
-	for _, name := range []string{mailbox, utf7(mailbox)} {
+	for _, name := range []string{mailbox, mail.EncodeName(mailbox)} {
 		levels := Levels(name, delim)
 		if slices.ContainsFunc(levels, func(l string) bool { return l == "" || strings.ContainsAny(l, "/\x00") }) {
 			continue

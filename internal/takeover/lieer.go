@@ -65,14 +65,29 @@ func Lieer(dir string) (*Agreement, error) {
 	return a, nil
 }
 
-// LieerAddress gives the account of a directory of lieer; "" where it says only "me", which is
-// whoever signed in.
-func LieerAddress(dir string) (string, error) {
+// LieerProposal gives the account of a directory of lieer.
+func LieerProposal(dir string) (*Proposal, error) {
 	conf, err := readLieer(dir)
-	if conf.Account == "me" {
-		conf.Account = ""
+	if errors.Is(err, ErrNone) {
+		return nil, fmt.Errorf("%s: there is no .gmailieer.json, as where gmi runs", dir)
 	}
-	return conf.Account, err
+	if err != nil {
+		return nil, err
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return nil, err
+	}
+	p := &Proposal{Name: filepath.Base(dir), Host: "imap.gmail.com", TLS: "implicit", User: conf.Account, Root: dir, Mailboxes: []string{"[Gmail]/All Mail"}}
+	if conf.Account == "me" {
+		p.User = ""
+	}
+	if p.User == "" {
+		p.leave("user: lieer says only that it is you: write the address here")
+	}
+	p.leave("lieer's token, which is of another kind: sign in by `notmuch imap login`, with oauth here, or with an app password in your keyring")
+	p.leave("labels: IMAP has none; tags stay as they are, and become labels no more")
+	p.leave("the name of All Mail, which is in your language: `notmuch imap check` shows it")
+	return p, nil
 }
 
 func readLieer(dir string) (conf lieerConfig, err error) {

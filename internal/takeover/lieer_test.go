@@ -57,8 +57,8 @@ func TestLieerAtWork(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	write(t, dir, ".gmailieer.json", `{"account": "me@example.org"}`)
-	if at, err := LieerAddress(dir); err != nil || at != "me@example.org" {
-		t.Error(at, err)
+	if p, err := LieerProposal(dir); err != nil || p.User != "me@example.org" || p.Root != dir {
+		t.Error(p, err)
 	}
 	f, err := os.Create(filepath.Join(dir, ".lock"))
 	if err != nil {

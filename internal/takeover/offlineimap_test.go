@@ -79,7 +79,9 @@ func TestOfflineIMAPAccounts(t *testing.T) {
 		"[Account b]\nremoterepository = far\nlocalrepository = gone\n\n[Repository near]\ntype = Maildir\nlocalfolders = ~/Mail/a/\n"+
 		"[Repository far]\nremotehost = h\nremoteuser = me\nnametrans = lambda f:\n   f\n")
 	got, err := OfflineIMAPAccounts(filepath.Join(dir, "rc"), "/home/me")
-	want := []OfflineIMAPAccount{{LocalFolders: "/home/me/Mail/a", State: StateOfflineIMAP("/home/me/meta", "a", "far")}}
+	want := []OfflineIMAPAccount{{LocalFolders: "/home/me/Mail/a", State: StateOfflineIMAP("/home/me/meta", "a", "far"), Proposal: Proposal{
+		Name: "a", Root: "/home/me/Mail/a", Host: "h", User: "me", TLS: "implicit",
+		NotCarriedOver: []string{"nametrans: it is Python: folders that are there keep their names; new ones are called as the mailbox"}}}}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%v\n%+v, want\n%+v", err, got, want)
 	}

@@ -55,7 +55,7 @@ func (r *Reader) Folders(ctx context.Context, l Listed) (out Folders, err error)
 			continue
 		}
 		there[m.Name] = true
-		if f, err := maildir.Folder(m.Name, m.Delim); err == nil {
+		if f, err := r.Layout.Folder(m.Name, m.Delim); err == nil {
 			taken[f] = true
 		}
 	}
@@ -193,8 +193,8 @@ func (r *Reader) newFolder(ctx context.Context, folder string, n *naming, out *F
 		out.Detached = append(out.Detached, View{Mailbox: m, Folder: &Folder{}})
 	}
 	why := ""
-	name, err := maildir.Mailbox(folder, n.delim)
-	back, e := maildir.Folder(name, n.delim)
+	name, err := r.Layout.Mailbox(folder, n.delim)
+	back, e := r.Layout.Folder(name, n.delim)
 	as := folder // how it is called
 	switch {
 	case err != nil || e != nil || back != folder || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl):
@@ -271,11 +271,11 @@ func (n *naming) below(ctx context.Context, name string) (string, error) {
 // ledger was lost, or that in which another program had it. taken has folders of other
 // mailboxes, in lower case.
 func (r *Reader) FolderOf(ctx context.Context, m mail.Mailbox, prefix string, taken map[string]bool) (string, error) {
-	folder, err := maildir.Folder(m.Name, m.Delim)
+	folder, err := r.Layout.Folder(m.Name, m.Delim)
 	exists := func(f string) bool { return maildir.Dir(filepath.Join(r.Root, f)).Exists() }
 	names := []string{m.Name}
 	if rest, ok := strings.CutPrefix(m.Name, prefix); err == nil && ok && prefix != "" && rest != "" {
-		short, err := maildir.Folder(rest, m.Delim)
+		short, err := r.Layout.Folder(rest, m.Delim)
 		if err != nil || exists(folder) {
 			return folder, nil //nolint:nilerr // the long name is good, then
 		}

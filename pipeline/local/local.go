@@ -55,6 +55,7 @@ type Reader struct {
 	// Selects tells whether a mailbox is to be synchronised; nil means all.
 	Selects func(mailbox string, delim rune) bool
 
+	Layout maildir.Layout // what the folder of a mailbox is called that the ledger does not know
 	// Layouts gives the folders in which another program may have a mailbox; nil: there is none.
 	Layouts func(mailbox string, delim rune) []string
 

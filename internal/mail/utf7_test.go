@@ -1,4 +1,4 @@
-package remote
+package mail
 
 import (
 	"testing"
@@ -22,13 +22,13 @@ func TestModifiedUTF7(t *testing.T) {
 		if got := EncodeName(name); got != wire {
 			t.Errorf("EncodeName(%q) = %q, want %q", name, got, wire)
 		}
-		if got, err := decodeName(wire); err != nil || got != name {
-			t.Errorf("decodeName(%q) = %q, %v, want %q", wire, got, err, name)
+		if got, err := DecodeName(wire); err != nil || got != name {
+			t.Errorf("DecodeName(%q) = %q, %v, want %q", wire, got, err, name)
 		}
 	}
 	for _, wire := range []string{"A&b", "&", "&AP-", "&A-", "Entw\xfcrfe", "Entwürfe", "a\x00", "&2D0-", "&!-", "&APw=-"} {
-		if got, err := decodeName(wire); err == nil {
-			t.Errorf("decodeName(%q) = %q", wire, got)
+		if got, err := DecodeName(wire); err == nil {
+			t.Errorf("DecodeName(%q) = %q", wire, got)
 		}
 	}
 }
@@ -38,12 +38,12 @@ func FuzzName(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		if name, err := decodeName(s); err == nil {
+		if name, err := DecodeName(s); err == nil {
 			if !utf8.ValidString(name) {
-				t.Errorf("decodeName(%q) = %q, not UTF-8", s, name)
+				t.Errorf("DecodeName(%q) = %q, not UTF-8", s, name)
 			}
 			// Other spellings are kept by the session; the usual one is stable.
-			if again, err := decodeName(EncodeName(name)); err != nil || again != name {
+			if again, err := DecodeName(EncodeName(name)); err != nil || again != name {
 				t.Errorf("%q is %q, and comes back as %q, %v", s, name, again, err)
 			}
 		}
@@ -54,12 +54,9 @@ func FuzzName(f *testing.F) {
 			}
 		}
 		if utf8.ValidString(s) {
-			if name, err := decodeName(wire); err != nil && !containsReplacement(s) || err == nil && name != s {
+			if name, err := DecodeName(wire); err != nil && !containsReplacement(s) || err == nil && name != s {
 				t.Errorf("%q goes as %q, and comes back as %q, %v", s, wire, name, err)
 			}
-		}
-		if shown := displayName(s); !utf8.ValidString(shown) {
-			t.Errorf("displayName(%q) = %q", s, shown)
 		}
 	})
 }

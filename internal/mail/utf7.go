@@ -1,17 +1,12 @@
-package remote
+package mail
 
 import (
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"strings"
-	"sync"
 	"unicode/utf16"
 	"unicode/utf8"
 )
-
-// Modified UTF-7 (RFC 3501 5.1.3), by which mailbox names travel. imapclient's is
-// not to be had from outside.
 
 func base64UTF7() *base64.Encoding {
 	return base64.NewEncoding("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+,").WithPadding(base64.NoPadding)
@@ -50,8 +45,8 @@ func EncodeName(name string) string {
 
 var errUTF7 = errors.New("not modified UTF-7")
 
-// decodeName gives the name in UTF-8 of a wire form.
-func decodeName(wire string) (string, error) {
+// DecodeName gives the name in UTF-8 of a wire form.
+func DecodeName(wire string) (string, error) {
 	var b strings.Builder
 	for i := 0; i < len(wire); i++ {
 		c := wire[i]
@@ -90,41 +85,12 @@ func decodeName(wire string) (string, error) {
 	return b.String(), nil
 }
 
-// Names keeps the wire form of mailboxes whose name on the wire is not what it
-// should be. The zero value is ready; several sessions may use it at once.
-type Names struct {
-	mu    sync.Mutex
-	wires map[string]string
-}
-
-// keep takes all of them in place of those before.
-func (n *Names) keep(wires map[string]string) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.wires = wires
-}
-
-func (n *Names) wire(name string) (string, bool) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	w, ok := n.wires[name]
-	return w, ok
-}
-
-// displayName gives a name for a mailbox whose wire form is not what it should
-// be (latin-1 and the like): bytes outside ASCII as %XX, so that it is shown and
-// stored safely. The session keeps the wire form for it.
-func displayName(wire string) string {
-	if utf8.ValidString(wire) && !strings.ContainsFunc(wire, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		return wire // plain UTF-8, as UTF8=ACCEPT would allow
+// LocalName gives the name of a mailbox as a program on this machine may spell it, in modified
+// UTF-7 or as it is.
+func LocalName(spelled string) string {
+	name, err := DecodeName(spelled)
+	if err != nil || EncodeName(name) != spelled {
+		return spelled
 	}
-	var b strings.Builder
-	for _, c := range []byte(wire) {
-		if c < ' ' || c > '~' {
-			fmt.Fprintf(&b, "%%%02X", c)
-		} else {
-			b.WriteByte(c)
-		}
-	}
-	return b.String()
+	return name
 }
