@@ -30,10 +30,11 @@ func (p *program) dropCommand() *cli.Command {
 		Usage:     "give a failed message up, or delete it on the server",
 		ArgsUsage: targetArgs,
 		Description: `Without options the message is not asked for any more and its stub goes away; nothing happens on the server, and
-` + "`notmuch imap retry`" + ` asks for it again. With --remote exactly this one message is deleted on the server, after a question
+` + "`notmuch imap retry`" + ` asks for it again. New mail that the server refused stays here and is not sent any more; a mailbox that cannot be
+synchronised is left out. With --remote exactly this one message is deleted on the server, after a question
 on the terminal, and it is verified that all others are still there; its stub is kept in the morgue (notmuch imap stubs --all).
 
-` + targetHelp,
+` + targetHelp + targetsBeside,
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "remote", Usage: "delete the message on the server"},
 			&cli.StringFlag{Name: "to", Usage: "with --remote: move it to this `MAILBOX` of the server instead"},
@@ -53,7 +54,7 @@ func (p *program) drop(c *cli.Context) error {
 	if c.IsSet("to") && c.String("to") == "" {
 		return &usageError{"--to needs the name of a mailbox", c.Command.HelpName}
 	}
-	all, err := p.choose(c)
+	all, err := p.choose(c, !remote)
 	if err != nil {
 		return err
 	}
@@ -94,18 +95,23 @@ func (p *program) drop(c *cli.Context) error {
 // giveUp stops asking for the messages of one account.
 func (p *program) giveUp(ctx context.Context, ch *chosen, keys *secrets, out *output) error {
 	return p.withAccount(ctx, &ch.account, keys, out, func(h *hold) error {
-		rows, err := pipeline.GiveUp(ctx, h.options, ch.targets)
+		messages, beside := parted(ch.targets)
+		left := p.giveUpBeside(ctx, ch, beside, h, out)
+		if left != nil && !errors.Is(left, errPartly) || len(messages) == 0 {
+			return left
+		}
+		rows, err := pipeline.GiveUp(ctx, h.options, messages)
 		if err != nil {
 			return err
 		}
 		for _, m := range rows {
 			out.say(label(ch.account.Name, pipeline.TargetOf(m)) + ": not asked for any more; nothing happened on the server")
 		}
-		if len(rows) < len(ch.targets) {
-			out.account(ch.account.Name, fmt.Sprintf("%d of the messages named have no stub; see `notmuch imap stubs`", len(ch.targets)-len(rows)))
+		if len(rows) < len(messages) {
+			out.account(ch.account.Name, fmt.Sprintf("%d of the messages named have no stub; see `notmuch imap stubs`", len(messages)-len(rows)))
 			return errPartly
 		}
-		return nil
+		return left
 	})
 }
 

@@ -282,14 +282,14 @@ func (p *program) importMaildir(c *cli.Context) error {
 		return p.withAccount(c.Context, a, keys, out, func(h *hold) error {
 			sum := importSum{account: a.Name}
 			emit := h.options.Emit
-			h.options.Emit = func(e pipeline.Event) {
+			h.options.Emit = func(e pipeline.Event) bool {
 				switch {
 				case e.Type == pipeline.EventMailbox:
 					sum.add(taking.Box{Paired: e.Total})
 				case e.Type == pipeline.EventDone && !out.json:
-					return // it would say that there is nothing new
+					return false // it would say that there is nothing new
 				}
-				emit(e)
+				return emit(e)
 			}
 			h.options.Hooks = nil // nothing comes and nothing goes
 			h.options.PairOnly, h.options.DryRun = true, c.Bool("dry-run")

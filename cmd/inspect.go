@@ -33,7 +33,7 @@ up among its neighbours, then each of its items is asked for alone. It ends with
 			if c.Bool("report") && c.Bool("json") {
 				return &usageError{"--report and --json exclude each other", c.Command.HelpName}
 			}
-			all, err := p.choose(c)
+			all, err := p.choose(c, false)
 			if err != nil {
 				return err
 			}

@@ -25,7 +25,7 @@ var errNotOurs = errors.New("no directory for a list")
 // links, or copies where there can be none: symbolic ones would lead nowhere as
 // soon as a mail reader marks a stub as read, which renames its file. What is
 // right there already stays as it is, since Mutt may look at it.
-func listInMaildir(ctx context.Context, idx *index.Index, dir string, all []listedStub) error {
+func listInMaildir(ctx context.Context, idx *index.Index, dir string, all []failedIn) error {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return err

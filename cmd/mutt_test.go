@@ -17,6 +17,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/contrib"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
@@ -355,10 +356,10 @@ func TestTheListIsMadeAnewWhereItMayBe(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	var all []listedStub
+	var all []failedIn
 	note := func(n int) string {
 		key := stub.NewKey("work", "INBOX", 1, imap.UID(n))
-		all = append(all, listedStub{ID: key.MessageID()})
+		all = append(all, failedIn{Failed: pipeline.Failed{ID: key.MessageID()}})
 		return fmt.Sprintf("From: a@example.org\nSubject: note\nMessage-ID: <%s>\n%s: v=1; key=%s\n\ntext\n", key.MessageID(), stub.Field, key)
 	}
 	one, two := note(1), note(2)

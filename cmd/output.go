@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -105,17 +106,51 @@ func (o *output) say(text string) {
 	}
 }
 
+// written is standard output. It remembers why something could not be written to it, since
+// what a command was to say and nobody got is no success.
+type written struct {
+	io.Writer
+	mu  sync.Mutex
+	err error // the first
+}
+
+func (w *written) Write(p []byte) (int, error) {
+	n, err := w.Writer.Write(p)
+	if err != nil {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.err = cmp.Or(w.err, err)
+	}
+	return n, err
+}
+
+// lost gives that error.
+func (w *written) lost() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.err
+}
+
+// file gives the file that w writes to, if it is one.
+func file(w io.Writer) (*os.File, bool) {
+	if out, ok := w.(*written); ok {
+		w = out.Writer
+	}
+	f, ok := w.(*os.File)
+	return f, ok
+}
+
 // terminal tells whether w is a terminal that can move its cursor.
 func (p *program) terminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
+	f, ok := file(w)
 	return ok && p.getenv("TERM") != "dumb" && term.IsTerminal(int(f.Fd()))
 }
 
 // colour tells whether w may be coloured (no-color.org).
 func (p *program) colour(w io.Writer) bool { return p.getenv("NO_COLOR") == "" && p.terminal(w) }
 
-// event shows an event of the pipeline.
-func (o *output) event(e pipeline.Event) {
+// event shows an event of the pipeline. It tells whether it did.
+func (o *output) event(e pipeline.Event) bool {
 	o.records.event(e)
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -125,23 +160,19 @@ func (o *output) event(e pipeline.Event) {
 			o.meter.run(o.tick)
 		}
 	}
-	if e.Type == pipeline.EventStub && o.words {
-		return
+	if e.Type == pipeline.EventStub && o.words || rank(e) > o.most {
+		return false
 	}
 	if o.json {
-		if rank(e) > o.most {
-			return
-		}
-		o.print(o.stdout, jsonLine(e))
-		return
+		return o.print(o.stdout, jsonLine(e))
 	}
-	if rank(e) > o.most || e.Type == pipeline.EventProgress {
-		return
+	if e.Type == pipeline.EventProgress {
+		return false
 	}
 	text := inLine(e.Text)
 	if e.Type == pipeline.EventDone {
 		if text = summary(*e.Report); text == "" || o.most == showResults && strings.HasPrefix(text, nothingNew) {
-			return
+			return false
 		}
 	}
 	where := e.Account
@@ -154,9 +185,9 @@ func (o *output) event(e pipeline.Event) {
 	line := plain(where) + ": " + plain(text)
 	switch e.Type {
 	case pipeline.EventFault, pipeline.EventStub, pipeline.EventHook:
-		o.red(plain(where), plain(text))
+		return o.red(plain(where), plain(text))
 	default:
-		o.print(o.stdout, line)
+		return o.print(o.stdout, line)
 	}
 }
 
@@ -239,18 +270,18 @@ func (o *output) remark(account, text string) {
 	o.event(pipeline.Event{Time: time.Now(), Type: pipeline.EventNote, Account: account, Text: text})
 }
 
-func (o *output) red(where, text string) {
+func (o *output) red(where, text string) bool {
 	if o.colour.err {
 		where = "\x1b[31m" + where + "\x1b[0m"
 	}
-	o.print(o.stderr, where+": "+text)
+	return o.print(o.stderr, where+": "+text)
 }
 
-// print writes a line above the meter.
-func (o *output) print(w io.Writer, line string) {
+// print writes a line above the meter, and tells whether it could.
+func (o *output) print(w io.Writer, line string) bool {
 	if o.limit == 0 {
 		o.over++
-		return
+		return false
 	}
 	if o.limit > 0 {
 		o.limit--
@@ -258,7 +289,8 @@ func (o *output) print(w io.Writer, line string) {
 	if o.meter != nil {
 		o.meter.clear()
 	}
-	fmt.Fprintln(w, line) //nolint:errcheck // a closed standard output ends the process by SIGPIPE
+	_, err := fmt.Fprintln(w, line)
+	return err == nil
 }
 
 // tick has the meter shown as it is by now.
@@ -341,7 +373,7 @@ func (p *program) verbatim(text string) {
 // columns gives how wide lines for w are at most; 0 if it is no terminal, for which
 // what is one line stays one.
 func columns(w io.Writer) int {
-	f, ok := w.(*os.File)
+	f, ok := file(w)
 	if !ok {
 		return 0
 	}

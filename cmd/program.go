@@ -70,6 +70,8 @@ func Main(own ...hooks.Hook) int {
 
 // run does what the arguments say and gives the exit status.
 func (p *program) run(ctx context.Context, args []string) int {
+	out := &written{Writer: p.stdout}
+	p.stdout = out
 	app := p.app()
 	args, err := arrange(app, args)
 	signals := []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGHUP}
@@ -82,6 +84,9 @@ func (p *program) run(ctx context.Context, args []string) int {
 	defer context.AfterFunc(ctx, stop)()
 	if err == nil {
 		err = app.RunContext(ctx, args)
+	}
+	if lost := out.lost(); lost != nil && (err == nil || isEnding(err)) {
+		err = fmt.Errorf("what there was to say could not be written: %w", lost)
 	}
 	return p.exit(ctx, err)
 }

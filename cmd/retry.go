@@ -21,14 +21,15 @@ func (p *program) retryCommand() *cli.Command {
 		Name:      "retry",
 		Usage:     "ask for failed messages now, whatever their schedule",
 		ArgsUsage: targetArgs,
-		Description: `When the mail comes, it takes its stub's place and keeps its tags. One that was given up is asked for again, too.
+		Description: `When the mail comes, it takes its stub's place and keeps its tags. One that was given up is asked for again, too. New mail that
+the server refused is sent, and a mailbox that could not be synchronised is tried.
 
-` + targetHelp,
+` + targetHelp + targetsBeside,
 		Flags: []cli.Flag{
 			quietFlag(),
 		},
 		Action: func(c *cli.Context) error {
-			all, err := p.choose(c)
+			all, err := p.choose(c, true)
 			if err != nil {
 				return err
 			}
@@ -46,12 +47,16 @@ func (p *program) retryCommand() *cli.Command {
 // retry asks for the messages of one account, and says what became of each.
 func (p *program) retry(ctx context.Context, ch *chosen, keys *secrets, out *output) error {
 	return p.withAccount(ctx, &ch.account, keys, out, func(h *hold) error {
-		answers, err := askAgain(ctx, h, ch.targets)
+		messages, beside := parted(ch.targets)
+		left := p.tryBeside(ctx, ch, beside, h, out)
+		if left != nil && !errors.Is(left, errPartly) {
+			return left
+		}
+		answers, err := askAgain(ctx, h, messages)
 		if err != nil {
 			return err
 		}
-		var left error
-		for i, t := range ch.targets {
+		for i, t := range messages {
 			row, name := answers[i].row, label(ch.account.Name, t)
 			switch answers[i].end {
 			case wasHere:

@@ -222,36 +222,45 @@ func statusText(s *accountStatus, now time.Time, mailboxes bool) string {
 	default:
 		row("sign-in", "valid until "+s.ValidUntil.Local().Format("2006-01-02 15:04"))
 	}
-	if s.Refusals > 0 {
-		row("sign-in", fmt.Sprintf("refused, %d in a row; the next try without a terminal is at %s, one by hand: %s check %s",
-			s.Refusals, s.NextSignIn.Local().Format("2006-01-02 15:04"), name, s.Account))
+	for _, f := range s.Failed {
+		if f.State == pipeline.FailedSignIn {
+			row("sign-in", fmt.Sprintf("refused, %d in a row; the next try without a terminal is at %s, one by hand: %s check %s; it was: %s",
+				f.Attempts, minute(f.NextTry), name, s.Account, f.Reason))
+		}
 	}
 	if !s.NotBefore.IsZero() {
-		row("left alone", "until "+s.NotBefore.Local().Format("2006-01-02 15:04")+", as the server asked")
+		row("left alone", "until "+minute(s.NotBefore)+", as the server asked")
 	}
 	sum := s.sums()
 	if text := waiting(sum); text != "" {
-		if len(s.Faults)+len(s.Unsent) == 0 {
+		if !slices.ContainsFunc(s.Failed, pipeline.Failed.Waits) {
 			text += "; the next sync takes it there"
 		}
 		row("to the server", text)
 	}
-	for i, f := range s.Faults {
-		what := ""
-		if i == 0 {
-			what = "left undone"
-			f = s.FaultsAt.Local().Format("2006-01-02 15:04") + " " + f
+	for _, what := range failedRows() {
+		n := 0
+		for _, f := range s.Failed {
+			if !slices.Contains(what.states, f.State) {
+				continue
+			}
+			if n++; n > mostRows {
+				continue
+			}
+			text := strings.TrimLeft(strings.TrimPrefix(nameOf("", f), "/")+": "+f.Reason, ": ")
+			if !f.Since.IsZero() {
+				text = minute(f.Since) + " " + text
+			}
+			f.Since = time.Time{}
+			if how := outlook(s.Account, f, now); how != "" {
+				text += "; " + how
+			}
+			row(what.label, text)
+			what.label = ""
 		}
-		row(what, f)
-	}
-	if sum.Failed > 0 {
-		row("failed", fmt.Sprintf("%d, see: %s stubs %s", sum.Failed, name, s.Account))
-	}
-	if n := len(s.Unsent); n > 0 {
-		row("refused", fmt.Sprintf("%d new here, by the server, see: %s stubs --all %s", n, name, s.Account))
-	}
-	if sum.Skipped > 0 {
-		row("left there", fmt.Sprintf("%d by hooks, see: %s stubs --all %s", sum.Skipped, name, s.Account))
+		if n > mostRows {
+			row("", fmt.Sprintf("and %d more, see: %s stubs --all %s", n-mostRows, name, s.Account))
+		}
 	}
 	if !s.Never {
 		row("here", mail.Number(sum.Messages, "message", "messages")+" in "+mail.Number(len(s.Mailboxes), "mailbox", "mailboxes"))
@@ -273,6 +282,42 @@ func statusText(s *accountStatus, now time.Time, mailboxes bool) string {
 		fmt.Fprintf(&b, "  %-14s%s\n", "", text)
 	}
 	return b.String()
+}
+
+// mostRows bounds how many of a kind are told; `stubs --all` lists them all.
+const mostRows = 5
+
+// failedRow is what failed in some way, under one label.
+type failedRow struct {
+	label  string
+	states []pipeline.FailedState
+}
+
+// failedRows are all of them but the sign-in, in the order in which they are told.
+func failedRows() []failedRow {
+	return []failedRow{
+		{"left undone", undone()},
+		{"failed", []pipeline.FailedState{pipeline.FailedStub, pipeline.FailedNotMail}},
+		{"refused", []pipeline.FailedState{pipeline.FailedUnsent}},
+		{"left there", []pipeline.FailedState{pipeline.FailedSkipped, pipeline.FailedDeferred}},
+		{"given up", []pipeline.FailedState{pipeline.FailedGivenUp}},
+		{"stays here", []pipeline.FailedState{pipeline.FailedUnnamed, pipeline.FailedFolder, pipeline.FailedGone, pipeline.FailedTwin, pipeline.FailedFlag}},
+	}
+}
+
+// undone are the states of what the last runs left in mailboxes, or in the account.
+func undone() []pipeline.FailedState {
+	return []pipeline.FailedState{pipeline.FailedUnavailable, pipeline.FailedMailbox, pipeline.FailedRefused, pipeline.FailedHeld, pipeline.FailedAccount}
+}
+
+// failed counts what is in one of these states.
+func (s *accountStatus) failed(states ...pipeline.FailedState) (n int) {
+	for _, f := range s.Failed {
+		if slices.Contains(states, f.State) {
+			n++
+		}
+	}
+	return n
 }
 
 // ago gives a time and how long it is over.
@@ -315,16 +360,16 @@ func barLine(all []*accountStatus) string {
 		} else if s.Watch != nil && s.Watch.Fault != "" {
 			what = append(what, "not connected")
 		}
-		if n := len(s.Faults); n > 0 {
+		if n := s.failed(undone()...); n > 0 {
 			what = append(what, fmt.Sprintf("%d undone", n))
 		}
 		if sum.Failed > 0 {
 			what = append(what, fmt.Sprintf("%d failed", sum.Failed))
 		}
-		if n := len(s.Unsent); n > 0 {
+		if n := s.failed(pipeline.FailedUnsent); n > 0 {
 			what = append(what, fmt.Sprintf("%d refused", n))
 		}
-		if n := sum.Waiting() - len(s.Unsent); n > 0 {
+		if n := sum.Waiting() - s.failed(pipeline.FailedUnsent); n > 0 {
 			what = append(what, fmt.Sprintf("%d to send", n))
 		}
 		if len(what) > 0 {

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/emersion/go-imap/v2"
 	"github.com/urfave/cli/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/config"
@@ -27,37 +26,26 @@ func (p *program) stubsCommand() *cli.Command {
 		Name:      "stubs",
 		Usage:     "list the messages that could not be fetched",
 		ArgsUsage: "[ACCOUNT]...",
-		Description: `Each is named ACCOUNT/MAILBOX/UID. In notmuch they are the mails tagged fetch-failed. The network is not
-needed, and a sync may be under way.`,
+		Description: `Each is named ACCOUNT/MAILBOX/UID. In notmuch they are the mails tagged fetch-failed. With --all it is the one
+list of what failed, in either direction: why, and when it is tried again. The network is not needed, and a sync may be under way.`,
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "also those that were given up, or deleted on the server, or that hooks left there, and new mail that the server refused"},
-			&cli.BoolFlag{Name: "json", Usage: "print one JSON object a line for each message"},
+			&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "all that failed or waits: also what was given up, or deleted on the server, or left there by hooks, what the server refused, and mailboxes that cannot be synchronised"},
+			&cli.BoolFlag{Name: "json", Usage: "print one JSON object a line for each"},
 			&cli.StringFlag{Name: "maildir", Usage: "print nothing, but make `DIR` a maildir that holds the stubs, for Mutt"},
 		},
 		Action: p.stubs,
 	}
 }
 
-// listedStub is what is told of a message that could not be fetched.
-type listedStub struct {
-	Account     string    `json:"account"`
-	Mailbox     string    `json:"mailbox"`
-	UIDValidity uint64    `json:"uidvalidity"`
-	UID         imap.UID  `json:"uid"`
-	ID          string    `json:"id,omitempty"` // of the stub in notmuch, if there is one
-	Since       time.Time `json:"since"`
-	Attempts    int       `json:"attempts"`
-	NextTry     time.Time `json:"next_try,omitzero"`
-	Reason      string    `json:"reason"`
-	State       string    `json:"state"`          // stub, givenup, skipped, deferred, deleted on the server, or unsent
-	File        string    `json:"file,omitempty"` // unsent: the mail's, below the mailbox's folder
-	Kept        string    `json:"kept,omitempty"` // deleted: the file in the morgue
+// failedIn is what is told of something that failed.
+type failedIn struct {
+	Account string `json:"account"`
+	pipeline.Failed
+	Kept string `json:"kept,omitempty"` // of what was deleted on the server: the file in the morgue
 }
 
-const (
-	deleted = "deleted"
-	unsent  = "unsent"
-)
+// deleted is the state of a message that `drop --remote` deleted on the server.
+const deleted pipeline.FailedState = "deleted"
 
 func (p *program) stubs(c *cli.Context) error {
 	if c.IsSet("maildir") && (c.Bool("json") || c.Bool("all") || c.String("maildir") == "") {
@@ -67,7 +55,7 @@ func (p *program) stubs(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	var all []listedStub
+	var all []failedIn
 	var broken error
 	for i := range accounts {
 		found, err := p.stubsOf(c.Context, &accounts[i], c.Bool("all"))
@@ -104,56 +92,28 @@ func (p *program) stubs(c *cli.Context) error {
 	return errors.Join(err, broken)
 }
 
-// stubsOf gives an account's failed messages, the oldest failure first.
-func (p *program) stubsOf(ctx context.Context, a *config.Account, all bool) ([]listedStub, error) {
-	states := []ledger.State{ledger.Stub}
-	if all {
-		states = append(states, ledger.GivenUp, ledger.Skipped, ledger.Deferred)
-	}
-	rows, err := inLedger(ctx, p, a, func(ctx context.Context, l *ledger.Ledger) ([]ledger.Message, error) {
-		return l.InState(ctx, states...)
+// stubsOf gives an account's stubs, or all that failed, the oldest first.
+func (p *program) stubsOf(ctx context.Context, a *config.Account, all bool) (found []failedIn, err error) {
+	failed, err := inLedger(ctx, p, a, func(ctx context.Context, l *ledger.Ledger) ([]pipeline.Failed, error) {
+		return pipeline.FailedOf(ctx, a.Name, l)
 	})
 	if err != nil {
 		return nil, err
 	}
-	var found []listedStub
-	for _, m := range rows {
-		s := listedStub{
-			Account: a.Name, Mailbox: m.Mailbox, UIDValidity: m.UIDValidity, UID: m.UID,
-			Since: m.Since, Attempts: m.Attempts, NextTry: m.NextTry, Reason: m.Reason, State: string(m.State),
+	for _, f := range failed {
+		if all || f.State == pipeline.FailedStub {
+			found = append(found, failedIn{Account: a.Name, Failed: f})
 		}
-		if m.StubKey != "" || m.State == ledger.Stub || m.State == ledger.GivenUp {
-			s.ID = pipeline.KeyOf(a.Name, m).MessageID()
-		}
-		found = append(found, s)
 	}
-	if all {
-		waiting, err := p.unsentOf(ctx, a)
-		if err != nil {
-			return nil, err
-		}
-		found = append(found, waiting...)
-		dead, err := p.buried(a)
-		if err != nil {
-			return nil, err
-		}
-		found = append(found, dead...)
+	if !all {
+		return found, nil
 	}
-	slices.SortStableFunc(found, func(x, y listedStub) int { return x.Since.Compare(y.Since) })
-	return found, nil
-}
-
-// unsentOf gives new mail that an account's server refused.
-func (p *program) unsentOf(ctx context.Context, a *config.Account) (found []listedStub, err error) {
-	notes, err := inLedger(ctx, p, a, pipeline.UnsentOf)
-	for _, u := range notes {
-		found = append(found, listedStub{Account: a.Name, Mailbox: u.Mailbox, ID: u.ID, Since: u.Since, Attempts: u.Attempts, NextTry: u.NextTry, Reason: u.Reason, State: unsent, File: u.Name})
-	}
-	return found, err
+	dead, err := p.buried(a)
+	return append(found, dead...), err
 }
 
 // buried gives what lies in an account's morgue.
-func (p *program) buried(a *config.Account) (found []listedStub, err error) {
+func (p *program) buried(a *config.Account) (found []failedIn, err error) {
 	dir, err := p.morgue(a)
 	if err != nil {
 		return nil, err
@@ -176,76 +136,120 @@ func (p *program) buried(a *config.Account) (found []listedStub, err error) {
 	return found, nil
 }
 
-func unearth(path string) (listedStub, error) {
+func unearth(path string) (failedIn, error) {
 	raw, err := os.ReadFile(path)
 	if err != nil {
-		return listedStub{}, err
+		return failedIn{}, err
 	}
 	key, err := stub.ReadKey(bytes.NewReader(raw))
 	if err != nil {
-		return listedStub{}, err
+		return failedIn{}, err
 	}
 	fi, err := os.Stat(path)
 	if err != nil {
-		return listedStub{}, err
+		return failedIn{}, err
 	}
 	h := headerOf(path)
-	return listedStub{
-		Mailbox: field(h, "X-Notmuch-Imap-Mailbox"), UIDValidity: key.UIDValidity, UID: key.UID, ID: key.MessageID(), Since: fi.ModTime(),
-		Reason: field(h, "Subject"), State: deleted, Kept: path,
-	}, nil
+	return failedIn{Kept: path, Failed: pipeline.Failed{
+		State: deleted, Mailbox: field(h, "X-Notmuch-Imap-Mailbox"), UIDValidity: key.UIDValidity, UID: key.UID, ID: key.MessageID(), Since: fi.ModTime(),
+		Reason: field(h, "Subject"),
+	}}, nil
 }
 
 // listStubs is the list for a person.
-func listStubs(all []listedStub, now time.Time) string {
+func listStubs(all []failedIn, now time.Time) string {
 	if len(all) == 0 {
 		return "no message failed\n"
 	}
 	var b strings.Builder
 	for _, s := range all {
-		name := label(s.Account, pipeline.Target{Mailbox: s.Mailbox, UID: s.UID})
-		if s.State == unsent {
-			name = plain(s.Account + "/" + s.Mailbox + ": " + s.File)
-		}
+		name := nameOf(s.Account, s.Failed)
 		fmt.Fprintf(&b, "%s\n", name)
-		times := fmt.Sprintf("asked %d times", s.Attempts)
-		if s.Attempts == 1 {
-			times = "asked once"
-		}
-		since := s.Since.Local().Format("2006-01-02 15:04")
-		switch s.State {
-		case string(ledger.Skipped), string(ledger.Deferred):
-			for _, l := range wrap(plain(s.Reason), width-4) {
+		line := func(text string) {
+			for _, l := range wrap(plain(text), width-4) {
 				fmt.Fprintf(&b, "    %s\n", l)
 			}
-			if s.State == string(ledger.Deferred) {
-				fmt.Fprintf(&b, "    put off since %s, due with the next sync\n", since)
-			} else {
-				fmt.Fprintf(&b, "    left on the server since %s, not asked for; notmuch imap retry %s fetches it\n", since, name)
-			}
-			if s.ID != "" {
-				fmt.Fprintf(&b, "    notmuch show id:%s\n", s.ID)
-			}
-			continue
-		case string(ledger.GivenUp):
-			fmt.Fprintf(&b, "    given up, not asked for; notmuch imap retry %s asks again\n", name)
-			continue
+		}
+		switch s.State {
 		case deleted:
-			fmt.Fprintf(&b, "    deleted on the server %s; its stub is kept in\n    %s\n", s.Since.Local().Format("2006-01-02 15:04"), plain(s.Kept))
+			fmt.Fprintf(&b, "    deleted on the server %s; its stub is kept in\n    %s\n", minute(s.Since), plain(s.Kept))
 			continue
+		case pipeline.FailedGivenUp:
+			if s.UID == 0 {
+				line(s.Reason)
+			}
+		default:
+			line(s.Reason)
 		}
-		next := "due with the next sync"
-		if s.NextTry.After(now) {
-			next = "next time " + s.NextTry.Local().Format("2006-01-02 15:04")
+		if text := outlook(s.Account, s.Failed, now); text != "" {
+			fmt.Fprintf(&b, "    %s\n", plain(text))
 		}
-		for _, l := range wrap(plain(s.Reason), width-4) {
-			fmt.Fprintf(&b, "    %s\n", l)
+		if s.ID != "" && s.State != pipeline.FailedGivenUp {
+			fmt.Fprintf(&b, "    notmuch show id:%s\n", s.ID)
 		}
-		if s.State == unsent {
-			times = strings.Replace(times, "asked", "sent", 1) + " and refused"
-		}
-		fmt.Fprintf(&b, "    since %s, %s, %s\n", since, times, next)
-		fmt.Fprintf(&b, "    notmuch show id:%s\n", s.ID)
 	}
 	return b.String()
+}
+
+// nameOf is what something that failed is called in the list, and by what retry and drop
+// take it.
+func nameOf(account string, f pipeline.Failed) string {
+	name := account
+	if f.Mailbox != "" {
+		name += "/" + f.Mailbox
+	}
+	switch {
+	case f.UID != 0:
+		name += fmt.Sprintf("/%d", f.UID)
+	case f.File != "":
+		name += ": " + f.File
+	}
+	return plain(name)
+}
+
+// typed is a name as it is typed for a shell.
+func typed(name string) string {
+	if strings.ContainsAny(name, " \t'\"$&;<>|()*?[]{}~#!`\\") {
+		return shellWord(name)
+	}
+	return name
+}
+
+// minute gives a time to a person.
+func minute(t time.Time) string { return t.Local().Format("2006-01-02 15:04") }
+
+// outlook says since when something fails, how often it was tried, and when it is tried
+// again, as far as that is known.
+func outlook(account string, f pipeline.Failed, now time.Time) string {
+	since := ""
+	if !f.Since.IsZero() {
+		since = "since " + minute(f.Since)
+	}
+	parts := []string{since}
+	retry := "notmuch imap retry " + typed(nameOf(account, f))
+	switch f.State {
+	case pipeline.FailedGivenUp:
+		return "given up, not asked for; " + retry + " asks again"
+	case pipeline.FailedSkipped:
+		return strings.TrimSpace("left on the server "+since) + ", not asked for; " + retry + " fetches it"
+	case pipeline.FailedDeferred:
+		return strings.TrimSpace("put off "+since) + ", due with the next sync"
+	}
+	if f.Attempts > 0 {
+		times := fmt.Sprintf("asked %d times", f.Attempts)
+		if f.Attempts == 1 {
+			times = "asked once"
+		}
+		if f.State == pipeline.FailedUnsent {
+			times = strings.Replace(times, "asked", "sent", 1) + " and refused"
+		}
+		parts = append(parts, times)
+	}
+	switch {
+	case f.Tried() && f.NextTry.After(now):
+		parts = append(parts, "next time "+minute(f.NextTry))
+	case f.Tried():
+		parts = append(parts, "due with the next sync")
+	}
+	return strings.Join(slices.DeleteFunc(parts, func(p string) bool { return p == "" }), ", ")
 }

@@ -60,7 +60,7 @@ func TestStubsListsWhatTheLedgerHas(t *testing.T) {
 		t.Fatal(status, errs)
 	}
 	first, _, _ := strings.Cut(out, "\n")
-	var got listedStub
+	var got failedIn
 	if err := json.Unmarshal([]byte(first), &got); err != nil {
 		t.Fatal(err)
 	}
@@ -92,11 +92,11 @@ func TestStubsListsWhatTheLedgerHas(t *testing.T) {
 	_, out, _ = runHere(t.Context(), env, "stubs", "--config", conf, "--all", "--json")
 	states := make(map[uint32]string)
 	for line := range strings.Lines(out) {
-		var s listedStub
+		var s failedIn
 		if err := json.Unmarshal([]byte(line), &s); err != nil {
 			t.Fatal(err)
 		}
-		states[uint32(s.UID)] = s.State + " " + s.Reason
+		states[uint32(s.UID)] = string(s.State) + " " + s.Reason
 		if (s.ID != "") != (s.UID != 21 && s.UID != 22) || s.Since.IsZero() || s.Account != "work" || s.Mailbox != "INBOX" || strings.Contains(line, "0001") {
 			t.Errorf("%s", line)
 		}

@@ -29,6 +29,10 @@ the stub itself is read from standard input, as Mutt pipes it.`
 
 const targetArgs = "MESSAGE... | -"
 
+// targetsBeside says what retry and drop take beside messages.
+const targetsBeside = ` New mail that the server refused is named by its notmuch id or as "stubs --all" lists
+it, a mailbox as ACCOUNT/MAILBOX.`
+
 // maxTargets bounds what one query may name: a slip must not ask a server for
 // ten thousand messages.
 const maxTargets = 1000
@@ -43,12 +47,14 @@ type chosen struct {
 type chooser struct {
 	*program
 	accounts []config.Account
+	beside   bool         // also what is no message of the server's
 	idx      *index.Index // nil until it is needed
 	out      []chosen
 }
 
-// choose reads the arguments.
-func (p *program) choose(c *cli.Context) ([]chosen, error) {
+// choose reads the arguments. With beside they may also name mail that is not on the server,
+// and mailboxes.
+func (p *program) choose(c *cli.Context, beside bool) ([]chosen, error) {
 	wrong := func(format string, args ...any) error {
 		return &usageError{fmt.Sprintf(format, args...), c.Command.HelpName}
 	}
@@ -59,7 +65,7 @@ func (p *program) choose(c *cli.Context) ([]chosen, error) {
 	if err != nil {
 		return nil, err
 	}
-	ch := &chooser{program: p, accounts: conf.Accounts}
+	ch := &chooser{program: p, accounts: conf.Accounts, beside: beside}
 	for _, arg := range c.Args().Slice() {
 		err := ch.add(c.Context, arg)
 		if errors.Is(err, errNoTarget) {
@@ -95,6 +101,11 @@ func (ch *chooser) add(ctx context.Context, arg string) error {
 	if key, ok := stub.ParseMessageID(strings.TrimPrefix(arg, "id:")); ok {
 		return ch.key(ctx, key, nil)
 	}
+	if ch.beside {
+		if ok, err := ch.besides(ctx, arg); ok || err != nil {
+			return err
+		}
+	}
 	if a, t, ok := ch.path(arg); ok {
 		ch.take(a, t)
 		return nil
@@ -115,6 +126,34 @@ func (ch *chooser) path(arg string) (config.Account, pipeline.Target, bool) {
 		return config.Account{}, pipeline.Target{}, false
 	}
 	return ch.accounts[n], pipeline.Target{Mailbox: mail.InboxName(rest[:i]), UID: imap.UID(uid)}, true
+}
+
+// besides finds what is no message of the server's: a mailbox in which something failed, or
+// new mail that the server refused, by its name in the list or its id in notmuch.
+func (ch *chooser) besides(ctx context.Context, arg string) (found bool, err error) {
+	id, isID := strings.CutPrefix(arg, "id:")
+	for _, a := range ch.accounts {
+		if !isID && !strings.HasPrefix(arg, a.Name+"/") {
+			continue
+		}
+		failed, err := inLedger(ctx, ch.program, &a, func(ctx context.Context, l *ledger.Ledger) ([]pipeline.Failed, error) {
+			return pipeline.FailedOf(ctx, a.Name, l)
+		})
+		if err != nil {
+			return false, err
+		}
+		for _, f := range failed {
+			switch t := f.Target(); {
+			case t.File != "" && (isID && f.ID == id || arg == nameOf(a.Name, f)):
+				ch.take(a, t)
+				found = true
+			case f.Mailbox != "" && arg == a.Name+"/"+f.Mailbox:
+				ch.take(a, pipeline.Target{Mailbox: f.Mailbox})
+				found = true
+			}
+		}
+	}
+	return found, nil
 }
 
 // query takes every message that notmuch finds, if they are stubs.
@@ -217,6 +256,18 @@ func (ch *chooser) take(a config.Account, t pipeline.Target) {
 	if !slices.Contains(ch.out[i].targets, t) {
 		ch.out[i].targets = append(ch.out[i].targets, t)
 	}
+}
+
+// parted gives the messages of the server among targets, and what else there is.
+func parted(targets []pipeline.Target) (messages, beside []pipeline.Target) {
+	for _, t := range targets {
+		if t.UID != 0 {
+			messages = append(messages, t)
+		} else {
+			beside = append(beside, t)
+		}
+	}
+	return messages, beside
 }
 
 // label names a message as it is named on the command line.

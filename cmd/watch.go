@@ -257,8 +257,8 @@ func (v *vigil) locked(ctx context.Context, a *config.Account, root string, l *l
 // sayAgain is after how long a fault is said again that every sync meets.
 const sayAgain = time.Hour
 
-// event shows an event, but not the same fault with every sync.
-func (v *vigil) event(e pipeline.Event) {
+// event shows an event, but not the same fault with every sync, which was shown.
+func (v *vigil) event(e pipeline.Event) bool {
 	if e.Type == pipeline.EventFault {
 		key := e.Account + "\x00" + e.Mailbox + "\x00" + e.Text
 		v.mu.Lock()
@@ -277,10 +277,10 @@ func (v *vigil) event(e pipeline.Event) {
 		}
 		v.mu.Unlock()
 		if again {
-			return
+			return true
 		}
 	}
-	v.out.event(e)
+	return v.out.event(e)
 }
 
 // paused tells until when the account is not to be signed in at.

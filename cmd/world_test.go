@@ -93,7 +93,7 @@ func (w *world) options(l *ledger.Ledger) pipeline.Options {
 			},
 			Index: w.index, Ledger: l,
 			Now:  func() time.Time { return w.now },
-			Emit: func(e pipeline.Event) { w.events = append(w.events, e) },
+			Emit: func(e pipeline.Event) bool { w.events = append(w.events, e); return true },
 		},
 		Policy: pipeline.Policy{Tags: plan.Tags{NewTags: w.index.NewTags()}, Connections: 3, Timeout: w.remote.Timeout},
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
+	"strings"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
@@ -16,7 +18,15 @@ import (
 // others: mail in them is uploaded, or moved from where it is on the server. One
 // that is refused costs only itself.
 func (w *worker) makeMailboxes(ctx context.Context, boxes []*box) ([]*box, error) {
+	if err := w.forgetUnmade(ctx); err != nil {
+		return nil, err
+	}
 	for _, b := range w.foldersToCreate {
+		if w.lacksSince("CREATE", b.Name) {
+			w.detached = append(w.detached, b)
+			w.sayLeftOut(b, w.leftOut("CREATE", b.Name))
+			continue
+		}
 		files, err := b.dir.Scan()
 		if errors.Is(err, fs.ErrNotExist) {
 			files, err = &maildir.Listing{}, nil // one that tags want
@@ -37,6 +47,9 @@ func (w *worker) makeMailboxes(ctx context.Context, boxes []*box) ([]*box, error
 		w.emit(report.Event{Type: report.EventMailbox, Mailbox: b.Name, Text: text})
 		switch err := w.makeMailbox(ctx, b); {
 		case err == nil:
+			if err := w.answered(ctx, commandKey("CREATE", b.Name)); err != nil {
+				return nil, err
+			}
 			w.tally(func(r *report.Report) { r.Mailboxes++ })
 			boxes = append(boxes, b)
 			continue
@@ -50,6 +63,23 @@ func (w *worker) makeMailboxes(ctx context.Context, boxes []*box) ([]*box, error
 		}
 	}
 	return boxes, nil
+}
+
+// forgetUnmade forgets that the server did not make mailboxes whose folders are no more.
+func (w *worker) forgetUnmade(ctx context.Context) error {
+	if len(w.Only) > 0 || w.ReadOnly || w.Restore {
+		return nil
+	}
+	for key := range w.unavailable {
+		name, ok := strings.CutPrefix(key, commandKey("CREATE", ""))
+		if !ok || slices.ContainsFunc(w.foldersToCreate, func(b *box) bool { return b.Name == name }) {
+			continue
+		}
+		if err := w.answered(ctx, key); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // makeMailbox makes one mailbox, records it, and scans its folder. A crash before

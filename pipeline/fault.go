@@ -60,14 +60,15 @@ func (r *run) mailboxFault(b *box, err error) {
 	if b.barred && report.Own(err) {
 		return // that was said, and is why it failed
 	}
-	text := err.Error()
-	if op := silentOp(err); op != "" {
-		r.fellSilent(op, b.Name)
-		text = (&leftOut{op}).Error()
+	kind, f := faultMailbox, report.Failure{Text: err.Error(), Err: err, Bars: true}
+	if op, reason := unavailableOp(err); op != "" {
+		r.lacks(op, b.Name, reason)
+		kind, f.Text = faultUnavailable, (&leftOut{op, reason}).Error()
 	} else if h := report.Hint(err); h != "" {
-		text += "; " + h
+		f.Text += "; " + h
 	}
-	r.fault(report.Failure{Scope: report.ScopeMailbox, Mailbox: b.Name, Text: text, Err: err})
+	_, refused := mail.Refused(err)
+	r.meet(b.Name, kind, f, refused && !r.Full && !r.asksFor(b.Name))
 	r.keepMarks(b)
 }
 

@@ -11,7 +11,7 @@ import (
 // nil if it came to its end.
 func (r *run) finish(ctx context.Context, err error) (*report.Report, error) {
 	if err == nil {
-		err = errors.Join(r.noteSilences(ctx), r.forgetStanding(ctx), r.noteRun(ctx, nil))
+		err = errors.Join(r.noteFaults(ctx), r.noteRun(ctx, nil))
 	} else if ctx.Err() == nil {
 		_ = r.noteRun(ctx, report.OfMailbox("", err)) // what is broken may be the ledger itself
 	}

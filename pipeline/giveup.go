@@ -6,10 +6,12 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 )
 
 // Target names one message of an account.
@@ -27,7 +29,12 @@ func names(t Target, row ledger.Message) bool {
 
 // wants tells whether a message is to be asked for whatever its schedule says.
 func (r *run) wants(row ledger.Message) bool {
-	return slices.ContainsFunc(r.Retry, func(t Target) bool { return names(t, row) })
+	return slices.ContainsFunc(r.Retry, func(t Target) bool { return names(t, row) || t.Whole() && t.Mailbox == row.Mailbox })
+}
+
+// sendsAgain tells whether the upload of a file is asked for by name.
+func (r *run) sendsAgain(mailbox, key string) bool {
+	return slices.ContainsFunc(r.Retry, func(t Target) bool { return t.Mailbox == mailbox && (t.Whole() || t.File == key) })
 }
 
 // revived gives the rows that were given up and are asked for again.
@@ -57,6 +64,35 @@ func GiveUp(ctx context.Context, o Options, targets []Target) ([]ledger.Message,
 		return nil, err
 	}
 	return r.giveUp(ctx)
+}
+
+// GiveUpBeside gives up new mail that the server refused, which stays here and is sent no
+// more, and mailboxes, which are left out: until they are asked for by name. some is false if
+// there is nothing of the target that can be given up so.
+func GiveUpBeside(ctx context.Context, l *ledger.Ledger, t Target) (some bool, err error) {
+	notes := journal.Of(l)
+	unsent, err := notes.Unsent.All(ctx)
+	if err != nil {
+		return false, err
+	}
+	unavailable, err := notes.Unavailable.All(ctx)
+	if err != nil {
+		return false, err
+	}
+	var c journal.Change
+	for about, u := range unsent {
+		if u.Mailbox == t.Mailbox && (t.Whole() || about == journal.AboutFile(t.Mailbox, t.File)) {
+			u.GivenUp = true
+			notes.Unsent.Put(&c, about, u)
+		}
+	}
+	for about, n := range unavailable {
+		if _, mailbox, _ := strings.Cut(about, "/"); t.Whole() && mailbox == t.Mailbox {
+			n.GivenUp = true
+			notes.Unavailable.Put(&c, about, n)
+		}
+	}
+	return !c.Empty(), notes.Record(ctx, c)
 }
 
 // giveUp carries out Options.GiveUp.

@@ -97,10 +97,8 @@ func (r *run) guardGone(ctx context.Context, boxes []*box) (map[*deliver.Item]bo
 			if len(r.Only) > 0 {
 				next = "run sync without -m, which finds what was moved to other mailboxes; if they are in none,"
 			}
-			if err := r.standingFault(ctx, b.Name, "gone", fmt.Errorf("the server lists %d of %d messages no more%s; none was removed here, since that may be a mistake: "+
-				"%s with --yes-delete=%s", len(items), b.suspect.Have, doubt, next, report.AnswerFor(r.Name, b.Name))); err != nil {
-				return nil, err
-			}
+			r.standingFault(b.Name, "gone", fmt.Errorf("the server lists %d of %d messages no more%s; none was removed here, since that may be a mistake: "+
+				"%s with --yes-delete=%s", len(items), b.suspect.Have, doubt, next, report.AnswerFor(r.Name, b.Name)))
 			r.tally(func(rep *report.Report) {
 				rep.Held += len(items)
 				rep.HeldIn = append(rep.HeldIn, report.Held{Mailbox: b.Name, Messages: len(items), There: true})

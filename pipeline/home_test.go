@@ -64,7 +64,7 @@ func (h *home) options(s *server, l *ledger.Ledger) Options {
 		Account: Account{
 			Name: "work", Address: "me@example.org", Root: filepath.Join(h.dir, "mail"), Dial: s.dial, Index: h.index, Ledger: l,
 			Now:  func() time.Time { return h.now },
-			Emit: func(e report.Event) { h.events = append(h.events, e) },
+			Emit: func(e report.Event) bool { h.events = append(h.events, e); return true },
 		},
 		Policy: Policy{Tags: plan.Tags{NewTags: []string{"inbox", "unread"}}, Connections: 2, Timeout: 5 * time.Second},
 	}

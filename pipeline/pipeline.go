@@ -132,8 +132,9 @@ type Account struct {
 	Hooks *hooks.Runner
 
 	Now func() time.Time
-	// Emit is told what happens while it happens. Calls are serialised.
-	Emit func(report.Event)
+	// Emit is told what happens while it happens, and tells whether somebody could read
+	// it: what is told once is told again until then. Calls are serialised. May be nil.
+	Emit func(report.Event) (shown bool)
 	// Step is called after every durable effect with its name. It is how the
 	// tests kill a run at each of them. May be nil.
 	Step func(effect string)

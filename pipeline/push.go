@@ -22,8 +22,8 @@ func (r *run) newPusher() *push.Pusher {
 		Journal: r.notes(), Told: r.told, Arrivals: r.arrivals, Ruled: r.ruled,
 		Tags: &r.Tags, Deletions: r.Deletions,
 		ReadOnly: r.ReadOnly, DryRun: r.DryRun, Full: r.Full, Restore: r.Restore, Some: len(r.Only) > 0,
-		Standing: r.standingFault,
-		LeftOut:  func(mailbox string) bool { return r.leavesOut(mailbox) != "" },
+		Standing: r.standingFault, Again: r.sendsAgain,
+		LeftOut: func(mailbox string) bool { return r.leavesOut(mailbox) != "" },
 	})
 }
 

@@ -76,7 +76,7 @@ func (r *run) commit(ctx context.Context, c journal.Change, step string) error {
 	return nil
 }
 
-// noteOnce is a note that no later run repeats: said has that it was given.
+// noteOnce is a note that no later run repeats, once somebody could read it: said has that.
 func (r *run) noteOnce(ctx context.Context, b *box, said journal.Notes[journal.Text], about, format string, args ...any) error {
-	return journal.Once(ctx, said, about, b.Name, !r.DryRun, func() { r.note(b, format, args...) })
+	return journal.Once(ctx, said, about, journal.Text(b.Name), !r.DryRun, func() bool { return r.note(b, format, args...) })
 }

@@ -44,21 +44,21 @@ type run struct {
 	sizeless atomic.Bool // the server does not say how large messages are
 
 	mu                sync.Mutex
-	reportedUnhealthy bool            // it was said that the server is not well
-	foreseen          map[string]bool // messages that a dry run finds new
-	silent            map[string]bool // commands to which no answer came in this run, by silentKey
-	hooksBegan        bool            // they let the run begin, and are told of its end
+	reportedUnhealthy bool              // it was said that the server is not well
+	foreseen          map[string]bool   // messages that a dry run finds new
+	lacking           map[string]string // commands that were not answered in this run (""), or refused, by commandKey
+	hooksBegan        bool              // they let the run begin, and are told of its end
 }
 
 // overview is what the two views tell of the account as a whole. It is complete before
 // anything is pushed; what else a push writes to it is said.
 type overview struct {
-	silences map[string]journal.Silence // commands that earlier runs had no answer to, by silentKey
-	listed   map[string]bool            // names that the server has; the push adds those that it makes
-	listedAt time.Time                  // when it said so
-	exchange bool                       // the server is Exchange, so far as it shows
-	trash    *box                       // the account's Trash; nil if it has none
-	daily    map[string]bool            // mailboxes that are emptied in daily life
+	unavailable map[string]journal.Unavailable // commands that mailboxes lacked the answer to in earlier runs, by commandKey
+	listed      map[string]bool                // names that the server has; the push adds those that it makes
+	listedAt    time.Time                      // when it said so
+	exchange    bool                           // the server is Exchange, so far as it shows
+	trash       *box                           // the account's Trash; nil if it has none
+	daily       map[string]bool                // mailboxes that are emptied in daily life
 
 	unselected      []*box        // not to be synchronised now, but mail may be in their folders
 	foldersToCreate []*box        // folders of which the server is to make mailboxes
@@ -105,9 +105,11 @@ func newRun(o Options) *run {
 
 func (r *run) emit(e report.Event) { r.rep.Emit(e) }
 
-func (r *run) note(b *box, format string, args ...any) { r.rep.Note(b.Name, format, args...) }
+func (r *run) note(b *box, format string, args ...any) bool {
+	return r.rep.Note(b.Name, format, args...)
+}
 
-func (r *run) fault(f report.Failure) { r.rep.Fault(f) }
+func (r *run) fault(f report.Failure) bool { return r.rep.Fault(f) }
 
 func (r *run) step(effect string) { r.rep.Step(effect) }
 

@@ -147,7 +147,10 @@ func (r *run) signInRefused(ctx context.Context, text string) (string, error) {
 		n.Attempts = 0
 	}
 	now := r.Now()
-	n = journal.Refusal{Attempts: n.Attempts + 1, Text: text, Way: way, Secret: secret}
+	if n.Attempts == 0 {
+		n.Since = now.UTC().Truncate(time.Second)
+	}
+	n = journal.Refusal{Attempts: n.Attempts + 1, Text: text, Way: way, Secret: secret, Since: n.Since}
 	n.NextTry = retrySignIn(now, n.Attempts).UTC().Truncate(time.Second)
 	return nextTry(n, now), r.notes().Refused.Set(ctx, n)
 }

@@ -2,36 +2,55 @@ package pipeline
 
 import (
 	"context"
+	"slices"
 
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
+// The kinds of standing faults that the ledger remembers; those of one kind are one fault
+// of a mailbox.
+const (
+	faultUnavailable = "silent"  // a command that the mailbox lacks the answer to: the ledger has more of it
+	faultMailbox     = "mailbox" // any other that ended the work in it
+)
+
 // standingFault reports a fault of a mailbox that stays until a person does something, if
 // that is news.
-func (r *run) standingFault(ctx context.Context, mailbox, kind string, err error) error {
-	known, e := r.standing.Meet(ctx, kind, mailbox, err.Error())
-	if e != nil {
-		return e
-	}
-	f := report.Failure{Scope: report.ScopeMailbox, Mailbox: mailbox, Text: err.Error(), Err: err, Known: known}
-	if known {
+func (r *run) standingFault(mailbox, kind string, err error) {
+	r.meet(mailbox, kind, report.Failure{Text: err.Error(), Err: err}, true)
+}
+
+// meet reports a fault of a mailbox, which is remembered until it is over. If it stays by
+// itself, it is no news where it was told not long ago.
+func (r *run) meet(mailbox, kind string, f report.Failure, stays bool) {
+	f.Scope, f.Mailbox = report.ScopeMailbox, mailbox
+	if f.Known = r.standing.Meet(kind, mailbox, f.Text) && stays; f.Known {
 		r.tally(func(rep *report.Report) { rep.Faults = append(rep.Faults, f) })
-		return nil
+		return
 	}
-	r.fault(f)
+	if r.fault(f) {
+		r.standing.Told(kind, mailbox)
+	}
+}
+
+// noteFaults remembers the faults of mailboxes that this run has met, and forgets those that
+// it would have met, were they not over.
+func (r *run) noteFaults(ctx context.Context) error {
 	if r.DryRun {
 		return nil
 	}
 	var c journal.Change
-	r.standing.Told(&c, kind, mailbox, err.Error())
-	return r.notes().Record(ctx, c)
-}
-
-// forgetStanding forgets the faults that a whole run did not meet again.
-func (r *run) forgetStanding(ctx context.Context) error {
-	if r.DryRun || len(r.Only) > 0 || len(r.rep.Report().Faults) > r.standing.Met() {
+	faults := r.rep.Report().Faults
+	r.standing.Note(&c, func(kind, mailbox string) bool {
+		if slices.ContainsFunc(faults, func(f report.Failure) bool { return f.Mailbox == "" || f.Mailbox == mailbox && f.Bars }) {
+			return false
+		}
+		return len(r.Only) == 0 || slices.Contains(r.Only, mailbox) && (kind == "push" || kind == faultMailbox)
+	})
+	r.noteUnavailable(&c)
+	if c.Empty() {
 		return nil
 	}
-	return r.standing.ForgetOthers(ctx)
+	return r.commit(ctx, c, "faults remembered")
 }

@@ -34,11 +34,9 @@ func (r *run) noteRun(ctx context.Context, failed error) error {
 		next.Faults, next.At = []string{failed.Error()}, now
 	}
 	for _, f := range rep.Faults {
-		line := f.Text
-		if f.Mailbox != "" {
-			line = f.Mailbox + ": " + line
+		if f.Mailbox == "" { // else it is remembered by its mailbox
+			next.Faults, next.At = append(next.Faults, f.Text), now
 		}
-		next.Faults, next.At = append(next.Faults, line), now
 	}
 	if noted && next.Same(last) {
 		return nil
@@ -49,15 +47,13 @@ func (r *run) noteRun(ctx context.Context, failed error) error {
 // Status is how an account stands, by what is on this machine.
 type Status struct {
 	Account   string    `json:"account"`
-	Contact   time.Time `json:"last_contact,omitzero"` // with the server, to the minute
-	Change    time.Time `json:"last_change,omitzero"`  // something came, or went there
-	Faults    []string  `json:"faults,omitempty"`      // what the last run left undone
-	FaultsAt  time.Time `json:"faults_at,omitzero"`
+	Contact   time.Time `json:"last_contact,omitzero"`      // with the server, to the minute
+	Change    time.Time `json:"last_change,omitzero"`       // something came, or went there
 	NotBefore time.Time `json:"not_before,omitzero"`        // the server wants to be left alone until then
 	Refusals  int       `json:"sign_in_refusals,omitempty"` // since a sign-in succeeded or was tried with something else
 	// NextSignIn is when a sync without a terminal tries the next one; zero if the last succeeded.
 	NextSignIn time.Time       `json:"next_sign_in,omitzero"`
-	Unsent     []Unsent        `json:"unsent,omitempty"` // new mail here that the server refused
+	Failed     []Failed        `json:"failed,omitempty"`
 	Mailboxes  []MailboxStatus `json:"mailboxes"`
 }
 
@@ -81,7 +77,7 @@ func (m MailboxStatus) Waiting() int { return m.New + m.Gone + m.Flags }
 
 // Waits tells whether something waits for a person.
 func (s *Status) Waits() bool {
-	return len(s.Faults)+len(s.Unsent) > 0 || slices.ContainsFunc(s.Mailboxes, func(m MailboxStatus) bool { return m.Failed > 0 })
+	return slices.ContainsFunc(s.Failed, Failed.Waits)
 }
 
 // StatusOf looks at the ledger and at the folders, and changes nothing. Of the options it
@@ -93,7 +89,7 @@ func StatusOf(ctx context.Context, o Options) (*Status, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.Contact, s.Change, s.Faults, s.FaultsAt = last.Contact, last.Change, last.Faults, last.At
+	s.Contact, s.Change = last.Contact, last.Change
 	if s.NotBefore, err = notBefore(ctx, o.Ledger, o.Now()); err != nil {
 		return nil, err
 	}
@@ -102,7 +98,7 @@ func StatusOf(ctx context.Context, o Options) (*Status, error) {
 		return nil, err
 	}
 	s.Refusals, s.NextSignIn = refused.Attempts, refused.NextTry
-	if s.Unsent, err = UnsentOf(ctx, o.Ledger); err != nil {
+	if s.Failed, err = FailedOf(ctx, o.Name, o.Ledger); err != nil {
 		return nil, err
 	}
 	rows, err := o.Ledger.Mailboxes(ctx)
@@ -113,7 +109,7 @@ func StatusOf(ctx context.Context, o Options) (*Status, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.silences, err = o.notes().Silent.All(ctx); err != nil {
+	if r.unavailable, err = o.notes().Unavailable.All(ctx); err != nil {
 		return nil, err
 	}
 	slices.SortStableFunc(rows, func(a, b ledger.Mailbox) int { return strings.Compare(a.Name, b.Name) })
@@ -124,7 +120,7 @@ func StatusOf(ctx context.Context, o Options) (*Status, error) {
 		}
 		m := MailboxStatus{Mailbox: k.Name}
 		if op := r.leavesOut(k.Name); op != "" {
-			m.NotBefore = r.silences[silentKey(op, k.Name)].NextTry
+			m.NotBefore = r.unavailable[commandKey(op, k.Name)].NextTry
 		}
 		for to, states := range map[*int][]ledger.State{
 			&m.Messages: {ledger.Present}, &m.Failed: {ledger.Stub}, &m.Skipped: {ledger.Skipped, ledger.Deferred},

@@ -81,9 +81,7 @@ func (r *run) survey(ctx context.Context, list []mail.Mailbox, rows []ledger.Mai
 		if m.Err != nil {
 			if left, ok := errors.AsType[*leftOut](m.Err); ok {
 				r.keepMarks(b)
-				if err := r.standingFault(ctx, b.Name, "silent", left); err != nil {
-					return nil, err
-				}
+				r.sayLeftOut(b, left)
 			} else {
 				r.mailboxFault(b, m.Err)
 			}
@@ -103,7 +101,7 @@ func (r *run) survey(ctx context.Context, list []mail.Mailbox, rows []ledger.Mai
 			}
 		}
 		b.need = plan.NeedOf(b.known, *m.Status, len(b.due) > 0, r.Full)
-		if _, ok := r.silences[silentKey("EXAMINE", b.Name)]; ok {
+		if _, ok := r.unavailable[commandKey("EXAMINE", b.Name)]; ok {
 			b.need = plan.NeedChanges // whether it answers now
 		}
 		if plan.MayHaveMoved(b.known, *m.Status) {

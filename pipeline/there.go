@@ -29,7 +29,10 @@ func (r *run) firstConnection(ctx context.Context) (*worker, error) {
 // viewThere lists the server's mailboxes with their status, when what an interrupted run
 // left there is ended.
 func (w *worker) viewThere(ctx context.Context) (list []mail.Mailbox, err error) {
-	if w.silences, err = w.notes().Silent.All(ctx); err != nil {
+	if w.unavailable, err = w.notes().Unavailable.All(ctx); err != nil {
+		return nil, err
+	}
+	if err := w.standing.Recall(ctx); err != nil {
 		return nil, err
 	}
 	if err := recoverAll(ctx, w.recoverThere()); err != nil {

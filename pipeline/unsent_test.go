@@ -1,18 +1,22 @@
 package pipeline
 
 import (
+	"maps"
 	"os"
+	"slices"
 	"testing"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 )
 
 // unsent gives what is remembered of refused uploads.
-func (h *home) unsent() (all []Unsent) {
+func (h *home) unsent() (all []journal.Unsent) {
 	h.t.Helper()
 	h.edit(func(l *ledger.Ledger) (err error) {
-		all, err = UnsentOf(h.t.Context(), l)
+		notes, err := journal.Of(l).Unsent.All(h.t.Context())
+		all = slices.Collect(maps.Values(notes))
 		return err
 	})
 	return all

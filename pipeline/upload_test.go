@@ -98,10 +98,11 @@ func TestUploadsToAMailboxThatIsOnlyToBeRead(t *testing.T) {
 	for range 3 {
 		notes := 0
 		rep := h.sync(s, func(o *Options) {
-			o.Emit = func(e report.Event) {
+			o.Emit = func(e report.Event) bool {
 				if strings.Contains(e.Text, "for reading only") {
 					notes++
 				}
+				return true
 			}
 		})
 		if !rep.Clean() || rep.Uploaded != 0 || notes != 1 {

@@ -52,7 +52,7 @@ func (w *worker) loop(ctx context.Context) (err error) {
 			left = w.leave(u.Mailbox, rest) // each further try costs the timeout
 		case u.Batch == nil:
 			if err = w.look(ctx, u.Mailbox); err == nil {
-				err = w.answered(ctx, silentKey("EXAMINE", u.Mailbox.Name))
+				err = w.answered(ctx, commandKey("EXAMINE", u.Mailbox.Name))
 			}
 		default:
 			rest, err = w.fetcher.Fetch(ctx, u.Mailbox.toFetch(), u.Batch)

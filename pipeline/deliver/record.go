@@ -92,6 +92,9 @@ func (l *Line) record(ctx context.Context, items []*Item, results []mail.Result)
 			over.Forget = append(over.Forget, row)
 			continue
 		}
+		if res.NotMail && (it.Op == OpAdd || it.Op == OpReplace) {
+			row.Reason, row.Since = notMail(res), l.Now().UTC().Truncate(time.Second)
+		}
 		rows = append(rows, row)
 	}
 	if len(rows) > 0 {
@@ -119,6 +122,17 @@ func (l *Line) record(ctx context.Context, items []*Item, results []mail.Result)
 	}
 	l.Report.Progress()
 	return nil
+}
+
+// NotMail begins the reason in the row of a mail that is here, and that notmuch does not take
+// for one.
+const NotMail = "the mail is here, but notmuch does not take its file for a mail, so that no search finds it"
+
+func notMail(res mail.Result) string {
+	if res.Err != nil {
+		return NotMail + ": " + res.Err.Error()
+	}
+	return NotMail
 }
 
 // commit records a change, also when the run is told to end in this moment.

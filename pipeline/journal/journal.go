@@ -194,6 +194,9 @@ func (n Note[T]) Drop(ctx context.Context) error {
 	return n.notes.Drop(ctx, "")
 }
 
+// Put writes it with a change.
+func (n Note[T]) Put(c *Change, v T) { n.notes.Put(c, "", v) }
+
 // Forget forgets it with a change.
 func (n Note[T]) Forget(c *Change) { n.notes.Forget(c, "") }
 
@@ -270,16 +273,27 @@ func (j *Journal) KindOf(key string) (kind Kind, ok bool) {
 	return Kind{}, false
 }
 
-// Once does what no later run repeats, as telling something, unless said has it already: it
-// is noted about this, with the mailbox that it is of, if note is set.
-func Once(ctx context.Context, said Notes[Text], about, mailbox string, note bool, tell func()) error {
-	_, already, err := said.Get(ctx, about)
-	if err != nil || already {
+// Once tells what no later run repeats, unless said has that it was told already. tell tells
+// whether somebody could read it; if not, the next run tells it. what is to be known of it
+// is noted either way, if note is set: of a file that is the mailbox, and then it is noted
+// when it was told.
+func Once(ctx context.Context, said Notes[Text], about string, what Text, note bool, tell func() bool) error {
+	last, ok, err := said.Get(ctx, about)
+	if err != nil {
 		return err
 	}
-	tell()
-	if !note {
+	if _, already := last.Said(); ok && already {
 		return nil
 	}
-	return said.Set(ctx, about, cmp.Or(Text(mailbox), SaidOnce))
+	what = cmp.Or(what, SaidOnce)
+	if !tell() {
+		if said.kind.Form == OfFileIn {
+			return nil
+		}
+		what = notSaid + what
+	}
+	if !note || what == last {
+		return nil
+	}
+	return said.Set(ctx, about, what)
 }

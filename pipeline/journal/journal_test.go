@@ -79,18 +79,33 @@ func TestNotesOfEarlierVersions(t *testing.T) {
 		"remove": {`{"mailbox":"a","folder":"a","uidvalidity":14,"keys":["k"]}`, func() any { return get(t, j.Remove.notes, "") },
 			Removal{"a", "a", 14, []string{"k"}}, func(c *Change) { j.Remove.notes.Put(c, "", Removal{"a", "a", 14, []string{"k"}}) }},
 		"unsent/a/b/k": {`{"mailbox":"a/b","name":"cur/k:2,","id":"i","size":5,"reason":"no","attempts":2,"since":"2026-01-02T03:04:05Z","next_try":"2026-01-02T03:04:05Z"}`,
-			func() any { return get(t, j.Unsent, "a/b/k") }, Unsent{"a/b", "cur/k:2,", "i", 5, "no", 2, at, at},
+			func() any { return get(t, j.Unsent, "a/b/k") }, Unsent{"a/b", "cur/k:2,", "i", 5, "no", 2, at, at, false},
 			func(c *Change) {
-				j.Unsent.Put(c, AboutFile("a/b", "k"), Unsent{"a/b", "cur/k:2,", "i", 5, "no", 2, at, at})
+				j.Unsent.Put(c, AboutFile("a/b", "k"), Unsent{"a/b", "cur/k:2,", "i", 5, "no", 2, at, at, false})
 			}},
-		"silent/STATUS/a/b": {`{"attempts":2,"next_try":"2026-01-02T03:04:05Z"}`, func() any { return get(t, j.Silent, "STATUS/a/b") },
-			Silence{2, at}, func(c *Change) { j.Silent.Put(c, AboutWord("STATUS", "a/b"), Silence{2, at}) }},
+		"silent/STATUS/a/b": {`{"attempts":2,"next_try":"2026-01-02T03:04:05Z"}`, func() any { return get(t, j.Unavailable, "STATUS/a/b") },
+			Unavailable{Attempts: 2, NextTry: at}, func(c *Change) {
+				j.Unavailable.Put(c, AboutWord("STATUS", "a/b"), Unavailable{Attempts: 2, NextTry: at})
+			}},
+		"silent/EXAMINE/a/b": {`{"attempts":2,"next_try":"2026-01-02T03:04:05Z","since":"2026-01-02T03:04:05Z","reason":"no","given_up":true}`,
+			func() any { return get(t, j.Unavailable, "EXAMINE/a/b") }, Unavailable{2, at, at, "no", true},
+			func(c *Change) { j.Unavailable.Put(c, AboutWord("EXAMINE", "a/b"), Unavailable{2, at, at, "no", true}) }},
 		"removed/00ff": {`{"tags":["work"],"at":"2026-01-02T03:04:05Z"}`, func() any { return get(t, j.Removed, "00ff") },
 			Removed{[]string{"work"}, at}, func(c *Change) { j.Removed.Put(c, "00ff", Removed{[]string{"work"}, at}) }},
 		"standing/held/a/b": {"2026-01-02T03:04:05Z these words", func() any { return get(t, j.Standing, "held/a/b") },
-			Standing{at, "these words"}, func(c *Change) { j.Standing.Put(c, AboutWord("held", "a/b"), Standing{at, "these words"}) }},
+			Standing{Told: at, Text: "these words"}, func(c *Change) {
+				j.Standing.Put(c, AboutWord("held", "a/b"), Standing{Told: at, Text: "these words"})
+			}},
+		"standing/push/a/b": {"2026-01-02T03:04:05Z/2026-01-02T03:04:05Z these words", func() any { return get(t, j.Standing, "push/a/b") },
+			Standing{at, at, "these words"}, func(c *Change) { j.Standing.Put(c, AboutWord("push", "a/b"), Standing{at, at, "these words"}) }},
+		"standing/gone/a/b": {"-/2026-01-02T03:04:05Z these words", func() any { return get(t, j.Standing, "gone/a/b") },
+			Standing{Since: at, Text: "these words"}, func(c *Change) {
+				j.Standing.Put(c, AboutWord("gone", "a/b"), Standing{Since: at, Text: "these words"})
+			}},
 		"sign-in refused": {`{"attempts":2,"next_try":"2026-01-02T03:04:05Z","text":"no","way":"w","secret":"s"}`, func() any { return get(t, j.Refused.notes, "") },
-			Refusal{2, at, "no", "w", "s"}, func(c *Change) { j.Refused.notes.Put(c, "", Refusal{2, at, "no", "w", "s"}) }},
+			Refusal{Attempts: 2, NextTry: at, Text: "no", Way: "w", Secret: "s"}, func(c *Change) {
+				j.Refused.notes.Put(c, "", Refusal{Attempts: 2, NextTry: at, Text: "no", Way: "w", Secret: "s"})
+			}},
 		"not_before":         {"2026-01-02T03:04:05Z", func() any { return get(t, j.NotBefore.notes, "") }, Moment{at}, func(c *Change) { j.NotBefore.notes.Put(c, "", Moment{at}) }},
 		"before/a":           {"said", func() any { return get(t, j.Before, "a") }, SaidOnce, func(c *Change) { j.Before.Put(c, "a", SaidOnce) }},
 		"uploaded/k":         {"a/b", func() any { return get(t, j.NeverUpload, "k") }, Text("a/b"), func(c *Change) { j.NeverUpload.Put(c, "k", "a/b") }},

@@ -23,12 +23,12 @@ type Journal struct {
 	Ruled     Notes[Ruled]
 	Remove    Note[Removal]
 
-	Unsent    Notes[Unsent]
-	Silent    Notes[Silence]
-	Standing  Notes[Standing]
-	Removed   Notes[Removed]
-	Refused   Note[Refusal]
-	NotBefore Note[Moment]
+	Unsent      Notes[Unsent]
+	Unavailable Notes[Unavailable]
+	Standing    Notes[Standing]
+	Removed     Notes[Removed]
+	Refused     Note[Refusal]
+	NotBefore   Note[Moment]
 
 	Before      Notes[Text]
 	NeverUpload Notes[Text]
@@ -72,8 +72,8 @@ func Of(l *ledger.Ledger) *Journal {
 
 	// What failed.
 	declare(j, &j.Unsent, "unsent/", Memory, OfMailboxFile, "new mail that the server would not take")     // until it is sent or gone
-	declare(j, &j.Silent, "silent/", Memory, OfWord, "a command that the server does not answer")          // until it is answered, or the mailbox is gone
-	declare(j, &j.Standing, "standing/", Memory, OfWord, "a fault that stays until a person answers")      // until a whole run does not meet it
+	declare(j, &j.Unavailable, "silent/", Memory, OfWord, "a command that a mailbox lacks the answer to")  // until it is answered, or the mailbox is gone
+	declare(j, &j.Standing, "standing/", Memory, OfWord, "a fault of a mailbox, and when it was told")     // until a whole run does not meet it
 	declare(j, &j.Removed, "removed/", Memory, OfContent, "the tags of mail that was removed here")        // for 90 days
 	declare(j, &j.Refused.notes, "sign-in refused", Memory, Alone, "refused sign-ins")                     // until one succeeds
 	declare(j, &j.NotBefore.notes, "not_before", Memory, Alone, "when the server wants to be asked again") // until then

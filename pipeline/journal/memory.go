@@ -7,7 +7,8 @@ import (
 )
 
 // Unsent is mail that is new here and that the server refused. It is sent again by the
-// schedule of messages that failed to come, or with --full.
+// schedule of messages that failed to come, or with --full; or, if its owner gave it up,
+// when he asks for that.
 type Unsent struct {
 	Mailbox  string    `json:"mailbox"`
 	Name     string    `json:"name"` // of its file below the mailbox's folder
@@ -17,6 +18,7 @@ type Unsent struct {
 	Attempts int       `json:"attempts"`
 	Since    time.Time `json:"since"`
 	NextTry  time.Time `json:"next_try"`
+	GivenUp  bool      `json:"given_up,omitempty"`
 }
 
 // Removed is what is kept of mail that was removed here, since the server has it no more:
@@ -26,10 +28,14 @@ type Removed struct {
 	At   time.Time `json:"at"`
 }
 
-// Silence is a command that was not answered, though others were. LIST is of no mailbox.
-type Silence struct {
+// Unavailable is a command without which a mailbox cannot take part, and that was not
+// answered, or refused, though others were not. LIST is of no mailbox.
+type Unavailable struct {
 	Attempts int       `json:"attempts"`
 	NextTry  time.Time `json:"next_try"`
+	Since    time.Time `json:"since,omitzero"`     // zero: an earlier version did not note it
+	Reason   string    `json:"reason,omitempty"`   // of the refusal; "": there was no answer
+	GivenUp  bool      `json:"given_up,omitempty"` // by the account's owner: until he asks for it
 }
 
 // Refusal is what is remembered of refused sign-ins until one succeeds: servers lock
@@ -40,6 +46,7 @@ type Refusal struct {
 	Text     string    `json:"text"`             // the refusal, as it was told
 	Way      string    `json:"way"`              // fingerprint of the configuration
 	Secret   string    `json:"secret,omitempty"` // fingerprint of the secret; "": not known
+	Since    time.Time `json:"since,omitzero"`   // zero: an earlier version did not note it
 }
 
 // LastRun is what is remembered of runs.
@@ -50,22 +57,38 @@ type LastRun struct {
 	Faults  []string  `json:"faults,omitempty"` // of mailboxes and of the account
 }
 
-// Standing is a fault that stays until a person answers: when it was told last, and in
-// which words.
+// Standing is a fault that stays until a person answers, or until it is over.
 type Standing struct {
-	Told time.Time
-	Text string
+	Told  time.Time // when it was told last, so that somebody could read it; zero: not yet
+	Since time.Time // when it was met first; zero: an earlier version did not note it
+	Text  string
 }
 
-// MarshalText gives the time as in RFC 3339, and the words.
+// untold stands where the time of telling would.
+const untold = "-"
+
+// MarshalText gives the times as in RFC 3339, parted by a slash, and the words.
 func (s Standing) MarshalText() ([]byte, error) {
-	return []byte(s.Told.UTC().Format(time.RFC3339) + " " + s.Text), nil
+	times := untold
+	if !s.Told.IsZero() {
+		times = s.Told.UTC().Format(time.RFC3339)
+	}
+	if !s.Since.IsZero() {
+		times += "/" + s.Since.UTC().Format(time.RFC3339)
+	}
+	return []byte(times + " " + s.Text), nil
 }
 
-// UnmarshalText reads that.
+// UnmarshalText reads that. Earlier versions wrote the first time alone.
 func (s *Standing) UnmarshalText(text []byte) (err error) {
-	told, words, _ := strings.Cut(string(text), " ")
-	s.Told, err = time.Parse(time.RFC3339, told)
+	times, words, _ := strings.Cut(string(text), " ")
+	told, since, noted := strings.Cut(times, "/")
+	if told != untold {
+		s.Told, err = time.Parse(time.RFC3339, told)
+	}
+	if noted && err == nil {
+		s.Since, err = time.Parse(time.RFC3339, since)
+	}
 	s.Text = words
 	return err
 }
@@ -84,12 +107,21 @@ func (m *Moment) UnmarshalText(text []byte) (err error) {
 	return err
 }
 
-// Text is a text as it is. Of what was said once it is the mailbox of which it was said,
-// or, as by earlier versions, SaidOnce.
+// Text is a text as it is. Of what is said once it is what there is to know of it, such as
+// its mailbox; SaidOnce, as by earlier versions, where that is nothing.
 type Text string
 
-// SaidOnce is all that is to be known of what was said where it has no mailbox.
+// SaidOnce is all that is to be known of what was said.
 const SaidOnce Text = "said"
+
+// notSaid begins the text of what is to be said once, and nobody could read yet.
+const notSaid = "not said: "
+
+// Said tells whether it was said, and gives what else there is to know of it.
+func (t Text) Said() (what Text, said bool) {
+	rest, not := strings.CutPrefix(string(t), notSaid)
+	return Text(rest), !not
+}
 
 // MarshalText gives it.
 func (t Text) MarshalText() ([]byte, error) { return []byte(t), nil }

@@ -2,62 +2,85 @@ package journal
 
 import (
 	"context"
+	"maps"
+	"strings"
 	"sync"
 	"time"
 )
 
-// StandingFaults are faults of mailboxes that stay until a person does something. Where nobody
-// reads along one is told once, and again after a while or in other words; until then it is
-// known, and no news.
+// StandingFaults are the faults of mailboxes that a run meets. One that stays until a person
+// does something is told once where nobody reads along, and again after a while or in other
+// words; until then it is known, and no news. What nobody could read was not told.
 type StandingFaults struct {
 	journal *Journal
 	now     func() time.Time
 	remind  time.Duration
 
-	mu  sync.Mutex
-	met map[string]bool // in this run
+	mu     sync.Mutex
+	before map[string]Standing // as earlier runs left them
+	met    map[string]Standing // in this run
 }
 
 // NewStandingFaults starts a run's. remind is after how long a fault is told again; 0 tells it
 // in every run.
 func NewStandingFaults(j *Journal, now func() time.Time, remind time.Duration) *StandingFaults {
-	return &StandingFaults{journal: j, now: now, remind: remind, met: make(map[string]bool)}
+	return &StandingFaults{journal: j, now: now, remind: remind, met: make(map[string]Standing)}
 }
 
-// Meet tells whether a fault of this kind was told in these words not long ago. If not, it is
-// told now, which Told notes.
-func (s *StandingFaults) Meet(ctx context.Context, kind, mailbox, text string) (known bool, err error) {
+// Recall reads what earlier runs have met.
+func (s *StandingFaults) Recall(ctx context.Context) error {
+	all, err := s.journal.Standing.All(ctx)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.before = all
+	return err
+}
+
+// Meet notes a fault of this kind, and tells whether it was told in these words not long ago.
+// If not, it is told now, and Told notes that somebody could read it.
+func (s *StandingFaults) Meet(kind, mailbox, text string) (known bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	about := AboutWord(kind, mailbox)
-	last, ok, err := s.journal.Standing.Get(ctx, about)
-	if err != nil {
-		return false, err
+	last, ok := s.before[about]
+	if m, again := s.met[about]; again {
+		last, ok = m, true
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.met[about] = true
-	return s.remind > 0 && ok && last.Text == text && s.now().Before(last.Told.Add(s.remind)), nil
+	m := Standing{Since: s.now(), Text: text}
+	if ok {
+		m.Since = last.Since
+	}
+	if ok && last.Text == text {
+		m.Told = last.Told
+	}
+	s.met[about] = m
+	return s.remind > 0 && !m.Told.IsZero() && s.now().Before(m.Told.Add(s.remind))
 }
 
-// Told lets a change note that a fault is told now, in these words.
-func (s *StandingFaults) Told(c *Change, kind, mailbox, text string) {
+// Told notes that a fault that was met is told now.
+func (s *StandingFaults) Told(kind, mailbox string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	about := AboutWord(kind, mailbox)
-	s.mu.Lock()
-	s.met[about] = true
-	s.mu.Unlock()
-	s.journal.Standing.Put(c, about, Standing{Told: s.now(), Text: text})
+	m := s.met[about]
+	m.Told = s.now()
+	s.met[about] = m
 }
 
-// Met is how many of them this run has met.
-func (s *StandingFaults) Met() int {
+// Note lets a change record what this run has met. over tells which other faults are
+// forgotten: if they come back, they are news.
+func (s *StandingFaults) Note(c *Change, over func(kind, mailbox string) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.met)
-}
-
-// ForgetOthers forgets the faults that a whole run did not meet again: if they come back, they
-// are news.
-func (s *StandingFaults) ForgetOthers(ctx context.Context) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.journal.Standing.DropWhere(ctx, func(about string, _ Standing) bool { return !s.met[about] })
+	for about, m := range s.met {
+		if last, ok := s.before[about]; !ok || last.Text != m.Text || !last.Told.Equal(m.Told) {
+			s.journal.Standing.Put(c, about, m)
+		}
+	}
+	for about := range maps.Keys(s.before) {
+		kind, mailbox, _ := strings.Cut(about, "/")
+		if _, ok := s.met[about]; !ok && over(kind, mailbox) {
+			s.journal.Standing.Forget(c, about)
+		}
+	}
 }

@@ -148,18 +148,20 @@ func (r *Reader) goneMailbox(ctx context.Context, k ledger.Mailbox, out *Folders
 		return nil
 	}
 	key := journal.AboutWord(k.UIDValidity, k.Name) // not of a mailbox of the same name that comes after it
-	_, said, err := r.Journal.GoneSaid.Get(ctx, key)
-	if err != nil || said {
+	if text, noted, err := r.Journal.GoneSaid.Get(ctx, key); err != nil {
 		return err
+	} else if _, said := text.Said(); noted && said {
+		return nil
 	}
 	// It may be left out of the list for a moment only: what went out of it here
 	// is new elsewhere if the next list does not have it either.
+	var err error
 	if *v.Folder, err = r.Scan(ctx, v.Mailbox, nil); err != nil {
 		return err
 	}
 	out.Moved = true // it may have another name now, with the same mail
-	return journal.Once(ctx, r.Journal.GoneSaid, key, k.Name, !r.DryRun, func() {
-		r.Report.Note(k.Name, "the server has this mailbox no more; its mail here stays, and goes nowhere. To have it elsewhere, move it to another folder; "+
+	return journal.Once(ctx, r.Journal.GoneSaid, key, journal.Text(k.Name), !r.DryRun, func() bool {
+		return r.Report.Note(k.Name, "the server has this mailbox no more; its mail here stays, and goes nowhere. To have it elsewhere, move it to another folder; "+
 			"`notmuch imap folder delete %s/%s` removes it here, `notmuch imap folder create` makes the mailbox anew with it", r.Account, k.Name)
 	})
 }
@@ -183,10 +185,12 @@ func (r *Reader) newFolder(ctx context.Context, folder string, n *naming, out *F
 		return err
 	}
 	before = before && !r.UploadHere
-	_, said, err := r.Journal.FolderSaid.Get(ctx, folder)
+	text, noted, err := r.Journal.FolderSaid.Get(ctx, folder)
 	if err != nil {
 		return err
 	}
+	_, said := text.Said()
+	said = said && noted
 	detach := func(name string) {
 		m := r.of(ledger.Mailbox{Folder: folder})
 		m.Name = name
@@ -219,8 +223,8 @@ func (r *Reader) newFolder(ctx context.Context, folder string, n *naming, out *F
 		}
 	}
 	detach(as)
-	return journal.Once(ctx, r.Journal.FolderSaid, folder, as, !r.DryRun, func() {
-		r.Report.Note(as, "the folder %s does not go to the server: %s", folder, why)
+	return journal.Once(ctx, r.Journal.FolderSaid, folder, journal.Text(why), !r.DryRun, func() bool {
+		return r.Report.Note(as, "the folder %s does not go to the server: %s", folder, why)
 	})
 }
 

@@ -40,7 +40,7 @@ func newAccount(t *testing.T) *account {
 	now := func() time.Time { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) }
 	a.Reader = &Reader{
 		Account: "work", Root: filepath.Join(dir, "mail"), Ledger: l, Journal: journal.Of(l), Secret: "secret",
-		Report: report.NewReporter(report.Report{}, now, func(e report.Event) { a.notes = append(a.notes, e.Text) }, nil),
+		Report: report.NewReporter(report.Report{}, now, func(e report.Event) bool { a.notes = append(a.notes, e.Text); return true }, nil),
 	}
 	return a
 }

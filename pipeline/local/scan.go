@@ -86,8 +86,8 @@ func (r *Reader) sayTwin(ctx context.Context, m *Mailbox, s plan.Untracked) erro
 	if plan.RealID(s.ID) == "" {
 		what = "the content"
 	}
-	return journal.Once(ctx, r.Journal.TwinSaid, s.Key, m.Name, !r.DryRun, func() {
-		r.Report.Note(m.Name, "%s has %s of a mail that is in this mailbox already, as after a change from another program; it is not uploaded", s.Name, what)
+	return journal.Once(ctx, r.Journal.TwinSaid, s.Key, journal.Text(m.Name), !r.DryRun, func() bool {
+		return r.Report.Note(m.Name, "%s has %s of a mail that is in this mailbox already, as after a change from another program; it is not uploaded", s.Name, what)
 	})
 }
 

@@ -103,8 +103,8 @@ func (p *Pusher) staysHere(ctx context.Context, b *Mailbox, flag string, n int) 
 		other := func(f string) bool { return strings.EqualFold(f, flag) }
 		b.Local.Flags[u] = plan.Delta{Add: slices.DeleteFunc(d.Add, other), Remove: slices.DeleteFunc(d.Remove, other)}
 	}
-	return journal.Once(ctx, p.Journal.StaysSaid, journal.AboutWord(flag, b.Name), b.Name, !p.DryRun, func() {
-		p.Report.Note(b.Name, "the server keeps no flag %s in this mailbox; that of %d messages stays here", flag, n)
+	return journal.Once(ctx, p.Journal.StaysSaid, journal.AboutWord(flag, b.Name), journal.Text(b.Name), !p.DryRun, func() bool {
+		return p.Report.Note(b.Name, "the server keeps no flag %s in this mailbox; that of %d messages stays here", flag, n)
 	})
 }
 

@@ -122,7 +122,10 @@ type Options struct {
 	Some      bool // not all mailboxes are asked for
 
 	// Standing reports a fault of a mailbox that stays until a person does something.
-	Standing func(ctx context.Context, mailbox, kind string, err error) error
+	Standing func(mailbox, kind string, err error)
+	// Again tells whether the upload of a file of a mailbox, by its key, is asked for whatever
+	// its schedule says.
+	Again func(mailbox, key string) bool
 	// LeftOut tells whether a mailbox is not asked now, since it does not answer.
 	LeftOut func(mailbox string) bool
 }
@@ -244,7 +247,8 @@ func (p *Pusher) pushMailbox(ctx context.Context, b *Mailbox, o *plan.Outgoing) 
 		return false, ctx.Err()
 	case said:
 		b.KeepMarks()
-		return false, p.Standing(ctx, b.Name, "push", err)
+		p.Standing(b.Name, "push", err)
+		return false, nil
 	case report.ScopeOf(err, report.AtMailbox) > report.ScopeMailbox:
 		return false, err
 	}

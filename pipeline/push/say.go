@@ -26,16 +26,12 @@ func (p *Pusher) say(ctx context.Context, b *Mailbox, o *plan.Outgoing) error {
 		if len(b.Local.Marked) > 0 {
 			gone = "marked for deletion, or gone from its folder"
 		}
-		if err := p.Standing(ctx, b.Name, "held", fmt.Errorf("%s %s, and %s: not deleted or moved on the server, since that may be a mistake; "+
-			"look at the folder, then run sync with --yes-delete=%s, or with --restore to have them back", mail.Number(o.Held, "message is", "messages are"), gone, o.Why, report.AnswerFor(p.Account, b.Name))); err != nil {
-			return err
-		}
+		p.Standing(b.Name, "held", fmt.Errorf("%s %s, and %s: not deleted or moved on the server, since that may be a mistake; "+
+			"look at the folder, then run sync with --yes-delete=%s, or with --restore to have them back", mail.Number(o.Held, "message is", "messages are"), gone, o.Why, report.AnswerFor(p.Account, b.Name)))
 	}
 	if o.Doubted > 0 {
-		if err := p.Standing(ctx, b.Name, "doubted", fmt.Errorf("%s: %s not sent to the server; look at the folder, then run sync with --yes-delete=%s if it is right, "+
-			"or with --restore if the server is", o.Why, mail.Number(o.Doubted, "new message or flag that was taken off is", "new messages and flags that were taken off are"), report.AnswerFor(p.Account, b.Name))); err != nil {
-			return err
-		}
+		p.Standing(b.Name, "doubted", fmt.Errorf("%s: %s not sent to the server; look at the folder, then run sync with --yes-delete=%s if it is right, "+
+			"or with --restore if the server is", o.Why, mail.Number(o.Doubted, "new message or flag that was taken off is", "new messages and flags that were taken off are"), report.AnswerFor(p.Account, b.Name)))
 	}
 	if !p.Restore {
 		p.doing(b, len(b.Local.Flags), "change the flags of %s on the server")

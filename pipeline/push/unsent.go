@@ -22,7 +22,7 @@ func (p *Pusher) unsent(ctx context.Context, b *Mailbox) (map[string]journal.Uns
 }
 
 // postpone takes those uploads out of the plan that the server refused and whose time
-// has not come. A file that was edited since is another mail.
+// has not come, or that were given up. A file that was edited since is another mail.
 func (p *Pusher) postpone(ctx context.Context, b *Mailbox, o *plan.Outgoing) error {
 	notes, err := p.unsent(ctx, b)
 	if err != nil || len(notes) == 0 {
@@ -30,7 +30,9 @@ func (p *Pusher) postpone(ctx context.Context, b *Mailbox, o *plan.Outgoing) err
 	}
 	var due []plan.Untracked
 	for _, s := range o.Uploads {
-		if n, ok := notes[journal.AboutFile(b.Name, s.Key)]; !ok || n.Size != s.Size || p.Full || !n.NextTry.After(p.Now()) {
+		n, refused := notes[journal.AboutFile(b.Name, s.Key)]
+		waits := n.GivenUp || n.NextTry.After(p.Now()) && !p.Full
+		if !refused || n.Size != s.Size || !waits || p.Again(b.Name, s.Key) {
 			due = append(due, s)
 		}
 	}
@@ -57,7 +59,7 @@ func (p *Pusher) refusedUploads(ctx context.Context, b *Mailbox, refused []refus
 			n = journal.Unsent{Mailbox: b.Name, ID: f.file.ID, Size: f.file.Size, Since: now}
 			news = append(news, f)
 		}
-		n.Name, n.Reason, n.Attempts = f.file.Name, f.err.Error(), n.Attempts+1
+		n.Name, n.Reason, n.Attempts, n.GivenUp = f.file.Name, f.err.Error(), n.Attempts+1, false
 		n.NextTry = report.RetryAt(now, n.Attempts)
 		if ofWhole(f.err) { // room, or a right, is there again before long, and it is not the mail's fault
 			n.NextTry = report.RetryAt(now, min(n.Attempts, 2))

@@ -83,6 +83,7 @@ type Failure struct {
 	Text    string `json:"text"`
 	Known   bool   `json:"known,omitempty"` // it was told by an earlier run and waits for a person
 	Err     error  `json:"-"`
+	Bars    bool   `json:"-"` // it kept from the mailbox's other faults whether they are over
 }
 
 // Nothing tells whether the run ended before it could do anything.

@@ -12,7 +12,7 @@ import (
 type Reporter struct {
 	account string
 	now     func() time.Time
-	listen  func(Event)
+	listen  func(Event) bool
 	effect  func(string)
 	telling sync.Mutex // held while somebody listens, so that events come one at a time
 
@@ -23,32 +23,34 @@ type Reporter struct {
 }
 
 // NewReporter starts from a report in which nothing happened yet. listen is told of
-// every event, one at a time; step is called after every durable effect with its name.
-// Both may be nil.
-func NewReporter(start Report, now func() time.Time, listen func(Event), step func(effect string)) *Reporter {
+// every event, one at a time, and tells whether somebody could read it; step is called after
+// every durable effect with its name. Both may be nil.
+func NewReporter(start Report, now func() time.Time, listen func(Event) bool, step func(effect string)) *Reporter {
 	return &Reporter{account: start.Account, sum: start, now: now, listen: listen, effect: step}
 }
 
-// Emit tells of an event; its time and account are filled in.
-func (r *Reporter) Emit(e Event) {
+// Emit tells of an event; its time and account are filled in. It tells whether somebody
+// could read that.
+func (r *Reporter) Emit(e Event) bool {
 	if r.listen == nil {
-		return
+		return true
 	}
 	e.Time, e.Account = r.now(), r.account
 	r.telling.Lock()
 	defer r.telling.Unlock()
-	r.listen(e)
+	return r.listen(e)
 }
 
-// Note tells what is worth knowing of a mailbox, and no fault.
-func (r *Reporter) Note(mailbox, format string, args ...any) {
-	r.Emit(Event{Type: EventNote, Mailbox: mailbox, Text: fmt.Sprintf(format, args...)})
+// Note tells what is worth knowing of a mailbox, and no fault. It tells whether somebody
+// could read that.
+func (r *Reporter) Note(mailbox, format string, args ...any) bool {
+	return r.Emit(Event{Type: EventNote, Mailbox: mailbox, Text: fmt.Sprintf(format, args...)})
 }
 
-// Fault puts a fault into the report and tells of it.
-func (r *Reporter) Fault(f Failure) {
+// Fault puts a fault into the report and tells of it, and whether somebody could read that.
+func (r *Reporter) Fault(f Failure) bool {
 	r.Tally(func(rep *Report) { rep.Faults = append(rep.Faults, f) })
-	r.Emit(Event{Type: EventFault, Mailbox: f.Mailbox, Text: f.Text})
+	return r.Emit(Event{Type: EventFault, Mailbox: f.Mailbox, Text: f.Text})
 }
 
 // Tally changes the report. change calls nothing of the reporter.
