@@ -12,20 +12,19 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/local"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
-	"github.com/notmuch-imap/notmuch-imap/pipeline/push"
 )
 
 // box is one mailbox while it is worked on: as the server lists it, and in parts by who
 // writes them. One goroutine at a time works on a mailbox, until its batches are given out;
-// from then on all but what is said to be guarded is constant.
+// from then on it is constant.
 type box struct {
 	mail.Mailbox
 	line   *deliver.Mailbox
-	local  local.Folder // what is here, less what the push has dealt with
+	local  local.Folder // what is here, less what is dealt with
 	barred bool         // that its folder could not be read was said
 	agreed
 	wanted
-	push.Outcome // what the push has done; the look takes out what it finds
+	pushed plan.Pushed // what the push has done, less what the look has found of it
 	looked
 }
 
@@ -45,18 +44,13 @@ type wanted struct {
 	remove []string
 }
 
-// looked is what the look has found on the server.
+// looked is what the look has found.
 type looked struct {
-	now        mail.Status    // as EXAMINE had it
-	identified []mail.Message // messages that EXAMINE told more of
-	witnesses  []imap.UID     // whose identity tells whether UIDs mean what they meant
-
-	// guarded by run.mu
-	// unsettled: flags on the server differ from the rows', and are to be told again.
-	unsettled bool
+	uidValidity uint64 // of its messages, as they are fetched
 	// suspect is set where so much is gone from the server that it is to be judged when
 	// all that came is known.
 	suspect *plan.Suspicion
+	marks   *ledger.Mailbox // what is to be recorded when all is dealt with; nil if that is nothing
 }
 
 // newBox begins the work in a mailbox of which the ledger knows this, and whose folder
@@ -73,3 +67,27 @@ func (r *run) newBox(m mail.Mailbox, known ledger.Mailbox) *box {
 	b.line.Quiet = m.Name == r.Trash || m.For(`\Trash`, "Trash", "Deleted Items", "Deleted Messages") || m.For(`\Junk`, "Junk", "Spam") || plan.OwnFlags(m) != nil
 	return b
 }
+
+// settled moves the mailbox's marks on: all that the server told is dealt with.
+func (r *run) settled(ctx context.Context, b *box) error {
+	if r.DryRun {
+		return nil
+	}
+	if err := r.told.Over(ctx, b.Name); err != nil || b.marks == nil {
+		return err
+	}
+	if err := r.Ledger.SaveMailbox(ctx, *b.marks); err != nil {
+		return err
+	}
+	r.step("mailbox recorded")
+	return nil
+}
+
+// path is where a file of the mailbox lies.
+func (b *box) path(name string) string { return b.dir.Path(name) }
+
+// find tells where the file with this key is now; name is where it was last.
+func (b *box) find(key, name string) (string, bool, error) { return b.dir.Locate(key, name) }
+
+// exists tells whether the file with this name is still where it was.
+func (b *box) exists(name string) bool { return b.dir.Has(name) }

@@ -49,9 +49,6 @@ func (r *run) revived(ctx context.Context) ([]ledger.Message, error) {
 	return slices.DeleteFunc(rows, func(m ledger.Message) bool { return !r.wants(m) }), nil
 }
 
-// fileless tells that there is nothing of a message here but its row.
-func fileless(row ledger.Message) bool { return row.Key == "" && row.StubKey == "" }
-
 // GiveUp stops asking for messages and removes their stubs. Nothing happens on
 // the server. It gives those of the targets that have a stub no more.
 func GiveUp(ctx context.Context, o Options, targets []Target) ([]ledger.Message, error) {
@@ -105,7 +102,7 @@ func (r *run) giveUp(ctx context.Context) (done []ledger.Message, err error) {
 		return nil, err
 	}
 	for _, row := range rows {
-		if row.State == ledger.Skipped && fileless(row) || !slices.ContainsFunc(r.GiveUp, func(t Target) bool { return names(t, row) }) {
+		if row.State == ledger.Skipped && row.Fileless() || !slices.ContainsFunc(r.GiveUp, func(t Target) bool { return names(t, row) }) {
 			continue
 		}
 		row.State, row.NextTry = ledger.GivenUp, time.Time{}

@@ -4,14 +4,10 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
-
-	"github.com/emersion/go-imap/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
-	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
@@ -43,7 +39,7 @@ func (r *run) removeGone(ctx context.Context, boxes []*box) error {
 		// went, which may be any other one.
 		needs := []*deliver.Mailbox{it.Box}
 		switch {
-		case r.strayed(it.Row):
+		case r.looking.Strayed(it.Row):
 			needs = all
 		case it.Forgotten():
 			needs = slices.DeleteFunc(slices.Clone(all), func(m *deliver.Mailbox) bool { return m == it.Box })
@@ -120,7 +116,7 @@ func (r *run) sayGone(b *box) {
 // elsewhere tells whether a message that left its mailbox is in another one: it was
 // moved there, or was there before.
 func (r *run) elsewhere(ctx context.Context, row ledger.Message) (bool, error) {
-	if r.foreseen[placeless(plan.RealID(row.ID), row.Size, row.Date)] {
+	if r.looking.Foreseen(row) {
 		return true, nil
 	}
 	if row.ID == "" {
@@ -131,27 +127,4 @@ func (r *run) elsewhere(ctx context.Context, row ledger.Message) (bool, error) {
 		return c.Mailbox != row.Mailbox && c.Size == row.Size && c.Date.Equal(row.Date) &&
 			(c.State == ledger.Present && c.Key != "" || c.State == ledger.Intended)
 	}), err
-}
-
-// foresees notes which messages a dry run finds new in a mailbox, where some may have
-// come from another one.
-func (w *worker) foresees(ctx context.Context, uids []imap.UID) error {
-	if !w.mayHaveMoved || len(uids) == 0 {
-		return nil
-	}
-	listed, err := w.conn.Session().Identify(ctx, mail.UIDSet(uids))
-	if err != nil {
-		return err
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, m := range listed {
-		w.foreseen[placeless(m.MessageID, m.Size, m.InternalDate)] = true
-	}
-	return nil
-}
-
-// placeless is what a message is known by wherever it is.
-func placeless(id string, size int64, date time.Time) string {
-	return fmt.Sprint(id, " ", size, " ", date.Unix())
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/local"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
-	"github.com/notmuch-imap/notmuch-imap/pipeline/push"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
 // linksAreCopies forgets the links of messages that are still where they were, in a run
@@ -68,7 +68,7 @@ func (w *worker) finishLinks(ctx context.Context, boxes map[string]*box) error {
 		}
 		if len(rows) > 0 {
 			var there imap.UIDSet
-			if err = push.ErrLater; !w.DryRun {
+			if err = report.ErrLater; !w.DryRun {
 				there, err = w.stillThere(ctx, b, rows)
 			}
 			if err != nil {
@@ -76,7 +76,7 @@ func (w *worker) finishLinks(ctx context.Context, boxes map[string]*box) error {
 				for _, key := range keys {
 					w.unsettled[links[key].To] = nil
 				}
-				if err := w.pusher.NotSettled(ctx, b.line, err, "whether mail was moved out of it cannot be found out"); err != nil {
+				if err := w.rep.Unended(ctx, b.Name, err, "whether mail was moved out of it cannot be found out", b.line.Leave); err != nil {
 					return err
 				}
 				continue

@@ -4,28 +4,29 @@ import (
 	"context"
 	"time"
 
-	"github.com/emersion/go-imap/v2"
-
 	"github.com/notmuch-imap/notmuch-imap/hooks"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/local"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/look"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/pull"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/push"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
 // Session is one signed-in connection to an IMAP server. Its methods are called
 // from one goroutine at a time. Errors are *mail.Fault, the context's, or the
-// sink's own. Once Alive is false, only Close may be called. What asks for less than
-// all of it takes one of its parts.
+// sink's own. Once Alive is false, only Close may be called. Each stage says itself what
+// part of it it needs.
 type Session interface {
 	Lister
-	Looker
-	Fetcher
-	Writer
 	Folders
+	look.Session
+	pull.Session
+	push.Session
 	probe.Session
 	probe.Deleter
 }
@@ -38,41 +39,6 @@ type Lister interface {
 	// Namespace gives the prefix that the user's own mailboxes have, such as
 	// "INBOX."; told is false if the server does not say.
 	Namespace(ctx context.Context) (prefix string, told bool, err error)
-}
-
-// Looker tells what is in the selected mailbox.
-type Looker interface {
-	// Flags gives UID and flags of those of uids that exist and that changed
-	// after the mod-sequence changedSince (0: all).
-	Flags(ctx context.Context, uids imap.UIDSet, changedSince uint64) ([]mail.Message, error)
-	// Sizes gives how large messages are.
-	Sizes(ctx context.Context, uids imap.UIDSet) ([]mail.Message, error)
-	// Identify gives flags, date, size and Message-ID.
-	Identify(ctx context.Context, uids imap.UIDSet) ([]mail.Message, error)
-	// Headers gives some fields of the headers of messages. What came is there
-	// beside an error, too.
-	Headers(ctx context.Context, uids imap.UIDSet, fields ...string) (map[imap.UID][]byte, error)
-}
-
-// Fetcher fetches messages of the selected mailbox.
-type Fetcher interface {
-	// Fetch streams the messages of one batch. A nil error does not mean that
-	// all of them came.
-	Fetch(ctx context.Context, uids imap.UIDSet, sink mail.Sink) error
-	// FetchOne fetches one message with the tolerant reader. The exchange is
-	// there beside an error, too.
-	FetchOne(ctx context.Context, uid imap.UID, sink mail.Sink) (*mail.Exchange, error)
-}
-
-// Writer puts messages into mailboxes.
-type Writer interface {
-	// Append gives the server mails, many in one flight where it allows that
-	// (RFC 9051 6.3.12). The results stand at the places of the uploads; the
-	// error is of the connection, and those that were not answered then have it,
-	// too. stored is called for each mail as soon as it is known to be stored. then
-	// is what Examine will be asked of the mailbox next, so that it can be asked in
-	// the same flight; it may be nil.
-	Append(ctx context.Context, mailbox string, uploads []mail.Upload, stored func(i int, as mail.Appended), then *mail.Known) ([]mail.Appended, error)
 }
 
 // Folders makes and deletes mailboxes.

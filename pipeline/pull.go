@@ -48,9 +48,17 @@ func (r *run) toCome(boxes []*box) (n uint64) {
 	return n
 }
 
+// neverComplete gives the mailboxes of which no sync came to its end.
+func neverComplete(boxes []*box) []*box {
+	return slices.DeleteFunc(slices.Clone(boxes), func(b *box) bool { return b.known.Complete || b.barred })
+}
+
 // pull looks into mailboxes and fetches what is new in them, over as many connections as the
 // account may have, of which first is one.
 func (r *run) pull(ctx context.Context, first *worker, boxes []*box) error {
+	if r.looking == nil { // nothing was pushed
+		r.looking = r.newLooking(nil)
+	}
 	if len(boxes) == 0 {
 		first.conn.Close()
 		return nil
@@ -79,7 +87,7 @@ func (r *run) pull(ctx context.Context, first *worker, boxes []*box) error {
 
 // toFetch is the mailbox as it is fetched from.
 func (b *box) toFetch() *pull.Mailbox {
-	return &pull.Mailbox{Mailbox: b.line, UIDValidity: b.now.UIDValidity, Stubs: b.stubs, Add: b.add, Remove: b.remove}
+	return &pull.Mailbox{Mailbox: b.line, UIDValidity: b.uidValidity, Stubs: b.stubs, Add: b.add, Remove: b.remove}
 }
 
 // fetching is what fetching needs of a run, when its mailboxes are known.
@@ -87,7 +95,7 @@ func (r *run) fetching() *pull.Fetching {
 	return pull.New(pull.Options{
 		Line: r.line, Index: r.Index, Ledger: r.Ledger, Hooks: r.ask, Report: r.rep, Keys: &r.keys, Now: r.Now, Timeout: r.Timeout, Tags: &r.Tags,
 		Origin: stub.Origin{Account: r.Name, Address: r.Address, Secret: r.secret, Exchange: r.exchange},
-		Wanted: r.wants, RestoreTags: r.rememberRemoved, Trash: r.trashName(),
+		Wanted: r.wants, RestoreTags: r.rememberRemoved, Trash: r.trash,
 		Known: func(ctx context.Context) ([]*pull.Mailbox, error) {
 			known, err := r.knownBoxes(ctx)
 			var out []*pull.Mailbox
@@ -97,7 +105,7 @@ func (r *run) fetching() *pull.Fetching {
 			return out, err
 		},
 		SendFlags: func(ctx context.Context, m *pull.Mailbox, row ledger.Message, after []string) error {
-			return r.sendFlags(ctx, m.Mailbox, row, after)
+			return r.looking.SendFlags(ctx, m.Mailbox, row, after)
 		},
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/notmuch-imap/notmuch-imap/pipeline/conn"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/look"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/push"
 )
@@ -37,7 +38,7 @@ func (b *box) toPush() *push.Mailbox {
 
 // takePush takes over what a push has done in the mailbox.
 func (b *box) takePush(m *push.Mailbox) {
-	b.Outcome, b.local.Local, b.local.Scanned = m.Outcome, m.Local, m.Scanned
+	b.pushed, b.local.Local, b.local.Scanned = m.Pushed, m.Local, m.Scanned
 	if m.Look {
 		b.need = plan.NeedChanges
 	}
@@ -48,7 +49,7 @@ func (b *box) takePush(m *push.Mailbox) {
 
 // push tells the server what the user changed here, before anything is fetched.
 func (w *worker) push(ctx context.Context, boxes []*box, plans map[string]*plan.Outgoing) error {
-	o := push.Orders{Plans: plans, Trash: w.trashName(), Tags: w.tags, ListedAt: w.listedAt}
+	o := push.Orders{Plans: plans, Trash: w.trash, Tags: w.tags, ListedAt: w.listedAt}
 	all := slices.Concat(boxes, w.unselected)
 	for i, b := range all {
 		m := b.toPush()
@@ -62,12 +63,16 @@ func (w *worker) push(ctx context.Context, boxes []*box, plans map[string]*plan.
 	for i, b := range all {
 		b.takePush(o.Mailboxes[i])
 	}
-	w.stored = did.Stored
 	for name := range did.Left {
 		w.mayHaveMoved = true
 		delete(w.stays, name)
 	}
-	return w.findStrays(ctx, all, did.Unmade)
+	w.looking = w.newLooking(did.Stored)
+	var moved []*look.Mailbox
+	for _, b := range all {
+		moved = append(moved, b.toLook())
+	}
+	return w.looking.Over(lookedOver{w.conn}).FindStrays(ctx, moved, did.Unmade)
 }
 
 // endInterrupted ends what an interrupted run has begun to move or to link, and finds the

@@ -19,7 +19,7 @@ func (r *run) rememberRemoved(ctx context.Context, m *pull.Mailbox, it *deliver.
 	if err != nil || !ok {
 		return err
 	}
-	it.Add, it.Remove = r.Arriving(m.Name, r.trashName(), it.Row.Flags, m.Add, m.Remove, plan.ByOther)
+	it.Add, it.Remove = r.Arriving(m.Name, r.trash, it.Row.Flags, m.Add, m.Remove, plan.ByOther)
 	it.Tags = slices.DeleteFunc(slices.Clone(r.NewTags), func(t string) bool { return t != "unread" })
 	for _, t := range tags {
 		if !r.IsOrder(t) {

@@ -40,6 +40,13 @@ func (r *run) recover(ctx context.Context) error {
 	return err
 }
 
+// recallTold finds what interrupted runs have told the server of flags.
+func (r *run) recallTold(ctx context.Context) error {
+	err := r.told.Recall(ctx, !r.DryRun)
+	r.here.Told = r.told.Before()
+	return err
+}
+
 // resume finishes what an interrupted run intended: a file that reached its
 // name is indexed and recorded, an intent without a file is withdrawn, so that
 // the message is asked for again.
@@ -66,10 +73,8 @@ func (r *run) resume(ctx context.Context) error {
 	for _, name := range slices.Sorted(maps.Keys(boxes)) {
 		list = append(list, boxes[name].Mailbox)
 	}
-	if name := trashOf(r.Trash, list); name != "" { // as far as it is known without the server
-		r.trash = &box{Mailbox: mail.Mailbox{Name: name}}
-		defer func() { r.trash = nil }()
-	}
+	r.trash = trashOf(r.Trash, list) // as far as it is known without the server
+	defer func() { r.trash = "" }()
 	var unrecorded *local.Unrecorded
 	var moved []ledger.Message
 	files := make(map[*box]*maildir.Listing)
@@ -92,7 +97,7 @@ func (r *run) resume(ctx context.Context) error {
 		} else if linked {
 			by = plan.ByOther
 		}
-		it.Add, it.Remove = r.arriving(b, row.Flags, by)
+		it.Add, it.Remove = r.Arriving(b.Name, r.trash, row.Flags, b.add, b.remove, by)
 		name, here := find(files[b], row.Key)
 		stub, stubHere := find(files[b], row.StubKey)
 		switch {
@@ -183,8 +188,8 @@ func (r *run) resumeFlags(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if b := boxes[f.Mailbox]; b != nil && ok && !fileless(row) && !plan.SameFlags(row.Flags, f.Flags) {
-			items = append(items, r.flagItem(b.line, row, f.Flags))
+		if b := boxes[f.Mailbox]; b != nil && ok && !row.Fileless() && !plan.SameFlags(row.Flags, f.Flags) {
+			items = append(items, b.line.Flagging(row, f.Flags, &r.Tags))
 		}
 	}
 	if len(items) == 0 {
@@ -214,7 +219,7 @@ func (r *run) knownBoxes(ctx context.Context) (map[string]*box, error) {
 	boxes := make(map[string]*box, len(rows))
 	for _, k := range rows {
 		b := r.knownBox(k)
-		b.now.UIDValidity = k.UIDValidity
+		b.uidValidity = k.UIDValidity
 		if r.TagRules != nil {
 			b.add, b.remove = r.TagRules(k.Name, k.Delim)
 		}

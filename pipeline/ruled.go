@@ -8,7 +8,6 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
-	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 )
 
@@ -42,7 +41,7 @@ func (w *worker) recallRuled(ctx context.Context) error {
 		there, err := w.stillThere(ctx, b, rows)
 		if err != nil {
 			// Whether they were moved shows when the mailbox can be asked.
-			if err := w.pusher.NotSettled(ctx, b.line, err, "whether what its tags want moved was moved cannot be found out"); err != nil {
+			if err := w.rep.Unended(ctx, b.Name, err, "whether what its tags want moved was moved cannot be found out", b.line.Leave); err != nil {
 				return err
 			}
 		}
@@ -53,22 +52,4 @@ func (w *worker) recallRuled(ctx context.Context) error {
 		}
 	}
 	return w.commit(ctx, c, "moves by tags recalled")
-}
-
-// stillThere tells which messages a mailbox still has.
-func (w *worker) stillThere(ctx context.Context, b *box, rows []ledger.Message) (imap.UIDSet, error) {
-	if len(rows) == 0 {
-		return nil, nil
-	}
-	if err := w.conn.Connect(ctx); err != nil {
-		return nil, err
-	}
-	sel, err := w.conn.Examine(ctx, b.Name, nil)
-	if err != nil {
-		return nil, err
-	}
-	if sel.UIDValidity != b.known.UIDValidity {
-		return mail.UIDSet(ledger.UIDs(rows)), nil // these numbers are of other messages by now: nothing tells that they went
-	}
-	return w.conn.Session().Search(ctx, mail.UIDSet(ledger.UIDs(rows)))
 }

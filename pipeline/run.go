@@ -2,10 +2,7 @@ package pipeline
 
 import (
 	"sync"
-	"sync/atomic"
 	"time"
-
-	"github.com/emersion/go-imap/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
@@ -14,6 +11,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/local"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/look"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/match"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/pull"
@@ -28,10 +26,11 @@ type run struct {
 	keys   maildir.Keys
 	secret string // by which stubs are signed
 
-	line   *deliver.Line
-	pusher *push.Pusher
-	ask    *ask.Hooks
-	here   *local.Reader
+	line    *deliver.Line
+	pusher  *push.Pusher
+	looking *look.Looking // from the end of the push on
+	ask     *ask.Hooks
+	here    *local.Reader
 	noted
 	match *match.Matcher
 	// prescan is what the folders held before the server was heard of.
@@ -39,13 +38,12 @@ type run struct {
 	pool    *pull.Pool[*box] // what is to be looked into and fetched
 
 	overview
-	pushes
-
-	sizeless atomic.Bool // the server does not say how large messages are
+	// unsettled are mailboxes of which it is not known what an interrupted run has put
+	// there, with what that may be.
+	unsettled map[string][]ledger.Message
 
 	mu                sync.Mutex
 	reportedUnhealthy bool              // it was said that the server is not well
-	foreseen          map[string]bool   // messages that a dry run finds new
 	lacking           map[string]string // commands that were not answered in this run (""), or refused, by commandKey
 	hooksBegan        bool              // they let the run begin, and are told of its end
 }
@@ -57,7 +55,7 @@ type overview struct {
 	listed      map[string]bool                // names that the server has; the push adds those that it makes
 	listedAt    time.Time                      // when it said so
 	exchange    bool                           // the server is Exchange, so far as it shows
-	trash       *box                           // the account's Trash; nil if it has none
+	trash       string                         // the mailbox that is the account's Trash; "" if it has none
 	daily       map[string]bool                // mailboxes that are emptied in daily life
 
 	unselected      []*box        // not to be synchronised now, but mail may be in their folders
@@ -70,23 +68,10 @@ type overview struct {
 	stays        map[string]bool // mailboxes that no message has left, as far as is known, also by the push
 }
 
-// pushes is what the push, and the recovery of interrupted ones, have done in this run.
-type pushes struct {
-	// stored are the flags that the server was told, by mailbox: of a message that
-	// somebody moved meanwhile they are not with it.
-	stored map[string]map[imap.UID]plan.Delta
-	// unsettled are mailboxes of which it is not known what an interrupted run has put
-	// there, with what that may be.
-	unsettled map[string][]ledger.Message
-
-	strays []stray // guarded by run.mu
-}
-
 // newRun begins a run: the whole of it, or the part that a verb of its own needs.
 func newRun(o Options) *run {
 	r := &run{Options: o, rep: report.NewReporter(report.Report{Account: o.Name, DryRun: o.DryRun}, o.Now, o.Emit, o.Step),
-		foreseen: make(map[string]bool),
-		noted:    newNoted(o.notes(), o.Now, o.Remind)}
+		noted: newNoted(o.notes(), o.Now, o.Remind)}
 	r.ask = ask.New(o.Name, o.Hooks, o.Ledger.Dir(), r.rep, o.Now)
 	r.here = &local.Reader{
 		Account: o.Name, Root: o.Root, Ledger: o.Ledger, Index: o.Index, Journal: o.notes(), Report: r.rep,

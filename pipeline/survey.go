@@ -121,13 +121,8 @@ func (r *run) survey(ctx context.Context, list []mail.Mailbox, rows []ledger.Mai
 			return nil, err
 		}
 	}
-	if name := trashOf(r.Trash, list); name != "" {
-		r.trash = &box{Mailbox: mail.Mailbox{Name: name}} // it need not be synchronised
-		if i := slices.IndexFunc(boxes, func(b *box) bool { return b.Name == name }); i >= 0 {
-			r.trash = boxes[i]
-		}
-	}
-	r.daily = plan.DailyOf(list, trashOf(r.Trash, list))
+	r.trash = trashOf(r.Trash, list)
+	r.daily = plan.DailyOf(list, r.trash)
 	for _, want := range r.Only {
 		if !r.listed[want] {
 			r.mailboxFault(r.newBox(mail.Mailbox{Name: want}, ledger.Mailbox{}), errors.New("the server has no such mailbox"))

@@ -142,8 +142,3 @@ func (w *worker) selected() *box {
 	}
 	return w.last
 }
-
-// enter makes sure that b can be fetched from.
-func (w *worker) enter(ctx context.Context, b *box) error {
-	return w.conn.Enter(ctx, b.Name, b.now.UIDValidity)
-}

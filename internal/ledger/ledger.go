@@ -71,6 +71,9 @@ type Row struct {
 	StubKey string
 }
 
+// Fileless tells whether a message has neither its file nor a stub here.
+func (m Message) Fileless() bool { return m.Key == "" && m.StubKey == "" }
+
 // UIDs gives those of messages.
 func UIDs(rows []Message) []imap.UID {
 	uids := make([]imap.UID, len(rows))

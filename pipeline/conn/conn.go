@@ -6,6 +6,8 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/emersion/go-imap/v2"
+
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
@@ -126,4 +128,27 @@ func (c *Conn[S]) Enter(ctx context.Context, mailbox string, uidValidity uint64)
 			Text: fmt.Sprintf("UIDVALIDITY changed from %d to %d during the run", uidValidity, c.uidValidity)}
 	}
 	return nil
+}
+
+// StillThere tells which messages a mailbox still has. It opens the mailbox, unless it is asked
+// for none.
+func StillThere[S interface {
+	Session
+	// Search tells which of uids exist.
+	Search(ctx context.Context, uids imap.UIDSet) (imap.UIDSet, error)
+}](ctx context.Context, c *Conn[S], mailbox string, uidValidity uint64, uids []imap.UID) (imap.UIDSet, error) {
+	if len(uids) == 0 {
+		return nil, nil
+	}
+	if err := c.Connect(ctx); err != nil {
+		return nil, err
+	}
+	sel, err := c.Examine(ctx, mailbox, nil)
+	if err != nil {
+		return nil, err
+	}
+	if sel.UIDValidity != uidValidity {
+		return mail.UIDSet(uids), nil // these numbers are of other messages by now: nothing tells that they went
+	}
+	return c.session.Search(ctx, mail.UIDSet(uids))
 }

@@ -58,6 +58,14 @@ func (m *Mailbox) Forgetting(row ledger.Message) *Item {
 	return &Item{Box: m, Op: OpGone, Row: row, Known: true}
 }
 
+// Flagging is a message whose flags are others on the server than was agreed.
+func (m *Mailbox) Flagging(row ledger.Message, after []string, tags *plan.Tags) *Item {
+	it := &Item{Box: m, Op: OpFlag, Row: row}
+	it.Add, it.Remove, it.Set, it.Clear = tags.FromFlags(row.Flags, after)
+	it.Row.Flags = after
+	return it
+}
+
 // Forgotten tells whether an item is Forgetting's.
 func (it *Item) Forgotten() bool { return it.Op == OpGone && it.Row.Key == "" && it.Row.StubKey == "" }
 

@@ -23,7 +23,7 @@ import (
 // That one was ruled out holds for this folder, and that it is a twin only while
 // the other file is there.
 func (r *Reader) newFiles(ctx context.Context, m *Mailbox, rows []ledger.Row, files *maildir.Listing) (out []plan.Untracked, err error) {
-	all, err := r.Untracked(ctx, *m, rows, files)
+	all, err := r.Untracked(ctx, m.Name, m.Dir, rows, files)
 	if err != nil || len(all) == 0 {
 		return nil, err
 	}
@@ -75,7 +75,7 @@ func (r *Reader) twin(ctx context.Context, m *Mailbox, f plan.Untracked, files *
 // Untracked reads those files of a mailbox's folder that have no row: mail
 // that may be the server's, after the ledger was lost, or that the user put
 // there.
-func (r *Reader) Untracked(ctx context.Context, m Mailbox, rows []ledger.Row, l *maildir.Listing) ([]plan.Untracked, error) {
+func (r *Reader) Untracked(ctx context.Context, mailbox string, dir maildir.Dir, rows []ledger.Row, l *maildir.Listing) ([]plan.Untracked, error) {
 	known := make(map[string]bool, len(rows))
 	for _, row := range rows {
 		known[row.Key], known[row.StubKey] = true, true
@@ -87,7 +87,7 @@ func (r *Reader) Untracked(ctx context.Context, m Mailbox, rows []ledger.Row, l 
 		return nil, err
 	}
 	for _, f := range some {
-		path := m.path(f.Name)
+		path := dir.Path(f.Name)
 		head := mail.NewHeaderReader(append(stub.ClaimFields(), "Date", "Subject", "X-TUID")...)
 		sum := mail.NewDigester()
 		size, err := maildir.Read(path, buf, io.MultiWriter(head, sum))
@@ -116,7 +116,7 @@ func (r *Reader) Untracked(ctx context.Context, m Mailbox, rows []ledger.Row, l 
 			}
 		}
 		out = append(out, plan.Untracked{RuledOut: h.Fields.IsPlaceholder(), Message: ledger.Message{
-			Mailbox: m.Name, Key: f.Key, Name: f.Name, ID: h.MessageID, Size: size, WireSize: size, Digest: sum.Sum(), Date: f.ModTime.UTC().Truncate(time.Second),
+			Mailbox: mailbox, Key: f.Key, Name: f.Name, ID: h.MessageID, Size: size, WireSize: size, Digest: sum.Sum(), Date: f.ModTime.UTC().Truncate(time.Second),
 		}, Sent: h.Date.UTC().Truncate(time.Second), Added: sum.Left()})
 	}
 	return out, nil
@@ -200,5 +200,5 @@ func (r *Reader) untrackedOf(ctx context.Context, m *Mailbox) ([]plan.Untracked,
 	if err != nil {
 		return nil, err
 	}
-	return r.Untracked(ctx, *m, rows, files)
+	return r.Untracked(ctx, m.Name, m.Dir, rows, files)
 }

@@ -2,8 +2,6 @@ package push
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"maps"
 	"slices"
 
@@ -61,31 +59,11 @@ func (p *Pusher) EndInterrupted(ctx context.Context, c Connection, boxes map[str
 		if !m.Copied {
 			unsettled[m.To] = nil
 		}
-		if err := p.NotSettled(ctx, b.Mailbox, err, "a move out of it is not done"); err != nil {
+		if err := p.Report.Unended(ctx, b.Name, err, "a move out of it is not done", b.Leave); err != nil {
 			return nil, err
 		}
 	}
 	return unsettled, p.settleArrivals(ctx, unsettled)
-}
-
-// ErrLater is why a dry run ends nothing.
-var ErrLater = errors.New("a run ends first what an earlier one had begun, and what that leaves to do cannot be foreseen")
-
-// NotSettled tells why something is not ended now, unless it is more than a mailbox's
-// matter.
-func (p *Pusher) NotSettled(ctx context.Context, b *deliver.Mailbox, err error, what string) error {
-	_, connecting := errors.AsType[*report.ConnectError](err)
-	switch {
-	case errors.Is(err, ErrLater):
-		p.Report.Note(b.Name, "%v", err)
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case connecting || report.ScopeOf(err, report.AtMailbox) > report.ScopeMailbox:
-		return err
-	default:
-		b.Leave(fmt.Errorf("%s: %w", what, err))
-	}
-	return nil
 }
 
 // settleArrivals gives mail its row that an earlier run has put into mailboxes, and adds
@@ -118,7 +96,7 @@ func (p *Pusher) settleArrivals(ctx context.Context, unsettled map[string][]ledg
 		for _, a := range as {
 			unsettled[b.Name] = append(unsettled[b.Name], a.Row)
 		}
-		if err := p.NotSettled(ctx, b.Mailbox, err, "what was put into it cannot be looked for"); err != nil {
+		if err := p.Report.Unended(ctx, b.Name, err, "what was put into it cannot be looked for", b.Leave); err != nil {
 			return err
 		}
 	}
@@ -130,7 +108,7 @@ func (p *Pusher) settleArrivals(ctx context.Context, unsettled map[string][]ledg
 // it, its file goes there, or is deleted with it.
 func (p *Pusher) settleIn(ctx context.Context, b *Mailbox, as []journal.Arrival) error {
 	if p.DryRun {
-		return ErrLater
+		return report.ErrLater
 	}
 	rows, err := p.Ledger.Rows(ctx, b.Name, b.Known.UIDValidity)
 	if err != nil {

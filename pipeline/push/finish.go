@@ -19,7 +19,7 @@ import (
 func (p *Pusher) finishMove(ctx context.Context, b *Mailbox, m *journal.Moving) error {
 	p.leaveAlone(m)
 	if p.DryRun {
-		return ErrLater
+		return report.ErrLater
 	}
 	none := p.moveOver(b.Name)
 	if m.UIDValidity != b.Known.UIDValidity {

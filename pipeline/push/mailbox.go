@@ -25,26 +25,13 @@ type Mailbox struct {
 	Due              bool           // it is looked into after the push in any case
 	Unmade           bool           // the server has it not, since a dry run makes none
 
-	Outcome
+	plan.Pushed
+	Look       bool // it is to be looked into after the push
+	Incomplete bool // not all of its mail is here any more: it is to be compared as a whole
 
 	only      bool // nothing is pushed to any other mailbox
 	next      bool // and none of them is looked into before it
 	uncertain bool // we may have put messages into it since its status was told
-}
-
-// Outcome is what a push has done in a mailbox on the server, or has found to do.
-type Outcome struct {
-	Look       bool // the mailbox is to be looked into
-	Incomplete bool // not all of its mail is here any more: it is compared as a whole
-	// Contradicted: a UID is of another message than was agreed on.
-	Contradicted bool
-	// Expected are files by the UID that their message has got on the server;
-	// Uploaded are files whose UID was not told.
-	Expected  map[imap.UID]string
-	Uploaded  []plan.Untracked
-	Withheld  map[string]plan.Delta       // by file: flags that a hook keeps from the server
-	MovedFrom map[imap.UID]ledger.Message // where a new message was moved from
-	Taken     map[imap.UID]bool           // messages that we took out of it on the server
 }
 
 // settled tells whether nothing of what the scan saw waits for another mailbox's

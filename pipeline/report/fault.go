@@ -3,6 +3,7 @@ package report
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"os"
@@ -262,4 +263,25 @@ func RetryAt(now time.Time, attempts int) time.Time {
 	default:
 		return now.Add(7 * 24 * time.Hour)
 	}
+}
+
+// ErrLater is why a dry run ends nothing.
+var ErrLater = errors.New("a run ends first what an earlier one had begun, and what that leaves to do cannot be foreseen")
+
+// Unended tells why something that was begun in a mailbox is not ended now, unless that is
+// more than a mailbox's matter: then it gives the error back. leave is told of what costs the
+// mailbox.
+func (r *Reporter) Unended(ctx context.Context, mailbox string, err error, what string, leave func(error)) error {
+	_, connecting := errors.AsType[*ConnectError](err)
+	switch {
+	case errors.Is(err, ErrLater):
+		r.Note(mailbox, "%v", err)
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case connecting || ScopeOf(err, AtMailbox) > ScopeMailbox:
+		return err
+	default:
+		leave(fmt.Errorf("%s: %w", what, err))
+	}
+	return nil
 }

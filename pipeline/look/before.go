@@ -1,4 +1,4 @@
-package pipeline
+package look
 
 import (
 	"context"
@@ -13,16 +13,11 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
-// neverComplete gives the mailboxes of which no sync came to its end.
-func neverComplete(boxes []*box) []*box {
-	return slices.DeleteFunc(slices.Clone(boxes), func(b *box) bool { return b.known.Complete || b.barred })
-}
-
 // keepHere says of a folder with mail of which the ledger knows nothing what was found
 // on the other side. What is here alone stays so until its owner says otherwise, if it was
 // here before the first sync.
-func (w *worker) keepHere(ctx context.Context, b *box, listed []mail.Message, here []plan.Untracked, pairs map[imap.UID]plan.Untracked) error {
-	before, err := w.here.WasHere(ctx, b.known.Folder)
+func (l *Looker) keepHere(ctx context.Context, b *Mailbox, listed []mail.Message, here []plan.Untracked, pairs map[imap.UID]plan.Untracked) error {
+	before, err := l.Here.WasHere(ctx, b.Known.Folder)
 	if err != nil || !before {
 		return err
 	}
@@ -35,17 +30,17 @@ func (w *worker) keepHere(ctx context.Context, b *box, listed []mail.Message, he
 	unsure := len(plan.Unsure(rest, alone))
 	there := len(rest) - unsure
 	if len(here) > 0 {
-		w.emit(report.Event{Type: report.EventMailbox, Mailbox: b.Name, Total: len(pairs), Text: foundHere(w.Name+"/"+b.Name, len(pairs), len(alone)-unsure, there, unsure)})
+		l.Report.Emit(report.Event{Type: report.EventMailbox, Mailbox: b.Name, Total: len(pairs), Text: foundHere(l.Account+"/"+b.Name, len(pairs), len(alone)-unsure, there, unsure)})
 	}
-	if w.DryRun || w.UploadHere {
+	if l.DryRun || l.UploadHere {
 		return nil
 	}
 	var c journal.Change
 	for _, s := range alone {
-		w.notes().HereBefore.Put(&c, s.Key, journal.Text(b.Name))
+		l.Journal.HereBefore.Put(&c, s.Key, journal.Text(b.Name))
 	}
-	w.notes().Before.Forget(&c, b.known.Folder)
-	return w.commit(ctx, c, "mail here noted")
+	l.Journal.Before.Forget(&c, b.Known.Folder)
+	return l.commit(ctx, c, "mail here noted")
 }
 
 // foundHere says how the mail of a folder and that of its mailbox fit, and what to type.

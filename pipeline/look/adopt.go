@@ -1,4 +1,4 @@
-package pipeline
+package look
 
 import (
 	"context"
@@ -19,11 +19,11 @@ import (
 
 // adopt finds those of the new messages whose file is here already: it was
 // uploaded, or moved here as it was on the server. It gives the UIDs that remain.
-func (w *worker) adopt(ctx context.Context, b *box, fetch []imap.UID) ([]imap.UID, error) {
-	if len(b.local.Untracked) == 0 {
+func (l *Looker) adopt(ctx context.Context, b *Mailbox, fetch []imap.UID) ([]imap.UID, error) {
+	if len(b.Local.Untracked) == 0 {
 		return fetch, nil
 	}
-	if b.now.UIDValidity != b.known.UIDValidity {
+	if b.now.UIDValidity != b.Known.UIDValidity {
 		b.Expected = nil // these numbers are of other messages by now
 	}
 	// Where the server made no new message of a file (Gmail has each mail once),
@@ -31,16 +31,16 @@ func (w *worker) adopt(ctx context.Context, b *box, fetch []imap.UID) ([]imap.UI
 	fresh := mail.UIDSet(fetch)
 	for uid, key := range b.Expected {
 		if !fresh.Contains(uid) {
-			if err := w.neverUpload(ctx, b, key); err != nil {
+			if err := l.neverUpload(ctx, b, key); err != nil {
 				return nil, err
 			}
 		}
 	}
 	if len(fetch) == 0 {
-		return fetch, w.notFound(ctx, b, nil, nil, nil)
+		return fetch, l.notFound(ctx, b, nil, nil, nil)
 	}
-	byKey := make(map[string]plan.Untracked, len(b.local.Untracked))
-	for _, s := range b.local.Untracked {
+	byKey := make(map[string]plan.Untracked, len(b.Local.Untracked))
+	for _, s := range b.Local.Untracked {
 		byKey[s.Key] = s
 	}
 	ask := fetch
@@ -49,7 +49,7 @@ func (w *worker) adopt(ctx context.Context, b *box, fetch []imap.UID) ([]imap.UI
 	}
 	told := maps.Clone(b.Expected)
 	for uid, row := range b.MovedFrom {
-		if _, ok := told[uid]; !ok && row.Key != "" && b.now.UIDValidity == b.known.UIDValidity {
+		if _, ok := told[uid]; !ok && row.Key != "" && b.now.UIDValidity == b.Known.UIDValidity {
 			if told == nil {
 				told = make(map[imap.UID]string)
 			}
@@ -62,17 +62,17 @@ func (w *worker) adopt(ctx context.Context, b *box, fetch []imap.UID) ([]imap.UI
 	// There are servers whose COPYUID is not true (GreenMail, outlook.com): a file that
 	// were taken for another message would go with it.
 	for _, ask := range [][]imap.UID{ask, fetch} {
-		if listed, err = w.identify(ctx, b, ask); err != nil {
+		if listed, err = l.identify(ctx, b, ask); err != nil {
 			return nil, err
 		}
-		if pairs, err = w.match.Pair(ctx, w.conn.Session(), listed, b.local.Untracked, plan.Evidence{Drafts: plan.ForDrafts(b.Mailbox), Told: told}); err != nil {
+		if pairs, err = l.Match.Pair(ctx, l.conn.Session(), listed, b.Local.Untracked, plan.Evidence{Drafts: plan.ForDrafts(b.Listed), Told: told}); err != nil {
 			return nil, err
 		}
-		if len(pairs) == len(b.local.Untracked) || len(ask) == len(fetch) {
+		if len(pairs) == len(b.Local.Untracked) || len(ask) == len(fetch) {
 			break
 		}
 	}
-	if err := w.match.Compare(ctx, w.conn.Session(), b.dir, listed, pairs, w.match.Unproven(told)); err != nil {
+	if err := l.Match.Compare(ctx, l.conn.Session(), b.Dir, listed, pairs, l.Match.Unproven(told)); err != nil {
 		return nil, err
 	}
 	paired := make(map[string]bool)
@@ -85,7 +85,7 @@ func (w *worker) adopt(ctx context.Context, b *box, fetch []imap.UID) ([]imap.UI
 		}
 	}
 	rest := slices.DeleteFunc(slices.Clone(listed), func(m mail.Message) bool { _, ok := pairs[m.UID]; return ok })
-	if err := w.notFound(ctx, b, rest, pairs, paired); err != nil {
+	if err := l.notFound(ctx, b, rest, pairs, paired); err != nil {
 		return nil, err
 	}
 	done := make(map[imap.UID]bool)
@@ -94,7 +94,7 @@ func (w *worker) adopt(ctx context.Context, b *box, fetch []imap.UID) ([]imap.UI
 		if !ok {
 			continue
 		}
-		if done[m.UID], err = w.adoptOne(ctx, b, m, s); err != nil {
+		if done[m.UID], err = l.adoptOne(ctx, b, m, s); err != nil {
 			return nil, err
 		}
 	}
@@ -103,12 +103,12 @@ func (w *worker) adopt(ctx context.Context, b *box, fetch []imap.UID) ([]imap.UI
 
 // allExpected tells whether the server said what it made of every file that may be
 // found among the new messages.
-func (b *box) allExpected() bool {
-	return len(b.Expected) >= len(b.local.Untracked)
+func (b *Mailbox) allExpected() bool {
+	return len(b.Expected) >= len(b.Local.Untracked)
 }
 
 // identify asks what messages these are, unless EXAMINE told that already.
-func (w *worker) identify(ctx context.Context, b *box, uids []imap.UID) ([]mail.Message, error) {
+func (l *Looker) identify(ctx context.Context, b *Mailbox, uids []imap.UID) ([]mail.Message, error) {
 	if len(uids) == 0 {
 		return nil, nil
 	}
@@ -119,21 +119,21 @@ func (w *worker) identify(ctx context.Context, b *box, uids []imap.UID) ([]mail.
 	if told := of(b.identified); len(told) == len(uids) {
 		return told, nil
 	}
-	listed, err := w.conn.Session().Identify(ctx, wanted)
+	listed, err := l.conn.Session().Identify(ctx, wanted)
 	return of(listed), err
 }
 
 // adoptOne records a file as the server's message. Its name gets the letters of
 // flags that the server has; those that only the file has are what the next scan
 // tells the server of.
-func (w *worker) adoptOne(ctx context.Context, b *box, m mail.Message, s plan.Untracked) (bool, error) {
-	name, ok, err := b.find(s.Key, s.Name)
+func (l *Looker) adoptOne(ctx context.Context, b *Mailbox, m mail.Message, s plan.Untracked) (bool, error) {
+	name, ok, err := b.Dir.Locate(s.Key, s.Name)
 	if err != nil || !ok {
 		return false, err
 	}
 	here := b.Withheld[s.Key].Merged(m.Flags)
 	to := maildir.WithFlags(name, plan.Letters(here), "")
-	if err := b.dir.Rename(name, to); errors.Is(err, fs.ErrNotExist) {
+	if err := b.Dir.Rename(name, to); errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	} else if err != nil {
 		return false, err
@@ -141,16 +141,16 @@ func (w *worker) adoptOne(ctx context.Context, b *box, m mail.Message, s plan.Un
 	row := s.Message
 	row.Mailbox, row.UIDValidity, row.UID, row.Name = b.Name, b.now.UIDValidity, m.UID, to
 	row.Size, row.Date, row.Flags = m.Size, m.InternalDate.UTC().Truncate(time.Second), plan.StoredFlags(m.Flags)
-	it := &deliver.Item{Box: b.line, Op: deliver.OpAdd, Row: row, Known: true}
-	it.Add, it.Remove = w.arriving(b, plan.StoredFlags(here), plan.ByHand)
-	return true, w.line.Send(ctx, it)
+	it := &deliver.Item{Box: b.Mailbox, Op: deliver.OpAdd, Row: row, Known: true}
+	it.Add, it.Remove = l.arriving(b, plan.StoredFlags(here), plan.ByHand)
+	return true, l.Line.Send(ctx, it)
 }
 
 // notFound deals with files that were uploaded to a server which neither says
 // what UID they got nor gives them back as they were (Exchange): one new message
 // with that Message-ID is it; otherwise the file is remembered, so that it is
 // never uploaded twice. paired are those that were found.
-func (w *worker) notFound(ctx context.Context, b *box, listed []mail.Message, pairs map[imap.UID]plan.Untracked, paired map[string]bool) error {
+func (l *Looker) notFound(ctx context.Context, b *Mailbox, listed []mail.Message, pairs map[imap.UID]plan.Untracked, paired map[string]bool) error {
 	for _, s := range b.Uploaded {
 		if paired[s.Key] {
 			continue
@@ -163,7 +163,7 @@ func (w *worker) notFound(ctx context.Context, b *box, listed []mail.Message, pa
 			pairs[listed[i].UID] = s
 			continue
 		}
-		if err := w.neverUpload(ctx, b, s.Key); err != nil {
+		if err := l.neverUpload(ctx, b, s.Key); err != nil {
 			return err
 		}
 	}
@@ -172,12 +172,12 @@ func (w *worker) notFound(ctx context.Context, b *box, listed []mail.Message, pa
 }
 
 // neverUpload remembers a file that the server is not to be given.
-func (r *run) neverUpload(ctx context.Context, b *box, key string) error {
-	if r.DryRun {
+func (l *Looking) neverUpload(ctx context.Context, b *Mailbox, key string) error {
+	if l.DryRun {
 		return nil
 	}
 	var c journal.Change
-	r.notes().NeverUpload.Put(&c, key, journal.Text(b.Name))
-	r.notes().Arriving.Forget(&c, key)
-	return r.commit(ctx, c, "upload ruled out")
+	l.Journal.NeverUpload.Put(&c, key, journal.Text(b.Name))
+	l.Journal.Arriving.Forget(&c, key)
+	return l.commit(ctx, c, "upload ruled out")
 }

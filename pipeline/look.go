@@ -1,0 +1,77 @@
+package pipeline
+
+import (
+	"context"
+	"slices"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/conn"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/look"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/pull"
+)
+
+// lookedOver lets a look work over a connection.
+type lookedOver struct{ *conn.Conn[Session] }
+
+// Session gives what a look needs of the session.
+func (c lookedOver) Session() look.Session { return c.Conn.Session() }
+
+// StillThere tells which messages a mailbox still has.
+func (c lookedOver) StillThere(ctx context.Context, mailbox string, uidValidity uint64, uids []imap.UID) (imap.UIDSet, error) {
+	return conn.StillThere(ctx, c.Conn, mailbox, uidValidity, uids)
+}
+
+// newLooking is what looking needs of a run, when its mailboxes are known. stored are the
+// flags that the server was told.
+func (r *run) newLooking(stored map[string]map[imap.UID]plan.Delta) *look.Looking {
+	return look.New(look.Options{
+		Account: r.Name, Line: r.line, Ledger: r.Ledger, Here: r.here, Match: r.match, Report: r.rep, Keys: &r.keys, Now: r.Now,
+		Journal: r.notes(), Told: r.told, Ruled: r.ruled, Links: r.links,
+		Tags: &r.Tags, Deletions: r.Deletions, Believed: r.yes,
+		Full: r.Full, DryRun: r.DryRun, PairOnly: r.PairOnly, UploadHere: r.UploadHere,
+		Overview: look.Overview{Trash: r.trash, Listed: r.listed, MayHaveMoved: r.mayHaveMoved, Stays: r.stays, Stored: stored},
+	})
+}
+
+// toLook is the mailbox as it is looked into.
+func (b *box) toLook() *look.Mailbox {
+	return &look.Mailbox{
+		Mailbox: b.line, Listed: b.Mailbox, Known: b.known, Local: b.local.Local,
+		Due: b.due, Stubs: b.stubs, Add: b.add, Remove: b.remove, Pushed: b.pushed,
+	}
+}
+
+// look finds out what changed in a mailbox, and puts the work out that is left of it.
+func (w *worker) look(ctx context.Context, b *box) error {
+	m := b.toLook()
+	f, err := w.looking.Over(lookedOver{w.conn}).Look(ctx, m)
+	// What it has done counts also when another connection must look again.
+	b.known, b.local.Local, b.pushed = m.Known, m.Local, m.Pushed
+	b.looked = looked{f.UIDValidity, f.Suspect, f.Marks}
+	if err != nil || w.DryRun || w.PairOnly {
+		return err
+	}
+	due, err := w.fetcher.Due(ctx, b.toFetch(), b.due, f.Gone)
+	if err != nil {
+		return err
+	}
+	small, large := plan.BySize(f.Fetch, b.line.Sizes)
+	rank := pull.Usual
+	if mail.InboxName(b.Name) == "INBOX" {
+		rank = pull.Awaited
+	}
+	w.give(b, rank, plan.Batches(small))
+	w.give(b, pull.Large, large)
+	// Stubs come last: a message that hangs must not keep new mail waiting.
+	w.give(b, pull.Last, slices.Collect(slices.Chunk(due, 200)))
+	return nil
+}
+
+// stillThere tells which messages a mailbox still has.
+func (w *worker) stillThere(ctx context.Context, b *box, rows []ledger.Message) (imap.UIDSet, error) {
+	return conn.StillThere(ctx, w.conn, b.Name, b.known.UIDValidity, ledger.UIDs(rows))
+}

@@ -1,0 +1,184 @@
+package look
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"slices"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
+)
+
+// link finds those of the new messages that are here already, in another
+// mailbox: moved or copied on the server. They are linked, not downloaded. It
+// gives the UIDs that remain to be fetched.
+func (l *Looker) link(ctx context.Context, b *Mailbox, uids []imap.UID) ([]imap.UID, error) {
+	if !l.MayHaveMoved || len(uids) == 0 {
+		return uids, nil
+	}
+	listed, err := l.conn.Session().Identify(ctx, mail.UIDSet(uids))
+	if err != nil {
+		// It would only have saved a download.
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return uids, nil
+	}
+	b.sized(listed)
+	originals, sources, e, err := l.originals(ctx, b, listed)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.askWhetherTheyStay(ctx, b, originals, e); err != nil {
+		return uids, ctx.Err() // as above
+	}
+	e.Drafts = plan.ForDrafts(b.Listed)
+	copies, err := l.Match.Copies(ctx, l.conn.Session(), listed, originals, e)
+	if err != nil {
+		return uids, ctx.Err() // as above
+	}
+	letter := make(map[imap.UID]string)
+	by := make(map[imap.UID]plan.Arrival)
+	var intents []ledger.Message
+	var c journal.Change
+	for _, m := range listed {
+		from, ok := copies[m.UID]
+		if !ok || sources[from.Key] == "" {
+			continue
+		}
+		path := sources[from.Key]
+		// Flags that only the file has are what the next scan tells the server of.
+		var d plan.Delta
+		if _, l := maildir.ParseName(path); plan.HasInfo(path) {
+			d = plan.DeltaOf(from.Flags, l)
+		}
+		letter[m.UID] = plan.Letters(l.Stored[from.Mailbox][from.UID].Merged(d.Merged(m.Flags)))
+		by[m.UID] = plan.ByOther
+		if _, ours := b.MovedFrom[m.UID]; ours || l.Ruled.Into(b.Name, from) {
+			by[m.UID] = plan.ByTags
+		}
+		row := ledger.Message{
+			Mailbox: b.Name, UIDValidity: b.now.UIDValidity, UID: m.UID, State: ledger.Intended, Key: l.Keys.New(l.Now()), ID: from.ID,
+			Size: from.Size, WireSize: from.WireSize, Digest: from.Digest, Date: from.Date, Flags: plan.StoredFlags(m.Flags),
+		}
+		l.Links.Note(&c, from, row, by[m.UID] == plan.ByTags)
+		intents = append(intents, row)
+	}
+	if len(intents) == 0 {
+		return uids, nil
+	}
+	c.Save = intents
+	if err := l.commit(ctx, c, "links intended"); err != nil {
+		return nil, err
+	}
+	linked := make(map[imap.UID]bool)
+	for _, row := range intents {
+		row.Name, err = b.Dir.Link(sources[copies[row.UID].Key], row.Key, letter[row.UID])
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // its user took it away this moment; the intent has no file and is overwritten by the fetch
+		}
+		if err == nil && letter[row.UID] == "" && plan.Letters(row.Flags) != "" {
+			// Without letters it would say nothing of what its owner took off.
+			name := row.Name
+			row.Name = "cur/" + row.Key + ":2,"
+			err = b.Dir.Rename(name, row.Name)
+		}
+		if err != nil {
+			return nil, err
+		}
+		l.Report.Step("file linked")
+		it := &deliver.Item{Box: b.Mailbox, Op: deliver.OpAdd, Row: row, Before: b.Stubs[row.UID], Linked: true}
+		it.Add, it.Remove = l.arriving(b, row.Flags, by[row.UID])
+		if err := l.Line.Send(ctx, it); err != nil {
+			return nil, err
+		}
+		linked[row.UID] = true
+	}
+	l.Report.Tally(func(r *report.Report) { r.Linked += len(linked) })
+	return slices.DeleteFunc(slices.Clone(uids), func(u imap.UID) bool { return linked[u] }), nil
+}
+
+// askWhetherTheyStay asks which originals are still where they were, in mailboxes that
+// something has left: that another message went is no evidence that this one did. Where
+// that cannot be found out, they stay, and the text decides. A mailbox that the server has
+// no more has none.
+func (l *Looker) askWhetherTheyStay(ctx context.Context, b *Mailbox, originals []ledger.Message, e plan.Evidence) error {
+	said := make(map[string]bool)
+	for _, key := range e.Told {
+		said[key] = true
+	}
+	byBox := make(map[string][]ledger.Message)
+	for _, row := range originals {
+		if !e.Stays[row.Key] && !said[row.Key] && l.Listed[row.Mailbox] {
+			byBox[row.Mailbox] = append(byBox[row.Mailbox], row)
+		}
+	}
+	if len(byBox) == 0 {
+		return nil
+	}
+	known, err := l.Ledger.Mailboxes(ctx)
+	if err != nil {
+		return err
+	}
+	for _, k := range known {
+		rows := byBox[k.Name]
+		there, err := l.conn.StillThere(ctx, k.Name, k.UIDValidity, ledger.UIDs(rows))
+		for _, row := range rows {
+			e.Stays[row.Key] = err != nil || there.Contains(row.UID)
+		}
+	}
+	return l.conn.Enter(ctx, b.Name, b.now.UIDValidity)
+}
+
+// originals finds messages that may be those that the server describes, with the paths of
+// their files by key, "" if that is gone, and which it said that they are: this run moved
+// them there.
+func (l *Looker) originals(ctx context.Context, b *Mailbox, listed []mail.Message) (out []ledger.Message, paths map[string]string, e plan.Evidence, err error) {
+	paths, e.Told, e.Stays = make(map[string]string), make(map[imap.UID]string), make(map[string]bool)
+	add := func(row ledger.Message) error {
+		if _, known := paths[row.Key]; known || row.Key == "" {
+			return nil
+		}
+		path, here, err := l.Here.FileOf(ctx, row)
+		if !here {
+			path = ""
+		}
+		out, paths[row.Key] = append(out, row), path
+		e.Stays[row.Key] = l.Stays[row.Mailbox] || row.Mailbox == b.Name // a client may have put an edited mail in its place
+		return err
+	}
+	for _, m := range listed {
+		if row, ok := b.MovedFrom[m.UID]; ok && b.now.UIDValidity == b.Known.UIDValidity {
+			if err := add(row); err != nil {
+				return nil, nil, e, err
+			}
+			if row.Key != "" {
+				e.Told[m.UID] = row.Key
+			}
+		}
+		if m.MessageID == "" {
+			continue
+		}
+		copies, err := l.Ledger.ByMessageID(ctx, m.MessageID)
+		if err != nil {
+			return nil, nil, e, err
+		}
+		for _, c := range copies {
+			if c.State == ledger.Present && c.Size == m.Size && (c.Date.IsZero() || c.Date.Equal(m.InternalDate.UTC().Truncate(time.Second))) {
+				if err := add(c); err != nil {
+					return nil, nil, e, err
+				}
+			}
+		}
+	}
+	return out, paths, e, nil
+}

@@ -1,0 +1,508 @@
+// Package look finds out what the server has of a mailbox and what changed there (See), and
+// finds of what is new what is here already: mail that was matched, moved, uploaded or saved
+// before is not downloaded. Deletions and flags go down the line; what is left to be fetched it
+// gives back. It is given the mailbox as values, and a connection; it knows no run.
+package look
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/match"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
+)
+
+// Session tells what is in the mailbox that is selected on it. Its methods are called from
+// one goroutine at a time. Errors are *mail.Fault, the context's, or the sink's own.
+type Session interface {
+	probe.Searcher
+	match.Session
+	// Has tells whether a capability may be used.
+	Has(capability string) bool
+	// Flags gives UID and flags of those of uids that exist and that changed
+	// after the mod-sequence changedSince (0: all).
+	Flags(ctx context.Context, uids imap.UIDSet, changedSince uint64) ([]mail.Message, error)
+	// Identify gives flags, date, size and Message-ID.
+	Identify(ctx context.Context, uids imap.UIDSet) ([]mail.Message, error)
+	// Sizes gives their sizes alone.
+	Sizes(ctx context.Context, uids imap.UIDSet) ([]mail.Message, error)
+}
+
+// Connection is one that a looker has for itself.
+type Connection interface {
+	// Connect makes sure that there is a live session. Its error is a
+	// *report.ConnectError, or the context's.
+	Connect(ctx context.Context) error
+	// Examine opens a mailbox on a session that is alive.
+	Examine(ctx context.Context, mailbox string, known *mail.Known) (*mail.Selected, error)
+	// Enter makes sure that a mailbox can be fetched from, and that its UIDs still mean
+	// what they meant.
+	Enter(ctx context.Context, mailbox string, uidValidity uint64) error
+	Session() Session
+	// StillThere tells which messages a mailbox still has. It opens the mailbox.
+	StillThere(ctx context.Context, mailbox string, uidValidity uint64, uids []imap.UID) (imap.UIDSet, error)
+	Alive() bool
+	Lost() bool // there is a session that is dead
+}
+
+// Ledger has the rows of what was agreed on, and is told of what that becomes.
+type Ledger interface {
+	Rows
+	// Save records messages, and SaveMailbox a mailbox.
+	Save(ctx context.Context, rows ...ledger.Message) error
+	SaveMailbox(ctx context.Context, m ledger.Mailbox, forget ...imap.UID) error
+	// Rekey records messages under other UIDs.
+	Rekey(ctx context.Context, from, to []ledger.Message) error
+	Delete(ctx context.Context, mailbox string, uidValidity uint64, uids ...imap.UID) error
+}
+
+// Rows are those of what was agreed on.
+type Rows interface {
+	Mailboxes(ctx context.Context) ([]ledger.Mailbox, error)
+	// Rows gives a mailbox's messages, by UID, and OtherValidity those of all other
+	// UIDVALIDITYs.
+	Rows(ctx context.Context, mailbox string, uidValidity uint64) ([]ledger.Row, error)
+	GetMany(ctx context.Context, mailbox string, uidValidity uint64, uids []imap.UID) ([]ledger.Message, error)
+	OtherValidity(ctx context.Context, mailbox string, uidValidity uint64) ([]ledger.Message, error)
+	ByMessageID(ctx context.Context, id string) ([]ledger.Message, error)
+}
+
+// Here tells what is here.
+type Here interface {
+	match.Files
+	// Untracked gives those files of a mailbox's folder that have no row.
+	Untracked(ctx context.Context, mailbox string, dir maildir.Dir, rows []ledger.Row, files *maildir.Listing) ([]plan.Untracked, error)
+	// WasHere tells whether a folder was here before the first sync.
+	WasHere(ctx context.Context, folder string) (bool, error)
+}
+
+// Options is what looking needs of a run.
+type Options struct {
+	Account string
+	Line    *deliver.Line
+	Ledger  Ledger
+	Here    Here
+	Match   *match.Matcher
+	Report  *report.Reporter
+	Keys    *maildir.Keys // of files to come
+	Now     func() time.Time
+
+	Journal *journal.Journal
+	Told    *journal.ToldFlags
+	Ruled   *journal.RuledMoves
+	Links   *journal.Links
+
+	Tags       *plan.Tags
+	Deletions  plan.Deletions
+	Full       bool // every mailbox is compared as a whole
+	DryRun     bool // what would be done is said, and nothing is changed
+	PairOnly   bool // what is here is paired with what is there, and nothing else is done
+	UploadHere bool // what was here before the first sync is new mail as any other
+	// Believed tells whether a person has let a mailbox's deletions past the guard.
+	Believed func(mailbox string) bool
+
+	Overview
+}
+
+// Overview is what the list of mailboxes and the push tell of the account as a whole.
+type Overview struct {
+	Trash        string                             // the mailbox that is the Trash, "" if there is none
+	Listed       map[string]bool                    // names that the server has
+	MayHaveMoved bool                               // mail may have moved between mailboxes: it is looked for here before it is downloaded
+	Stays        map[string]bool                    // mailboxes that no message has left, as far as is known
+	Stored       map[string]map[imap.UID]plan.Delta // flags that the server was just told, by mailbox
+}
+
+// Mailbox is one that is looked into.
+type Mailbox struct {
+	*deliver.Mailbox                             // its name, its folder, and what of it is under way
+	Listed           mail.Mailbox                // as the server lists it
+	Known            ledger.Mailbox              // what both sides agreed upon
+	Local            plan.Local                  // what is here, less what the push has dealt with
+	Due              []ledger.Message            // stubs to ask for again
+	Stubs            map[imap.UID]ledger.Message // all its stubs
+	Add, Remove      []string                    // tags by rule
+	plan.Pushed                                  // what the push has done
+
+	now        mail.Status    // as EXAMINE had it
+	identified []mail.Message // messages that EXAMINE told more of
+	found      Found
+	// unsettled: flags on the server differ from the rows', and are to be told again.
+	unsettled bool
+}
+
+// Found is what came of a look.
+type Found struct {
+	UIDValidity uint64     // of the mailbox
+	Fetch       []imap.UID // messages that are to come
+	Gone        []imap.UID // messages that the server has no more
+	// Suspect is set where so much is gone from the server that it is to be judged when
+	// all that came is known.
+	Suspect *plan.Suspicion
+	// Marks is what the ledger is to have of the mailbox when all that the server told is
+	// dealt with; nil if that is what it has.
+	Marks *ledger.Mailbox
+}
+
+// Looking is what the lookers of a run have in common.
+type Looking struct {
+	Options
+	mu       sync.Mutex
+	strays   []stray
+	foreseen map[string]bool // messages that a dry run finds new, by placeless
+
+	sizeless atomic.Bool // the server does not say how large messages are
+}
+
+// New gives the looking of one run.
+func New(o Options) *Looking { return &Looking{Options: o, foreseen: make(map[string]bool)} }
+
+// Looker looks over one connection. It belongs to one goroutine.
+type Looker struct {
+	*Looking
+	conn Connection
+}
+
+// Over gives one that has this connection for itself.
+func (l *Looking) Over(c Connection) *Looker { return &Looker{Looking: l, conn: c} }
+
+// Look finds out what changed in a mailbox, and does the part of it that needs no batch:
+// deletions and flags, and mail that is here already, go down the line.
+func (l *Looker) Look(ctx context.Context, b *Mailbox) (Found, error) {
+	err := l.look(ctx, b)
+	// A connection that dies here is tried once more on a fresh one; a mailbox
+	// on which two die is left alone.
+	if err != nil && ctx.Err() == nil && l.conn.Lost() && report.ScopeOf(err, report.AtMailbox) == report.ScopeMailbox {
+		err = l.look(ctx, b)
+	}
+	b.found.UIDValidity, b.found.Marks = b.now.UIDValidity, b.marks()
+	return b.found, err
+}
+
+// marks are the marks from which the next look starts. Only these say that the mailbox is
+// complete: state never moves past what was not dealt with.
+func (b *Mailbox) marks() *ledger.Mailbox {
+	if b.goesOn() && b.Known.UIDNext == b.now.UIDNext && b.Known.HighestModSeq == b.now.HighestModSeq && b.Known.Messages == b.now.Messages {
+		return nil
+	}
+	m := &ledger.Mailbox{
+		Name: b.Name, Folder: b.Known.Folder, Delim: b.Listed.Delim, UIDValidity: b.now.UIDValidity, Complete: true,
+		UIDNext: b.now.UIDNext, HighestModSeq: b.now.HighestModSeq, Messages: b.now.Messages,
+	}
+	if b.unsettled {
+		m.HighestModSeq = 0
+	}
+	return m
+}
+
+func (l *Looker) look(ctx context.Context, b *Mailbox) error {
+	a := Agreed{Name: b.Name, Known: b.Known, Listed: b.Listed.Status, Taken: b.Taken, Contradicted: b.Contradicted}
+	if b.allExpected() {
+		a.Ask = slices.Collect(maps.Keys(b.Expected))
+	}
+	s, err := l.See(ctx, a)
+	if err != nil {
+		return err
+	}
+	b.now, b.identified, b.Contradicted = s.Status, s.Identified, s.Contradicted
+	v, rows := s.View, s.Rows
+	matched := make(map[imap.UID]bool)
+	if !l.DryRun {
+		if rows, err = l.prepare(ctx, b, rows); err != nil {
+			return err
+		}
+	}
+	if !b.goesOn() {
+		if err := l.rematch(ctx, b, &v, rows, matched); err != nil {
+			return err
+		}
+		if rows, err = l.rows(ctx, b); err != nil {
+			return err
+		}
+	}
+	if l.PairOnly {
+		b.KeepMarks()
+		return nil
+	}
+	if !l.DryRun {
+		if rows, err = l.leftAgain(ctx, b, &v, rows); err != nil {
+			return err
+		}
+	}
+	changes := plan.OfServer(rows, v)
+	changes.Fetch = slices.DeleteFunc(changes.Fetch, func(u imap.UID) bool { return matched[u] })
+	return l.put(ctx, b, changes, rows, plan.DoubtOf(b.Known, b.Listed.Status, b.now, v, len(changes.Gone), len(b.Taken), plan.Oldest(rows, changes.Gone)))
+}
+
+// prepare makes the folder ready for what comes, and takes back what of the agreement does not
+// hold. It gives the rows that are left of it.
+func (l *Looker) prepare(ctx context.Context, b *Mailbox, rows []ledger.Row) ([]ledger.Row, error) {
+	back := b.goesOn() && plan.WentBack(b.Known, b.now)
+	if err := b.Dir.Create(); err != nil {
+		return nil, err
+	}
+	if err := b.Dir.CleanTmp(); err != nil {
+		return nil, err
+	}
+	// A mailbox that was complete keeps its row, and with it the marks to
+	// start from again, until all that changed since is recorded.
+	if !b.goesOn() {
+		if err := l.incomplete(ctx, b); err != nil {
+			return nil, err
+		}
+	}
+	if (b.now.UIDValidity != 0 && (!back && !b.Contradicted || b.now.Messages == 0)) || len(rows) == 0 {
+		return rows, nil
+	}
+	if err := l.distrust(ctx, b, rows); err != nil {
+		return nil, err
+	}
+	return l.rows(ctx, b)
+}
+
+// incomplete records that not all is here of what the server has of the mailbox. Its marks
+// stay where they were.
+func (l *Looker) incomplete(ctx context.Context, b *Mailbox) error {
+	row := ledger.Mailbox{Name: b.Name, Folder: b.Known.Folder, Delim: b.Listed.Delim, UIDValidity: b.now.UIDValidity}
+	if err := l.Ledger.SaveMailbox(ctx, row); err != nil {
+		return err
+	}
+	l.Report.Step("mailbox recorded")
+	return nil
+}
+
+// goesOn tells whether the ledger's rows are all there was of the mailbox when it
+// was looked at last.
+func (b *Mailbox) goesOn() bool { return goesOn(b.Known, b.now) }
+
+// rows gives the ledger's rows of the mailbox as it is now.
+func (l *Looker) rows(ctx context.Context, b *Mailbox) ([]ledger.Row, error) {
+	return l.Ledger.Rows(ctx, b.Name, b.now.UIDValidity)
+}
+
+// put does the planned changes, or says them. doubt is why deletions are not to be
+// believed, "" if they are.
+func (l *Looker) put(ctx context.Context, b *Mailbox, a plan.Actions, rows []ledger.Row, doubt string) error {
+	_, theirs := b.sorted(a.Gone)
+	// What the server was just told is no news.
+	news := plan.Actions{Fetch: a.Fetch, Flags: a.Flags, Gone: theirs}
+	if s := (&plan.Suspicion{Doubt: doubt, Gone: len(theirs), Have: len(rows)}); !l.Believed(b.Name) && s.Holds(len(theirs)) {
+		b.found.Suspect, news.Gone = s, nil // the guard says the rest
+	}
+	if l.DryRun {
+		if b.found.Suspect != nil {
+			rows, err := l.Ledger.GetMany(ctx, b.Name, b.now.UIDValidity, theirs)
+			if err != nil {
+				return err
+			}
+			for _, row := range rows {
+				l.Line.Hold(&deliver.Item{Box: b.Mailbox, Op: deliver.OpGone, Row: row})
+			}
+		}
+		if err := l.foresees(ctx, a.Fetch); err != nil {
+			return err
+		}
+		if text := does(news); text != "" {
+			l.Report.Emit(report.Event{Type: report.EventMailbox, Mailbox: b.Name, Total: len(a.Fetch), Text: "would: " + text})
+		}
+		l.Report.Tally(func(r *report.Report) {
+			r.New += len(a.Fetch)
+			r.Flagged += len(a.Flags)
+			r.Removed += len(news.Gone)
+		})
+		return nil
+	}
+	if len(a.Fetch) > 0 || len(b.Due) > 0 {
+		if err := l.conn.Enter(ctx, b.Name, b.now.UIDValidity); err != nil {
+			return err
+		}
+	}
+	if err := l.follow(ctx, b, a.Fetch); err != nil {
+		return err
+	}
+	fetch, err := l.adopt(ctx, b, a.Fetch)
+	if err != nil {
+		return err
+	}
+	news.Fetch = slices.DeleteFunc(slices.Clone(fetch), func(u imap.UID) bool { _, ours := b.MovedFrom[u]; return ours })
+	news.Flags = slices.DeleteFunc(slices.Clone(a.Flags), func(c plan.FlagChange) bool { return l.own(b.Name, c) })
+	if text := does(news); text != "" {
+		l.Report.Emit(report.Event{Type: report.EventMailbox, Mailbox: b.Name, Total: len(fetch), Text: text})
+	}
+	// From here on no connection that dies lets the look be repeated, which
+	// would put all this on the line twice.
+	if err := l.putGone(ctx, b, a.Gone, theirs); err != nil {
+		return err
+	}
+	if err := l.putFlags(ctx, b, a.Flags); err != nil {
+		return err
+	}
+	if b.found.Fetch, err = l.link(ctx, b, fetch); err != nil {
+		return err
+	}
+	b.found.Gone = a.Gone
+	return l.askSizes(ctx, b, b.found.Fetch)
+}
+
+// sorted tells messages that are gone from the server because they went from
+// here, before or by this run, from those that others took away.
+func (b *Mailbox) sorted(gone []imap.UID) (ours, theirs []imap.UID) {
+	missing := make(map[imap.UID]bool, len(b.Local.Missing))
+	for _, m := range b.Local.Missing {
+		missing[m.UID] = true
+	}
+	for _, u := range gone {
+		if b.Taken[u] || missing[u] {
+			ours = append(ours, u)
+		} else {
+			theirs = append(theirs, u)
+		}
+	}
+	return ours, theirs
+}
+
+// does says in words what will be done.
+func does(a plan.Actions) string {
+	var parts []string
+	add := func(n int, one, many string) {
+		if n > 0 {
+			parts = append(parts, mail.Number(n, one, many))
+		}
+	}
+	add(len(a.Fetch), "new message", "new messages")
+	add(len(a.Flags), "change of flags", "changes of flags")
+	add(len(a.Gone), "deletion", "deletions")
+	return strings.Join(parts, ", ")
+}
+
+// putGone holds the messages that the server has no more for the end of the run.
+// Those that are not theirs went from here.
+func (l *Looker) putGone(ctx context.Context, b *Mailbox, gone, theirs []imap.UID) error {
+	rows, err := l.Ledger.GetMany(ctx, b.Name, b.now.UIDValidity, gone)
+	if err != nil {
+		return err
+	}
+	others := mail.UIDSet(theirs)
+	var both []ledger.Message
+	for _, row := range rows {
+		if row.Fileless() {
+			if err := l.Ledger.Delete(ctx, row.Mailbox, row.UIDValidity, row.UID); err != nil {
+				return err
+			}
+			l.Report.Step("deletions recorded")
+			continue
+		}
+		if b.missingHere(row.UID) && !l.Strayed(row) {
+			// Gone on both sides: both agree, whatever else may fail.
+			both = append(both, row)
+			continue
+		}
+		l.Line.Hold(&deliver.Item{Box: b.Mailbox, Op: deliver.OpGone, Row: row, Known: !others.Contains(row.UID)})
+	}
+	if len(both) == 0 {
+		return nil
+	}
+	var c journal.Change
+	for _, row := range both {
+		l.Line.Forget(&c, b.Mailbox, row)
+	}
+	return l.commit(ctx, c, "deletions recorded")
+}
+
+// putFlags sends changed flags down the line.
+func (l *Looker) putFlags(ctx context.Context, b *Mailbox, changes []plan.FlagChange) error {
+	uids := make([]imap.UID, len(changes))
+	after := make(map[imap.UID][]string, len(changes))
+	for i, c := range changes {
+		uids[i], after[c.UID] = c.UID, c.After
+	}
+	// A stub that is about to be asked for again gets its flags with the mail,
+	// or at the next run: two items for one row would overtake each other.
+	uids = slices.DeleteFunc(uids, func(u imap.UID) bool {
+		return slices.ContainsFunc(b.Due, func(m ledger.Message) bool { return m.UID == u })
+	})
+	rows, err := l.Ledger.GetMany(ctx, b.Name, b.now.UIDValidity, uids)
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		if row.Fileless() {
+			row.Flags = after[row.UID]
+			if err := l.Ledger.Save(ctx, row); err != nil {
+				return err
+			}
+			l.Report.Step("flags recorded")
+			continue
+		}
+		change := plan.FlagChange{UID: row.UID, Before: row.Flags, After: after[row.UID]}
+		if l.Deletions != plan.DeletionsKeep && b.deletedHere(row.UID) && !l.own(b.Name, change) {
+			// What became of its file the server could not be told. That it was
+			// changed there is then a reason to keep it, so that the row stays as
+			// it was, and with it the mailbox's marks.
+			if b.Known.Complete {
+				b.Begin()
+			} else {
+				b.unsettled = true
+			}
+			continue
+		}
+		if err := l.SendFlags(ctx, b.Mailbox, row, after[row.UID]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// deletedHere tells whether a message's file was gone or marked for deletion when
+// its folder was scanned, and the server could not be told what became of it.
+func (b *Mailbox) deletedHere(uid imap.UID) bool {
+	is := func(m ledger.Message) bool { return m.UID == uid }
+	return slices.ContainsFunc(b.Local.Missing, is) || slices.ContainsFunc(b.Local.Marked, is)
+}
+
+func (b *Mailbox) missingHere(uid imap.UID) bool {
+	return slices.ContainsFunc(b.Local.Missing, func(m ledger.Message) bool { return m.UID == uid })
+}
+
+// SendFlags sends the changed flags of one file down the line.
+func (l *Looking) SendFlags(ctx context.Context, m *deliver.Mailbox, row ledger.Message, after []string) error {
+	it := m.Flagging(row, after, l.Tags)
+	it.Known = l.own(m.Name, plan.FlagChange{UID: row.UID, Before: row.Flags, After: after})
+	return l.Line.Send(ctx, it)
+}
+
+// own tells whether a change of flags is what the server was just told.
+func (l *Looking) own(mailbox string, c plan.FlagChange) bool {
+	d, ok := l.Stored[mailbox][c.UID]
+	told := l.Told.Before()[mailbox][c.UID]
+	return (ok || len(told) > 0) && plan.SameFlags(d.Merged(plan.AsTold(c.Before, c.After, told)), c.After)
+}
+
+// arriving gives the tags of a mail that comes to a mailbox.
+func (l *Looking) arriving(b *Mailbox, flags []string, by plan.Arrival) (add, remove []string) {
+	return l.Tags.Arriving(b.Name, l.Trash, flags, b.Add, b.Remove, by)
+}
+
+// commit records a change. What the server has answered is recorded also when the run
+// is told to end in this moment.
+func (l *Looking) commit(ctx context.Context, c journal.Change, step string) error {
+	if err := l.Journal.Record(context.WithoutCancel(ctx), c); err != nil {
+		return err
+	}
+	l.Report.Step(step)
+	return nil
+}

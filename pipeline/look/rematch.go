@@ -1,0 +1,275 @@
+package look
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"slices"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
+)
+
+// rematch pairs what the server lists with mail that is here under other keys:
+// rows of an older UIDVALIDITY, and, where the mailbox was never complete, files
+// in its folder that the ledger does not know (it may have been lost): it is only
+// for such mailboxes. It brings nothing here, and deletes nothing that is mail. The UIDs it found a file for are
+// added to matched, and the flags it was told to the view.
+func (l *Looker) rematch(ctx context.Context, b *Mailbox, v *plan.View, rows []ledger.Row, matched map[imap.UID]bool) error {
+	old, err := l.Ledger.OtherValidity(ctx, b.Name, b.now.UIDValidity)
+	if err != nil {
+		return err
+	}
+	var here []plan.Untracked
+	var listed []mail.Message
+	var pairs map[imap.UID]plan.Untracked
+	var stubs []ledger.Message
+	var files *maildir.Listing
+	known := make(map[string]bool, len(rows)) // keys of files that are told of
+	for _, r := range rows {
+		known[r.Key], known[r.StubKey] = true, true
+	}
+	for _, m := range old {
+		switch m.State {
+		case ledger.Stub, ledger.Skipped, ledger.Deferred:
+			stubs = append(stubs, m)
+		case ledger.Present, ledger.Kept:
+			if m.Key != "" { // else its file went with its copy
+				here = append(here, plan.Untracked{Message: m})
+			}
+		}
+	}
+	fromDisk := len(old) == 0
+	if fromDisk {
+		if files, err = b.Dir.Scan(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err == nil {
+			if here, err = l.Here.Untracked(ctx, b.Name, b.Dir, rows, files); err != nil {
+				return err
+			}
+			here = slices.DeleteFunc(here, func(s plan.Untracked) bool { return s.RuledOut })
+		}
+	} else {
+		l.Report.Note(b.Name, "the server gives its messages other numbers than before; they are matched with those here")
+	}
+	if len(here) > 0 && len(v.UIDs)+len(v.Messages) > 0 {
+		if listed, err = l.conn.Session().Identify(ctx, mail.EveryUID()); err != nil {
+			return err
+		}
+		listed = slices.DeleteFunc(listed, func(m mail.Message) bool { return m.UID == 0 || plan.Taken(rows, m.UID) })
+		if pairs, err = l.Match.Pair(ctx, l.conn.Session(), listed, here, plan.Evidence{Drafts: plan.ForDrafts(b.Listed)}); err != nil {
+			return err
+		}
+		if fromDisk {
+			// Where no size speaks for them: what another program put in place of a large mail
+			// has its Message-ID, too.
+			if err := l.Match.Compare(ctx, l.conn.Session(), b.Dir, listed, pairs, func(m mail.Message, s plan.Untracked) bool { return !s.Near(m) }); err != nil {
+				return err
+			}
+		}
+		v.Messages = append(v.Messages, listed...)
+		if !l.DryRun {
+			if err := l.rekey(ctx, b, pairs, listed, fromDisk); err != nil {
+				return err
+			}
+		}
+		for u, m := range pairs {
+			matched[u] = true
+			known[m.Key] = true
+		}
+	}
+	if fromDisk {
+		if err := l.keepHere(ctx, b, listed, here, pairs); err != nil {
+			return err
+		}
+	}
+	switch {
+	case l.DryRun:
+		return nil
+	case fromDisk:
+		return l.orphans(ctx, b, v, matched, known, files)
+	}
+	return l.retire(ctx, b, stubs)
+}
+
+// orphans gives stubs that the ledger does not know their rows back: else the
+// messages that they stand for would get another one, with the same Message-ID,
+// and no mail that came would take these away. Those of messages that are gone go.
+// What the server has, or what came by mail, is none, whatever its header says. known
+// are keys of files, and matched are messages, that are told of.
+func (l *Looker) orphans(ctx context.Context, b *Mailbox, v *plan.View, matched map[imap.UID]bool, known map[string]bool, files *maildir.Listing) error {
+	if files == nil {
+		return nil
+	}
+	listed := mail.UIDSet(v.UIDs)
+	for _, m := range v.Messages {
+		listed.AddNum(m.UID)
+	}
+	rows, err := l.rows(ctx, b)
+	if err != nil {
+		return err
+	}
+	now := l.Now().UTC().Truncate(time.Second)
+	var back []ledger.Message
+	some, err := files.Some(func(key string) bool { return !known[key] })
+	if err != nil {
+		return err
+	}
+	for _, f := range some {
+		head, err := maildir.ReadHeader(b.Dir.Path(f.Name), append(stub.ClaimFields(), "X-Label")...)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		c, err := stub.ClaimOf(head)
+		key := c.Key
+		if err != nil || c.Mailed || key.Hash != stub.NewKey(l.Account, b.Name, 0, 0).Hash {
+			continue
+		}
+		_, letters := maildir.ParseName(f.Name)
+		row := ledger.Message{
+			Mailbox: b.Name, UIDValidity: key.UIDValidity, UID: key.UID, StubKey: f.Key, StubName: f.Name, ID: key.MessageID(), Flags: plan.FlagsOf(letters),
+			Date: f.ModTime.UTC().Truncate(time.Second), State: ledger.Stub, Attempts: 1, Since: now, NextTry: now, Reason: "it did not come before the ledger was lost",
+		}
+		if head.Get("X-Label") == stub.LabelSkipped {
+			row.State, row.Attempts, row.NextTry, row.Reason = ledger.Skipped, 0, time.Time{}, "a hook left it on the server, before the ledger was lost"
+		}
+		switch {
+		case key.UIDValidity != b.now.UIDValidity || !listed.Contains(key.UID):
+			l.Line.Hold(&deliver.Item{Box: b.Mailbox, Op: deliver.OpGone, Row: row, Known: true})
+		case !plan.Taken(rows, key.UID) && !matched[key.UID]:
+			back = append(back, row)
+		}
+	}
+	if len(back) == 0 {
+		return nil
+	}
+	if err := l.Ledger.Save(ctx, back...); err != nil {
+		return err
+	}
+	l.Report.Step("stubs matched")
+	return nil
+}
+
+// disowned is the UIDVALIDITY, which no server can send, under which rows wait
+// for their match when UIDs were given to other messages without a word.
+const disowned = 1<<64 - 1
+
+// distrust looks whether UIDs still mean what they meant, where the server
+// gives no UIDVALIDITY to tell by (modern-email/defects#52, chatmail#1577), or where
+// its counters went back. If one of them does not, none is believed, and all are
+// matched anew; so they are where a server with CONDSTORE, whose next UID is not only
+// that after its newest message, may deal UIDs a second time.
+func (l *Looker) distrust(ctx context.Context, b *Mailbox, rows []ledger.Row) error {
+	listed, err := l.conn.Session().Identify(ctx, mail.EveryUID())
+	if err != nil {
+		return err
+	}
+	told := make(map[imap.UID]mail.Message, len(listed))
+	for _, m := range listed {
+		told[m.UID] = m
+	}
+	uids := make([]imap.UID, len(rows))
+	for i, r := range rows {
+		uids[i] = r.UID
+	}
+	have, err := l.Ledger.GetMany(ctx, b.Name, b.now.UIDValidity, uids)
+	if err != nil {
+		return err
+	}
+	changed := slices.ContainsFunc(have, func(m ledger.Message) bool {
+		return m.State == ledger.Present && plan.Another(m, told[m.UID])
+	})
+	if !changed && !b.Contradicted && (b.Known.HighestModSeq == 0 || !plan.UIDsWentBack(b.Known, b.now)) {
+		return nil
+	}
+	moved := slices.Clone(have)
+	for i := range moved {
+		moved[i].UIDValidity = disowned
+	}
+	if err := l.Ledger.Rekey(ctx, have, moved); err != nil {
+		return err
+	}
+	l.Report.Step("messages disowned")
+	// What the scan found was of these UIDs.
+	b.Local = plan.Local{Untracked: b.Local.Untracked}
+	b.Known.Complete = false
+	return l.incomplete(ctx, b)
+}
+
+// rekey records matched messages under their new UID. Files found on disk are
+// told to notmuch, too: it may not know them.
+func (l *Looker) rekey(ctx context.Context, b *Mailbox, pairs map[imap.UID]plan.Untracked, listed []mail.Message, fromDisk bool) error {
+	var from, to []ledger.Message
+	for _, m := range listed {
+		h, ok := pairs[m.UID]
+		if !ok {
+			continue
+		}
+		if fromDisk {
+			ok, err := l.adoptOne(ctx, b, m, h)
+			if err != nil {
+				return err
+			}
+			if !ok {
+				delete(pairs, m.UID) // taken away this moment
+			}
+			continue
+		}
+		row := h.Message
+		row.Mailbox, row.UIDValidity, row.UID, row.State = b.Name, b.now.UIDValidity, m.UID, ledger.Present
+		row.Size, row.Date = m.Size, m.InternalDate.UTC().Truncate(time.Second)
+		from, to = append(from, h.Message), append(to, row)
+	}
+	if len(from) == 0 {
+		return nil
+	}
+	if err := l.Ledger.Rekey(ctx, from, to); err != nil {
+		return err
+	}
+	l.Report.Step("messages matched")
+	return nil
+}
+
+// retire closes the books of the old UIDVALIDITY: messages without a match keep
+// their file; stubs, which are ours, go, since what they stand for is asked for
+// again under its new UID.
+func (l *Looker) retire(ctx context.Context, b *Mailbox, stubs []ledger.Message) error {
+	left, err := l.Ledger.OtherValidity(ctx, b.Name, b.now.UIDValidity)
+	if err != nil {
+		return err
+	}
+	left = slices.DeleteFunc(left, func(m ledger.Message) bool { return m.State != ledger.Present })
+	if len(left) > 0 {
+		for i := range left {
+			left[i].State = ledger.Kept
+		}
+		if err := l.Ledger.Save(ctx, left...); err != nil {
+			return err
+		}
+		l.Report.Step("unmatched messages kept")
+		l.Report.Note(b.Name, "%s here and not on the server, as after a restored backup: the files stay in this folder; those that you move into another one are uploaded there",
+			mail.Number(len(left), "message is", "messages are"))
+	}
+	for _, s := range stubs {
+		if s.Fileless() {
+			if err := l.Ledger.Delete(ctx, s.Mailbox, s.UIDValidity, s.UID); err != nil {
+				return err
+			}
+			l.Report.Step("deletions recorded")
+			continue
+		}
+		l.Line.Hold(&deliver.Item{Box: b.Mailbox, Op: deliver.OpGone, Row: s})
+	}
+	return nil
+}
