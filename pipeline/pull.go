@@ -39,7 +39,7 @@ func (r *run) toCome(boxes []*box) (n uint64) {
 	for _, b := range boxes {
 		switch {
 		case b.Status == nil:
-		case b.known.Complete && b.known.UIDValidity == b.Status.UIDValidity && b.known.UIDNext <= b.Status.UIDNext:
+		case plan.Current(b.known, *b.Status) && b.known.UIDNext <= b.Status.UIDNext:
 			n += min(uint64(b.Status.UIDNext-b.known.UIDNext), uint64(b.Status.Messages))
 		default:
 			n += uint64(b.Status.Messages)

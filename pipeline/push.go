@@ -53,7 +53,7 @@ func (w *worker) push(ctx context.Context, boxes []*box, plans map[string]*plan.
 	all := slices.Concat(boxes, w.unselected)
 	for i, b := range all {
 		m := b.toPush()
-		m.Aside, m.Unmade = i >= len(boxes), !w.listed[b.Name]
+		m.Aside, m.NotThere = i >= len(boxes), !w.listed[b.Name]
 		o.Mailboxes = append(o.Mailboxes, m)
 	}
 	did, err := w.pusher.Push(ctx, pushedOver{w.conn}, o)

@@ -110,7 +110,7 @@ func (r *run) survey(ctx context.Context, list []mail.Mailbox, rows []ledger.Mai
 		if r.stays == nil {
 			r.stays = make(map[string]bool)
 		}
-		r.stays[b.Name] = b.known.Complete && b.known.UIDValidity == m.Status.UIDValidity && !plan.MayHaveMoved(b.known, *m.Status)
+		r.stays[b.Name] = plan.Current(b.known, *m.Status) && !plan.MayHaveMoved(b.known, *m.Status)
 		if r.TagRules != nil {
 			b.add, b.remove = r.TagRules(m.Name, m.Delim)
 		}

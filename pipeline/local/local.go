@@ -80,7 +80,7 @@ type Mailbox struct {
 // that was in it. Of one that cannot be had now nobody knows, and where the
 // server's counters went back, a UID may be another message's by now.
 func (m *Mailbox) Agreed() bool {
-	return m.Status != nil && m.Known.Complete && m.Known.UIDValidity != 0 && m.Known.UIDValidity == m.Status.UIDValidity && !plan.WentBack(m.Known, *m.Status)
+	return m.Status != nil && m.Known.UIDValidity != 0 && plan.Current(m.Known, *m.Status) && !plan.WentBack(m.Known, *m.Status)
 }
 
 // path is where a file of the mailbox lies.

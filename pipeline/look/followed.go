@@ -21,7 +21,7 @@ import (
 // leftAgain finds files that this run has put into the mailbox, and that others have
 // moved or deleted since. Their rows make of that what the view tells.
 func (l *Looker) leftAgain(ctx context.Context, b *Mailbox, v *plan.View, rows []ledger.Row) ([]ledger.Row, error) {
-	if len(b.Expected)+len(b.Uploaded) == 0 || !b.goesOn() || b.now.UIDNext <= b.Known.UIDNext {
+	if len(b.Expected)+len(b.Uploaded) == 0 || !b.current() || b.now.UIDNext <= b.Known.UIDNext {
 		return rows, nil
 	}
 	first := max(b.Known.UIDNext, 1)

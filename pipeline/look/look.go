@@ -196,7 +196,7 @@ func (l *Looker) Look(ctx context.Context, b *Mailbox) (Found, error) {
 // marks are the marks from which the next look starts. Only these say that the mailbox is
 // complete: state never moves past what was not dealt with.
 func (b *Mailbox) marks() *ledger.Mailbox {
-	if b.goesOn() && b.Known.UIDNext == b.now.UIDNext && b.Known.HighestModSeq == b.now.HighestModSeq && b.Known.Messages == b.now.Messages {
+	if b.current() && b.Known.UIDNext == b.now.UIDNext && b.Known.HighestModSeq == b.now.HighestModSeq && b.Known.Messages == b.now.Messages {
 		return nil
 	}
 	m := &ledger.Mailbox{
@@ -226,7 +226,7 @@ func (l *Looker) look(ctx context.Context, b *Mailbox) error {
 			return err
 		}
 	}
-	if !b.goesOn() {
+	if !b.current() {
 		if err := l.rematch(ctx, b, &v, rows, matched); err != nil {
 			return err
 		}
@@ -251,7 +251,7 @@ func (l *Looker) look(ctx context.Context, b *Mailbox) error {
 // prepare makes the folder ready for what comes, and takes back what of the agreement does not
 // hold. It gives the rows that are left of it.
 func (l *Looker) prepare(ctx context.Context, b *Mailbox, rows []ledger.Row) ([]ledger.Row, error) {
-	back := b.goesOn() && plan.WentBack(b.Known, b.now)
+	back := b.current() && plan.WentBack(b.Known, b.now)
 	if err := b.Dir.Create(); err != nil {
 		return nil, err
 	}
@@ -260,7 +260,7 @@ func (l *Looker) prepare(ctx context.Context, b *Mailbox, rows []ledger.Row) ([]
 	}
 	// A mailbox that was complete keeps its row, and with it the marks to
 	// start from again, until all that changed since is recorded.
-	if !b.goesOn() {
+	if !b.current() {
 		if err := l.incomplete(ctx, b); err != nil {
 			return nil, err
 		}
@@ -285,9 +285,9 @@ func (l *Looker) incomplete(ctx context.Context, b *Mailbox) error {
 	return nil
 }
 
-// goesOn tells whether the ledger's rows are all there was of the mailbox when it
+// current tells whether the ledger's rows are all there was of the mailbox when it
 // was looked at last.
-func (b *Mailbox) goesOn() bool { return goesOn(b.Known, b.now) }
+func (b *Mailbox) current() bool { return plan.Current(b.Known, b.now) }
 
 // rows gives the ledger's rows of the mailbox as it is now.
 func (l *Looker) rows(ctx context.Context, b *Mailbox) ([]ledger.Row, error) {

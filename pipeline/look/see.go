@@ -32,12 +32,6 @@ type Seen struct {
 	Contradicted bool
 }
 
-// goesOn tells whether the ledger's rows are all there was of a mailbox when it
-// was looked at last.
-func goesOn(known ledger.Mailbox, now mail.Status) bool {
-	return known.Complete && known.UIDValidity == now.UIDValidity
-}
-
 // See finds out what the server has of a mailbox, and changes nothing. The mailbox is then
 // the one that is open.
 func (l *Looker) See(ctx context.Context, a Agreed) (s Seen, err error) {
@@ -95,7 +89,7 @@ func witnesses(rows []ledger.Row, full bool) (uids []imap.UID) {
 // hear asks the witnesses whether the UIDs of a mailbox in which something changed
 // still mean what they meant.
 func (l *Looker) hear(ctx context.Context, a Agreed, s Seen, witnesses []imap.UID) (contradicted bool, err error) {
-	if !goesOn(a.Known, s.Status) || len(witnesses) == 0 || s.Status.Messages == 0 {
+	if !plan.Current(a.Known, s.Status) || len(witnesses) == 0 || s.Status.Messages == 0 {
 		return false, nil
 	}
 	told := s.Identified
@@ -115,7 +109,7 @@ func (l *Looker) hear(ctx context.Context, a Agreed, s Seen, witnesses []imap.UI
 
 // view asks what changed, in the cheapest way that the server has.
 func (l *Looker) view(ctx context.Context, a Agreed, s Seen, sel *mail.Selected) (plan.View, error) {
-	same := goesOn(a.Known, s.Status) && s.Status.UIDValidity != 0 && !l.Full && !plan.WentBack(a.Known, s.Status) && !s.Contradicted
+	same := plan.Current(a.Known, s.Status) && s.Status.UIDValidity != 0 && !l.Full && !plan.WentBack(a.Known, s.Status) && !s.Contradicted
 	switch {
 	case sel.Messages == 0:
 		return plan.View{Complete: true}, nil

@@ -112,7 +112,7 @@ func Pair(server []mail.Message, here []Untracked, e Evidence) (pairs map[imap.U
 		// A mail that was just sent, saved here by Mutt and there by the server with
 		// headers of its own.
 		p.try(sameID, func(m mail.Message, h Untracked) bool {
-			return h.ID != "" && !h.Twin && !m.InternalDate.IsZero() && (m.InternalDate.Sub(h.Date).Abs() < soon || m.InternalDate.Sub(h.Sent).Abs() < soon)
+			return h.ID != "" && !h.Twin && !m.InternalDate.IsZero() && (m.InternalDate.Sub(h.Date).Abs() < sentCopyWindow || m.InternalDate.Sub(h.Sent).Abs() < sentCopyWindow)
 		})
 	}
 	return p.out, p.ask

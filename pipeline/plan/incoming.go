@@ -29,7 +29,7 @@ const (
 // always must.
 func NeedOf(known ledger.Mailbox, st mail.Status, stubsDue, full bool) Need {
 	switch {
-	case full, !known.Complete, known.UIDValidity != st.UIDValidity, st.UIDValidity == 0,
+	case full, !Current(known, st), st.UIDValidity == 0,
 		st.HighestModSeq == 0, known.HighestModSeq != st.HighestModSeq,
 		known.UIDNext != st.UIDNext, known.Messages != st.Messages:
 		return NeedChanges
@@ -37,6 +37,12 @@ func NeedOf(known ledger.Mailbox, st mail.Status, stubsDue, full bool) Need {
 		return NeedStubs
 	}
 	return NeedNothing
+}
+
+// Current tells whether what was agreed on is of the mailbox as it is now, and of all that was
+// in it then: the ledger had all of it, and its UIDs mean what they meant.
+func Current(known ledger.Mailbox, now mail.Status) bool {
+	return known.Complete && known.UIDValidity == now.UIDValidity
 }
 
 // Offer is what the server is offered so that it tells by itself what changed (QRESYNC); nil
@@ -52,13 +58,13 @@ func Offer(known ledger.Mailbox, not bool) *mail.Known {
 // under the same UIDVALIDITY: they only ever grow (RFC 9051 2.3.1.1, RFC 7162 3.1.1),
 // unless the server was restored from a backup, lost its index, or is another one.
 func WentBack(known ledger.Mailbox, now mail.Status) bool {
-	return known.Complete && known.UIDValidity == now.UIDValidity &&
+	return Current(known, now) &&
 		(UIDsWentBack(known, now) || now.HighestModSeq != 0 && now.HighestModSeq < known.HighestModSeq)
 }
 
 // UIDsWentBack is WentBack of UIDNEXT alone: UIDs may be dealt a second time.
 func UIDsWentBack(known ledger.Mailbox, now mail.Status) bool {
-	return known.Complete && known.UIDValidity == now.UIDValidity && now.UIDNext != 0 && now.UIDNext < known.UIDNext
+	return Current(known, now) && now.UIDNext != 0 && now.UIDNext < known.UIDNext
 }
 
 // AddsUp tells whether a difference makes as many messages of those that are known as
@@ -149,7 +155,7 @@ func Oldest(rows []ledger.Row, gone []imap.UID) bool {
 // known: fewer stayed than were there and came. Only then may mail that is new
 // elsewhere be mail that is here already.
 func MayHaveMoved(known ledger.Mailbox, st mail.Status) bool {
-	if !known.Complete || known.UIDValidity != st.UIDValidity || st.UIDNext < known.UIDNext {
+	if !Current(known, st) || st.UIDNext < known.UIDNext {
 		return false
 	}
 	return uint64(st.Messages) < uint64(known.Messages)+uint64(st.UIDNext-known.UIDNext)

@@ -252,12 +252,12 @@ func rankClosed(l *Local) int {
 	return 0
 }
 
-// nearly is by how many bytes a mail reader may change a mail that it copies
+// maxClientSizeDrift is by how many bytes a mail reader may change a mail that it copies
 // from one folder to another: Mutt writes Content-Length and Lines.
-const nearly = 512
+const maxClientSizeDrift = 512
 
 // near tells whether two sizes differ by what a mail reader may change.
-func near(a, b int64) bool { return max(a-b, b-a) <= nearly }
+func near(a, b int64) bool { return max(a-b, b-a) <= maxClientSizeDrift }
 
 // SameContent tells whether a file holds the mail that a row's file held. Of a row
 // without Digest only sizes are known, the server's, which may be wrong (Exchange),
@@ -289,8 +289,8 @@ func (s Untracked) Sized(m mail.Message) bool { return m.Size == s.Size || m.Siz
 // add to a mail.
 func (s Untracked) Near(m mail.Message) bool { return near(m.Size, s.Size) }
 
-// soon is within what time a mail that was sent is saved.
-const soon = 10 * time.Minute
+// sentCopyWindow is within what time a mail that was sent is saved.
+const sentCopyWindow = 10 * time.Minute
 
 // When is the INTERNALDATE of a mail that has none: the Date of its header, unless that
 // cannot be, or else the other one.

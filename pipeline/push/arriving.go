@@ -233,7 +233,7 @@ func (p *Pusher) whereabouts(ctx context.Context, b *Mailbox, files []plan.Untra
 		}
 		var rows []ledger.Row
 		from := imap.UID(1)
-		if k := p.boxes[m.Name]; k != nil && k.Known.Complete && k.Known.UIDValidity == m.Status.UIDValidity {
+		if k := p.boxes[m.Name]; k != nil && plan.Current(k.Known, *m.Status) {
 			if from = max(k.Known.UIDNext, 1); from == m.Status.UIDNext {
 				continue
 			}

@@ -46,7 +46,7 @@ func (p *Pusher) pushDeleted(ctx context.Context, b *Mailbox, rows []ledger.Mess
 	case trash != "":
 		_, err = p.transfer(ctx, b, rows, p.mailbox(trash), nil)
 	case p.Deletions == plan.DeletionsTrash && p.trash == "":
-		return leftf("%s deleted here, and the account has no Trash to move them to: name it in the configuration (trash = \"...\"), "+
+		return notPushedf("%s deleted here, and the account has no Trash to move them to: name it in the configuration (trash = \"...\"), "+
 			"or say there deletions = \"expunge\" or \"keep\"; nothing was deleted on the server", mail.Number(len(rows), "message was", "messages were"))
 	default:
 		err = inParts(p, rows, uidOf, func(part []ledger.Message) error {

@@ -23,7 +23,7 @@ type Mailbox struct {
 	Add, Remove      []string       // tags by rule
 	Aside            bool           // nothing is told of it in this run
 	Due              bool           // it is looked into after the push in any case
-	Unmade           bool           // the server has it not, since a dry run makes none
+	NotThere         bool           // the server has it not, since a dry run makes none
 
 	plan.Pushed
 	Look       bool // it is to be looked into after the push
@@ -34,10 +34,10 @@ type Mailbox struct {
 	uncertain bool // we may have put messages into it since its status was told
 }
 
-// settled tells whether nothing of what the scan saw waits for another mailbox's
+// nothingPending tells whether nothing of what the scan saw waits for another mailbox's
 // turn: a file that came from there is new here until it is adopted, and to a run
 // that does not see it, it would look deleted there.
-func (b *Mailbox) settled(o *plan.Outgoing) bool {
+func (b *Mailbox) nothingPending(o *plan.Outgoing) bool {
 	return o.Nothing() && !slices.ContainsFunc(b.Local.Untracked, plan.Untracked.New)
 }
 
@@ -64,9 +64,9 @@ func (b *Mailbox) missingHere(uid imap.UID) bool {
 	return slices.ContainsFunc(b.Local.Missing, func(m ledger.Message) bool { return m.UID == uid })
 }
 
-// settle lets the look record what is known of messages that were deleted here:
+// markDeletionHandled lets the look record what is known of messages that were deleted here:
 // the server was told as far as it lets us.
-func (b *Mailbox) settle(uids []imap.UID) {
+func (b *Mailbox) markDeletionHandled(uids []imap.UID) {
 	is := func(m ledger.Message) bool { return slices.Contains(uids, m.UID) }
 	b.Local.Missing = slices.DeleteFunc(b.Local.Missing, is)
 	b.Local.Marked = slices.DeleteFunc(b.Local.Marked, is)
@@ -85,8 +85,8 @@ func (b *Mailbox) withhold(key string, d plan.Delta) {
 	b.Withheld[key] = d
 }
 
-// comes remembers where new messages of the mailbox were before.
-func (b *Mailbox) comes(rows []ledger.Message, pairs map[imap.UID]imap.UID) {
+// noteMovedFrom remembers where new messages of the mailbox were before.
+func (b *Mailbox) noteMovedFrom(rows []ledger.Message, pairs map[imap.UID]imap.UID) {
 	if b.MovedFrom == nil {
 		b.MovedFrom = make(map[imap.UID]ledger.Message)
 	}

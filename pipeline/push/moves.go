@@ -50,7 +50,7 @@ func (p *Pusher) pushTagged(ctx context.Context, b *Mailbox, moves map[string][]
 		n := done(err, len(rows))
 		p.Report.Tally(func(r *report.Report) { r.Moved += n })
 		if p.isRefusal(err) {
-			left = errors.Join(left, leftf("%s not moved to %s, as the tags want it: %v", mail.Number(len(rows)-n, "message was", "messages were"), name, err))
+			left = errors.Join(left, notPushedf("%s not moved to %s, as the tags want it: %v", mail.Number(len(rows)-n, "message was", "messages were"), name, err))
 			continue
 		}
 		if err != nil {
@@ -99,7 +99,7 @@ func (p *Pusher) transferPart(ctx context.Context, b *Mailbox, verb string, part
 	pairs := there.UIDs
 	if there.UIDValidity == to.Known.UIDValidity {
 		maps.Copy(out, pairs)
-		to.comes(part, pairs)
+		to.noteMovedFrom(part, pairs)
 	} else {
 		pairs = nil
 	}
@@ -130,7 +130,7 @@ func (p *Pusher) expunge(ctx context.Context, b *Mailbox, uids []imap.UID) (bool
 	b.took(uids)
 	marked, done, err := probe.ExpungeOnly(ctx, p.conn.Session(), b.Name, uids, p.Report.Step)
 	if err == nil && !done && len(marked) > 0 {
-		b.settle(uids)
+		b.markDeletionHandled(uids)
 		p.Report.Note(b.Name, "%s marked \\Deleted on the server, not expunged: others are marked there, too, and the server cannot tell them apart",
 			mail.Number(len(uids), "message is", "messages are"))
 	}

@@ -239,7 +239,7 @@ func (p *Pusher) pushMailbox(ctx context.Context, b *Mailbox, o *plan.Outgoing) 
 		// As in a look. What was done already is seen, and not done again.
 		err = p.tell(ctx, b, o)
 	}
-	_, said := errors.AsType[*leftHere](err)
+	_, said := errors.AsType[*notPushed](err)
 	switch {
 	case err == nil:
 		return all && (p.Restore || len(b.Local.Flags) == 0 && !b.Contradicted), nil // else they wait for a mailbox that can be written
@@ -276,10 +276,10 @@ func (p *Pusher) unmade(plans map[string]*plan.Outgoing) (out []plan.Unmade) {
 	return out
 }
 
-// leftHere says why something cannot go to the server.
-type leftHere struct{ text string }
+// notPushed says why something cannot go to the server.
+type notPushed struct{ text string }
 
-func (e *leftHere) Error() string { return e.text }
+func (e *notPushed) Error() string { return e.text }
 
 // refusal makes of a refused command something that waits for the next run: it is
 // of what the command named, and costs nothing else. Any other error stays.
@@ -287,10 +287,10 @@ func (p *Pusher) refusal(err error, what string) error {
 	if !p.isRefusal(err) {
 		return err
 	}
-	return leftf("%s: %v; the next run tries again", what, err)
+	return notPushedf("%s: %v; the next run tries again", what, err)
 }
 
-func leftf(format string, args ...any) error { return &leftHere{fmt.Sprintf(format, args...)} }
+func notPushedf(format string, args ...any) error { return &notPushed{fmt.Sprintf(format, args...)} }
 
 // tell tells the server what of one mailbox is to be told, when that was said.
 func (p *Pusher) tell(ctx context.Context, b *Mailbox, o *plan.Outgoing) error {
@@ -315,7 +315,7 @@ func (p *Pusher) tell(ctx context.Context, b *Mailbox, o *plan.Outgoing) error {
 		return err
 	}
 	if o.Moved()+len(o.Deleted)+len(o.Uploads)+len(b.Local.Flags) == 0 {
-		if b.settled(o) {
+		if b.nothingPending(o) {
 			return p.Here.MarkScanned(ctx, b.Name, b.Scanned)
 		}
 		return nil
@@ -355,30 +355,30 @@ func (p *Pusher) tell(ctx context.Context, b *Mailbox, o *plan.Outgoing) error {
 	}
 	// What is refused of it keeps nothing else from being tried.
 	unable := p.refusal(p.pushFlags(ctx, b, sel), "flags not changed")
-	if _, ok := errors.AsType[*leftHere](unable); unable != nil && !ok {
+	if _, ok := errors.AsType[*notPushed](unable); unable != nil && !ok {
 		return unable
 	}
 	for _, to := range slices.Sorted(maps.Keys(o.Moves)) {
 		err := p.refusal(p.pushMoves(ctx, b, o.Moves[to], p.boxes[to]), "not moved to "+to)
-		if _, ok := errors.AsType[*leftHere](err); err != nil && !ok {
+		if _, ok := errors.AsType[*notPushed](err); err != nil && !ok {
 			return err
 		}
 		unable = errors.Join(unable, err)
 	}
 	err = p.refusal(p.pushDeleted(ctx, b, o.Deleted), "not deleted")
-	if _, ok := errors.AsType[*leftHere](err); err != nil && !ok {
+	if _, ok := errors.AsType[*notPushed](err); err != nil && !ok {
 		return err
 	}
 	unable = errors.Join(unable, err)
 	err = p.pushTagged(ctx, b, o.Tagged)
-	if _, ok := errors.AsType[*leftHere](err); err != nil && !ok {
+	if _, ok := errors.AsType[*notPushed](err); err != nil && !ok {
 		return err
 	}
 	unable = errors.Join(unable, err)
 	if err := p.pushUploads(ctx, b, sel, o.Uploads); err != nil {
 		return err
 	}
-	if unable == nil && b.settled(o) {
+	if unable == nil && b.nothingPending(o) {
 		return p.Here.MarkScanned(ctx, b.Name, b.Scanned)
 	}
 	return unable

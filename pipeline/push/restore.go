@@ -67,7 +67,7 @@ func (p *Pusher) back(ctx context.Context, b *Mailbox, moves map[string][]plan.M
 			_, letters := maildir.ParseName(name)
 			// In cur also without letters, since that says that it has none.
 			files = append(files, journal.MovedBack{From: p.boxes[to].Dir.Path(name), To: b.Dir.Path("cur/" + m.Row.Key + ":2," + letters), ID: m.Row.ID})
-			b.settle([]imap.UID{m.Row.UID})
+			b.markDeletionHandled([]imap.UID{m.Row.UID})
 		}
 	}
 	if len(files) == 0 {

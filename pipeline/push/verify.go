@@ -15,7 +15,7 @@ import (
 // foresee takes out of what a dry run would tell the server what a run would not do
 // after a look at it. Nothing is changed by that.
 func (p *Pusher) foresee(ctx context.Context, b *Mailbox, o *plan.Outgoing) error {
-	if p.Restore || o.Moved()+len(o.Deleted)+len(o.Uploads) == 0 || b.Unmade {
+	if p.Restore || o.Moved()+len(o.Deleted)+len(o.Uploads) == 0 || b.NotThere {
 		return nil
 	}
 	if err := p.conn.Connect(ctx); err != nil {
