@@ -32,7 +32,7 @@ demo: build
 test: deps-test
 	go vet ./...
 	test -z "$$(gofmt -l .)"
-	mandoc -T lint -W warning docs/notmuch-imap.1
+	mandoc -T lint -W warning docs/notmuch-imap.1 docs/notmuch-imap.conf.5
 	$(MAKE) lint fuzz
 	go test -parallel 4 -run '^TestKillWhileBothWays$$' ./pipeline
 	go test $(RACE) -parallel 4 -timeout 60m ./...
@@ -70,6 +70,7 @@ install: build install-files
 install-files:
 	install -D -m 755 $(PROGRAM) $(DESTDIR)$(PREFIX)/bin/notmuch-imap
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 docs/notmuch-imap.1
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man5 docs/notmuch-imap.conf.5
 	install -D -m 644 contrib/completion/notmuch-imap.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/notmuch-imap
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/zsh/$(ZSH) contrib/completion/_notmuch-imap
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d contrib/completion/notmuch-imap.fish

@@ -63,6 +63,7 @@ func TestThePackage(t *testing.T) {
 		"share/doc/notmuch-imap/examples/notmuch-imap.muttrc",
 		"share/fish/vendor_completions.d/notmuch-imap.fish",
 		"share/man/man1/notmuch-imap.1.gz",
+		"share/man/man5/notmuch-imap.conf.5.gz",
 		"share/zsh/vendor-completions/_notmuch-imap",
 	} {
 		if fi, err := os.Stat(filepath.Join(root, "usr", name)); err != nil || fi.Size() == 0 {

@@ -286,7 +286,7 @@ func unreadable(path string, err error) error {
 	e := &Error{File: path, Err: err}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		e.Text = "this file is not there; the manual page has an example of one: man notmuch-imap"
+		e.Text = "this file is not there; the manual page has an example of one: man notmuch-imap.conf"
 	case errors.Is(err, fs.ErrPermission):
 		e.Text = "the configuration cannot be read: permission denied"
 	default:

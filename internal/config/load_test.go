@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +21,28 @@ func env(pairs ...string) func(string) string {
 			}
 		}
 		return ""
+	}
+}
+
+func TestManualPageKnowsEveryKey(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/notmuch-imap.conf.5")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range builtins() {
+		if !strings.Contains(string(page), "\n.It Ql "+kind+"\n") {
+			t.Errorf("no entry for the built-in hook %s", kind)
+		}
+	}
+	all := slices.Concat(keys(), hookKeys(), moveKeys())
+	for _, of := range builtinKeys() {
+		all = append(all, of...)
+	}
+	for _, k := range all {
+		if !regexp.MustCompile(`(?m)^\.(It )?Ic (\S+ , )*` + regexp.QuoteMeta(k) + `( |$)`).Match(page) {
+			t.Errorf("no entry for %s", k)
+		}
 	}
 }
 
@@ -279,7 +303,7 @@ func TestMissingFileSaysWhereToLook(t *testing.T) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		t.Fatal(err)
 	}
-	if want := file + ": this file is not there; the manual page has an example of one: man notmuch-imap"; err.Error() != want {
+	if want := file + ": this file is not there; the manual page has an example of one: man notmuch-imap.conf"; err.Error() != want {
 		t.Errorf("got %s", err)
 	}
 }
