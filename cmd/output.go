@@ -217,9 +217,14 @@ func rank(e pipeline.Event) int {
 // fault shows something that went wrong and that no event tells of.
 func (o *output) fault(text string) {
 	o.records.event(pipeline.Event{Type: pipeline.EventFault, Text: text})
+	o.shows(name, text)
+}
+
+// shows shows it, and puts it into no record.
+func (o *output) shows(where, text string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.red(name, plain(text))
+	o.red(plain(where), plain(text))
 }
 
 // broken shows an error of this machine that ended an account's run, and what to do.
@@ -268,6 +273,21 @@ func (o *output) remark(account, text string) {
 		return
 	}
 	o.event(pipeline.Event{Time: time.Now(), Type: pipeline.EventNote, Account: account, Text: text})
+}
+
+// result shows how something came out.
+func (o *output) result(account, text string) {
+	e := pipeline.Event{Time: time.Now(), Type: pipeline.EventNote, Account: account, Text: text}
+	o.records.event(e)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case o.most < showResults:
+	case o.json:
+		o.print(o.stdout, jsonLine(e))
+	default:
+		o.print(o.stdout, plain(account)+": "+plain(text))
+	}
 }
 
 func (o *output) red(where, text string) bool {

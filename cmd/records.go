@@ -7,12 +7,17 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
 )
+
+// recordPatience is how long a pipe may take to take a line.
+const recordPatience = 2 * time.Second
 
 // maxTrace is how many bytes of a trace one process writes.
 const maxTrace = 64 << 20
@@ -37,15 +42,21 @@ type records struct {
 func (p *program) keepRecords(c *cli.Context, out *output) error {
 	r := &out.records
 	open := func(option string, most int) (io.Writer, error) {
-		name := c.String(option)
-		if name == "" {
+		file := c.String(option)
+		if file == "" {
 			return nil, nil
 		}
-		f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+		// Not to wait for whoever reads from a pipe, neither now nor later.
+		f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_APPEND|unix.O_NONBLOCK, 0o600)
 		if err != nil {
 			return nil, &usageError{fmt.Sprintf("--%s: %v", option, err), c.Command.HelpName}
 		}
-		r.files = append(r.files, &recordFile{file: f, left: most, tell: func(text string) { out.fault("--" + option + ": " + text) }})
+		tell := func(text string) { out.fault("--" + option + ": " + text) }
+		if option == "log" {
+			// It is told out of the middle of a line of the log, which must not wait for another.
+			tell = func(text string) { out.shows(name, "--"+option+": "+text) }
+		}
+		r.files = append(r.files, &recordFile{file: f, left: most, tell: tell})
 		return r.files[len(r.files)-1], nil
 	}
 	log, err := open("log", -1)
@@ -81,7 +92,9 @@ func (r *records) event(e pipeline.Event) {
 	}
 	text := inLine(e.Text)
 	if e.Type == pipeline.EventDone {
-		text = summary(*e.Report)
+		if text = summary(*e.Report); text == "" {
+			text = "nothing could be done"
+		}
 	}
 	attrs := []any{slog.String("event", string(e.Type))}
 	if e.Account != "" {
@@ -143,6 +156,7 @@ func (f *recordFile) write(line []byte) (wrong string) {
 		f.left -= len(line)
 	}
 	if wrong == "" {
+		_ = f.file.SetWriteDeadline(time.Now().Add(recordPatience)) // what has none does not block
 		if _, err := f.file.Write(line); err != nil {
 			wrong = fmt.Sprintf("%v; what follows is not in it", err)
 		}
