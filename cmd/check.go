@@ -112,7 +112,7 @@ func (p *program) check(cc *cli.Context) error {
 			c.ok("configuration", "%s", file)
 		}
 	}
-	idx, root := c.notmuch(ctx)
+	idx, root := c.notmuch(ctx, accounts)
 	if idx != nil && len(accounts) > 0 {
 		c.hooks(accounts[0].Hooks, idx, accounts)
 	}
@@ -138,15 +138,21 @@ func (p *program) check(cc *cli.Context) error {
 
 // notmuch looks at the database and gives it and the mail root; nil and "" if
 // there is none.
-func (c *checker) notmuch(ctx context.Context) (*index.Index, string) {
+func (c *checker) notmuch(ctx context.Context, accounts []config.Account) (*index.Index, string) {
 	idx, err := index.Open(ctx, index.Options{Existing: true, Note: func(text string) { c.warn("notmuch", "", "%s", text) }})
 	if err != nil {
 		c.fail("notmuch", "", err)
 		return nil, ""
 	}
-	if idx.Missing() {
+	had, err := c.p.synchronised(ctx, accounts)
+	switch {
+	case err != nil:
+		c.fail("notmuch", "", err)
+	case idx.Missing() && had:
+		c.fail("notmuch", "", errDatabaseGone)
+	case idx.Missing():
 		c.ok("notmuch", "there is no database yet; the first sync makes it")
-	} else {
+	default:
 		c.ok("notmuch", "the database is %s", idx.DatabasePath())
 	}
 	root := idx.MailRoot()

@@ -131,3 +131,23 @@ func TestPlainDisarmsWhatAServerSends(t *testing.T) {
 		}
 	}
 }
+
+// An account of which nothing good is known is not well.
+func TestTheBarSaysWhatIsNotKnown(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	reached := pipeline.Status{Account: "work", Contact: now}
+	for want, s := range map[string]accountStatus{
+		"mail: ok":                        {Status: reached},
+		"mail: ok, watched":               {Status: reached, Watch: &watched{Running: now, How: "idle", Since: now}},
+		"work: never reached":             {Status: pipeline.Status{Account: "work"}},
+		"work: never synchronised":        {Status: pipeline.Status{Account: "work"}, Never: true},
+		"work: cannot be read":            {Status: pipeline.Status{Account: "work"}, Fault: "no"},
+		"work: not connected":             {Status: reached, Watch: &watched{Running: now, Since: now}},
+		"work: the watch does not answer": {Status: reached, Watch: &watched{Fault: "it does not answer"}},
+	} {
+		if got := barLine([]*accountStatus{&s}); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}

@@ -48,13 +48,32 @@ type accountStatus struct {
 
 // watched is the watch that the account has.
 type watched struct {
-	Running time.Time `json:"running_since"`
-	How     string    `json:"how"`             // "notify", "idle", "poll"; "" while there is no connection
-	Since   time.Time `json:"since"`           // that is so
-	Fault   string    `json:"fault,omitempty"` // why there is none
+	Running time.Time `json:"running_since,omitzero"` // zero: it does not answer
+	How     string    `json:"how"`                    // "notify", "idle", "poll"; "" while there is no connection
+	Since   time.Time `json:"since,omitzero"`         // that is so
+	Fault   string    `json:"fault,omitempty"`        // why there is none
 }
 
-func (s *accountStatus) waits() bool { return s.Waits() || s.SignIn != "" }
+// text is how the watch stands, for a person.
+func (w *watched) text() string {
+	if w.Running.IsZero() {
+		return "there is one, and " + w.Fault
+	}
+	text := "running since " + w.Running.Local().Format("2006-01-02 15:04")
+	switch {
+	case w.How != "":
+		word := map[string]string{"notify": "NOTIFY", "idle": "IDLE", "poll": "asking now and then"}[w.How]
+		return text + ", by " + word + " since " + w.Since.Local().Format("2006-01-02 15:04")
+	case w.Fault != "":
+		return text + ", without a connection: " + w.Fault
+	}
+	return text + ", connecting"
+}
+
+func (s *accountStatus) waits() bool { return s.Waits() || s.SignIn != "" || s.unreached() }
+
+// unreached tells whether the server was never reached, though that was tried.
+func (s *accountStatus) unreached() bool { return !s.Never && s.Fault == "" && s.Contact.IsZero() }
 
 func (p *program) status(c *cli.Context) error {
 	accounts, err := p.accounts(c)
@@ -118,6 +137,11 @@ func (p *program) addWatch(c *cli.Context, all []*accountStatus) error {
 		return err
 	}
 	answer, _, err := p.askWatch(c.Context, conf, watchQuestion{})
+	if answer.Mute {
+		for _, s := range all {
+			s.Watch = &watched{Fault: "it does not answer"}
+		}
+	}
 	for _, w := range answer.Accounts {
 		for _, s := range all {
 			if s.Account == w.Account {
@@ -205,13 +229,7 @@ func statusText(s *accountStatus, now time.Time, mailboxes bool) string {
 		row("last change", ago(s.Change, now))
 	}
 	if w := s.Watch; w != nil {
-		text := "running since " + w.Running.Local().Format("2006-01-02 15:04")
-		if w.How != "" {
-			text += ", by " + w.How + " since " + w.Since.Local().Format("2006-01-02 15:04")
-		} else if w.Fault != "" {
-			text += ", without a connection: " + w.Fault
-		}
-		row("watch", text)
+		row("watch", w.text())
 	}
 	switch {
 	case s.SignIn != "":
@@ -352,12 +370,18 @@ func barLine(all []*accountStatus) string {
 		if s.Never {
 			what = append(what, "never synchronised")
 		}
+		if s.unreached() {
+			what = append(what, "never reached")
+		}
 		if s.SignIn != "" {
 			what = append(what, "sign in again")
 		}
-		if s.Refusals > 0 {
+		switch w := s.Watch; {
+		case s.Refusals > 0:
 			what = append(what, "sign-in refused")
-		} else if s.Watch != nil && s.Watch.Fault != "" {
+		case w != nil && w.Running.IsZero():
+			what = append(what, "the watch does not answer")
+		case w != nil && w.How == "":
 			what = append(what, "not connected")
 		}
 		if n := s.failed(undone()...); n > 0 {

@@ -136,9 +136,7 @@ func (p *program) sync(ctx context.Context, out *output, req request) (err error
 			return err
 		}
 	}
-	look := p.indexOptions(out)
-	look.Existing = req.dryRun // a run that only looks makes no database
-	idx, err := index.Open(ctx, look)
+	idx, err := p.indexOf(ctx, req, out)
 	if err != nil {
 		return err
 	}
@@ -179,6 +177,22 @@ func (p *program) sync(ctx context.Context, out *output, req request) (err error
 		return context.Cause(ctx)
 	}
 	return verdict(ends)
+}
+
+// indexOf opens the notmuch database. A run that only looks makes none; a sync makes a new
+// one also where there was one, and says so.
+func (p *program) indexOf(ctx context.Context, req request, out *output) (*index.Index, error) {
+	if req.dryRun {
+		look := p.indexOptions(out)
+		look.Existing = true
+		return index.Open(ctx, look)
+	}
+	idx, err := p.openIndex(ctx, req.accounts, out)
+	if errors.Is(err, errDatabaseGone) {
+		out.fault("the notmuch database is gone: a new one is made of all mail that is here, without the tags that the old one alone had; notmuch restore has them from a dump")
+		idx, err = index.Open(ctx, p.indexOptions(out))
+	}
+	return idx, err
 }
 
 // verdict sums the accounts' endings up.

@@ -289,7 +289,7 @@ func (p *program) withAccount(ctx context.Context, a *config.Account, keys *secr
 	if p.inside(out) {
 		return nil
 	}
-	idx, err := index.Open(ctx, p.indexOptions(out))
+	idx, err := p.openIndex(ctx, []config.Account{*a}, out)
 	if err != nil {
 		return err
 	}

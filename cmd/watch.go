@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 	"time"
+	"unicode"
 
 	"github.com/urfave/cli/v2"
 
@@ -23,6 +25,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/remote"
 	"github.com/notmuch-imap/notmuch-imap/internal/watch"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
 const watchName = "watch"
@@ -66,11 +69,16 @@ func (p *program) watchAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	d, err := openDoor(p.watchSocket(conf))
+	lock, err := p.lockWatch(conf)
 	if errors.Is(err, errWatched) {
 		out.fault(err.Error())
 		return errLater
 	}
+	if err != nil {
+		return err
+	}
+	defer lock.Close() //nolint:errcheck // which ends it
+	d, err := openDoor(p.watchSocket(conf))
 	if err != nil {
 		out.fault(fmt.Sprintf("others cannot ask this watch: %v", err))
 	}
@@ -83,33 +91,56 @@ func (p *program) watchAction(c *cli.Context) error {
 	}
 	defer p.manager().tell("STOPPING=1")
 	for {
-		if err := p.watchAccounts(c.Context, accounts, out, watch.Usual(), d); !errors.Is(err, errReload) {
+		v, err := p.vigil(c.Context, accounts, out)
+		if err != nil {
 			return err
 		}
-		// What is wrong now must not end what was right before.
-		if now, err := p.accounts(c); err != nil {
-			out.fault("the configuration is not read again: " + err.Error())
-		} else {
-			accounts = now
+		err = v.watch(c.Context, watch.Usual(), d, func() error {
+			// What is wrong now must not end what was right before.
+			now, err := p.accounts(c)
+			if err == nil {
+				_, err = p.vigil(c.Context, now, out)
+			}
+			if err == nil {
+				accounts = now
+			}
+			return err
+		})
+		if !errors.Is(err, errReload) {
+			return err
 		}
+		p.manager().tell("RELOADING=1")
 	}
 }
 
-// watchAccounts watches until the context ends, or until a hang-up: errReload.
-func (p *program) watchAccounts(ctx context.Context, accounts []config.Account, out *output, times watch.Times, d *door) error {
-	idx, err := index.Open(ctx, p.indexOptions(out))
+// vigil begins to watch accounts, and tells what is wrong with their configuration before
+// anything is done.
+func (p *program) vigil(ctx context.Context, accounts []config.Account, out *output) (*vigil, error) {
+	idx, err := p.openIndex(ctx, accounts, out)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	v := &vigil{program: p, idx: idx, out: out, all: accounts, keys: p.newSecrets()}
+	for i := range accounts {
+		if _, err := remoteOptions(&accounts[i], v.keys); err != nil {
+			return nil, err
+		}
+	}
+	runner, err := p.runner(idx, accounts...)
+	if err != nil {
+		return nil, err
+	}
+	return v, runner.Close()
+}
+
+// watch watches until the context ends, or until a hang-up after which reload reads the
+// configuration again: errReload.
+func (v *vigil) watch(ctx context.Context, times watch.Times, d *door, reload func() error) error {
+	p, out, idx := v.program, v.out, v.idx
 	var watched []watch.Account
 	var roots []string
-	for i := range accounts {
-		a := &accounts[i]
-		// What is wrong with the configuration is told before anything is done.
-		if _, err := remoteOptions(a, v.keys); err != nil {
-			return err
-		}
+	for i := range v.all {
+		a := &v.all[i]
 		root := filepath.Join(idx.MailRoot(), filepath.FromSlash(a.Folder))
 		roots = append(roots, root)
 		watched = append(watched, v.account(ctx, a, root))
@@ -125,14 +156,23 @@ func (p *program) watchAccounts(ctx context.Context, accounts []config.Account, 
 	signal.Notify(hangUp, syscall.SIGHUP)
 	defer signal.Stop(hangUp)
 	running, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+	v.end = cancel
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	defer cancel(nil)
 	wg.Go(func() {
-		select {
-		case <-running.Done():
-		case <-hangUp:
-			cancel(errReload)
+		for {
+			select {
+			case <-running.Done():
+				return
+			case <-hangUp:
+			}
+			err := reload()
+			if err == nil {
+				cancel(errReload)
+				return
+			}
+			out.fault("the configuration is not read again: " + err.Error() + "; that of before holds")
 		}
 	})
 	wg.Go(func() { watch.Machine(running, w, remark) })
@@ -147,6 +187,8 @@ type vigil struct {
 	idx *index.Index
 	out *output
 	all []config.Account
+
+	end context.CancelCauseFunc // of what is watched
 
 	mu   sync.Mutex
 	keys *secrets
@@ -185,23 +227,62 @@ func (v *vigil) account(ctx context.Context, a *config.Account, root string) wat
 			}
 			return s, nil
 		},
-		Sync:   func(ctx context.Context, only []string) watch.Outcome { return v.sync(ctx, a, root, only) },
-		Paused: func(ctx context.Context) time.Time { return v.paused(ctx, a) },
-		Tagged: func(ctx context.Context) bool { return v.tagged(ctx, a, &seen) },
-		Say: func(text string, fault bool) {
-			if fault {
-				v.out.account(a.Name, text)
-			} else {
-				v.out.remark(a.Name, text)
-			}
+		Sync:    func(ctx context.Context, only []string) watch.Outcome { return v.sync(ctx, a, root, only) },
+		Paused:  func(ctx context.Context) time.Time { return v.paused(ctx, a) },
+		Tagged:  func(ctx context.Context) bool { return v.tagged(ctx, a, &seen) },
+		Refused: func(ctx context.Context, err error) { v.refused(ctx, a, err) },
+		Away:    func(err error) { v.event(awayEvent(a, err)) },
+		Back: func() {
+			v.forget(a.Name)
+			v.out.result(a.Name, "connected again")
 		},
+		Say: func(text string) { v.out.remark(a.Name, text) },
 	}
+}
+
+// awayEvent is what a sync says that cannot connect, so that it is said once.
+func awayEvent(a *config.Account, err error) pipeline.Event {
+	text := err.Error()
+	if do := report.Hint(err); do != "" {
+		text += "; " + do
+	}
+	return pipeline.Event{Time: time.Now(), Type: pipeline.EventFault, Account: a.Name, Text: text}
+}
+
+// refused remembers a refused sign-in, unless somebody else is at work on the account: that
+// one meets it, too.
+func (v *vigil) refused(ctx context.Context, a *config.Account, refusal error) {
+	err := func() error {
+		state, err := a.StateDir(v.getenv)
+		if err != nil {
+			return err
+		}
+		l, done, err := openLedger(ctx, state, false)
+		if err != nil {
+			return err
+		}
+		o := pipeline.Options{Account: pipeline.Account{Name: a.Name, Ledger: l, SignIn: v.secrets().fingerprints(a), Now: time.Now, Emit: v.event}}
+		return errors.Join(pipeline.Meet(ctx, o, refusal), done())
+	}()
+	if err != nil && !errors.Is(err, ledger.ErrBusy) && ctx.Err() == nil {
+		v.event(awayEvent(a, err))
+	}
+	v.renew()
+}
+
+// renew has secrets asked for anew: they may be others when they are tried again.
+func (v *vigil) renew() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.keys = v.newSecrets()
 }
 
 // sync is the ordinary sync of some mailboxes of an account, or of all.
 func (v *vigil) sync(ctx context.Context, a *config.Account, root string, only []string) watch.Outcome {
 	failed := func(err error) watch.Outcome {
-		if ctx.Err() == nil {
+		if errors.Is(err, index.ErrNoDatabase) {
+			v.end(errDatabaseGone)
+		} else if ctx.Err() == nil {
 			v.event(pipeline.Event{Time: time.Now(), Type: pipeline.EventFault, Account: a.Name, Text: err.Error()})
 		}
 		return watch.Outcome{Fail: true, Text: err.Error()}
@@ -225,10 +306,7 @@ func (v *vigil) sync(ctx context.Context, a *config.Account, root string, only [
 	o := watch.Outcome{Until: until}
 	switch end {
 	case endRefused:
-		// The secret may be another one when it is tried again.
-		v.mu.Lock()
-		v.keys = v.newSecrets()
-		v.mu.Unlock()
+		v.renew()
 		o.Fail, o.Text = true, "the server refused the sign-in"
 	case endNothing:
 		o.Fail, o.Text = true, "the server could not be reached"
@@ -257,10 +335,24 @@ func (v *vigil) locked(ctx context.Context, a *config.Account, root string, l *l
 // sayAgain is after how long a fault is said again that every sync meets.
 const sayAgain = time.Hour
 
+// forget forgets what was said of an account as a whole: that is over.
+func (v *vigil) forget(account string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	maps.DeleteFunc(v.said, func(key string, _ time.Time) bool { return strings.HasPrefix(key, account+"\x00\x00") })
+}
+
 // event shows an event, but not the same fault with every sync, which was shown.
 func (v *vigil) event(e pipeline.Event) bool {
 	if e.Type == pipeline.EventFault {
-		key := e.Account + "\x00" + e.Mailbox + "\x00" + e.Text
+		// The same fault has other ports and other times.
+		same := strings.Map(func(r rune) rune {
+			if unicode.IsDigit(r) {
+				return -1
+			}
+			return r
+		}, e.Text)
+		key := e.Account + "\x00" + e.Mailbox + "\x00" + same
 		v.mu.Lock()
 		now := time.Now()
 		for k, until := range v.said {
@@ -301,6 +393,9 @@ func (v *vigil) pausedBy(ctx context.Context, a *config.Account, l *ledger.Ledge
 // tagged tells whether notmuch has changes of the account's mail since it was asked last.
 func (v *vigil) tagged(ctx context.Context, a *config.Account, seen *mail.Revision) bool {
 	uuid, n, err := v.idx.Revision(ctx)
+	if errors.Is(err, index.ErrNoDatabase) {
+		v.end(errDatabaseGone)
+	}
 	if err != nil {
 		return true // the sync finds out
 	}

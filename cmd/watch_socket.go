@@ -29,6 +29,7 @@ type (
 	}
 	watchAnswer struct {
 		Heard    bool                     `json:"heard,omitempty"`
+		Mute     bool                     `json:"-"` // it is there, and does not answer
 		Since    time.Time                `json:"since,omitzero"`
 		Accounts []watch.State            `json:"accounts,omitempty"`
 		Outcomes map[string]watch.Outcome `json:"outcomes,omitempty"`
@@ -52,15 +53,45 @@ func (p *program) watchSocket(conf string) string {
 	if !filepath.IsAbs(dir) {
 		return ""
 	}
+	return filepath.Join(dir, name, watchName+"-"+configurationKey(conf))
+}
+
+// configurationKey is a configuration's file in a few letters.
+func configurationKey(conf string) string {
+	if abs, err := filepath.Abs(conf); err == nil {
+		conf = abs
+	}
 	sum := sha256.Sum256([]byte(conf))
-	return filepath.Join(dir, name, fmt.Sprintf("watch-%x", sum[:6]))
+	return fmt.Sprintf("%x", sum[:6])
+}
+
+// lockWatch makes this process the watch of a configuration; errWatched if there is one. The
+// lock goes with the process however that ends.
+func (p *program) lockWatch(conf string) (*os.File, error) {
+	dir, err := config.StateDir(p.getenv)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, "."+watchName+"-"+configurationKey(conf)), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = errWatched
+		}
+		return nil, errors.Join(err, lock.Close())
+	}
+	return lock, nil
 }
 
 // door is where a watch is asked.
 type door struct {
 	since    time.Time
 	listener net.Listener
-	lock     *os.File
 	turns    chan struct{}
 	wg       sync.WaitGroup
 
@@ -68,7 +99,7 @@ type door struct {
 	w  *watch.Watcher // nil while the configuration is read again
 }
 
-// openDoor listens at the socket; nil if path is "".
+// openDoor listens at the socket of the one watch of the configuration; nil if path is "".
 func openDoor(path string) (_ *door, err error) {
 	if path == "" {
 		return nil, nil //nolint:nilnil // a nil door is asked by nobody
@@ -80,28 +111,21 @@ func openDoor(path string) (_ *door, err error) {
 	if err := ownDir(dir); err != nil {
 		return nil, err
 	}
-	// The lock goes with the process however that ends; a socket stays.
-	lock, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
+	if most := len(unix.RawSockaddrUnix{}.Path) - 1; len(path) > most {
+		return nil, fmt.Errorf("the name of its socket, %s, has %d bytes of at most %d: set XDG_RUNTIME_DIR to a directory with a shorter name", path, len(path), most)
 	}
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			err = errWatched
-		}
-		return nil, errors.Join(err, lock.Close())
-	}
+	// One that was killed left its socket.
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, errors.Join(err, lock.Close())
+		return nil, err
 	}
 	l, err := (&net.ListenConfig{}).Listen(context.Background(), "unix", path)
 	if err == nil {
 		err = os.Chmod(path, 0o600)
 	}
 	if err != nil {
-		return nil, errors.Join(err, lock.Close())
+		return nil, err
 	}
-	d := &door{since: time.Now(), listener: l, lock: lock, turns: make(chan struct{}, watchAskers)}
+	d := &door{since: time.Now(), listener: l, turns: make(chan struct{}, watchAskers)}
 	return d, nil
 }
 
@@ -134,7 +158,6 @@ func (d *door) serve(ctx context.Context) {
 		})
 	}
 	d.wg.Wait()
-	_ = d.lock.Close()
 }
 
 // now says who is asked from now on.
@@ -194,7 +217,8 @@ func say(conn net.Conn, v any) error {
 }
 
 // askWatch asks the watch of the configuration, if one is running: ok is false if none is, or
-// it does not say within a few seconds that it heard. A context that ends later is its error.
+// it does not say within a few seconds that it heard, which Mute says then. A context that
+// ends later is its error.
 func (p *program) askWatch(ctx context.Context, conf string, q watchQuestion) (a watchAnswer, ok bool, err error) {
 	path := p.watchSocket(conf)
 	if path == "" || ownDir(filepath.Dir(path)) != nil {
@@ -202,7 +226,8 @@ func (p *program) askWatch(ctx context.Context, conf string, q watchQuestion) (a
 	}
 	conn, err := (&net.Dialer{Timeout: watchHeard}).DialContext(ctx, "unix", path)
 	if err != nil {
-		return a, false, nil // nobody is there
+		a.Mute = errors.Is(err, os.ErrDeadlineExceeded) // or nobody is there
+		return a, false, nil
 	}
 	defer conn.Close() //nolint:errcheck // it was asked and has answered
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
@@ -210,8 +235,8 @@ func (p *program) askWatch(ctx context.Context, conf string, q watchQuestion) (a
 		return a, false, nil
 	}
 	answers := json.NewDecoder(conn)
-	if answers.Decode(&a) != nil {
-		return a, false, nil
+	if err := answers.Decode(&a); err != nil {
+		return watchAnswer{Mute: errors.Is(err, os.ErrDeadlineExceeded)}, false, nil
 	}
 	if a.Heard {
 		_ = conn.SetReadDeadline(time.Time{}) // ctx ends it

@@ -19,7 +19,7 @@ func TestHooksAndStatusAskTheWatch(t *testing.T) {
 	}
 	w.start()
 	w.until("mail is here", w.here("id:first@example.org", 1))
-	w.until("it watches", func() bool { out, _ := w.run(name, "status"); return strings.Contains(out, "by notify") })
+	w.until("it watches", func() bool { out, _ := w.run(name, "status"); return strings.Contains(out, "by NOTIFY since") })
 	if out, status := w.run(name, "status", "--json"); status != 0 || !regexp.MustCompile(`"watch":\{"running_since":"[^"]+","how":"notify","since":"[^"]+"\}`).MatchString(out) {
 		t.Errorf("%d %s", status, out)
 	}
@@ -27,7 +27,7 @@ func TestHooksAndStatusAskTheWatch(t *testing.T) {
 		t.Errorf("%q", out)
 	}
 	sockets, err := filepath.Glob(filepath.Join(w.runtime, name, "watch-*"))
-	if err != nil || len(sockets) != 2 {
+	if err != nil || len(sockets) != 1 {
 		t.Fatalf("%v, %v", sockets, err)
 	}
 	for path, want := range map[string]fs.FileMode{sockets[0]: fs.ModeSocket | 0o600, filepath.Dir(sockets[0]): fs.ModeDir | 0o700} {
@@ -59,16 +59,21 @@ func TestHooksAndStatusAskTheWatch(t *testing.T) {
 	if out, status := w.run(name, "hook", "post-new"); status != 0 || !w.here("id:fourth@example.org", 1)() {
 		t.Errorf("beside a watch that does not answer: %d %q", status, out)
 	}
-	if out, status := w.run(name, "status"); status != 0 || strings.Contains(out, "running since") {
+	if out, status := w.run(name, "status"); status != 0 || strings.Contains(out, "running since") || !strings.Contains(out, "there is one, and it does not answer") {
 		t.Errorf("status of a watch that does not answer: %d %s", status, out)
+	}
+	if out, status := w.run(name, "status", "--line"); status != 0 || out != "work: the watch does not answer\n" {
+		t.Errorf("in one line: %d %s", status, out)
 	}
 	if err := w.cmd.Process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
 
-	// There is one watch, and it leaves nothing behind that keeps the next from its work.
-	if out, status := w.run(name, "watch"); status != exitLater || !strings.Contains(out, errWatched.Error()) {
-		t.Errorf("a second watch: %d %s", status, out)
+	// There is one watch, wherever its socket would be, and it leaves nothing behind that keeps the next from its work.
+	for _, dir := range []string{w.runtime, "", t.TempDir()} {
+		if out, status := w.run("env", "XDG_RUNTIME_DIR="+dir, name, "watch"); status != exitLater || !strings.Contains(out, errWatched.Error()) {
+			t.Errorf("a second watch: %d %s", status, out)
+		}
 	}
 	w.stop(syscall.SIGKILL)
 	w.start()
@@ -95,6 +100,13 @@ func TestASocketInADirectoryOfOthersIsNotUsed(t *testing.T) {
 	}
 	if _, ok, err := p.askWatch(t.Context(), "/etc/config.toml", watchQuestion{}); ok || err != nil {
 		t.Errorf("%v, %v", ok, err)
+	}
+	long := filepath.Join(run, strings.Repeat("x", 108))
+	if err := os.Mkdir(long, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openDoor(filepath.Join(long, "watch")); err == nil || !strings.Contains(err.Error(), "of at most 107: set XDG_RUNTIME_DIR to") {
+		t.Errorf("%v", err)
 	}
 	p.getenv = func(string) string { return "" }
 	if path := p.watchSocket("/etc/config.toml"); path != "" {

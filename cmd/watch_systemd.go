@@ -47,16 +47,22 @@ func (m manager) tell(lines ...string) {
 // context ends.
 func (m manager) serve(ctx context.Context, w *watch.Watcher) {
 	m.tell("READY=1", standing(w.States()))
-	if m.socket == "" || m.every <= 0 {
+	if m.socket == "" {
 		return
 	}
-	t := time.NewTicker(m.every)
-	defer t.Stop()
+	var due <-chan time.Time
+	if m.every > 0 {
+		t := time.NewTicker(m.every)
+		defer t.Stop()
+		due = t.C
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-t.C:
+		case <-w.Changed():
+			m.tell(standing(w.States()))
+		case <-due:
 			// The states are had from the accounts themselves: one that hangs keeps this back.
 			m.tell("WATCHDOG=1", standing(w.States()))
 		}
@@ -67,7 +73,7 @@ func (m manager) serve(ctx context.Context, w *watch.Watcher) {
 func standing(states []watch.State) string {
 	var away []string
 	for _, s := range states {
-		if s.Fault != "" {
+		if s.How == "" {
 			away = append(away, s.Account)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 func TestWatchTellsItsServiceManager(t *testing.T) {
 	t.Parallel()
 	w := newWatching(t, "")
+	p := w.through(0)
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(w.runtime, "notify"), Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
@@ -29,16 +30,26 @@ func TestWatchTellsItsServiceManager(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s was not told: %v", part, err)
 			}
-			if strings.Contains(string(buf[:n]), part) {
+			if strings.Contains(string(buf[:n])+"\n", part) {
 				return
 			}
 		}
 	}
 	heard("READY=1\nSTATUS=1 account")
+	heard("STATUS=1 account\n")
 	heard("WATCHDOG=1")
+	for _, away := range []bool{true, false} {
+		p.Silence(away)
+		p.Cut()
+		if away {
+			heard("STATUS=1 account, not connected: work")
+		}
+	}
+	heard("STATUS=1 account\n")
 	if err := w.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
+	heard("RELOADING=1")
 	heard("READY=1")
 	heard("WATCHDOG=1")
 	if status := w.stop(syscall.SIGTERM); status != exitInterrupted {

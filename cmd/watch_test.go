@@ -24,6 +24,7 @@ type watching struct {
 	*machine
 	server  *imaptest.DovecotServer
 	runtime string // XDG_RUNTIME_DIR, short enough for a socket
+	args    []string
 	cmd     *exec.Cmd
 	exited  chan struct{}
 	ended   error
@@ -37,7 +38,7 @@ func newWatching(t *testing.T, more string, hide ...string) *watching {
 	t.Helper()
 	srv := dovecot(t, hide...)
 	m := &machine{t: t, dir: t.TempDir()}
-	w := &watching{machine: m, server: srv}
+	w := &watching{machine: m, server: srv, args: []string{"watch", "-v"}}
 	me, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -75,7 +76,7 @@ func (w *watching) start() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.cmd = exec.Command(filepath.Join(w.dir, "bin", name), "watch", "-v")
+	w.cmd = exec.Command(filepath.Join(w.dir, "bin", name), w.args...)
 	w.cmd.Env, w.cmd.Dir, w.cmd.Stdout, w.cmd.Stderr = w.env, w.dir, out, out
 	if err := errors.Join(w.cmd.Start(), out.Close()); err != nil {
 		w.t.Fatal(err)
@@ -249,13 +250,83 @@ func TestWatchReadsTheConfigurationAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	hangUp("nonsense")
-	w.until("it says what is wrong", w.said("the configuration is not read again: "))
+	pid := func() string {
+		out, err := w.server.Doveadm("who", "-1")
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		return string(out)
+	}
+	before := pid()
+	for text, wrong := range map[string]string{"nonsense": "config.toml:1: ", strings.Replace(string(text), "[account.work]", "[account.work]\ntls_ca_file = \"nowhere\"", 1): "tls_ca_file"} {
+		hangUp(text)
+		w.until("it says what is wrong", w.said("the configuration is not read again: "))
+		w.until("it says what is wrong with it", w.said(wrong))
+	}
+	if now := pid(); now != before {
+		t.Errorf("it has connected again: %s\nthen: %s", before, now)
+	}
 	appendAll(t, w.server, "INBOX", watchMail("more"))
 	w.until("the configuration of before holds", w.here("id:more@example.org", 1))
 	hangUp(strings.Replace(string(text), `mailboxes = ["INBOX"]`, "", 1))
 	w.until("the new configuration holds", w.here("id:list@example.org", 1))
 	if status := w.stop(syscall.SIGTERM); status != exitInterrupted {
 		t.Errorf("exit status %d", status)
+	}
+}
+
+// TestWatchEndsWithoutItsDatabase: one that is gone is not made anew, since it may only be
+// away; the watch says so, and ends.
+func TestWatchEndsWithoutItsDatabase(t *testing.T) {
+	t.Parallel()
+	w := newWatching(t, "")
+	appendAll(t, w.server, "INBOX", watchMail("first"))
+	w.start()
+	w.until("mail is here", w.here("id:first@example.org", 1))
+	database := filepath.Join(w.dir, "mail", ".notmuch")
+	if err := os.Rename(database, database+".away"); err != nil {
+		t.Fatal(err)
+	}
+	<-w.exited
+	if exit, ok := errors.AsType[*exec.ExitError](w.ended); !ok || exit.ExitCode() != exitBroken || !w.said("the notmuch database is gone: put it back")() {
+		t.Errorf("it ended with %v", w.ended)
+	}
+	if _, err := os.Stat(database); err == nil {
+		t.Error("there is a new one")
+	}
+	if err := os.Rename(database+".away", database); err != nil {
+		t.Fatal(err)
+	}
+	w.start()
+	appendAll(t, w.server, "INBOX", watchMail("second"))
+	w.until("mail is here with the database of before", w.here("*", 2))
+}
+
+// TestWatchSaysThatAServerIsAway once, and when it is back.
+func TestWatchSaysThatAServerIsAway(t *testing.T) {
+	t.Parallel()
+	w := newWatching(t, `timeout = "2s"`)
+	p := w.through(0)
+	w.args = []string{"watch"} // what all are told
+	appendAll(t, w.server, "INBOX", watchMail("first"))
+	w.start()
+	w.until("it watches, and mail is here", func() bool {
+		out, _ := w.run(name, "status")
+		return strings.Contains(out, "by NOTIFY") && w.said("1 new")()
+	})
+	p.Silence(true)
+	p.Cut()
+	w.until("it is said that it is away", w.said("work: "))
+	w.until("status knows it", func() bool { out, _ := w.run(name, "status", "--line"); return strings.Contains(out, "not connected") })
+	if out, status := w.run("notmuch", "tag", "+flagged", "--", "*"); status != 0 {
+		t.Fatal(out)
+	}
+	w.until("a sync meets it, too", func() bool { out, _ := w.run(name, "status", "--line"); return strings.Contains(out, "1 undone") })
+	p.Silence(false)
+	w.until("it is said that it is back", w.said("work: connected again"))
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.lines) != 4 { // what came, that it is away, what went, that it is back
+		t.Errorf("it said %q", w.lines)
 	}
 }

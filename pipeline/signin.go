@@ -117,6 +117,17 @@ func Paused(ctx context.Context, o Options) (time.Time, error) {
 	return until, nil
 }
 
+// Meet does with a failure to connect what a run does that meets it: it is told, and what
+// the server is not to be asked before is remembered. Of the options it needs Name, Ledger,
+// SignIn, Now and Emit. The error is one of this machine.
+func Meet(ctx context.Context, o Options, failure error) error {
+	r := newRun(o)
+	if err := r.readSecret(ctx); err != nil {
+		return err
+	}
+	return r.accountFault(ctx, failure, report.AtConnect)
+}
+
 // errNotTried says that it was an earlier run whose sign-in was refused.
 var errNotTried = errors.New("not tried again yet")
 

@@ -121,11 +121,17 @@ func Find(flag string, getenv func(string) string) (string, error) {
 // StateDir is where the account's ledger and lock are:
 // $XDG_STATE_HOME/notmuch-imap/NAME, else the same below ~/.local/state.
 func (a *Account) StateDir(getenv func(string) string) (string, error) {
+	dir, err := StateDir(getenv)
+	return filepath.Join(dir, a.Name), err
+}
+
+// StateDir is where the states of all accounts are.
+func StateDir(getenv func(string) string) (string, error) {
 	dir, err := xdg(getenv, "XDG_STATE_HOME", ".local/state")
 	if err != nil {
 		return "", err
 	}
-	return filepath.Join(dir, program, a.Name), nil
+	return filepath.Join(dir, program), nil
 }
 
 // xdg gives a base directory. The XDG specification says that a relative path

@@ -69,10 +69,10 @@ func Open(ctx context.Context, o Options) (*Index, error) {
 	flushEarly()
 	conf, err := x.probe()
 	switch {
-	case errors.Is(err, errNoDatabase) && o.Existing:
+	case errors.Is(err, ErrNoDatabase) && o.Existing:
 		conf, err = x.configured()
 		x.missing = true
-	case errors.Is(err, errNoDatabase):
+	case errors.Is(err, ErrNoDatabase):
 		if err = x.create(); err == nil {
 			conf, err = x.probe()
 		}

@@ -53,7 +53,7 @@ func TestOpen(t *testing.T) {
 		t.Errorf("no configuration: %v", err)
 	}
 	plain := config("plain", "maildir.synchronize_flags=false", "new.tags=new;x y;")
-	if _, err := open(plain); !errors.Is(err, errNoDatabase) || !strings.Contains(err.Error(), "notmuch new") || !strings.Contains(err.Error(), filepath.Join(dir, "mail")) {
+	if _, err := open(plain); !errors.Is(err, ErrNoDatabase) || !strings.Contains(err.Error(), "notmuch new") || !strings.Contains(err.Error(), filepath.Join(dir, "mail")) {
 		t.Errorf("no directory: %v", err)
 	}
 	for _, d := range []string{"mail", "split", "odd"} {

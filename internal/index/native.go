@@ -160,8 +160,9 @@ func readConfiguration(h *C.notmuch_database_t) configuration {
 // Errors on opening that have a remedy.
 var (
 	// ErrNoConfig says that notmuch itself was not set up yet.
-	ErrNoConfig   = errors.New("notmuch has no configuration: run `notmuch setup`")
-	errNoDatabase = errors.New("notmuch has no database yet: run `notmuch new` once")
+	ErrNoConfig = errors.New("notmuch has no configuration: run `notmuch setup`")
+	// ErrNoDatabase says that there is none, or none any more.
+	ErrNoDatabase = errors.New("notmuch has no database yet: run `notmuch new` once")
 	errUpgrade    = errors.New("the notmuch database is of an older version: run `notmuch new` once, which upgrades it")
 )
 
@@ -188,7 +189,7 @@ func (x *Index) configured() (configuration, error) {
 	return x.configuredBy(func(config, profile *C.char, db **C.notmuch_database_t, text **C.char) error {
 		status := C.notmuch_database_load_config(nil, config, profile, db, text)
 		err := openError(status, *text)
-		if errors.Is(err, errNoDatabase) {
+		if errors.Is(err, ErrNoDatabase) {
 			return nil // that is known
 		}
 		return err
@@ -246,12 +247,12 @@ func openError(status C.notmuch_status_t, text *C.char) error {
 	case C.NOTMUCH_STATUS_NO_CONFIG:
 		return ErrNoConfig
 	case C.NOTMUCH_STATUS_NO_DATABASE:
-		return errNoDatabase
+		return ErrNoDatabase
 	case C.NOTMUCH_STATUS_FILE_ERROR:
 		// What 0.37 says when the directory named by database.path has none, or
 		// is not there itself.
 		if strings.Contains(words, "No such file or directory") {
-			return fmt.Errorf("%w (%s)", errNoDatabase, words)
+			return fmt.Errorf("%w (%s)", ErrNoDatabase, words)
 		}
 	case C.NOTMUCH_STATUS_UPGRADE_REQUIRED:
 		return errUpgrade

@@ -14,6 +14,7 @@ import (
 type account struct {
 	Account
 	times Times
+	began time.Time
 	wake  chan struct{} // there is something for work
 	again chan struct{} // for watch: connect now, or try the connection
 
@@ -26,6 +27,11 @@ type account struct {
 	hold    time.Time // no sync before that, unless somebody asks
 	drop    func()    // ends the connection that watches; nil if there is none
 	jumped  bool      // the next waits are short
+	tried   bool      // there was a connection, or a reason for none
+	fails   int       // connections in a row that did not hold
+	away    bool      // that was told
+	sure    *time.Timer
+	stands  chan struct{} // gets a value when state is another
 	state   State
 }
 
@@ -38,9 +44,12 @@ type want struct {
 	last  time.Time
 }
 
-func newAccount(a Account, times Times) *account {
+func newAccount(a Account, times Times, stands chan struct{}) *account {
 	times.Poll, times.Mute = max(times.Poll, a.Pause), max(times.Mute, a.Pause)
-	return &account{Account: a, times: times, wake: make(chan struct{}, 1), again: make(chan struct{}, 1), state: State{Account: a.Name, Since: time.Now()}}
+	w := &account{Account: a, times: times, began: time.Now(), stands: stands, wake: make(chan struct{}, 1), again: make(chan struct{}, 1), state: State{Account: a.Name, Since: time.Now()}}
+	w.sure = time.AfterFunc(times.Sure, w.holds)
+	w.sure.Stop() // until there is a connection
+	return w
 }
 
 func signal(c chan struct{}) {
@@ -137,6 +146,9 @@ func (a *account) due() (d time.Duration, ok bool) {
 	}
 	if a.hold.After(at) {
 		at = a.hold
+	}
+	if begin := a.began.Add(a.times.Begin); !a.tried && begin.After(at) {
+		at = begin // a sign-in that is refused is refused once
 	}
 	return time.Until(at), true
 }
@@ -249,21 +261,55 @@ func (a *account) run(ctx context.Context, failing, busy *waits) {
 func (a *account) connected(how string) {
 	a.mu.Lock()
 	a.state.How, a.state.Since, a.state.Fault = how, time.Now(), ""
-	a.hold = time.Time{}
+	a.hold, a.tried = time.Time{}, true
+	a.sure.Reset(a.times.Sure)
 	a.mu.Unlock()
+	signal(a.stands)
 	a.look()
 }
 
-// lost notes that it is not watched, and why; first is whether that is news.
-func (a *account) lost(why string) (first bool) {
+// lost notes that it is not watched, and why.
+func (a *account) lost(why string) {
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	first = a.state.Fault == ""
-	if a.state.How != "" || first {
+	if a.state.How != "" || a.state.Fault == "" {
 		a.state.Since = time.Now()
 	}
-	a.state.How, a.state.Fault = "", why
-	return first
+	a.state.How, a.state.Fault, a.tried = "", why, true
+	a.mu.Unlock()
+	signal(a.stands)
+	signal(a.wake)
+}
+
+// failed tells why there is no connection: the first time may be a matter of a moment.
+func (a *account) failed(err error) {
+	a.lost(err.Error())
+	a.mu.Lock()
+	a.fails++
+	tell := a.fails > 1 && !a.away
+	a.away = a.away || tell
+	known := a.away
+	a.mu.Unlock()
+	switch {
+	case tell:
+		a.Away(err)
+	case !known:
+		a.Say(err.Error() + "; connecting again")
+	}
+}
+
+// holds says that the connection is one.
+func (a *account) holds() {
+	a.mu.Lock()
+	if a.state.How == "" {
+		a.mu.Unlock()
+		return
+	}
+	was := a.away
+	a.fails, a.away = 0, false
+	a.mu.Unlock()
+	if was {
+		a.Back()
+	}
 }
 
 func (a *account) now() State {

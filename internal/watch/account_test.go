@@ -182,7 +182,7 @@ func TestAServerThatNeverAnswersHoldsUpNoOther(t *testing.T) {
 				},
 				Paused: func(context.Context) time.Time { return time.Time{} },
 				Tagged: func(context.Context) bool { return false },
-				Say:    func(string, bool) {},
+				Say:    func(string) {},
 			})
 		}
 		w := New(Usual(), accounts...)

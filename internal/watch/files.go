@@ -128,6 +128,10 @@ func (f *files) run(ctx context.Context) {
 // event takes one event. What is written to a file is none: mail is renamed or linked to
 // its name, and so is a commit of notmuch's.
 func (f *files) event(e fsnotify.Event, tagged chan struct{}) {
+	if e.Name == f.database { // another one took its place, as `notmuch compact` does, or it is gone
+		signal(tagged)
+		return
+	}
 	if !e.Has(fsnotify.Create) && !e.Has(fsnotify.Rename) && !e.Has(fsnotify.Remove) {
 		return
 	}
@@ -161,6 +165,7 @@ func (f *files) tags(ctx context.Context, tagged chan struct{}) {
 			return
 		case <-tagged:
 		}
+		_ = f.w.Add(f.database) // it may be another one; if it is none, Tagged sees that
 		for _, a := range f.accounts {
 			if a.Tagged(ctx) {
 				a.changed()

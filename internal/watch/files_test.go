@@ -46,7 +46,7 @@ func newLocal(t *testing.T) *local {
 		},
 		Paused: func(context.Context) time.Time { return time.Time{} },
 		Tagged: func(context.Context) bool { l.tagged <- struct{}{}; return true },
-		Say:    func(string, bool) {},
+		Say:    func(string) {},
 	})
 	if err := l.w.Files([]string{l.root}, l.db, func(s string) {
 		l.mu.Lock()
@@ -142,5 +142,24 @@ func TestEventsThatTheKernelDroppedAreMadeUpFor(t *testing.T) {
 	defer l.mu.Unlock()
 	if len(l.said) != 1 {
 		t.Errorf("said %q", l.said)
+	}
+}
+
+// notmuch compact puts another directory into the place of the one that is watched.
+func TestADatabaseInThePlaceOfAnotherIsWatched(t *testing.T) {
+	t.Parallel()
+	l := newLocal(t)
+	if err := os.Mkdir(l.db+".new", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	l.rename(l.db, l.db+".old")
+	l.rename(l.db+".new", l.db)
+	l.await(l.tagged)
+	l.await(l.synced)
+	for range 2 {
+		l.write(l.db + "/v4.tmp")
+		l.rename(l.db+"/v4.tmp", l.db+"/iamglass")
+		l.await(l.tagged)
+		l.await(l.synced)
 	}
 }

@@ -13,7 +13,6 @@ import (
 // watch keeps a watching connection until the context ends.
 func (a *account) watch(ctx context.Context) {
 	wait := waits{times: a.times}
-	a.look() // what changed here before we watched
 	for {
 		if until := a.Paused(ctx); until.After(time.Now()) {
 			a.lost("not signed in before " + until.Local().Format("15:04:05"))
@@ -28,14 +27,11 @@ func (a *account) watch(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if why := faultText(err); a.lost(why) {
-			a.Say(why+"; connecting again", true)
-		}
 		if f, ok := errors.AsType[*mail.Fault](err); ok && (f.Kind == mail.KindAuth || f.Kind == mail.KindThrottled) {
-			// The sync meets the same, and remembers how long not to try again.
-			if !a.synced(ctx) {
-				return
-			}
+			a.Refused(ctx, err)
+			a.lost(err.Error())
+		} else {
+			a.failed(why(err))
 		}
 		if time.Since(begun) > a.times.RetryMax {
 			wait.reset() // it was a good one
@@ -63,11 +59,14 @@ func (a *account) synced(ctx context.Context) bool {
 	}
 }
 
-func faultText(err error) string {
+// errAsleep is why a connection was dropped.
+var errAsleep = errors.New("the machine was asleep")
+
+func why(err error) error {
 	if errors.Is(err, context.Canceled) {
-		return "the machine was asleep"
+		return errAsleep
 	}
-	return err.Error()
+	return err
 }
 
 // connection watches over one connection, and gives why it ended.
@@ -80,6 +79,7 @@ func (a *account) connection(ctx context.Context) error {
 	defer func() {
 		a.mu.Lock()
 		a.drop = nil
+		a.sure.Stop()
 		a.mu.Unlock()
 	}()
 	l, err := a.Dial(ctx)
@@ -110,7 +110,7 @@ func (a *account) connection(ctx context.Context) error {
 	}
 	err = w.idling(ctx, box)
 	if _, refused := mail.Refused(err); refused {
-		a.Say(fmt.Sprintf("%v; the server is asked every %v instead", err, a.times.Poll), false)
+		a.Say(fmt.Sprintf("%v; the server is asked every %v instead", err, a.times.Poll))
 		return w.polling(ctx)
 	}
 	return err
@@ -133,7 +133,7 @@ func (a *account) beside(ctx context.Context, box string) {
 		}
 		if !told {
 			told = true
-			a.Say(fmt.Sprintf("%s is not watched for now, and asked for every %v instead: %v", box, a.times.Poll, err), false)
+			a.Say(fmt.Sprintf("%s is not watched for now, and asked for every %v instead: %v", box, a.times.Poll, err))
 		}
 		if !sleep(ctx, max(wait.next(), a.times.HurryMax), nil) {
 			return
@@ -207,7 +207,7 @@ func (l *line) idling(ctx context.Context, box string) error {
 			// Beside a busy mailbox the last of the news may have been on its way.
 			if !l.heard && !l.mute {
 				l.mute = true
-				l.Say(fmt.Sprintf("IDLE tells nothing of %s; the server is asked every %v", box, l.times.Mute), false)
+				l.Say(fmt.Sprintf("IDLE tells nothing of %s; the server is asked every %v", box, l.times.Mute))
 			}
 		}
 		known, l.heard = &sel.Status, false

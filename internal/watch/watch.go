@@ -47,8 +47,15 @@ type Account struct {
 	// Tagged tells whether notmuch has changes of the account's mail that it had not when
 	// Tagged was called last.
 	Tagged func(ctx context.Context) bool
-	// Say tells a person a line about the watching; how says whether it is a fault.
-	Say func(text string, fault bool)
+	// Refused remembers that the server refused the sign-in or wants to be left alone, so
+	// that Paused and Sync know it, and tells it to a person.
+	Refused func(ctx context.Context, err error)
+	// Away tells a person why there is no connection, when that is no matter of a moment, and
+	// Back that there is one again. They are called in turn.
+	Away func(err error)
+	Back func()
+	// Say notes what is odd about the watching.
+	Say func(text string)
 }
 
 // Outcome is what a sync came to.
@@ -76,6 +83,8 @@ type Times struct {
 	Hurry    time.Duration // after a resume or a change of the network no wait is longer than HurryMax for so long
 	HurryMax time.Duration
 	Own      time.Duration // what changes here so soon after a sync may be its own doing
+	Begin    time.Duration // the first sync waits so long for the first connection
+	Sure     time.Duration // a connection that holds so long is one
 }
 
 // Usual are the times for real servers: they log out after 30 minutes, and routers forget a
@@ -85,6 +94,7 @@ func Usual() Times {
 		Quiet: time.Second, Longest: 30 * time.Second, Renew: 9 * time.Minute, Poll: 5 * time.Minute, Mute: 2 * time.Minute,
 		Full: time.Hour, Busy: 2 * time.Second, Retry: time.Second, RetryMax: 5 * time.Minute,
 		Hurry: time.Minute, HurryMax: time.Second, Own: 2 * time.Second,
+		Begin: 5 * time.Second, Sure: 2 * time.Second,
 	}
 }
 
@@ -102,13 +112,14 @@ type Watcher struct {
 	times    Times
 	accounts []*account
 	files    *files // nil: nothing here is watched
+	changed  chan struct{}
 }
 
 // New makes a watcher. Run runs it.
 func New(times Times, accounts ...Account) *Watcher {
-	w := &Watcher{times: times}
+	w := &Watcher{times: times, changed: make(chan struct{}, 1)}
 	for _, a := range accounts {
-		w.accounts = append(w.accounts, newAccount(a, times))
+		w.accounts = append(w.accounts, newAccount(a, times, w.changed))
 	}
 	return w
 }
@@ -161,6 +172,9 @@ func (w *Watcher) Sync(ctx context.Context, names []string) (map[string]Outcome,
 	}
 	return out, nil
 }
+
+// Changed gets a value when States tells something else than before.
+func (w *Watcher) Changed() <-chan struct{} { return w.changed }
 
 // States tells how each account is being watched, in their order.
 func (w *Watcher) States() []State {

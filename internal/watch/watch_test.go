@@ -200,6 +200,12 @@ func (s *scene) sync(_ context.Context, only []string) Outcome {
 	return Outcome{Did: true}
 }
 
+func (s *scene) say(text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.said = append(s.said, text)
+}
+
 // comesTo sets what syncs come to from now on.
 func (s *scene) comesTo(f func(only []string) Outcome) {
 	s.mu.Lock()
@@ -273,11 +279,10 @@ func watched(t *testing.T, caps string, change ...func(*scene, *Account)) *scene
 		Selects: func(box string) bool { return box != "Spam" },
 		Paused:  func(context.Context) time.Time { s.mu.Lock(); defer s.mu.Unlock(); return s.paused },
 		Tagged:  func(context.Context) bool { return false },
-		Say: func(text string, _ bool) {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			s.said = append(s.said, text)
-		},
+		Say:     s.say,
+		Away:    func(err error) { s.say("away: " + err.Error()) },
+		Back:    func() { s.say("back") },
+		Refused: func(_ context.Context, err error) { s.say("refused: " + err.Error()) },
 	}
 	for _, f := range change {
 		f(s, &a)
@@ -485,7 +490,10 @@ func TestAConnectionThatEndsIsMadeAnew(t *testing.T) {
 		if got := s.names(); !slices.Equal(got, []string{"*"}) || s.w.States()[0].How != "notify" {
 			t.Errorf("%v after a cut", got)
 		}
-		s.lines()
+		time.Sleep(10 * time.Second)
+		if said := s.lines(); len(said) != 1 || !strings.HasSuffix(said[0], "; connecting again") {
+			t.Errorf("said of a matter of a moment: %q", said)
+		}
 		s.dialled()
 		s.goes(&mail.Fault{Kind: mail.KindDial, Op: "dial"})
 		s.server.cut()
@@ -493,7 +501,7 @@ func TestAConnectionThatEndsIsMadeAnew(t *testing.T) {
 		if n := s.dialled(); n > 24*60/5*5/3 || n < 24*60/5/2 {
 			t.Errorf("%d tries in a day without the server", n)
 		}
-		if said := s.lines(); len(said) != 1 {
+		if said := s.lines(); len(said) != 2 || !strings.HasPrefix(said[1], "away: dial: ") {
 			t.Errorf("said that it is away: %q", said)
 		}
 		// The network comes back.
@@ -503,6 +511,10 @@ func TestAConnectionThatEndsIsMadeAnew(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		if got := s.names(); !slices.Equal(got, []string{"*"}) || s.w.States()[0].How != "notify" {
 			t.Errorf("two seconds after the network was there: %v, %q", got, s.w.States()[0].How)
+		}
+		time.Sleep(10 * time.Second)
+		if said := s.lines(); !slices.Equal(said, []string{"back"}) {
+			t.Errorf("said that it is there again: %q", said)
 		}
 	})
 }
@@ -522,6 +534,56 @@ func TestAfterATimeAsleepAllIsAnew(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		if got := s.names(); !slices.Contains(got, "*") {
 			t.Errorf("%v", got)
+		}
+	})
+}
+
+// A server that ends each connection right after the sign-in is left alone ever longer, and
+// that is said once.
+func TestAServerThatLogsOutAtOnceIsAskedEverLess(t *testing.T) {
+	t.Parallel()
+	atRest(t, "IDLE NOTIFY", func(t *testing.T, s *scene) {
+		s.lines()
+		s.dialled()
+		s.server.mu.Lock()
+		s.server.refuse["IDLE"] = &mail.Fault{Kind: mail.KindBye, Op: "IDLE", Text: "* BYE Logging out"}
+		s.server.mu.Unlock()
+		s.server.cut()
+		time.Sleep(24 * time.Hour)
+		if n := s.dialled(); n > 24*60/5*5/3 || n < 24*60/5/2 {
+			t.Errorf("%d connections in a day", n)
+		}
+		if said := s.lines(); len(said) != 2 || !strings.HasPrefix(said[1], "away: IDLE: ") {
+			t.Errorf("said %q", said)
+		}
+	})
+}
+
+// At the start a refused sign-in is tried by one connection: the sync hears of it first.
+func TestASignInIsRefusedOnceAtTheStart(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := watched(t, "IDLE NOTIFY", func(s *scene, a *Account) {
+			s.server.down = &mail.Fault{Kind: mail.KindAuth, Op: "sign-in"}
+			a.Refused = func(_ context.Context, err error) {
+				s.say("refused: " + err.Error())
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				s.paused = time.Now().Add(5 * time.Minute)
+			}
+			s.outcome = func([]string) Outcome {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				if s.paused.IsZero() {
+					s.said = append(s.said, "the sync signs in, too")
+				}
+				return Outcome{Fail: true, Until: s.paused}
+			}
+		})
+		defer s.stop()
+		time.Sleep(4 * time.Minute)
+		if said, n := s.lines(), s.dialled(); len(said) != 1 || !strings.HasPrefix(said[0], "refused: ") || n != 1 {
+			t.Errorf("%d connections; said %q", n, said)
 		}
 	})
 }
