@@ -28,7 +28,11 @@ func (w *world) verified(change ...func(*pipeline.Options)) *verify.Result {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	a := verify.Account{Name: "work", Root: o.Root, Ledger: l, Index: o.Index, TagDelta: o.TagDelta,
+	twins, err := pipeline.Twins(ctx, l)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	a := verify.Account{Name: "work", Root: o.Root, Ledger: l, Index: o.Index, TagDelta: o.TagDelta, Twins: twins,
 		Tell: func(d verify.Difference) { w.t.Errorf("%s: %+v", w.dir, d) }}
 	result, bodies, err := verify.Sides(ctx, a, session)
 	if err == nil {

@@ -27,7 +27,7 @@ func (r *run) removeGone(ctx context.Context, boxes []*box) error {
 	for i, b := range boxes {
 		all[i] = b.line
 	}
-	return r.line.Finish(ctx, func(it *deliver.Item) bool {
+	goes := func(it *deliver.Item) bool {
 		if stay[it] {
 			return false
 		}
@@ -45,7 +45,11 @@ func (r *run) removeGone(ctx context.Context, boxes []*box) error {
 			needs = slices.DeleteFunc(slices.Clone(all), func(m *deliver.Mailbox) bool { return m == it.Box })
 		}
 		return !r.pool.Ended() && !slices.ContainsFunc(needs, (*deliver.Mailbox).MarksKept)
-	})
+	}
+	if err := r.removeTwins(ctx, goes); err != nil {
+		return err
+	}
+	return r.line.Finish(ctx, goes)
 }
 
 // guardGone judges the deletions that the server asks for, when all that came is

@@ -251,7 +251,8 @@ func (j *Journal) ForgetMailbox(ctx context.Context, b ledger.Mailbox, and Chang
 		}
 		for key, text := range texts {
 			of := k.Mailbox(key) == b.Name || k.Form == OfFolder && key == k.Key+b.Folder && b.Folder != ""
-			if of || k.Form == OfFileIn && text == b.Name {
+			in, _ := Text(text).Said()
+			if of || k.Form == OfFileIn && string(in) == b.Name {
 				keys = append(keys, key)
 			}
 		}
@@ -275,8 +276,7 @@ func (j *Journal) KindOf(key string) (kind Kind, ok bool) {
 
 // Once tells what no later run repeats, unless said has that it was told already. tell tells
 // whether somebody could read it; if not, the next run tells it. what is to be known of it
-// is noted either way, if note is set: of a file that is the mailbox, and then it is noted
-// when it was told.
+// is noted either way, if note is set.
 func Once(ctx context.Context, said Notes[Text], about string, what Text, note bool, tell func() bool) error {
 	last, ok, err := said.Get(ctx, about)
 	if err != nil {
@@ -287,9 +287,6 @@ func Once(ctx context.Context, said Notes[Text], about string, what Text, note b
 	}
 	what = cmp.Or(what, SaidOnce)
 	if !tell() {
-		if said.kind.Form == OfFileIn {
-			return nil
-		}
 		what = notSaid + what
 	}
 	if !note || what == last {

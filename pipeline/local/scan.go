@@ -114,7 +114,8 @@ func (r *Reader) forgetFiles(ctx context.Context, m *Mailbox, f *Found, untracke
 	if err = errors.Join(err, failed); err != nil {
 		return err
 	}
-	err = r.Journal.TwinSaid.DropWhere(ctx, func(key string, in journal.Text) bool {
+	err = r.Journal.TwinSaid.DropWhere(ctx, func(key string, text journal.Text) bool {
+		in, _ := text.Said()
 		return (string(in) == m.Name || in == journal.SaidOnce) && gone(key)
 	})
 	return errors.Join(err, failed)

@@ -177,6 +177,15 @@ func OfFolders(locals map[string]*Local, p Policy) map[string]*Outgoing {
 		return first(byID[s.ID], func(m *ledger.Message) bool { return m.Mailbox == name && s.SameContent(m) })
 	})
 	match(func(name string, s *Untracked) *ledger.Message { return first(byID[s.ID], elsewhere(name, s)) })
+	have := make(map[string]contents, len(names))
+	for _, name := range names {
+		have[name] = make(contents)
+		for i := range locals[name].Untracked {
+			if s := &locals[name].Untracked[i]; found[s] != nil {
+				have[name].add(s)
+			}
+		}
+	}
 	for _, name := range names {
 		for i := range locals[name].Untracked {
 			s := &locals[name].Untracked[i]
@@ -186,7 +195,11 @@ func OfFolders(locals map[string]*Local, p Policy) map[string]*Outgoing {
 			case m != nil && (locals[name].Closed || locals[m.Mailbox].Closed):
 				out[name].Later, out[m.Mailbox].Later = true, true
 				out[m.Mailbox].Waiting[name] = append(out[m.Mailbox].Waiting[name], Move{*m, s.Key})
+			case m == nil && have[name].has(s):
+				// Both files are of one message: the next scan finds that.
+				s.Twin, out[name].Later = true, true
 			case m == nil:
+				have[name].add(s)
 				out[name].Uploads = append(out[name].Uploads, *s)
 			case m.Mailbox == name:
 				row := *m
@@ -243,6 +256,13 @@ func OfFolders(locals map[string]*Local, p Policy) map[string]*Outgoing {
 	}
 	return out
 }
+
+// contents are mails that a mailbox has, or is about to have.
+type contents map[mail.Digest]bool
+
+func (c contents) add(s *Untracked) { c[s.Digest] = true }
+
+func (c contents) has(s *Untracked) bool { return !s.Digest.IsZero() && c[s.Digest] }
 
 // rankClosed puts mailboxes that are closed behind the others.
 func rankClosed(l *Local) int {

@@ -61,6 +61,9 @@ type Account struct {
 	// Selects tells which mailboxes are synchronised; nil means all.
 	Selects func(mailbox string, delim rune) bool
 	Only    []string // mailboxes, in place of all of them
+	// Twins are the mailboxes of files, by key, that are of messages which have another file
+	// there.
+	Twins map[string]string
 	// TagDelta gives what tags say beside flags and keywords, of what the server is to
 	// have.
 	TagDelta func(flags, tags []string) plan.Delta
@@ -327,7 +330,7 @@ func (b *box) compare(ctx context.Context, uids []imap.UID, messages []mail.Mess
 		b.bodies = append(b.bodies, Body{b.known.Name, b.known.UIDValidity, row.UID})
 	}
 	b.result.Messages += len(stored)
-	return b.untracked(func(key string) bool { return !keys[key] }, "no message on the server is this file")
+	return b.untracked(func(key string) bool { return !keys[key] && b.Twins[key] != b.known.Name }, "no message on the server is this file")
 }
 
 // message compares one that is on both sides.
