@@ -184,7 +184,15 @@ func TestMbsyncIsTakenOver(t *testing.T) {
 			if c.back {
 				m.mbsync()
 			} else {
+				foreseen := m.must(name, "sync", "-n")
 				out := m.must(name, "sync")
+				last := func(s string) string {
+					lines := strings.Split(strings.TrimSpace(s), "\n")
+					return strings.Replace(lines[len(lines)-1], "would be: ", "", 1)
+				}
+				if last(foreseen) != last(out) {
+					t.Errorf("foreseen was\n%s\nand done\n%s", foreseen, out)
+				}
 				for _, want := range []string{" 1 change of flags,", " 1 change of flags sent,", " 1 deleted on the server,", " 1 uploaded,", " 1 removed\n"} {
 					if !strings.Contains(out, want) {
 						t.Errorf("no %q in %s", want, out)

@@ -1,12 +1,9 @@
 package cmd
 
 import (
-	"context"
-
 	"github.com/urfave/cli/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/config"
-	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 )
 
 func (p *program) uploadCommand() *cli.Command {
@@ -44,19 +41,11 @@ func (p *program) upload(c *cli.Context) error {
 	return worst(ends)
 }
 
-// uploadAccount uploads what is here of an account, or of some of its mailboxes: the first
-// sync only pairs; then what is left is uploaded; and what has a UID then can have
-// keywords.
+// uploadAccount uploads what is here of an account, or of some of its mailboxes. What has a
+// UID then can have keywords.
 func (p *program) uploadAccount(c *cli.Context, a config.Account, only []string) error {
-	known, err := inLedger(c.Context, p, &a, func(ctx context.Context, l *ledger.Ledger) ([]ledger.Mailbox, error) { return l.Mailboxes(ctx) })
-	if err != nil {
-		return err
-	}
 	req := request{accounts: []config.Account{a}, only: only, upload: true, dryRun: c.Bool("dry-run"), held: &held{}}
 	runs := 1
-	if len(known) == 0 && !req.dryRun {
-		runs++
-	}
 	if len(a.Keywords) > 0 && !req.dryRun {
 		runs++
 	}

@@ -33,6 +33,11 @@ func (r *run) newLooking(stored map[string]map[imap.UID]plan.Delta) *look.Lookin
 		Journal: r.notes(), Told: r.told, Ruled: r.ruled, Links: r.links,
 		Tags: &r.Tags, Deletions: r.Deletions, Believed: r.yes,
 		Full: r.Full, DryRun: r.DryRun, PairOnly: r.PairOnly, UploadHere: r.UploadHere,
+		Exchange: r.exchange, NothingSent: r.ReadOnly || r.Restore,
+		Tagged: func(ctx context.Context, dir string) ([]mail.Tagged, error) {
+			_, tagged, _, err := r.Index.Changes(ctx, mail.Revision{}, dir)
+			return tagged, err
+		},
 		Overview: look.Overview{Trash: r.trash, Listed: r.listed, MayHaveMoved: r.mayHaveMoved, Stays: r.stays, Stored: stored},
 	})
 }
@@ -52,6 +57,11 @@ func (w *worker) look(ctx context.Context, b *box) error {
 	// What it has done counts also when another connection must look again.
 	b.known, b.local.Local, b.pushed = m.Known, m.Local, m.Pushed
 	b.looked = looked{f.UIDValidity, f.Suspect, f.Marks}
+	if f.Paired {
+		w.mu.Lock()
+		w.paired[b.Name] = true
+		w.mu.Unlock()
+	}
 	if err != nil || w.DryRun || w.PairOnly {
 		return err
 	}

@@ -45,6 +45,7 @@ type run struct {
 	mu                sync.Mutex
 	reportedUnhealthy bool              // it was said that the server is not well
 	lacking           map[string]string // commands that were not answered in this run (""), or refused, by commandKey
+	paired            map[string]bool   // mailboxes whose first look found mail here that is theirs
 	hooksBegan        bool              // they let the run begin, and are told of its end
 }
 
@@ -70,8 +71,11 @@ type overview struct {
 
 // newRun begins a run: the whole of it, or the part that a verb of its own needs.
 func newRun(o Options) *run {
-	r := &run{Options: o, rep: report.NewReporter(report.Report{Account: o.Name, DryRun: o.DryRun}, o.Now, o.Emit, o.Step),
-		noted: newNoted(o.notes(), o.Now, o.Remind)}
+	return reportingRun(o, report.NewReporter(report.Report{Account: o.Name, DryRun: o.DryRun}, o.Now, o.Emit, o.Step))
+}
+
+func reportingRun(o Options, rep *report.Reporter) *run {
+	r := &run{Options: o, rep: rep, paired: make(map[string]bool), noted: newNoted(o.notes(), o.Now, o.Remind)}
 	r.ask = ask.New(o.Name, o.Hooks, o.Ledger.Dir(), r.rep, o.Now)
 	r.here = &local.Reader{
 		Account: o.Name, Root: o.Root, Ledger: o.Ledger, Index: o.Index, Journal: o.notes(), Report: r.rep,

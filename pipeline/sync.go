@@ -21,6 +21,9 @@ import (
 func Sync(ctx context.Context, o Options) (*report.Report, error) {
 	r := newRun(o.withDefaults())
 	err := r.sync(ctx)
+	if err == nil {
+		err = r.pushPaired(ctx)
+	}
 	return r.finish(ctx, err)
 }
 

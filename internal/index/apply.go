@@ -402,6 +402,7 @@ func (b *batch) replace(c mail.Change) (r mail.Result, err error) {
 	}
 	// What its owner did to the stub is in its tags, or in a name that the
 	// database has not seen yet.
+	id := stub.ID()
 	carried, err := tagsOf(stub)
 	if err = errors.Join(err, stub.Close()); err != nil {
 		return r, err
@@ -414,7 +415,12 @@ func (b *batch) replace(c mail.Change) (r mail.Result, err error) {
 	if r, err = b.add(c, carried); err != nil {
 		return r, err
 	}
-	return r, b.forget(old)
+	if err = b.forget(old); err == nil && r.ID == id {
+		// What stood there had the mail's Message-ID, as mbsync's placeholders have, and the
+		// message still has its subject and text.
+		err = b.reindex(mail.Change{Path: c.Path, ID: id})
+	}
+	return r, err
 }
 
 // reindex reads a message's files again.

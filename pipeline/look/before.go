@@ -7,11 +7,70 @@ import (
 
 	"github.com/emersion/go-imap/v2"
 
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
+
+// foreseeFlags says of how many messages the server would be told flags, after they are paired
+// with files.
+func (l *Looker) foreseeFlags(ctx context.Context, b *Mailbox, there []mail.Message, rows []ledger.Row, pairs map[imap.UID]plan.Untracked, files *maildir.Listing) error {
+	if l.NothingSent || len(rows)+len(pairs) == 0 || files == nil {
+		return nil
+	}
+	tagged, err := l.Tagged(ctx, string(b.Dir))
+	if err != nil {
+		return err
+	}
+	tags := make(map[string][]string)
+	for _, t := range tagged {
+		for _, p := range t.Paths {
+			key, _ := maildir.ParseName(p)
+			tags[key] = t.Tags
+		}
+	}
+	keys := make(map[imap.UID]string)
+	for _, r := range rows {
+		if r.State == ledger.Present {
+			keys[r.UID] = r.Key
+		}
+	}
+	for uid, s := range pairs {
+		keys[uid] = s.Key
+	}
+	n := 0
+	for _, m := range there {
+		name, here := files.Find(keys[m.UID])
+		if !here || keys[m.UID] == "" || m.Flags == nil {
+			continue
+		}
+		_, letters := maildir.ParseName(name)
+		flags := plan.FlagsOf(letters)
+		if t, known := tags[keys[m.UID]]; known {
+			flags = l.Tags.TagDelta(flags, t).Merged(flags)
+		}
+		if slices.ContainsFunc(flags, func(f string) bool { return !plan.HasFlag(m.Flags, f) }) {
+			n++
+		}
+	}
+	if n > 0 {
+		l.Report.Emit(report.Event{Type: report.EventMailbox, Mailbox: b.Name, Total: n, Text: "would: change the flags of " + mail.Number(n, "message", "messages") + " on the server"})
+		l.Report.Tally(func(r *report.Report) { r.Pushed += n })
+	}
+	return nil
+}
+
+// wantsText tells whether only the text says that a message is a file that was here before.
+// What another program put in place of a large mail, and each draft of a mail, has its
+// Message-ID, too; without one, mails of a machine may have one size and time. A file that we
+// wrote has the server's size and time; Exchange's sizes are not exact.
+func (l *Looker) wantsText(m mail.Message, s plan.Untracked) bool {
+	doubtful := !s.Sized(m) && !l.Exchange || m.MessageID == "" || plan.RealID(s.ID) == ""
+	return !s.Near(m) || doubtful && !maildir.Ours(s.Key)
+}
 
 // keepHere says of a folder with mail of which the ledger knows nothing what was found
 // on the other side. What is here alone stays so until its owner says otherwise, if it was

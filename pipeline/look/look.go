@@ -112,6 +112,11 @@ type Options struct {
 	DryRun     bool // what would be done is said, and nothing is changed
 	PairOnly   bool // what is here is paired with what is there, and nothing else is done
 	UploadHere bool // what was here before the first sync is new mail as any other
+	Exchange   bool // the server's sizes are not exact
+	// NothingSent: the server is told nothing of what is here.
+	NothingSent bool
+	// Tagged gives what notmuch has below a directory.
+	Tagged func(ctx context.Context, dir string) ([]mail.Tagged, error)
 	// Believed tells whether a person has let a mailbox's deletions past the guard.
 	Believed func(mailbox string) bool
 
@@ -153,6 +158,9 @@ type Found struct {
 	// Suspect is set where so much is gone from the server that it is to be judged when
 	// all that came is known.
 	Suspect *plan.Suspicion
+	// Paired: mail that was here is the mailbox's, and what of its flags the server is to be
+	// told is known when that is recorded.
+	Paired bool
 	// Marks is what the ledger is to have of the mailbox when all that the server told is
 	// dealt with; nil if that is what it has.
 	Marks *ledger.Mailbox

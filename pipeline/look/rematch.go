@@ -69,9 +69,7 @@ func (l *Looker) rematch(ctx context.Context, b *Mailbox, v *plan.View, rows []l
 			return err
 		}
 		if fromDisk {
-			// Where no size speaks for them: what another program put in place of a large mail
-			// has its Message-ID, too.
-			if err := l.Match.Compare(ctx, l.conn.Session(), b.Dir, listed, pairs, func(m mail.Message, s plan.Untracked) bool { return !s.Near(m) }); err != nil {
+			if err := l.Match.CompareKept(ctx, l.conn.Session(), b.Dir, listed, pairs, l.wantsText); err != nil {
 				return err
 			}
 		}
@@ -87,11 +85,14 @@ func (l *Looker) rematch(ctx context.Context, b *Mailbox, v *plan.View, rows []l
 		}
 	}
 	if fromDisk {
+		b.found.Paired = len(rows)+len(pairs) > 0 || l.UploadHere && len(here) > 0
 		if err := l.keepHere(ctx, b, listed, here, pairs); err != nil {
 			return err
 		}
 	}
 	switch {
+	case l.DryRun && fromDisk && !l.PairOnly:
+		return l.foreseeFlags(ctx, b, v.Messages, rows, pairs, files)
 	case l.DryRun:
 		return nil
 	case fromDisk:

@@ -5,7 +5,9 @@ package match
 
 import (
 	"context"
+	"errors"
 	"io"
+	"io/fs"
 	"os"
 
 	"github.com/emersion/go-imap/v2"
@@ -123,6 +125,22 @@ func (digesting) Discard() {}
 // Message-ID, as any mail can: one was saved here, and another one came there. Those of
 // which ask says so are fetched and compared with their files in the folder.
 func (m *Matcher) Compare(ctx context.Context, s Session, dir maildir.Dir, listed []mail.Message, pairs map[imap.UID]plan.Untracked, ask func(mail.Message, plan.Untracked) bool) error {
+	return m.compare(ctx, s, dir, listed, pairs, ask, func(here, there *mail.Content, _, _ io.ReadSeeker) (bool, error) { return here.Is(there), nil })
+}
+
+// CompareKept is Compare of mail that has been here and there: a server, or a list, may have
+// put something below one of them since.
+func (m *Matcher) CompareKept(ctx context.Context, s Session, dir maildir.Dir, listed []mail.Message, pairs map[imap.UID]plan.Untracked, ask func(mail.Message, plan.Untracked) bool) error {
+	return m.compare(ctx, s, dir, listed, pairs, ask, func(here, there *mail.Content, file, spool io.ReadSeeker) (bool, error) {
+		if here.Is(there) || !here.Headed(there) {
+			return here.Is(there), nil
+		}
+		return mail.Extends(file, spool)
+	})
+}
+
+func (m *Matcher) compare(ctx context.Context, s Session, dir maildir.Dir, listed []mail.Message, pairs map[imap.UID]plan.Untracked, ask func(mail.Message, plan.Untracked) bool,
+	same func(here, there *mail.Content, file, spool io.ReadSeeker) (bool, error)) error {
 	var uids []imap.UID
 	for _, l := range listed {
 		if h, ok := pairs[l.UID]; ok && ask(l, h) {
@@ -132,41 +150,53 @@ func (m *Matcher) Compare(ctx context.Context, s Session, dir maildir.Dir, liste
 	if len(uids) == 0 {
 		return nil
 	}
-	there := make(map[imap.UID]*mail.Content)
-	err := fetch(ctx, s, uids, mail.Sink{
+	return fetch(ctx, s, uids, mail.Sink{
 		Open: func(int64) (mail.Spool, error) {
 			f, err := os.CreateTemp(m.Dir, "compare-")
 			return kept{f}, err
 		},
-		Done: func(l mail.Message, sp mail.Spool) (err error) {
-			f := sp.(kept) //nolint:forcetypeassert // it is what Open gave
-			defer f.Discard()
-			if _, err = f.Seek(0, io.SeekStart); err == nil {
-				there[l.UID], err = mail.ContentOf(f)
+		Done: func(l mail.Message, sp mail.Spool) error {
+			spool := sp.(kept) //nolint:forcetypeassert // it is what Open gave
+			defer spool.Discard()
+			h, ok := pairs[l.UID]
+			if !ok {
+				return nil
 			}
-			return err
+			name, ok, err := dir.Locate(h.Key, h.Name)
+			if err != nil || !ok {
+				return err
+			}
+			file, err := os.Open(dir.Path(name))
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil // renamed or taken away this moment
+			}
+			if err != nil {
+				return err
+			}
+			is, err := alike(file, spool, same)
+			if err == nil && !is {
+				delete(pairs, l.UID)
+			}
+			return errors.Join(err, file.Close())
 		},
 	})
-	if err != nil {
-		return err
-	}
-	for uid, c := range there {
-		name, ok, err := dir.Locate(pairs[uid].Key, pairs[uid].Name)
+}
+
+func alike(file, spool io.ReadSeeker, same func(here, there *mail.Content, file, spool io.ReadSeeker) (bool, error)) (bool, error) {
+	var read [2]*mail.Content
+	for i, f := range []io.ReadSeeker{file, spool} {
+		_, err := f.Seek(0, io.SeekStart)
+		if err == nil {
+			read[i], err = mail.ContentOf(f)
+		}
+		if err == nil {
+			_, err = f.Seek(0, io.SeekStart)
+		}
 		if err != nil {
-			return err
-		}
-		if !ok {
-			continue
-		}
-		here, err := maildir.Content(dir.Path(name))
-		if err != nil {
-			return err
-		}
-		if here != nil && !here.Is(c) {
-			delete(pairs, uid)
+			return false, err
 		}
 	}
-	return nil
+	return same(read[0], read[1], file, spool)
 }
 
 // Unproven is what Compare is to ask of files that are new here: all but what the server

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
@@ -58,6 +59,13 @@ func (p *Pusher) say(ctx context.Context, b *Mailbox, o *plan.Outgoing) error {
 				r.Moved += o.Moved()
 			}
 			r.Deleted += len(o.Deleted)
+			if trash := p.boxes[p.trashFor(b)]; trash != nil && !trash.Aside {
+				for _, m := range o.Deleted { // whose files are gone, so that they come from there
+					if slices.ContainsFunc(b.Local.Missing, func(l ledger.Message) bool { return l.UID == m.UID }) {
+						r.New++
+					}
+				}
+			}
 			r.Uploaded += len(o.Uploads)
 		})
 	}

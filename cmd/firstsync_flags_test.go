@@ -1,0 +1,69 @@
+package cmd
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// maildir makes a Maildir below the account's folder.
+func (m *mover) maildir(folder string) {
+	m.t.Helper()
+	for _, d := range []string{"cur", "new", "tmp"} {
+		if err := os.MkdirAll(filepath.Join(m.root, folder, d), 0o700); err != nil {
+			m.t.Fatal(err)
+		}
+	}
+}
+
+// put writes a mail into a folder of the account, with LF as line ends.
+func (m *mover) put(file, raw string) {
+	m.t.Helper()
+	m.write(filepath.Join("mail", "work", file), strings.ReplaceAll(raw, "\r\n", "\n"))
+}
+
+// TestTheFirstSyncLeavesNothing of the flags of what it pairs: those that one side alone has
+// are on both afterwards, and a second sync has nothing to do.
+func TestTheFirstSyncLeavesNothing(t *testing.T) {
+	t.Parallel()
+	for _, first := range [][]string{nil, {name, "import", "maildir"}} {
+		s := dovecot(t)
+		appendAll(t, s, "INBOX", rawDovecot(0), rawDovecot(1), rawDovecot(2), rawDovecot(3), rawDovecot(4))
+		command(t, s, "SELECT INBOX", `UID STORE 1 +FLAGS (\Answered)`, `UID STORE 2 +FLAGS (\Seen)`, `UID STORE 5 +FLAGS (\Flagged todo)`)
+		m, _, _ := settle(t, s)
+		m.write("config.toml", m.read("config.toml")+"keywords = [\"todo\", \"mine\"]\n")
+		m.maildir("INBOX")
+		m.put("INBOX/cur/a:2,FS", rawDovecot(0))
+		m.put("INBOX/new/b", rawDovecot(1))
+		m.put("INBOX/cur/c:2,S", rawDovecot(2))
+		m.put("INBOX/cur/d:2,RS", rawDovecot(3))
+		m.put("INBOX/new/e", rawDovecot(4))
+		m.must("notmuch", "new")
+		m.must("notmuch", "tag", "+mine", "--", "id:d2@example.org")
+		if first != nil {
+			m.must(first...)
+		}
+		says(t, m.must(name, "sync", "-n"), "work/INBOX: would: change the flags of 3 messages on the server", "work: would be: 3 changes of flags sent")
+		out := m.must(name, "sync")
+		says(t, out, "work/INBOX: change the flags of 3 messages on the server", "work: 3 changes of flags sent")
+		if again := m.must(name, "sync"); !strings.Contains(again, nothingNew) {
+			t.Errorf("after %s\nthe second sync says %s", out, again)
+		}
+		says(t, m.must(name, "verify"), "work: all 5 messages are here")
+		got, err := s.Command("SELECT INBOX", "UID FETCH 1:* (FLAGS)")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{`UID 1 FLAGS (\Answered \Flagged \Seen)`, `UID 2 FLAGS (\Seen)`, `UID 3 FLAGS (\Seen mine)`, `UID 4 FLAGS (\Answered \Seen)`, `UID 5 FLAGS (\Flagged todo)`} {
+			if !strings.Contains(strings.Join(got, "\n"), want) {
+				t.Errorf("no %s in\n%s", want, strings.Join(got, "\n"))
+			}
+		}
+		for id, tags := range map[string]string{"d0": "flagged inbox replied", "d1": "inbox", "d2": "inbox mine", "d3": "inbox replied", "d4": "flagged inbox todo unread"} {
+			if got := strings.Join(strings.Fields(m.must("notmuch", "search", "--output=tags", "id:"+id+"@example.org")), " "); got != tags {
+				t.Errorf("%s has %q, want %q", id, got, tags)
+			}
+		}
+	}
+}

@@ -1,0 +1,60 @@
+package cmd
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestAnotherTextIsNotPaired though size, date or Message-ID are those of a mail of the server;
+// a footer, or the name of a list before the subject, makes no other mail.
+func TestAnotherTextIsNotPaired(t *testing.T) {
+	t.Parallel()
+	s := dovecot(t)
+	date := time.Date(2021, 3, 1, 4, 5, 6, 0, time.UTC)
+	raw := func(id, subject, text string) string {
+		if id != "" {
+			id = "Message-ID: <" + id + "@example.org>\r\n"
+		}
+		return id + "From: a@example.org\r\nSubject: " + subject + "\r\nDate: Mon, 01 Mar 2021 04:05:06 +0000\r\n\r\n" + text + "\r\n"
+	}
+	there := []string{
+		raw("", "none", "one two three"),   // another text of its size and date is here
+		raw("near", "near", "one"),         // another text that is a little longer
+		raw("same", "same", "same"),        // the same
+		raw("list", "[list] list", "text"), // the same, with the list's name
+		raw("", "mine", "the same text"),   // the same
+		raw("foot", "foot", "text\r\n-- \r\na list"),
+	}
+	if err := s.AppendAll("INBOX", func(yield func(time.Time, []byte) bool) {
+		for i, r := range there {
+			if !yield(date.Add(time.Duration(i)*time.Hour), []byte(r)) {
+				return
+			}
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	m, _, _ := settle(t, s)
+	m.maildir("INBOX")
+	for i, r := range []string{raw("", "none", "een twee drie"), raw("near", "near", "another text, as of a draft"), there[2], raw("list", "list", "text"), there[4], raw("foot", "foot", "text")} {
+		file := fmt.Sprintf("INBOX/cur/%d:2,S", i)
+		m.put(file, r)
+		if err := os.Chtimes(filepath.Join(m.root, file), date, date.Add(time.Duration(i)*time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.must("notmuch", "new")
+	const found = "work/INBOX: 4 messages paired; 1 is only here: it stays here; `notmuch imap upload work/INBOX` sends what is only here; 1 is only there: a sync fetches it; " +
+		"1 is unsure: another text here has its Message-ID; a sync fetches that, too, and uploads none"
+	says(t, m.must(name, "sync", "-n"), found)
+	says(t, m.must(name, "sync"), found)
+	m.sync()
+	if n := strings.TrimSpace(m.must("notmuch", "count", "--output=files", "*")); n != "8" {
+		t.Errorf("%s files", n)
+	}
+	m.holds(map[string]int{"INBOX": 6})
+}

@@ -1,0 +1,40 @@
+package cmd
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestMbsyncsPlaceholderIsReplaced when it is asked for: the mail comes in its place, with its
+// tags, and notmuch finds what is in it.
+func TestMbsyncsPlaceholderIsReplaced(t *testing.T) {
+	t.Parallel()
+	s := dovecot(t)
+	const big = "Message-ID: <big@example.org>\r\nFrom: ann@example.org\r\nTo: me@example.org\r\nDate: Mon, 01 Mar 2021 04:05:06 +0000\r\nSubject: holidays\r\n\r\nsandcastle\r\n"
+	appendAll(t, s, "INBOX", rawDovecot(0), big+strings.Repeat("xxxxxxxxxxxxxxxxxxxxxxxxxx\r\n", 1500))
+	m := newMover(t, s, "Verbatim", "*")
+	m.must("notmuch", "tag", "+mine", "-unread", "--", "id:big@example.org")
+	placeholder := m.file("big@example.org")
+	m.must(name, "import", "mbsync")
+	says(t, m.must(name, "sync"), "work: nothing new")
+	if out := m.must(name, "stubs", "--all"); !strings.Contains(out, "work/INBOX/2") {
+		t.Errorf("%s", out)
+	}
+	says(t, m.must(name, "retry", "work/INBOX/2"), "work/INBOX/2: the mail came and took its stub's place")
+	if _, err := os.Stat(placeholder); err == nil {
+		t.Errorf("%s is there", filepath.Base(placeholder))
+	}
+	for query, want := range map[string]string{"subject:placeholder": "0", "subject:holidays": "1", "sandcastle": "1", "id:big@example.org and tag:mine and not tag:unread": "1", "from:ann": "1"} {
+		if got := strings.TrimSpace(m.must("notmuch", "count", query)); got != want {
+			t.Errorf("%s messages are %s, want %s", got, query, want)
+		}
+	}
+	if out := m.must("notmuch", "search", "id:big@example.org"); !strings.Contains(out, "holidays") || strings.Contains(out, "placeholder") {
+		t.Errorf("%s", out)
+	}
+	m.sync()
+	says(t, m.must(name, "verify", "--deep"), "work: all 2 messages are here, equal in every word")
+	m.holds(map[string]int{"INBOX": 2})
+}
