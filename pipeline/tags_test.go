@@ -124,3 +124,58 @@ func TestTheServerThatKeepsNoKeywords(t *testing.T) {
 		t.Errorf("tags %v", tags)
 	}
 }
+
+// Tags of flags that a rule gives to new mail are in its file's name, too, and the next sync
+// tells the server.
+func TestATagOfAFlagByRuleIsAFlag(t *testing.T) {
+	t.Parallel()
+	s, h := newServer("CONDSTORE"), newHome(t)
+	in := s.box("INBOX")
+	in.add(plainMail(0))
+	ruled := func(o *Options) {
+		o.TagRules = func(string, rune) (add, remove []string) { return []string{"list", "flagged"}, []string{"unread"} }
+	}
+	h.sync(s, ruled)
+	in.add(plainMail(1), `\Answered`)
+	h.sync(s, ruled)
+	if rep := h.sync(s, ruled); rep.Flagged != 0 || !rep.Clean() {
+		t.Errorf("%+v", rep)
+	}
+	for uid, want := range map[imap.UID][]string{1: {`\Seen`, `\Flagged`}, 2: {`\Answered`, `\Seen`, `\Flagged`}} {
+		if got := in.msgs[uid].flags; !plan.SameFlags(got, want) {
+			t.Errorf("UID %d has the flags %v, want %v", uid, got, want)
+		}
+	}
+	h.quiet(s, ruled)
+	h.notmuchNew()
+	h.quiet(s, ruled)
+	if tags := h.tags("m0@example.org"); slices.Contains(tags, "unread") || !slices.Contains(tags, "flagged") {
+		t.Errorf("tags: %v", tags)
+	}
+}
+
+// A mail that was tagged before it went to the server has the tag there as a keyword, soon.
+func TestANewMailGoesUpWithItsTags(t *testing.T) {
+	for name, caps := range wires() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, h := newServer(caps...), newHome(t)
+			in := s.box("INBOX")
+			in.add(plainMail(0))
+			keywords := func(o *Options) { o.Keywords = []string{"todo"} }
+			h.sync(s, keywords)
+			h.put("INBOX", plainMail(1), "S")
+			h.notmuchNew()
+			h.tag("m1@example.org", []string{"todo"}, nil)
+			h.sync(s, keywords)
+			h.sync(s, keywords)
+			if got := in.msgs[2].flags; !plan.SameFlags(got, []string{`\Seen`, "todo"}) {
+				t.Errorf("flags: %v", got)
+			}
+			if tags := h.tags("m1@example.org"); !slices.Contains(tags, "todo") {
+				t.Errorf("tags: %v", tags)
+			}
+			h.quiet(s, keywords)
+		})
+	}
+}

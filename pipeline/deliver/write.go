@@ -121,7 +121,11 @@ func (l *Line) writeItems(ctx context.Context, items []*Item) error {
 func (l *Line) place(it *Item) error {
 	switch {
 	case it.Spool != nil:
-		name, err := it.Spool.Commit(plan.Letters(it.Row.Flags))
+		flags := it.Row.Flags
+		if it.Op == OpAdd || it.Op == OpReplace {
+			flags = plan.WithTags(flags, it.Add, it.Remove) // the next run tells the server
+		}
+		name, err := it.Spool.Commit(plan.Letters(flags))
 		if err != nil {
 			return err
 		}

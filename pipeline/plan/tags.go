@@ -124,6 +124,30 @@ func FlagTags(before, after []string) (add, remove []string, set, clear string) 
 	return add, remove, set, clear
 }
 
+// WithTags gives flags as they are with tags that stand for some of them, added and then
+// removed: what a mail is tagged with as it comes its file's name shows, too.
+func WithTags(flags, add, remove []string) []string {
+	out := slices.Clone(flags)
+	set := func(tag string, on bool) {
+		for _, r := range FlagRows() {
+			if r.Tag == "" || r.Tag != tag {
+				continue
+			}
+			out = slices.DeleteFunc(out, func(f string) bool { return strings.EqualFold(f, r.Flag) })
+			if on != r.Absent {
+				out = append(out, r.Flag)
+			}
+		}
+	}
+	for _, t := range add {
+		set(t, true)
+	}
+	for _, t := range remove {
+		set(t, false)
+	}
+	return out
+}
+
 // KeywordTag gives the notmuch tag for an IMAP keyword, "" for one that has
 // none: flags with a row of their own, the many $-keywords by which programs
 // talk to themselves, and words that mean something else as a tag.
