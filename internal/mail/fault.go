@@ -99,7 +99,7 @@ func (f *Fault) Error() string {
 	b.WriteString(f.Kind.String())
 	switch {
 	case f.Text != "":
-		fmt.Fprintf(&b, ": %q", f.Text)
+		b.WriteString(": " + Quoted(f.Text))
 		if f.Err != nil {
 			fmt.Fprintf(&b, " (%v)", f.Err)
 		}

@@ -320,7 +320,7 @@ func (b *bearer) next(challenge []byte) ([]byte, error) {
 		Status json.RawMessage `json:"status"` // a string or, rarely, a number
 		Scope  string          `json:"scope"`
 	}
-	b.reason = "the server's reason is " + strconv.QuoteToASCII(string(challenge[:min(len(challenge), 200)]))
+	b.reason = "the server's reason is " + mail.Quoted(string(challenge[:min(len(challenge), 200)]))
 	if json.Unmarshal(challenge, &told) == nil {
 		b.reason = "status " + cmp.Or(strings.Trim(string(told.Status), `"`), "none")
 		if told.Scope != "" {

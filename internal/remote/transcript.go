@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
@@ -45,7 +44,7 @@ func (t *transcript) addSized(client bool, text string, size int) {
 	if !keep && t.to == nil {
 		return
 	}
-	text = printable(t.wire.redact(text))
+	text = mail.Visible(t.wire.redact(text))
 	if len(text) > maxLineText {
 		text = fmt.Sprintf("%s... (%d bytes)", strings.ToValidUTF8(text[:maxLineText], ""), size)
 	}
@@ -90,22 +89,4 @@ func (t *transcript) literal(head []byte, size int64) {
 	if int64(len(head)) < size {
 		t.add(false, fmt.Sprintf("[... %d bytes in all]", size))
 	}
-}
-
-// printable escapes what a terminal could take for an order.
-func printable(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); {
-		r, n := utf8.DecodeRuneInString(s[i:])
-		switch {
-		case r == utf8.RuneError && n == 1:
-			fmt.Fprintf(&b, `\x%02x`, s[i])
-		case r < ' ' && r != '\t', r == 0x7f, r >= 0x80 && r < 0xa0:
-			fmt.Fprintf(&b, `\x%02x`, r)
-		default:
-			b.WriteString(s[i : i+n])
-		}
-		i += n
-	}
-	return b.String()
 }

@@ -206,7 +206,7 @@ func ioFault(err error) *mail.Fault {
 
 // clip makes a text fit to be shown, with at most so many bytes.
 func clip(s string, most int) string {
-	s = printable(s[:min(len(s), 4*most)])
+	s = mail.Visible(s[:min(len(s), 4*most)])
 	if len(s) > most {
 		return strings.ToValidUTF8(s[:most], "") + "..."
 	}

@@ -252,7 +252,7 @@ func (in *Inspection) finding(sal *Salvager) string {
 		case AnswerNil, AnswerEmpty:
 			return "The server sends an empty mail for this message. Its index knows the message, its store probably lost the contents."
 		case AnswerNo, AnswerBad:
-			return fmt.Sprintf("The server lists this message, but refuses to send it: %q.", r.Text)
+			return fmt.Sprintf("The server lists this message, but refuses to send it: %s.", mail.Quoted(r.Text))
 		case AnswerCut:
 			return "The server hangs up when it is asked for this message. A program there probably dies of it."
 		case AnswerSilent:

@@ -111,7 +111,7 @@ func (s *Salvaged) Reason() string {
 	case mail.KindNoData:
 		return "the server lists this message and says OK, but sends nothing of it"
 	case mail.KindNo, mail.KindBad:
-		return fmt.Sprintf("the server lists this message but refuses to send it: %q", fault.Text)
+		return fmt.Sprintf("the server lists this message but refuses to send it: %s", mail.Quoted(fault.Text))
 	case mail.KindCut, mail.KindBye:
 		return "the server hangs up whenever this message is asked for"
 	case mail.KindSilent:
