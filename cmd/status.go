@@ -62,18 +62,24 @@ func (w *watched) text() string {
 	text := "running since " + w.Running.Local().Format("2006-01-02 15:04")
 	switch {
 	case w.How != "":
-		word := map[string]string{"notify": "NOTIFY", "idle": "IDLE", "poll": "asking now and then"}[w.How]
-		return text + ", by " + word + " since " + w.Since.Local().Format("2006-01-02 15:04")
+		return text + ", by " + watchedBy(w.How) + " since " + w.Since.Local().Format("2006-01-02 15:04")
 	case w.Fault != "":
 		return text + ", without a connection: " + w.Fault
 	}
 	return text + ", connecting"
 }
 
+// watchedBy is the word for how an account is watched.
+func watchedBy(how string) string {
+	return map[string]string{"notify": "NOTIFY", "idle": "IDLE", "poll": "asking now and then"}[how]
+}
+
 func (s *accountStatus) waits() bool { return s.Waits() || s.SignIn != "" || s.unreached() }
 
 // unreached tells whether the server was never reached, though that was tried.
-func (s *accountStatus) unreached() bool { return !s.Never && s.Fault == "" && s.Contact.IsZero() }
+func (s *accountStatus) unreached() bool {
+	return !s.Never && s.Fault == "" && s.Contact.IsZero() && len(s.Mailboxes) == 0
+}
 
 func (p *program) status(c *cli.Context) error {
 	accounts, err := p.accounts(c)

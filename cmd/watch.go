@@ -232,9 +232,13 @@ func (v *vigil) account(ctx context.Context, a *config.Account, root string) wat
 		Tagged:  func(ctx context.Context) bool { return v.tagged(ctx, a, &seen) },
 		Refused: func(ctx context.Context, err error) { v.refused(ctx, a, err) },
 		Away:    func(err error) { v.event(awayEvent(a, err)) },
-		Back: func() {
+		Back: func(how string, again bool) {
 			v.forget(a.Name)
-			v.out.result(a.Name, "connected again")
+			text := "connected, by " + watchedBy(how)
+			if again {
+				text = "connected again"
+			}
+			v.out.result(a.Name, text)
 		},
 		Say: func(text string) { v.out.remark(a.Name, text) },
 	}

@@ -310,13 +310,10 @@ func TestWatchSaysThatAServerIsAway(t *testing.T) {
 	w.args = []string{"watch"} // what all are told
 	appendAll(t, w.server, "INBOX", watchMail("first"))
 	w.start()
-	w.until("it watches, and mail is here", func() bool {
-		out, _ := w.run(name, "status")
-		return strings.Contains(out, "by NOTIFY") && w.said("1 new")()
-	})
+	w.until("it watches, and mail is here", func() bool { return w.said("work: connected, by NOTIFY")() && w.said("1 new")() })
 	p.Silence(true)
 	p.Cut()
-	w.until("it is said that it is away", w.said("work: "))
+	w.until("it is said that it is away", w.said("no answer"))
 	w.until("status knows it", func() bool { out, _ := w.run(name, "status", "--line"); return strings.Contains(out, "not connected") })
 	if out, status := w.run("notmuch", "tag", "+flagged", "--", "*"); status != 0 {
 		t.Fatal(out)
@@ -326,7 +323,7 @@ func TestWatchSaysThatAServerIsAway(t *testing.T) {
 	w.until("it is said that it is back", w.said("work: connected again"))
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(w.lines) != 4 { // what came, that it is away, what went, that it is back
+	if len(w.lines) != 5 { // that it is there, what came, that it is away, what went, that it is back
 		t.Errorf("it said %q", w.lines)
 	}
 }

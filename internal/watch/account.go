@@ -30,6 +30,7 @@ type account struct {
 	tried   bool      // there was a connection, or a reason for none
 	fails   int       // connections in a row that did not hold
 	away    bool      // that was told
+	held    bool      // one did
 	sure    *time.Timer
 	stands  chan struct{} // gets a value when state is another
 	state   State
@@ -304,11 +305,12 @@ func (a *account) holds() {
 		a.mu.Unlock()
 		return
 	}
-	was := a.away
-	a.fails, a.away = 0, false
+	tell, how := a.away || !a.held, a.state.How
+	again := a.held
+	a.fails, a.away, a.held = 0, false, true
 	a.mu.Unlock()
-	if was {
-		a.Back()
+	if tell {
+		a.Back(how, again)
 	}
 }
 

@@ -183,6 +183,7 @@ func TestAServerThatNeverAnswersHoldsUpNoOther(t *testing.T) {
 				Paused: func(context.Context) time.Time { return time.Time{} },
 				Tagged: func(context.Context) bool { return false },
 				Say:    func(string) {},
+				Back:   func(string, bool) {},
 			})
 		}
 		w := New(Usual(), accounts...)

@@ -51,9 +51,9 @@ type Account struct {
 	// that Paused and Sync know it, and tells it to a person.
 	Refused func(ctx context.Context, err error)
 	// Away tells a person why there is no connection, when that is no matter of a moment, and
-	// Back that there is one again. They are called in turn.
+	// Back that there is one, for the first time or again. They are called in turn.
 	Away func(err error)
-	Back func()
+	Back func(how string, again bool)
 	// Say notes what is odd about the watching.
 	Say func(text string)
 }
@@ -91,7 +91,7 @@ type Times struct {
 // connection that is silent for 15.
 func Usual() Times {
 	return Times{
-		Quiet: time.Second, Longest: 30 * time.Second, Renew: 9 * time.Minute, Poll: 5 * time.Minute, Mute: 2 * time.Minute,
+		Quiet: 800 * time.Millisecond, Longest: 30 * time.Second, Renew: 9 * time.Minute, Poll: 5 * time.Minute, Mute: 2 * time.Minute,
 		Full: time.Hour, Busy: 2 * time.Second, Retry: time.Second, RetryMax: 5 * time.Minute,
 		Hurry: time.Minute, HurryMax: time.Second, Own: 2 * time.Second,
 		Begin: 5 * time.Second, Sure: 2 * time.Second,
