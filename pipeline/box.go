@@ -88,6 +88,3 @@ func (b *box) path(name string) string { return b.dir.Path(name) }
 
 // find tells where the file with this key is now; name is where it was last.
 func (b *box) find(key, name string) (string, bool, error) { return b.dir.Locate(key, name) }
-
-// exists tells whether the file with this name is still where it was.
-func (b *box) exists(name string) bool { return b.dir.Has(name) }

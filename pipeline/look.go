@@ -6,7 +6,6 @@ import (
 
 	"github.com/emersion/go-imap/v2"
 
-	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/conn"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/look"
@@ -79,9 +78,4 @@ func (w *worker) look(ctx context.Context, b *box) error {
 	// Stubs come last: a message that hangs must not keep new mail waiting.
 	w.give(b, pull.Last, slices.Collect(slices.Chunk(due, 200)))
 	return nil
-}
-
-// stillThere tells which messages a mailbox still has.
-func (w *worker) stillThere(ctx context.Context, b *box, rows []ledger.Message) (imap.UIDSet, error) {
-	return conn.StillThere(ctx, w.conn, b.Name, b.known.UIDValidity, ledger.UIDs(rows))
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/conn"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/pull"
@@ -95,7 +96,10 @@ func (r *run) fetching() *pull.Fetching {
 	return pull.New(pull.Options{
 		Line: r.line, Index: r.Index, Ledger: r.Ledger, Hooks: r.ask, Report: r.rep, Keys: &r.keys, Now: r.Now, Timeout: r.Timeout, Tags: &r.Tags,
 		Origin: stub.Origin{Account: r.Name, Address: r.Address, Secret: r.secret, Exchange: r.exchange},
-		Wanted: r.wants, RestoreTags: r.rememberRemoved, Trash: r.trash,
+		Wanted: r.wants, Trash: r.trash,
+		RestoreTags: func(ctx context.Context, m *pull.Mailbox, it *deliver.Item) error {
+			return r.rememberRemoved(ctx, arrival{m.Name, r.trash, m.Add, m.Remove}, it)
+		},
 		Known: func(ctx context.Context) ([]*pull.Mailbox, error) {
 			known, err := r.knownBoxes(ctx)
 			var out []*pull.Mailbox

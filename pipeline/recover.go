@@ -6,6 +6,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/push"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
@@ -20,7 +21,7 @@ type recovery struct {
 
 // recoverHere are those that need only this machine, before anything is compared.
 func (r *run) recoverHere() []recovery {
-	return []recovery{{[]string{"told/"}, r.recallTold}, {[]string{"flags"}, r.resumeFlags}, {[]string{"back"}, r.pusher.ResumeBack}}
+	return []recovery{{[]string{"told/"}, r.recallTold}, {[]string{"flags"}, r.resumer.Flags}, {[]string{"back"}, r.pusher.ResumeBack}}
 }
 
 // recoverThere are those for which the server is asked, as soon as it is connected to.
@@ -64,6 +65,53 @@ func (w *worker) putMarksRight(ctx context.Context) error {
 		w.emit(report.Event{Type: report.EventNote, Text: text})
 	}
 	return nil
+}
+
+// endInterrupted ends what an interrupted run has begun to move or to link, and finds the
+// mail that it has put into mailboxes, before anything here is compared with the rows: the
+// user may have moved the files since. Where that cannot be found out today, nothing
+// is done in these mailboxes.
+func (w *worker) endInterrupted(ctx context.Context) error {
+	begun, err := w.pusher.Begun(ctx)
+	if err != nil {
+		return err
+	}
+	links, err := w.notes().Linked.All(ctx)
+	if err != nil {
+		return err
+	}
+	forgotten, err := w.notes().Forgotten.All(ctx)
+	if err != nil || !begun && len(links)+len(forgotten) == 0 {
+		return err
+	}
+	w.prescan.Discard() // it compares with the rows of before
+	boxes, err := w.knownBoxes(ctx)
+	if err != nil {
+		return err
+	}
+	pushed := make(map[string]*push.Mailbox, len(boxes))
+	for name, b := range boxes {
+		pushed[name] = b.toPush()
+		pushed[name].Aside = !w.selects(b.Mailbox)
+	}
+	if w.unsettled, err = w.pusher.EndInterrupted(ctx, pushedOver{w.conn}, pushed); err != nil {
+		return err
+	}
+	if err := w.resumer.Links(ctx, lookedOver{w.conn}, w.unsettled); err != nil || len(w.unsettled) > 0 {
+		return err // where mail went is not known yet
+	}
+	return w.resumer.Forgotten(ctx)
+}
+
+// recallRuled finds what interrupted runs have moved by tags.
+func (w *worker) recallRuled(ctx context.Context) error {
+	return w.resumer.RuledMoves(ctx, lookedOver{w.conn})
+}
+
+// isUnsettled tells whether nothing is to be done in the mailbox now.
+func (r *run) isUnsettled(b *box) bool {
+	_, ok := r.unsettled[b.Name]
+	return ok
 }
 
 // commit records a change. What the server has answered is recorded also when the run

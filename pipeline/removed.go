@@ -6,12 +6,17 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
-	"github.com/notmuch-imap/notmuch-imap/pipeline/pull"
 )
+
+// arrival is where a mail comes to.
+type arrival struct {
+	mailbox, trash string
+	add, remove    []string // tags by rule
+}
 
 // rememberRemoved gives a mail that comes, and that was removed here before, the tags
 // that it had in place of those of new mail, if notmuch has it not.
-func (r *run) rememberRemoved(ctx context.Context, m *pull.Mailbox, it *deliver.Item) error {
+func (r *run) rememberRemoved(ctx context.Context, to arrival, it *deliver.Item) error {
 	if it.Op != deliver.OpAdd || it.Row.Digest.IsZero() {
 		return nil
 	}
@@ -19,7 +24,7 @@ func (r *run) rememberRemoved(ctx context.Context, m *pull.Mailbox, it *deliver.
 	if err != nil || !ok {
 		return err
 	}
-	it.Add, it.Remove = r.Arriving(m.Name, r.trash, it.Row.Flags, m.Add, m.Remove, plan.ByOther)
+	it.Add, it.Remove = r.Arriving(to.mailbox, to.trash, it.Row.Flags, to.add, to.remove, plan.ByOther)
 	it.Tags = slices.DeleteFunc(slices.Clone(r.NewTags), func(t string) bool { return t != "unread" })
 	for _, t := range tags {
 		if !r.IsOrder(t) {

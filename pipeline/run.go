@@ -17,6 +17,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/pipeline/pull"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/push"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/resume"
 )
 
 // run is one account's sync while it goes on.
@@ -28,6 +29,7 @@ type run struct {
 
 	line    *deliver.Line
 	pusher  *push.Pusher
+	resumer *resume.Resumer
 	looking *look.Looking // from the end of the push on
 	ask     *ask.Hooks
 	here    *local.Reader
@@ -88,7 +90,7 @@ func reportingRun(o Options, rep *report.Reporter) *run {
 		Index: o.Index, Ledger: o.Ledger, Journal: lineNotes{o.notes(), r.noted, r.IsOrder}, Hooks: r.ask, Report: r.rep, Now: o.Now,
 		NewTags: o.NewTags, Batch: o.Batch, FlagTags: plan.FlagTags,
 	})
-	r.pusher = r.newPusher()
+	r.pusher, r.resumer = r.newPusher(), r.newResumer()
 	return r
 }
 
