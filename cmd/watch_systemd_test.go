@@ -1,18 +1,47 @@
 package cmd
 
 import (
+	"fmt"
 	"net"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 )
 
+// asUnit has the watch started as the unit says that `setup systemd` installs: by its
+// ExecStart, and with no more in its environment than a user's manager gives to services. It
+// gives what reloads it.
+func (w *watching) asUnit() (reload string) {
+	w.t.Helper()
+	unit, status := w.run(name, "setup", "systemd", "--print")
+	if status != 0 {
+		w.t.Fatal(unit)
+	}
+	w.env = slices.DeleteFunc(w.env, func(e string) bool { return strings.HasPrefix(e, "NOTMUCH") || strings.HasPrefix(e, "XDG_STATE") })
+	for line := range strings.Lines(unit) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		switch key {
+		case "Environment":
+			w.env = append(w.env, strings.Trim(value, `"`))
+		case "ExecStart":
+			_, args, _ := strings.Cut(strings.TrimPrefix(value, `"`), `" `) // behind the program, which is this test
+			w.args = strings.Fields(args)
+		case "ExecReload":
+			reload = value
+		}
+	}
+	return reload
+}
+
 func TestWatchTellsItsServiceManager(t *testing.T) {
 	t.Parallel()
 	w := newWatching(t, "")
 	p := w.through(0)
+	reload := w.asUnit()
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(w.runtime, "notify"), Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
@@ -46,8 +75,10 @@ func TestWatchTellsItsServiceManager(t *testing.T) {
 		}
 	}
 	heard("STATUS=1 account\n")
-	if err := w.cmd.Process.Signal(syscall.SIGHUP); err != nil {
-		t.Fatal(err)
+	cmd := exec.Command("sh", "-c", reload)
+	cmd.Env = append(w.env, fmt.Sprintf("MAINPID=%d", w.cmd.Process.Pid))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
 	}
 	heard("RELOADING=1")
 	heard("READY=1")

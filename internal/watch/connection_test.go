@@ -1,0 +1,91 @@
+package watch
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+)
+
+// Servers log out after half an hour. That costs a look at the account each time, and is no
+// news to anybody.
+func TestAServerThatLogsOutEachHalfHourIsConnectedAgain(t *testing.T) {
+	t.Parallel()
+	for _, caps := range []string{"IDLE NOTIFY", "IDLE"} {
+		atRest(t, caps, func(t *testing.T, s *scene) {
+			s.lines()
+			s.dialled()
+			for range 48 {
+				time.Sleep(30*time.Minute - 2*time.Second)
+				s.server.cut()
+				time.Sleep(2 * time.Second)
+				if st := s.w.States()[0]; st.How == "" {
+					t.Fatalf("two seconds after a log-out: %+v", st)
+				}
+			}
+			if n := s.dialled(); n != 48 {
+				t.Errorf("%s: %d connections in a day", caps, n)
+			}
+			if n := len(s.take()); n < 48 || n > 2*48 {
+				t.Errorf("%s: %d syncs in a day", caps, n)
+			}
+			if slices.ContainsFunc(s.lines(), func(l string) bool { return !strings.HasSuffix(l, "; connecting again") }) {
+				t.Errorf("%s: it is told as if it were a fault", caps)
+			}
+		})
+	}
+}
+
+// A server that ends each connection right after the sign-in is left alone ever longer, and
+// that is said once.
+func TestAServerThatLogsOutAtOnceIsAskedEverLess(t *testing.T) {
+	t.Parallel()
+	atRest(t, "IDLE NOTIFY", func(t *testing.T, s *scene) {
+		s.lines()
+		s.dialled()
+		s.server.mu.Lock()
+		s.server.refuse["IDLE"] = &mail.Fault{Kind: mail.KindBye, Op: "IDLE", Text: "* BYE Logging out"}
+		s.server.mu.Unlock()
+		s.server.cut()
+		time.Sleep(24 * time.Hour)
+		if n := s.dialled(); n > 24*60/5*5/3 || n < 24*60/5/2 {
+			t.Errorf("%d connections in a day", n)
+		}
+		if said := s.lines(); len(said) != 2 || !strings.HasPrefix(said[1], "away: IDLE: ") {
+			t.Errorf("said %q", said)
+		}
+	})
+}
+
+// At the start a refused sign-in is tried by one connection: the sync hears of it first.
+func TestASignInIsRefusedOnceAtTheStart(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := watched(t, "IDLE NOTIFY", func(s *scene, a *Account) {
+			s.server.down = &mail.Fault{Kind: mail.KindAuth, Op: "sign-in"}
+			a.Refused = func(_ context.Context, err error) {
+				s.say("refused: " + err.Error())
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				s.paused = time.Now().Add(5 * time.Minute)
+			}
+			s.outcome = func([]string) Outcome {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				if s.paused.IsZero() {
+					s.said = append(s.said, "the sync signs in, too")
+				}
+				return Outcome{Fail: true, Until: s.paused}
+			}
+		})
+		defer s.stop()
+		time.Sleep(4 * time.Minute)
+		if said, n := s.lines(), s.dialled(); len(said) != 1 || !strings.HasPrefix(said[0], "refused: ") || n != 1 {
+			t.Errorf("%d connections; said %q", n, said)
+		}
+	})
+}
