@@ -73,6 +73,7 @@ func TestASignInIsRefusedOnceAtTheStart(t *testing.T) {
 				defer s.mu.Unlock()
 				s.paused = time.Now().Add(5 * time.Minute)
 			}
+			a.Back = func(string, bool) { s.say("there") }
 			s.outcome = func([]string) Outcome {
 				s.mu.Lock()
 				defer s.mu.Unlock()
@@ -84,6 +85,14 @@ func TestASignInIsRefusedOnceAtTheStart(t *testing.T) {
 		})
 		defer s.stop()
 		time.Sleep(4 * time.Minute)
+		defer func() {
+			s.goes(nil)
+			s.comesTo(nil)
+			time.Sleep(2 * time.Minute)
+			if said := s.lines(); !slices.Equal(said, []string{"there"}) {
+				t.Errorf("said when it is accepted: %q", said)
+			}
+		}()
 		if said, n := s.lines(), s.dialled(); len(said) != 1 || !strings.HasPrefix(said[0], "refused: ") || n != 1 {
 			t.Errorf("%d connections; said %q", n, said)
 		}

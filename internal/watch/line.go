@@ -16,6 +16,9 @@ func (a *account) watch(ctx context.Context) {
 	for {
 		if until := a.Paused(ctx); until.After(time.Now()) {
 			a.lost("not signed in before " + until.Local().Format("15:04:05"))
+			a.mu.Lock()
+			a.away = true // as who refused it, or the sync, has told
+			a.mu.Unlock()
 			// The sync tries first, and remembers what comes of it.
 			if !sleep(ctx, time.Until(until), a.again) || !a.synced(ctx) {
 				return
