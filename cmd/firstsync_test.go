@@ -61,6 +61,18 @@ func TestTheFirstSyncPairs(t *testing.T) {
 	says(t, m.must(name, "sync"), append(lines, "work: 5 new")...)
 	says(t, m.must(name, "sync"), "work: nothing new")
 	m.holds(map[string]int{"INBOX": 19, "Archiv": 2})
+	inbox("empty:2,S", "")
+	inbox("copy:2,S", rawDovecot(1))
+	out, _ := m.run(name, "verify")
+	says(t, out, "work/INBOX: not there: INBOX/cur/mine:2,S: no message on the server is this file, which was here before the first sync; `notmuch imap upload work/INBOX` sends it",
+		"work/INBOX: not there: INBOX/cur/empty:2,S: the file is empty, and no mail: nothing sends it; remove it",
+		"work/INBOX: not there: INBOX/cur/copy:2,S: it is one more copy of the mail of UID 2, which nothing sends; remove it, if one is enough",
+		"work: not there: Alt: the folder is of no mailbox of the server; 1 mail is in it; `notmuch imap upload work` makes it one, and sends all that was here before the first sync")
+	for _, f := range []string{"empty", "copy"} {
+		if err := os.Remove(filepath.Join(m.root, "INBOX", "cur", f+":2,S")); err != nil {
+			t.Fatal(err)
+		}
+	}
 	m.hasTags(before, "id:d6@example.org", "id:d20@example.org", "id:d21@example.org")
 	if n := strings.TrimSpace(m.must("notmuch", "count", "--output=files", "*")); n != "26" { // 21 of the server; alone, deleted there, the odd one, the placeholder, and in Alt
 		t.Errorf("%s files", n)

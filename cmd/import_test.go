@@ -33,7 +33,7 @@ func settle(t *testing.T, s *imaptest.DovecotServer) (m *mover, host, port strin
 }
 
 // settleAt is settle with any server.
-func settleAt(t *testing.T, host, port, user, password string) *mover {
+func settleAt(t testing.TB, host, port, user, password string) *mover {
 	t.Helper()
 	otherPrograms(t)
 	m := &mover{machine: &machine{t: t, dir: t.TempDir()}}

@@ -27,7 +27,7 @@ import (
 // machine is one user's machine whose system calls can be made to fail, and the
 // server that it synchronises with.
 type machine struct {
-	t      *testing.T
+	t      testing.TB
 	dir    string
 	server *imaptest.Server
 	env    []string

@@ -130,12 +130,17 @@ func (p *program) verifyAccount(ctx context.Context, v *verification, keys *secr
 	var of verify.Account
 	err = p.withAccount(ctx, a, keys, out, func(h *hold) error {
 		o := h.options
+		before, folders, err := pipeline.HereBefore(ctx, o.Ledger)
+		if err != nil {
+			return err
+		}
 		twins, err := pipeline.Twins(ctx, o.Ledger)
 		if err != nil {
 			return err
 		}
 		of = verify.Account{
 			Name: a.Name, Root: o.Root, Ledger: o.Ledger, Index: o.Index, Selects: o.Selects, Only: v.only, TagDelta: o.TagDelta, Tell: lines.tell, Twins: twins,
+			HereBefore: before, FoldersBefore: folders,
 			Progress: func(done, total int) {
 				if out.json {
 					return

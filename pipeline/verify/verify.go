@@ -64,6 +64,10 @@ type Account struct {
 	// Twins are the mailboxes of files, by key, that are of messages which have another file
 	// there.
 	Twins map[string]string
+	// HereBefore are the mailboxes of files, by key, that were here before the first sync and
+	// are sent by an upload alone, and FoldersBefore the folders that were.
+	HereBefore    map[string]string
+	FoldersBefore map[string]bool
 	// TagDelta gives what tags say beside flags and keywords, of what the server is to
 	// have.
 	TagDelta func(flags, tags []string) plan.Delta
@@ -330,7 +334,7 @@ func (b *box) compare(ctx context.Context, uids []imap.UID, messages []mail.Mess
 		b.bodies = append(b.bodies, Body{b.known.Name, b.known.UIDValidity, row.UID})
 	}
 	b.result.Messages += len(stored)
-	return b.untracked(func(key string) bool { return !keys[key] && b.Twins[key] != b.known.Name }, "no message on the server is this file")
+	return b.untracked(func(key string) bool { return !keys[key] && b.Twins[key] != b.known.Name }, stored)
 }
 
 // message compares one that is on both sides.
@@ -386,13 +390,31 @@ func apart(here, there []string) string {
 	return strings.Join(parts, ", ")
 }
 
-// untracked tells of files of which the ledger does not say what they are.
-func (b *box) untracked(unknown func(key string) bool, text string) error {
+// untracked tells of files of which the ledger does not say what they are. there are the
+// messages that are on both sides.
+func (b *box) untracked(unknown func(key string) bool, there []ledger.Message) error {
 	some, err := b.files.Some(unknown)
-	if err != nil {
+	if err != nil || len(some) == 0 {
 		return err
 	}
+	uids := make(map[mail.Digest]imap.UID, len(there))
+	for _, m := range there {
+		uids[m.Digest] = m.UID
+	}
 	for _, f := range some {
+		text := "no message on the server is this file"
+		digest, err := maildir.Digest(b.dir.Path(f.Name))
+		if err != nil {
+			return err
+		}
+		switch uid, copied := uids[digest]; {
+		case f.Size == 0:
+			text = "the file is empty, and no mail: nothing sends it; remove it"
+		case copied && !digest.IsZero():
+			text = fmt.Sprintf("it is one more copy of the mail of UID %d, which nothing sends; remove it, if one is enough", uid)
+		case b.HereBefore[f.Key] == b.known.Name:
+			text += fmt.Sprintf(", which was here before the first sync; `notmuch imap upload %s/%s` sends it", b.Name, b.known.Name)
+		}
 		b.tell(Difference{Mailbox: b.known.Name, File: filepath.Join(b.known.Folder, f.Name), Kind: NotThere, Text: text})
 	}
 	return nil
@@ -417,7 +439,11 @@ func (s *side) strays(known []ledger.Mailbox, there map[string]bool) error {
 			return err
 		}
 		if files.Len() > 0 {
-			s.tell(Difference{File: folder, Kind: NotThere, Text: fmt.Sprintf("the folder is of no mailbox of the server; %s in it", mail.Number(files.Len(), "mail is", "mails are"))})
+			text := fmt.Sprintf("the folder is of no mailbox of the server; %s in it", mail.Number(files.Len(), "mail is", "mails are"))
+			if s.FoldersBefore[folder] {
+				text += fmt.Sprintf("; `notmuch imap upload %s` makes it one, and sends all that was here before the first sync", s.Name)
+			}
+			s.tell(Difference{File: folder, Kind: NotThere, Text: text})
 		}
 	}
 	return nil
