@@ -89,7 +89,12 @@ func Take(ctx context.Context, a Account, s Session) error {
 		taken[strings.ToLower(k.Folder)] = true
 	}
 	slices.SortFunc(list, func(x, y mail.Mailbox) int { return strings.Compare(x.Name, y.Name) })
+	claimed := make(map[string]bool) // folders that are called as some mailbox may be
+	var homeless []mail.Mailbox
 	for _, m := range list {
+		for _, f := range a.Folders(m) {
+			claimed[strings.ToLower(f)] = true
+		}
 		if m.Odd || !m.Selectable() || a.Selects != nil && !a.Selects(m.Name, m.Delim) {
 			continue
 		}
@@ -101,10 +106,76 @@ func Take(ctx context.Context, a Account, s Session) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", m.Name, err)
 		}
+		if box.None {
+			homeless = append(homeless, m)
+			continue
+		}
 		taken[strings.ToLower(box.Folder)] = true
 		a.Tell(*box)
 	}
+	folders, err := maildir.Folders(a.Root)
+	if err != nil {
+		return err
+	}
+	for _, m := range homeless {
+		free := slices.DeleteFunc(slices.Clone(folders), func(f string) bool { return taken[strings.ToLower(f)] || claimed[strings.ToLower(f)] })
+		box, err := a.elsewhere(ctx, s, m, free)
+		if err != nil {
+			return fmt.Errorf("%s: %w", m.Name, err)
+		}
+		if !box.None {
+			taken[strings.ToLower(box.Folder)] = true
+		}
+		a.Tell(*box)
+	}
 	return nil
+}
+
+// elsewhere takes a mailbox over whose folder is called otherwise: it was renamed on the server
+// since, or the other program has names of its own (OfflineIMAP's nametrans). It is that of
+// folders whose agreement is of this mailbox, as Message-IDs say.
+func (a *Account) elsewhere(ctx context.Context, s Session, m mail.Mailbox, folders []string) (*Box, error) {
+	none := &Box{Mailbox: m.Name, None: true}
+	var sel *mail.Selected
+	var there map[imap.UID]mail.Message
+	for _, f := range folders {
+		agreed, err := a.Read(filepath.Join(a.Root, f), m)
+		if err != nil || agreed.Gmail != nil || !slices.ContainsFunc(agreed.Messages, func(x takeover.Agreed) bool { return x.Key != "" }) {
+			continue // it is not known to be of this mailbox
+		}
+		if sel == nil {
+			if sel, err = s.Examine(ctx, m.Name, nil); err != nil {
+				if _, refused := mail.Refused(err); refused {
+					return none, nil
+				}
+				return nil, err
+			}
+			if there, err = identified(ctx, s, sel); err != nil {
+				return nil, err
+			}
+		}
+		if sel.UIDValidity != agreed.UIDValidity {
+			continue
+		}
+		out := &Box{Mailbox: m.Name, Folder: f}
+		if err := a.take(ctx, s, m, sel, maps.Clone(there), agreed, out, false); err != nil || out.Refused == "" {
+			return out, err
+		}
+	}
+	return none, nil
+}
+
+// identified gives all messages of the mailbox that is open.
+func identified(ctx context.Context, s Session, sel *mail.Selected) (map[imap.UID]mail.Message, error) {
+	there := make(map[imap.UID]mail.Message)
+	if sel.Messages == 0 {
+		return there, nil
+	}
+	messages, err := s.Identify(ctx, mail.EveryUID())
+	for _, msg := range messages {
+		there[msg.UID] = msg
+	}
+	return there, err
 }
 
 // noteFolders remembers what was here before: of what is not taken over nothing is
@@ -150,28 +221,23 @@ func (a *Account) box(ctx context.Context, s Session, m mail.Mailbox, taken map[
 		if agreed.Gmail == nil && sel.UIDValidity != agreed.UIDValidity {
 			return refuse(fmt.Sprintf("the server's UIDVALIDITY is %d, and %d was agreed on: it renumbered the mailbox since", sel.UIDValidity, agreed.UIDValidity))
 		}
-		return out, a.take(ctx, s, m, sel, agreed, out)
+		there, err := identified(ctx, s, sel)
+		if err != nil {
+			return nil, err
+		}
+		return out, a.take(ctx, s, m, sel, there, agreed, out, true)
 	}
 	out.None = true
 	return out, nil
 }
 
-// take pairs one mailbox, and records that.
-func (a *Account) take(ctx context.Context, s Session, m mail.Mailbox, sel *mail.Selected, agreed *takeover.Agreement, out *Box) error {
+// take pairs one mailbox with what is there, and records that. Where the folder is not sure to
+// be the mailbox's, some Message-ID must say so.
+func (a *Account) take(ctx context.Context, s Session, m mail.Mailbox, sel *mail.Selected, there map[imap.UID]mail.Message, agreed *takeover.Agreement, out *Box, sure bool) error {
 	dir := maildir.Dir(filepath.Join(a.Root, out.Folder))
 	files, err := dir.Scan()
 	if err != nil {
 		return err
-	}
-	there := make(map[imap.UID]mail.Message)
-	if sel.Messages > 0 {
-		messages, err := s.Identify(ctx, mail.EveryUID())
-		if err != nil {
-			return err
-		}
-		for _, msg := range messages {
-			there[msg.UID] = msg
-		}
 	}
 	if agreed.Gmail != nil {
 		if agreed = ofGmail(agreed.Gmail, there, files); agreed == nil {
@@ -218,6 +284,7 @@ func (a *Account) take(ctx context.Context, s Session, m mail.Mailbox, sel *mail
 				out.Refused = fmt.Sprintf("UID %d has the Message-ID %s on the server, and %s in %s", x.UID, msg.MessageID, id, name)
 				return nil
 			}
+			sure = sure || listed && id != "" && id == msg.MessageID
 			if listed && (id == "" || msg.MessageID == "") {
 				compare = append(compare, len(rows))
 			}
@@ -228,6 +295,10 @@ func (a *Account) take(ctx context.Context, s Session, m mail.Mailbox, sel *mail
 			}
 		}
 		rows = append(rows, row)
+	}
+	if !sure {
+		out.Refused = "nothing says that the folder is the mailbox's"
+		return nil
 	}
 	if out.Refused, err = a.sample(ctx, s, dir, rows, compare); err != nil || out.Refused != "" {
 		return err
