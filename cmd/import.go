@@ -3,7 +3,9 @@ package cmd
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -78,6 +80,7 @@ type predecessor struct {
 	at      string // the word for its setting that names the folder
 	none    string // what there is to say of a mailbox that it does not have
 	file    string // its configuration; "" if that is not known
+	lacks   string // what there is not where that is not there
 	// proposals are the accounts of its configuration.
 	proposals []takeover.Proposal
 	// folders are those below root in which it may have a mailbox of an account that is one of
@@ -100,6 +103,9 @@ func (p *program) importOfflineIMAP(c *cli.Context) error {
 		file = p.firstOf(filepath.Join(p.configHome(), "offlineimap", "config"), filepath.Join(p.getenv("HOME"), ".offlineimaprc"))
 	}
 	theirs, err := takeover.OfflineIMAPAccounts(file, p.getenv("HOME"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return &usageError{fmt.Sprintf("%s is not there: name the .offlineimaprc with --from", file), c.Command.HelpName}
+	}
 	if err != nil {
 		return &usageError{fmt.Sprintf("--from: %v", err), c.Command.HelpName}
 	}
@@ -168,12 +174,12 @@ func (p *program) importMbsync(c *cli.Context) error {
 	case state != "":
 		// A prefix may end within a name; what it is in must be there.
 		if _, err := os.Stat(filepath.Dir(state)); err != nil {
-			return &usageError{fmt.Sprintf("--from: %v", err), c.Command.HelpName}
+			return &usageError{fmt.Sprintf("--from: %s is neither an .mbsyncrc nor where a SyncState can be: %v", state, err), c.Command.HelpName}
 		}
 	default:
-		file = p.firstOf(filepath.Join(p.getenv("HOME"), ".mbsyncrc"), filepath.Join(p.configHome(), "isyncrc"))
+		file = p.firstOf(filepath.Join(p.configHome(), "isyncrc"), filepath.Join(p.getenv("HOME"), ".mbsyncrc"))
 	}
-	from := predecessor{name: "mbsync", command: "mbsync", at: "Path", none: fetchedFirst, file: file}
+	from := predecessor{name: "mbsync", command: "mbsync", at: "Path", none: fetchedFirst, file: file, lacks: file}
 	var theirs *takeover.MbsyncConfig
 	if isFile(file) {
 		var err error
@@ -234,7 +240,7 @@ func (p *program) statesOf(from string, levels []string) []string {
 }
 
 func (p *program) importLieer(c *cli.Context) error {
-	from := predecessor{name: "lieer", command: "lieer", at: "directory", none: "lieer has all mail in one folder, which All Mail is like; `mailboxes` can leave this out"}
+	from := predecessor{name: "lieer", command: "lieer", at: "directory", lacks: "a directory of lieer's", none: "lieer has all mail in one folder, which All Mail is like; `mailboxes` can leave this out"}
 	if dir := p.atHome(c.String("from")); dir != "" {
 		proposal, err := takeover.LieerProposal(dir)
 		if err != nil {
@@ -359,7 +365,7 @@ func (p *program) importAccount(c *cli.Context, a *config.Account, of *takeover.
 				if at := elsewhere[b.Mailbox]; b.None && at != "" {
 					text = fmt.Sprintf("%s has it in %s, which is not below the account's folder %s: move it there, and set %[1]s so, or the first sync fetches it", from.name, at, h.options.Root)
 				}
-				out.say(a.Name + "/" + b.Mailbox + ": " + text)
+				p.say("%s", plain(a.Name+"/"+b.Mailbox+": "+text))
 			},
 		}
 		return p.reach(c.Context, a, h.options.Dial, out, func(s pipeline.Session) error { return taking.Take(c.Context, account, s) })
@@ -368,7 +374,7 @@ func (p *program) importAccount(c *cli.Context, a *config.Account, of *takeover.
 		return err
 	}
 	if !c.Bool("json") {
-		out.say(sum.text(c.Bool("dry-run")))
+		p.say("%s", sum.text(c.Bool("dry-run")))
 	}
 	if sum.refused > 0 || sum.boxes == 0 {
 		return errPartly

@@ -3,7 +3,9 @@ package cmd
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -33,6 +35,9 @@ type importable struct {
 func (p *program) importable(c *cli.Context, from predecessor) (*importable, error) {
 	if len(from.proposals) == 0 {
 		accounts, err := p.accounts(c)
+		if errors.Is(err, fs.ErrNotExist) && from.lacks != "" {
+			err = &usageError{fmt.Sprintf("there is neither %s nor a configuration of ours: name the one with --from, or make an account by notmuch imap setup account", from.lacks), c.Command.HelpName}
+		}
 		return &importable{accounts: accounts}, err
 	}
 	file, err := config.Find(c.String("config"), p.getenv)

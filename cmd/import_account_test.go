@@ -141,3 +141,25 @@ func TestWhatCannotBeTakenOverIsSaid(t *testing.T) {
 	says(t, out, "fara/Other: 1 message is paired",
 		"fara/INBOX: mbsync has it in "+m.dir+"/mail/inbox, which is not below the account's folder "+m.dir+"/mail/work: move it there, and set mbsync so, or the first sync fetches it")
 }
+
+// TestWhatIsNotThereIsNamed with what to do, where nothing is configured.
+func TestWhatIsNotThereIsNamed(t *testing.T) {
+	t.Parallel()
+	m := settleAt(t, "127.0.0.1", "1", "me", "secret")
+	if err := os.Remove(filepath.Join(m.dir, "config.toml")); err != nil {
+		t.Fatal(err)
+	}
+	m.must("notmuch", "new")
+	for words, want := range map[string]string{
+		"mbsync":               "there is neither " + m.dir + "/.mbsyncrc nor a configuration of ours: name the one with --from, or make an account by notmuch imap setup account",
+		"mbsync --from /nix/x": "--from: /nix/x is neither an .mbsyncrc nor where a SyncState can be: stat /nix: no such file or directory",
+		"offlineimap":          m.dir + "/.offlineimaprc is not there: name the .offlineimaprc with --from",
+		"lieer":                "there is neither a directory of lieer's nor a configuration of ours: name the one with --from",
+		"lieer --from /nix":    "--from: /nix: there is no .gmailieer.json, as where gmi runs",
+		"mutt":                 `there is no import "mutt"; there is: mbsync, offlineimap, lieer, maildir`,
+	} {
+		if out, status := m.run(append([]string{name, "import"}, strings.Fields(words)...)...); status != exitUsage || !strings.Contains(out, want) {
+			t.Errorf("%s: status %d: %s", words, status, out)
+		}
+	}
+}
