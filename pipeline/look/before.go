@@ -2,6 +2,7 @@ package look
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -41,13 +42,16 @@ func (l *Looker) foreseeFlags(ctx context.Context, b *Mailbox, there []mail.Mess
 	for uid, s := range pairs {
 		keys[uid] = s.Key
 	}
-	n := 0
+	n, deleted := 0, 0
 	for _, m := range there {
 		name, here := files.Find(keys[m.UID])
 		if !here || keys[m.UID] == "" || m.Flags == nil {
 			continue
 		}
 		_, letters := maildir.ParseName(name)
+		if strings.Contains(letters, "T") && !plan.HasFlag(m.Flags, `\Deleted`) {
+			deleted++
+		}
 		flags := plan.FlagsOf(letters)
 		if t, known := tags[keys[m.UID]]; known {
 			flags = l.Tags.TagDelta(flags, t).Merged(flags)
@@ -56,11 +60,43 @@ func (l *Looker) foreseeFlags(ctx context.Context, b *Mailbox, there []mail.Mess
 			n++
 		}
 	}
-	if n > 0 {
-		l.Report.Emit(report.Event{Type: report.EventMailbox, Mailbox: b.Name, Total: n, Text: "would: change the flags of " + mail.Number(n, "message", "messages") + " on the server"})
-		l.Report.Tally(func(r *report.Report) { r.Pushed += n })
+	l.would(b, n, "change the flags of %s on the server")
+	switch {
+	case l.Deletions == plan.DeletionsTrash && l.Trash == "", l.Deletions == plan.DeletionsKeep:
+		deleted = 0
+	case l.Deletions == plan.DeletionsTrash && l.Trash != b.Name:
+		l.would(b, deleted, "move %s to the Trash on the server: "+strings.ReplaceAll(b.Name+" -> "+l.Trash, "%", "%%"))
+	default:
+		l.would(b, deleted, "delete %s on the server")
 	}
+	l.Report.Tally(func(r *report.Report) { r.Pushed, r.Deleted = r.Pushed+n, r.Deleted+deleted })
 	return nil
+}
+
+// foreseeUploads says how many files would be uploaded, but for a second copy of a mail that is
+// paired.
+func (l *Looker) foreseeUploads(b *Mailbox, here []plan.Untracked, pairs map[imap.UID]plan.Untracked) {
+	have := make(map[string][]plan.Untracked)
+	for _, s := range pairs {
+		have[s.ID] = append(have[s.ID], s)
+	}
+	n := 0
+	for _, s := range here {
+		if slices.ContainsFunc(have[s.ID], func(o plan.Untracked) bool { return o.Key == s.Key || s.SameContent(&o.Message) }) {
+			continue
+		}
+		have[s.ID] = append(have[s.ID], s)
+		n++
+	}
+	l.would(b, n, "upload %s")
+	l.Report.Tally(func(r *report.Report) { r.Uploaded += n })
+}
+
+// would says what a run would do with so many messages.
+func (l *Looker) would(b *Mailbox, n int, format string) {
+	if n > 0 {
+		l.Report.Emit(report.Event{Type: report.EventMailbox, Mailbox: b.Name, Total: n, Text: "would: " + fmt.Sprintf(format, mail.Number(n, "message", "messages"))})
+	}
 }
 
 // wantsText tells whether only the text says that a message is a file that was here before.
@@ -88,8 +124,8 @@ func (l *Looker) keepHere(ctx context.Context, b *Mailbox, listed []mail.Message
 	rest := slices.DeleteFunc(slices.Clone(listed), func(m mail.Message) bool { _, ok := pairs[m.UID]; return ok })
 	unsure := len(plan.Unsure(rest, alone))
 	there := len(rest) - unsure
-	if len(here) > 0 {
-		l.Report.Emit(report.Event{Type: report.EventMailbox, Mailbox: b.Name, Total: len(pairs), Text: foundHere(l.Account+"/"+b.Name, len(pairs), len(alone)-unsure, there, unsure)})
+	if len(here) > 0 && (!l.UploadHere || len(pairs) > 0) {
+		l.Report.Emit(report.Event{Type: report.EventMailbox, Mailbox: b.Name, Total: len(pairs), Text: l.foundHere(b.Name, len(pairs), len(alone)-unsure, there, unsure)})
 	}
 	if l.DryRun || l.UploadHere {
 		return nil
@@ -103,17 +139,24 @@ func (l *Looker) keepHere(ctx context.Context, b *Mailbox, listed []mail.Message
 }
 
 // foundHere says how the mail of a folder and that of its mailbox fit, and what to type.
-func foundHere(mailbox string, paired, here, there, unsure int) string {
+func (l *Looker) foundHere(mailbox string, paired, here, there, unsure int) string {
 	parts := []string{mail.Number(paired, "message", "messages") + " paired"}
-	if here > 0 {
-		parts = append(parts, mail.Number(here, "is only here: it stays here", "are only here: they stay here")+"; `notmuch imap upload "+mailbox+"` sends what is only here")
+	switch {
+	case here == 0:
+	case l.UploadHere:
+		parts = append(parts, mail.Number(here, "is only here: it is uploaded", "are only here: they are uploaded"))
+	default:
+		parts = append(parts, mail.Number(here, "is only here: it stays here", "are only here: they stay here")+"; `notmuch imap upload "+l.Account+"/"+mailbox+"` sends what is only here")
 	}
 	if there > 0 {
 		parts = append(parts, mail.Number(there, "is only there: a sync fetches it", "are only there: a sync fetches them"))
 	}
 	if unsure > 0 {
-		parts = append(parts, mail.Number(unsure, "is unsure: another text here has its Message-ID", "are unsure: other texts here have their Message-IDs")+
-			"; a sync fetches that, too, and uploads none")
+		what := "; a sync fetches that, too, and uploads none"
+		if l.UploadHere {
+			what = "; that is fetched, and the one here is uploaded"
+		}
+		parts = append(parts, mail.Number(unsure, "is unsure: another text here has its Message-ID", "are unsure: other texts here have their Message-IDs")+what)
 	}
 	return strings.Join(parts, "; ")
 }

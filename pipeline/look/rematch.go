@@ -92,6 +92,9 @@ func (l *Looker) rematch(ctx context.Context, b *Mailbox, v *plan.View, rows []l
 	}
 	switch {
 	case l.DryRun && fromDisk && !l.PairOnly:
+		if l.UploadHere && !l.NothingSent {
+			l.foreseeUploads(b, here, pairs)
+		}
 		return l.foreseeFlags(ctx, b, v.Messages, rows, pairs, files)
 	case l.DryRun:
 		return nil

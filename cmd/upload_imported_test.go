@@ -1,0 +1,101 @@
+package cmd
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// TestOneUploadSendsAll that is here alone, whatever was done before it, and a dry run says so.
+func TestOneUploadSendsAll(t *testing.T) {
+	t.Parallel()
+	for _, before := range [][]string{nil, {name, "import", "maildir"}, {name, "sync"}} {
+		for _, there := range []int{0, 3} { // mails of INBOX that the server has, of which the last is only there
+			t.Run(fmt.Sprint(before, there), func(t *testing.T) {
+				t.Parallel()
+				s := dovecot(t)
+				for i := range there {
+					appendAll(t, s, "INBOX", rawDovecot(9-i))
+				}
+				command(t, s, "CREATE Sent")
+				m, _, _ := settle(t, s)
+				for b, folder := range []string{"INBOX", "Sent", "A"} {
+					m.maildir(folder)
+					for i := range 10 - there {
+						m.put(fmt.Sprintf("%s/cur/%d.%d:2,S", folder, b, i), rawDovecot(100*b+i+there*b/2))
+					}
+				}
+				if there > 0 {
+					m.put("INBOX/cur/there:2,S", rawDovecot(9))
+				}
+				m.must("notmuch", "new")
+				if before != nil {
+					m.must(before...)
+				}
+				n, unsure := 10-there, 0
+				if there > 0 && before == nil {
+					// Another text with the Message-ID of a mail of the server.
+					m.put("INBOX/cur/draft:2,S", strings.Replace(rawDovecot(8), "\r\n\r\n", "\r\n\r\nanother\r\nnever seen text", 1))
+					m.must("notmuch", "new")
+					unsure = 1
+				}
+				if out := m.must(name, "upload", "-n", "work"); !strings.Contains(out, "would be: ") || !strings.Contains(out, fmt.Sprintf(" %d uploaded", 3*n+unsure)) || strings.Contains(out, "stay") {
+					t.Errorf("%s", out)
+				}
+				if out := m.must(name, "upload", "work/INBOX"); !strings.Contains(out, fmt.Sprintf(" %d uploaded", n+unsure)) || strings.Contains(out, "stay") {
+					t.Errorf("%s", out)
+				}
+				m.holds(map[string]int{"INBOX": n + there + unsure})
+				if out := m.must(name, "upload", "work"); !strings.Contains(out, fmt.Sprintf(" %d uploaded", 2*n)) {
+					t.Errorf("%s", out)
+				}
+				m.holds(map[string]int{"INBOX": n + there + unsure, "Sent": n, "A": n})
+				says(t, m.must(name, "upload", "work"), "work: nothing new")
+				says(t, m.must(name, "sync"), "work: nothing new")
+			})
+		}
+	}
+}
+
+// TestWhatIsDeletedHereIsDeletedByTheFirstSync of mail that was paired, and a dry run says so.
+func TestWhatIsDeletedHereIsDeletedByTheFirstSync(t *testing.T) {
+	t.Parallel()
+	for _, before := range [][]string{nil, {name, "import", "maildir"}} {
+		t.Run(fmt.Sprint(before), func(t *testing.T) {
+			t.Parallel()
+			s := dovecot(t)
+			var raws []string
+			for i := range 10 {
+				raws = append(raws, rawDovecot(i))
+			}
+			appendAll(t, s, "INBOX", raws...)
+			appendAll(t, s, "Trash", rawDovecot(50))
+			m, _, _ := settle(t, s)
+			m.write("config.toml", m.read("config.toml")+"trash = \"Trash\"\n")
+			m.maildir("INBOX")
+			for i := range 10 {
+				letters := "S"
+				if i < 4 {
+					letters = "ST"
+				}
+				m.put(fmt.Sprintf("INBOX/cur/%d:2,%s", i, letters), rawDovecot(i))
+			}
+			m.must("notmuch", "new")
+			if before != nil {
+				m.must(before...)
+			}
+			foreseen := m.must(name, "sync", "-n")
+			out := m.must(name, "sync")
+			for _, want := range []string{"change the flags of 10 messages on the server\n", "move 4 messages to the Trash on the server: INBOX -> Trash\n", "10 changes of flags sent, 4 deleted on the server\n"} {
+				if !strings.Contains(foreseen, want) || !strings.Contains(out, want) {
+					t.Errorf("no %q in\n%s or in\n%s", want, foreseen, out)
+				}
+			}
+			m.holds(map[string]int{"INBOX": 6, "Trash": 5})
+			if again := m.must(name, "sync"); !strings.Contains(again, "work: 4 new\n") {
+				t.Errorf("the second sync says %s", again)
+			}
+			says(t, m.must(name, "sync"), "work: nothing new")
+		})
+	}
+}
