@@ -185,7 +185,10 @@ func TestMbsyncIsTakenOver(t *testing.T) {
 				m.mbsync()
 			} else {
 				foreseen := m.must(name, "sync", "-n")
-				out := m.must(name, "sync")
+				out := m.must(name, "sync", "--trace", filepath.Join(m.dir, "trace"))
+				if n := strings.Count(m.read("trace"), "BODY[] "); n != 2 { // the new one, and that which goes to the Trash
+					t.Errorf("%d bodies were fetched:\n%s", n, m.read("trace"))
+				}
 				last := func(s string) string {
 					lines := strings.Split(strings.TrimSpace(s), "\n")
 					return strings.Replace(lines[len(lines)-1], "would be: ", "", 1)
