@@ -46,11 +46,8 @@ type wanted struct {
 
 // looked is what the look has found.
 type looked struct {
-	uidValidity uint64 // of its messages, as they are fetched
-	// suspect is set where so much is gone from the server that it is to be judged when
-	// all that came is known.
-	suspect *plan.Suspicion
-	marks   *ledger.Mailbox // what is to be recorded when all is dealt with; nil if that is nothing
+	uidValidity uint64          // of its messages, as they are fetched
+	marks       *ledger.Mailbox // what is to be recorded when all is dealt with; nil if that is nothing
 }
 
 // newBox begins the work in a mailbox of which the ledger knows this, and whose folder

@@ -8,6 +8,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/conn"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/look"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/pull"
@@ -30,14 +31,14 @@ func (r *run) newLooking(stored map[string]map[imap.UID]plan.Delta) *look.Lookin
 	return look.New(look.Options{
 		Account: r.Name, Line: r.line, Ledger: r.Ledger, Here: r.here, Match: r.match, Report: r.rep, Keys: &r.keys, Now: r.Now,
 		Journal: r.notes(), Told: r.told, Ruled: r.ruled, Links: r.links,
-		Tags: &r.Tags, Deletions: r.Deletions, Believed: r.yes,
-		Full: r.Full, DryRun: r.DryRun, PairOnly: r.PairOnly, UploadHere: r.UploadHere,
+		Tags: &r.Tags, Deletions: r.Deletions, Believed: r.yes, Standing: r.standingFault,
+		Full: r.Full, DryRun: r.DryRun, PairOnly: r.PairOnly, UploadHere: r.UploadHere, Some: len(r.Only) > 0,
 		Exchange: r.exchange, NothingSent: r.ReadOnly || r.Restore,
 		Tagged: func(ctx context.Context, dir string) ([]mail.Tagged, error) {
 			_, tagged, _, err := r.Index.Changes(ctx, mail.Revision{}, dir)
 			return tagged, err
 		},
-		Overview: look.Overview{Trash: r.trash, Listed: r.listed, MayHaveMoved: r.mayHaveMoved, Stays: r.stays, Stored: stored},
+		Overview: look.Overview{Trash: r.trash, Daily: r.daily, Listed: r.listed, MayHaveMoved: r.mayHaveMoved, Stays: r.stays, Stored: stored},
 	})
 }
 
@@ -55,7 +56,7 @@ func (w *worker) look(ctx context.Context, b *box) error {
 	f, err := w.looking.Over(lookedOver{w.conn}).Look(ctx, m)
 	// What it has done counts also when another connection must look again.
 	b.known, b.local.Local, b.pushed = m.Known, m.Local, m.Pushed
-	b.looked = looked{f.UIDValidity, f.Suspect, f.Marks}
+	b.looked = looked{f.UIDValidity, f.Marks}
 	if f.Paired {
 		w.mu.Lock()
 		w.paired[b.Name] = true
@@ -78,4 +79,20 @@ func (w *worker) look(ctx context.Context, b *box) error {
 	// Stubs come last: a message that hangs must not keep new mail waiting.
 	w.give(b, pull.Last, slices.Collect(slices.Chunk(due, 200)))
 	return nil
+}
+
+// removeGone lets the deletions onto the line, when all that came is known.
+func (r *run) removeGone(ctx context.Context, boxes []*box) error {
+	all := make([]*deliver.Mailbox, len(boxes))
+	for i, b := range boxes {
+		all[i] = b.line
+	}
+	goes, err := r.looking.Judge(ctx, all, r.pool.Ended())
+	if err != nil {
+		return err
+	}
+	if err := r.removeTwins(ctx, goes); err != nil {
+		return err
+	}
+	return r.line.Finish(ctx, goes)
 }

@@ -60,11 +60,11 @@ func (r *run) pull(ctx context.Context, first *worker, boxes []*box) error {
 	if r.looking == nil { // nothing was pushed
 		r.looking = r.newLooking(nil)
 	}
+	r.pool = pull.NewPool(boxes)
 	if len(boxes) == 0 {
 		first.conn.Close()
 		return nil
 	}
-	r.pool = pull.NewPool(boxes)
 	if r.toCome(boxes) > worthCensus {
 		defer r.pool.LookFirst(longestCensus)()
 	}

@@ -29,3 +29,8 @@ func (r *run) reconcile(ctx context.Context, boxes []*box) (map[string]*plan.Out
 		Unread: slices.ContainsFunc(every, func(b *box) bool { return b.local.Unread }),
 	}), nil
 }
+
+// yes tells whether a person has let a mailbox's deletions past the guard.
+func (r *run) yes(mailbox string) bool {
+	return r.YesDelete || slices.Contains(r.YesDeleteIn, mailbox)
+}

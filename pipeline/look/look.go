@@ -117,6 +117,9 @@ type Options struct {
 	NothingSent bool
 	// Tagged gives what notmuch has below a directory.
 	Tagged func(ctx context.Context, dir string) ([]mail.Tagged, error)
+	Some   bool // not all mailboxes are asked for
+	// Standing reports a fault of a mailbox that stays until a person does something.
+	Standing func(mailbox, kind string, err error)
 	// Believed tells whether a person has let a mailbox's deletions past the guard.
 	Believed func(mailbox string) bool
 
@@ -126,6 +129,7 @@ type Options struct {
 // Overview is what the list of mailboxes and the push tell of the account as a whole.
 type Overview struct {
 	Trash        string                             // the mailbox that is the Trash, "" if there is none
+	Daily        map[string]bool                    // mailboxes that are emptied in daily life
 	Listed       map[string]bool                    // names that the server has
 	MayHaveMoved bool                               // mail may have moved between mailboxes: it is looked for here before it is downloaded
 	Stays        map[string]bool                    // mailboxes that no message has left, as far as is known
@@ -155,9 +159,6 @@ type Found struct {
 	UIDValidity uint64     // of the mailbox
 	Fetch       []imap.UID // messages that are to come
 	Gone        []imap.UID // messages that the server has no more
-	// Suspect is set where so much is gone from the server that it is to be judged when
-	// all that came is known.
-	Suspect *plan.Suspicion
 	// Paired: mail that was here is the mailbox's, and what of its flags the server is to be
 	// told is known when that is recorded.
 	Paired bool
@@ -171,13 +172,16 @@ type Looking struct {
 	Options
 	mu       sync.Mutex
 	strays   []stray
-	foreseen map[string]bool // messages that a dry run finds new, by placeless
+	suspects map[*deliver.Mailbox]*plan.Suspicion // where so much is gone that it is to be judged when all that came is known
+	foreseen map[string]bool                      // messages that a dry run finds new, by placeless
 
 	sizeless atomic.Bool // the server does not say how large messages are
 }
 
 // New gives the looking of one run.
-func New(o Options) *Looking { return &Looking{Options: o, foreseen: make(map[string]bool)} }
+func New(o Options) *Looking {
+	return &Looking{Options: o, suspects: make(map[*deliver.Mailbox]*plan.Suspicion), foreseen: make(map[string]bool)}
+}
 
 // Looker looks over one connection. It belongs to one goroutine.
 type Looker struct {
@@ -308,11 +312,16 @@ func (l *Looker) put(ctx context.Context, b *Mailbox, a plan.Actions, rows []led
 	_, theirs := b.sorted(a.Gone)
 	// What the server was just told is no news.
 	news := plan.Actions{Fetch: a.Fetch, Flags: a.Flags, Gone: theirs}
-	if s := (&plan.Suspicion{Doubt: doubt, Gone: len(theirs), Have: len(rows)}); !l.Believed(b.Name) && s.Holds(len(theirs)) {
-		b.found.Suspect, news.Gone = s, nil // the guard says the rest
+	suspect := &plan.Suspicion{Doubt: doubt, Gone: len(theirs), Have: len(rows)}
+	held := !l.Believed(b.Name) && suspect.Holds(len(theirs))
+	if held {
+		l.mu.Lock()
+		l.suspects[b.Mailbox] = suspect
+		l.mu.Unlock()
+		news.Gone = nil // the guard says the rest
 	}
 	if l.DryRun {
-		if b.found.Suspect != nil {
+		if held {
 			rows, err := l.Ledger.GetMany(ctx, b.Name, b.now.UIDValidity, theirs)
 			if err != nil {
 				return err
