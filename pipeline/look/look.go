@@ -201,7 +201,10 @@ func (l *Looker) Look(ctx context.Context, b *Mailbox) (Found, error) {
 	if err != nil && ctx.Err() == nil && l.conn.Lost() && report.ScopeOf(err, report.AtMailbox) == report.ScopeMailbox {
 		err = l.look(ctx, b)
 	}
-	b.found.UIDValidity, b.found.Marks = b.now.UIDValidity, b.marks()
+	b.found.UIDValidity = b.now.UIDValidity
+	if err == nil {
+		b.found.Marks = b.marks()
+	}
 	return b.found, err
 }
 
