@@ -53,6 +53,9 @@ func crashSync(dir, addr string, at int64, now time.Time) error {
 		w.remote.User = user
 		w.remote.Password = func(context.Context) (string, error) { return os.Getenv("CRASH_PASSWORD"), nil }
 	}
+	if os.Getenv("CRASH_POLICY") != "" {
+		w.policy = simulatedPolicy
+	}
 	if w.index, err = index.Open(ctx, index.Options{Config: w.config}); err != nil {
 		return err
 	}
@@ -82,6 +85,9 @@ func killedAt(t *testing.T, w *world, addr string, at, hours int) bool {
 	cmd.Env = append(os.Environ(), "CRASH_USER="+w.remote.User)
 	if password, err := w.remote.Password(t.Context()); err == nil {
 		cmd.Env = append(cmd.Env, "CRASH_PASSWORD="+password)
+	}
+	if w.policy != nil {
+		cmd.Env = append(cmd.Env, "CRASH_POLICY=simulated")
 	}
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr

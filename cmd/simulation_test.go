@@ -3,6 +3,7 @@ package cmd
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -24,6 +25,9 @@ import (
 type simulated struct {
 	raw, id, box, actor string
 	seen, flagged       bool
+	todo                bool // it has that tag, which is a keyword there
+	still               bool // nothing is done with it any more
+	twice               bool // a machine has it in two files
 }
 
 // simulation is two machines and a phone on one account.
@@ -50,86 +54,170 @@ func (m *simulated) mailbox(r *rand.Rand) string {
 func (s *simulation) edit() bool {
 	actor := []string{"one", "two", "phone"}[s.r.IntN(3)]
 	if s.r.IntN(5) == 0 || len(s.mails) < 6 {
-		m := &simulated{raw: rawDovecot(len(s.mails)), id: fmt.Sprintf("d%d@example.org", len(s.mails)), box: simulatedBoxes[s.r.IntN(3)], actor: actor}
-		if w := s.machines[actor]; w == nil {
-			appendAll(s.t, s.s, m.box, m.raw)
-		} else {
-			m.seen = true
-			if err := os.MkdirAll(filepath.Join(w.index.MailRoot(), "work", m.box, "cur"), 0o700); err != nil {
-				s.t.Fatal(err)
-			}
-			w.put(m.box, m.raw, "S")
-		}
-		s.mails = append(s.mails, m)
-		s.note("%s: %s is new in %s", actor, m.id, m.box)
+		s.create(actor)
 		return true
 	}
 	m := s.mails[s.r.IntN(len(s.mails))]
-	if m.actor != "" && m.actor != actor || m.box == "Trash" {
+	if m.actor != "" && m.actor != actor || m.box == "Trash" || m.still {
 		return false
 	}
-	to, what := m.mailbox(s.r), s.r.IntN(4)
-	if what == 3 {
-		if to = "Trash"; m.actor != "" {
+	to, what := m.mailbox(s.r), s.r.IntN(toCount)
+	w := s.machines[actor]
+	if m.twice && what == toFlag {
+		return false
+	}
+	switch what {
+	case toTrash, toFlagAndTrash:
+		to = "Trash"
+		fallthrough
+	case toCopy, toRule:
+		if m.actor != "" {
 			return false // what was done to a file that is deleted at once nobody can know
 		}
 	}
-	if w := s.machines[actor]; w != nil {
-		if !s.editFile(w, m, what, to) {
-			return false
-		}
-	} else if !s.editThere(m, what, to) {
+	if what == toRule {
+		to = "Archive"
+	}
+	switch {
+	case w == nil && (what == toCopy || what == toRule):
+		return false
+	case w == nil && !s.editThere(m, what, to):
+		return false
+	case w != nil && what == toRule && !s.orders(w, m):
+		return false
+	case w != nil && what != toRule && !s.editFile(w, m, what, to):
 		return false
 	}
 	switch m.actor = actor; what {
-	case 0:
+	case toFlag:
 		m.flagged = !m.flagged
-	case 1, 2, 3:
+	case toCopy:
+		m.still = true
+		c := *m
+		c.box = to
+		s.mails = append(s.mails, &c)
+	default:
 		m.box = to
 	}
 	s.note("%s: %d of %s to %s", actor, what, m.id, to)
 	return true
 }
 
+// What is done with a mail.
+const (
+	toFlag         = iota // or to take its flag off
+	toMove                // to another mailbox
+	toMoveAnew            // and under a new name
+	toTrash               // by deletion
+	toFlagAndTrash        // before anybody saw the flag
+	toCopy                // into another mailbox
+	toRule                // to where a tag sends it
+	toCount
+)
+
+// create lets one of them put a new mail somewhere: a machine once or, as by a key pressed
+// twice, twice, and perhaps with a tag before anything of it went to the server.
+func (s *simulation) create(actor string) {
+	m := &simulated{raw: rawDovecot(len(s.mails)), id: fmt.Sprintf("d%d@example.org", len(s.mails)), box: simulatedBoxes[s.r.IntN(3)], actor: actor}
+	s.mails = append(s.mails, m)
+	w := s.machines[actor]
+	if w == nil {
+		appendAll(s.t, s.s, m.box, m.raw)
+		s.note("phone: %s is new in %s", m.id, m.box)
+		return
+	}
+	m.seen = true
+	cur := filepath.Join(w.index.MailRoot(), "work", m.box, "cur")
+	if err := os.MkdirAll(cur, 0o700); err != nil {
+		s.t.Fatal(err)
+	}
+	w.put(m.box, m.raw, "S")
+	if m.twice = s.r.IntN(4) == 0; m.twice {
+		name := fmt.Sprintf("1700000002.R%d.mutt:2,S", s.r.Uint64())
+		if err := os.WriteFile(filepath.Join(cur, name), []byte(strings.ReplaceAll(m.raw, "\r\n", "\n")), 0o600); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	if m.todo = s.r.IntN(3) == 0; m.todo {
+		w.notmuch("new")
+		w.notmuch("tag", "+todo", "--", "id:"+m.id)
+	}
+	s.note("%s: %s is new in %s, twice: %v, todo: %v", actor, m.id, m.box, m.twice, m.todo)
+}
+
+// orders tags a mail so that the rule moves it.
+func (s *simulation) orders(w *world, m *simulated) bool {
+	if m.box != "INBOX" {
+		return false
+	}
+	w.notmuch("new")
+	path := filepath.Join(w.index.MailRoot(), "work", "INBOX") + "/"
+	if !strings.Contains(w.notmuch("search", "--output=files", "--exclude=false", "id:"+m.id), path) {
+		return false // it is not here yet
+	}
+	w.notmuch("tag", "+file", "--", "id:"+m.id)
+	return true
+}
+
+// policy is what the machines' configuration wants.
+func simulatedPolicy(o *pipeline.Options) {
+	o.Keywords = []string{"todo"}
+	o.Moves = []pipeline.Move{{From: "INBOX", To: "Archive", With: "file"}}
+}
+
 func (s *simulation) note(format string, args ...any) {
 	s.log = append(s.log, fmt.Sprintf(format, args...))
 }
 
-// editFile does it to the one file of a mail on a machine.
+// editFile does it to the files of a mail on a machine.
 func (s *simulation) editFile(w *world, m *simulated, what int, to string) bool {
 	files, _ := w.mails(m.box)
-	for path, raw := range files {
-		if raw != strings.ReplaceAll(m.raw, "\r\n", "\n") {
+	var paths []string
+	for _, path := range slices.Sorted(maps.Keys(files)) {
+		_, letters, _ := strings.Cut(filepath.Base(path), ":2,")
+		if files[path] != strings.ReplaceAll(m.raw, "\r\n", "\n") {
 			continue
 		}
+		if what == toFlag && (m.flagged != strings.Contains(letters, "F") || m.seen != strings.Contains(letters, "S")) {
+			return false // it was changed elsewhere, and is not here yet
+		}
+		paths = append(paths, path)
+	}
+	if what == toCopy && len(paths) > 0 {
+		paths = paths[:1]
+	}
+	for _, path := range paths {
 		key, letters, _ := strings.Cut(filepath.Base(path), ":2,")
-		var err error
-		switch dir := filepath.Dir(filepath.Dir(path)); what {
-		case 0:
-			if m.flagged != strings.Contains(letters, "F") || m.seen != strings.Contains(letters, "S") {
-				return false // it was changed elsewhere, and is not here yet
-			}
+		dir := filepath.Dir(filepath.Dir(path))
+		cur := filepath.Join(filepath.Dir(dir), to, "cur")
+		err := os.MkdirAll(cur, 0o700)
+		switch {
+		case err != nil:
+		case what == toFlag:
 			if letters = strings.ReplaceAll(letters, "F", ""); !m.flagged {
 				letters = "F" + letters
 			}
 			err = os.Rename(path, filepath.Join(dir, "cur", key+":2,"+letters))
-		case 1, 2:
-			if what == 2 {
+		case what == toTrash:
+			err = os.Remove(path)
+		case what == toFlagAndTrash:
+			flagged := filepath.Join(dir, "cur", key+":2,F"+strings.ReplaceAll(letters, "F", ""))
+			if err = os.Rename(path, flagged); err == nil {
+				err = os.Remove(flagged)
+			}
+		case what == toCopy:
+			err = os.WriteFile(filepath.Join(cur, fmt.Sprintf("1700000003.R%d.mutt:2,%s", s.r.Uint64(), letters)), []byte(files[path]), 0o600)
+		default:
+			if what == toMoveAnew {
 				key = fmt.Sprintf("1700000000.R%d.mutt", s.r.Uint64())
 			}
-			cur := filepath.Join(filepath.Dir(dir), to, "cur")
-			if err = os.MkdirAll(cur, 0o700); err == nil {
-				err = os.Rename(path, filepath.Join(cur, key+":2,"+letters))
-			}
-		case 3:
-			err = os.Remove(path)
+			err = os.Rename(path, filepath.Join(cur, key+":2,"+letters))
 		}
 		if err != nil {
 			s.t.Fatal(err)
 		}
-		return true
 	}
-	return false
+	return len(paths) > 0
 }
 
 // editThere does it to the message on the server.
@@ -142,7 +230,7 @@ func (s *simulation) editThere(m *simulated, what int, to string) bool {
 		if uid, ok := strings.CutPrefix(line, "* SEARCH "); ok && len(strings.Fields(uid)) == 1 {
 			sign := map[bool]string{true: "-", false: "+"}[m.flagged]
 			does := "UID MOVE " + uid + " " + to
-			if what == 0 {
+			if what == toFlag {
 				does = "UID STORE " + uid + " " + sign + `FLAGS (\Flagged)`
 			}
 			command(s.t, s.s, "SELECT "+m.box, does)
@@ -217,18 +305,18 @@ func (s *simulation) settle() {
 					want = append(want, m.raw)
 				}
 			}
-			w.holds(box, want)
+			s.holds(w, box, want)
 		}
-		for _, tag := range []string{"flagged", "unread"} {
+		for _, tag := range []string{"flagged", "unread", "todo"} {
 			var want []string
 			for _, m := range s.mails {
-				if tag == "flagged" && m.flagged || tag == "unread" && !m.seen {
+				if tag == "flagged" && m.flagged || tag == "unread" && !m.seen || tag == "todo" && m.todo {
 					want = append(want, "id:"+m.id)
 				}
 			}
 			got := strings.Fields(w.notmuch("search", "--output=messages", "--exclude=false", "tag:"+tag))
 			slices.Sort(got)
-			if slices.Sort(want); !slices.Equal(got, want) {
+			if slices.Sort(want); !slices.Equal(got, slices.Compact(want)) {
 				s.t.Errorf("%s: %q, want %q", tag, got, want)
 			}
 		}
@@ -238,6 +326,22 @@ func (s *simulation) settle() {
 	}
 	for _, m := range s.mails {
 		m.actor = ""
+	}
+}
+
+// holds wants a folder to have these mails, each of them in at least one file.
+func (s *simulation) holds(w *world, box string, want []string) {
+	has := make(map[string]bool)
+	mails, _ := w.mails(box)
+	for path, raw := range mails {
+		if has[raw] = true; !slices.Contains(want, strings.ReplaceAll(raw, "\n", "\r\n")) {
+			s.t.Errorf("%s is one too many: %.60q", path, raw)
+		}
+	}
+	for _, raw := range want {
+		if !has[strings.ReplaceAll(raw, "\r\n", "\n")] {
+			s.t.Errorf("%s: %s lacks %.60q", w.dir, box, raw)
+		}
 	}
 }
 
@@ -268,6 +372,8 @@ func TestTwoMachinesAndAPhoneAtRandom(t *testing.T) {
 			}
 			return c, err
 		}
+		w.policy = simulatedPolicy
+		w.sync() // what is here before the first sync stays here
 		s.machines[name] = w
 	}
 	done, epochs := 0, 0

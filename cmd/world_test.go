@@ -41,6 +41,7 @@ type world struct {
 	now    time.Time
 	events []pipeline.Event
 	notes  []string
+	policy func(*pipeline.Options) // what its configuration wants beside; nil: nothing
 }
 
 // newWorld makes a world whose account is on the server at addr, without TLS.
@@ -81,7 +82,7 @@ func (w *world) open() {
 
 // options is a sync of the world's account; l is its ledger.
 func (w *world) options(l *ledger.Ledger) pipeline.Options {
-	return pipeline.Options{
+	o := pipeline.Options{
 		Account: pipeline.Account{
 			Name: "work", Address: "test@example.org", Root: filepath.Join(w.index.MailRoot(), "work"),
 			Dial: func(ctx context.Context) (pipeline.Session, error) {
@@ -97,6 +98,10 @@ func (w *world) options(l *ledger.Ledger) pipeline.Options {
 		},
 		Policy: pipeline.Policy{Tags: plan.Tags{NewTags: w.index.NewTags()}, Connections: 3, Timeout: w.remote.Timeout},
 	}
+	if w.policy != nil {
+		w.policy(&o)
+	}
+	return o
 }
 
 func (w *world) state() string { return filepath.Join(w.dir, "state") }

@@ -91,8 +91,12 @@ func (r *run) removeGone(ctx context.Context, boxes []*box) error {
 	if err != nil {
 		return err
 	}
-	if err := r.removeTwins(ctx, goes); err != nil {
-		return err
+	for _, it := range r.line.Held() {
+		if !r.DryRun && goes(it) {
+			if err := r.removeTwins(ctx, it); err != nil {
+				return err
+			}
+		}
 	}
 	return r.line.Finish(ctx, goes)
 }

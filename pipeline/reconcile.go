@@ -23,11 +23,19 @@ func (r *run) reconcile(ctx context.Context, boxes []*box) (map[string]*plan.Out
 	}
 	every = slices.Concat(every, r.detached)
 	r.sayUnreadable(every)
-	return plan.OfFolders(locals, plan.Policy{
+	plans := plan.OfFolders(locals, plan.Policy{
 		Deletions: r.Deletions, Yes: r.yes, Daily: r.daily, Restore: r.Restore,
 		Whole: !r.scansUnstable, Some: len(r.Only) > 0,
 		Unread: slices.ContainsFunc(every, func(b *box) bool { return b.local.Unread }),
-	}), nil
+	})
+	for name, o := range plans {
+		for _, f := range o.Twins {
+			if err := r.here.SayTwin(ctx, name, f); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return plans, nil
 }
 
 // yes tells whether a person has let a mailbox's deletions past the guard.

@@ -84,6 +84,7 @@ func (r *run) newResumer() *resume.Resumer {
 			}
 			return out, err
 		},
+		RemoveTwins: r.removeTwins,
 		RestoreTags: func(ctx context.Context, b *resume.Mailbox, trash string, it *deliver.Item) error {
 			return r.rememberRemoved(ctx, arrival{b.Name, trash, b.Add, b.Remove}, it)
 		},

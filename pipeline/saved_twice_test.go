@@ -43,6 +43,15 @@ func TestAMailThatWasSavedTwice(t *testing.T) {
 				h.moveFile("INBOX", f, "Archive", true)
 			}
 		}, map[string][]string{"Archive": {saved}}, map[string]int{"Archive": 2}},
+		"flagged there, and both are moved": {func(h *home, s *server, files []string) {
+			s.box("INBOX").flag(2, `\Seen`, `\Flagged`)
+			h.sync(s, moves)
+			for f, raw := range h.files("INBOX") {
+				if strings.Contains(raw, "m1@") {
+					h.moveFile("INBOX", f, "Archive", true)
+				}
+			}
+		}, map[string][]string{"Archive": {saved}}, map[string]int{"Archive": 2}},
 		"one is moved": {func(h *home, _ *server, files []string) { h.moveFile("INBOX", files[0], "Archive", false) },
 			map[string][]string{"INBOX": {saved}, "Archive": {saved}}, map[string]int{"INBOX": 1, "Archive": 1}},
 		"the other is moved": {func(h *home, _ *server, files []string) { h.moveFile("INBOX", files[1], "Archive", false) },
@@ -86,6 +95,11 @@ func TestAMailThatWasSavedTwice(t *testing.T) {
 					}
 				}
 				h.quiet(s, moves)
+				for _, m := range s.box("Archive").msgs {
+					if flagged := slices.Contains(m.flags, `\Flagged`); flagged != (m.raw == saved && strings.HasPrefix(name, "flagged")) {
+						t.Errorf("its flags are %v", m.flags)
+					}
+				}
 				for i, box := range boxes {
 					want := slices.Sorted(slices.Values(append([]string{plainMail(90 + i)}, tc.want[box]...)))
 					if got := s.box(box).raws(); !slices.Equal(got, want) {
@@ -102,6 +116,35 @@ func TestAMailThatWasSavedTwice(t *testing.T) {
 					}
 				}
 			})
+		}
+	}
+}
+
+// The other file of a message is not taken for one that its owner moved on, where a run was
+// killed that followed a move on the server: it leaves with the message.
+func TestAMailThatWasSavedTwiceFollowsAKilledRun(t *testing.T) {
+	t.Parallel()
+	for at := 1; ; at++ {
+		s, h := newServer("MOVE", "UIDPLUS", "CONDSTORE"), newHome(t)
+		for i, box := range []string{"INBOX", "Archive", "Trash"} {
+			s.box(box).add(plainMail(90+i), `\Seen`)
+		}
+		h.sync(s)
+		h.put("INBOX", plainMail(1), "S")
+		h.put("INBOX", plainMail(1), "S")
+		h.sync(s)
+		m := s.box("INBOX").expunge(2)
+		s.box("Archive").msgs[s.box("Archive").add(m.raw, m.flags...)].date = m.date
+		stopped := h.stopAt(s, at)
+		for range 3 {
+			h.sync(s)
+		}
+		if in, archive, trash := len(s.box("INBOX").msgs), len(s.box("Archive").msgs), len(s.box("Trash").msgs); in != 1 || archive != 2 || trash != 1 {
+			t.Errorf("stopped at %d: %d in INBOX, %d in Archive, %d in Trash", at, in, archive, trash)
+		}
+		h.check(s)
+		if !stopped {
+			return
 		}
 	}
 }

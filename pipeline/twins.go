@@ -13,31 +13,18 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 )
 
-// removeTwins removes the other files that messages have in the folders of the mailboxes that
-// they leave, before their own ones go: they would be new mail then, and bring it back. goes
-// tells which of the deletions that are held are done.
-func (r *run) removeTwins(ctx context.Context, goes func(*deliver.Item) bool) error {
-	if r.DryRun {
+// removeTwins removes the other files that a message has in the folder of the mailbox that it
+// leaves, before its own one goes: they would be new mail then, and bring it back. That is
+// for a message whose own file is removed by us: where its owner took it away, or marked it
+// as deleted, the others are what he left.
+func (r *run) removeTwins(ctx context.Context, it *deliver.Item) error {
+	if it.Op != deliver.OpGone || it.Row.Digest.IsZero() || it.Forgotten() {
 		return nil
 	}
 	twins, err := Twins(ctx, r.Ledger)
 	if err != nil || len(twins) == 0 {
 		return err
 	}
-	for _, it := range r.line.Held() {
-		if it.Row.Digest.IsZero() || it.Forgotten() || !goes(it) {
-			continue
-		}
-		if err := r.removeTwinsOf(ctx, it, twins); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// removeTwinsOf removes those of one message whose own file is removed by us: where its
-// owner took it away, or marked it as deleted, the others are what he left.
-func (r *run) removeTwinsOf(ctx context.Context, it *deliver.Item, twins map[string]string) error {
 	dir := it.Box.Dir
 	name, here, err := dir.Locate(it.Row.Key, it.Row.Name)
 	if _, letters := maildir.ParseName(name); err != nil || !here || strings.Contains(letters, "T") {

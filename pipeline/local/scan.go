@@ -64,7 +64,7 @@ func (r *Reader) scan(ctx context.Context, m *Mailbox, before *Prescan, out *Fol
 		if !s.Twin {
 			continue
 		}
-		if err := r.sayTwin(ctx, m, s); err != nil {
+		if err := r.SayTwin(ctx, m.Name, s); err != nil {
 			return err
 		}
 	}
@@ -80,14 +80,15 @@ func (r *Reader) scan(ctx context.Context, m *Mailbox, before *Prescan, out *Fol
 	return r.MarkScanned(ctx, m.Name, f.scanned)
 }
 
-// sayTwin says once of a file that it is of a message which the mailbox has already.
-func (r *Reader) sayTwin(ctx context.Context, m *Mailbox, s plan.Untracked) error {
+// SayTwin says once of a file that it is of a message which the mailbox has already, or is
+// about to have.
+func (r *Reader) SayTwin(ctx context.Context, mailbox string, s plan.Untracked) error {
 	what := "the Message-ID"
 	if plan.RealID(s.ID) == "" {
 		what = "the content"
 	}
-	return journal.Once(ctx, r.Journal.TwinSaid, s.Key, journal.Text(m.Name), !r.DryRun, func() bool {
-		return r.Report.Note(m.Name, "%s has %s of a mail that is in this mailbox already, as after a change from another program; it is not uploaded", s.Name, what)
+	return journal.Once(ctx, r.Journal.TwinSaid, s.Key, journal.Text(mailbox), !r.DryRun, func() bool {
+		return r.Report.Note(mailbox, "%s has %s of a mail that is in this mailbox already, as after a change from another program; it is not uploaded", s.Name, what)
 	})
 }
 

@@ -10,10 +10,14 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
-// Unrecorded finds them, without those that are on their way to a mailbox. A folder that
-// cannot be read has none.
+// Unrecorded finds them, without those that are on their way to a mailbox, or are the other
+// file of a message of theirs. A folder that cannot be read has none.
 func (r *Reader) Unrecorded(ctx context.Context) (*plan.Unrecorded, error) {
 	arriving, err := r.Journal.Arriving.All(ctx)
+	if err != nil {
+		return nil, err
+	}
+	twins, err := r.Journal.TwinSaid.All(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -32,7 +36,8 @@ func (r *Reader) Unrecorded(ctx context.Context) (*plan.Unrecorded, error) {
 			return err
 		}
 		for _, f := range files {
-			if _, comes := arriving[f.Key]; !comes {
+			_, comes := arriving[f.Key]
+			if in, _ := twins[f.Key].Said(); !comes && string(in) != m.Name {
 				out.Add(plan.UnrecordedFile{Untracked: f, Dir: m.Dir})
 			}
 		}

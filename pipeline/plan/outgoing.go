@@ -3,6 +3,7 @@ package plan
 import (
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
@@ -37,7 +38,8 @@ type Outgoing struct {
 	Restore []ledger.Message // missing here, and wanted back
 	// Unexplained is how many messages are missing that are in no other folder.
 	Unexplained int
-	Later       bool // something waits until all mailboxes are known
+	Later       bool        // something waits until all mailboxes are known
+	Twins       []Untracked // files of messages that are about to have another one
 }
 
 // Move is a message whose file the user put into another folder.
@@ -196,8 +198,9 @@ func OfFolders(locals map[string]*Local, p Policy) map[string]*Outgoing {
 				out[name].Later, out[m.Mailbox].Later = true, true
 				out[m.Mailbox].Waiting[name] = append(out[m.Mailbox].Waiting[name], Move{*m, s.Key})
 			case m == nil && have[name].has(s):
-				// Both files are of one message: the next scan finds that.
+				// Both files are of one message, which has no row yet.
 				s.Twin, out[name].Later = true, true
+				out[name].Twins = append(out[name].Twins, *s)
 			case m == nil:
 				have[name].add(s)
 				out[name].Uploads = append(out[name].Uploads, *s)
@@ -210,6 +213,13 @@ func OfFolders(locals map[string]*Local, p Policy) map[string]*Outgoing {
 				from := out[m.Mailbox]
 				from.Moves[name] = append(from.Moves[name], Move{*m, s.Key})
 				if _, letters := maildir.ParseName(s.Name); HasInfo(s.Name) {
+					for j := range locals[name].Untracked {
+						// Of several files of a message any one has its flags.
+						if other := &locals[name].Untracked[j]; found[other] == nil && other.Digest == s.Digest && !s.Digest.IsZero() && other.Key != s.Key {
+							_, more := maildir.ParseName(other.Name)
+							letters += strings.ReplaceAll(more, "T", "")
+						}
+					}
 					if d := DeltaOf(m.Flags, letters); len(d.Add)+len(d.Remove) > 0 {
 						locals[m.Mailbox].Flags[m.UID] = d
 					}

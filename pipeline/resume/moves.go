@@ -118,12 +118,16 @@ func (r *Resumer) finishLink(ctx context.Context, from *Mailbox, row ledger.Mess
 			}
 			r.Report.Step("flags followed")
 		}
+		gone := &deliver.Item{Box: from.Mailbox, Op: deliver.OpGone, Row: row}
+		if err := r.RemoveTwins(ctx, gone); err != nil {
+			return err
+		}
 		if err := from.Dir.Remove(old); err != nil {
 			return err
 		}
 		r.Report.Step("file removed")
-		row.Name = old
-		return r.Line.Record(ctx, []*deliver.Item{{Box: from.Mailbox, Op: deliver.OpGone, Row: row}})
+		gone.Row.Name = old
+		return r.Line.Record(ctx, []*deliver.Item{gone})
 	}
 	at, moved := unrecorded.Take(row)
 	var c journal.Change
