@@ -387,6 +387,8 @@ func importText(from predecessor, b taking.Box) string {
 	switch {
 	case b.Known:
 		return "is synchronised already"
+	case b.None && b.Folder != "":
+		return from.name + " does not have it; the first sync pairs what is in " + b.Folder + " by what the mail is"
 	case b.None:
 		return from.name + " does not have it; " + from.none
 	case b.Refused != "":
@@ -428,12 +430,18 @@ func (s *importSum) add(b taking.Box) {
 
 func (s *importSum) text(dry bool) string {
 	switch {
-	case s.boxes == 0 && s.known+s.refused > 0:
+	case s.boxes == 0 && s.refused > 0:
+		return fmt.Sprintf("%s: nothing more was taken over; next: %s import %s %[1]s, when what is said above is mended; a sync in place of it brings back what was deleted here since", s.account, name, s.from.command)
+	case s.boxes == 0 && s.known > 0:
 		return s.account + ": nothing more was taken over"
 	case s.boxes == 0:
 		return fmt.Sprintf("%s: nothing was taken over; is `folder` in the configuration where %s's %s is?", s.account, s.from.name, s.from.at)
 	case dry:
 		return fmt.Sprintf("%s: would pair %s in %s", s.account, count(s.paired, "message", "messages"), count(s.boxes, "mailbox", "mailboxes"))
 	}
-	return fmt.Sprintf("%s: paired %s in %s; next: %s sync -n %s", s.account, count(s.paired, "message", "messages"), count(s.boxes, "mailbox", "mailboxes"), name, s.account)
+	next := "sync -n " + s.account
+	if s.refused > 0 {
+		next = "import " + s.from.command + " " + s.account + ", when what is said above is mended; a sync in place of it brings back what was deleted here since"
+	}
+	return fmt.Sprintf("%s: paired %s in %s; next: %s %s", s.account, count(s.paired, "message", "messages"), count(s.boxes, "mailbox", "mailboxes"), name, next)
 }

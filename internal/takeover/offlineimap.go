@@ -17,6 +17,8 @@ import (
 	"github.com/emersion/go-imap/v2"
 	"golang.org/x/sys/unix"
 	_ "modernc.org/sqlite" // its state is a database
+
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
 // OfflineIMAPState is where OfflineIMAP keeps what it remembers of an account.
@@ -41,14 +43,16 @@ func StateOfflineIMAP(metadata, account, remote string) OfflineIMAPState {
 // ErrNone says that it has nothing.
 func OfflineIMAP(ctx context.Context, folder string, state OfflineIMAPState, levels, local []string) (*Agreement, error) {
 	// The server's side is named by the mailbox, and the agreement by what that is called here.
-	validity, err := validityOf(state.Validity, levels)
+	// Its names are in modified UTF-7, unless utf8foldernames is set.
+	wire := encoded(levels)
+	validity, err := validityOf(state.Validity, wire, levels)
 	if err != nil {
 		return nil, err
 	}
 	if busy(state.Lock) {
 		return nil, ErrBusy
 	}
-	letters, err := statusOf(ctx, state.Status, levels, local)
+	letters, err := statusOf(ctx, state.Status, levels, wire, encoded(local), local)
 	if err != nil {
 		return nil, err
 	}
@@ -80,6 +84,14 @@ func basenames(spellings ...[]string) (out []string) {
 		if !slices.Contains(out, name) && !strings.ContainsRune(name, 0) {
 			out = append(out, name)
 		}
+	}
+	return out
+}
+
+func encoded(levels []string) []string {
+	out := make([]string, len(levels))
+	for i, l := range levels {
+		out[i] = mail.EncodeName(l)
 	}
 	return out
 }

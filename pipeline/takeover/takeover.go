@@ -4,6 +4,7 @@
 package takeover
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -79,18 +80,20 @@ func Take(ctx context.Context, a Account, s Session) error {
 	if err != nil {
 		return err
 	}
-	if len(known) == 0 && !a.DryRun {
+	if len(known) == 0 && !a.DryRun { // no place of one either
 		if err := a.noteFolders(ctx); err != nil {
 			return err
 		}
 	}
 	taken := make(map[string]bool)
+	known = slices.DeleteFunc(known, isPlace)
 	for _, k := range known {
 		taken[strings.ToLower(k.Folder)] = true
 	}
 	slices.SortFunc(list, func(x, y mail.Mailbox) int { return strings.Compare(x.Name, y.Name) })
 	claimed := make(map[string]bool) // folders that are called as some mailbox may be
 	var homeless []mail.Mailbox
+	places := make(map[string]string) // folders of mailboxes of which there is no agreement
 	for _, m := range list {
 		for _, f := range a.Folders(m) {
 			claimed[strings.ToLower(f)] = true
@@ -107,8 +110,11 @@ func Take(ctx context.Context, a Account, s Session) error {
 			return fmt.Errorf("%s: %w", m.Name, err)
 		}
 		if box.None {
-			homeless = append(homeless, m)
+			homeless, places[m.Name] = append(homeless, m), box.Folder
 			continue
+		}
+		if err := a.place(ctx, m, box); err != nil {
+			return err
 		}
 		taken[strings.ToLower(box.Folder)] = true
 		a.Tell(*box)
@@ -123,13 +129,31 @@ func Take(ctx context.Context, a Account, s Session) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", m.Name, err)
 		}
-		if !box.None {
+		if box.None && !taken[strings.ToLower(places[m.Name])] {
+			box.Folder = places[m.Name]
+		}
+		if err := a.place(ctx, m, box); err != nil {
+			return err
+		}
+		if box.Folder != "" {
 			taken[strings.ToLower(box.Folder)] = true
 		}
 		a.Tell(*box)
 	}
 	return nil
 }
+
+// place remembers the folder of a mailbox that was not taken over, so that the first sync pairs
+// what is in it by what it is, whatever it is called.
+func (a *Account) place(ctx context.Context, m mail.Mailbox, box *Box) error {
+	if a.DryRun || box.Folder == "" || !box.None && box.Refused == "" {
+		return nil
+	}
+	return journal.Of(a.Ledger).Record(ctx, journal.Change{Mailbox: &ledger.Mailbox{Name: m.Name, Folder: box.Folder, Delim: m.Delim}})
+}
+
+// isPlace tells whether of a mailbox its folder alone is known.
+func isPlace(k ledger.Mailbox) bool { return k.UIDValidity == 0 && !k.Complete }
 
 // elsewhere takes a mailbox over whose folder is called otherwise: it was renamed on the server
 // since, or the other program has names of its own (OfflineIMAP's nametrans). It is that of
@@ -140,6 +164,9 @@ func (a *Account) elsewhere(ctx context.Context, s Session, m mail.Mailbox, fold
 	var there map[imap.UID]mail.Message
 	for _, f := range folders {
 		agreed, err := a.Read(filepath.Join(a.Root, f), m)
+		if errors.Is(err, takeover.ErrBusy) {
+			return &Box{Mailbox: m.Name, Refused: err.Error()}, nil
+		}
 		if err != nil || agreed.Gmail != nil || !slices.ContainsFunc(agreed.Messages, func(x takeover.Agreed) bool { return x.Key != "" }) {
 			continue // it is not known to be of this mailbox
 		}
@@ -206,6 +233,7 @@ func (a *Account) box(ctx context.Context, s Session, m mail.Mailbox, taken map[
 		}
 		agreed, err := a.Read(filepath.Join(a.Root, f), m)
 		if errors.Is(err, takeover.ErrNone) {
+			out.Folder = cmp.Or(out.Folder, f)
 			continue
 		}
 		if out.Folder = f; err != nil {
