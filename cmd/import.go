@@ -286,7 +286,7 @@ func (p *program) importMaildir(c *cli.Context) error {
 	}
 	return p.importEach(c, accounts, func(a *config.Account, keys *secrets, out *output) error {
 		return p.withAccount(c.Context, a, keys, out, func(h *hold) error {
-			sum := importSum{account: a.Name}
+			sum := importSum{account: a.Name, program: p.called(c)}
 			emit := h.options.Emit
 			h.options.Emit = func(e pipeline.Event) bool {
 				switch {
@@ -340,7 +340,7 @@ func (p *program) importEach(c *cli.Context, accounts []config.Account, do func(
 }
 
 func (p *program) importAccount(c *cli.Context, a *config.Account, of *takeover.Proposal, from predecessor, keys *secrets, out *output) error {
-	sum := importSum{account: a.Name, from: from}
+	sum := importSum{account: a.Name, from: from, program: p.called(c)}
 	elsewhere := make(map[string]string) // folders that are not below the account's, by mailbox
 	err := p.withAccount(c.Context, a, keys, out, func(h *hold) error {
 		account := taking.Account{
@@ -376,7 +376,7 @@ func (p *program) importAccount(c *cli.Context, a *config.Account, of *takeover.
 	if !c.Bool("json") {
 		p.say("%s", sum.text(c.Bool("dry-run")))
 	}
-	if sum.refused > 0 || sum.boxes == 0 {
+	if sum.refused > 0 || sum.boxes+sum.known == 0 {
 		return errPartly
 	}
 	return nil
@@ -409,9 +409,18 @@ func importText(from predecessor, b taking.Box) string {
 	return strings.Join(parts, "; ")
 }
 
+// called is how the program is typed, with the configuration that it was given.
+func (p *program) called(c *cli.Context) string {
+	if file := c.String("config"); file != "" {
+		return name + " --config " + shellWord(file)
+	}
+	return name
+}
+
 // importSum adds the mailboxes of an account up.
 type importSum struct {
 	account                       string
+	program                       string // as it is typed
 	from                          predecessor
 	boxes, known, refused, paired int
 }
@@ -431,7 +440,7 @@ func (s *importSum) add(b taking.Box) {
 func (s *importSum) text(dry bool) string {
 	switch {
 	case s.boxes == 0 && s.refused > 0:
-		return fmt.Sprintf("%s: nothing more was taken over; next: %s import %s %[1]s, when what is said above is mended; a sync in place of it brings back what was deleted here since", s.account, name, s.from.command)
+		return fmt.Sprintf("%s: nothing more was taken over; next: %s import %s %[1]s, when what is said above is mended; a sync in place of it brings back what was deleted here since", s.account, s.program, s.from.command)
 	case s.boxes == 0 && s.known > 0:
 		return s.account + ": nothing more was taken over"
 	case s.boxes == 0:
@@ -443,5 +452,5 @@ func (s *importSum) text(dry bool) string {
 	if s.refused > 0 {
 		next = "import " + s.from.command + " " + s.account + ", when what is said above is mended; a sync in place of it brings back what was deleted here since"
 	}
-	return fmt.Sprintf("%s: paired %s in %s; next: %s %s", s.account, count(s.paired, "message", "messages"), count(s.boxes, "mailbox", "mailboxes"), name, next)
+	return fmt.Sprintf("%s: paired %s in %s; next: %s %s", s.account, count(s.paired, "message", "messages"), count(s.boxes, "mailbox", "mailboxes"), s.program, next)
 }

@@ -60,11 +60,12 @@ func (p *program) importable(c *cli.Context, from predecessor) (*importable, err
 		return len(names) == 0 || slices.Contains(names, ours) || theirs != "" && slices.Contains(names, theirs)
 	}
 	known := make(map[string]bool) // names that mean something
+	var offered []entry
 	for i := range from.proposals {
 		t := &from.proposals[i]
 		if j := slices.IndexFunc(from.proposals[:i], func(o takeover.Proposal) bool { return sameDirectory(o.Root, t.Root) }); j >= 0 {
 			known[t.Name] = true
-			out.not = append(out.not, fmt.Sprintf("%s has the mail of %s in %s, where that of %s is: which is whose is not known from that. Only %[4]s is taken over; give the other one a directory of its own first",
+			out.not = append(out.not, fmt.Sprintf("%s has the mail of %s in %s, where that of %s is: which is whose is not known from that. Only %[4]s is taken over; give each a directory of its own first, neither in the other's",
 				from.name, t.Name, t.Root, from.proposals[j].Name))
 			continue
 		}
@@ -83,7 +84,8 @@ func (p *program) importable(c *cli.Context, from predecessor) (*importable, err
 			out.not = append(out.not, fmt.Sprintf("%s has the mail of %s in %s, which is not below notmuch's mail root %s: move it there first", from.name, t.Name, t.Root, idx.MailRoot()))
 			continue
 		}
-		e := proposed(t, from, idx.MailRoot(), all, out.missing)
+		e := proposed(t, from, idx.MailRoot(), all, offered)
+		offered = append(offered, e)
 		known[t.Name], known[e.Name] = true, true
 		if wanted(e.Name, t.Name) {
 			out.missing = append(out.missing, e)
@@ -170,21 +172,27 @@ func (p *program) propose(c *cli.Context, from predecessor, found *importable) e
 	if len(missing) == 0 {
 		return partly
 	}
-	var text strings.Builder
-	for i, e := range missing {
-		if i > 0 {
-			text.WriteString("\n")
-		}
-		text.WriteString(e.text())
-	}
 	if c.Bool("json") {
 		for _, e := range missing {
 			p.verbatim(jsonLine(map[string]string{"account": e.Name, "proposal": e.text()}))
 		}
 		return partly
 	}
-	for line := range strings.Lines(text.String()) {
-		p.verbatim(strings.TrimRight(line, "\n"))
+	for i, e := range missing {
+		if i > 0 {
+			p.verbatim("")
+		}
+		for line := range strings.Lines(e.text()) {
+			p.verbatim(strings.TrimRight(line, "\n"))
+		}
+	}
+	missing, text, lacking := p.fitting(file, missing)
+	for _, why := range lacking {
+		say("%s", why)
+		partly = errPartly
+	}
+	if len(missing) == 0 {
+		return partly
 	}
 	names := make([]string, len(missing))
 	for i, e := range missing {
@@ -198,11 +206,28 @@ func (p *program) propose(c *cli.Context, from predecessor, found *importable) e
 		say("%s has no account for that mail yet: these lines go there, with what is wrong in them changed; %s adds them as they are", file, p.typed(file, command+" --write "+strings.Join(names, " ")))
 		return partly
 	}
-	if err := p.append(c.Context, file, text.String(), names); err != nil {
+	if err := p.append(c.Context, file, text, names); err != nil {
 		return err
 	}
 	say("%s: %s added; next: %s, then %s", file, strings.Join(names, ", "), p.typed(file, "check "+strings.Join(names, " ")), p.typed(file, command+" -n "+strings.Join(names, " ")))
 	return partly
+}
+
+// fitting gives those accounts that our configuration can have as they are, one behind the other,
+// with their text, and why it cannot have the others.
+func (p *program) fitting(file string, entries []entry) (fit []entry, text string, why []string) {
+	for _, e := range entries {
+		with := text + e.text()
+		if len(fit) > 0 {
+			with = text + "\n" + e.text()
+		}
+		if _, err := config.NewDraft(file, with, p.getenv); err != nil {
+			why = append(why, fmt.Sprintf("%s cannot be added as it is (%s): put its lines into %s yourself, with that mended", e.Name, strings.ReplaceAll(err.Error(), "\n", "; "), file))
+			continue
+		}
+		fit, text = append(fit, e), with
+	}
+	return fit, text, why
 }
 
 // append adds accounts to our configuration, all or nothing.

@@ -133,7 +133,7 @@ func TestWhatCannotBeTakenOverIsSaid(t *testing.T) {
 	if status != exitPartly {
 		t.Errorf("status %d", status)
 	}
-	says(t, out, "mbsync has the mail of farb in "+m.dir+"/mail/work, where that of fara is: which is whose is not known from that. Only fara is taken over; give the other one a directory of its own first",
+	says(t, out, "mbsync has the mail of farb in "+m.dir+"/mail/work, where that of fara is: which is whose is not known from that. Only fara is taken over; give each a directory of its own first, neither in the other's",
 		"mbsync has the mail of farc in "+m.dir+"/elsewhere, which is not below notmuch's mail root "+m.dir+"/mail: move it there first",
 		"# not carried over: Inbox "+m.dir+"/mail/inbox: it is not below "+m.dir+"/mail/work; move it there (and set mbsync's Inbox so), or INBOX is fetched anew",
 		"[account.fara]", `folder = "work"`)

@@ -204,7 +204,7 @@ func (p *program) reach(ctx context.Context, a *config.Account, dial func(contex
 		err = do(s)
 		_ = s.Close() // a server that hangs up on LOGOUT has cost nothing
 	}
-	f, server := errors.AsType[*mail.Fault](err)
+	_, server := errors.AsType[*mail.Fault](err)
 	switch {
 	case ctx.Err() != nil:
 		return err
@@ -215,7 +215,7 @@ func (p *program) reach(ctx context.Context, a *config.Account, dial func(contex
 		}
 		out.account(a.Name, text)
 		return errRefused
-	case !server || f.Kind == mail.KindSecret:
+	case !server:
 		return err
 	}
 	out.account(a.Name, err.Error())
