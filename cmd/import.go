@@ -65,8 +65,8 @@ labels do not go to Gmail any more.`,
 			Name:      "maildir",
 			Usage:     "pair other Maildirs with the server's mail",
 			ArgsUsage: "[ACCOUNT]...",
-			Description: `Pairs the mail in the account's folders with that on the server by what it is, as the first sync does, and does no more: nothing is fetched
-or sent. Flags that only the server has come here with it.`,
+			Description: `Pairs the mail in the account's folders with that on the server by what it is, as the first sync does: no mail is fetched, and nothing is sent.
+Flags that only the server has come into the names of files here, and to the tags: what was read there is not unread any more.`,
 			Flags:  flags(""),
 			Action: p.importMaildir,
 		}},
@@ -267,10 +267,13 @@ func (p *program) importFrom(c *cli.Context, from predecessor) error {
 	if err != nil {
 		return err
 	}
-	if len(found.accounts) > 0 {
+	if len(found.accounts) > 0 && !c.Bool("write") { // which only adds
 		err = p.importEach(c, found.accounts, func(a *config.Account, keys *secrets, out *output) error {
 			return p.importAccount(c, a, found.of[a.Name], from, keys, out)
 		})
+	}
+	if c.Bool("write") && len(found.missing) == 0 {
+		p.say("%s has all these accounts; next: %s import %s -n", cmp.Or(found.file, "the configuration"), p.called(c), from.command)
 	}
 	if err != nil && !isEnding(err) || len(found.missing)+len(found.not) == 0 {
 		return err
@@ -361,7 +364,7 @@ func (p *program) importAccount(c *cli.Context, a *config.Account, of *takeover.
 					}{a.Name, b}))
 					return
 				}
-				text := importText(from, b)
+				text := importText(from, a, b)
 				if at := elsewhere[b.Mailbox]; b.None && at != "" {
 					text = fmt.Sprintf("%s has it in %s, which is not below the account's folder %s: move it there, and set %[1]s so, or the first sync fetches it", from.name, at, h.options.Root)
 				}
@@ -383,7 +386,7 @@ func (p *program) importAccount(c *cli.Context, a *config.Account, of *takeover.
 }
 
 // importText says what became of a mailbox.
-func importText(from predecessor, b taking.Box) string {
+func importText(from predecessor, a *config.Account, b taking.Box) string {
 	switch {
 	case b.Known:
 		return "is synchronised already"
@@ -400,10 +403,21 @@ func importText(from predecessor, b taking.Box) string {
 			parts = append(parts, count(n, one, many))
 		}
 	}
-	add(b.Here, "is only here: a sync uploads or moves it", "are only here: a sync uploads or moves them")
+	if a.ReadOnly {
+		add(b.Here, "is only here, and stays here (read_only)", "are only here, and stay here (read_only)")
+	} else {
+		add(b.Here, "is only here: a sync uploads or moves it", "are only here: a sync uploads or moves them")
+	}
 	add(b.Stay, "is only here, and stays here: `upload` sends it", "are only here, and stay here: `upload` sends them")
 	add(b.There, "is only there: a sync fetches it", "are only there: a sync fetches them")
-	add(b.Gone, "was removed here since: a sync deletes it there", "were removed here since: a sync deletes them there")
+	switch {
+	case a.ReadOnly:
+		add(b.Gone, "was removed here since, and stays there (read_only)", "were removed here since, and stay there (read_only)")
+	case a.Deletions == "keep":
+		add(b.Gone, "was removed here since, and stays there (deletions = \"keep\")", "were removed here since, and stay there (deletions = \"keep\")")
+	default:
+		add(b.Gone, "was removed here since: a sync deletes it there", "were removed here since: a sync deletes them there")
+	}
 	add(b.Removed, "is gone there since: a sync removes it here", "are gone there since: a sync removes them here")
 	add(b.Left, "was left there by "+from.name+", and stays there", "were left there by "+from.name+", and stay there")
 	return strings.Join(parts, "; ")
@@ -446,7 +460,11 @@ func (s *importSum) text(dry bool) string {
 	case s.boxes == 0:
 		return fmt.Sprintf("%s: nothing was taken over; is `folder` in the configuration where %s's %s is?", s.account, s.from.name, s.from.at)
 	case dry:
-		return fmt.Sprintf("%s: would pair %s in %s", s.account, count(s.paired, "message", "messages"), count(s.boxes, "mailbox", "mailboxes"))
+		text := fmt.Sprintf("%s: would pair %s in %s", s.account, count(s.paired, "message", "messages"), count(s.boxes, "mailbox", "mailboxes"))
+		if s.from.name == "" {
+			text += "; flags that the server alone has would come to their files and tags"
+		}
+		return text
 	}
 	next := "sync -n " + s.account
 	if s.refused > 0 {

@@ -37,7 +37,7 @@ func TestMaildirsArePaired(t *testing.T) {
 		"work/INBOX: 2 messages paired; 1 is only here: it stays here; `notmuch imap upload work/INBOX` sends what is only here; 1 is only there: a sync fetches it",
 		"work/Archiv: 1 message paired",
 	}
-	says(t, m.must(name, "import", "maildir", "-n"), append(lines, "work: would pair 3 messages in 2 mailboxes")...)
+	says(t, m.must(name, "import", "maildir", "-n"), append(lines, "work: would pair 3 messages in 2 mailboxes; flags that the server alone has would come to their files and tags")...)
 	says(t, m.must(name, "import", "maildir", "work"), append(lines, "work: paired 3 messages in 2 mailboxes; next: notmuch-imap sync -n work")...)
 	m.hasTags(before)
 	m.holds(map[string]int{"INBOX": 3, "Archiv": 1})

@@ -67,3 +67,26 @@ func TestAPasswordThatCannotBeHad(t *testing.T) {
 		}
 	}
 }
+
+// TestAnImportSaysWhatTheAccountLets the next sync do with what was removed here; and adding
+// accounts takes none over.
+func TestAnImportSaysWhatTheAccountLets(t *testing.T) {
+	t.Parallel()
+	s := dovecot(t)
+	appendAll(t, s, "INBOX", rawDovecot(0), rawDovecot(1))
+	m := newMover(t, s, "Verbatim", "*")
+	mine := m.read("config.toml")
+	if out := m.must(name, "import", "mbsync", "--from", filepath.Join(m.dir, "mbsyncrc"), "--write"); !strings.Contains(out, "has all these accounts; next: ") || strings.Contains(out, "paired") {
+		t.Errorf("%s", out)
+	}
+	m.must("rm", m.file("d0@example.org"))
+	m.put("INBOX/cur/mine:2,S", rawDovecot(9))
+	m.must("notmuch", "new")
+	for key, want := range map[string]string{
+		`deletions = "keep"`: `1 is only here: a sync uploads or moves it; 1 was removed here since, and stays there (deletions = "keep")`,
+		`read_only = true`:   `1 is only here, and stays here (read_only); 1 was removed here since, and stays there (read_only)`,
+	} {
+		m.write("config.toml", mine+key+"\n")
+		says(t, m.must(name, "import", "mbsync", "-n"), "work/INBOX: 1 message is paired; "+want)
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -284,6 +285,9 @@ func (s *mbsyncState) row(line string) error {
 	return nil
 }
 
+// otherDelimiter is found in what follows U= in the name of a file with flags, up to a comma.
+var otherDelimiter = regexp.MustCompile(`^[0-9]+([^0-9])2$`)
+
 // nearSide gives the UIDVALIDITY that mbsync gave a folder, and the keys of its files by
 // the UIDs that it gave them.
 func nearSide(folder string) (validity uint64, files map[imap.UID]string, err error) {
@@ -308,6 +312,9 @@ func nearSide(folder string) (validity uint64, files map[imap.UID]string, err er
 			key, _, _ := strings.Cut(e.Name(), ":2,")
 			_, rest, ok := strings.Cut(key, ",U=")
 			digits, _, _ := strings.Cut(rest, ",")
+			if other := otherDelimiter.FindStringSubmatch(digits); ok && other != nil {
+				return 0, nil, fmt.Errorf("its files have their flags behind %q (InfoDelimiter), and not behind a colon", other[1])
+			}
 			uid, err := strconv.ParseUint(digits, 10, 32)
 			if !ok || err != nil || uid == 0 {
 				continue // mail that it has not sent yet

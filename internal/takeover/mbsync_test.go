@@ -92,6 +92,7 @@ func TestMbsyncIsNotBelieved(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, "AltMap"},
+		"InfoDelimiter":         {func(t *testing.T, dir string) { write(t, dir, "cur/other,U=2;2,S", "y") }, `flags behind ";" (InfoDelimiter)`},
 		"two files":             {func(t *testing.T, dir string) { write(t, dir, "cur/other,U=1:2,", "y") }, "two files"},
 		"no number of a folder": {func(t *testing.T, dir string) { write(t, dir, ".uidvalidity", "x\n") }, "is no number"},
 	} {

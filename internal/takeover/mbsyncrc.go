@@ -361,6 +361,14 @@ func (c *MbsyncConfig) proposal(g *mbsyncGroup) Proposal {
 	for _, ch := range slices.SortedStableFunc(slices.Values(g.channels), func(x, y *mbsyncChannel) int { return patterned(x) - patterned(y) }) {
 		c.channel(&p, ch, far)
 	}
+	if pulls := slices.DeleteFunc(slices.Clone(g.channels), func(ch *mbsyncChannel) bool { return !pullsOnly(c.of(ch, "sync")) }); p.ReadOnly {
+		if len(pulls) < len(g.channels) {
+			p.leave("Sync %s of channel %s alone: read_only is of the whole account, so that nothing of its other channels goes to the server either; without it, what is changed in this one goes there, too",
+				strings.Join(c.of(pulls[0], "sync"), " "), pulls[0].name)
+		} else if sync := c.of(pulls[0], "sync"); len(sync) > 1 {
+			p.leave("Sync %s of channel %s: all changes on the server come here, and none of here go there (read_only)", strings.Join(sync, " "), pulls[0].name)
+		}
+	}
 	all := slices.Clone(p.Mailboxes)
 	p.Mailboxes = slices.DeleteFunc(p.Mailboxes, func(m string) bool {
 		rest, not := strings.CutPrefix(m, "!")
@@ -448,6 +456,28 @@ func (c *MbsyncConfig) store(p *Proposal, far, near *mbsyncStore) {
 	}
 }
 
+// of gives what a channel has of a keyword, or else what all have.
+func (c *MbsyncConfig) of(ch *mbsyncChannel, key string) []string {
+	if v := ch.mbsyncSection[key]; len(v) > 0 {
+		return v
+	}
+	return c.global[key]
+}
+
+// pullsOnly tells whether a Sync sends the server nothing: a direction is of all kinds of changes
+// that are named, or stands before one (PullNew).
+func pullsOnly(sync []string) bool {
+	pulls := func(word string) bool { return strings.HasPrefix(strings.ToLower(word), "pull") }
+	pushes := func(word string) bool {
+		return strings.HasPrefix(strings.ToLower(word), "push") || strings.EqualFold(word, "all")
+	}
+	return slices.ContainsFunc(sync, pulls) && !slices.ContainsFunc(sync, pushes)
+}
+
+func isAll(sync []string) bool {
+	return len(sync) == 0 || strings.EqualFold(strings.Join(sync, " "), "all")
+}
+
 // channel carries over what a channel says.
 func (c *MbsyncConfig) channel(p *Proposal, ch *mbsyncChannel, far *mbsyncStore) {
 	prefix := far.get("path") + ch.farBox
@@ -472,18 +502,11 @@ func (c *MbsyncConfig) channel(p *Proposal, ch *mbsyncChannel, far *mbsyncStore)
 		}
 		add(pattern)
 	}
-	of := func(key string) []string { // the channel's, or the global one
-		if v := ch.mbsyncSection[key]; len(v) > 0 {
-			return v
-		}
-		return c.global[key]
-	}
-	switch sync := strings.ToLower(strings.Join(of("sync"), " ")); sync {
-	case "", "all":
-	case "pull":
+	of := func(key string) []string { return c.of(ch, key) }
+	if sync := of("sync"); pullsOnly(sync) {
 		p.ReadOnly = true
-	default:
-		p.leave("Sync %s of channel %s: both directions of all changes are synchronised; read_only = true changes nothing on the server", strings.Join(of("sync"), " "), ch.name)
+	} else if !isAll(sync) {
+		p.leave("Sync %s of channel %s: both directions of all changes are synchronised; read_only = true changes nothing on the server", strings.Join(sync, " "), ch.name)
 	}
 	switch strings.ToLower(strings.Join(of("expunge"), " ")) {
 	case "both", "far", "master":
