@@ -343,7 +343,7 @@ func (p *program) importEach(c *cli.Context, accounts []config.Account, do func(
 }
 
 func (p *program) importAccount(c *cli.Context, a *config.Account, of *takeover.Proposal, from predecessor, keys *secrets, out *output) error {
-	sum := importSum{account: a.Name, from: from, program: p.called(c)}
+	sum := importSum{account: a.Name, from: from, program: p.called(c), readOnly: a.ReadOnly}
 	elsewhere := make(map[string]string) // folders that are not below the account's, by mailbox
 	err := p.withAccount(c.Context, a, keys, out, func(h *hold) error {
 		account := taking.Account{
@@ -368,7 +368,7 @@ func (p *program) importAccount(c *cli.Context, a *config.Account, of *takeover.
 				if at := elsewhere[b.Mailbox]; b.None && at != "" {
 					text = fmt.Sprintf("%s has it in %s, which is not below the account's folder %s: move it there, and set %[1]s so, or the first sync fetches it", from.name, at, h.options.Root)
 				}
-				p.say("%s", plain(a.Name+"/"+b.Mailbox+": "+text))
+				p.say("%s", plain(a.Name+"/"+cmp.Or(b.Mailbox, b.Folder)+": "+text))
 			},
 		}
 		return p.reach(c.Context, a, h.options.Dial, out, func(s pipeline.Session) error { return taking.Take(c.Context, account, s) })
@@ -394,6 +394,8 @@ func importText(from predecessor, a *config.Account, b taking.Box) string {
 		return from.name + " does not have it; the first sync pairs what is in " + b.Folder + " by what the mail is"
 	case b.None:
 		return from.name + " does not have it; " + from.none
+	case b.Refused != "" && b.Mailbox == "":
+		return "not taken over: " + b.Refused + "; move it where the mailbox's folder is, or away, before a sync"
 	case b.Refused != "":
 		return "not taken over, the first sync pairs it by what the mail is: " + b.Refused
 	}
@@ -435,6 +437,7 @@ func (p *program) called(c *cli.Context) string {
 type importSum struct {
 	account                       string
 	program                       string // as it is typed
+	readOnly                      bool
 	from                          predecessor
 	boxes, known, refused, paired int
 }
@@ -467,6 +470,9 @@ func (s *importSum) text(dry bool) string {
 		return text
 	}
 	next := "sync -n " + s.account
+	if s.readOnly && s.from.name != "" {
+		next += "; end " + s.from.name + " first: read_only is set, and what it fetches from now on would come twice"
+	}
 	if s.refused > 0 {
 		next = "import " + s.from.command + " " + s.account + ", when what is said above is mended; a sync in place of it brings back what was deleted here since"
 	}

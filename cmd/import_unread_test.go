@@ -116,3 +116,26 @@ func TestOfflineIMAPsNamesInUTF7(t *testing.T) {
 		}
 	}
 }
+
+// TestAFolderOfNoKnownMailboxIsSaid where some mailbox has no folder: a sync would fetch its mail
+// again.
+func TestAFolderOfNoKnownMailboxIsSaid(t *testing.T) {
+	t.Parallel()
+	s := dovecot(t)
+	appendAll(t, s, "INBOX", rawDovecot(0))
+	appendAll(t, s, "Old", rawDovecot(100), rawDovecot(101))
+	m := newMover(t, s, "Verbatim", "*")
+	command(t, s, "RENAME Old New")
+	m.must("rm", m.root+"/Old/.mbsyncstate")
+	out, status := m.run(name, "import", "mbsync")
+	if status != exitPartly || !strings.Contains(out, "next: notmuch-imap import mbsync work, when") {
+		t.Errorf("status %d: %s", status, out)
+	}
+	says(t, out, "work/New: mbsync does not have it; the first sync fetches what is not here",
+		"work/Old: not taken over: it is not known of which mailbox its mail is, which a sync would fetch again; move it where the mailbox's folder is, or away, before a sync")
+	m.must("mv", m.root+"/Old", m.root+"/New")
+	m.must("notmuch", "new")
+	says(t, m.must(name, "sync"), "work: nothing new")
+	says(t, m.must(name, "verify"), "work: all 3 messages are here")
+	m.holds(map[string]int{"INBOX": 1, "New": 2})
+}

@@ -123,6 +123,7 @@ func Take(ctx context.Context, a Account, s Session) error {
 	if err != nil {
 		return err
 	}
+	lost := false // some mailbox has no folder
 	for _, m := range homeless {
 		free := slices.DeleteFunc(slices.Clone(folders), func(f string) bool { return taken[strings.ToLower(f)] || claimed[strings.ToLower(f)] })
 		box, err := a.elsewhere(ctx, s, m, free)
@@ -135,12 +136,37 @@ func Take(ctx context.Context, a Account, s Session) error {
 		if err := a.place(ctx, m, box); err != nil {
 			return err
 		}
-		if box.Folder != "" {
+		if lost = lost || box.Folder == ""; box.Folder != "" {
 			taken[strings.ToLower(box.Folder)] = true
 		}
 		a.Tell(*box)
 	}
+	if !lost {
+		return nil
+	}
+	for _, f := range folders {
+		if taken[strings.ToLower(f)] || claimed[strings.ToLower(f)] {
+			continue
+		}
+		if theirs, err := a.numbered(f); err != nil || !theirs {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		a.Tell(Box{Folder: f, Refused: "it is not known of which mailbox its mail is, which a sync would fetch again"})
+	}
 	return nil
+}
+
+// numbered tells whether a folder has a file that another program numbered.
+func (a *Account) numbered(folder string) (bool, error) {
+	files, err := maildir.Dir(filepath.Join(a.Root, folder)).Scan()
+	if err != nil {
+		return false, err
+	}
+	some, err := files.Some(func(key string) bool { return strings.Contains(key, ",U=") })
+	return len(some) > 0, err
 }
 
 // place remembers the folder of a mailbox that was not taken over, so that the first sync pairs
