@@ -179,7 +179,7 @@ func (p *program) importMbsync(c *cli.Context) error {
 	default:
 		file = p.firstOf(filepath.Join(p.configHome(), "isyncrc"), filepath.Join(p.getenv("HOME"), ".mbsyncrc"))
 	}
-	from := predecessor{name: "mbsync", command: "mbsync", at: "Path", none: fetchedFirst, file: file, lacks: file}
+	from := predecessor{name: "mbsync", command: "mbsync", at: "Path", none: fetchedFirst, file: file, lacks: cmp.Or(file, state)}
 	var theirs *takeover.MbsyncConfig
 	if isFile(file) {
 		var err error

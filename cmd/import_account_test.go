@@ -150,9 +150,12 @@ func TestWhatIsNotThereIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.must("notmuch", "new")
+	m.write("e", "")
 	for words, want := range map[string]string{
 		"mbsync":               "there is neither " + m.dir + "/.mbsyncrc nor a configuration of ours: name the one with --from, or make an account by notmuch imap setup account",
 		"mbsync --from /nix/x": "--from: /nix/x is neither an .mbsyncrc nor where a SyncState can be: stat /nix: no such file or directory",
+		"mbsync --from /nix":   "there is neither /nix nor a configuration of ours: name the one with --from",
+		"offlineimap --from e": "e: it has no account with Maildirs, as an .offlineimaprc has",
 		"offlineimap":          m.dir + "/.offlineimaprc is not there: name the .offlineimaprc with --from",
 		"lieer":                "there is neither a directory of lieer's nor a configuration of ours: name the one with --from",
 		"lieer --from /nix":    "--from: /nix: there is no .gmailieer.json, as where gmi runs",

@@ -65,6 +65,9 @@ func OfflineIMAPAccounts(file, home string) ([]OfflineIMAPAccount, error) {
 		a.Proposal = offlineIMAPProposal(name, a.LocalFolders, account, local, sections["Repository "+remote], path)
 		out = append(out, a)
 	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("%s: it has no account with Maildirs, as an .offlineimaprc has", file)
+	}
 	return out, nil
 }
 
