@@ -147,6 +147,8 @@ func offlineIMAPProposal(name, root string, account, local, remote map[string]st
 		{remote, "maxconnections", "connections says how much is done at once"},
 		{remote, "sync_deletes", "deletions here are kept on the server; those there remove mail here"},
 		{account, "sync_deletes", "deletions here are kept on the server; those there remove mail here"},
+		{local, "sync_deletes", "mail that is deleted on the server goes here, too"},
+		{remote, "reference", "mailboxes names those that come, by their whole names"},
 		{account, "maxage", "all mail comes; the built-in hook `limit` keeps old mail away"},
 		{account, "maxsize", "all mail comes; the built-in hook `limit` keeps large mail away"},
 		{remote, "startdate", "all mail comes; the built-in hook `limit` keeps old mail away"},

@@ -111,6 +111,7 @@ func TestProposalsOfOfflineIMAP(t *testing.T) {
 		"a file":       {"", "remotepassfile = ~/secret\nremoteport = 1993\nsslcacertfile = OS-DEFAULT\nauth_mechanisms = PLAIN", func(p *Proposal) { p.PasswordFile, p.Port, p.Auth = "/home/me/secret", 1993, "plain" }, nil},
 		"a password":   {"", "remotepass = hunter2", func(*Proposal) {}, []string{"remotepass: "}},
 		"Python":       {"", "remotepasseval = get_pass(\"x\")\nfolderfilter = lambda f: f not in ['x']\nnametrans = lambda f:\n  f", func(*Proposal) {}, []string{"remotepasseval: ", "folderfilter: ", "nametrans: "}},
+		"a part of it": {"\n[Repository near]\nsync_deletes = no", "reference = Mail", func(*Proposal) {}, []string{"sync_deletes: mail that is deleted on the server goes here", "reference: "}},
 		"STARTTLS":     {"", "ssl = no", func(p *Proposal) { p.TLS = "starttls" }, nil},
 		"plain":        {"", "ssl = no\nstarttls = no\nreadonly = True", func(p *Proposal) { p.TLS, p.ReadOnly = "none", true }, nil},
 		"Gmail":        {"", "type = Gmail\nsync_deletes = no\noauth2_refresh_token = hunter2", func(p *Proposal) { p.Deletions = "keep" }, []string{"type = Gmail", "sync_deletes: ", "oauth2: "}},
