@@ -465,7 +465,7 @@ func (p *program) newSecrets() *secrets {
 func (s *secrets) password(ctx context.Context, a *config.Account) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if pw, ok := s.got[a.Name]; ok {
+	if pw, ok := s.got[a.Name]; ok && a.PasswordFile == "" { // a file may have another one now
 		return pw, nil
 	}
 	if err := ctx.Err(); err != nil {

@@ -90,3 +90,24 @@ func TestWatchOfThreeHundredMailboxes(t *testing.T) {
 		})
 	}
 }
+
+// TestWatchSignsInAfterAChangeOfThePassword: who puts the password file right need not wait
+// for the next try of one that was refused.
+func TestWatchSignsInAfterAChangeOfThePassword(t *testing.T) {
+	t.Parallel()
+	w := newWatching(t, "")
+	secret := filepath.Join(w.dir, "secret")
+	if err := os.WriteFile(secret, []byte("wrong\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.start()
+	w.until("the sign-in is refused", w.said("the next try without a terminal is at "))
+	w.until("it waits for the next try", func() bool {
+		out, _ := w.run(name, "status", "--json")
+		return strings.Contains(out, `"fault":"not signed in before`)
+	})
+	if err := os.WriteFile(secret, []byte(w.server.Password+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.until("it is watched with the right one", w.said("work: connected, by NOTIFY"))
+}

@@ -260,3 +260,29 @@ func TestSoak(t *testing.T) {
 		}
 	})
 }
+
+// What forbade the sign-in may be over before its time: others signed in, or the password is
+// another one. That is looked at now and then, without a sign-in.
+func TestAPauseThatIsOverEarlyEndsTheWait(t *testing.T) {
+	t.Parallel()
+	atRest(t, "IDLE NOTIFY", func(t *testing.T, s *scene) {
+		pause := func(until time.Time) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.paused = until
+		}
+		pause(time.Now().Add(time.Hour))
+		s.dialled()
+		s.take()
+		s.server.cut()
+		time.Sleep(10 * time.Minute)
+		if st, n, syncs := s.w.States()[0], s.dialled(), s.names(); st.How != "" || n != 0 || len(syncs) != 0 {
+			t.Errorf("while it is paused: %+v, %d connections, syncs %v", st, n, syncs)
+		}
+		pause(time.Time{})
+		time.Sleep(15 * time.Second)
+		if st, n := s.w.States()[0], s.dialled(); st.How == "" || n != 1 {
+			t.Errorf("15 seconds after the pause is gone: %+v, %d connections", st, n)
+		}
+	})
+}

@@ -19,8 +19,7 @@ func (a *account) watch(ctx context.Context) {
 			a.mu.Lock()
 			a.away = true // as who refused it, or the sync, has told
 			a.mu.Unlock()
-			// The sync tries first, and remembers what comes of it.
-			if !sleep(ctx, time.Until(until), a.again) || !a.synced(ctx) {
+			if !a.paused(ctx, until) {
 				return
 			}
 			continue
@@ -48,6 +47,23 @@ func (a *account) watch(ctx context.Context) {
 		a.mu.Unlock()
 		if !sleep(ctx, wait.next(), a.again) {
 			return
+		}
+	}
+}
+
+// paused waits until the server may be tried again, or what forbade it is over: others signed
+// in meanwhile, or the password is another one. False if the context ended.
+func (a *account) paused(ctx context.Context, until time.Time) bool {
+	for {
+		begun, d := time.Now(), min(time.Until(until), a.times.Look)
+		if !sleep(ctx, d, a.again) {
+			return false
+		}
+		if woken := time.Since(begun) < d; woken || !time.Now().Before(until) {
+			return a.synced(ctx) // the sync tries first, and remembers what comes of it
+		}
+		if !a.Paused(ctx).Equal(until) {
+			return true
 		}
 	}
 }

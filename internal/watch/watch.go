@@ -80,6 +80,7 @@ type Times struct {
 	Busy     time.Duration // another program is at work
 	Retry    time.Duration // the first wait after a fault; doubled up to RetryMax
 	RetryMax time.Duration
+	Look     time.Duration // between two looks whether a pause is over before its time
 	Hurry    time.Duration // after a resume or a change of the network no wait is longer than HurryMax for so long
 	HurryMax time.Duration
 	Own      time.Duration // what changes here so soon after a sync may be its own doing
@@ -93,7 +94,7 @@ func Usual() Times {
 	return Times{
 		Quiet: 800 * time.Millisecond, Longest: 30 * time.Second, Renew: 9 * time.Minute, Poll: 5 * time.Minute, Mute: 2 * time.Minute,
 		Full: time.Hour, Busy: 2 * time.Second, Retry: time.Second, RetryMax: 5 * time.Minute,
-		Hurry: time.Minute, HurryMax: time.Second, Own: 2 * time.Second,
+		Look: 10 * time.Second, Hurry: time.Minute, HurryMax: time.Second, Own: 2 * time.Second,
 		Begin: 5 * time.Second, Sure: 2 * time.Second,
 	}
 }
