@@ -30,6 +30,7 @@ func steps() [][2]string {
 		{"structure", "UID FETCH 30 (BODY)"},
 		{"again", "UID FETCH 30 " + items},
 		{"last", "UID FETCH 30 " + items},
+		{"sizes", "UID FETCH 29:31 (UID RFC822.SIZE)"},
 	}
 }
 
@@ -162,6 +163,19 @@ func wireTable() map[string][]seen {
 	} {
 		table[name] = []seen{{"batch", "", line, ""}, {"batch", "", attr + " BODY[] " + literal + mail + ")\r\n* 31", ""}}
 	}
+	for how, s := range map[string]seen{
+		"NO":           {"", "", " NO Error computing message size\r\n", "FETCH ("},
+		"BAD":          {"", "", " BAD Command Argument Error. 11\r\n", "FETCH ("},
+		"hanging up":   {"", closed, "", "FETCH ("},
+		"silence":      {"", silent, "", "FETCH ("},
+		"half of them": {"", "", "* 60 FETCH (UID 60 RFC822.SIZE 100)\r\n", "UID 30"},
+	} {
+		for step, also := range map[string]bool{"sizes": false, "batch": true} {
+			s.step = step
+			table[fmt.Sprintf("%s on RFC822.SIZE, also beside a body: %v", how, also)] = []seen{s}
+		}
+	}
+	delete(table, "half of them on RFC822.SIZE, also beside a body: true") // there is none
 	return table
 }
 
