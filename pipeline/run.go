@@ -88,7 +88,7 @@ func reportingRun(o Options, rep *report.Reporter) *run {
 	r.match = &match.Matcher{Files: r.here, Dir: o.Ledger.Dir(), Ours: r.arrivals.Noted}
 	r.line = deliver.New(deliver.Options{
 		Index: o.Index, Ledger: o.Ledger, Journal: lineNotes{o.notes(), r.noted, r.IsOrder}, Hooks: r.ask, Report: r.rep, Now: o.Now,
-		NewTags: o.NewTags, Batch: o.Batch, FlagTags: plan.FlagTags,
+		NewTags: o.NewTags, Batch: o.Batch, FlagTags: plan.FlagTags, Twins: r.twinsOf,
 	})
 	r.pusher, r.resumer = r.newPusher(), r.newResumer()
 	return r

@@ -6,6 +6,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
 // A mail that was saved twice in a folder goes to the server once. Both files are of that
@@ -143,6 +146,80 @@ func TestAMailThatWasSavedTwiceFollowsAKilledRun(t *testing.T) {
 			t.Errorf("stopped at %d: %d in INBOX, %d in Archive, %d in Trash", at, in, archive, trash)
 		}
 		h.check(s)
+		if !stopped {
+			return
+		}
+	}
+}
+
+// What the server changes of a message's flags is in the names of both files of it: where its
+// owner removes either of them, the other says nothing else.
+func TestTheFlagsOfAMailThatWasSavedTwiceStay(t *testing.T) {
+	for name, flags := range map[string][]string{
+		"flagged":   {`\Seen`, `\Flagged`},
+		"unread":    nil,
+		"answered":  {`\Answered`},
+		"unflagged": {`\Seen`},
+	} {
+		for removed := range 2 {
+			t.Run(fmt.Sprintf("%s/%d", name, removed), func(t *testing.T) {
+				t.Parallel()
+				s, h := newServer("MOVE", "UIDPLUS", "CONDSTORE"), newHome(t)
+				in := s.box("INBOX")
+				letters := "S"
+				if name == "unflagged" {
+					letters = "FS"
+				}
+				in.add(plainMail(90), `\Seen`)
+				h.sync(s)
+				h.put("INBOX", plainMail(1), letters)
+				h.put("INBOX", plainMail(1), letters)
+				h.sync(s)
+				in.flag(2, flags...)
+				h.sync(s)
+				var files []string
+				for f, raw := range h.files("INBOX") {
+					if strings.Contains(raw, "m1@") {
+						files = append(files, f)
+					}
+				}
+				slices.Sort(files)
+				h.do(os.Remove(h.path("INBOX", files[removed])))
+				for range 2 {
+					h.sync(s)
+				}
+				if !plan.SameFlags(in.msgs[2].flags, flags) {
+					t.Errorf("its flags on the server are %v, want %v", in.msgs[2].flags, flags)
+				}
+				h.quiet(s)
+			})
+		}
+	}
+}
+
+// So they are after a run that was killed at any place.
+func TestTheFlagsOfAMailThatWasSavedTwiceFollowAKilledRun(t *testing.T) {
+	t.Parallel()
+	for at := 1; ; at++ {
+		s, h := newServer("MOVE", "UIDPLUS", "CONDSTORE"), newHome(t)
+		in := s.box("INBOX")
+		in.add(plainMail(90), `\Seen`)
+		h.sync(s)
+		h.put("INBOX", plainMail(1), "S")
+		h.put("INBOX", plainMail(1), "S")
+		h.sync(s)
+		in.flag(2, `\Flagged`)
+		stopped := h.stopAt(s, at)
+		h.sync(s)
+		for f, raw := range h.files("INBOX") {
+			if _, letters := maildir.ParseName(f); strings.Contains(raw, "m1@") && letters != "F" {
+				t.Errorf("stopped at %d: %s", at, f)
+			}
+		}
+		h.quiet(s)
+		if !plan.SameFlags(in.msgs[2].flags, []string{`\Flagged`}) {
+			t.Errorf("stopped at %d: its flags on the server are %v", at, in.msgs[2].flags)
+		}
 		if !stopped {
 			return
 		}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"os"
+	"slices"
 	"strings"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
@@ -21,59 +23,93 @@ func (r *run) removeTwins(ctx context.Context, it *deliver.Item) error {
 	if it.Op != deliver.OpGone || it.Row.Digest.IsZero() || it.Forgotten() {
 		return nil
 	}
-	twins, err := Twins(ctx, r.Ledger)
-	if err != nil || len(twins) == 0 {
+	twins, err := r.twinsOf(ctx, []*deliver.Item{it})
+	if err != nil || len(twins[it]) == 0 {
 		return err
 	}
-	dir := it.Box.Dir
-	name, here, err := dir.Locate(it.Row.Key, it.Row.Name)
+	name, here, err := it.Box.Dir.Locate(it.Row.Key, it.Row.Name)
 	if _, letters := maildir.ParseName(name); err != nil || !here || strings.Contains(letters, "T") {
 		return err
 	}
-	for key, mailbox := range twins {
-		if mailbox != it.Box.Name || key == it.Row.Key {
-			continue
-		}
-		if err := r.removeTwin(ctx, dir, key, it); err != nil {
+	for _, path := range twins[it] {
+		// notmuch is told first: what comes between that and the end of the message is done
+		// again.
+		if err := r.line.Tell(ctx, []mail.Change{{Op: mail.OpRemove, Path: path, ID: it.Row.ID}}); err != nil {
 			return err
 		}
+		r.step("twin forgotten")
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		r.step("twin removed")
 	}
 	return nil
 }
 
-// removeTwin removes one of them, if it is one still. notmuch is told first: what comes
-// between that and the end of the message is done again.
-func (r *run) removeTwin(ctx context.Context, dir maildir.Dir, key string, it *deliver.Item) error {
-	name, here, err := dir.Locate(key, "")
-	if err != nil || !here {
-		return err
+// twinsOf gives the paths of the other files that messages have in the folders of their
+// mailboxes, if they are of them still.
+func (r *run) twinsOf(ctx context.Context, items []*deliver.Item) (map[*deliver.Item][]string, error) {
+	notes, err := Twins(ctx, r.Ledger)
+	if err != nil || len(notes) == 0 {
+		return nil, err
 	}
-	sum := mail.NewDigester()
-	if _, err := maildir.Read(dir.Path(name), make([]byte, 64<<10), sum); errors.Is(err, fs.ErrNotExist) || err == nil && sum.Sum() != it.Row.Digest {
-		return nil
-	} else if err != nil {
-		return err
-	}
-	rows, err := r.Ledger.ByMessageID(ctx, it.Row.ID)
-	if err != nil {
-		return err
-	}
-	for _, m := range rows {
-		if m.Key == key {
-			return nil // it has become a message of its own
+	in := make(map[string][]*deliver.Item)
+	for _, it := range items {
+		if it.Row.Key != "" && !it.Row.Digest.IsZero() {
+			in[it.Box.Name] = append(in[it.Box.Name], it)
 		}
 	}
-	if r.arrivals.Noted(key) {
-		return nil
+	out := make(map[*deliver.Item][]string)
+	for mailbox, items := range in {
+		if err := r.twinsIn(ctx, mailbox, notes, items, out); err != nil {
+			return nil, err
+		}
 	}
-	if err := r.line.Tell(ctx, []mail.Change{{Op: mail.OpRemove, Path: dir.Path(name), ID: it.Row.ID}}); err != nil {
-		return err
+	return out, nil
+}
+
+// twinsIn is twinsOf for messages of one mailbox: it reads each file once.
+func (r *run) twinsIn(ctx context.Context, mailbox string, notes map[string]string, items []*deliver.Item, out map[*deliver.Item][]string) error {
+	dir := items[0].Box.Dir
+	var files *maildir.Listing
+	buf := make([]byte, 64<<10)
+	for key, of := range notes {
+		if of != mailbox || r.arrivals.Noted(key) {
+			continue
+		}
+		if files == nil {
+			var err error
+			if files, err = dir.Scan(); errors.Is(err, fs.ErrNotExist) {
+				return nil
+			} else if err != nil {
+				return err
+			}
+		}
+		name, here := files.Find(key)
+		if !here {
+			continue
+		}
+		sum := mail.NewDigester()
+		if _, err := maildir.Read(dir.Path(name), buf, sum); errors.Is(err, fs.ErrNotExist) {
+			continue
+		} else if err != nil {
+			return err
+		}
+		digest := sum.Sum()
+		for _, it := range items {
+			if it.Row.Digest != digest || it.Row.Key == key {
+				continue
+			}
+			rows, err := r.Ledger.ByMessageID(ctx, it.Row.ID)
+			if err != nil {
+				return err
+			}
+			// It may have become a message of its own.
+			if !slices.ContainsFunc(rows, func(m ledger.Message) bool { return m.Key == key }) {
+				out[it] = append(out[it], dir.Path(name))
+			}
+		}
 	}
-	r.step("twin forgotten")
-	if err := dir.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	r.step("twin removed")
 	return nil
 }
 

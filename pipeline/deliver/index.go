@@ -3,7 +3,9 @@ package deliver
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"time"
 
@@ -122,10 +124,18 @@ func (l *Line) indexItems(ctx context.Context, items []*Item) error {
 		changes, into = append(changes, c), append(into, to)
 	}
 	var flagged []ledger.Message
+	var flags []*Item
 	for _, it := range items {
 		if it.Op == OpFlag {
-			flagged = append(flagged, it.Row)
+			flagged, flags = append(flagged, it.Row), append(flags, it)
 		}
+	}
+	twins, err := l.flagTwins(ctx, flags)
+	if err != nil {
+		return err
+	}
+	for _, c := range twins {
+		changes, into = append(changes, c), append(into, new(mail.Result))
 	}
 	if len(flagged) > 0 {
 		if err := l.Journal.IntendFlags(ctx, flagged); err != nil {
@@ -163,6 +173,25 @@ func (l *Line) indexItems(ctx context.Context, items []*Item) error {
 	}
 	l.Report.Step("flags done")
 	return nil
+}
+
+// flagTwins gives the changes by which the other files of messages get the letters that their
+// own ones get: one that takes the place of a message's file would undo the flags.
+func (l *Line) flagTwins(ctx context.Context, items []*Item) (changes []mail.Change, err error) {
+	items = slices.DeleteFunc(items, func(it *Item) bool { return it.Set+it.Clear == "" })
+	if l.Twins == nil || len(items) == 0 {
+		return nil, nil
+	}
+	twins, err := l.Twins(ctx, items)
+	if _, ok := errors.AsType[*fs.PathError](err); ok {
+		return nil, nil // a file that cannot be read keeps no other one from its flags
+	}
+	for _, it := range items {
+		for _, path := range twins[it] {
+			changes = append(changes, mail.Change{Op: mail.OpFlag, Path: path, ID: it.Row.ID, Set: it.Set, Clear: it.Clear})
+		}
+	}
+	return changes, err
 }
 
 // untagGone gives messages that are gone the tags that go with them: those of flags

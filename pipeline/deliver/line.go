@@ -76,6 +76,9 @@ type Options struct {
 	// FlagTags gives the tags that a change of flags adds and removes, and the maildir
 	// letters.
 	FlagTags func(before, after []string) (add, remove []string, set, clear string)
+	// Twins gives the paths of the other files that messages have in their folders; nil: they
+	// have none.
+	Twins func(ctx context.Context, items []*Item) (map[*Item][]string, error)
 }
 
 // Line is the way of one account's messages in one run.
