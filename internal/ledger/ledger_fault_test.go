@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -176,5 +177,37 @@ func TestAFullDiskIsTold(t *testing.T) {
 	}
 	if err := l.Save(t.Context(), ms[0]); err != nil {
 		t.Errorf("afterwards: %v", err)
+	}
+}
+
+// A file system without room is told as such whatever SQLite calls it: for its own files it
+// is an I/O error. The small one is in a namespace of its own, so that this wants no rights.
+func TestAFullFileSystemIsTold(t *testing.T) {
+	const where = "LEDGER_ON_A_FULL_FILE_SYSTEM"
+	dir := os.Getenv(where)
+	if dir == "" {
+		cmd := exec.CommandContext(t.Context(), "unshare", "--map-root-user", "--mount", "sh", "-ec",
+			`mount -t tmpfs -o size=1m tmpfs "$`+where+`"; exec "$0" -test.run='^TestAFullFileSystemIsTold$'`, os.Args[0])
+		cmd.Env = append(os.Environ(), where+"="+t.TempDir())
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+		return
+	}
+	l, err := Open(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "fill"), make([]byte, 2<<20), 0o600); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+	if l, err = Open(t.Context(), dir); err == nil {
+		err = errors.Join(l.SetMeta(t.Context(), "k", strings.Repeat("v", 1<<20)), l.Close())
+	}
+	if !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "ledger.db") || !strings.Contains(err.Error(), "cannot grow") {
+		t.Errorf("err = %v", err)
 	}
 }
