@@ -168,7 +168,10 @@ func (v *vigil) watch(ctx context.Context, times watch.Times, d *door, reload fu
 			case <-hangUp:
 			}
 			err := reload()
-			if err == nil {
+			switch {
+			case running.Err() != nil: // that is what it met
+				return
+			case err == nil:
 				cancel(errReload)
 				return
 			}
@@ -287,7 +290,7 @@ func (v *vigil) sync(ctx context.Context, a *config.Account, root string, only [
 		if errors.Is(err, index.ErrNoDatabase) {
 			v.end(errDatabaseGone)
 		} else if ctx.Err() == nil {
-			v.event(pipeline.Event{Time: time.Now(), Type: pipeline.EventFault, Account: a.Name, Text: err.Error()})
+			v.event(awayEvent(a, err))
 		}
 		return watch.Outcome{Fail: true, Text: err.Error()}
 	}

@@ -327,3 +327,38 @@ func TestWatchSaysThatAServerIsAway(t *testing.T) {
 		t.Errorf("it said %q", w.lines)
 	}
 }
+
+// TestWatchThatIsInterruptedSaysNothingOfItsConfiguration, which it was about to read again.
+func TestWatchThatIsInterruptedSaysNothingOfItsConfiguration(t *testing.T) {
+	t.Parallel()
+	w := newWatching(t, "")
+	w.start()
+	w.until("it watches", w.said("work: connected, by NOTIFY"))
+	file := filepath.Join(w.dir, "config.toml")
+	text, err := os.ReadFile(file)
+	if err == nil {
+		err = errors.Join(os.Remove(file), syscall.Mkfifo(file, 0o600), w.cmd.Process.Signal(syscall.SIGHUP))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	pipe, err := os.OpenFile(file, os.O_WRONLY, 0) // as soon as it is read
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	w.until("it ends", func() bool {
+		sockets, err := filepath.Glob(filepath.Join(w.runtime, name, "*"))
+		return err == nil && len(sockets) == 0
+	})
+	_, err = pipe.Write(text)
+	if err := errors.Join(err, pipe.Close()); err != nil {
+		t.Fatal(err)
+	}
+	<-w.exited
+	if !w.said("interrupted")() || w.said("not read again")() {
+		t.Error("it said something else than that it was interrupted")
+	}
+}
