@@ -465,8 +465,9 @@ func (p *program) newSecrets() *secrets {
 func (s *secrets) password(ctx context.Context, a *config.Account) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if pw, ok := s.got[a.Name]; ok && a.PasswordFile == "" { // a file may have another one now
-		return pw, nil
+	had, ok := s.got[a.Name]
+	if ok && a.PasswordFile == "" {
+		return had, nil
 	}
 	if err := ctx.Err(); err != nil {
 		return "", err
@@ -474,6 +475,8 @@ func (s *secrets) password(ctx context.Context, a *config.Account) (string, erro
 	pw, err := a.Password(ctx)
 	if err == nil {
 		s.got[a.Name] = pw
+	} else if ok { // a file may have another one now, or be away
+		return had, nil
 	}
 	return pw, err
 }
