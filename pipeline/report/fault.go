@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -181,6 +182,9 @@ func OfMailbox(mailbox string, err error) error {
 	return &OwnError{mailbox, err}
 }
 
+// nextRun is what there is to do about a fault that passes.
+const nextRun = "the next run tries again"
+
 // Hint says what to do next about a fault that cost an account or a mailbox.
 func Hint(err error) string {
 	if _, said := errors.AsType[*OwnError](err); said {
@@ -194,12 +198,12 @@ func Hint(err error) string {
 		return ""
 	}
 	switch {
-	case f.Do != "" && transient(f.Kind):
-		return f.Do + "; the next run tries again"
+	case f.Do != "" && transient(f.Kind) && !strings.Contains(f.Do, nextRun):
+		return f.Do + "; " + nextRun
 	case f.Do != "":
 		return f.Do
 	case transient(f.Kind):
-		return "the next run tries again"
+		return nextRun
 	}
 	switch f.Kind {
 	case mail.KindTLS:
@@ -215,7 +219,7 @@ func Hint(err error) string {
 	case mail.KindThrottled:
 		return "nothing to do; runs before that time leave this account alone"
 	default:
-		return "the next run tries again"
+		return nextRun
 	}
 }
 
