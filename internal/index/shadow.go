@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	notmuch "github.com/zenhack/go.notmuch"
 	"golang.org/x/sys/unix"
@@ -79,13 +80,18 @@ func lockDir(dir string) (*os.File, error) {
 	return d, nil
 }
 
-// clearShadows takes away what processes have left that were killed. One that makes its
-// own in this moment may lose it, and does without.
+// inTheMaking is how long a directory may be without its lock.
+const inTheMaking = time.Minute
+
+// clearShadows takes away what processes have left that were killed.
 func clearShadows(tmp string) {
 	entries, _ := os.ReadDir(tmp) // what is not seen costs nothing now
 	for _, e := range entries {
 		if !strings.HasPrefix(e.Name(), shadowNames) {
 			continue
+		}
+		if info, err := e.Info(); err != nil || time.Since(info.ModTime()) < inTheMaking {
+			continue // its owner may be about to lock it
 		}
 		dir := filepath.Join(tmp, e.Name())
 		if d, err := lockDir(dir); err == nil {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
@@ -119,17 +120,24 @@ func TestShadowsOfTheDeadAreTakenAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	dead, other := filepath.Join(tmp, "notmuch-imap-names-1"), filepath.Join(tmp, "notmuch-imap-other")
+	unlocked := filepath.Join(tmp, "notmuch-imap-names-4") // somebody makes it at this moment
 	linked := filepath.Join(tmp, "linked")
 	link := filepath.Join(tmp, "notmuch-imap-names-2")
-	if err := errors.Join(os.MkdirAll(filepath.Join(dead, "mail/box/cur"), 0o700), os.Mkdir(other, 0o700), os.Mkdir(linked, 0o700),
+	if err := errors.Join(os.MkdirAll(filepath.Join(dead, "mail/box/cur"), 0o700), os.Mkdir(other, 0o700), os.Mkdir(linked, 0o700), os.Mkdir(unlocked, 0o700),
 		os.Symlink(linked, link), os.WriteFile(filepath.Join(tmp, "notmuch-imap-names-3"), nil, 0o600)); err != nil {
 		t.Fatal(err)
+	}
+	long := time.Now().Add(-time.Hour)
+	for _, old := range []string{dead, live.dir, other, linked} {
+		if err := os.Chtimes(old, long, long); err != nil {
+			t.Fatal(err)
+		}
 	}
 	clearShadows(tmp)
 	if _, err := os.Lstat(dead); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("what the dead left: %v", err)
 	}
-	for _, kept := range []string{live.config, other, linked, link} {
+	for _, kept := range []string{live.config, other, linked, link, unlocked} {
 		if _, err := os.Lstat(kept); err != nil {
 			t.Error(err)
 		}
