@@ -99,8 +99,7 @@ func typedLine(app *cli.App, typed []string) *commandLine {
 		switch {
 		case !optional || len(word) < 2 || word[0] != '-':
 			if c := find(l.commands, word); c != nil && optional {
-				global := slices.DeleteFunc(slices.Clone(app.Flags), func(f cli.Flag) bool { return !has(f, "config") })
-				l.commands, l.flags, l.usage = c.Subcommands, append(global, c.Flags...), c.ArgsUsage
+				l.commands, l.flags, l.usage = c.Subcommands, flagsOf(app, c), c.ArgsUsage
 			} else {
 				l.commands = nil
 			}
@@ -142,8 +141,7 @@ func typedLine(app *cli.App, typed []string) *commandLine {
 
 // value says that it is the value of an option that is to be completed.
 func (l *commandLine) value(f cli.Flag, typed, prefix string) {
-	_, rest, _ := strings.Cut(f.(cli.DocGenerationFlag).GetUsage(), "`")
-	l.usage, _, _ = strings.Cut(rest, "`")
+	_, l.usage = usageOf(f.(cli.DocGenerationFlag)) // it takes a value, by that
 	l.commands, l.flags, l.last, l.prefix = nil, nil, typed, prefix
 }
 
@@ -170,9 +168,10 @@ func (p *program) candidates(ctx context.Context, l *commandLine) (out []string)
 		}
 	}
 	for _, f := range l.flags {
-		for _, n := range f.Names() {
-			if d, ok := f.(cli.DocGenerationFlag); ok {
-				add(dashes(n), strings.ReplaceAll(d.GetUsage(), "`", ""))
+		if d, ok := f.(cli.DocGenerationFlag); ok {
+			text, _ := usageOf(d)
+			for _, n := range f.Names() {
+				add(dashes(n), text)
 			}
 		}
 	}

@@ -58,10 +58,24 @@ func (p *program) help(app *cli.App, path []string) error {
 		describe(&b, c.Subcommands)
 	}
 	b.WriteString("\nOptions:\n")
-	global := slices.DeleteFunc(slices.Clone(app.Flags), func(f cli.Flag) bool { return !has(f, "config") })
-	options(&b, append(global, c.Flags...))
+	options(&b, flagsOf(app, c))
 	_, err := io.WriteString(p.stdout, b.String())
 	return err
+}
+
+// flagsOf are the options that may stand behind a command: its own, and the program's
+// configuration.
+func flagsOf(app *cli.App, c *cli.Command) []cli.Flag {
+	global := slices.DeleteFunc(slices.Clone(app.Flags), func(f cli.Flag) bool { return !has(f, "config") })
+	return append(global, c.Flags...)
+}
+
+// usageOf gives what an option is for, and what its value is called: the word between
+// backquotes, "" if it takes none.
+func usageOf(f cli.DocGenerationFlag) (text, value string) {
+	before, rest, _ := strings.Cut(f.GetUsage(), "`")
+	value, after, _ := strings.Cut(rest, "`")
+	return before + value + after, value
 }
 
 func (p *program) appHelp(app *cli.App) error {
@@ -93,11 +107,9 @@ func options(b *strings.Builder, flags []cli.Flag) {
 		if !ok {
 			continue
 		}
-		value, usage := "", d.GetUsage()
-		if before, rest, ok := strings.Cut(usage, "`"); ok {
-			if word, after, ok := strings.Cut(rest, "`"); ok {
-				value, usage = " "+word, before+word+after
-			}
+		usage, value := usageOf(d)
+		if value != "" {
+			value = " " + value
 		}
 		long, short := f.Names()[0], "    "
 		if len(f.Names()) > 1 {
