@@ -91,11 +91,10 @@ func (r *run) removeGone(ctx context.Context, boxes []*box) error {
 	if err != nil {
 		return err
 	}
-	for _, it := range r.line.Held() {
-		if !r.DryRun && goes(it) {
-			if err := r.removeTwins(ctx, it); err != nil {
-				return err
-			}
+	if !r.DryRun {
+		going := slices.DeleteFunc(slices.Clone(r.line.Held()), func(it *deliver.Item) bool { return !goes(it) })
+		if err := r.removeTwins(ctx, going...); err != nil {
+			return err
 		}
 	}
 	return r.line.Finish(ctx, goes)

@@ -15,33 +15,41 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 )
 
-// removeTwins removes the other files that a message has in the folder of the mailbox that it
-// leaves, before its own one goes: they would be new mail then, and bring it back. That is
-// for a message whose own file is removed by us: where its owner took it away, or marked it
+// removeTwins removes the other files that messages have in the folders of the mailboxes that
+// they leave, before their own ones go: they would be new mail then, and bring them back. That
+// is for messages whose own file is removed by us: where its owner took it away, or marked it
 // as deleted, the others are what he left.
-func (r *run) removeTwins(ctx context.Context, it *deliver.Item) error {
-	if it.Op != deliver.OpGone || it.Row.Digest.IsZero() || it.Forgotten() {
-		return nil
-	}
-	twins, err := r.twinsOf(ctx, []*deliver.Item{it})
-	if err != nil || len(twins[it]) == 0 {
+func (r *run) removeTwins(ctx context.Context, items ...*deliver.Item) error {
+	items = slices.DeleteFunc(slices.Clone(items), func(it *deliver.Item) bool {
+		return it.Op != deliver.OpGone || it.Row.Digest.IsZero() || it.Forgotten()
+	})
+	twins, err := r.twinsOf(ctx, items)
+	if err != nil {
 		return err
 	}
-	name, here, err := it.Box.Dir.Locate(it.Row.Key, it.Row.Name)
-	if _, letters := maildir.ParseName(name); err != nil || !here || strings.Contains(letters, "T") {
-		return err
-	}
-	for _, path := range twins[it] {
-		// notmuch is told first: what comes between that and the end of the message is done
-		// again.
-		if err := r.line.Tell(ctx, []mail.Change{{Op: mail.OpRemove, Path: path, ID: it.Row.ID}}); err != nil {
+	for _, it := range items {
+		if len(twins[it]) == 0 {
+			continue
+		}
+		name, here, err := it.Box.Dir.Locate(it.Row.Key, it.Row.Name)
+		if err != nil {
 			return err
 		}
-		r.step("twin forgotten")
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+		if _, letters := maildir.ParseName(name); !here || strings.Contains(letters, "T") {
+			continue
 		}
-		r.step("twin removed")
+		for _, path := range twins[it] {
+			// notmuch is told first: what comes between that and the end of the message is
+			// done again.
+			if err := r.line.Tell(ctx, []mail.Change{{Op: mail.OpRemove, Path: path, ID: it.Row.ID}}); err != nil {
+				return err
+			}
+			r.step("twin forgotten")
+			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			r.step("twin removed")
+		}
 	}
 	return nil
 }
@@ -49,6 +57,9 @@ func (r *run) removeTwins(ctx context.Context, it *deliver.Item) error {
 // twinsOf gives the paths of the other files that messages have in the folders of their
 // mailboxes, if they are of them still.
 func (r *run) twinsOf(ctx context.Context, items []*deliver.Item) (map[*deliver.Item][]string, error) {
+	if len(items) == 0 {
+		return nil, nil
+	}
 	notes, err := Twins(ctx, r.Ledger)
 	if err != nil || len(notes) == 0 {
 		return nil, err

@@ -66,8 +66,8 @@ type Options struct {
 
 	// Boxes gives all mailboxes that the ledger knows, by name.
 	Boxes func(context.Context) (map[string]*Mailbox, error)
-	// RemoveTwins removes the other files of a message that leaves a mailbox.
-	RemoveTwins func(ctx context.Context, it *deliver.Item) error
+	// RemoveTwins removes the other files of messages that leave a mailbox.
+	RemoveTwins func(ctx context.Context, items ...*deliver.Item) error
 	// RestoreTags gives a mail that comes, and that was removed here before, the tags that it
 	// had.
 	RestoreTags func(ctx context.Context, b *Mailbox, trash string, it *deliver.Item) error
