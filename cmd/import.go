@@ -343,7 +343,7 @@ func (p *program) importEach(c *cli.Context, accounts []config.Account, do func(
 }
 
 func (p *program) importAccount(c *cli.Context, a *config.Account, of *takeover.Proposal, from predecessor, keys *secrets, out *output) error {
-	sum := importSum{account: a.Name, from: from, program: p.called(c), readOnly: a.ReadOnly}
+	sum := importSum{account: a.Name, from: from, program: p.called(c)}
 	elsewhere := make(map[string]string) // folders that are not below the account's, by mailbox
 	err := p.withAccount(c.Context, a, keys, out, func(h *hold) error {
 		account := taking.Account{
@@ -437,7 +437,6 @@ func (p *program) called(c *cli.Context) string {
 type importSum struct {
 	account                       string
 	program                       string // as it is typed
-	readOnly                      bool
 	from                          predecessor
 	boxes, known, refused, paired int
 }
@@ -470,9 +469,6 @@ func (s *importSum) text(dry bool) string {
 		return text
 	}
 	next := "sync -n " + s.account
-	if s.readOnly && s.from.name != "" {
-		next += "; end " + s.from.name + " first: read_only is set, and what it fetches from now on would come twice"
-	}
 	if s.refused > 0 {
 		next = "import " + s.from.command + " " + s.account + ", when what is said above is mended; a sync in place of it brings back what was deleted here since"
 	}

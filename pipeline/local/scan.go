@@ -33,7 +33,7 @@ func (r *Reader) scan(ctx context.Context, m *Mailbox, before *Prescan, out *Fol
 		return err
 	}
 	if r.ReadOnly && !r.Restore {
-		return r.sayUnsent(ctx, m)
+		return r.scanUnsent(ctx, m, out)
 	}
 	if !m.Agreed() {
 		return r.scanUnagreed(ctx, m, out)
@@ -122,8 +122,9 @@ func (r *Reader) forgetFiles(ctx context.Context, m *Mailbox, f *Found, untracke
 	return errors.Join(err, failed)
 }
 
-// sayUnsent tells what of the changes in a folder a run that only reads leaves here.
-func (r *Reader) sayUnsent(ctx context.Context, m *Mailbox) error {
+// scanUnsent tells what of the changes in a folder a run that only reads leaves here, and finds
+// the files that may be of messages which come: another program may have fetched them.
+func (r *Reader) scanUnsent(ctx context.Context, m *Mailbox, out *Folder) error {
 	if !m.Agreed() {
 		return nil
 	}
@@ -140,6 +141,8 @@ func (r *Reader) sayUnsent(ctx context.Context, m *Mailbox) error {
 		if s.New() {
 			n++
 		}
+		s.RuledOut = true
+		out.Untracked = append(out.Untracked, s)
 	}
 	if n > 0 {
 		r.Report.Note(m.Name, "%s here not sent to the server, since read_only is set", mail.Number(n, "change is", "changes are"))

@@ -39,41 +39,13 @@ func (l *Looker) adopt(ctx context.Context, b *Mailbox, fetch []imap.UID) ([]ima
 	if len(fetch) == 0 {
 		return fetch, l.notFound(ctx, b, nil, nil, nil)
 	}
+	listed, pairs, err := l.pairNew(ctx, b, fetch)
+	if err != nil {
+		return nil, err
+	}
 	byKey := make(map[string]plan.Untracked, len(b.Local.Untracked))
 	for _, s := range b.Local.Untracked {
 		byKey[s.Key] = s
-	}
-	ask := fetch
-	if b.allExpected() {
-		ask = slices.DeleteFunc(slices.Clone(fetch), func(u imap.UID) bool { return b.Expected[u] == "" })
-	}
-	told := maps.Clone(b.Expected)
-	for uid, row := range b.MovedFrom {
-		if _, ok := told[uid]; !ok && row.Key != "" && b.now.UIDValidity == b.Known.UIDValidity {
-			if told == nil {
-				told = make(map[imap.UID]string)
-			}
-			told[uid] = row.Key
-		}
-	}
-	var listed []mail.Message
-	var pairs map[imap.UID]plan.Untracked
-	var err error
-	// There are servers whose COPYUID is not true (GreenMail, outlook.com): a file that
-	// were taken for another message would go with it.
-	for _, ask := range [][]imap.UID{ask, fetch} {
-		if listed, err = l.identify(ctx, b, ask); err != nil {
-			return nil, err
-		}
-		if pairs, err = l.Match.Pair(ctx, l.conn.Session(), listed, b.Local.Untracked, plan.Evidence{Drafts: plan.ForDrafts(b.Listed), Told: told}); err != nil {
-			return nil, err
-		}
-		if len(pairs) == len(b.Local.Untracked) || len(ask) == len(fetch) {
-			break
-		}
-	}
-	if err := l.Match.Compare(ctx, l.conn.Session(), b.Dir, listed, pairs, l.Match.Unproven(told)); err != nil {
-		return nil, err
 	}
 	paired := make(map[string]bool)
 	for _, s := range pairs {
@@ -99,6 +71,38 @@ func (l *Looker) adopt(ctx context.Context, b *Mailbox, fetch []imap.UID) ([]ima
 		}
 	}
 	return slices.DeleteFunc(slices.Clone(fetch), func(u imap.UID) bool { return done[u] }), nil
+}
+
+// pairNew finds which of the new messages are which files of the folder. It gives what the
+// server told of them, too.
+func (l *Looker) pairNew(ctx context.Context, b *Mailbox, fetch []imap.UID) (listed []mail.Message, pairs map[imap.UID]plan.Untracked, err error) {
+	ask := fetch
+	if b.allExpected() {
+		ask = slices.DeleteFunc(slices.Clone(fetch), func(u imap.UID) bool { return b.Expected[u] == "" })
+	}
+	told := maps.Clone(b.Expected)
+	for uid, row := range b.MovedFrom {
+		if _, ok := told[uid]; !ok && row.Key != "" && b.now.UIDValidity == b.Known.UIDValidity {
+			if told == nil {
+				told = make(map[imap.UID]string)
+			}
+			told[uid] = row.Key
+		}
+	}
+	// There are servers whose COPYUID is not true (GreenMail, outlook.com): a file that
+	// were taken for another message would go with it.
+	for _, ask := range [][]imap.UID{ask, fetch} {
+		if listed, err = l.identify(ctx, b, ask); err != nil {
+			return nil, nil, err
+		}
+		if pairs, err = l.Match.Pair(ctx, l.conn.Session(), listed, b.Local.Untracked, plan.Evidence{Drafts: plan.ForDrafts(b.Listed), Told: told}); err != nil {
+			return nil, nil, err
+		}
+		if len(pairs) == len(b.Local.Untracked) || len(ask) == len(fetch) {
+			break
+		}
+	}
+	return listed, pairs, l.Match.Compare(ctx, l.conn.Session(), b.Dir, listed, pairs, l.Match.Unproven(told))
 }
 
 // allExpected tells whether the server said what it made of every file that may be

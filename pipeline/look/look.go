@@ -323,28 +323,9 @@ func (l *Looker) put(ctx context.Context, b *Mailbox, a plan.Actions, rows []led
 		l.mu.Unlock()
 		news.Gone = nil // the guard says the rest
 	}
+	news.Flags = slices.DeleteFunc(slices.Clone(a.Flags), func(c plan.FlagChange) bool { return l.own(b.Name, c) })
 	if l.DryRun {
-		if held {
-			rows, err := l.Ledger.GetMany(ctx, b.Name, b.now.UIDValidity, theirs)
-			if err != nil {
-				return err
-			}
-			for _, row := range rows {
-				l.Line.Hold(&deliver.Item{Box: b.Mailbox, Op: deliver.OpGone, Row: row})
-			}
-		}
-		if err := l.foresees(ctx, a.Fetch); err != nil {
-			return err
-		}
-		if text := does(news); text != "" {
-			l.Report.Emit(report.Event{Type: report.EventMailbox, Mailbox: b.Name, Total: len(a.Fetch), Text: "would: " + text})
-		}
-		l.Report.Tally(func(r *report.Report) {
-			r.New += len(a.Fetch)
-			r.Flagged += len(a.Flags)
-			r.Removed += len(news.Gone)
-		})
-		return nil
+		return l.foresee(ctx, b, news, held, theirs)
 	}
 	if len(a.Fetch) > 0 || len(b.Due) > 0 {
 		if err := l.conn.Enter(ctx, b.Name, b.now.UIDValidity); err != nil {
@@ -359,7 +340,6 @@ func (l *Looker) put(ctx context.Context, b *Mailbox, a plan.Actions, rows []led
 		return err
 	}
 	news.Fetch = slices.DeleteFunc(slices.Clone(fetch), func(u imap.UID) bool { _, ours := b.MovedFrom[u]; return ours })
-	news.Flags = slices.DeleteFunc(slices.Clone(a.Flags), func(c plan.FlagChange) bool { return l.own(b.Name, c) })
 	if text := does(news); text != "" {
 		l.Report.Emit(report.Event{Type: report.EventMailbox, Mailbox: b.Name, Total: len(fetch), Text: text})
 	}

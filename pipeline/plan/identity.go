@@ -114,6 +114,10 @@ func Pair(server []mail.Message, here []Untracked, e Evidence) (pairs map[imap.U
 		p.try(sameID, func(m mail.Message, h Untracked) bool {
 			return h.ID != "" && !h.Twin && !m.InternalDate.IsZero() && (m.InternalDate.Sub(h.Date).Abs() < sentCopyWindow || m.InternalDate.Sub(h.Sent).Abs() < sentCopyWindow)
 		})
+		// A second copy that another program has sent, with a header field and at a date of its
+		// own.
+		p.byText = true
+		p.try(sameID, func(m mail.Message, h Untracked) bool { return m.MessageID != "" && h.Twin && !h.Digest.IsZero() })
 	}
 	return p.out, p.ask
 }

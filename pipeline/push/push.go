@@ -223,6 +223,9 @@ func (p *Pusher) pushMailbox(ctx context.Context, b *Mailbox, o *plan.Outgoing) 
 			}
 			b.Leave(err)
 		}
+		if !p.Restore {
+			p.did.Stored[b.Name] = b.Local.Flags
+		}
 	}
 	if err := p.say(ctx, b, o); err != nil {
 		return false, err
