@@ -1,8 +1,10 @@
 package cmd
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -64,6 +66,61 @@ func TestTheFirstSyncLeavesNothing(t *testing.T) {
 			if got := strings.Join(strings.Fields(m.must("notmuch", "search", "--output=tags", "id:"+id+"@example.org")), " "); got != tags {
 				t.Errorf("%s has %q, want %q", id, got, tags)
 			}
+		}
+	}
+}
+
+// TestTheFirstSyncIsForeseen in what it deletes of what it pairs, by letters and by tags, and in
+// what the guard holds back of that: a dry run says what the run does, and ends as it does.
+func TestTheFirstSyncIsForeseen(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		many, some, tagged int
+		trash              string
+	}{{60, 0, 0, "Trash"}, {40, 3, 30, "Trash"}, {10, 2, 3, "Trash"}, {10, 0, 0, ""}} {
+		s := dovecot(t)
+		m, _, _ := settle(t, s)
+		m.write("config.toml", m.read("config.toml")+"deleted_tag = \"deleted\"\n")
+		if c.trash != "" {
+			appendAll(t, s, c.trash, rawDovecot(9))
+			m.write("config.toml", m.read("config.toml")+fmt.Sprintf("trash = %q\n", c.trash))
+		}
+		for box, n := range map[string]int{"INBOX": 100, "Some": 10} {
+			var raws []string
+			m.maildir(box)
+			for i := range n {
+				raws = append(raws, rawDovecot(1000*len(box)+i))
+				letters := "S"
+				if box == "INBOX" && i < c.many || box == "Some" && i < c.some {
+					letters = "ST"
+				}
+				m.put(fmt.Sprintf("%s/cur/%s%d:2,%s", box, box, i, letters), raws[i])
+			}
+			appendAll(t, s, box, raws...)
+		}
+		m.must("notmuch", "new")
+		for i := range c.tagged {
+			m.must("notmuch", "tag", "+deleted", "--", fmt.Sprintf("id:d%d@example.org", 5000+c.many+i))
+		}
+		lines := func(out string) (some []string) {
+			for l := range strings.Lines(strings.NewReplacer("would be: ", "", "would: ", "").Replace(out)) {
+				if !strings.Contains(l, "paired") {
+					some = append(some, l)
+				}
+			}
+			return slices.Sorted(slices.Values(some))
+		}
+		foreseen, status := m.run(name, "sync", "-n")
+		out, ended := m.run(name, "sync")
+		if a, b := lines(foreseen), lines(out); status != ended || !slices.Equal(a, b) {
+			t.Errorf("%v: foreseen was, with status %d,\n%s\nand done, with status %d,\n%s", c, status, strings.Join(a, ""), ended, strings.Join(b, ""))
+		}
+		if held := c.many+c.tagged > 50; held != strings.Contains(foreseen, "they are many of 100") {
+			t.Errorf("%v: %s", c, foreseen)
+		}
+		// What was deleted is in the Trash, here, too.
+		if out, status := m.run(name, "sync"); !strings.Contains(out, nothingNew) && status == 0 {
+			t.Errorf("%v: then %s", c, out)
 		}
 	}
 }

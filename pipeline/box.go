@@ -48,6 +48,7 @@ type wanted struct {
 type looked struct {
 	uidValidity uint64          // of its messages, as they are fetched
 	marks       *ledger.Mailbox // what is to be recorded when all is dealt with; nil if that is nothing
+	left        plan.Local      // what a dry run finds for the server when it has paired what is here
 }
 
 // newBox begins the work in a mailbox of which the ledger knows this, and whose folder

@@ -33,7 +33,7 @@ func (r *run) newLooking(stored map[string]map[imap.UID]plan.Delta) *look.Lookin
 		Journal: r.notes(), Told: r.told, Ruled: r.ruled, Links: r.links,
 		Tags: &r.Tags, Deletions: r.Deletions, Believed: r.yes, Standing: r.standingFault,
 		Full: r.Full, DryRun: r.DryRun, PairOnly: r.PairOnly, UploadHere: r.UploadHere, Some: len(r.Only) > 0,
-		Exchange: r.exchange, NothingSent: r.ReadOnly || r.Restore,
+		Exchange: r.exchange,
 		Tagged: func(ctx context.Context, dir string) ([]mail.Tagged, error) {
 			_, tagged, _, err := r.Index.Changes(ctx, mail.Revision{}, dir)
 			return tagged, err
@@ -56,7 +56,7 @@ func (w *worker) look(ctx context.Context, b *box) error {
 	f, err := w.looking.Over(lookedOver{w.conn}).Look(ctx, m)
 	// What it has done counts also when another connection must look again.
 	b.known, b.local.Local, b.pushed = m.Known, m.Local, m.Pushed
-	b.looked = looked{f.UIDValidity, f.Marks}
+	b.looked = looked{f.UIDValidity, f.Marks, f.Left}
 	if f.Paired {
 		w.mu.Lock()
 		w.paired[b.Name] = true

@@ -3,6 +3,8 @@ package pipeline
 import (
 	"context"
 
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/push"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
@@ -10,7 +12,7 @@ import (
 // with which this run has paired its messages, and, if that is asked for, those files that are
 // nobody's. Both are known when the pairs are recorded.
 func (r *run) pushPaired(ctx context.Context) error {
-	if r.DryRun || r.PairOnly || r.ReadOnly || r.Restore || len(r.paired) == 0 {
+	if r.DryRun || !r.tellsPaired() || len(r.paired) == 0 {
 		return nil
 	}
 	known, err := r.Ledger.Mailboxes(ctx)
@@ -20,7 +22,7 @@ func (r *run) pushPaired(ctx context.Context) error {
 	o := r.Options
 	o.Request = Request{UploadHere: r.UploadHere, Attended: r.Attended, Remind: r.Remind}
 	for _, k := range known {
-		if r.paired[k.Name] && k.Complete {
+		if k.Complete && (r.paired[k.Name] || k.Name == r.trash) { // what is deleted is in the Trash then
 			o.Only = append(o.Only, k.Name)
 		}
 	}
@@ -33,5 +35,29 @@ func (r *run) pushPaired(ctx context.Context) error {
 	next.ask.End()
 	next.ask.Clear()
 	r.tally(func(rep *report.Report) { rep.Mailboxes, rep.Changed = before.Mailboxes, before.Changed })
+	return err
+}
+
+func (r *run) tellsPaired() bool { return !r.PairOnly && !r.ReadOnly && !r.Restore }
+
+// foreseePaired says what pushPaired would tell the server, which it does by itself.
+func (w *worker) foreseePaired(ctx context.Context, boxes []*box) error {
+	if !w.DryRun || !w.tellsPaired() {
+		return nil
+	}
+	o := push.Orders{Trash: w.trash}
+	locals := make(map[string]*plan.Local)
+	for _, b := range boxes {
+		m := b.toPush()
+		m.Local = b.left
+		if o.Mailboxes = append(o.Mailboxes, m); !b.left.Nothing() {
+			locals[b.Name] = &m.Local
+		}
+	}
+	if len(locals) == 0 {
+		return nil
+	}
+	o.Plans = plan.OfFolders(locals, plan.Policy{Deletions: w.Deletions, Yes: w.yes, Daily: w.daily, Whole: true, Some: true})
+	_, err := w.newPusher().Push(ctx, pushedOver{w.conn}, o)
 	return err
 }

@@ -49,6 +49,14 @@ func (r *Reader) ordered(mailbox, trash string, tags []string, rebuilt bool) (to
 	return t.Moves[i].To, false
 }
 
+// DeletedByTag tells whether a mail of a mailbox is deleted for its tags.
+func (r *Reader) DeletedByTag(mailbox, trash string, t mail.Tagged) (bool, error) {
+	if _, deleted := r.ordered(mailbox, trash, t.Tags, false); !deleted {
+		return false, nil
+	}
+	return oneMail(t)
+}
+
 // orders finds what is ordered of the messages of one mailbox, by the keys of their files.
 func (r *Reader) orders(ctx context.Context, v *View, byKey map[string]mail.Tagged, trash string, rebuilt bool) (done bool, err error) {
 	rows, err := r.Ledger.Rows(ctx, v.Name, v.Known.UIDValidity)

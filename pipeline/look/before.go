@@ -2,9 +2,9 @@ package look
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/emersion/go-imap/v2"
 
@@ -16,21 +16,25 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
-// foreseeFlags says of how many messages the server would be told flags, after they are paired
-// with files.
-func (l *Looker) foreseeFlags(ctx context.Context, b *Mailbox, there []mail.Message, rows []ledger.Row, pairs map[imap.UID]plan.Untracked, files *maildir.Listing) error {
-	if l.NothingSent || len(rows)+len(pairs) == 0 || files == nil {
-		return nil
+// left gives what is left for the server of messages that are paired with files: flags that the
+// files alone have, what is deleted here, and, if that is asked for, files that are nobody's.
+func (l *Looker) left(ctx context.Context, b *Mailbox, there []mail.Message, rows []ledger.Row, here []plan.Untracked, pairs map[imap.UID]plan.Untracked, files *maildir.Listing) (plan.Local, error) {
+	out := plan.Local{Flags: make(map[imap.UID]plan.Delta)}
+	if files == nil {
+		return out, nil
+	}
+	if l.UploadHere {
+		out.Untracked = unpaired(here, pairs)
 	}
 	tagged, err := l.Tagged(ctx, string(b.Dir))
 	if err != nil {
-		return err
+		return out, err
 	}
-	tags := make(map[string][]string)
+	tags := make(map[string]mail.Tagged)
 	for _, t := range tagged {
 		for _, p := range t.Paths {
 			key, _ := maildir.ParseName(p)
-			tags[key] = t.Tags
+			tags[key] = t
 		}
 	}
 	keys := make(map[imap.UID]string)
@@ -42,61 +46,50 @@ func (l *Looker) foreseeFlags(ctx context.Context, b *Mailbox, there []mail.Mess
 	for uid, s := range pairs {
 		keys[uid] = s.Key
 	}
-	n, deleted := 0, 0
 	for _, m := range there {
-		name, here := files.Find(keys[m.UID])
-		if !here || keys[m.UID] == "" || m.Flags == nil {
+		name, found := files.Find(keys[m.UID])
+		if !found || keys[m.UID] == "" || m.Flags == nil {
 			continue
 		}
+		out.Have++
 		_, letters := maildir.ParseName(name)
-		if strings.Contains(letters, "T") && !plan.HasFlag(m.Flags, `\Deleted`) {
-			deleted++
-		}
 		flags := plan.FlagsOf(letters)
+		deleted := strings.Contains(letters, "T") && !plan.HasFlag(m.Flags, `\Deleted`)
 		if t, known := tags[keys[m.UID]]; known {
-			flags = l.Tags.TagDelta(flags, t).Merged(flags)
+			flags = l.Tags.TagDelta(flags, t.Tags).Merged(flags)
+			if ordered, err := l.Here.DeletedByTag(b.Name, l.Trash, t); err != nil {
+				return out, err
+			} else if ordered && !plan.HasFlag(m.Flags, `\Deleted`) {
+				deleted = true
+			}
 		}
-		if slices.ContainsFunc(flags, func(f string) bool { return !plan.HasFlag(m.Flags, f) }) {
-			n++
+		if add := slices.DeleteFunc(flags, func(f string) bool { return plan.HasFlag(m.Flags, f) }); len(add) > 0 {
+			out.Flags[m.UID] = plan.Delta{Add: add}
+		}
+		if deleted {
+			out.Marked = append(out.Marked, ledger.Message{
+				Mailbox: b.Name, UIDValidity: b.now.UIDValidity, UID: m.UID, State: ledger.Present, Key: keys[m.UID], Name: name, ID: m.MessageID,
+				Size: m.Size, Date: m.InternalDate.UTC().Truncate(time.Second), Flags: plan.StoredFlags(m.Flags),
+			})
 		}
 	}
-	l.would(b, n, "change the flags of %s on the server")
-	switch {
-	case l.Deletions == plan.DeletionsTrash && l.Trash == "", l.Deletions == plan.DeletionsKeep:
-		deleted = 0
-	case l.Deletions == plan.DeletionsTrash && l.Trash != b.Name:
-		l.would(b, deleted, "move %s to the Trash on the server: "+strings.ReplaceAll(b.Name+" -> "+l.Trash, "%", "%%"))
-	default:
-		l.would(b, deleted, "delete %s on the server")
-	}
-	l.Report.Tally(func(r *report.Report) { r.Pushed, r.Deleted = r.Pushed+n, r.Deleted+deleted })
-	return nil
+	return out, nil
 }
 
-// foreseeUploads says how many files would be uploaded, but for a second copy of a mail that is
-// paired.
-func (l *Looker) foreseeUploads(b *Mailbox, here []plan.Untracked, pairs map[imap.UID]plan.Untracked) {
+// unpaired gives the files that are nobody's. One more copy of a mail that is paired is a twin.
+func unpaired(here []plan.Untracked, pairs map[imap.UID]plan.Untracked) (out []plan.Untracked) {
 	have := make(map[string][]plan.Untracked)
 	for _, s := range pairs {
 		have[s.ID] = append(have[s.ID], s)
 	}
-	n := 0
 	for _, s := range here {
-		if slices.ContainsFunc(have[s.ID], func(o plan.Untracked) bool { return o.Key == s.Key || s.SameContent(&o.Message) }) {
+		if slices.ContainsFunc(have[s.ID], func(o plan.Untracked) bool { return o.Key == s.Key }) {
 			continue
 		}
-		have[s.ID] = append(have[s.ID], s)
-		n++
+		s.Twin = s.Twin || slices.ContainsFunc(have[s.ID], func(o plan.Untracked) bool { return s.SameContent(&o.Message) })
+		out = append(out, s)
 	}
-	l.would(b, n, "upload %s")
-	l.Report.Tally(func(r *report.Report) { r.Uploaded += n })
-}
-
-// would says what a run would do with so many messages.
-func (l *Looker) would(b *Mailbox, n int, format string) {
-	if n > 0 {
-		l.Report.Emit(report.Event{Type: report.EventMailbox, Mailbox: b.Name, Total: n, Text: "would: " + fmt.Sprintf(format, mail.Number(n, "message", "messages"))})
-	}
+	return out
 }
 
 // wantsText tells whether only the text says that a message is a file that was here before.

@@ -88,6 +88,8 @@ type Here interface {
 	Untracked(ctx context.Context, mailbox string, dir maildir.Dir, rows []ledger.Row, files *maildir.Listing) ([]plan.Untracked, error)
 	// WasHere tells whether a folder was here before the first sync.
 	WasHere(ctx context.Context, folder string) (bool, error)
+	// DeletedByTag tells whether tags want mail of a mailbox deleted.
+	DeletedByTag(mailbox, trash string, t mail.Tagged) (bool, error)
 }
 
 // Options is what looking needs of a run.
@@ -113,8 +115,6 @@ type Options struct {
 	PairOnly   bool // what is here is paired with what is there, and nothing else is done
 	UploadHere bool // what was here before the first sync is new mail as any other
 	Exchange   bool // the server's sizes are not exact
-	// NothingSent: the server is told nothing of what is here.
-	NothingSent bool
 	// Tagged gives what notmuch has below a directory.
 	Tagged func(ctx context.Context, dir string) ([]mail.Tagged, error)
 	Some   bool // not all mailboxes are asked for
@@ -162,6 +162,8 @@ type Found struct {
 	// Paired: mail that was here is the mailbox's, and what of its flags the server is to be
 	// told is known when that is recorded.
 	Paired bool
+	// Left is what a dry run finds of that.
+	Left plan.Local
 	// Marks is what the ledger is to have of the mailbox when all that the server told is
 	// dealt with; nil if that is what it has.
 	Marks *ledger.Mailbox

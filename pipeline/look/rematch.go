@@ -92,10 +92,8 @@ func (l *Looker) rematch(ctx context.Context, b *Mailbox, v *plan.View, rows []l
 	}
 	switch {
 	case l.DryRun && fromDisk && !l.PairOnly:
-		if l.UploadHere && !l.NothingSent {
-			l.foreseeUploads(b, here, pairs)
-		}
-		return l.foreseeFlags(ctx, b, v.Messages, rows, pairs, files)
+		b.found.Left, err = l.left(ctx, b, v.Messages, rows, here, pairs, files)
+		return err
 	case l.DryRun:
 		return nil
 	case fromDisk:

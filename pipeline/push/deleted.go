@@ -41,14 +41,13 @@ func (p *Pusher) pushDeleted(ctx context.Context, b *Mailbox, rows []ledger.Mess
 	if err != nil || len(rows) == 0 {
 		return err
 	}
+	if err := p.trashless(len(rows)); err != nil {
+		return err
+	}
 	p.sayDeleted(b, len(rows))
-	switch trash := p.trashFor(b); {
-	case trash != "":
+	if trash := p.trashFor(b); trash != "" {
 		_, err = p.transfer(ctx, b, rows, p.mailbox(trash), nil)
-	case p.Deletions == plan.DeletionsTrash && p.trash == "":
-		return notPushedf("%s deleted here, and the account has no Trash to move them to: name it in the configuration (trash = \"...\"), "+
-			"or say there deletions = \"expunge\" or \"keep\"; nothing was deleted on the server", mail.Number(len(rows), "message was", "messages were"))
-	default:
+	} else {
 		err = inParts(p, rows, uidOf, func(part []ledger.Message) error {
 			expunged, err := p.expunge(ctx, b, ledger.UIDs(part))
 			if expunged {
@@ -59,6 +58,15 @@ func (p *Pusher) pushDeleted(ctx context.Context, b *Mailbox, rows []ledger.Mess
 	}
 	p.Report.Tally(func(r *report.Report) { r.Deleted += done(err, len(rows)) })
 	return err
+}
+
+// trashless is why so many messages that were deleted here cannot be, where there is no Trash.
+func (p *Pusher) trashless(n int) error {
+	if n == 0 || p.Deletions != plan.DeletionsTrash || p.trash != "" {
+		return nil
+	}
+	return notPushedf("%s deleted here, and the account has no Trash to move them to: name it in the configuration (trash = \"...\"), "+
+		"or say there deletions = \"expunge\" or \"keep\"; nothing was deleted on the server", mail.Number(n, "message was", "messages were"))
 }
 
 // stillWanted takes those out of what was deleted here that somebody changed on

@@ -59,17 +59,27 @@ func (p *Pusher) say(ctx context.Context, b *Mailbox, o *plan.Outgoing) error {
 				r.Moved += o.Moved()
 			}
 			r.Deleted += len(o.Deleted)
-			if trash := p.boxes[p.trashFor(b)]; trash != nil && !trash.Aside {
-				for _, m := range o.Deleted { // whose files are gone, so that they come from there
-					if slices.ContainsFunc(b.Local.Missing, func(l ledger.Message) bool { return l.UID == m.UID }) {
-						r.New++
-					}
-				}
+			p.tallyArriving(r, b, p.trashFor(b), o.Deleted)
+			for to, rows := range o.Tagged {
+				p.tallyArriving(r, b, to, rows)
 			}
 			r.Uploaded += len(o.Uploads)
 		})
 	}
 	return nil
+}
+
+// tallyArriving counts messages of a mailbox as new in the one that they would go to. Of those
+// whose files are here no mail comes.
+func (p *Pusher) tallyArriving(r *report.Report, b *Mailbox, to string, rows []ledger.Message) {
+	if in := p.boxes[to]; in == nil || in.Aside {
+		return
+	}
+	for _, m := range rows {
+		if r.New++; !b.missingHere(m.UID) {
+			r.Linked++
+		}
+	}
 }
 
 const movesTo = "move %s on the server: %s -> %s"
@@ -88,10 +98,9 @@ func (p *Pusher) doing(b *Mailbox, n int, format string, args ...any) {
 }
 
 func (p *Pusher) sayDeleted(b *Mailbox, n int) {
-	switch trash := p.trashFor(b); {
-	case trash != "":
+	if trash := p.trashFor(b); trash != "" {
 		p.doing(b, n, "move %s to the Trash on the server: %s -> %s", b.Name, trash)
-	case p.Deletions != plan.DeletionsTrash || p.trash != "":
+	} else {
 		p.doing(b, n, "delete %s on the server")
 	}
 }

@@ -45,6 +45,10 @@ func (p *Pusher) foresee(ctx context.Context, b *Mailbox, o *plan.Outgoing) erro
 	if o.Deleted, _, err = p.changedThere(ctx, b, o.Deleted); err != nil {
 		return err
 	}
+	if err := p.trashless(len(o.Deleted)); err != nil {
+		p.Standing(b.Name, "push", err)
+		o.Deleted = nil
+	}
 	there, err := p.arrived(ctx, b, sel, o.Uploads)
 	for _, f := range there {
 		o.Uploads = slices.DeleteFunc(o.Uploads, func(s plan.Untracked) bool { return s.Key == f.Key })
