@@ -15,7 +15,7 @@ func TestMbsyncsPlaceholderIsReplaced(t *testing.T) {
 	const big = "Message-ID: <big@example.org>\r\nFrom: ann@example.org\r\nTo: me@example.org\r\nDate: Mon, 01 Mar 2021 04:05:06 +0000\r\nSubject: holidays\r\n\r\nsandcastle\r\n"
 	appendAll(t, s, "INBOX", rawDovecot(0), big+strings.Repeat("xxxxxxxxxxxxxxxxxxxxxxxxxx\r\n", 1500))
 	m := newMover(t, s, "Verbatim", "*")
-	m.must("notmuch", "tag", "+mine", "-unread", "--", "id:big@example.org")
+	m.must("notmuch", "tag", "+mine", "+flagged", "-unread", "--", "id:big@example.org")
 	placeholder := m.file("big@example.org")
 	m.must(name, "import", "mbsync")
 	says(t, m.must(name, "sync"), "work: nothing new")
@@ -33,6 +33,16 @@ func TestMbsyncsPlaceholderIsReplaced(t *testing.T) {
 	}
 	if out := m.must("notmuch", "search", "id:big@example.org"); !strings.Contains(out, "holidays") || strings.Contains(out, "placeholder") {
 		t.Errorf("%s", out)
+	}
+	if !strings.Contains(filepath.Base(m.file("big@example.org")), ":2,FS") {
+		t.Errorf("it is not flagged: %s", m.file("big@example.org"))
+	}
+	if out, status := m.run(name, "verify"); status != exitPartly || !strings.Contains(out, `work/INBOX/2: flags: \Flagged \Seen here alone; a sync sends that`) {
+		t.Errorf("status %d: %s", status, out)
+	}
+	says(t, m.must(name, "sync"), "work: 1 change of flags sent")
+	if out, err := s.Command("SELECT INBOX", "UID FETCH 2 (FLAGS)"); err != nil || !strings.Contains(strings.Join(out, ""), `(\Flagged \Seen)`) {
+		t.Errorf("%q, %v", out, err)
 	}
 	m.sync()
 	says(t, m.must(name, "verify", "--deep"), "work: all 2 messages are here, equal in every word")

@@ -140,7 +140,7 @@ func (p *program) verifyAccount(ctx context.Context, v *verification, keys *secr
 		}
 		of = verify.Account{
 			Name: a.Name, Root: o.Root, Ledger: o.Ledger, Index: o.Index, Selects: o.Selects, Only: v.only, TagDelta: o.TagDelta, Tell: lines.tell, Twins: twins,
-			HereBefore: before, FoldersBefore: folders,
+			HereBefore: before, FoldersBefore: folders, NamesHaveFlags: !o.TagFlags, ReadOnly: a.ReadOnly,
 			Progress: func(done, total int) {
 				if out.json {
 					return

@@ -408,6 +408,10 @@ func (b *batch) replace(c mail.Change) (r mail.Result, err error) {
 		return r, err
 	}
 	carried = b.asFiles(carried, []string{old}, []string{c.OldPath}, "")
+	if c.Path, err = b.named(c.Path, carried, id == c.ID); err != nil {
+		return r, err
+	}
+	r.Path = c.Path
 	// The mail itself is news, though its stub may have been read.
 	if slices.Contains(c.New, "unread") && !strings.Contains(lettersOf(c.Path), "S") {
 		carried = append(carried, "unread")
@@ -421,6 +425,24 @@ func (b *batch) replace(c mail.Change) (r mail.Result, err error) {
 		err = b.reindex(mail.Change{Path: c.Path, ID: id})
 	}
 	return r, err
+}
+
+// named gives a file the letters of flags that are among tags; that it was read, where they are
+// all the tags that it will have.
+func (b *batch) named(path string, tags []string, all bool) (string, error) {
+	if !b.syncFlags || !inMaildir(path) {
+		return path, nil
+	}
+	set := ""
+	for _, row := range letterRows() {
+		if slices.Contains(tags, row.tag) != row.absent && (all || !row.absent) {
+			set += row.letter
+		}
+	}
+	if set == "" {
+		return path, nil
+	}
+	return reletter(path, nil, set, "")
 }
 
 // reindex reads a message's files again.

@@ -260,7 +260,8 @@ func TestReplaceCarriesWhatTheOwnerDidToTheStub(t *testing.T) {
 				c.Path = w.rename(c.Path, "box/cur/r:2,S")
 				c.Remove = append(c.Remove, "unread")
 			}
-			if r := w.apply(c)[0]; r.ID != "real@example.org" || r.Duplicate {
+			r := w.apply(c)[0]
+			if letter := strings.Contains(filepath.Base(r.Path), "F"); r.ID != "real@example.org" || r.Duplicate || letter != strings.Contains(tc.want, "flagged") {
 				t.Errorf("%+v", r)
 			}
 			w.tags("real@example.org", tc.want)

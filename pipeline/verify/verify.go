@@ -71,6 +71,9 @@ type Account struct {
 	// TagDelta gives what tags say beside flags and keywords, of what the server is to
 	// have.
 	TagDelta func(flags, tags []string) plan.Delta
+	// NamesHaveFlags: tags of flags are in the files' names, too (maildir.synchronize_flags).
+	NamesHaveFlags bool
+	ReadOnly       bool // the server is told nothing
 	// Tell is given each difference as it is found.
 	Tell func(Difference)
 	// Progress is told how many of how many messages are compared. May be nil.
@@ -354,9 +357,9 @@ func (b *box) message(row *ledger.Message, m mail.Message) {
 		here = b.TagDelta(here, tagged.Tags).Merged(here)
 	}
 	if words := apart(here, m.Flags); words != "" && m.Flags != nil {
-		b.differs(row.UID, Flags, "%s", words)
-	} else if tagged.Set+tagged.Clear != "" {
-		b.differs(row.UID, Flags, "its tags in notmuch are not those of its file's name")
+		b.differs(row.UID, Flags, "%s; %s", words, b.settles(row.Flags, here, m.Flags))
+	} else if words := untrue(tagged, row.Key, name); words != "" && b.NamesHaveFlags {
+		b.differs(row.UID, Flags, "its tags in notmuch are not those of its file's name: %s", words)
 	}
 	switch {
 	case !indexed && row.ID != "":
@@ -367,6 +370,46 @@ func (b *box) message(row *ledger.Message, m mail.Message) {
 	if m.Size != 0 && row.Size != 0 && m.Size != row.Size {
 		b.differs(row.UID, Size, "it has %d bytes on the server; when it came it had %d", m.Size, row.Size)
 	}
+}
+
+// settles says what a sync does about flags that are others here and there than was agreed.
+func (b *box) settles(agreed, here, there []string) string {
+	switch sent, brought := !plan.SameFlags(agreed, here), !plan.SameFlags(agreed, there); {
+	case sent && b.ReadOnly:
+		return "what was changed here stays here (read_only)"
+	case sent && brought:
+		return "a sync takes each to the other side"
+	case sent:
+		return "a sync sends that"
+	default:
+		return "a sync brings that here"
+	}
+}
+
+// untrue says which tags of a message are not as the names of its files say, of which one, by
+// its key, has this name now; "" if all are.
+func untrue(t mail.Tagged, key, name string) string {
+	letters, says := "", false
+	for _, path := range slices.Concat(t.Paths, t.Others) {
+		k, l := maildir.ParseName(path)
+		if k == key {
+			_, l = maildir.ParseName(name)
+			says = says || plan.HasInfo(name)
+		}
+		letters, says = letters+l, says || plan.HasInfo(path)
+	}
+	var parts []string
+	for _, row := range plan.FlagRows() {
+		tag := slices.Contains(t.Tags, row.Tag)
+		switch letter := strings.Contains(letters, row.Letter); {
+		case row.Tag == "" || letter == (tag != row.Absent) || !says && row.Absent:
+		case tag:
+			parts = append(parts, row.Tag+" in notmuch alone")
+		default:
+			parts = append(parts, row.Tag+" by the name alone")
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 // apart says which flags are on one side alone; "" if none is.

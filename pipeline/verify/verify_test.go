@@ -187,13 +187,22 @@ func TestWhatDiffers(t *testing.T) {
 		"a Message-ID":            {func(_ *testing.T, w *world) { w.messages[1].MessageID = "other@x" }, []string{"2 identity:  its Message-ID is other@x on the server, and 2@x here"}},
 		"a size":                  {func(_ *testing.T, w *world) { w.messages[1].Size = 99 }, []string{"2 size:  it has 99 bytes on the server; when it came it had 31"}},
 		"a size that is told not": {func(_ *testing.T, w *world) { w.messages[1].Size = 0 }, nil},
-		"flags there":             {func(_ *testing.T, w *world) { w.messages[1].Flags = []string{"Todo", `\Flagged`} }, []string{`2 flags:  \Seen here alone, Todo \Flagged on the server alone`}},
+		"flags there":             {func(_ *testing.T, w *world) { w.messages[1].Flags = []string{"Todo", `\Flagged`} }, []string{`2 flags:  \Seen here alone, Todo \Flagged on the server alone; a sync brings that here`}},
 		"the case of a keyword":   {func(_ *testing.T, w *world) { w.messages[1].Flags = []string{`\SEEN`} }, nil},
-		"a tag here":              {func(_ *testing.T, w *world) { w.tags[2].Tags = []string{"todo"} }, []string{"3 flags:  todo here alone"}},
-		"a tag and a name":        {func(_ *testing.T, w *world) { w.tags[2].Set = "F" }, []string{"3 flags:  its tags in notmuch are not those of its file's name"}},
-		"notmuch":                 {func(_ *testing.T, w *world) { w.tags = w.tags[1:] }, []string{"1 not in notmuch:  notmuch does not know its file INBOX/cur/key1:2,S"}},
-		"a silent server":         {func(_ *testing.T, w *world) { w.messages[0] = mail.Message{UID: 1} }, []string{"1 not fetched:  the server lists it, and tells nothing of it; its mail is here"}},
-		"one is gone there":       {func(_ *testing.T, w *world) { w.messages = w.messages[1:] }, []string{"1 not there:  the server has it no more; its file is in the folder"}},
+		"both": {func(_ *testing.T, w *world) {
+			w.tags[2].Tags, w.messages[2].Flags = []string{"todo"}, []string{`\Seen`, `\Flagged`}
+		},
+			[]string{`3 flags:  todo here alone, \Flagged on the server alone; a sync takes each to the other side`}},
+		"a tag of an account that is only read": {func(_ *testing.T, w *world) { w.tags[2].Tags, w.ReadOnly = []string{"todo"}, true },
+			[]string{"3 flags:  todo here alone; what was changed here stays here (read_only)"}},
+		"a tag here": {func(_ *testing.T, w *world) { w.tags[2].Tags = []string{"todo"} }, []string{"3 flags:  todo here alone; a sync sends that"}},
+		"a tag and a name": {func(_ *testing.T, w *world) {
+			w.NamesHaveFlags, w.tags[2].Tags, w.tags[1].Tags = true, []string{"flagged"}, []string{"unread"}
+		},
+			[]string{"3 flags:  its tags in notmuch are not those of its file's name: flagged in notmuch alone", "2 flags:  its tags in notmuch are not those of its file's name: unread in notmuch alone"}},
+		"notmuch":           {func(_ *testing.T, w *world) { w.tags = w.tags[1:] }, []string{"1 not in notmuch:  notmuch does not know its file INBOX/cur/key1:2,S"}},
+		"a silent server":   {func(_ *testing.T, w *world) { w.messages[0] = mail.Message{UID: 1} }, []string{"1 not fetched:  the server lists it, and tells nothing of it; its mail is here"}},
+		"one is gone there": {func(_ *testing.T, w *world) { w.messages = w.messages[1:] }, []string{"1 not there:  the server has it no more; its file is in the folder"}},
 		"an interrupted sync": {func(t *testing.T, w *world) {
 			if err := w.ledger.Save(t.Context(), ledger.Message{Mailbox: "INBOX", UIDValidity: 7, UID: 1, State: ledger.Intended, Key: "key1"}); err != nil {
 				t.Fatal(err)
