@@ -35,6 +35,9 @@ func (p *program) tryBeside(ctx context.Context, ch *chosen, targets []pipeline.
 			o.Only = append(o.Only, t.Mailbox)
 		}
 	}
+	if refusedChanges(before) {
+		o.Only = nil // where a mail is moved to shows in all of them
+	}
 	report, err := pipeline.Sync(ctx, o)
 	switch {
 	case err != nil:
@@ -65,6 +68,14 @@ func (p *program) tryBeside(ctx context.Context, ch *chosen, targets []pipeline.
 	return left
 }
 
+// refusedChanges tells whether something is to be changed on the server that it refused, or that
+// was given up then.
+func refusedChanges(failed [][]pipeline.Failed) bool {
+	return slices.ContainsFunc(slices.Concat(failed...), func(f pipeline.Failed) bool {
+		return f.UID == 0 && f.File == "" && (f.State == pipeline.FailedRefused || f.State == pipeline.FailedGivenUp)
+	})
+}
+
 // failedOf gives what failed of each of the targets.
 func failedOf(ctx context.Context, ch *chosen, targets []pipeline.Target, l *ledger.Ledger) ([][]pipeline.Failed, error) {
 	failed, err := pipeline.FailedOf(ctx, ch.account.Name, l)
@@ -72,7 +83,7 @@ func failedOf(ctx context.Context, ch *chosen, targets []pipeline.Target, l *led
 	for i, t := range targets {
 		for _, f := range failed {
 			of := f.Target()
-			if of.Mailbox == t.Mailbox && (t.Whole() && f.Waits() || of.File == t.File && of.UID == 0 && (f.Waits() || f.State == pipeline.FailedGivenUp)) {
+			if of.Mailbox == t.Mailbox && (t.Whole() && (f.Waits() || f.UID == 0 && f.State == pipeline.FailedGivenUp) || of.File == t.File && of.UID == 0 && (f.Waits() || f.State == pipeline.FailedGivenUp)) {
 				out[i] = append(out[i], f)
 			}
 		}
@@ -111,6 +122,8 @@ func (p *program) giveUpBeside(ctx context.Context, ch *chosen, targets []pipeli
 			switch f.State {
 			case pipeline.FailedUnsent:
 				out.say(name + ": not sent any more; the mail stays here, and " + again + " sends it")
+			case pipeline.FailedRefused:
+				out.say(name + ": " + f.Reason + ": not asked for any more; here it stays as it is, and " + again + " asks again")
 			case pipeline.FailedUnavailable:
 				out.say(name + ": left out from now on, until " + again)
 			}

@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -178,5 +179,55 @@ func TestRefusedMailIsRetriedAndDropped(t *testing.T) {
 	refuse("")
 	if out := sent(exitDone, 3, "retry", "work/INBOX"); !strings.Contains(out, "work/INBOX: done") {
 		t.Errorf("retried:\n%s", out)
+	}
+}
+
+// Changes that the server refuses are told once, listed, and asked for ever less; retry asks at
+// once, and drop lets them be, until they are retried. Each kind of them by one mechanism.
+func TestRefusedChangesAreRetriedAndDropped(t *testing.T) {
+	t.Parallel()
+	for verb, change := range map[string]string{"UID STORE": "cur/%s:2,FS", "UID MOVE": "../Work/cur/1.moved:2,S"} {
+		t.Run(verb, func(t *testing.T) {
+			t.Parallel()
+			n, server := scriptedMember(t, "INBOX", "Work")
+			files, err := filepath.Glob(filepath.Join(n.home, "mail/work/INBOX/cur/*"))
+			if err != nil || len(files) != 1 {
+				t.Fatalf("%q, %v", files, err)
+			}
+			key, _, _ := strings.Cut(filepath.Base(files[0]), ":")
+			if err := os.Rename(files[0], filepath.Join(n.home, "mail/work/INBOX", strings.ReplaceAll(change, "%s", key))); err != nil {
+				t.Fatal(err)
+			}
+			server.Break(imaptest.Refused(verb, "", "NO [NOPERM] not for you"))
+			round := func(status int, asks, tells bool, args ...string) {
+				t.Helper()
+				server.Log()
+				out := n.does(status, args...)
+				if got := asked(server.Log(), verb, ""); got != asks || strings.Contains(out, "not for you") != tells {
+					t.Errorf("%v: asked %v:\n%s", args, got, out)
+				}
+			}
+			round(exitPartly, true, true, "sync")
+			round(exitDone, true, false, "sync") // once it may be so for a moment
+			round(exitDone, false, false, "sync")
+			round(exitPartly, false, true, "status")
+			round(exitDone, false, true, "stubs", "--all")
+			round(exitPartly, true, true, "retry", "work/INBOX")
+			round(exitDone, false, true, "drop", "work/INBOX")
+			round(exitDone, false, false, "sync", "--full")
+			server.Heal()
+			round(exitDone, false, false, "sync")
+			if out := n.does(exitDone, "retry", "work/INBOX"); !strings.Contains(out, "work/INBOX: done") {
+				t.Errorf("retried:\n%s", out)
+			}
+			if out := n.does(exitDone, "stubs", "--all"); out != "no message failed\n" {
+				t.Errorf("left:\n%s", out)
+			}
+			server.With(func(boxes []*imaptest.ScriptBox) {
+				if left := len(boxes[0].Mails); left == 1 && verb == "UID MOVE" || left == 1 && !strings.Contains(boxes[0].Mails[0].Flags, `\Flagged`) {
+					t.Errorf("it was not done: %d", left)
+				}
+			})
+		})
 	}
 }

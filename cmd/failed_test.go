@@ -51,7 +51,7 @@ func everyFailure(now time.Time) []failure {
 	lacks := func(op, mailbox string, n journal.Unavailable) func(*journal.Change, *journal.Journal) {
 		return func(c *journal.Change, j *journal.Journal) { j.Unavailable.Put(c, journal.AboutWord(op, mailbox), n) }
 	}
-	unsent := journal.Unsent{Mailbox: "INBOX", Name: "cur/1.new:2,S", ID: "new@example.org", Reason: "APPEND: refused (NO): \"too big\"", Attempts: 3, Since: since, NextTry: at}
+	unsent := journal.Unsent{Mailbox: "INBOX", Name: "cur/1.new:2,S", ID: "new@example.org", Tries: journal.Tries{Reason: "APPEND: refused (NO): \"too big\"", Attempts: 3, Since: since, NextTry: at}}
 	dropped := unsent
 	dropped.Name, dropped.GivenUp, dropped.Reason = "cur/2.new:2,S", true, "APPEND: refused (NO): \"a virus\""
 	return []failure{
@@ -66,17 +66,27 @@ func everyFailure(now time.Time) []failure {
 			named: "work/INBOX: cur/1.new:2,S", reason: "too big", next: next, waits: true},
 		{state: pipeline.FailedGivenUp, note: func(c *journal.Change, j *journal.Journal) { j.Unsent.Put(c, "INBOX/2.new", dropped) },
 			named: "work/INBOX: cur/2.new:2,S", reason: "a virus", next: "notmuch imap retry 'work/INBOX: cur/2.new:2,S' asks again"},
+		{state: pipeline.FailedRefused, note: func(c *journal.Change, j *journal.Journal) {
+			j.Declined.Put(c, "Work/14/7", journal.Declined{Mailbox: "Work", UIDValidity: 14, UID: 7, Changes: map[string]journal.Tries{
+				"move Full": {Attempts: 3, Since: since, NextTry: at, Reason: `UID MOVE: refused (NO): "over quota"`},
+			}})
+		}, named: "work/Work", reason: "not moved to Full: UID 7: UID MOVE: refused (NO): \"over quota\"", next: next, waits: true},
+		{state: pipeline.FailedGivenUp, note: func(c *journal.Change, j *journal.Journal) {
+			j.Declined.Put(c, "Work/14/7", journal.Declined{Mailbox: "Work", UIDValidity: 14, UID: 7, Changes: map[string]journal.Tries{
+				"delete": {Attempts: 3, Since: since, NextTry: at, Reason: `UID MOVE: refused (NO): "no right"`, GivenUp: true},
+			}})
+		}, named: "work/Work", reason: "not deleted: UID 7: UID MOVE: refused (NO): \"no right\"", next: "notmuch imap retry work/Work asks again"},
 		{state: pipeline.FailedRefused, note: standing("push", "not moved to Full: over quota"), named: "work/Work", reason: "over quota", next: "due with the next sync", waits: true},
 		{state: pipeline.FailedHeld, note: standing("held", "12 messages are gone: --yes-delete=work/Work"), named: "work/Work", reason: "--yes-delete=work/Work", waits: true},
 		{state: pipeline.FailedHeld, note: standing("doubted", "its folder looks restored"), named: "work/Work", reason: "looks restored", waits: true},
 		{state: pipeline.FailedHeld, note: standing("gone", "the server lists 9 of 9 no more"), named: "work/Work", reason: "lists 9 of 9", waits: true},
 		{state: pipeline.FailedMailbox, note: standing("mailbox", "its folder cannot be read"), named: "work/Work", reason: "cannot be read", next: "due with the next sync", waits: true},
-		{state: pipeline.FailedUnavailable, note: lacks("EXAMINE", "Closed", journal.Unavailable{Attempts: 2, NextTry: at, Since: since, Reason: `EXAMINE: refused (NO): "no right"`}),
+		{state: pipeline.FailedUnavailable, note: lacks("EXAMINE", "Closed", journal.Unavailable{Tries: journal.Tries{Attempts: 2, NextTry: at, Since: since, Reason: `EXAMINE: refused (NO): "no right"`}}),
 			named: "work/Closed", reason: "no right", next: next, waits: true},
-		{state: pipeline.FailedUnavailable, note: lacks("STATUS", "Dead", journal.Unavailable{Attempts: 2, NextTry: at}), named: "work/Dead", reason: "STATUS: no answer", next: next, waits: true},
-		{state: pipeline.FailedUnavailable, note: lacks("CREATE", "a&b", journal.Unavailable{Attempts: 2, NextTry: at, Reason: `CREATE: refused (NO): "bad name"`}),
+		{state: pipeline.FailedUnavailable, note: lacks("STATUS", "Dead", journal.Unavailable{Tries: journal.Tries{Attempts: 2, NextTry: at}}), named: "work/Dead", reason: "STATUS: no answer", next: next, waits: true},
+		{state: pipeline.FailedUnavailable, note: lacks("CREATE", "a&b", journal.Unavailable{Tries: journal.Tries{Attempts: 2, NextTry: at, Reason: `CREATE: refused (NO): "bad name"`}}),
 			named: "work/a&b", reason: "bad name", next: next, waits: true},
-		{state: pipeline.FailedGivenUp, note: lacks("EXAMINE", "Left", journal.Unavailable{Attempts: 2, NextTry: at, Reason: `EXAMINE: refused (NO): "never"`, GivenUp: true}),
+		{state: pipeline.FailedGivenUp, note: lacks("EXAMINE", "Left", journal.Unavailable{Tries: journal.Tries{Attempts: 2, NextTry: at, Reason: `EXAMINE: refused (NO): "never"`, GivenUp: true}}),
 			named: "work/Left", reason: "never", next: "notmuch imap retry work/Left asks again"},
 		{state: pipeline.FailedAccount, note: func(c *journal.Change, j *journal.Journal) {
 			j.LastRun.Put(c, journal.LastRun{At: since, Faults: []string{"the server is not well"}})

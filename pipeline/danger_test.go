@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/emersion/go-imap/v2"
 
@@ -71,7 +72,7 @@ func TestARefusedExpungeIsTriedAgain(t *testing.T) {
 						t.Errorf("%+v", rep)
 					}
 				}
-				s.refuses = nil
+				s.refuses, h.now = nil, h.now.Add(time.Hour)
 				h.sync(s, options)
 				h.quiet(s, options)
 				want := map[string]string{"INBOX": "2 3", "Archive": "8", "Trash": "9"}

@@ -13,6 +13,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/push"
 )
 
 // Failed is one thing that failed, in either direction, as the ledger remembers it: a
@@ -125,17 +126,21 @@ func failedMessages(ctx context.Context, account string, l *ledger.Ledger) (all 
 	return all, err
 }
 
+// tried is what failed and is remembered with its tries.
+func tried(state FailedState, t journal.Tries) Failed {
+	f := Failed{State: state, Reason: t.Reason, Attempts: t.Attempts, Since: t.Since, NextTry: t.NextTry}
+	if t.GivenUp {
+		f.State, f.NextTry = FailedGivenUp, time.Time{}
+	}
+	return f
+}
+
 // failedUploads are new mails that the server refused.
 func failedUploads(ctx context.Context, _ string, l *ledger.Ledger) (all []Failed, err error) {
 	notes, err := journal.Of(l).Unsent.All(ctx)
 	for about, u := range notes {
-		f := Failed{
-			State: FailedUnsent, Mailbox: u.Mailbox, File: u.Name, ID: u.ID, Reason: u.Reason, Attempts: u.Attempts, Since: u.Since, NextTry: u.NextTry,
-			key: strings.TrimPrefix(about, journal.AboutFile(u.Mailbox, "")),
-		}
-		if u.GivenUp {
-			f.State, f.NextTry = FailedGivenUp, time.Time{}
-		}
+		f := tried(FailedUnsent, u.Tries)
+		f.Mailbox, f.File, f.ID, f.key = u.Mailbox, u.Name, u.ID, strings.TrimPrefix(about, journal.AboutFile(u.Mailbox, ""))
 		all = append(all, f)
 	}
 	return all, err
@@ -147,11 +152,12 @@ func failedMailboxes(ctx context.Context, _ string, l *ledger.Ledger) (all []Fai
 	if err != nil {
 		return nil, err
 	}
+	untold := func(kind, mailbox string) bool { return standing[journal.AboutWord(kind, mailbox)].Told.IsZero() }
 	for about, s := range standing {
 		kind, mailbox, _ := strings.Cut(about, "/")
 		f := Failed{State: FailedHeld, Mailbox: mailbox, Reason: s.Text, Since: s.Since, Untold: s.Told.IsZero()}
 		switch kind {
-		case faultUnavailable:
+		case faultUnavailable, push.Refused:
 			continue // there is more of it below
 		case faultMailbox:
 			f.State = FailedMailbox
@@ -163,13 +169,18 @@ func failedMailboxes(ctx context.Context, _ string, l *ledger.Ledger) (all []Fai
 	notes, err := journal.Of(l).Unavailable.All(ctx)
 	for about, n := range notes {
 		op, mailbox, _ := strings.Cut(about, "/")
-		f := Failed{
-			State: FailedUnavailable, Mailbox: mailbox, Reason: cmp.Or(n.Reason, op+": no answer"), Attempts: n.Attempts, Since: n.Since, NextTry: n.NextTry,
-			Untold: mailbox != "" && standing[journal.AboutWord(faultUnavailable, mailbox)].Told.IsZero(),
-		}
-		if n.GivenUp {
-			f.State, f.NextTry = FailedGivenUp, time.Time{}
-		}
+		f := tried(FailedUnavailable, n.Tries)
+		f.Mailbox, f.Reason = mailbox, cmp.Or(n.Reason, op+": no answer")
+		f.Untold = mailbox != "" && untold(faultUnavailable, mailbox)
+		all = append(all, f)
+	}
+	if err != nil {
+		return nil, err
+	}
+	declined, err := journal.Of(l).Declined.All(ctx)
+	for _, r := range push.Refusals(slices.Collect(maps.Values(declined))) {
+		f := tried(FailedRefused, r.Tries)
+		f.Mailbox, f.Reason, f.Untold = r.Mailbox, r.Text, untold(push.Refused, r.Mailbox)
 		all = append(all, f)
 	}
 	return all, err

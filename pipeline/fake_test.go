@@ -68,14 +68,15 @@ type server struct {
 }
 
 type serverBox struct {
-	validity uint64
-	next     imap.UID
-	modseq   uint64
-	msgs     map[imap.UID]*serverMail
-	gone     map[imap.UID]uint64 // mod-sequence of the expunge
-	refuse   error               // of EXAMINE
-	readOnly bool                // to everybody
-	attrs    []string            // that LIST tells
+	validity     uint64
+	next         imap.UID
+	modseq       uint64
+	msgs         map[imap.UID]*serverMail
+	gone         map[imap.UID]uint64 // mod-sequence of the expunge
+	refuse       error               // of EXAMINE
+	refuseSelect error               // of SELECT
+	readOnly     bool                // to everybody
+	attrs        []string            // that LIST tells
 }
 
 type serverMail struct {

@@ -209,6 +209,10 @@ func (s *session) Select(ctx context.Context, name string) (*mail.Selected, erro
 	if s.server.noSelect {
 		return nil, &mail.Fault{Kind: mail.KindNo, Op: "SELECT", Text: "in use"}
 	}
+	if b := s.server.boxes[name]; b != nil && b.refuseSelect != nil {
+		defer s.ask("SELECT %s", name)()
+		return nil, b.refuseSelect
+	}
 	sel, err := s.Examine(ctx, name, nil)
 	if err == nil {
 		sel.PermanentFlags, sel.ReadOnly = s.server.permanent, s.server.boxes[name].readOnly

@@ -64,7 +64,8 @@ func GiveUp(ctx context.Context, o Options, targets []Target) ([]ledger.Message,
 }
 
 // GiveUpBeside gives up new mail that the server refused, which stays here and is sent no
-// more, and mailboxes, which are left out: until they are asked for by name. some is false if
+// more, mailboxes, which are left out, and the changes that the server refused in them: until
+// they are asked for by name. some is false if
 // there is nothing of the target that can be given up so.
 func GiveUpBeside(ctx context.Context, l *ledger.Ledger, t Target) (some bool, err error) {
 	notes := journal.Of(l)
@@ -76,7 +77,20 @@ func GiveUpBeside(ctx context.Context, l *ledger.Ledger, t Target) (some bool, e
 	if err != nil {
 		return false, err
 	}
+	declined, err := notes.Declined.All(ctx)
+	if err != nil {
+		return false, err
+	}
 	var c journal.Change
+	for about, d := range declined {
+		if t.Whole() && d.Mailbox == t.Mailbox {
+			for change, of := range d.Changes {
+				of.GivenUp = true
+				d.Changes[change] = of
+			}
+			notes.Declined.Put(&c, about, d)
+		}
+	}
 	for about, u := range unsent {
 		if u.Mailbox == t.Mailbox && (t.Whole() || about == journal.AboutFile(t.Mailbox, t.File)) {
 			u.GivenUp = true

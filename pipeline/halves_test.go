@@ -3,6 +3,7 @@ package pipeline
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/emersion/go-imap/v2"
 
@@ -80,7 +81,7 @@ func TestOneThatIsRefusedKeepsNoOtherFromIt(t *testing.T) {
 			if rep := h.sync(s, c.options); c.did(rep) != 0 || len(rep.Faults) != 1 || rep.Removed+rep.New > 0 {
 				t.Errorf("again: %+v", rep)
 			}
-			s.unwilling = nil
+			s.unwilling, h.now = nil, h.now.Add(time.Hour)
 			if rep := h.sync(s, c.options); c.did(rep) != 1 || !rep.Clean() {
 				t.Errorf("then: %+v", rep)
 			}

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/push"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
@@ -46,7 +47,7 @@ func (r *run) noteFaults(ctx context.Context) error {
 		if slices.ContainsFunc(faults, func(f report.Failure) bool { return f.Mailbox == "" || f.Mailbox == mailbox && f.Bars }) {
 			return false
 		}
-		return len(r.Only) == 0 || slices.Contains(r.Only, mailbox) && (kind == "push" || kind == faultMailbox)
+		return len(r.Only) == 0 || slices.Contains(r.Only, mailbox) && (kind == "push" || kind == push.Refused || kind == faultMailbox)
 	})
 	r.noteUnavailable(&c)
 	if c.Empty() {

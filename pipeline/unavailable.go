@@ -6,7 +6,6 @@ import (
 	"errors"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
@@ -126,7 +125,7 @@ func (w *worker) list(ctx context.Context) ([]mail.Mailbox, error) {
 // again yet; or, if that was given up, not until somebody asks for it.
 func (r *run) lacksSince(op, mailbox string) bool {
 	n := r.unavailable[commandKey(op, mailbox)]
-	return (n.GivenUp || n.NextTry.After(r.Now()) && !r.Full) && !r.asksFor(mailbox)
+	return n.Waits(r.Now()) && (n.GivenUp || !r.Full) && !r.asksFor(mailbox)
 }
 
 // asksFor tells whether this run is asked for a mailbox by its name.
@@ -216,26 +215,14 @@ func (r *run) answered(ctx context.Context, key string) error {
 	return r.notes().Unavailable.Drop(ctx, key)
 }
 
-// longestLack bounds the attempts by which the pauses grow: a mailbox is asked again after a
-// day at most.
-const longestLack = 3
-
 // noteUnavailable lets a change remember to which commands mailboxes lacked the answer in
 // this run, by the schedule of messages that failed to come.
 func (r *run) noteUnavailable(c *journal.Change) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	now := r.Now().UTC().Truncate(time.Second)
 	for key, reason := range r.lacking {
 		n := r.unavailable[key]
-		if n.Attempts == 0 {
-			n.Since = now
-		}
-		n.Attempts, n.Reason, n.GivenUp = n.Attempts+1, reason, false
-		n.NextTry = now // once it may be the line's fault: the next run asks again
-		if n.Attempts > 1 {
-			n.NextTry = report.RetryAt(now, min(n.Attempts-1, longestLack))
-		}
+		n.Failed(r.Now(), reason, report.RetryFromSecond)
 		r.notes().Unavailable.Put(c, key, n)
 	}
 }

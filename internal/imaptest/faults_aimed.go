@@ -27,13 +27,16 @@ func SilentAbout(mailbox string, commands ...string) *Fault {
 	}}
 }
 
-// Refused answers a command about a mailbox with this line ("NO in use").
+// Refused answers a command about a mailbox with this line ("NO in use"). "" is the mailbox
+// that is open, which stays so.
 func Refused(command, mailbox, line string) *Fault {
 	return &Fault{Name: "refused", Command: func(c *scriptConn, got, args string) (bool, error) {
-		if got != command || !strings.HasPrefix(args, quoteName(mailbox)) {
+		if got != command || mailbox != "" && !strings.HasPrefix(args, quoteName(mailbox)) {
 			return false, nil
 		}
-		c.box, c.final = nil, line
+		if c.final = line; mailbox != "" {
+			c.box = nil
+		}
 		return true, nil
 	}}
 }

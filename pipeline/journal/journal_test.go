@@ -78,18 +78,25 @@ func TestNotesOfEarlierVersions(t *testing.T) {
 			Ruled{"a/b", 14, 3, "c"}, func(c *Change) { j.Ruled.Put(c, About(row), Ruled{"a/b", 14, 3, "c"}) }},
 		"remove": {`{"mailbox":"a","folder":"a","uidvalidity":14,"keys":["k"]}`, func() any { return get(t, j.Remove.notes, "") },
 			Removal{"a", "a", 14, []string{"k"}}, func(c *Change) { j.Remove.notes.Put(c, "", Removal{"a", "a", 14, []string{"k"}}) }},
-		"unsent/a/b/k": {`{"mailbox":"a/b","name":"cur/k:2,","id":"i","size":5,"reason":"no","attempts":2,"since":"2026-01-02T03:04:05Z","next_try":"2026-01-02T03:04:05Z"}`,
-			func() any { return get(t, j.Unsent, "a/b/k") }, Unsent{"a/b", "cur/k:2,", "i", 5, "no", 2, at, at, false},
+		"unsent/a/b/k": {`{"mailbox":"a/b","name":"cur/k:2,","id":"i","size":5,"attempts":2,"next_try":"2026-01-02T03:04:05Z","since":"2026-01-02T03:04:05Z","reason":"no"}`,
+			func() any { return get(t, j.Unsent, "a/b/k") }, Unsent{"a/b", "cur/k:2,", "i", 5, Tries{2, at, at, "no", false}},
 			func(c *Change) {
-				j.Unsent.Put(c, AboutFile("a/b", "k"), Unsent{"a/b", "cur/k:2,", "i", 5, "no", 2, at, at, false})
+				j.Unsent.Put(c, AboutFile("a/b", "k"), Unsent{"a/b", "cur/k:2,", "i", 5, Tries{2, at, at, "no", false}})
 			}},
 		"silent/STATUS/a/b": {`{"attempts":2,"next_try":"2026-01-02T03:04:05Z"}`, func() any { return get(t, j.Unavailable, "STATUS/a/b") },
-			Unavailable{Attempts: 2, NextTry: at}, func(c *Change) {
-				j.Unavailable.Put(c, AboutWord("STATUS", "a/b"), Unavailable{Attempts: 2, NextTry: at})
+			Unavailable{Tries{Attempts: 2, NextTry: at}}, func(c *Change) {
+				j.Unavailable.Put(c, AboutWord("STATUS", "a/b"), Unavailable{Tries{Attempts: 2, NextTry: at}})
 			}},
 		"silent/EXAMINE/a/b": {`{"attempts":2,"next_try":"2026-01-02T03:04:05Z","since":"2026-01-02T03:04:05Z","reason":"no","given_up":true}`,
-			func() any { return get(t, j.Unavailable, "EXAMINE/a/b") }, Unavailable{2, at, at, "no", true},
-			func(c *Change) { j.Unavailable.Put(c, AboutWord("EXAMINE", "a/b"), Unavailable{2, at, at, "no", true}) }},
+			func() any { return get(t, j.Unavailable, "EXAMINE/a/b") }, Unavailable{Tries{2, at, at, "no", true}},
+			func(c *Change) {
+				j.Unavailable.Put(c, AboutWord("EXAMINE", "a/b"), Unavailable{Tries{2, at, at, "no", true}})
+			}},
+		"declined/a/b/14/3": {`{"mailbox":"a/b","uidvalidity":14,"uid":3,"changes":{"move c":{"attempts":2,"next_try":"2026-01-02T03:04:05Z","since":"2026-01-02T03:04:05Z","reason":"no"}}}`,
+			func() any { return get(t, j.Declined, "a/b/14/3") }, Declined{"a/b", 14, 3, map[string]Tries{"move c": {2, at, at, "no", false}}},
+			func(c *Change) {
+				j.Declined.Put(c, About(row), Declined{"a/b", 14, 3, map[string]Tries{"move c": {2, at, at, "no", false}}})
+			}},
 		"removed/00ff": {`{"tags":["work"],"at":"2026-01-02T03:04:05Z"}`, func() any { return get(t, j.Removed, "00ff") },
 			Removed{[]string{"work"}, at}, func(c *Change) { j.Removed.Put(c, "00ff", Removed{[]string{"work"}, at}) }},
 		"standing/held/a/b": {"2026-01-02T03:04:05Z these words", func() any { return get(t, j.Standing, "held/a/b") },

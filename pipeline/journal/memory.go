@@ -4,21 +4,42 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/emersion/go-imap/v2"
 )
+
+// Tries is the memory of anything that failed: how often it was tried, and when it is tried
+// again.
+type Tries struct {
+	Attempts int       `json:"attempts"`
+	NextTry  time.Time `json:"next_try"`
+	Since    time.Time `json:"since,omitzero"`     // zero: an earlier version did not note it
+	Reason   string    `json:"reason,omitempty"`   // the refusal; "": there was no answer
+	GivenUp  bool      `json:"given_up,omitempty"` // by the account's owner: until he asks for it
+}
+
+// Failed counts one try more. pause gives the time of the next one by how many there were.
+func (t *Tries) Failed(now time.Time, reason string, pause func(now time.Time, attempts int) time.Time) {
+	now = now.UTC().Truncate(time.Second)
+	if t.Attempts == 0 {
+		t.Since = now
+	}
+	t.Attempts, t.Reason, t.GivenUp = t.Attempts+1, reason, false
+	t.NextTry = pause(now, t.Attempts)
+}
+
+// Waits tells whether it is not to be tried yet.
+func (t Tries) Waits(now time.Time) bool { return t.GivenUp || t.NextTry.After(now) }
 
 // Unsent is mail that is new here and that the server refused. It is sent again by the
 // schedule of messages that failed to come, or with --full; or, if its owner gave it up,
 // when he asks for that.
 type Unsent struct {
-	Mailbox  string    `json:"mailbox"`
-	Name     string    `json:"name"` // of its file below the mailbox's folder
-	ID       string    `json:"id"`   // in notmuch
-	Size     int64     `json:"size"`
-	Reason   string    `json:"reason"`
-	Attempts int       `json:"attempts"`
-	Since    time.Time `json:"since"`
-	NextTry  time.Time `json:"next_try"`
-	GivenUp  bool      `json:"given_up,omitempty"`
+	Mailbox string `json:"mailbox"`
+	Name    string `json:"name"` // of its file below the mailbox's folder
+	ID      string `json:"id"`   // in notmuch
+	Size    int64  `json:"size"`
+	Tries
 }
 
 // Removed is what is kept of mail that was removed here, since the server has it no more:
@@ -30,12 +51,15 @@ type Removed struct {
 
 // Unavailable is a command without which a mailbox cannot take part, and that was not
 // answered, or refused, though others were not. LIST is of no mailbox.
-type Unavailable struct {
-	Attempts int       `json:"attempts"`
-	NextTry  time.Time `json:"next_try"`
-	Since    time.Time `json:"since,omitzero"`     // zero: an earlier version did not note it
-	Reason   string    `json:"reason,omitempty"`   // of the refusal; "": there was no answer
-	GivenUp  bool      `json:"given_up,omitempty"` // by the account's owner: until he asks for it
+type Unavailable struct{ Tries }
+
+// Declined is, of one message, what the server was to change of it and refused, by what that is:
+// a Change.
+type Declined struct {
+	Mailbox     string           `json:"mailbox"`
+	UIDValidity uint64           `json:"uidvalidity"`
+	UID         imap.UID         `json:"uid"`
+	Changes     map[string]Tries `json:"changes"`
 }
 
 // Refusal is what is remembered of refused sign-ins until one succeeds: servers lock

@@ -48,6 +48,15 @@ type Move struct {
 	Key string         // of its file where it is now
 }
 
+// UIDsOf gives the messages of moves.
+func UIDsOf(moves []Move) []imap.UID {
+	uids := make([]imap.UID, len(moves))
+	for i, m := range moves {
+		uids[i] = m.Row.UID
+	}
+	return uids
+}
+
 // Unmade is a move that the server was not told of.
 type Unmade struct {
 	Move
@@ -93,12 +102,14 @@ func (o *Outgoing) Moved() (n int) {
 }
 
 // Wait leaves moves to a later run.
-func (o *Outgoing) Wait(is func(Move) bool) {
+func (o *Outgoing) Wait(is func(m Move, to string) bool) {
 	for to, moves := range o.Moves {
-		stay := slices.DeleteFunc(slices.Clone(moves), is)
+		var stay []Move
 		for _, m := range moves {
-			if is(m) {
+			if is(m, to) {
 				o.Waiting[to] = append(o.Waiting[to], m)
+			} else {
+				stay = append(stay, m)
 			}
 		}
 		if o.Moves[to] = stay; len(stay) == 0 {
@@ -234,7 +245,7 @@ func OfFolders(locals map[string]*Local, p Policy) map[string]*Outgoing {
 			continue
 		}
 		if !p.Whole {
-			o.Wait(func(Move) bool { return true }) // what seems new or gone here may be elsewhere
+			o.Wait(func(Move, string) bool { return true }) // what seems new or gone here may be elsewhere
 			o.Uploads = nil
 			o.Later = len(l.Missing)+len(l.Marked)+len(l.Tagged) > 0 || slices.ContainsFunc(l.Untracked, Untracked.New)
 			continue

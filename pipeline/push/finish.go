@@ -71,7 +71,7 @@ func (p *Pusher) finishMove(ctx context.Context, b *Mailbox, m *journal.Moving) 
 			}
 		}
 		expunged, err := p.expunge(ctx, b, slices.Clone(m.UIDs))
-		if err != nil {
+		if err := p.refused(ctx, b, err, m.UIDs, always(changeExpunge)); err != nil {
 			return err
 		}
 		if err := p.copiesExpunged(ctx, b, m, rows, expunged); err != nil {

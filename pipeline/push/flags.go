@@ -31,7 +31,6 @@ func (p *Pusher) pushFlags(ctx context.Context, b *Mailbox, sel *mail.Selected) 
 	if err := p.intendFlagsThere(ctx, b); err != nil {
 		return err
 	}
-	var unable error
 	left := make(map[imap.UID]plan.Delta)
 	for _, f := range slices.Sorted(maps.Keys(flags)) {
 		for _, sign := range []string{"+", "-"} {
@@ -41,7 +40,10 @@ func (p *Pusher) pushFlags(ctx context.Context, b *Mailbox, sel *mail.Selected) 
 				return err
 			}
 			if ok {
-				unable = err
+				err := p.refused(ctx, b, err, nil, func(u imap.UID) string { return changeFlags(b.Local.Flags[u]) })
+				if err != nil {
+					return err
+				}
 				for _, u := range some.uids {
 					left[u] = b.Local.Flags[u]
 				}
@@ -65,11 +67,9 @@ func (p *Pusher) pushFlags(ctx context.Context, b *Mailbox, sel *mail.Selected) 
 		p.Told.Forget(&c, ledger.Message{Mailbox: b.Name, UIDValidity: b.Known.UIDValidity, UID: u})
 	}
 	if !c.Empty() {
-		if err := p.commit(ctx, c, "refused flags noted"); err != nil {
-			return err
-		}
+		return p.commit(ctx, c, "refused flags noted")
 	}
-	return unable
+	return nil
 }
 
 // store sets or clears one flag where the user did so.

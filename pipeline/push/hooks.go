@@ -78,7 +78,7 @@ func (p *Pusher) prePush(ctx context.Context, b *Mailbox, o *plan.Outgoing) erro
 	if len(deferred) == 0 {
 		return nil
 	}
-	o.Wait(func(m plan.Move) bool { return deferred[m.Row.UID] })
+	o.Wait(func(m plan.Move, _ string) bool { return deferred[m.Row.UID] })
 	b.Scanned, p.tags = "", mail.Revision{} // the next run looks at them again
 	return nil
 }

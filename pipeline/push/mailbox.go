@@ -1,6 +1,7 @@
 package push
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/emersion/go-imap/v2"
@@ -29,8 +30,12 @@ type Mailbox struct {
 	Look       bool // it is to be looked into after the push
 	Incomplete bool // not all of its mail is here any more: it is to be compared as a whole
 
-	only      bool // nothing is pushed to any other mailbox
-	next      bool // and none of them is looked into before it
+	only    bool                         // nothing is pushed to any other mailbox
+	next    bool                         // and none of them is looked into before it
+	refused map[imap.UID]map[string]bool // changes that the server refused, in this run or in one before; they stay undone
+	waiting map[imap.UID]plan.Delta      // flags that wait since they were refused
+	copied  []ledger.Message             // to be expunged yet, where they were copied from
+
 	uncertain bool // we may have put messages into it since its status was told
 }
 
@@ -95,4 +100,16 @@ func (b *Mailbox) noteMovedFrom(rows []ledger.Message, pairs map[imap.UID]imap.U
 			b.MovedFrom[uid] = m
 		}
 	}
+}
+
+// putBack lets flags that wait be what is here again.
+func (b *Mailbox) putBack() {
+	if len(b.waiting) == 0 {
+		return
+	}
+	if b.Local.Flags == nil {
+		b.Local.Flags = make(map[imap.UID]plan.Delta)
+	}
+	maps.Copy(b.Local.Flags, b.waiting)
+	b.waiting = nil
 }

@@ -39,26 +39,19 @@ func (p *Pusher) pushMoves(ctx context.Context, b *Mailbox, moves []plan.Move, t
 // pushTagged moves messages on the server as their tags order. What the server
 // refuses costs nothing else.
 func (p *Pusher) pushTagged(ctx context.Context, b *Mailbox, moves map[string][]ledger.Message) error {
-	var left error
 	for _, name := range slices.Sorted(maps.Keys(moves)) {
 		rows, err := p.sameMessages(ctx, b, moves[name])
-		if err != nil {
-			return err
+		if err == nil {
+			p.doing(b, len(rows), verbTo(name)+" %s: %s -> %s", b.Name, name)
+			_, err = p.transfer(ctx, b, rows, p.mailbox(name), nil)
+			p.Report.Tally(func(r *report.Report) { r.Moved += done(err, len(rows)) })
 		}
-		p.doing(b, len(rows), verbTo(name)+" %s: %s -> %s", b.Name, name)
-		_, err = p.transfer(ctx, b, rows, p.mailbox(name), nil)
-		n := done(err, len(rows))
-		p.Report.Tally(func(r *report.Report) { r.Moved += n })
-		if p.isRefusal(err) {
-			left = errors.Join(left, notPushedf("%s not moved to %s, as the tags want it: %v", mail.Number(len(rows)-n, "message was", "messages were"), name, err))
-			continue
-		}
-		if err != nil {
+		if err := p.refused(ctx, b, err, ledger.UIDs(moves[name]), always(changeMove(name))); err != nil {
 			return err
 		}
 		delete(moves, name) // done, should the push be repeated
 	}
-	return left
+	return nil
 }
 
 // transfer moves messages on the server: with MOVE, or with COPY and an expunge
@@ -108,10 +101,7 @@ func (p *Pusher) transferPart(ctx context.Context, b *Mailbox, verb string, part
 		return err
 	}
 	expunged, err := p.expunge(ctx, b, uids)
-	if p.isRefusal(err) {
-		return fmt.Errorf("%w; %w", err, errHalfWay)
-	}
-	if err != nil {
+	if err := p.refused(ctx, b, err, uids, always(changeExpunge)); err != nil {
 		return err
 	}
 	return p.copiesExpunged(ctx, b, m, part, expunged)

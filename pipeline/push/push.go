@@ -142,6 +142,7 @@ type Pusher struct {
 	// finished are messages, by mailbox, of moves that were interrupted: nothing else is
 	// to be done with them.
 	finished map[string]map[imap.UID]bool
+	declined map[string]map[imap.UID]journal.Declined // what the server refused, by mailbox; nil: not read yet
 	did      Result
 }
 
@@ -184,13 +185,17 @@ func (p *Pusher) Push(ctx context.Context, c Connection, o Orders) (Result, erro
 	for _, b := range o.Mailboxes {
 		p.boxes[b.Name] = b
 	}
+	plans, err := p.withDeclined(ctx, o.Plans)
+	if err != nil {
+		return p.did, err
+	}
 	whole := true
-	for _, name := range slices.Sorted(maps.Keys(o.Plans)) {
-		b, out := p.boxes[name], o.Plans[name]
+	for _, name := range slices.Sorted(maps.Keys(plans)) {
+		b, out := p.boxes[name], plans[name]
 		if b == nil || b.Aside {
 			continue // of no mailbox, or of none that is asked for
 		}
-		b.only = len(o.Plans) == 1
+		b.only = len(plans) == 1
 		b.next = b.only && !slices.ContainsFunc(o.Mailboxes, func(o *Mailbox) bool { return o != b && !o.Aside && (o.Due || o.Look) })
 		all, err := p.pushMailbox(ctx, b, out)
 		if err != nil {
@@ -216,6 +221,10 @@ func (p *Pusher) pushMailbox(ctx context.Context, b *Mailbox, o *plan.Outgoing) 
 	if err := p.postpone(ctx, b, o); err != nil {
 		return false, err
 	}
+	if err := p.putOff(ctx, b, o); err != nil {
+		return false, err
+	}
+	defer b.putBack()
 	if p.DryRun {
 		if err := p.foresee(ctx, b, o); err != nil {
 			if ctx.Err() != nil || report.ScopeOf(err, report.AtMailbox) > report.ScopeMailbox {
@@ -233,8 +242,11 @@ func (p *Pusher) pushMailbox(ctx context.Context, b *Mailbox, o *plan.Outgoing) 
 	// Tags of a mail that is about to get another row are looked at again then,
 	// and those by which something is still to be done.
 	all = o.Nothing() && len(b.Local.Tagged) == 0
-	if p.DryRun || o.Nothing() && len(b.Local.Flags) == 0 {
+	if p.DryRun {
 		return all, nil
+	}
+	if o.Nothing() && len(b.Local.Flags)+len(b.copied) == 0 {
+		return all, p.forgetDone(ctx, b)
 	}
 	err = p.tell(ctx, b, o)
 	// There is no session after a failed attempt at a fresh one.
@@ -243,9 +255,14 @@ func (p *Pusher) pushMailbox(ctx context.Context, b *Mailbox, o *plan.Outgoing) 
 		err = p.tell(ctx, b, o)
 	}
 	_, said := errors.AsType[*notPushed](err)
+	if err == nil || said {
+		if err := errors.Join(p.forgetDone(ctx, b), p.tellRefused(ctx, b)); err != nil {
+			return false, err
+		}
+	}
 	switch {
 	case err == nil:
-		return all && (p.Restore || len(b.Local.Flags) == 0 && !b.Contradicted), nil // else they wait for a mailbox that can be written
+		return all && len(b.refused) == 0 && (p.Restore || len(b.Local.Flags) == 0 && !b.Contradicted), nil // else they wait for a mailbox that can be written
 	case ctx.Err() != nil:
 		return false, ctx.Err()
 	case said:
@@ -284,15 +301,6 @@ type notPushed struct{ text string }
 
 func (e *notPushed) Error() string { return e.text }
 
-// refusal makes of a refused command something that waits for the next run: it is
-// of what the command named, and costs nothing else. Any other error stays.
-func (p *Pusher) refusal(err error, what string) error {
-	if !p.isRefusal(err) {
-		return err
-	}
-	return notPushedf("%s: %v; the next run tries again", what, err)
-}
-
 func notPushedf(format string, args ...any) error { return &notPushed{fmt.Sprintf(format, args...)} }
 
 // tell tells the server what of one mailbox is to be told, when that was said.
@@ -311,13 +319,13 @@ func (p *Pusher) tell(ctx context.Context, b *Mailbox, o *plan.Outgoing) error {
 	if p.Restore {
 		return p.restore(ctx, b, o)
 	}
-	if len(b.Local.Flags)+o.Moved()+len(o.Deleted)+len(o.Uploads) == 0 {
+	if len(b.Local.Flags)+o.Moved()+len(o.Deleted)+len(o.Uploads)+len(b.copied) == 0 {
 		return nil
 	}
 	if err := p.prePush(ctx, b, o); err != nil {
 		return err
 	}
-	if o.Moved()+len(o.Deleted)+len(o.Uploads)+len(b.Local.Flags) == 0 {
+	if o.Moved()+len(o.Deleted)+len(o.Uploads)+len(b.Local.Flags)+len(b.copied) == 0 {
 		if b.nothingPending(o) {
 			return p.Here.MarkScanned(ctx, b.Name, b.Scanned)
 		}
@@ -332,6 +340,9 @@ func (p *Pusher) tell(ctx context.Context, b *Mailbox, o *plan.Outgoing) error {
 		err = p.conn.Connect(ctx)
 	} else {
 		sel, err = p.openFor(ctx, b)
+	}
+	if p.isRefusal(err) {
+		return p.refusedAll(ctx, b, o, err)
 	}
 	if err != nil {
 		return err
@@ -357,31 +368,30 @@ func (p *Pusher) tell(ctx context.Context, b *Mailbox, o *plan.Outgoing) error {
 		return err
 	}
 	// What is refused of it keeps nothing else from being tried.
-	unable := p.refusal(p.pushFlags(ctx, b, sel), "flags not changed")
-	if _, ok := errors.AsType[*notPushed](unable); unable != nil && !ok {
-		return unable
+	if err := p.refused(ctx, b, p.expungeCopied(ctx, b), ledger.UIDs(b.copied), always(changeExpunge)); err != nil {
+		return err
+	}
+	if err := p.pushFlags(ctx, b, sel); err != nil {
+		return err
 	}
 	for _, to := range slices.Sorted(maps.Keys(o.Moves)) {
-		err := p.refusal(p.pushMoves(ctx, b, o.Moves[to], p.boxes[to]), "not moved to "+to)
-		if _, ok := errors.AsType[*notPushed](err); err != nil && !ok {
+		if err := p.refused(ctx, b, p.pushMoves(ctx, b, o.Moves[to], p.boxes[to]), plan.UIDsOf(o.Moves[to]), always(changeMove(to))); err != nil {
 			return err
 		}
-		unable = errors.Join(unable, err)
 	}
-	err = p.refusal(p.pushDeleted(ctx, b, o.Deleted), "not deleted")
+	var unable error
+	err = p.refused(ctx, b, p.pushDeleted(ctx, b, o.Deleted), ledger.UIDs(o.Deleted), always(changeDelete))
 	if _, ok := errors.AsType[*notPushed](err); err != nil && !ok {
 		return err
 	}
-	unable = errors.Join(unable, err)
-	err = p.pushTagged(ctx, b, o.Tagged)
-	if _, ok := errors.AsType[*notPushed](err); err != nil && !ok {
+	unable = err
+	if err := p.pushTagged(ctx, b, o.Tagged); err != nil {
 		return err
 	}
-	unable = errors.Join(unable, err)
 	if err := p.pushUploads(ctx, b, sel, o.Uploads); err != nil {
 		return err
 	}
-	if unable == nil && b.nothingPending(o) {
+	if unable == nil && len(b.refused) == 0 && b.nothingPending(o) {
 		return p.Here.MarkScanned(ctx, b.Name, b.Scanned)
 	}
 	return unable

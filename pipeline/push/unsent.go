@@ -31,8 +31,7 @@ func (p *Pusher) postpone(ctx context.Context, b *Mailbox, o *plan.Outgoing) err
 	var due []plan.Untracked
 	for _, s := range o.Uploads {
 		n, refused := notes[journal.AboutFile(b.Name, s.Key)]
-		waits := n.GivenUp || n.NextTry.After(p.Now()) && !p.Full
-		if !refused || n.Size != s.Size || !waits || p.Again(b.Name, s.Key) {
+		if !refused || n.Size != s.Size || !p.waits(n.Tries, b, s.Key) {
 			due = append(due, s)
 		}
 	}
@@ -49,21 +48,25 @@ func (p *Pusher) refusedUploads(ctx context.Context, b *Mailbox, refused []refus
 	if err != nil {
 		return err
 	}
-	now := p.Now().UTC().Truncate(time.Second)
 	var c journal.Change
 	var news []refusedUpload
 	for _, f := range refused {
 		key := journal.AboutFile(b.Name, f.file.Key)
 		n := notes[key]
 		if n.Attempts == 0 || n.Size != f.file.Size {
-			n = journal.Unsent{Mailbox: b.Name, ID: f.file.ID, Size: f.file.Size, Since: now}
+			n = journal.Unsent{Mailbox: b.Name, ID: f.file.ID, Size: f.file.Size}
 			news = append(news, f)
 		}
-		n.Name, n.Reason, n.Attempts, n.GivenUp = f.file.Name, f.err.Error(), n.Attempts+1, false
-		n.NextTry = report.RetryAt(now, n.Attempts)
-		if ofWhole(f.err) { // room, or a right, is there again before long, and it is not the mail's fault
-			n.NextTry = report.RetryAt(now, min(n.Attempts, 2))
-		}
+		n.Name = f.file.Name
+		n.Failed(p.Now(), f.err.Error(), func(now time.Time, attempts int) time.Time {
+			if f.unopened {
+				return report.RetryFromSecond(now, attempts)
+			}
+			if ofWhole(f.err) { // room, or a right, is there again before long, and it is not the mail's fault
+				attempts = min(attempts, 2)
+			}
+			return report.RetryAt(now, attempts)
+		})
 		p.Journal.Unsent.Put(&c, key, n)
 	}
 	if err := p.commit(ctx, c, "refused uploads remembered"); err != nil {
@@ -112,6 +115,7 @@ func byReason(refused []refusedUpload) string {
 const mostNamed = 5
 
 type refusedUpload struct {
-	file plan.Untracked
-	err  error
+	file     plan.Untracked
+	err      error
+	unopened bool // its mailbox was not even opened
 }

@@ -71,7 +71,7 @@ const maxListAge = 500 * time.Millisecond
 // last agreement. Neither does its status of this moment tell of anything, nor has
 // an earlier run begun to put mail there.
 func (p *Pusher) unvisited(ctx context.Context, b *Mailbox, o *plan.Outgoing) (bool, error) {
-	if len(b.Local.Flags)+o.Moved()+len(o.Deleted) > 0 || b.uncertain || !b.only || p.Now().Sub(p.listedAt) > maxListAge ||
+	if len(b.Local.Flags)+o.Moved()+len(o.Deleted)+len(b.copied) > 0 || b.uncertain || !b.only || p.Now().Sub(p.listedAt) > maxListAge ||
 		b.Listed.Status.UIDValidity != b.Known.UIDValidity || b.Listed.Status.UIDNext == 0 || b.Listed.Status.UIDNext != b.Known.UIDNext {
 		return false, nil
 	}
@@ -197,7 +197,7 @@ func (p *Pusher) upload(ctx context.Context, b *Mailbox, files []plan.Untracked,
 		case res.Together && !alone:
 			again = append(again, files[i])
 		default:
-			refused = append(refused, refusedUpload{files[i], res.Err})
+			refused = append(refused, refusedUpload{files[i], res.Err, false})
 		}
 	}
 	return again, refused, nil

@@ -269,6 +269,15 @@ func RetryAt(now time.Time, attempts int) time.Time {
 	}
 }
 
+// RetryFromSecond is the schedule of what is refused, or not answered, of a mailbox or a change: the
+// first time that may be so for a moment, and the next run asks again; then a day passes at most.
+func RetryFromSecond(now time.Time, attempts int) time.Time {
+	if attempts < 2 {
+		return now
+	}
+	return RetryAt(now, min(attempts-1, 3))
+}
+
 // ErrLater is why a dry run ends nothing.
 var ErrLater = errors.New("a run ends first what an earlier one had begun, and what that leaves to do cannot be foreseen")
 
