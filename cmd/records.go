@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -126,13 +127,15 @@ func (r *records) connection(account string) func(mail.Line) {
 }
 
 // recordFile is a file that costs no sync anything: what goes wrong with it is told once,
-// and then nothing is written to it.
+// and then nothing is written to it, or nothing until there is room again.
 type recordFile struct {
 	tell func(string)
 
-	mu   sync.Mutex
-	file *os.File // nil: it is over
-	left int      // bytes; less than 0: without bound
+	mu     sync.Mutex
+	file   *os.File // nil: it is over
+	left   int      // bytes; less than 0: without bound
+	noRoom bool     // for the line before
+	torn   bool     // of one line only the beginning is there
 }
 
 func (f *recordFile) Write(line []byte) (int, error) {
@@ -156,8 +159,20 @@ func (f *recordFile) write(line []byte) (wrong string) {
 		f.left -= len(line)
 	}
 	if wrong == "" {
+		if f.torn {
+			line = append([]byte("\n"), line...)
+		}
 		_ = f.file.SetWriteDeadline(time.Now().Add(recordPatience)) // what has none does not block
-		if _, err := f.file.Write(line); err != nil {
+		n, err := f.file.Write(line)
+		f.torn = f.torn && n == 0 || n > 0 && n < len(line)
+		before := f.noRoom
+		f.noRoom = errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
+		switch {
+		case f.noRoom && before:
+			return ""
+		case f.noRoom:
+			return fmt.Sprintf("%v; what follows is not in it until there is room", err)
+		case err != nil:
 			wrong = fmt.Sprintf("%v; what follows is not in it", err)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -15,6 +16,7 @@ import (
 	"unicode"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 
 	"github.com/notmuch-imap/notmuch-imap/hooks"
 	"github.com/notmuch-imap/notmuch-imap/internal/config"
@@ -69,7 +71,11 @@ func (p *program) watchAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	lock, err := p.lockWatch(conf)
+	var lock *os.File
+	err = p.patiently(c.Context, out, func() (err error) {
+		lock, err = p.lockWatch(conf)
+		return err
+	})
 	if errors.Is(err, errWatched) {
 		out.fault(err.Error())
 		return errLater
@@ -91,8 +97,11 @@ func (p *program) watchAction(c *cli.Context) error {
 	}
 	defer p.manager().tell("STOPPING=1")
 	for {
-		v, err := p.vigil(c.Context, accounts, out)
-		if err != nil {
+		var v *vigil
+		if err := p.patiently(c.Context, out, func() (err error) {
+			v, err = p.vigil(c.Context, accounts, out)
+			return err
+		}); err != nil {
 			return err
 		}
 		err = v.watch(c.Context, watch.Usual(), d, func() error {
@@ -112,6 +121,29 @@ func (p *program) watchAction(c *cli.Context) error {
 		p.manager().tell("RELOADING=1")
 	}
 }
+
+// patiently does what the watch cannot begin without, and again while there is no room for it:
+// that passes, as it does for a watch at work.
+func (p *program) patiently(ctx context.Context, out *output, begin func() error) error {
+	for told := false; ; told = true {
+		err := begin()
+		if !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
+			return err
+		}
+		if !told {
+			out.fault(err.Error() + "; " + pipeline.Remedy(err))
+		}
+		p.manager().tell("READY=1", "STATUS="+inLine(err.Error()), "WATCHDOG=1")
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(beginAgain):
+		}
+	}
+}
+
+// beginAgain is after how long what there was no room for is begun again.
+const beginAgain = 5 * time.Second
 
 // vigil begins to watch accounts, and tells what is wrong with their configuration before
 // anything is done.
@@ -352,14 +384,9 @@ func (v *vigil) forget(account string) {
 // event shows an event, but not the same fault with every sync, which was shown.
 func (v *vigil) event(e pipeline.Event) bool {
 	if e.Type == pipeline.EventFault {
-		// The same fault has other ports and other times.
-		same := strings.Map(func(r rune) rune {
-			if unicode.IsDigit(r) {
-				return -1
-			}
-			return r
-		}, e.Text)
-		key := e.Account + "\x00" + e.Mailbox + "\x00" + same
+		// The same fault has other ports, other times, and other names of temporary files.
+		same := slices.DeleteFunc(strings.Fields(e.Text), func(word string) bool { return strings.ContainsFunc(word, unicode.IsDigit) })
+		key := e.Account + "\x00" + e.Mailbox + "\x00" + strings.Join(same, " ")
 		v.mu.Lock()
 		now := time.Now()
 		for k, until := range v.said {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -23,7 +24,8 @@ import (
 type watching struct {
 	*machine
 	server  *imaptest.DovecotServer
-	runtime string // XDG_RUNTIME_DIR, short enough for a socket
+	runtime string   // XDG_RUNTIME_DIR, short enough for a socket
+	before  []string // what runs the command
 	args    []string
 	cmd     *exec.Cmd
 	exited  chan struct{}
@@ -76,7 +78,8 @@ func (w *watching) start() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.cmd = exec.Command(filepath.Join(w.dir, "bin", name), w.args...)
+	argv := slices.Concat(w.before, []string{filepath.Join(w.dir, "bin", name)}, w.args)
+	w.cmd = exec.Command(argv[0], argv[1:]...)
 	w.cmd.Env, w.cmd.Dir, w.cmd.Stdout, w.cmd.Stderr = w.env, w.dir, out, out
 	if err := errors.Join(w.cmd.Start(), out.Close()); err != nil {
 		w.t.Fatal(err)

@@ -101,6 +101,21 @@ func TestOpen(t *testing.T) {
 	if _, err := open(filepath.Join(dir, "slash.conf")); err == nil || strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), "cannot be opened: ") {
 		t.Errorf("a broken database: %v", err)
 	}
+	// What a full disk leaves of a database that was to be made is none.
+	if err := os.RemoveAll(filepath.Join(dir, "odd/.notmuch/xapian")); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{"flintlock", "v.tmp"} {
+		if err := errors.Join(os.MkdirAll(filepath.Join(dir, "odd/.notmuch/xapian"), 0o700), os.WriteFile(filepath.Join(dir, "odd/.notmuch/xapian", file), nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if x, err := Open(t.Context(), Options{Config: filepath.Join(dir, "slash.conf"), Existing: true}); err != nil || !x.Missing() {
+		t.Errorf("a database that was about to be made: %v", err)
+	}
+	if _, err := open(filepath.Join(dir, "slash.conf")); err != nil {
+		t.Errorf("a database in the place of one that was about to be made: %v", err)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := Open(ctx, Options{Config: plain}); !errors.Is(err, context.Canceled) {

@@ -8,6 +8,7 @@ import "C"
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,6 +16,8 @@ import (
 
 	notmuch "github.com/zenhack/go.notmuch"
 	"golang.org/x/sys/unix"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 )
 
 // What go.notmuch leaves out of libnotmuch: the merged configuration, the text
@@ -232,8 +235,18 @@ func (x *Index) create() error {
 	if status == C.NOTMUCH_STATUS_DATABASE_EXISTS {
 		return nil // somebody was faster
 	}
+	if err == nil || errors.Is(err, unix.ENOSPC) {
+		return err
+	}
+	// Xapian has no words for it here.
+	if conf, why := x.configured(); why == nil && maildir.Full(conf.path, leastDatabase) {
+		return fmt.Errorf("%w: %w", unix.ENOSPC, err)
+	}
 	return err
 }
+
+// leastDatabase is what an empty database takes, in bytes.
+const leastDatabase = 64 << 10
 
 func openError(status C.notmuch_status_t, text *C.char) error {
 	words := ""
@@ -257,10 +270,26 @@ func openError(status C.notmuch_status_t, text *C.char) error {
 	case C.NOTMUCH_STATUS_UPGRADE_REQUIRED:
 		return errUpgrade
 	}
+	if begun(words) {
+		return fmt.Errorf("%w (%s)", ErrNoDatabase, words)
+	}
 	if words == "" {
 		words = C.GoString(C.notmuch_status_to_string(status))
 	}
 	return full(words, fmt.Errorf("the notmuch database cannot be opened: %s", words))
+}
+
+// begun tells from the library's words that a database was about to be made, on a disk that was
+// full or by a process that was killed, and never held anything. `notmuch new` makes one there,
+// too.
+func begun(words string) bool {
+	at, ok := strings.CutSuffix(words, ": Couldn't detect type of database")
+	_, dir, named := strings.Cut(at, "Xapian database at ")
+	if !ok || !named {
+		return false
+	}
+	entries, err := os.ReadDir(dir)
+	return err == nil && !slices.ContainsFunc(entries, func(e os.DirEntry) bool { return filepath.Ext(e.Name()) == ".glass" })
 }
 
 // full makes an error ENOSPC, as a full disk is everywhere else, if the library's words
