@@ -138,7 +138,7 @@ func explain(about func() string, a *config.Account, command string) func(*mail.
 	return func(f *mail.Fault) {
 		switch f.Kind {
 		case mail.KindSecret:
-			f.Do = "the next run tries again"
+			f.Do = "the next sync tries again"
 			if r, ok := errors.AsType[*oauth.Refusal](f.Err); ok {
 				f.Err, f.Do = &noToken{r}, r.Next
 			}

@@ -272,7 +272,7 @@ func (p *program) syncLocked(ctx context.Context, a *config.Account, o pipeline.
 	switch {
 	case errors.Is(err, index.ErrLocked):
 		// What came is on disk, and the next run tells notmuch.
-		out.account(a.Name, err.Error()+"; the next run goes on from here")
+		out.account(a.Name, err.Error()+"; the next sync goes on from here")
 		if report.New+report.NewStubs+report.Flagged+report.Removed > 0 {
 			return report, endPartly, nil
 		}
@@ -304,7 +304,7 @@ func (p *program) pipelineOptions(a *config.Account, root string, idx *index.Ind
 			Name:    a.Name,
 			Address: a.User,
 			Root:    root,
-			Dial:    p.dialer(a, keys, out),
+			Dial:    p.dialer(a, keys, &remote.Names{}, out),
 			SignIn:  keys.fingerprints(a),
 			Index:   idx,
 			Ledger:  l,
@@ -371,8 +371,7 @@ func openLedger(ctx context.Context, dir string, dryRun bool) (l *ledger.Ledger,
 }
 
 // dialer gives what opens a signed-in connection for the pipeline.
-func (p *program) dialer(a *config.Account, keys *secrets, out *output) func(context.Context) (pipeline.Session, error) {
-	names := &remote.Names{}
+func (p *program) dialer(a *config.Account, keys *secrets, names *remote.Names, out *output) func(context.Context) (pipeline.Session, error) {
 	return func(ctx context.Context) (pipeline.Session, error) {
 		o, err := toldOptions(a, keys, names, out)
 		if err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/config"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/remote"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/verify"
 )
@@ -187,7 +188,7 @@ func (p *program) verifyBytes(ctx context.Context, v *verification, of verify.Ac
 	if done.Len() > 0 {
 		out.say(fmt.Sprintf("%s: %d were compared before; --anew begins at the beginning", a.Name, done.Len()))
 	}
-	err = p.reach(ctx, a, p.dialer(a, keys, out), out, func(s pipeline.Session) error {
+	err = p.reach(ctx, a, p.dialer(a, keys, &remote.Names{}, out), out, func(s pipeline.Session) error {
 		return verify.Bytes(ctx, of, s, bodies, done, result)
 	})
 	if err == nil && len(v.only) == 0 {

@@ -262,7 +262,7 @@ func (v *vigil) account(ctx context.Context, a *config.Account, root string) wat
 			}
 			return s, nil
 		},
-		Sync:    func(ctx context.Context, only []string) watch.Outcome { return v.sync(ctx, a, root, only) },
+		Sync:    func(ctx context.Context, only []string) watch.Outcome { return v.sync(ctx, a, root, names, only) },
 		Paused:  func(ctx context.Context) time.Time { return v.paused(ctx, a) },
 		Tagged:  func(ctx context.Context) bool { return v.tagged(ctx, a, &seen) },
 		Refused: func(ctx context.Context, err error) { v.refused(ctx, a, err) },
@@ -317,7 +317,7 @@ func (v *vigil) renew() {
 }
 
 // sync is the ordinary sync of some mailboxes of an account, or of all.
-func (v *vigil) sync(ctx context.Context, a *config.Account, root string, only []string) watch.Outcome {
+func (v *vigil) sync(ctx context.Context, a *config.Account, root string, names *remote.Names, only []string) watch.Outcome {
 	failed := func(err error) watch.Outcome {
 		if errors.Is(err, index.ErrNoDatabase) {
 			v.end(errDatabaseGone)
@@ -337,7 +337,7 @@ func (v *vigil) sync(ctx context.Context, a *config.Account, root string, only [
 	if err != nil {
 		return failed(err)
 	}
-	report, end, err := v.locked(ctx, a, root, l, only)
+	report, end, err := v.locked(ctx, a, root, names, l, only)
 	until, paused := v.pausedBy(ctx, a, l)
 	if err = errors.Join(err, paused, done()); err != nil {
 		return failed(err)
@@ -360,14 +360,14 @@ func (v *vigil) sync(ctx context.Context, a *config.Account, root string, only [
 	return o
 }
 
-func (v *vigil) locked(ctx context.Context, a *config.Account, root string, l *ledger.Ledger, only []string) (report *pipeline.Report, end ending, err error) {
+func (v *vigil) locked(ctx context.Context, a *config.Account, root string, names *remote.Names, l *ledger.Ledger, only []string) (report *pipeline.Report, end ending, err error) {
 	var runner *hooks.Runner
 	if runner, err = v.runner(v.idx, v.all...); err != nil {
 		return nil, endBroken, err
 	}
 	defer func() { err = errors.Join(err, runner.Close()) }()
 	o := v.pipelineOptions(a, root, v.idx, l, v.secrets(), v.out)
-	o.Emit = v.event
+	o.Emit, o.Dial = v.event, v.dialer(a, v.secrets(), names, v.out)
 	return v.syncLocked(ctx, a, o, v.idx, v.out, request{only: only, hooks: runner, unattended: true})
 }
 

@@ -125,11 +125,11 @@ func TestSeveralErrorsAreOneLine(t *testing.T) {
 // A full disk that ends an account's run has what to do beside it, once.
 func TestAFullDiskSaysWhatToDo(t *testing.T) {
 	t.Parallel()
-	for _, text := range []string{"the ledger cannot grow", "the ledger cannot grow; make space, then run sync again"} {
+	for _, text := range []string{"the ledger cannot grow", "the ledger cannot grow; make space; the next sync does the rest"} {
 		var errs bytes.Buffer
 		o := &output{stdout: &errs, stderr: &errs, most: showFaults, limit: -1}
 		o.broken("work", worded{text, syscall.ENOSPC})
-		if want := "work: the ledger cannot grow; make space, then run sync again\n"; errs.String() != want {
+		if want := "work: the ledger cannot grow; make space; the next sync does the rest\n"; errs.String() != want {
 			t.Errorf("%q, want %q", errs.String(), want)
 		}
 	}

@@ -238,7 +238,7 @@ func TestDeferredMessageComesWithALaterRun(t *testing.T) {
 					if rep := h.sync(s, with(later)); rep.Deferred != 20 || !rep.Clean() {
 						t.Errorf("%+v", rep)
 					}
-					if notes := h.of(report.EventNote); len(notes) != 1 || notes[0] != "hook test said defer 20 times; the next run asks again" {
+					if notes := h.of(report.EventNote); len(notes) != 1 || notes[0] != "hook test said defer 20 times; the next sync asks again" {
 						t.Errorf("told %q", notes)
 					}
 				}

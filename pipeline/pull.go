@@ -146,7 +146,7 @@ func (r *run) sayLeft() {
 	if len(lines) == 0 {
 		return
 	}
-	text := "left for the next run: " + strings.Join(lines, ", ")
+	text := "left for the next sync: " + strings.Join(lines, ", ")
 	if len(r.rep.Report().Faults) > 0 {
 		r.emit(report.Event{Type: report.EventNote, Text: text})
 		return

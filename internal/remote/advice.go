@@ -25,6 +25,16 @@ func advise(o Options, f *mail.Fault) {
 	if f.Do != "" {
 		return
 	}
+	reached := o.Names != nil && o.Names.reached.Load()
+	switch f.Kind {
+	case mail.KindDial, mail.KindTLS, mail.KindSilent, mail.KindCut, mail.KindBye, mail.KindMalformed:
+		if reached {
+			f.Do = adviseReached(f)
+		}
+	}
+	if f.Do != "" {
+		return
+	}
 	switch f.Kind {
 	case mail.KindDial:
 		f.Do = adviseDial(o, f)
@@ -41,6 +51,22 @@ func advise(o Options, f *mail.Fault) {
 			f.Do = adviseGreeting(o, f)
 		}
 	}
+}
+
+// adviseReached is about a server that was reached by the same settings before; "" where that
+// makes no difference.
+func adviseReached(f *mail.Fault) string {
+	_, isName := errors.AsType[*net.DNSError](f)
+	_, isCertificate := errors.AsType[*tls.CertificateVerificationError](f)
+	switch {
+	case isCertificate, errors.Is(f, errPin):
+		return ""
+	case isName, errors.Is(f, syscall.ENETUNREACH), errors.Is(f, syscall.EHOSTUNREACH):
+		return "is the network there?"
+	case f.Kind == mail.KindTLS:
+		return "it was reached like this before: somebody else may answer in its place; the next sync tries again"
+	}
+	return "it was reached like this before: the next sync tries again"
 }
 
 func adviseDial(o Options, f *mail.Fault) string {
@@ -146,12 +172,12 @@ func adviseGreeting(o Options, f *mail.Fault) string {
 	case strings.HasPrefix(f.Text, "SSH-"):
 		return "that is an SSH server: IMAP is mostly at port 993, or 143; tunnel goes by ssh"
 	case f.Kind == mail.KindBye:
-		return "the server wants no guests now; the next run tries again"
+		return "the server wants no guests now; the next sync tries again"
 	case f.Kind == mail.KindCut && f.Op == "TLS":
-		return fmt.Sprintf(`the server hung up before TLS was agreed: if that worked before, it is down, and the next run tries again; if not, is tls = %q right at %s, port = %d? it is mostly tls = "implicit" at 993, and "starttls" at 143`,
+		return fmt.Sprintf(`the server hung up before TLS was agreed: if that worked before, it is down, and the next sync tries again; if not, is tls = %q right at %s, port = %d? it is mostly tls = "implicit" at 993, and "starttls" at 143`,
 			o.TLS, o.Host, o.Port)
 	case f.Kind == mail.KindCut && f.Op == "greeting" && o.TLS != "implicit":
-		return fmt.Sprintf(`the server hung up at once: if that worked before, it is down, and the next run tries again; if not, does tls = "implicit" help at port = %d?`, o.Port)
+		return fmt.Sprintf(`the server hung up at once: if that worked before, it is down, and the next sync tries again; if not, does tls = "implicit" help at port = %d?`, o.Port)
 	case f.Op == "TLS", f.Op == "CAPABILITY", o.TLS == "implicit":
 		return fmt.Sprintf(`is it an IMAP server that answers at %s, port = %d, and does it speak tls = %q there?`, o.Host, o.Port, o.TLS)
 	}

@@ -117,14 +117,14 @@ func TestEveryWrongThingHasItsLine(t *testing.T) {
 		{"SMTP", say("220 mail.example.org ESMTP\r\n"), func(*Options) {}, mail.KindMalformed, []string{"SMTP", "993"}},
 		{"HTTP", say("HTTP/1.1 400 Bad Request\r\n"), func(*Options) {}, mail.KindMalformed, []string{"web server"}},
 		{"SSH", say("SSH-2.0-OpenSSH_9.2\r\n"), func(*Options) {}, mail.KindMalformed, []string{"SSH server"}},
-		{"down in the handshake", func(p *peer) { _ = p.Close() }, func(o *Options) { o.RootCAs = goodPool }, mail.KindCut, []string{"hung up before TLS was agreed", "the next run tries again", `tls = "implicit"`}},
+		{"down in the handshake", func(p *peer) { _ = p.Close() }, func(o *Options) { o.RootCAs = goodPool }, mail.KindCut, []string{"hung up before TLS was agreed", "the next sync tries again", `tls = "implicit"`}},
 		{"down after STARTTLS", func(p *peer) {
 			p.send("* OK [CAPABILITY IMAP4rev1 STARTTLS] hi\r\n")
 			tag, _ := p.command()
 			p.send("%s OK go on\r\n", tag)
 			_ = p.Close()
-		}, func(o *Options) { o.TLS = "starttls" }, mail.KindCut, []string{"hung up before TLS was agreed", "the next run tries again"}},
-		{"down at the greeting", func(p *peer) { _ = p.Close() }, func(*Options) {}, mail.KindCut, []string{"the next run tries again", `tls = "implicit"`}},
+		}, func(o *Options) { o.TLS = "starttls" }, mail.KindCut, []string{"hung up before TLS was agreed", "the next sync tries again"}},
+		{"down at the greeting", func(p *peer) { _ = p.Close() }, func(*Options) {}, mail.KindCut, []string{"the next sync tries again", `tls = "implicit"`}},
 		{"untrusted", over(good, same, say("")), func(o *Options) { o.RootCAs = otherPool }, mail.KindTLS, []string{pin(good), "tls_ca_file", "compare"}},
 		{"expired", over(expired, same, say("")), func(o *Options) { o.RootCAs = expiredPool }, mail.KindTLS, []string{"expired", "clock", pin(expired)}},
 		{"not valid yet", over(future, same, say("")), func(o *Options) { o.RootCAs = futurePool }, mail.KindTLS, []string{"begins to be valid", "clock"}},
@@ -201,6 +201,20 @@ func TestEveryWrongThingHasItsLine(t *testing.T) {
 			}
 			if strings.ContainsAny(f.Do, "\n\x1b") {
 				t.Errorf("%q is no line", f.Do)
+			}
+			// By settings that were right once, but for certificates and sign-ins.
+			again := mail.Fault{Kind: f.Kind, Op: f.Op, Text: f.Text, Err: f.Err}
+			o.Names = &Names{}
+			o.Names.reached.Store(true)
+			advise(o, &again)
+			_, certificate := errors.AsType[*tls.CertificateVerificationError](f)
+			switch passes := strings.Contains(again.Do, "reached like this before") || strings.Contains(again.Do, "is the network there?"); {
+			case c.kind == mail.KindAuth, c.kind == mail.KindSecret, c.kind == mail.KindPlaintext, certificate, errors.Is(f, errPin):
+				if passes {
+					t.Errorf("a server that was reached before: %q", again.Do)
+				}
+			case !passes:
+				t.Errorf("a server that was reached before: %q", again.Do)
 			}
 		})
 	}

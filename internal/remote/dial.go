@@ -67,7 +67,8 @@ type Options struct {
 	// to be shown; nil for Note.
 	Alert func(string)
 	// Names is shared by the sessions of an account: one lists the mailboxes,
-	// another selects them. Nil is one of its own.
+	// another selects them; and once one was signed in, a fault is no matter of
+	// Host, Port and TLS any more. Nil is one of its own.
 	Names *Names
 	// Record gets what is said, from the greeting to the good-bye, secrets
 	// replaced and long lines cut, one line at a time. It must not use the
@@ -99,6 +100,9 @@ func Dial(ctx context.Context, o Options) (*Session, error) {
 			}
 		}
 		return nil, err
+	}
+	if o.Names != nil {
+		o.Names.reached.Store(true)
 	}
 	return s, nil
 }

@@ -4,14 +4,17 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"unicode/utf8"
 )
 
 // Names keeps the wire form of mailboxes whose name on the wire is not what it
-// should be. The zero value is ready; several sessions may use it at once.
+// should be, and that a session was signed in at all. The zero value is ready;
+// several sessions may use it at once.
 type Names struct {
-	mu    sync.Mutex
-	wires map[string]string
+	mu      sync.Mutex
+	wires   map[string]string
+	reached atomic.Bool
 }
 
 // keep takes all of them in place of those before.

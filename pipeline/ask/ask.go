@@ -109,13 +109,13 @@ func (h *Hooks) End() {
 		}
 		switch {
 		case l.forced:
-			h.rep.Fault(report.Failure{Scope: report.ScopeMessage, Text: fmt.Sprintf("%s failed%s: %s; it is required, so what it was asked about waits for the next run", text, times, l.text)})
+			h.rep.Fault(report.Failure{Scope: report.ScopeMessage, Text: fmt.Sprintf("%s failed%s: %s; it is required, so what it was asked about waits for the next sync", text, times, l.text)})
 		case l.what == "":
 			h.rep.Emit(report.Event{Type: report.EventHook, Text: fmt.Sprintf("%s failed%s: %s; nothing was kept from going on by it", text, times, l.text)})
 		case l.what == hooks.Skip:
 			h.rep.Emit(report.Event{Type: report.EventNote, Text: fmt.Sprintf("%s said skip%s%s", text, times, l.text)})
 		default:
-			h.rep.Emit(report.Event{Type: report.EventNote, Text: fmt.Sprintf("%s said defer%s%s; the next run asks again", text, times, l.text)})
+			h.rep.Emit(report.Event{Type: report.EventNote, Text: fmt.Sprintf("%s said defer%s%s; the next sync asks again", text, times, l.text)})
 		}
 	}
 }

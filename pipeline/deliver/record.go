@@ -42,7 +42,7 @@ func (l *Line) record(ctx context.Context, items []*Item, results []mail.Result)
 			// is not recorded, so that the next run does it, and stays under way,
 			// so that the mailbox's marks stay, too. Flags that were recorded
 			// would look as if the user had changed the file's letters.
-			it.Box.Leave(&report.OwnError{Err: fmt.Errorf("UID %d: notmuch could not be told, and is told by the next run: %w", it.Row.UID, res.Err)})
+			it.Box.Leave(&report.OwnError{Err: fmt.Errorf("UID %d: notmuch could not be told, and is told by the next sync: %w", it.Row.UID, res.Err)})
 			left[i] = true
 			continue
 		}

@@ -214,12 +214,12 @@ func (x *expunge) do(ctx context.Context, plan ExpungePlan, out *Expunged) (err 
 			err = fmt.Errorf("%w; a copy of it is in %s already", err, x.To)
 		}
 		if ctx.Err() != nil || !x.s.Alive() {
-			return fmt.Errorf("%w; the marks are put right by the next run", err)
+			return fmt.Errorf("%w; the marks are put right by the next sync", err)
 		}
 		return errors.Join(err, x.restore(ctx))
 	}
 	if err := x.mark(ctx, true, plan.Others); err != nil {
-		return fmt.Errorf("UID %d is deleted, but the marks of others could not be put back: %w; the next run does it", x.UID, err)
+		return fmt.Errorf("UID %d is deleted, but the marks of others could not be put back: %w; the next sync does it", x.UID, err)
 	}
 	if err := x.verify(ctx, before, plan.Others, out); err != nil {
 		return err

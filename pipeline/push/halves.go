@@ -21,7 +21,7 @@ const MostRefusals = 100
 
 // errHalfWay says of a refused command that it had an effect: it is not asked again in
 // parts.
-var errHalfWay = errors.New("the next run ends what was begun of it")
+var errHalfWay = errors.New("the next sync ends what was begun of it")
 
 // inParts does something with messages in as few commands as their number allows, and
 // with each half of them where the server refuses that: one that it will not have keeps

@@ -84,7 +84,7 @@ func (p *Pusher) sameMessages(ctx context.Context, b *Mailbox, rows []ledger.Mes
 	if n := len(rows) - len(same); n > 0 {
 		b.Contradicted = true
 		b.Leave(fmt.Errorf("%s not changed, moved or deleted on the server: under that UID it has another one now, as after a restored backup; "+
-			"the mailbox is matched anew, and the next run tells the server", mail.Number(n, "message was", "messages were")))
+			"the mailbox is matched anew, and the next sync tells the server", mail.Number(n, "message was", "messages were")))
 	}
 	return same, nil
 }

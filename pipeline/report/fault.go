@@ -135,15 +135,15 @@ func (e *OwnError) Error() string {
 func Remedy(err error) string {
 	switch {
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
-		return "make space, then run sync again"
+		return "make space; the next sync does the rest"
 	case errors.Is(err, unix.EROFS):
-		return "see that it can be written to, then run sync again"
+		return "see that it can be written to; the next sync does the rest"
 	case errors.Is(err, fs.ErrPermission):
-		return "see that you may read and write it, then run sync again"
+		return "see that you may read and write it; the next sync does the rest"
 	case barred(err):
-		return "put that right, then run sync again"
+		return "put that right; the next sync does the rest"
 	case lacking(err):
-		return "allow more open files (ulimit -n), then run sync again"
+		return "allow more open files (ulimit -n), then begin again"
 	}
 	return ""
 }
@@ -183,7 +183,7 @@ func OfMailbox(mailbox string, err error) error {
 }
 
 // nextRun is what there is to do about a fault that passes.
-const nextRun = "the next run tries again"
+const nextRun = "the next sync tries again"
 
 // Hint says what to do next about a fault that cost an account or a mailbox.
 func Hint(err error) string {

@@ -42,7 +42,7 @@ func TestWhatIsAnErrorOfThisMachine(t *testing.T) {
 		{fmt.Errorf("its folder: %w", path(unix.ENOSPC)), true, "make space"},
 		{&OwnError{Err: errors.New("notmuch could not be told")}, true, ""},
 		{errors.New("50 messages are gone: not deleted, since that may be a mistake"), false, ""},
-		{&mail.Fault{Kind: mail.KindNo, Op: "EXAMINE"}, false, "the next run tries again"},
+		{&mail.Fault{Kind: mail.KindNo, Op: "EXAMINE"}, false, "the next sync tries again"},
 	} {
 		if got := Own(c.err); got != c.Own {
 			t.Errorf("%v: %v", c.err, got)
@@ -56,10 +56,10 @@ func TestWhatIsAnErrorOfThisMachine(t *testing.T) {
 // What a fault that passes has to say of the next run stands in its line once.
 func TestTheNextRunIsNamedOnce(t *testing.T) {
 	t.Parallel()
-	for _, do := range []string{"", "is the network there?", "the server wants no guests now; the next run tries again", "it is down, and the next run tries again; if not, is the port right?"} {
+	for _, do := range []string{"", "is the network there?", "the server wants no guests now; the next sync tries again", "it is down, and the next run tries again; if not, is the port right?"} {
 		for _, kind := range []mail.Kind{mail.KindDial, mail.KindCut, mail.KindSilent, mail.KindBye} {
 			got := Hint(&mail.Fault{Kind: kind, Op: "greeting", Do: do})
-			if strings.Count(got, "the next run tries again") != 1 || !strings.HasPrefix(got, do) {
+			if strings.Count(got, "the next sync tries again") != 1 || !strings.HasPrefix(got, do) {
 				t.Errorf("%v with %q: %q", kind, do, got)
 			}
 		}
