@@ -349,7 +349,7 @@ func summary(r pipeline.Report) string {
 			parts = append(parts, fmt.Sprintf("%d %s", n, many))
 		}
 	}
-	add(r.New, "new", "new")
+	add(r.New-r.Ours, "new", "new")
 	add(r.Linked, "of them was here already", "of them were here already")
 	add(r.Flagged, "change of flags", "changes of flags")
 	add(r.Pushed, "change of flags sent", "changes of flags sent")

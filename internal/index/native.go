@@ -16,8 +16,6 @@ import (
 
 	notmuch "github.com/zenhack/go.notmuch"
 	"golang.org/x/sys/unix"
-
-	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 )
 
 // What go.notmuch leaves out of libnotmuch: the merged configuration, the text
@@ -239,7 +237,8 @@ func (x *Index) create() error {
 		return err
 	}
 	// Xapian has no words for it here.
-	if conf, why := x.configured(); why == nil && maildir.Full(conf.path, leastDatabase) {
+	var st unix.Statfs_t
+	if conf, why := x.configured(); why == nil && unix.Statfs(conf.path, &st) == nil && float64(st.Bavail)*float64(st.Bsize) < leastDatabase { // integers of each system's own kind
 		return fmt.Errorf("%w: %w", unix.ENOSPC, err)
 	}
 	return err

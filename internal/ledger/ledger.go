@@ -20,11 +20,11 @@ import (
 	"time"
 
 	"github.com/emersion/go-imap/v2"
+	"golang.org/x/sys/unix"
 	"modernc.org/sqlite" // without cgo, so that pipeline builds without it
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
-	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 )
 
 // State is what became of a message.
@@ -266,7 +266,7 @@ func fail(path string, err error) error {
 		return fmt.Errorf("the ledger %s is damaged: %w; move it away, with those of ledger.db-wal and ledger.db-shm that lie beside it: "+
 			"it is rebuilt from the mail that is here, without downloading it again", path, err)
 	case sqlite3.SQLITE_IOERR:
-		if !maildir.Full(filepath.Dir(path), leastRoom) {
+		if !full(path) {
 			return fmt.Errorf("the ledger %s cannot be used: %w", path, err)
 		}
 		fallthrough // it is so for the files beside the database
@@ -276,6 +276,12 @@ func fail(path string, err error) error {
 		return fmt.Errorf("the ledger %s cannot be used: %w", path, err)
 	}
 	return fmt.Errorf("ledger: %w", err)
+}
+
+// full tells whether the file system of a file has no room for the least of SQLite's files.
+func full(path string) bool {
+	var st unix.Statfs_t
+	return unix.Statfs(filepath.Dir(path), &st) == nil && float64(st.Bavail)*float64(st.Bsize) < leastRoom // which are integers of each system's own kind
 }
 
 // leastRoom is what the index of the write-ahead log takes at first, in bytes.

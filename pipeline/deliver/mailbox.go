@@ -18,6 +18,8 @@ type Mailbox struct {
 	// Sizes are those of its new messages, as far as the server said. Nobody writes to them
 	// when the first is on its way.
 	Sizes map[imap.UID]int64
+	// Ours came into it by our own moves: likewise.
+	Ours map[imap.UID]bool
 
 	settled func(context.Context) error
 	failed  func(error)

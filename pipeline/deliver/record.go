@@ -152,6 +152,9 @@ func (l *Line) countAndReport(it *Item, res mail.Result) {
 			if !it.Known {
 				rep.New++
 			}
+			if !it.Known && it.Box.Ours[it.Row.UID] {
+				rep.Ours++
+			}
 			if it.news() {
 				rep.News++
 			}

@@ -103,7 +103,13 @@ func (l *Looker) link(ctx context.Context, b *Mailbox, uids []imap.UID) ([]imap.
 		}
 		linked[row.UID] = true
 	}
-	l.Report.Tally(func(r *report.Report) { r.Linked += len(linked) })
+	l.Report.Tally(func(r *report.Report) {
+		for uid := range linked {
+			if !b.Ours[uid] {
+				r.Linked++
+			}
+		}
+	})
 	return slices.DeleteFunc(slices.Clone(uids), func(u imap.UID) bool { return linked[u] }), nil
 }
 

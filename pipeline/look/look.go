@@ -341,7 +341,8 @@ func (l *Looker) put(ctx context.Context, b *Mailbox, a plan.Actions, rows []led
 	if err != nil {
 		return err
 	}
-	news.Fetch = slices.DeleteFunc(slices.Clone(fetch), func(u imap.UID) bool { _, ours := b.MovedFrom[u]; return ours })
+	b.Ours = make(map[imap.UID]bool)
+	news.Fetch = slices.DeleteFunc(slices.Clone(fetch), func(u imap.UID) bool { _, b.Ours[u] = b.MovedFrom[u]; return b.Ours[u] })
 	if text := does(news); text != "" {
 		l.Report.Emit(report.Event{Type: report.EventMailbox, Mailbox: b.Name, Total: len(fetch), Text: text})
 	}

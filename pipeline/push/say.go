@@ -59,9 +59,9 @@ func (p *Pusher) say(ctx context.Context, b *Mailbox, o *plan.Outgoing) error {
 				r.Moved += o.Moved()
 			}
 			r.Deleted += len(o.Deleted)
-			p.tallyArriving(r, b, p.trashFor(b), o.Deleted)
+			p.tallyArriving(r, p.trashFor(b), o.Deleted)
 			for to, rows := range o.Tagged {
-				p.tallyArriving(r, b, to, rows)
+				p.tallyArriving(r, to, rows)
 			}
 			r.Uploaded += len(o.Uploads)
 		})
@@ -69,17 +69,13 @@ func (p *Pusher) say(ctx context.Context, b *Mailbox, o *plan.Outgoing) error {
 	return nil
 }
 
-// tallyArriving counts messages of a mailbox as new in the one that they would go to. Of those
-// whose files are here no mail comes.
-func (p *Pusher) tallyArriving(r *report.Report, b *Mailbox, to string, rows []ledger.Message) {
+// tallyArriving counts messages of a mailbox as arriving in the one that they would go to.
+func (p *Pusher) tallyArriving(r *report.Report, to string, rows []ledger.Message) {
 	if in := p.boxes[to]; in == nil || in.Aside {
 		return
 	}
-	for _, m := range rows {
-		if r.New++; !b.missingHere(m.UID) {
-			r.Linked++
-		}
-	}
+	r.New += len(rows)
+	r.Ours += len(rows)
 }
 
 const movesTo = "move %s on the server: %s -> %s"

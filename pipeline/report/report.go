@@ -48,6 +48,7 @@ type Report struct {
 	Changed   int       `json:"changed"`           // mailboxes that were looked into
 	New       int       `json:"new"`               // mails that came
 	Linked    int       `json:"linked"`            // of these, already here and not downloaded
+	Ours      int       `json:"ours"`              // of these, moved there by this run
 	News      int       `json:"news"`              // of these, unread, and not here before nor in a mailbox for what its owner sent, drafted, or threw away
 	Salvaged  int       `json:"salvaged"`          // of these, by another road than a plain fetch
 	Flagged   int       `json:"flagged"`           // mails whose flags changed
