@@ -448,7 +448,7 @@ func advice(err error) string {
 	case mail.KindNotConnected:
 		return "the usual causes: wrong password, no permission for this mailbox, too many connections"
 	case mail.KindThrottled:
-		return "wait, or lower connections"
+		return "wait for that long"
 	}
 	return ""
 }

@@ -126,7 +126,7 @@ func endOfTrial(failed error) error {
 	switch {
 	case isRefused(failed):
 		return errRefused
-	case ok && slices.Contains([]mail.Kind{mail.KindDial, mail.KindThrottled, mail.KindBye, mail.KindCut, mail.KindSilent}, f.Kind):
+	case ok && slices.Contains([]mail.Kind{mail.KindDial, mail.KindThrottled, mail.KindCrowded, mail.KindBye, mail.KindCut, mail.KindSilent}, f.Kind):
 		return errLater
 	}
 	return errTold

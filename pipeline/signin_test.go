@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
@@ -175,6 +176,34 @@ func TestStatusTellsOfRefusedSignIns(t *testing.T) {
 	if s := standing(); s.Refusals != 0 || !s.NextSignIn.IsZero() || s.Waits() {
 		t.Errorf("%+v", s)
 	}
+}
+
+// A connection limit leaves no account in silence: each run tries, and the first one that
+// finds room is like any other, also without a terminal.
+func TestAConnectionLimitIsNoSilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, h := newDoor(), newHome(t)
+		d.refuses = false
+		full := &mail.Fault{Kind: mail.KindCrowded, Op: "sign-in", Text: "Maximum number of connections exceeded", Do: "end one of them"}
+		d.dialErr = func(int) error { return full }
+		for range 2 {
+			if n, rep := d.sync(h); n != 5 || len(rep.Faults) != 1 || !strings.Contains(rep.Faults[0].Text, "end one of them; the next run tries again") || strings.Contains(rep.Faults[0].Text, "left alone") {
+				t.Errorf("%d connections, %+v", n, rep.Faults)
+			}
+			if said := h.of(report.EventNote); len(said) != 4 || !strings.HasSuffix(said[0], "trying again in 2s") {
+				t.Errorf("said %q", said)
+			}
+		}
+		d.dialErr = func(n int) error {
+			if n%2 == 1 {
+				return full
+			}
+			return nil
+		}
+		if n, rep := d.sync(h, func(o *Options) { o.Connections = 1 }); n != 2 || rep.New != 1 || !rep.Clean() {
+			t.Errorf("%d connections, %+v", n, rep)
+		}
+	})
 }
 
 // A server is left alone for a day at most, whatever it asks for, and until when is told

@@ -464,7 +464,7 @@ func TestSecondConnectionRefusedIsNoFaultOfTheMail(t *testing.T) {
 	}
 	s.dialErr = func(n int) error {
 		if n > 1 {
-			return &mail.Fault{Kind: mail.KindThrottled, Text: "[ALERT] Too many simultaneous connections. (Failure)"}
+			return &mail.Fault{Kind: mail.KindCrowded, Text: "[ALERT] Too many simultaneous connections. (Failure)"}
 		}
 		return nil
 	}

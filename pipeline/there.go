@@ -2,6 +2,8 @@ package pipeline
 
 import (
 	"context"
+	"errors"
+	"time"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/conn"
@@ -11,19 +13,26 @@ import (
 
 // firstConnection signs in at the server. What was refused before is forgotten then.
 func (r *run) firstConnection(ctx context.Context) (*worker, error) {
-	s, err := r.Dial(ctx)
-	if err != nil {
+	w := &worker{run: r, conn: conn.New(r.Dial).OnWait(r.sayWait)}
+	if err := w.conn.Connect(ctx); err != nil {
+		if failed, ok := errors.AsType[*report.ConnectError](err); ok {
+			err = failed.Err // there is no other place that it could be of
+		}
 		return nil, err
 	}
-	w := &worker{run: r, conn: conn.With(r.Dial, s)}
 	if !r.DryRun {
 		if err := ForgetRefusal(ctx, r.Ledger); err != nil {
 			w.conn.Close()
 			return nil, err
 		}
 	}
-	r.exchange = stub.IsExchange(s.Greeting())
+	r.exchange = stub.IsExchange(w.conn.Session().Greeting())
 	return w, nil
+}
+
+// sayWait tells a person why nothing happens.
+func (r *run) sayWait(why error, wait time.Duration) {
+	r.note(&box{}, "%v; trying again in %v", why, wait.Round(time.Second))
 }
 
 // viewThere lists the server's mailboxes with their status, when what an interrupted run

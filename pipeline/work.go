@@ -37,7 +37,7 @@ func (w *worker) loop(ctx context.Context) (err error) {
 			return ctx.Err()
 		}
 		if w.spare && !w.conn.Alive() {
-			if err := w.conn.Connect(ctx); err != nil && ctx.Err() == nil {
+			if err := w.conn.Try(ctx); err != nil && ctx.Err() == nil {
 				// Servers limit connections (Gmail: 15, wildduck#35). The others go on.
 				w.pool.GiveBack(u)
 				w.note(u.Mailbox, "no further connection: %v; going on with fewer", err)

@@ -22,6 +22,7 @@ const (
 	KindAuth                         // the server refused the sign-in
 	KindNotConnected                 // "User is authenticated but not connected." (imapsync#411)
 	KindThrottled                    // asked to wait or over a limit; RetryAfter if the server named a time
+	KindCrowded                      // as many connections as the server allows are open already
 	KindBye                          // BYE: the server closed the connection in words
 	KindCut                          // the connection ended without a word, or inside a literal
 	KindSilent                       // no byte for the whole timeout
@@ -51,6 +52,8 @@ func (k Kind) String() string {
 		return "signed in, but the server gives no mailbox"
 	case KindThrottled:
 		return "the server asks to wait"
+	case KindCrowded:
+		return "too many connections"
 	case KindBye:
 		return "the server ended the session"
 	case KindCut:

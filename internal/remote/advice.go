@@ -46,6 +46,8 @@ func advise(o Options, f *mail.Fault) {
 		f.Do = "check password_command, password_file or keyring"
 	case mail.KindAuth:
 		f.Do = fmt.Sprintf("is user = %q right? many providers want an application password", o.User)
+	case mail.KindCrowded:
+		f.Do = "other programs (mail clients, phones, another sync or watch) hold the connections that the server allows this account: end one of them"
 	case mail.KindSilent, mail.KindCut, mail.KindBye, mail.KindMalformed:
 		if f.Op == "greeting" || f.Op == "TLS" || f.Op == "CAPABILITY" {
 			f.Do = adviseGreeting(o, f)

@@ -437,7 +437,7 @@ func (a *appending) answered(part int, ans answer) {
 		f.Op, f.Mailbox = "APPEND", a.mailbox
 		for _, i := range p.mails {
 			a.known[i] = true
-			a.results[i] = mail.Appended{Err: f, Together: len(p.mails) > 1 && f.Kind != mail.KindThrottled}
+			a.results[i] = mail.Appended{Err: f, Together: len(p.mails) > 1 && f.Kind != mail.KindThrottled && f.Kind != mail.KindCrowded}
 		}
 		return
 	}

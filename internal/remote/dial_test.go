@@ -217,7 +217,10 @@ func TestGreeting(t *testing.T) {
 	}{
 		{"* BYE Too busy", mail.KindBye, 0},
 		{"* BYE Request is throttled. Suggested Backoff Time: 299961 milliseconds", mail.KindThrottled, 299961 * time.Millisecond},
-		{"* BYE [ALERT] Too many simultaneous connections. (Failure)", mail.KindThrottled, 0},
+		{"* BYE [ALERT] Too many simultaneous connections. (Failure)", mail.KindCrowded, 0},
+		{"* BYE Maximum number of connections from user+IP exceeded (mail_max_userip_connections=10)", mail.KindCrowded, 0},
+		{"* BYE Too many open connections for this user", mail.KindCrowded, 0},
+		{"* BYE [LIMIT] not now", mail.KindCrowded, 0},
 	} {
 		port := serve(t, func(p *peer) {
 			p.send("%s\r\n", c.greeting)

@@ -27,11 +27,8 @@ func refusal(status, code, text string) *mail.Fault {
 	// Office 365: BAD Request is throttled. Suggested Backoff Time: 299961 milliseconds (imapsync#272)
 	case strings.Contains(lower, "throttled"):
 		f.Kind, f.RetryAfter = mail.KindThrottled, backoff(lower)
-	// Gmail: NO [ALERT] Too many simultaneous connections. (wildduck#35); Dovecot: Maximum number of
-	// connections from user+IP exceeded
-	case strings.Contains(lower, "too many simultaneous connections"), strings.Contains(lower, "maximum number of connections"),
-		code == "LIMIT" && status == "BYE":
-		f.Kind = mail.KindThrottled
+	case tooManyConnections(lower), code == "LIMIT" && status == "BYE":
+		f.Kind = mail.KindCrowded
 	// Gmail: [OVERQUOTA] Account exceeded command or bandwidth limits (imapsync FAQ.Gmail); an hour is
 	// what it takes at least. What fills a mailbox is APPEND alone (see there); elsewhere the quota is
 	// one of reading.
@@ -42,6 +39,13 @@ func refusal(status, code, text string) *mail.Fault {
 		f.Kind = mail.KindNotConnected
 	}
 	return f
+}
+
+// tooManyConnections tells whether a server says that it has no room for one more connection.
+// Gmail: "Too many simultaneous connections." (wildduck#35); Dovecot: "Maximum number of
+// connections from user+IP exceeded".
+func tooManyConnections(text string) bool {
+	return regexp.MustCompile(`too many( \w+){0,2} (connections|sessions)\b|maximum (number of )?(\w+ )?(connections|sessions)\b|(connection|session) limit (reached|exceeded)`).MatchString(text)
 }
 
 // backoff reads the time that a server asks for. 0 if it names none.

@@ -107,7 +107,7 @@ func faults() map[string]struct {
 		"throttled":                        {"{tag} BAD Request is throttled. Suggested Backoff Time: 299961 milliseconds\r\n", outcome{batch: mail.KindThrottled, alone: mail.KindThrottled, alive: true, says: "299961"}},
 		"over quota":                       {"{tag} NO [OVERQUOTA] Account exceeded command or bandwidth limits.\r\n", outcome{batch: mail.KindThrottled, alone: mail.KindThrottled, alive: true}},
 		"authenticated, not connected":     {"{tag} BAD User is authenticated but not connected.\r\n", outcome{batch: mail.KindNotConnected, alone: mail.KindNotConnected, alive: true}},
-		"too many connections":             {"{tag} NO [ALERT] Too many simultaneous connections. (Failure)\r\n", outcome{batch: mail.KindThrottled, alone: mail.KindThrottled, alive: true}},
+		"too many connections":             {"{tag} NO [ALERT] Too many simultaneous connections. (Failure)\r\n", outcome{batch: mail.KindCrowded, alone: mail.KindCrowded, alive: true}},
 		"everything there, and NO":         {"{five}{rest}{tag} NO Some of the requested messages no longer exist.\r\n", outcome{batch: mail.KindNo, came: true, others: true, alive: true}},
 	}
 }

@@ -370,7 +370,7 @@ func (s *Session) signInFault(a answer, m mechanism) *mail.Fault {
 	case f.Kind != mail.KindNo && f.Kind != mail.KindBad:
 		return f
 	case f.Code == "LIMIT" || f.Code == "INUSE":
-		f.Kind = mail.KindThrottled
+		f.Kind = mail.KindCrowded
 		return f
 	case f.Code == "UNAVAILABLE" || f.Code == "SERVERBUG":
 		return f

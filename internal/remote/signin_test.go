@@ -306,6 +306,8 @@ func TestOddAnswersToTheSignIn(t *testing.T) {
 		"{tag} NO [AUTHENTICATIONFAILED] Invalid credentials\r\n":     mail.KindAuth,
 		"{tag} NO\r\n": mail.KindAuth,
 		"{tag} BAD Request is throttled. Suggested Backoff Time: 5000 ms\r\n": mail.KindThrottled,
+		"{tag} NO [LIMIT] Not so many at once\r\n":                            mail.KindCrowded,
+		"{tag} NO Maximum number of connections from user+IP exceeded\r\n":    mail.KindCrowded,
 		"{tag} BAD User is authenticated but not connected.\r\n":              mail.KindNotConnected,
 		"* BYE Autologout\r\n{hangup}":                                        mail.KindBye,
 		"{hangup}":                                                            mail.KindCut,

@@ -5,6 +5,7 @@ package conn
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/emersion/go-imap/v2"
 
@@ -31,6 +32,7 @@ type Conn[S Session] struct {
 	dial    func(context.Context) (S, error)
 	session S
 	open    bool // there is a session, dead or alive
+	waits   func(why error, wait time.Duration)
 	// examined is the mailbox that messages can be fetched from, with its UIDVALIDITY; "" if
 	// there is none.
 	examined    string
@@ -39,11 +41,6 @@ type Conn[S Session] struct {
 
 // New gives a connection that is made when it is needed.
 func New[S Session](dial func(context.Context) (S, error)) *Conn[S] { return &Conn[S]{dial: dial} }
-
-// With gives one that is made already.
-func With[S Session](dial func(context.Context) (S, error), session S) *Conn[S] {
-	return &Conn[S]{dial: dial, session: session, open: true}
-}
 
 // Session is the session; the zero one if there is none.
 func (c *Conn[S]) Session() S { return c.session }
@@ -63,24 +60,45 @@ func (c *Conn[S]) Lost() bool { return c.open && !c.session.Alive() }
 func (c *Conn[S]) Examined() string { return c.examined }
 
 // Connect makes sure that there is a live session. It waits where the server asks for a
-// short time. Its error is a *report.ConnectError, or the context's.
+// short time, or has no room for one more connection. Its error is a *report.ConnectError, or the context's.
 func (c *Conn[S]) Connect(ctx context.Context) error {
+	if c.Alive() {
+		return nil
+	}
+	for waited := time.Duration(0); ; {
+		err := c.Try(ctx)
+		wait, ok := report.Lull(err, waited)
+		if !ok {
+			return err
+		}
+		if c.waits != nil {
+			c.waits(err, wait)
+		}
+		if err := report.Pause(ctx, wait); err != nil {
+			return err
+		}
+		waited += wait
+	}
+}
+
+// Try is Connect without waiting, for who can do without.
+func (c *Conn[S]) Try(ctx context.Context) error {
 	if c.Alive() {
 		return nil
 	}
 	c.Close()
 	s, err := c.dial(ctx)
-	if wait, ok := report.Throttled(err); ok && wait <= report.Patience {
-		if err := report.Pause(ctx, wait); err != nil {
-			return err
-		}
-		s, err = c.dial(ctx)
-	}
 	if err != nil {
 		return &report.ConnectError{Err: err}
 	}
 	c.session, c.open = s, true
 	return nil
+}
+
+// OnWait has f told of each wait for the server, and why.
+func (c *Conn[S]) OnWait(f func(why error, wait time.Duration)) *Conn[S] {
+	c.waits = f
+	return c
 }
 
 // Close ends the connection, if there is one. A server that hangs up on LOGOUT has cost

@@ -12,6 +12,32 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
+// Where there is no room for one more connection it is tried again within half a minute, ever
+// less; who can do without one does not wait for it.
+func TestRoomForAConnectionIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for room, want := range map[int]time.Duration{1: 0, 2: 2 * time.Second, 3: 6 * time.Second, 5: 30 * time.Second, 6: 30 * time.Second} {
+			dials, told := 0, 0
+			c := New(func(context.Context) (*session, error) {
+				if dials++; dials < room {
+					return nil, &mail.Fault{Kind: mail.KindCrowded}
+				}
+				return &session{}, nil
+			}).OnWait(func(error, time.Duration) { told++ })
+			begun := time.Now()
+			err := c.Connect(t.Context())
+			if (err == nil) != (room < 6) || dials != min(room, 5) || told != dials-1 || time.Since(begun) != want {
+				t.Errorf("room with dial %d: %v after %d dials and %v, %d waits told", room, err, dials, time.Since(begun), told)
+			}
+			c.Close()
+			dials = 0
+			if err := c.Try(t.Context()); (err == nil) != (room == 1) || dials != 1 || told != min(room, 5)-1 {
+				t.Errorf("room with dial %d, without waiting: %v after %d dials", room, err, dials)
+			}
+		}
+	})
+}
+
 // server counts what it is asked.
 type server struct {
 	dials, examines int

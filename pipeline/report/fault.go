@@ -59,6 +59,7 @@ func consequences() map[mail.Kind][5]Scope {
 		mail.KindAuth:         {ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount},
 		mail.KindNotConnected: {ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount},
 		mail.KindThrottled:    {ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount},
+		mail.KindCrowded:      {ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount, ScopeAccount},
 		mail.KindBye:          {ScopeAccount, ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
 		mail.KindCut:          {ScopeAccount, ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
 		mail.KindSilent:       {ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMailbox, ScopeMessage},
@@ -225,7 +226,7 @@ func Hint(err error) string {
 
 // transient tells whether the next run may well meet no such fault.
 func transient(k mail.Kind) bool {
-	return k == mail.KindDial || k == mail.KindCut || k == mail.KindSilent || k == mail.KindBye
+	return k == mail.KindDial || k == mail.KindCut || k == mail.KindSilent || k == mail.KindBye || k == mail.KindCrowded
 }
 
 // Throttled says how long the server asks to be left alone, LongestPause at most. ok is
@@ -239,6 +240,18 @@ func Throttled(err error) (wait time.Duration, ok bool) {
 		return 5 * time.Minute, true
 	}
 	return min(f.RetryAfter, LongestPause), true
+}
+
+// Lull says how long to wait on the spot before the server is connected to again, of which
+// waited is past already: as long as it asks for, or a little, then ever longer, where it
+// has no room for another connection. ok is false if that is no help, or too long.
+func Lull(err error, waited time.Duration) (wait time.Duration, ok bool) {
+	wait, ok = Throttled(err)
+	if f, isFault := errors.AsType[*mail.Fault](err); isFault && f.Kind == mail.KindCrowded {
+		ok = true
+	}
+	wait = max(wait, waited+2*time.Second)
+	return wait, ok && waited+wait <= Patience
 }
 
 // Pause waits, or gives the context's error.
