@@ -83,6 +83,8 @@ type predecessor struct {
 	lacks   string // what there is not where that is not there
 	// proposals are the accounts of its configuration.
 	proposals []takeover.Proposal
+	// why, if not nil, says why it has none of an account's mailboxes, "" if that is not known.
+	why func() string
 	// folders are those below root in which it may have a mailbox of an account that is one of
 	// proposals, or nil; elsewhere is one that is not below it.
 	folders func(of *takeover.Proposal, root string, m mail.Mailbox) (folders []string, elsewhere string)
@@ -248,8 +250,17 @@ func (p *program) importLieer(c *cli.Context) error {
 		}
 		from.file, from.proposals = dir, []takeover.Proposal{*proposal}
 	}
+	var listed, all bool
+	from.why = func() string {
+		if !listed || all {
+			return ""
+		}
+		return "no mailbox of the server is marked as All Mail, which is what lieer has: is it Gmail, and does it show All Mail in IMAP (in its settings, under Labels)?"
+	}
 	from.folders = func(_ *takeover.Proposal, _ string, m mail.Mailbox) ([]string, string) {
-		if m.For(`\All`) {
+		listed = true
+		if m.For(`\All`, "[Gmail]/All Mail", "[Google Mail]/All Mail") {
+			all = true
 			return []string{takeover.LieerFolder}, ""
 		}
 		return nil, ""
@@ -459,6 +470,8 @@ func (s *importSum) text(dry bool) string {
 		return fmt.Sprintf("%s: nothing more was taken over; next: %s import %s %[1]s, when what is said above is mended; a sync in place of it brings back what was deleted here since", s.account, s.program, s.from.command)
 	case s.boxes == 0 && s.known > 0:
 		return s.account + ": nothing more was taken over"
+	case s.boxes == 0 && s.from.why != nil && s.from.why() != "":
+		return s.account + ": nothing was taken over: " + s.from.why()
 	case s.boxes == 0:
 		return fmt.Sprintf("%s: nothing was taken over; is `folder` in the configuration where %s's %s is?", s.account, s.from.name, s.from.at)
 	case dry:

@@ -137,15 +137,14 @@ func TestLieerIsTakenOver(t *testing.T) {
 // TestLieerIsNotBelieved where it is at work, or the server does not tell the numbers.
 func TestLieerIsNotBelieved(t *testing.T) {
 	t.Parallel()
-	all := imaptest.Box("[Gmail]/All Mail", rawDovecot(0))
-	all.Attrs = `\All`
+	all := imaptest.Box("Alles", rawDovecot(0))
 	s, err := imaptest.NewScript("IMAP4rev1 LIST-STATUS", nil, imaptest.Box("INBOX"), all)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.Close() })
 	m := settleAt(t, "127.0.0.1", strconv.Itoa(s.Port()), imaptest.User, imaptest.Password)
-	m.write("config.toml", m.read("config.toml")+"mailboxes = [\"[Gmail]/All Mail\"]\n")
+	m.write("config.toml", m.read("config.toml")+"mailboxes = [\"Alles\"]\n")
 	for _, d := range []string{"cur", "new", "tmp"} {
 		if err := os.MkdirAll(filepath.Join(m.root, "mail", d), 0o700); err != nil {
 			t.Fatal(err)
@@ -158,6 +157,9 @@ func TestLieerIsNotBelieved(t *testing.T) {
 			t.Errorf("status %d, no %q in %s", status, words, out)
 		}
 	}
+	s.With(func(boxes []*imaptest.ScriptBox) { boxes[1].Attrs = "" })
+	refused("no mailbox of the server is marked as All Mail")
+	s.With(func(boxes []*imaptest.ScriptBox) { boxes[1].Attrs = `\All` })
 	refused("lieer does not have it")
 	refused("work: nothing was taken over; is `folder` in the configuration where lieer's directory is?")
 	m.write("mail/work/.gmailieer.json", "{")

@@ -19,7 +19,7 @@ func TestMbsyncsPlaceholderIsReplaced(t *testing.T) {
 	placeholder := m.file("big@example.org")
 	m.must(name, "import", "mbsync")
 	says(t, m.must(name, "sync"), "work: nothing new")
-	if out := m.must(name, "stubs", "--all"); !strings.Contains(out, "work/INBOX/2") {
+	if out := m.must(name, "stubs", "--all"); !strings.Contains(out, "work/INBOX/2") || !strings.Contains(out, "    notmuch show id:big@example.org\n") {
 		t.Errorf("%s", out)
 	}
 	says(t, m.must(name, "retry", "work/INBOX/2"), "work/INBOX/2: the mail came and took its stub's place")

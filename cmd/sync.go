@@ -294,7 +294,10 @@ func (p *program) syncLocked(ctx context.Context, a *config.Account, o pipeline.
 // indexOptions finds the notmuch database as notmuch does, and tells what is
 // odd about it.
 func (p *program) indexOptions(out *output) index.Options {
-	return index.Options{Note: func(text string) { out.remark("notmuch", text) }}
+	return index.Options{
+		Note:  func(text string) { out.remark("notmuch", text) },
+		Waits: func(text string) { out.result("notmuch", text) },
+	}
 }
 
 // pipelineOptions is an account's sync as the configuration has it.

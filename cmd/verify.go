@@ -206,20 +206,17 @@ func (p *program) reach(ctx context.Context, a *config.Account, dial func(contex
 		_ = s.Close() // a server that hangs up on LOGOUT has cost nothing
 	}
 	_, server := errors.AsType[*mail.Fault](err)
-	switch {
-	case ctx.Err() != nil:
-		return err
-	case isRefused(err):
-		text := err.Error()
-		if next := advice(err); next != "" {
-			text += "; " + next
-		}
-		out.account(a.Name, text)
-		return errRefused
-	case !server:
+	if ctx.Err() != nil || !server && !isRefused(err) {
 		return err
 	}
-	out.account(a.Name, err.Error())
+	text := err.Error()
+	if next := advice(err); next != "" {
+		text += "; " + next
+	}
+	out.account(a.Name, text)
+	if isRefused(err) {
+		return errRefused
+	}
 	return errLater
 }
 

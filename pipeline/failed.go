@@ -110,7 +110,8 @@ func failedMessages(ctx context.Context, account string, l *ledger.Ledger) (all 
 			Reason: m.Reason, Attempts: m.Attempts, Since: m.Since, NextTry: m.NextTry,
 		}
 		if m.StubKey != "" || m.State == ledger.Stub || m.State == ledger.GivenUp {
-			f.ID = KeyOf(account, m).MessageID()
+			// What another program left in its place has an id of its own.
+			f.ID = cmp.Or(m.ID, KeyOf(account, m).MessageID())
 		}
 		all = append(all, f)
 	}

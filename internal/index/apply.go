@@ -89,7 +89,7 @@ func half(r mail.Result) bool {
 // write lets f write in one transaction, as soon as nobody else does. Below sh, if
 // there is one, libnotmuch believes the mail.
 func (x *Index) write(ctx context.Context, sh *shadow, f func(*batch) error) (err error) {
-	if err := x.waitForLock(ctx, x.lockWait); err != nil {
+	if err := x.waitForLock(ctx, x.lockWait, x.waits); err != nil {
 		return err
 	}
 	open := x.open

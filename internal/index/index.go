@@ -35,6 +35,9 @@ type Options struct {
 	Existing bool
 	// Note is told, in a line, what looks odd but works; nil for silence.
 	Note func(string)
+	// Waits is told, in a line, that another program's write lock is waited for, when that
+	// has taken a while; nil for silence.
+	Waits func(string)
 }
 
 // Index is a notmuch database. It is open only while a method runs. Its methods
@@ -46,6 +49,7 @@ type Index struct {
 	config   string
 	profile  string
 	lockWait time.Duration
+	waits    func(string)
 	base     string // the directory of the database
 	path     string // the Xapian directory, in or below it
 	conf     configuration
@@ -59,7 +63,7 @@ var ErrLocked = errors.New("another program is writing to the notmuch database")
 // Open finds the database and reads notmuch's configuration. A database that
 // the configuration names and that is not there yet is made, unless o.Existing.
 func Open(ctx context.Context, o Options) (*Index, error) {
-	x := &Index{turn: make(chan struct{}, 1), config: o.Config, profile: o.Profile, lockWait: o.LockWait}
+	x := &Index{turn: make(chan struct{}, 1), config: o.Config, profile: o.Profile, lockWait: o.LockWait, waits: o.Waits}
 	if x.lockWait <= 0 {
 		x.lockWait = time.Minute
 	}
@@ -240,7 +244,7 @@ func (x *Index) steady(ctx context.Context, f func(*notmuch.DB) error) error {
 	if x.missing {
 		return nil
 	}
-	switch err := x.waitForLock(ctx, min(steadyWait, x.lockWait)); {
+	switch err := x.waitForLock(ctx, min(steadyWait, x.lockWait), nil); {
 	case err == nil:
 		return unreadable(x.once(notmuch.DBReadWrite, f))
 	case ctx.Err() != nil:

@@ -228,11 +228,15 @@ func TestTheWriteLockIsWaitedForButNotForEver(t *testing.T) {
 	if !lines.Scan() || lines.Text() != "held" {
 		t.Fatal("the lock was not taken")
 	}
-	short := w.open(Options{LockWait: 100 * time.Millisecond})
+	var said []string
+	short := w.open(Options{LockWait: 100 * time.Millisecond, Waits: func(text string) { said = append(said, text) }})
 	begin := time.Now()
 	_, err := short.Apply(waitFor(t), changes)
 	if !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), "run this again later") {
 		t.Errorf("the lock is held: %v", err)
+	}
+	if len(said) != 1 || !strings.Contains(said[0], "waiting for it, for 100ms at most") {
+		t.Errorf("%q", said)
 	}
 	if d := time.Since(begin); d < 100*time.Millisecond {
 		t.Errorf("it took %v", d)

@@ -16,8 +16,9 @@ const pollLock = 20 * time.Millisecond
 
 // waitForLock waits until nobody holds the write lock, since libnotmuch would
 // wait without bound (F_OFD_SETLKW). Somebody may take it between the answer
-// and the opening; then opening waits as long as that program holds it.
-func (x *Index) waitForLock(ctx context.Context, most time.Duration) error {
+// and the opening; then opening waits as long as that program holds it. told, if not nil,
+// is told once that it takes a while.
+func (x *Index) waitForLock(ctx context.Context, most time.Duration, told func(string)) error {
 	f, err := os.OpenFile(filepath.Join(x.path, "flintlock"), os.O_RDWR, 0)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -30,6 +31,7 @@ func (x *Index) waitForLock(ctx context.Context, most time.Duration) error {
 	defer cancel()
 	tick := time.NewTicker(pollLock)
 	defer tick.Stop()
+	while := time.After(most / 30)
 	for {
 		// Xapian locks the first byte (flint_lock.cc).
 		lock := unix.Flock_t{Type: unix.F_WRLCK, Whence: 0, Start: 0, Len: 1}
@@ -45,6 +47,10 @@ func (x *Index) waitForLock(ctx context.Context, most time.Duration) error {
 				return fmt.Errorf("%w for %v (%s): end it, or run this again later", ErrLocked, most, x.path)
 			}
 			return ctx.Err()
+		case <-while:
+			if told != nil {
+				told(fmt.Sprintf("another program is writing to the database (%s): waiting for it, for %v at most", x.path, most))
+			}
 		case <-tick.C:
 		}
 	}

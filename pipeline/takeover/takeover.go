@@ -318,6 +318,9 @@ func (a *Account) take(ctx context.Context, s Session, m mail.Mailbox, sel *mail
 			if here {
 				known[x.Key] = true
 				row.StubKey, row.StubName = x.Key, name
+				if row.ID, err = idOf(filepath.Join(string(dir), name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+					return err
+				}
 			}
 			out.Left++
 		case !here:
@@ -471,6 +474,18 @@ func describe(row *ledger.Message, dir, name string, buf []byte) (mail.Header, e
 		row.ID, err = maildir.MadeUpID(path)
 	}
 	return header, err
+}
+
+// idOf gives the id by which notmuch has a mail.
+func idOf(path string) (string, error) {
+	h, err := maildir.ReadHeader(path, "Message-ID")
+	if err != nil {
+		return "", err
+	}
+	if id := h.MessageID(); id != "" {
+		return id, nil
+	}
+	return maildir.MadeUpID(path)
 }
 
 // samples is how many messages without a Message-ID are compared by other fields.
