@@ -138,15 +138,19 @@ func TestTheBarSaysWhatIsNotKnown(t *testing.T) {
 	now := time.Now()
 	reached := pipeline.Status{Account: "work", Contact: now}
 	for want, s := range map[string]accountStatus{
-		"mail: ok":                        {Status: reached},
-		"mail: ok, watched":               {Status: reached, Watch: &watched{Running: now, How: "idle", Since: now}},
-		"work: never reached":             {Status: pipeline.Status{Account: "work"}},
-		"work: never synchronised":        {Status: pipeline.Status{Account: "work"}, Never: true},
-		"work: cannot be read":            {Status: pipeline.Status{Account: "work"}, Fault: "no"},
-		"work: not connected":             {Status: reached, Watch: &watched{Running: now, Since: now}},
-		"work: the watch does not answer": {Status: reached, Watch: &watched{Fault: "it does not answer"}},
+		"mail: ok":                             {Status: reached},
+		"mail: ok, watched":                    {Status: reached, Watch: &watched{Running: now, How: "idle", Since: now}},
+		"work: never reached, 1 undone":        {Status: pipeline.Status{Account: "work", Failed: []pipeline.Failed{{State: pipeline.FailedAccount}}}},
+		"work: never reached, sign-in refused": {Status: pipeline.Status{Account: "work", Refusals: 1}},
+		"work: not synchronised yet":           {Status: pipeline.Status{Account: "work"}},
+		"work: the notmuch database is gone":   {Status: reached, Database: "gone"},
+		"mail: ok, watched ":                   {Status: reached, Watch: &watched{Fault: "it cannot be asked"}},
+		"work: never synchronised":             {Status: pipeline.Status{Account: "work"}, Never: true},
+		"work: cannot be read":                 {Status: pipeline.Status{Account: "work"}, Fault: "no"},
+		"work: not connected":                  {Status: reached, Watch: &watched{Running: now, Since: now}},
+		"work: the watch does not answer":      {Status: reached, Watch: &watched{Fault: "it does not answer"}},
 	} {
-		if got := barLine([]*accountStatus{&s}); got != want {
+		if got := barLine([]*accountStatus{&s}); got != strings.TrimSpace(want) {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}

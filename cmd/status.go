@@ -42,20 +42,25 @@ type accountStatus struct {
 	ValidUntil time.Time `json:"sign_in_until,omitzero"` // of an OAuth token
 	Renewable  bool      `json:"sign_in_renewable,omitempty"`
 	SignIn     string    `json:"sign_in_fault,omitempty"`
+	Database   string    `json:"database_fault,omitempty"`
 	Fault      string    `json:"fault,omitempty"` // why nothing else is known
 	Watch      *watched  `json:"watch,omitempty"` // nil: none is running
 }
 
 // watched is the watch that the account has.
 type watched struct {
-	Running time.Time `json:"running_since,omitzero"` // zero: it does not answer
+	Running time.Time `json:"running_since,omitzero"` // zero: it was not heard
 	How     string    `json:"how"`                    // "notify", "idle", "poll"; "" while there is no connection
 	Since   time.Time `json:"since,omitzero"`         // that is so
 	Fault   string    `json:"fault,omitempty"`        // why there is none
 }
 
-// text is how the watch stands, for a person.
-func (w *watched) text() string {
+// mute is the fault of a watch that was asked and did not answer.
+const mute = "it does not answer"
+
+// text is how the watch stands, for a person. told is that the reason for which it has no
+// connection is told elsewhere.
+func (w *watched) text(told bool) string {
 	if w.Running.IsZero() {
 		return "there is one, and " + w.Fault
 	}
@@ -63,8 +68,10 @@ func (w *watched) text() string {
 	switch {
 	case w.How != "":
 		return text + ", by " + watchedBy(w.How) + " since " + w.Since.Local().Format("2006-01-02 15:04")
+	case w.Fault != "" && told:
+		return text + ", not connected since " + minute(w.Since)
 	case w.Fault != "":
-		return text + ", without a connection: " + w.Fault
+		return text + ", not connected since " + minute(w.Since) + ": " + w.Fault
 	}
 	return text + ", connecting"
 }
@@ -74,11 +81,13 @@ func watchedBy(how string) string {
 	return map[string]string{"notify": "NOTIFY", "idle": "IDLE", "poll": "asking now and then"}[how]
 }
 
-func (s *accountStatus) waits() bool { return s.Waits() || s.SignIn != "" || s.unreached() }
+func (s *accountStatus) waits() bool {
+	return s.Waits() || s.SignIn != "" || s.Database != "" || s.unreached()
+}
 
 // unreached tells whether the server was never reached, though that was tried.
 func (s *accountStatus) unreached() bool {
-	return !s.Never && s.Fault == "" && s.Contact.IsZero() && len(s.Mailboxes) == 0
+	return !s.Never && s.Fault == "" && s.Contact.IsZero() && (s.Refusals > 0 || s.failed(undone()...) > 0)
 }
 
 func (p *program) status(c *cli.Context) error {
@@ -103,6 +112,13 @@ func (p *program) status(c *cli.Context) error {
 			}
 			// What is wrong with one account says nothing of the others.
 			all[i] = &accountStatus{Status: pipeline.Status{Account: a.Name, Mailboxes: []pipeline.MailboxStatus{}}, Fault: inLine(err.Error())}
+		}
+	}
+	if idx.Missing() {
+		for _, s := range all {
+			if !s.Never && s.Fault == "" {
+				s.Database = errDatabaseGone.Error()
+			}
 		}
 	}
 	if err := p.addWatch(c, all); err != nil {
@@ -142,10 +158,21 @@ func (p *program) addWatch(c *cli.Context, all []*accountStatus) error {
 	if err != nil {
 		return err
 	}
-	answer, _, err := p.askWatch(c.Context, conf, watchQuestion{})
-	if answer.Mute {
+	answer, heard, err := p.askWatch(c.Context, conf, watchQuestion{})
+	fault := ""
+	switch {
+	case heard || err != nil:
+	case answer.Mute:
+		fault = mute
+	case p.watchRuns(conf):
+		fault = "it cannot be asked: it does not listen in XDG_RUNTIME_DIR"
+		if p.watchSocket(conf) == "" {
+			fault = "it cannot be asked: XDG_RUNTIME_DIR is not set"
+		}
+	}
+	if fault != "" {
 		for _, s := range all {
-			s.Watch = &watched{Fault: "it does not answer"}
+			s.Watch = &watched{Fault: fault}
 		}
 	}
 	for _, w := range answer.Accounts {
@@ -228,14 +255,22 @@ func statusText(s *accountStatus, now time.Time, mailboxes bool) string {
 		row("not known", s.Fault)
 		return b.String()
 	}
-	if s.Never {
+	switch {
+	case s.Never:
 		row("last contact", "never; run: "+name+" sync "+s.Account)
-	} else {
+	case s.Contact.IsZero() && !s.unreached():
+		row("last contact", "none has ended yet: the first sync is under way, or was interrupted")
+	case s.Contact.IsZero():
+		row("last contact", "never, though it was tried")
+	default:
 		row("last contact", ago(s.Contact, now))
 		row("last change", ago(s.Change, now))
 	}
+	if s.Database != "" {
+		row("notmuch", s.Database)
+	}
 	if w := s.Watch; w != nil {
-		row("watch", w.text())
+		row("watch", w.text(s.Refusals > 0 || s.failed(pipeline.FailedAccount) > 0))
 	}
 	switch {
 	case s.SignIn != "":
@@ -276,7 +311,7 @@ func statusText(s *accountStatus, now time.Time, mailboxes bool) string {
 				text = minute(f.Since) + " " + text
 			}
 			f.Since = time.Time{}
-			if how := outlook(s.Account, f, now); how != "" {
+			if how := outlook(s.Account, f, now); how != "" && (how != dueNext || !strings.Contains(text, "the next sync")) {
 				text += "; " + how
 			}
 			row(what.label, text)
@@ -376,8 +411,14 @@ func barLine(all []*accountStatus) string {
 		if s.Never {
 			what = append(what, "never synchronised")
 		}
-		if s.unreached() {
+		switch {
+		case s.unreached():
 			what = append(what, "never reached")
+		case !s.Never && s.Fault == "" && s.Contact.IsZero():
+			what = append(what, "not synchronised yet")
+		}
+		if s.Database != "" {
+			what = append(what, "the notmuch database is gone")
 		}
 		if s.SignIn != "" {
 			what = append(what, "sign in again")
@@ -385,9 +426,9 @@ func barLine(all []*accountStatus) string {
 		switch w := s.Watch; {
 		case s.Refusals > 0:
 			what = append(what, "sign-in refused")
-		case w != nil && w.Running.IsZero():
+		case w != nil && w.Fault == mute:
 			what = append(what, "the watch does not answer")
-		case w != nil && w.How == "":
+		case w != nil && w.How == "" && !w.Running.IsZero():
 			what = append(what, "not connected")
 		}
 		if n := s.failed(undone()...); n > 0 {

@@ -79,13 +79,36 @@ func (p *program) lockWatch(conf string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			err = errWatched
+	for began := time.Now(); ; time.Sleep(lockLook) {
+		err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		switch {
+		case err == nil:
+			return lock, nil
+		case !errors.Is(err, unix.EWOULDBLOCK):
+			return nil, errors.Join(err, lock.Close())
+		case time.Since(began) > lockPatience:
+			return nil, errors.Join(errWatched, lock.Close())
 		}
-		return nil, errors.Join(err, lock.Close())
 	}
-	return lock, nil
+}
+
+const (
+	lockPatience = 200 * time.Millisecond // whoever asks by watchRuns has the lock for a moment
+	lockLook     = 20 * time.Millisecond
+)
+
+// watchRuns tells whether some process is the watch of the configuration.
+func (p *program) watchRuns(conf string) bool {
+	dir, err := config.StateDir(p.getenv)
+	if err != nil {
+		return false
+	}
+	lock, err := os.Open(filepath.Join(dir, "."+watchName+"-"+configurationKey(conf)))
+	if err != nil {
+		return false
+	}
+	defer lock.Close() //nolint:errcheck // which ends what it has of the lock
+	return errors.Is(unix.Flock(int(lock.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
 }
 
 // door is where a watch is asked.

@@ -297,6 +297,12 @@ func TestWatchEndsWithoutItsDatabase(t *testing.T) {
 	if _, err := os.Stat(database); err == nil {
 		t.Error("there is a new one")
 	}
+	if out, status := w.run(name, "status"); status != exitPartly || !strings.Contains(out, "the notmuch database is gone: put it back") {
+		t.Errorf("status: %d %s", status, out)
+	}
+	if out, status := w.run(name, "status", "--line"); status != exitPartly || out != "work: the notmuch database is gone\n" {
+		t.Errorf("status: %d %s", status, out)
+	}
 	if err := os.Rename(database+".away", database); err != nil {
 		t.Fatal(err)
 	}
@@ -322,6 +328,16 @@ func TestWatchSaysThatAServerIsAway(t *testing.T) {
 		t.Fatal(out)
 	}
 	w.until("a sync meets it, too", func() bool { out, _ := w.run(name, "status", "--line"); return strings.Contains(out, "1 undone") })
+	out, status := w.run(name, "status")
+	if status != exitPartly || strings.Count(out, "no answer") != 1 || strings.Contains(out, "due with the next sync") {
+		t.Errorf("status tells the fault twice: %d %s", status, out)
+	}
+	if out, status := w.run(name, "hook", "pre-new", "--timeout", "0"); status != 0 || !strings.Contains(out, "work: not connected since ") {
+		t.Errorf("a hook is not told at once what is known: %d %s", status, out)
+	}
+	if out, status := w.run("env", "-u", "XDG_RUNTIME_DIR", name, "status"); status != exitPartly || !strings.Contains(out, "it cannot be asked: XDG_RUNTIME_DIR is not") {
+		t.Errorf("without XDG_RUNTIME_DIR: %d %s", status, out)
+	}
 	p.Silence(false)
 	w.until("it is said that it is back", w.said("work: connected again"))
 	w.mu.Lock()

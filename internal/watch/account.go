@@ -314,6 +314,17 @@ func (a *account) holds() {
 	}
 }
 
+// isAway says why the account cannot be reached, if that is no matter of a moment; "" if it can,
+// or is about to be tried.
+func (a *account) isAway() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.away || a.state.How != "" {
+		return ""
+	}
+	return "not connected since " + a.state.Since.Local().Format("15:04") + ": " + a.state.Fault
+}
+
 func (a *account) now() State {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -135,6 +136,33 @@ func TestWhoAsksHasItAtOnce(t *testing.T) {
 		time.Sleep(time.Minute)
 		if got := s.take(); len(got) != 1 || got[0] != (ran{begun, "*"}) {
 			t.Errorf("%v, want one sync at once, which has the news, too", got)
+		}
+	})
+}
+
+// TestWhoAsksForAnAccountThatIsAwayIsToldSo at once, and no sync is run that could but wait.
+// What was lost a moment ago is tried.
+func TestWhoAsksForAnAccountThatIsAwayIsToldSo(t *testing.T) {
+	t.Parallel()
+	atRest(t, "IDLE NOTIFY", func(t *testing.T, s *scene) {
+		s.comesTo(func([]string) Outcome { time.Sleep(time.Hour); return Outcome{Fail: true} })
+		s.goes(&mail.Fault{Kind: mail.KindDial, Op: "dial", Text: "no route"})
+		s.server.cut()
+		time.Sleep(time.Minute)
+		s.take()
+		begun := time.Now()
+		out, err := s.w.Sync(t.Context(), nil)
+		if o := out["work"]; err != nil || !o.Fail || !strings.Contains(o.Text, "not connected since ") || !strings.Contains(o.Text, "no route") || time.Since(begun) > 0 || len(s.take()) > 0 {
+			t.Errorf("%+v after %v (%v)", o, time.Since(begun), err)
+		}
+		s.goes(nil)
+		s.comesTo(nil)
+		time.Sleep(2 * time.Hour)
+		s.take()
+		s.server.cut()
+		synctest.Wait()
+		if out, err := s.w.Sync(t.Context(), nil); err != nil || !out["work"].Did || len(s.take()) == 0 {
+			t.Errorf("right after a connection was lost: %+v (%v)", out, err)
 		}
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/fsnotify/fsnotify"
 )
@@ -16,6 +17,7 @@ type files struct {
 	w        *fsnotify.Watcher
 	roots    map[string]*account // by the account's folder
 	database string              // the directory with iamglass; "" if there is none
+	above    []string            // those that it is in, which may be moved away with it
 	accounts []*account
 	say      func(string)
 	said     bool // that not all can be watched
@@ -36,8 +38,11 @@ func (w *Watcher) Files(roots []string, database string, say func(string)) error
 	}
 	w.files = f
 	// Before any account is looked at, so that nothing falls between.
-	if err := fw.Add(f.database); err != nil {
-		f.limited(f.database, err)
+	f.above = []string{filepath.Dir(f.database), filepath.Dir(filepath.Dir(f.database))}
+	for _, dir := range append(f.above, f.database) {
+		if err := fw.Add(dir); err != nil {
+			f.limited(dir, err)
+		}
 	}
 	for root := range f.roots {
 		if err := os.MkdirAll(root, 0o700); err != nil { // as the first sync would
@@ -131,6 +136,9 @@ func (f *files) event(e fsnotify.Event, tagged chan struct{}) {
 	if e.Name == f.database { // another one took its place, as `notmuch compact` does, or it is gone
 		signal(tagged)
 		return
+	}
+	if slices.Contains(f.above, e.Name) && (e.Has(fsnotify.Rename) || e.Has(fsnotify.Remove)) {
+		signal(tagged)
 	}
 	if !e.Has(fsnotify.Create) && !e.Has(fsnotify.Rename) && !e.Has(fsnotify.Remove) {
 		return

@@ -29,7 +29,7 @@ func newLocal(t *testing.T) *local {
 	t.Helper()
 	l := &local{t: t, synced: make(chan struct{}, 100), tagged: make(chan struct{}, 100)}
 	dir := t.TempDir()
-	l.root, l.db = filepath.Join(dir, "work"), filepath.Join(dir, "xapian")
+	l.root, l.db = filepath.Join(dir, "work"), filepath.Join(dir, ".notmuch", "xapian")
 	for _, d := range []string{l.root + "/INBOX/cur", l.root + "/INBOX/new", l.root + "/INBOX/tmp", l.db} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			t.Fatal(err)
@@ -162,4 +162,12 @@ func TestADatabaseInThePlaceOfAnotherIsWatched(t *testing.T) {
 		l.await(l.tagged)
 		l.await(l.synced)
 	}
+}
+
+// TestADatabaseThatIsMovedAwayIsSeen with the directory that it is in, while all else is quiet.
+func TestADatabaseThatIsMovedAwayIsSeen(t *testing.T) {
+	t.Parallel()
+	l := newLocal(t)
+	l.rename(filepath.Dir(l.db), filepath.Dir(l.db)+".away")
+	l.await(l.tagged)
 }

@@ -155,14 +155,20 @@ func (w *Watcher) NetworkChanged() {
 }
 
 // Sync has the accounts of these names synchronised at once (all, without names), and waits
-// for it. Of a name that is not watched there is no outcome.
+// for it. Of a name that is not watched there is no outcome, and of an account that is away
+// it is that, at once: it is being tried again anyway.
 func (w *Watcher) Sync(ctx context.Context, names []string) (map[string]Outcome, error) {
 	out := make(map[string]Outcome)
 	waiting := make(map[string]chan Outcome)
 	for _, a := range w.accounts {
-		if len(names) == 0 || slices.Contains(names, a.Name) {
-			waiting[a.Name] = a.ask()
+		if len(names) > 0 && !slices.Contains(names, a.Name) {
+			continue
 		}
+		if fault := a.isAway(); fault != "" {
+			out[a.Name] = Outcome{Fail: true, Text: fault}
+			continue
+		}
+		waiting[a.Name] = a.ask()
 	}
 	for name, c := range waiting {
 		select {

@@ -56,7 +56,7 @@ func TestWhatIsAnErrorOfThisMachine(t *testing.T) {
 // What a fault that passes has to say of the next run stands in its line once.
 func TestTheNextRunIsNamedOnce(t *testing.T) {
 	t.Parallel()
-	for _, do := range []string{"", "is the network there?", "the server wants no guests now; the next sync tries again", "it is down, and the next run tries again; if not, is the port right?"} {
+	for _, do := range []string{"", "is the network there?", "the server wants no guests now; the next sync tries again", "it is down, and the next sync tries again; if not, is the port right?"} {
 		for _, kind := range []mail.Kind{mail.KindDial, mail.KindCut, mail.KindSilent, mail.KindBye} {
 			got := Hint(&mail.Fault{Kind: kind, Op: "greeting", Do: do})
 			if strings.Count(got, "the next sync tries again") != 1 || !strings.HasPrefix(got, do) {
