@@ -9,9 +9,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/index"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
@@ -36,7 +38,12 @@ func listInMaildir(ctx context.Context, idx *index.Index, dir string, all []fail
 	if err := takeForList(dir); err != nil {
 		return err
 	}
+	listed, err := readListed(dir)
+	if err != nil {
+		return err
+	}
 	wanted := make(map[string]string) // key -> path
+	var mails []string                // keys of those that are no stubs
 	for _, s := range all {
 		path, err := stubFile(ctx, idx, s.ID)
 		if err != nil {
@@ -45,7 +52,14 @@ func listInMaildir(ctx context.Context, idx *index.Index, dir string, all []fail
 		if path != "" {
 			key, _ := maildir.ParseName(path)
 			wanted[key] = path
+			if s.State == pipeline.FailedUnsent {
+				mails = append(mails, key)
+			}
 		}
+	}
+	// What is about to be put there is noted before, and what is taken away after.
+	if err := writeListed(dir, slices.Concat(listed, mails)); err != nil {
+		return err
 	}
 	list := maildir.Dir(dir)
 	there, err := list.Scan()
@@ -65,7 +79,7 @@ func listInMaildir(ctx context.Context, idx *index.Index, dir string, all []fail
 			delete(wanted, f.Key)
 			continue
 		}
-		if _, err := stub.ReadKey(bytes.NewReader(raw)); err != nil {
+		if _, err := stub.ReadKey(bytes.NewReader(raw)); err != nil && !slices.Contains(listed, f.Key) {
 			continue // put there by the user
 		}
 		if err := list.Remove(f.Name); err != nil {
@@ -80,7 +94,27 @@ func listInMaildir(ctx context.Context, idx *index.Index, dir string, all []fail
 			return err
 		}
 	}
-	return nil
+	return writeListed(dir, mails)
+}
+
+const listText = "What is in this maildir comes and goes: notmuch imap stubs --maildir makes it.\n"
+
+// readListed gives the keys of those mails in a list that are no stubs: new mail that a server
+// refused. The list's mark has them, a line for each.
+func readListed(dir string) ([]string, error) {
+	text, err := os.ReadFile(filepath.Join(dir, listMark))
+	_, keys, _ := strings.Cut(string(text), "\n")
+	return strings.Fields(keys), err
+}
+
+func writeListed(dir string, keys []string) error {
+	slices.Sort(keys)
+	keys = slices.Compact(keys)
+	before, err := readListed(dir)
+	if err != nil || slices.Equal(before, keys) {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, listMark), []byte(listText+strings.Join(keys, "\n")), 0o600)
 }
 
 // stubFile gives the path of a stub, "" if it has no file. A mail reader may have
@@ -113,8 +147,7 @@ func takeForList(dir string) error {
 		return err
 	}
 	if !ours {
-		text := "What is in this maildir comes and goes: notmuch imap stubs --maildir makes it.\n"
-		if err := errors.Join(os.Chmod(dir, 0o700), os.WriteFile(filepath.Join(dir, listMark), []byte(text), 0o600)); err != nil {
+		if err := errors.Join(os.Chmod(dir, 0o700), os.WriteFile(filepath.Join(dir, listMark), []byte(listText), 0o600)); err != nil {
 			return err
 		}
 	}

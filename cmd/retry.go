@@ -112,7 +112,7 @@ func askAgain(ctx context.Context, h *hold, targets []pipeline.Target) ([]answer
 			return nil, err
 		case !known:
 			answers[i].end = notKnown
-		case before.State == ledger.Present || before.State == ledger.Intended || before.State == ledger.Kept:
+		case before.State == ledger.Present && !pipeline.IsNotMail(before) || before.State == ledger.Intended || before.State == ledger.Kept:
 			answers[i].end = wasHere
 		default:
 			o.Retry = append(o.Retry, t)
@@ -140,7 +140,7 @@ func askAgain(ctx context.Context, h *hold, targets []pipeline.Target) ([]answer
 		}
 		a.row = row
 		switch {
-		case there && row.State == ledger.Present:
+		case there && row.State == ledger.Present && !pipeline.IsNotMail(row):
 			a.end = cameNow
 		case report.Broken():
 			return nil, errTold
@@ -204,14 +204,22 @@ type orders struct {
 // order is one tag on one stub.
 type order struct {
 	id, tag string
-	row     ledger.Message // as it was before
+	row     ledger.Message // as it was before; zero of new mail here
 }
 
 // orders reads the tags by which an account's stubs ask for something: any
 // notmuch front end can set them. None of them ever deletes on the server.
 func (p *program) orders(ctx context.Context, a *config.Account, l *ledger.Ledger, idx *index.Index) (o orders, err error) {
 	some, err := l.Any(ctx, ledger.Stub, ledger.GivenUp, ledger.Skipped)
-	if err != nil || !some {
+	if err != nil {
+		return o, err
+	}
+	none, err := pipeline.NotMail(ctx, l)
+	if err != nil {
+		return o, err
+	}
+	unsent, err := pipeline.Unsent(ctx, l)
+	if err != nil || !some && len(none)+len(unsent) == 0 {
 		return o, err
 	}
 	var rows []ledger.Message // read when there is an order: they may be many
@@ -219,7 +227,7 @@ func (p *program) orders(ctx context.Context, a *config.Account, l *ledger.Ledge
 		if tag == "" {
 			continue
 		}
-		ids, err := idx.Search(ctx, fmt.Sprintf("tag:%q and (tag:%s or tag:%s)", tag, pipeline.TagFailed, pipeline.TagSkipped), 0)
+		ids, err := idx.Search(ctx, fmt.Sprintf("tag:%q and (tag:%s or tag:%s or tag:%s)", tag, pipeline.TagFailed, pipeline.TagSkipped, pipeline.TagUnsent), 0)
 		if err != nil {
 			return o, err
 		}
@@ -231,7 +239,13 @@ func (p *program) orders(ctx context.Context, a *config.Account, l *ledger.Ledge
 		for _, id := range ids {
 			key, ok := stub.ParseMessageID(id)
 			if !ok {
-				continue // another mail, which somebody tagged so
+				for _, f := range unsent { // else another mail, which somebody tagged so
+					if f.ID == id {
+						*list = append(*list, f.Target())
+						o.given = append(o.given, order{id: id, tag: tag})
+					}
+				}
+				continue
 			}
 			if m, ok := withKey(rows, a.Name, key); ok {
 				*list = append(*list, pipeline.TargetOf(m))
@@ -246,12 +260,14 @@ func (p *program) orders(ctx context.Context, a *config.Account, l *ledger.Ledge
 func obeyed(ctx context.Context, idx *index.Index, l *ledger.Ledger, o orders) error {
 	var changes []mail.Change
 	for _, g := range o.given {
-		row, ok, err := l.Get(ctx, g.row.Mailbox, g.row.UIDValidity, g.row.UID)
-		if err != nil {
-			return err
-		}
-		if !ok || row.State != ledger.Stub || row.Attempts == g.row.Attempts {
-			continue // nothing to take it off, or not asked for yet
+		if g.row.UID != 0 && !pipeline.IsNotMail(g.row) {
+			row, ok, err := l.Get(ctx, g.row.Mailbox, g.row.UIDValidity, g.row.UID)
+			if err != nil {
+				return err
+			}
+			if !ok || row.State != ledger.Stub || row.Attempts == g.row.Attempts {
+				continue // nothing to take it off, or not asked for yet
+			}
 		}
 		files, err := idx.Files(ctx, g.id)
 		if err != nil {

@@ -58,7 +58,7 @@ func (p *program) stubs(c *cli.Context) error {
 	var all []failedIn
 	var broken error
 	for i := range accounts {
-		found, err := p.stubsOf(c.Context, &accounts[i], c.Bool("all"))
+		found, err := p.stubsOf(c.Context, &accounts[i], c.Bool("all") || c.IsSet("maildir"))
 		if err != nil {
 			if err := c.Err(); err != nil {
 				return err
@@ -74,6 +74,7 @@ func (p *program) stubs(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
+		all = slices.DeleteFunc(all, func(f failedIn) bool { return !inNotmuch(f.State) })
 		err = listInMaildir(c.Context, idx, c.String("maildir"), all)
 		if errors.Is(err, errNotOurs) {
 			return &usageError{err.Error(), c.Command.HelpName}
@@ -90,6 +91,12 @@ func (p *program) stubs(c *cli.Context) error {
 	}
 	_, err = io.WriteString(p.stdout, listStubs(all, time.Now()))
 	return errors.Join(err, broken)
+}
+
+// inNotmuch tells whether what failed is a mail in notmuch, with the keys of stubs: a stub, the note
+// beside a mail that notmuch does not take, or new mail that the server refused.
+func inNotmuch(s pipeline.FailedState) bool {
+	return s == pipeline.FailedStub || s == pipeline.FailedNotMail || s == pipeline.FailedUnsent
 }
 
 // stubsOf gives an account's stubs, or all that failed, the oldest first.

@@ -91,6 +91,14 @@ func (ch *chooser) add(ctx context.Context, arg string) error {
 		key, err := stub.ReadKey(io.TeeReader(ch.stdin, &head))
 		// The rest of it is read, so that who pipes does not get SIGPIPE.
 		_, _ = io.Copy(io.Discard, ch.stdin)
+		if err != nil && ch.beside {
+			h, _ := mail.ReadHeader(bytes.NewReader(head.Bytes()), "Message-ID") // what can be read of it
+			if id := h.MessageID(); id != "" {
+				if ok, err := ch.besides(ctx, "id:"+id); ok || err != nil {
+					return err
+				}
+			}
+		}
 		if err != nil {
 			return noTarget("%v (a mail reader must pipe the mail as it is: in Mutt, pipe_decode=no)", err)
 		}
@@ -175,6 +183,13 @@ func (ch *chooser) query(ctx context.Context, query string) error {
 	}
 	for _, id := range ids {
 		key, ok := stub.ParseMessageID(id)
+		if !ok && ch.beside {
+			if found, err := ch.besides(ctx, "id:"+id); err != nil {
+				return err
+			} else if found {
+				continue
+			}
+		}
 		if !ok {
 			return noTarget("%q finds mail that is no stub, such as id:%s; add \"and tag:%s\"", query, plain(id), pipeline.TagFailed)
 		}
@@ -244,7 +259,11 @@ func inLedger[T any](ctx context.Context, p *program, a *config.Account, query f
 
 func failures(ctx context.Context, l *ledger.Ledger) ([]ledger.Message, error) {
 	rows, err := l.InState(ctx, ledger.Stub, ledger.GivenUp, ledger.Skipped)
-	return slices.DeleteFunc(rows, func(m ledger.Message) bool { return m.State == ledger.Skipped && m.StubKey == "" }), err
+	if err != nil {
+		return nil, err
+	}
+	none, err := pipeline.NotMail(ctx, l)
+	return append(slices.DeleteFunc(rows, func(m ledger.Message) bool { return m.State == ledger.Skipped && m.StubKey == "" }), none...), err
 }
 
 func (ch *chooser) take(a config.Account, t pipeline.Target) {

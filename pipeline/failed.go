@@ -11,7 +11,6 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
-	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/push"
 )
@@ -81,7 +80,7 @@ func (f Failed) Waits() bool { return f.Tried() && f.State != FailedDeferred || 
 func FailedOf(ctx context.Context, account string, l *ledger.Ledger) ([]Failed, error) {
 	var all []Failed
 	for _, part := range []func(context.Context, string, *ledger.Ledger) ([]Failed, error){
-		failedMessages, failedUploads, failedMailboxes, failedAccount, toldOnce,
+		failedMessages, func(ctx context.Context, _ string, l *ledger.Ledger) ([]Failed, error) { return Unsent(ctx, l) }, failedMailboxes, failedAccount, toldOnce,
 	} {
 		some, err := part(ctx, account, l)
 		if err != nil {
@@ -115,14 +114,23 @@ func failedMessages(ctx context.Context, account string, l *ledger.Ledger) (all 
 		}
 		all = append(all, f)
 	}
-	nameless, err := l.ByMessageID(ctx, "")
-	for _, m := range nameless {
-		if m.State == ledger.Present && strings.HasPrefix(m.Reason, deliver.NotMail) {
-			all = append(all, Failed{
-				State: FailedNotMail, Mailbox: m.Mailbox, UIDValidity: m.UIDValidity, UID: m.UID, File: m.Name,
-				Reason: m.Reason, Since: m.Since,
-			})
+	none, err := NotMail(ctx, l)
+	if err != nil {
+		return nil, err
+	}
+	notes, err := journal.Of(l).Beside.All(ctx)
+	for _, m := range none {
+		f := Failed{
+			State: FailedNotMail, Mailbox: m.Mailbox, UIDValidity: m.UIDValidity, UID: m.UID, File: m.Name,
+			Reason: m.Reason, Since: m.Since,
 		}
+		switch n := notes[journal.About(m)]; {
+		case n.GivenUp:
+			f.State = FailedGivenUp
+		case n.Placed:
+			f.ID = KeyOf(account, m).MessageID()
+		}
+		all = append(all, f)
 	}
 	return all, err
 }
@@ -136,8 +144,8 @@ func tried(state FailedState, t journal.Tries) Failed {
 	return f
 }
 
-// failedUploads are new mails that the server refused.
-func failedUploads(ctx context.Context, _ string, l *ledger.Ledger) (all []Failed, err error) {
+// Unsent gives new mails here that the server refused.
+func Unsent(ctx context.Context, l *ledger.Ledger) (all []Failed, err error) {
 	notes, err := journal.Of(l).Unsent.All(ctx)
 	for about, u := range notes {
 		f := tried(FailedUnsent, u.Tries)

@@ -126,7 +126,18 @@ func (r *run) giveUp(ctx context.Context) (done []ledger.Message, err error) {
 		r.step("given up recorded")
 		done = append(done, row)
 	}
-	return done, r.retire(ctx)
+	for _, t := range r.GiveUp {
+		if t.File != "" {
+			if _, err := GiveUpBeside(ctx, r.Ledger, t); err != nil {
+				return nil, err
+			}
+		}
+	}
+	beside, err := r.giveUpBeside(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return append(done, beside...), r.retire(ctx)
 }
 
 // retire takes the stubs away of messages that are given up. It is done again

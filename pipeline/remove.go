@@ -135,6 +135,13 @@ func (rm *remover) look(ctx context.Context) (p FolderPlan, err error) {
 	for _, m := range known {
 		keys[m.Key], keys[m.StubKey] = true, true
 	}
+	beside, err := rm.notes().Beside.All(ctx)
+	if err != nil {
+		return p, err
+	}
+	for _, n := range beside {
+		keys[n.Key] = true
+	}
 	rm.Keys = nil
 	some, err := files.Some(func(key string) bool { return !keys[key] })
 	if err != nil {

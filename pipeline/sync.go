@@ -24,6 +24,9 @@ func Sync(ctx context.Context, o Options) (*report.Report, error) {
 	if err == nil {
 		err = r.pushPaired(ctx)
 	}
+	if err == nil {
+		err = r.showFailed(ctx)
+	}
 	return r.finish(ctx, err)
 }
 

@@ -125,13 +125,20 @@ func (r *run) twinsIn(ctx context.Context, mailbox string, notes map[string]stri
 }
 
 // Twins gives the mailboxes of files, by key, that are of messages which have another file
-// there.
+// there: one more of the mail, or the note beside one that notmuch does not take.
 func Twins(ctx context.Context, l *ledger.Ledger) (map[string]string, error) {
 	notes, err := journal.Of(l).TwinSaid.All(ctx)
+	if err != nil {
+		return nil, err
+	}
+	beside, err := journal.Of(l).Beside.All(ctx)
 	twins := make(map[string]string, len(notes))
 	for key, text := range notes {
 		in, _ := text.Said()
 		twins[key] = string(in)
+	}
+	for _, n := range beside {
+		twins[n.Key] = n.Mailbox
 	}
 	return twins, err
 }

@@ -92,6 +92,9 @@ func (l *Line) record(ctx context.Context, items []*Item, results []mail.Result)
 			over.Forget = append(over.Forget, row)
 			continue
 		}
+		if (it.Op == OpAdd || it.Op == OpReplace) && strings.HasPrefix(row.Reason, NotMail) {
+			row.Reason, row.Since = "", time.Time{} // it was none before
+		}
 		if res.NotMail && (it.Op == OpAdd || it.Op == OpReplace) {
 			row.Reason, row.Since = notMail(res), l.Now().UTC().Truncate(time.Second)
 		}

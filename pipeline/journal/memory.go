@@ -53,6 +53,22 @@ type Removed struct {
 // answered, or refused, though others were not. LIST is of no mailbox.
 type Unavailable struct{ Tries }
 
+// Beside is the note that stands, beside its file, for a mail that notmuch does not take.
+type Beside struct {
+	Mailbox string `json:"mailbox"`
+	ID      string `json:"id,omitempty"`       // of the note
+	Key     string `json:"key,omitempty"`      // of the note's file in the mailbox's folder
+	Name    string `json:"name,omitempty"`     // of it, when it was written
+	Placed  bool   `json:"placed,omitempty"`   // it stood there: if it does no more, its owner removed it
+	GivenUp bool   `json:"given_up,omitempty"` // there is none until its owner asks for the mail
+}
+
+// TaggedUnsent is new mail that notmuch shows as refused.
+type TaggedUnsent struct {
+	ID   string `json:"id"`
+	Path string `json:"path"`
+}
+
 // Declined is, of one message, what the server was to change of it and refused, by what that is:
 // a Change.
 type Declined struct {

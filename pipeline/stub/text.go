@@ -61,7 +61,7 @@ func Failed(o Origin, s Salvaged, now time.Time) []byte {
 
 	var m bytes.Buffer
 	field := func(name, value string) { fmt.Fprintf(&m, "%s: %s\n", name, value) }
-	o.header(&m, s, subject, from, real.MessageID, nil, LabelFailed, now)
+	o.header(&m, s, SubjectPrefix, subject, from, real.MessageID, nil, LabelFailed, now)
 	attached := s.attachments()
 	boundary := boundary()
 	if len(attached) > 0 {
@@ -138,12 +138,12 @@ func Failed(o Origin, s Salvaged, now time.Time) []byte {
 
 // header writes what every stub's header has, but for its MIME type. id is
 // the real mail's, and refs are what that refers to.
-func (o Origin) header(m *bytes.Buffer, s Salvaged, subject, from, id string, refs []string, label string, now time.Time) {
+func (o Origin) header(m *bytes.Buffer, s Salvaged, prefix, subject, from, id string, refs []string, label string, now time.Time) {
 	key := NewKey(o.Account, o.Mailbox, o.UIDValidity, s.UID)
 	field := func(name, value string) { fmt.Fprintf(m, "%s: %s\n", name, value) }
 	field("From", o.sender(from))
 	field("To", mailAddress("", o.Address))
-	field("Subject", mime.QEncoding.Encode("utf-8", SubjectPrefix+cmp.Or(mail.OneLine(subject, 400), fmt.Sprintf("%s UID %d", mail.OneLine(o.Mailbox, 100), s.UID))))
+	field("Subject", mime.QEncoding.Encode("utf-8", prefix+cmp.Or(mail.OneLine(subject, 400), fmt.Sprintf("%s UID %d", mail.OneLine(o.Mailbox, 100), s.UID))))
 	field("Date", s.Date(now).Format(time.RFC1123Z))
 	field("Message-ID", "<"+key.MessageID()+">")
 	if validID(id) {
@@ -278,7 +278,7 @@ func Skipped(o Origin, s Salvaged, reason string, now time.Time) []byte {
 	refs = refs[max(0, len(refs)-maxReferences):]
 
 	var m bytes.Buffer
-	o.header(&m, s, real.Subject, real.From, real.MessageID, refs, LabelSkipped, now)
+	o.header(&m, s, SubjectPrefix, real.Subject, real.From, real.MessageID, refs, LabelSkipped, now)
 	m.WriteString("Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\n")
 	para := func(format string, args ...any) {
 		m.WriteString(wrap(fmt.Sprintf(format, args...), 72) + "\n\n")
@@ -295,6 +295,31 @@ func Skipped(o Origin, s Salvaged, reason string, now time.Time) []byte {
 	m.WriteString("What happens next\n\n")
 	para("When you ask for the mail, it takes this note's place and keeps your tags. When it is deleted on the server, this note goes away.")
 	m.WriteString("  list all of these    notmuch search tag:" + LabelSkipped + "\n")
+	m.WriteString("  with the reasons     notmuch imap stubs --all\n\n")
+	para("Whatever you do with this note, nothing happens to the message on the server.")
+	return bytes.TrimSuffix(m.Bytes(), []byte("\n"))
+}
+
+// NotMail writes the mail that stands for one that is here, at path, and that notmuch does not
+// take for a mail, for the reason that is given.
+func NotMail(o Origin, s Salvaged, reason, path string, now time.Time) []byte {
+	var m bytes.Buffer
+	o.header(&m, s, "[not in notmuch] ", "", "", "", nil, LabelFailed, now)
+	m.WriteString("Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\n")
+	para := func(format string, args ...any) {
+		m.WriteString(wrap(fmt.Sprintf(format, args...), 72) + "\n\n")
+	}
+	para("This is not the mail itself. It is a note that notmuch-imap wrote, since of a mail that came, %s.", strings.TrimPrefix(reason, "the mail is here, but "))
+	m.WriteString("It is this file, which any mail reader that opens the folder shows:\n\n  " + path + "\n\n")
+	para("Nothing of it is lost: it stays as the server has it, and goes when it is deleted there.")
+
+	m.WriteString("Keys on this note (they come from `notmuch imap setup mutt`)\n\n")
+	m.WriteString("  ,i  look what the server says of it   notmuch imap inspect\n")
+	m.WriteString("  ,r  let notmuch read it again         notmuch imap retry\n")
+	m.WriteString("  ,d  remove this note                  notmuch imap drop\n\n")
+
+	o.known(&m, s, "", "", "", "")
+	m.WriteString("  list all of these    notmuch search tag:" + LabelFailed + "\n")
 	m.WriteString("  with the reasons     notmuch imap stubs --all\n\n")
 	para("Whatever you do with this note, nothing happens to the message on the server.")
 	return bytes.TrimSuffix(m.Bytes(), []byte("\n"))

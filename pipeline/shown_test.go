@@ -1,0 +1,89 @@
+package pipeline
+
+import (
+	"context"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+)
+
+// choosy is a notmuch that does not take mail without a sender.
+type choosy struct{ Index }
+
+func (c choosy) Apply(ctx context.Context, changes []mail.Change) ([]mail.Result, error) {
+	out := make([]mail.Result, len(changes))
+	var taken []mail.Change
+	var at []int
+	for i, ch := range changes {
+		if raw, err := os.ReadFile(ch.Path); err == nil && ch.Op == mail.OpAdd && !strings.Contains(string(raw), "From: ") {
+			out[i] = mail.Result{Path: ch.Path, NotMail: true}
+			continue
+		}
+		taken, at = append(taken, ch), append(at, i)
+	}
+	results, err := c.Index.Apply(ctx, taken)
+	for i, r := range results {
+		out[at[i]] = r
+	}
+	return out, err
+}
+
+// A run that is stopped at any point while it writes the note beside a mail that notmuch does not
+// take, or removes it, leaves one note in the end, and none when the mail has gone.
+func TestTheNoteBesideAMailIsOneWhereverARunIsStopped(t *testing.T) {
+	t.Parallel()
+	for at, reached := 1, true; reached; at++ {
+		s, h := newServer("UIDPLUS", "MOVE", "CONDSTORE"), newHome(t)
+		use := func(o *Options) { o.Index = choosy{o.Index} }
+		s.box("INBOX").add(plainMail(1))
+		h.sync(s, use)
+		s.box("INBOX").add("X-Nothing: of use\r\n\r\nbody\r\n")
+		stopped := func() bool {
+			n := 0
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			_, err := h.tryIn(ctx, s, use, func(o *Options) {
+				o.Step = func(string) {
+					if n++; n == at {
+						cancel()
+					}
+				}
+			})
+			if err != nil && ctx.Err() == nil {
+				t.Fatal(err)
+			}
+			return n >= at
+		}
+		notes := func(want int, when string) {
+			t.Helper()
+			h.sync(s, use)
+			h.sync(s, use)
+			files, shown := 0, 0
+			for _, raw := range h.files("INBOX") {
+				if strings.Contains(raw, "Subject: [not in notmuch]") {
+					files++
+				}
+			}
+			db, err := h.index.load()
+			h.do(err)
+			for _, m := range db {
+				if len(m.Files) > 0 && strings.Contains(strings.Join(m.Tags, " "), TagFailed) {
+					shown++
+				}
+			}
+			if files != want || shown != want {
+				t.Errorf("stopped behind effect %d, %s: %d notes, %d in notmuch, want %d", at, when, files, shown, want)
+			}
+		}
+		reached = stopped()
+		notes(1, "when it came")
+		s.box("INBOX").expunge(2)
+		reached = stopped() || reached
+		notes(0, "when it went")
+		if at > 60 {
+			t.Fatal("the run does not end")
+		}
+	}
+}
