@@ -302,17 +302,19 @@ func (p *program) indexOptions(out *output) index.Options {
 
 // pipelineOptions is an account's sync as the configuration has it.
 func (p *program) pipelineOptions(a *config.Account, root string, idx *index.Index, l *ledger.Ledger, keys *secrets, out *output) pipeline.Options {
+	names := &remote.Names{}
 	return pipeline.Options{
 		Account: pipeline.Account{
-			Name:    a.Name,
-			Address: a.User,
-			Root:    root,
-			Dial:    p.dialer(a, keys, &remote.Names{}, out),
-			SignIn:  keys.fingerprints(a),
-			Index:   idx,
-			Ledger:  l,
-			Now:     time.Now,
-			Emit:    out.event,
+			Name:     a.Name,
+			Address:  a.User,
+			Root:     root,
+			Dial:     p.dialer(a, keys, names, out),
+			Refusals: &names.Refusals,
+			SignIn:   keys.fingerprints(a),
+			Index:    idx,
+			Ledger:   l,
+			Now:      time.Now,
+			Emit:     out.event,
 		},
 		Policy: pipeline.Policy{
 			Tags: plan.Tags{

@@ -367,7 +367,7 @@ func (v *vigil) locked(ctx context.Context, a *config.Account, root string, name
 	}
 	defer func() { err = errors.Join(err, runner.Close()) }()
 	o := v.pipelineOptions(a, root, v.idx, l, v.secrets(), v.out)
-	o.Emit, o.Dial = v.event, v.dialer(a, v.secrets(), names, v.out)
+	o.Emit, o.Dial, o.Refusals = v.event, v.dialer(a, v.secrets(), names, v.out), &names.Refusals
 	return v.syncLocked(ctx, a, o, v.idx, v.out, request{only: only, hooks: runner, unattended: true})
 }
 

@@ -93,6 +93,9 @@ type Account struct {
 	// and of the secret, "" where that is not known without asking a program or a person.
 	// After a refusal it tells whether something else would be tried. May be nil.
 	SignIn func(ctx context.Context, key string) (way, secret string)
+	// Refusals is shared by the sessions that Dial gives; nil if nothing is kept of what the
+	// server refuses.
+	Refusals Refusals
 	// Hooks are asked and told on the way; nil has none. A dry run leaves them
 	// alone.
 	Hooks *hooks.Runner

@@ -80,5 +80,8 @@ func (r *run) sync(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return r.linksAreCopies(ctx, boxes)
+	if err := r.linksAreCopies(ctx, boxes); err != nil {
+		return err
+	}
+	return r.noteWithout(ctx)
 }

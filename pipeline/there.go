@@ -13,6 +13,9 @@ import (
 
 // firstConnection signs in at the server. What was refused before is forgotten then.
 func (r *run) firstConnection(ctx context.Context) (*worker, error) {
+	if err := r.recallWithout(ctx); err != nil {
+		return nil, err
+	}
 	w := &worker{run: r, conn: conn.New(r.Dial).OnWait(r.sayWait)}
 	if err := w.conn.Connect(ctx); err != nil {
 		if failed, ok := errors.AsType[*report.ConnectError](err); ok {

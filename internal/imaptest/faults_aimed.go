@@ -41,6 +41,17 @@ func Refused(command, mailbox, line string) *Fault {
 	}}
 }
 
+// RefusedWith answers a command that has these words in it with this line ("BAD what is that").
+func RefusedWith(command, words, line string) *Fault {
+	return &Fault{Name: "refused argument", Command: func(c *scriptConn, got, args string) (bool, error) {
+		if got != command || !strings.Contains(args, words) {
+			return false, nil
+		}
+		c.final = line
+		return true, nil
+	}}
+}
+
 // Dies hangs up whenever the body of the mail with this UID in INBOX is asked for, and
 // refuses so many connections after the first time; -1: all of them.
 func Dies(uid uint32, away int) *Fault {

@@ -43,7 +43,7 @@ func (s *Session) compress(ctx context.Context, set imap.UIDSet, worth uint64) e
 		return err
 	}
 	if a.status != "OK" {
-		s.note("the server refuses COMPRESS: " + a.text)
+		s.refuse(compression)
 		return nil
 	}
 	// What is in the buffer came behind the answer, and is compressed.

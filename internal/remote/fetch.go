@@ -19,13 +19,16 @@ const maxKept = 1 << 20
 // has more messages, and a server could go on for ever.
 const maxAnswers = 20_000_000
 
+// extra is what a FETCH can do without: an item, or a modifier.
+type extra struct{ name, item, modifier string }
+
 // gather collects the messages of FETCH responses without bodies.
-func (s *Session) gather(ctx context.Context, uids imap.UIDSet, items, modifier string) ([]mail.Message, error) {
+func (s *Session) gather(ctx context.Context, uids imap.UIDSet, items string, extra extra) ([]mail.Message, error) {
 	if s.exists == 0 {
 		return nil, nil // Dovecot says "Invalid messageset" then (mattermost-plugin#29)
 	}
 	uids = normal(uids)
-	if modifier == "" { // else few are told
+	if extra.modifier == "" { // else few are told
 		if err := s.compress(ctx, uids, worthLines); err != nil {
 			return nil, err
 		}
@@ -33,11 +36,18 @@ func (s *Session) gather(ctx context.Context, uids imap.UIDSet, items, modifier 
 	var out []mail.Message
 	h := s.gathering(uids, &out)
 	for _, part := range sets(uids) {
-		a, err := s.command(ctx, fmt.Sprintf("UID FETCH %s (%s)%s", part, items, modifier), h)
+		err := s.optional(extra.name, extra.name != "", func(with bool) error {
+			line := fmt.Sprintf("UID FETCH %s (%s)", part, items)
+			if with {
+				line = fmt.Sprintf("UID FETCH %s (%s%s)%s", part, items, extra.item, extra.modifier)
+			}
+			a, err := s.command(ctx, line, h)
+			if err != nil {
+				return err
+			}
+			return s.refused(a, "UID FETCH")
+		})
 		if err != nil {
-			return nil, err
-		}
-		if err := s.refused(a, "UID FETCH"); err != nil {
 			return nil, err
 		}
 	}
@@ -92,18 +102,18 @@ func merge(m, before mail.Message) mail.Message {
 }
 
 // Flags gives UID and flags of those of uids that exist and that changed after
-// the mod-sequence changedSince (RFC 7162 3.1.4); 0 means all.
-func (s *Session) Flags(ctx context.Context, uids imap.UIDSet, changedSince uint64) ([]mail.Message, error) {
-	modifier := ""
-	if changedSince > 0 {
-		modifier = fmt.Sprintf(" (CHANGEDSINCE %d)", changedSince)
+// the mod-sequence since (RFC 7162 3.1.4); 0 means all. Of a server that refuses that,
+// all come.
+func (s *Session) Flags(ctx context.Context, uids imap.UIDSet, since uint64) ([]mail.Message, error) {
+	if since == 0 {
+		return s.gather(ctx, uids, "UID FLAGS", extra{})
 	}
-	return s.gather(ctx, uids, "UID FLAGS", modifier)
+	return s.gather(ctx, uids, "UID FLAGS", extra{name: changedSince, modifier: fmt.Sprintf(" (CHANGEDSINCE %d)", since)})
 }
 
 // Sizes gives UID and size.
 func (s *Session) Sizes(ctx context.Context, uids imap.UIDSet) ([]mail.Message, error) {
-	return s.gather(ctx, uids, "UID RFC822.SIZE", "")
+	return s.gather(ctx, uids, "UID RFC822.SIZE", extra{})
 }
 
 // identity is what tells which message one is.
@@ -111,11 +121,10 @@ const identity = "UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[HEADER.FIELDS (ME
 
 // Identify gives flags, date, size and Message-ID, and Gmail's number for it.
 func (s *Session) Identify(ctx context.Context, uids imap.UIDSet) ([]mail.Message, error) {
-	items := identity
-	if s.Has("X-GM-EXT-1") {
-		items += " X-GM-MSGID"
+	if !s.Has("X-GM-EXT-1") {
+		return s.gather(ctx, uids, identity, extra{})
 	}
-	return s.gather(ctx, uids, items, "")
+	return s.gather(ctx, uids, identity, extra{name: gmailID, item: " X-GM-MSGID"})
 }
 
 // incoming sorts what a fetch brings: bodies into spools, and spools to their
@@ -279,14 +288,8 @@ func (in *incoming) drop() {
 	in.late, in.orphan = nil, nil
 }
 
-// fetchItems is what a mail is made of here. MODSEQ is an error in a mailbox
-// without mod-sequences (RFC 7162 3.1.2.2).
-func (s *Session) fetchItems() string {
-	if s.modSeq {
-		return "(UID FLAGS INTERNALDATE RFC822.SIZE MODSEQ BODY.PEEK[])"
-	}
-	return "(UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[])"
-}
+// fetchItems is what a mail is made of here.
+const fetchItems = "(UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[])"
 
 // fetchInto asks for bodies and gives the answer to the last command.
 func (s *Session) fetchInto(ctx context.Context, in *incoming, h handler) (answer, error) {
@@ -294,7 +297,7 @@ func (s *Session) fetchInto(ctx context.Context, in *incoming, h handler) (answe
 	a := answer{status: "OK"} // nothing asked for, nothing refused
 	for _, part := range sets(in.asked) {
 		var err error
-		a, err = s.command(ctx, "UID FETCH "+part+" "+s.fetchItems(), h)
+		a, err = s.command(ctx, "UID FETCH "+part+" "+fetchItems, h)
 		if in.fails != nil {
 			in.drop()
 			return a, in.fails
@@ -337,7 +340,7 @@ func (s *Session) Fetch(ctx context.Context, uids imap.UIDSet, sink mail.Sink) e
 func (s *Session) FetchOne(ctx context.Context, uid imap.UID, sink mail.Sink) (*mail.Exchange, error) {
 	in := newIncoming(s, imap.UIDSet{{Start: uid, Stop: uid}}, sink)
 	in.alone = uid
-	ex := &mail.Exchange{Command: fmt.Sprintf("UID FETCH %d %s", uid, s.fetchItems())}
+	ex := &mail.Exchange{Command: fmt.Sprintf("UID FETCH %d %s", uid, fetchItems)}
 	err := s.recorded(ex, func(h handler) (answer, error) { return s.fetchInto(ctx, in, h) })
 	ex.Fetched = in.got
 	switch {

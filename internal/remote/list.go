@@ -23,7 +23,11 @@ const (
 
 // statusItems is what tells whether a mailbox changed.
 func (s *Session) statusItems() string {
-	if s.Has("CONDSTORE") {
+	return statusItems(s.Has("CONDSTORE") && s.wants(statusModSeq))
+}
+
+func statusItems(modSeq bool) string {
+	if modSeq {
 		return "(" + statusItemsBare + " HIGHESTMODSEQ)"
 	}
 	return "(" + statusItemsBare + ")"
@@ -54,20 +58,15 @@ func (s *Session) List(ctx context.Context, how mail.Listing) ([]mail.Mailbox, e
 	statuses := make(statusMap)
 	var boxes []listed
 	options := s.listOptions()
-	if how.Singly {
-		options = options[len(options)-1:]
-	}
-	for _, options := range options {
-		var err error
-		if boxes, err = s.list(ctx, options, statuses); err == nil {
-			break
+	err := s.optional(listReturn, options != "" && !how.Singly, func(with bool) (err error) {
+		if !with {
+			options = ""
 		}
-		// Office 365 and Proton Bridge advertise options and refuse them
-		// (matcha#1426).
-		if options == "" || s.dead || ctx.Err() != nil || refusalIsFinal(err) {
-			return nil, err
-		}
-		delete(s.caps, "LIST-STATUS")
+		boxes, err = s.list(ctx, options, statuses)
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
 	var missing []int
 	for i := range boxes {
@@ -182,8 +181,8 @@ func (s *Session) wireName(name string) string {
 	return mail.EncodeName(name)
 }
 
-// listOptions gives what to ask LIST for, best first.
-func (s *Session) listOptions() []string {
+// listOptions gives what to ask LIST for; "" for nothing.
+func (s *Session) listOptions() string {
 	var options []string
 	if s.Has("SPECIAL-USE") {
 		options = append(options, "SPECIAL-USE")
@@ -194,9 +193,9 @@ func (s *Session) listOptions() []string {
 		options = nil // SPECIAL-USE alone is no option of plain LIST (RFC 6154 2)
 	}
 	if len(options) == 0 {
-		return []string{""}
+		return ""
 	}
-	return []string{" RETURN (" + strings.Join(options, " ") + ")", ""}
+	return " RETURN (" + strings.Join(options, " ") + ")"
 }
 
 // learnNames makes a session that has not listed the mailboxes know the names on
@@ -216,12 +215,37 @@ func refusalIsFinal(err error) bool {
 	return ok && f.Kind != mail.KindNo && f.Kind != mail.KindBad
 }
 
-// statuses asks for the status of some of the mailboxes in one flight.
+// statuses asks for the status of some of the mailboxes.
 func (s *Session) statuses(ctx context.Context, boxes []listed, which []int) error {
+	left, final, fewer := which, error(nil), false
+	_ = s.optional(statusModSeq, s.Has("CONDSTORE"), func(modSeq bool) error {
+		asked := len(left)
+		if left, final = s.statusesWith(ctx, boxes, left, statusItems(modSeq)); final != nil {
+			return final
+		}
+		left = slices.DeleteFunc(left, func(b int) bool { return !mayBeOfArgument(boxes[b].Err) })
+		switch answered := len(left) < asked; {
+		case modSeq && len(left) > 0:
+			fewer = answered
+			return boxes[left[0]].Err
+		case !modSeq && (fewer || !answered):
+			return errSome // and the others were not refused for the item
+		}
+		return nil
+	})
+	return final
+}
+
+// errSome says that the answers of several mailboxes do not tell of the server.
+var errSome = errors.New("a matter of some mailboxes")
+
+// statusesWith asks for these items in one flight, and gives the mailboxes of which that is
+// refused, which have the refusals.
+func (s *Session) statusesWith(ctx context.Context, boxes []listed, which []int, items string) (refused []int, err error) {
 	got := make(statusMap)
 	lines := make([]string, len(which))
 	for i, b := range which {
-		lines[i] = "STATUS " + s.quote(boxes[b].Name) + " " + s.statusItems()
+		lines[i] = "STATUS " + s.quote(boxes[b].Name) + " " + items
 	}
 	h := handler{data: func(word string) (bool, error) {
 		if word != "STATUS" {
@@ -240,7 +264,7 @@ func (s *Session) statuses(ctx context.Context, boxes []listed, which []int) err
 		f.Mailbox = boxes[which[i]].Name
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for i, b := range which {
 		st, ok := s.statusOf(boxes[b], got)
@@ -250,16 +274,17 @@ func (s *Session) statuses(ctx context.Context, boxes []listed, which []int) err
 		}
 		switch {
 		case f != nil && refusalIsFinal(f):
-			return f
+			return nil, f
 		case f != nil:
 			boxes[b].Err = f
+			refused = append(refused, b)
 		case !ok:
 			boxes[b].Err = &mail.Fault{Kind: mail.KindNoData, Op: "STATUS", Mailbox: boxes[b].Name}
 		default:
-			boxes[b].Status = &st
+			boxes[b].Status, boxes[b].Err = &st, nil
 		}
 	}
-	return nil
+	return refused, nil
 }
 
 // listLine takes a LIST response (RFC 9051 7.3.1).

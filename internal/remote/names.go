@@ -9,9 +9,11 @@ import (
 )
 
 // Names keeps the wire form of mailboxes whose name on the wire is not what it
-// should be, and that a session was signed in at all. The zero value is ready;
-// several sessions may use it at once.
+// should be, what the server refuses, and that a session was signed in at all. The
+// zero value is ready; several sessions may use it at once.
 type Names struct {
+	Refusals Refusals
+
 	mu      sync.Mutex
 	wires   map[string]string
 	reached atomic.Bool

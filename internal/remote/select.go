@@ -43,21 +43,16 @@ func (s *Session) learning(ctx context.Context, name string, try func() (*mail.S
 	return sel, err
 }
 
-// examine asks in the best way that the server has. What it advertises and then
-// refuses is not asked for again, if the plain way is open; so does open.
-func (s *Session) examine(ctx context.Context, name string, known *mail.Known) (*mail.Selected, error) {
-	refused := false
-	if s.resyncs(known) {
-		sel, err := s.resync(ctx, name, known)
-		if sel != nil || err != nil {
-			return sel, err
+// examine asks in the best way that the server has.
+func (s *Session) examine(ctx context.Context, name string, known *mail.Known) (sel *mail.Selected, err error) {
+	err = s.optional(qresync, s.resyncs(known), func(with bool) error {
+		if with {
+			sel, err = s.resync(ctx, name, known)
+		} else {
+			sel, err = s.open(ctx, name, "EXAMINE")
 		}
-		refused = true
-	}
-	sel, err := s.open(ctx, name, "EXAMINE")
-	if err == nil && refused {
-		s.disable("QRESYNC")
-	}
+		return err
+	})
 	return sel, err
 }
 
@@ -67,17 +62,17 @@ func (s *Session) resyncs(known *mail.Known) bool {
 }
 
 // open selects with EXAMINE or SELECT.
-func (s *Session) open(ctx context.Context, name, verb string) (*mail.Selected, error) {
-	suffix := ""
-	if s.Has("CONDSTORE") {
-		suffix = " (CONDSTORE)"
-	}
-	sel, err := s.selectWith(ctx, name, verb, suffix)
-	if f, ok := errors.AsType[*mail.Fault](err); ok && suffix != "" && f.Kind == mail.KindBad && !s.dead {
-		if sel, err = s.selectWith(ctx, name, verb, ""); err == nil {
-			s.disable("CONDSTORE")
-			sel.HighestModSeq, s.modSeq = 0, false
+func (s *Session) open(ctx context.Context, name, verb string) (sel *mail.Selected, err error) {
+	err = s.optional(condstore, s.Has("CONDSTORE"), func(with bool) error {
+		suffix := ""
+		if with {
+			suffix = " (CONDSTORE)"
 		}
+		sel, err = s.selectWith(ctx, name, verb, suffix)
+		return err
+	})
+	if err == nil && !s.Has("CONDSTORE") {
+		sel.HighestModSeq = 0
 	}
 	return sel, err
 }
@@ -151,7 +146,7 @@ func (s *Session) selecting(sel *selecting) handler {
 	}
 }
 
-func (s *Session) deselect() { s.mailbox, s.exists, s.modSeq = "", unknownExists, false }
+func (s *Session) deselect() { s.mailbox, s.exists = "", unknownExists }
 
 // selected says that a mailbox is, by the answer a. One that does not say how many
 // messages there are (RFC 9051 6.3.2) is none: it would be taken for empty, and all
@@ -160,7 +155,7 @@ func (s *Session) selected(name, verb string, sel *selecting, a answer) (*mail.S
 	if a.exists == unknownExists {
 		return nil, &mail.Fault{Kind: mail.KindNoData, Op: verb, Mailbox: name, Text: "the server does not say how many messages the mailbox has"}
 	}
-	s.mailbox, s.modSeq = name, sel.HighestModSeq > 0
+	s.mailbox = name
 	sel.Messages = a.exists
 	sel.ReadOnly = a.code == "READ-ONLY"
 	sel.Vanished = join(sel.vanished)
@@ -191,7 +186,7 @@ func (s *Session) selectWith(ctx context.Context, name, verb, suffix string) (*m
 	return s.selected(name, verb, &sel, a)
 }
 
-// resync gives nil if the server does not do it after all.
+// resync asks for what changed since.
 func (s *Session) resync(ctx context.Context, name string, known *mail.Known) (*mail.Selected, error) {
 	if a := s.ahead; a != nil && a.name == name && a.known.UIDValidity == known.UIDValidity && a.known.HighestModSeq == known.HighestModSeq {
 		s.ahead = nil
@@ -245,7 +240,7 @@ func (s *Session) resyncing(name string, known *mail.Known) *resyncing {
 	return r
 }
 
-// selected gives what the answers say; nil if the server does not do it after all.
+// selected gives what the answers say.
 func (r *resyncing) selected(answers []answer) (*mail.Selected, error) {
 	s := r.s
 	if !s.qresync {
@@ -254,11 +249,11 @@ func (r *resyncing) selected(answers []answer) (*mail.Selected, error) {
 	}
 	a := answers[r.examine]
 	if err := s.refused(a, "EXAMINE"); err != nil {
-		if f, ok := errors.AsType[*mail.Fault](err); ok && f.Kind == mail.KindBad {
-			return nil, nil //nolint:nilnil // said in the comment
-		}
 		s.mailboxIs(err, r.name)
 		return nil, err
+	}
+	if r.examine > 0 && mayBeOfArgument(answers[0].fault("ENABLE")) {
+		s.refuse(enable)
 	}
 	out, err := s.selected(r.name, "EXAMINE", &r.sel, a)
 	if err != nil {
@@ -342,20 +337,22 @@ func (s *Session) search(ctx context.Context, criteria []string) (imap.UIDSet, e
 		s.weight += 8 * len(ranges)
 		return true, s.weighed()
 	}}
-	ret := ""
-	if s.Has("ESEARCH") || s.Has("IMAP4REV2") {
-		ret = "RETURN (ALL) "
-	}
 	for _, c := range criteria {
 		answered = false
-		a, err := s.command(ctx, "UID SEARCH "+ret+c, h)
-		if err != nil {
-			return nil, err
-		}
-		if err := s.refused(a, "UID SEARCH"); err != nil {
-			return nil, err
-		}
+		err := s.optional(searchReturn, s.Has("ESEARCH") || s.Has("IMAP4REV2"), func(with bool) error {
+			ret := ""
+			if with {
+				ret = "RETURN (ALL) "
+			}
+			a, err := s.command(ctx, "UID SEARCH "+ret+c, h)
+			if err != nil {
+				return err
+			}
+			return s.refused(a, "UID SEARCH")
+		})
 		switch {
+		case err != nil:
+			return nil, err
 		case s.lost || !readable:
 			return nil, &mail.Fault{Kind: mail.KindMalformed, Op: "UID SEARCH", Mailbox: s.mailbox, Text: "a list of messages that cannot be read"}
 		case !answered:

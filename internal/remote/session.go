@@ -32,7 +32,6 @@ type Session struct {
 	n        int
 	mailbox  string
 	exists   uint32        // messages in it; unknownExists if that was not told
-	modSeq   bool          // the mailbox has mod-sequences
 	qresync  bool          // enabled
 	unheard  time.Duration // maxUnheard
 	ahead    *resyncing    // what Examine will be asked; nil if another command came since

@@ -75,6 +75,7 @@ func (s *Session) signedIn(ctx context.Context, o Options) error {
 	if isLocal(o, s.conn) && !o.Compress {
 		s.disable(deflate)
 	}
+	s.recallRefusals()
 	s.maxLine, s.maxLiteral, s.maxNoise = maxData, o.MaxLiteral, maxNoise
 	s.identify(o.Version)
 	return nil

@@ -113,7 +113,11 @@ func TestNotesOfEarlierVersions(t *testing.T) {
 			Refusal{Attempts: 2, NextTry: at, Text: "no", Way: "w", Secret: "s"}, func(c *Change) {
 				j.Refused.notes.Put(c, "", Refusal{Attempts: 2, NextTry: at, Text: "no", Way: "w", Secret: "s"})
 			}},
-		"not_before":         {"2026-01-02T03:04:05Z", func() any { return get(t, j.NotBefore.notes, "") }, Moment{at}, func(c *Change) { j.NotBefore.notes.Put(c, "", Moment{at}) }},
+		"not_before": {"2026-01-02T03:04:05Z", func() any { return get(t, j.NotBefore.notes, "") }, Moment{at}, func(c *Change) { j.NotBefore.notes.Put(c, "", Moment{at}) }},
+		"without": {`{"server":"s","arguments":{"FETCH x":"2026-01-02T03:04:05Z"}}`, func() any { return get(t, j.Without.notes, "") },
+			Without{"s", map[string]time.Time{"FETCH x": at}}, func(c *Change) {
+				j.Without.notes.Put(c, "", Without{"s", map[string]time.Time{"FETCH x": at}})
+			}},
 		"before/a":           {"said", func() any { return get(t, j.Before, "a") }, SaidOnce, func(c *Change) { j.Before.Put(c, "a", SaidOnce) }},
 		"uploaded/k":         {"a/b", func() any { return get(t, j.NeverUpload, "k") }, Text("a/b"), func(c *Change) { j.NeverUpload.Put(c, "k", "a/b") }},
 		"gone/14/a/b":        {"said", func() any { return get(t, j.GoneSaid, "14/a/b") }, SaidOnce, func(c *Change) { j.GoneSaid.Put(c, AboutWord(14, "a/b"), SaidOnce) }},

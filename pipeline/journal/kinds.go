@@ -32,6 +32,7 @@ type Journal struct {
 	Removed      Notes[Removed]
 	Refused      Note[Refusal]
 	NotBefore    Note[Moment]
+	Without      Note[Without]
 
 	Before      Notes[Text]
 	NeverUpload Notes[Text]
@@ -83,6 +84,7 @@ func Of(l *ledger.Ledger) *Journal {
 	declare(j, &j.Removed, "removed/", Memory, OfContent, "the tags of mail that was removed here")                     // for 90 days
 	declare(j, &j.Refused.notes, "sign-in refused", Memory, Alone, "refused sign-ins")                                  // until one succeeds
 	declare(j, &j.NotBefore.notes, "not_before", Memory, Alone, "when the server wants to be asked again")              // until then
+	declare(j, &j.Without.notes, "without", Memory, Alone, "what the server is asked without")                          // for 30 days, or until the server is another one
 
 	// What was decided, and what was said once.
 	declare(j, &j.NeverUpload, "uploaded/", Memory, OfFileIn, "a file that is not uploaded (again)")   // while it is in its mailbox's folder

@@ -89,6 +89,13 @@ type Refusal struct {
 	Since    time.Time `json:"since,omitzero"`   // zero: an earlier version did not note it
 }
 
+// Without is what commands are spoken without, since the server has refused it, and when it
+// did.
+type Without struct {
+	Server    string               `json:"server"` // what tells it from another one
+	Arguments map[string]time.Time `json:"arguments"`
+}
+
 // LastRun is what is remembered of runs.
 type LastRun struct {
 	Contact time.Time `json:"contact,omitzero"` // the server told its mailboxes
