@@ -45,7 +45,8 @@ func OfflineIMAP(ctx context.Context, folder string, state OfflineIMAPState, lev
 	// The server's side is named by the mailbox, and the agreement by what that is called here.
 	// Its names are in modified UTF-7, unless utf8foldernames is set.
 	wire := encoded(levels)
-	validity, err := validityOf(state.Validity, wire, levels)
+	// A mailbox that was renamed since is there by its name of before, which the folder has still.
+	validity, err := validityOf(state.Validity, wire, levels, encoded(local), local)
 	if err != nil {
 		return nil, err
 	}
