@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
-	"strings"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
@@ -22,7 +21,7 @@ func (w *worker) makeMailboxes(ctx context.Context, boxes []*box) ([]*box, error
 		return nil, err
 	}
 	for _, b := range w.foldersToCreate {
-		if w.lacksSince("CREATE", b.Name) {
+		if w.unanswered.Waits("CREATE", b.Name) {
 			w.detached = append(w.detached, b)
 			w.sayLeftOut(b, w.leftOut("CREATE", b.Name))
 			continue
@@ -47,7 +46,7 @@ func (w *worker) makeMailboxes(ctx context.Context, boxes []*box) ([]*box, error
 		w.emit(report.Event{Type: report.EventMailbox, Mailbox: b.Name, Text: text})
 		switch err := w.makeMailbox(ctx, b); {
 		case err == nil:
-			if err := w.answered(ctx, commandKey("CREATE", b.Name)); err != nil {
+			if err := w.unanswered.Answered(ctx, "CREATE", b.Name); err != nil {
 				return nil, err
 			}
 			w.tally(func(r *report.Report) { r.Mailboxes++ })
@@ -70,16 +69,12 @@ func (w *worker) forgetUnmade(ctx context.Context) error {
 	if len(w.Only) > 0 || w.ReadOnly || w.Restore {
 		return nil
 	}
-	for key := range w.unavailable {
-		name, ok := strings.CutPrefix(key, commandKey("CREATE", ""))
-		if !ok || slices.ContainsFunc(w.foldersToCreate, func(b *box) bool { return b.Name == name }) {
-			continue
+	return w.unanswered.Each(func(op, name string) error {
+		if op != "CREATE" || slices.ContainsFunc(w.foldersToCreate, func(b *box) bool { return b.Name == name }) {
+			return nil
 		}
-		if err := w.answered(ctx, key); err != nil {
-			return err
-		}
-	}
-	return nil
+		return w.unanswered.Answered(ctx, op, name)
+	})
 }
 
 // makeMailbox makes one mailbox, records it, and scans its folder. A crash before

@@ -62,7 +62,7 @@ func (r *run) mailboxFault(b *box, err error) {
 	}
 	kind, f := faultMailbox, report.Failure{Text: err.Error(), Err: err, Bars: true}
 	if op, reason := unavailableOp(err); op != "" {
-		r.lacks(op, b.Name, reason)
+		r.unanswered.Meet(op, b.Name, reason)
 		kind, f.Text = faultUnavailable, (&leftOut{op, reason}).Error()
 	} else if h := report.Hint(err); h != "" {
 		f.Text += "; " + h

@@ -4,28 +4,33 @@ import (
 	"context"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
 // noted is what a run remembers of the notes that it, and interrupted runs, have made. Several
 // goroutines make and forget them.
 type noted struct {
-	told     *journal.ToldFlags
-	standing *journal.StandingFaults
-	removed  *journal.RemovedMail
-	arrivals *journal.Arrivals
-	ruled    *journal.RuledMoves
-	links    *journal.Links
+	told       *journal.ToldFlags
+	standing   *journal.StandingFaults
+	unanswered *journal.UnansweredCommands
+	removed    *journal.RemovedMail
+	arrivals   *journal.Arrivals
+	ruled      *journal.RuledMoves
+	links      *journal.Links
 }
 
-func newNoted(j *journal.Journal, now func() time.Time, remind time.Duration) noted {
+func newNoted(o Options) noted {
+	j := o.notes()
 	return noted{
-		told: journal.NewToldFlags(j), standing: journal.NewStandingFaults(j, now, remind), removed: journal.NewRemovedMail(j, now),
+		told: journal.NewToldFlags(j), standing: journal.NewStandingFaults(j, o.Now, o.Remind), removed: journal.NewRemovedMail(j, o.Now),
 		arrivals: journal.NewArrivals(j), ruled: journal.NewRuledMoves(j), links: journal.NewLinks(j),
+		unanswered: journal.NewUnansweredCommands(j, journal.Asking{
+			Now: o.Now, Pause: report.RetryFromSecond, All: o.Full, Named: o.asksFor, DryRun: o.DryRun,
+		}),
 	}
 }
 

@@ -24,7 +24,7 @@ func (r *run) newPusher() *push.Pusher {
 		Tags: &r.Tags, Deletions: r.Deletions,
 		ReadOnly: r.ReadOnly, DryRun: r.DryRun, Full: r.Full, Restore: r.Restore, Some: len(r.Only) > 0,
 		Standing: r.standingFault, Again: r.sendsAgain,
-		LeftOut: func(mailbox string) bool { return r.leavesOut(mailbox) != "" },
+		LeftOut: func(mailbox string) bool { return r.unanswered.LeavesOut(mailbox) != "" },
 	})
 }
 

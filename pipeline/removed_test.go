@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
@@ -98,7 +97,7 @@ func TestTheTagsOfRemovedMailComeBack(t *testing.T) {
 func TestNoTagsOfRemovedMail(t *testing.T) {
 	t.Parallel()
 	var c journal.Change
-	n := lineNotes{noted: newNoted(journal.Of(nil), time.Now, 0)}
+	n := lineNotes{noted: newNoted(Options{})}
 	if err := n.Deleted(t.Context(), &c, ledger.Message{Digest: mail.Digest{1}}, nil); err != nil || !c.Empty() {
 		t.Errorf("%v %+v", err, c)
 	}

@@ -9,7 +9,6 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/ask"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
-	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/local"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/look"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/match"
@@ -45,21 +44,19 @@ type run struct {
 	unsettled map[string][]ledger.Message
 
 	mu                sync.Mutex
-	reportedUnhealthy bool              // it was said that the server is not well
-	lacking           map[string]string // commands that were not answered in this run (""), or refused, by commandKey
-	paired            map[string]bool   // mailboxes whose first look found mail here that is theirs
-	hooksBegan        bool              // they let the run begin, and are told of its end
+	reportedUnhealthy bool            // it was said that the server is not well
+	paired            map[string]bool // mailboxes whose first look found mail here that is theirs
+	hooksBegan        bool            // they let the run begin, and are told of its end
 }
 
 // overview is what the two views tell of the account as a whole. It is complete before
 // anything is pushed; what else a push writes to it is said.
 type overview struct {
-	unavailable map[string]journal.Unavailable // commands that mailboxes lacked the answer to in earlier runs, by commandKey
-	listed      map[string]bool                // names that the server has; the push adds those that it makes
-	listedAt    time.Time                      // when it said so
-	exchange    bool                           // the server is Exchange, so far as it shows
-	trash       string                         // the mailbox that is the account's Trash; "" if it has none
-	daily       map[string]bool                // mailboxes that are emptied in daily life
+	listed   map[string]bool // names that the server has; the push adds those that it makes
+	listedAt time.Time       // when it said so
+	exchange bool            // the server is Exchange, so far as it shows
+	trash    string          // the mailbox that is the account's Trash; "" if it has none
+	daily    map[string]bool // mailboxes that are emptied in daily life
 
 	unselected      []*box        // not to be synchronised now, but mail may be in their folders
 	foldersToCreate []*box        // folders of which the server is to make mailboxes
@@ -77,7 +74,7 @@ func newRun(o Options) *run {
 }
 
 func reportingRun(o Options, rep *report.Reporter) *run {
-	r := &run{Options: o, rep: rep, paired: make(map[string]bool), noted: newNoted(o.notes(), o.Now, o.Remind)}
+	r := &run{Options: o, rep: rep, paired: make(map[string]bool), noted: newNoted(o)}
 	r.ask = ask.New(o.Name, o.Hooks, o.Ledger.Dir(), r.rep, o.Now)
 	r.here = &local.Reader{
 		Account: o.Name, Root: o.Root, Ledger: o.Ledger, Index: o.Index, Journal: o.notes(), Report: r.rep,

@@ -49,7 +49,7 @@ func (r *run) noteFaults(ctx context.Context) error {
 		}
 		return len(r.Only) == 0 || slices.Contains(r.Only, mailbox) && (kind == "push" || kind == push.Refused || kind == faultMailbox)
 	})
-	r.noteUnavailable(&c)
+	r.unanswered.Note(&c)
 	if c.Empty() {
 		return nil
 	}

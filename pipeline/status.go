@@ -109,7 +109,7 @@ func StatusOf(ctx context.Context, o Options) (*Status, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.unavailable, err = o.notes().Unavailable.All(ctx); err != nil {
+	if err := r.unanswered.Recall(ctx); err != nil {
 		return nil, err
 	}
 	slices.SortStableFunc(rows, func(a, b ledger.Mailbox) int { return strings.Compare(a.Name, b.Name) })
@@ -119,8 +119,9 @@ func StatusOf(ctx context.Context, o Options) (*Status, error) {
 			continue
 		}
 		m := MailboxStatus{Mailbox: k.Name}
-		if op := r.leavesOut(k.Name); op != "" {
-			m.NotBefore = r.unavailable[commandKey(op, k.Name)].NextTry
+		if op := r.unanswered.LeavesOut(k.Name); op != "" {
+			tries, _ := r.unanswered.Before(op, k.Name)
+			m.NotBefore = tries.NextTry
 		}
 		for to, states := range map[*int][]ledger.State{
 			&m.Messages: {ledger.Present}, &m.Failed: {ledger.Stub}, &m.Skipped: {ledger.Skipped, ledger.Deferred},

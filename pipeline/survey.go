@@ -101,7 +101,7 @@ func (r *run) survey(ctx context.Context, list []mail.Mailbox, rows []ledger.Mai
 			}
 		}
 		b.need = plan.NeedOf(b.known, *m.Status, len(b.due) > 0, r.Full)
-		if _, ok := r.unavailable[commandKey("EXAMINE", b.Name)]; ok {
+		if _, ok := r.unanswered.Before("EXAMINE", b.Name); ok {
 			b.need = plan.NeedChanges // whether it answers now
 		}
 		if plan.MayHaveMoved(b.known, *m.Status) {

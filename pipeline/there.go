@@ -41,7 +41,7 @@ func (r *run) sayWait(why error, wait time.Duration) {
 // viewThere lists the server's mailboxes with their status, when what an interrupted run
 // left there is ended.
 func (w *worker) viewThere(ctx context.Context) (list []mail.Mailbox, err error) {
-	if w.unavailable, err = w.notes().Unavailable.All(ctx); err != nil {
+	if err := w.unanswered.Recall(ctx); err != nil {
 		return nil, err
 	}
 	if err := w.standing.Recall(ctx); err != nil {

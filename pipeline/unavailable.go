@@ -5,10 +5,8 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
-	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
@@ -32,8 +30,6 @@ func (e *leftOut) Error() string {
 	}
 	return text
 }
-
-func commandKey(op, mailbox string) string { return journal.AboutWord(op, mailbox) }
 
 // silentOp gives the command to which no answer came that costs its mailbox, and is of
 // the mailbox and of no message in it; "" if err is something else.
@@ -75,14 +71,13 @@ func (w *worker) list(ctx context.Context) ([]mail.Mailbox, error) {
 	silent := make(map[string]error) // in this run, by mailbox
 	var unheard error                // the last of them
 	unlisted := false
-	how := mail.Listing{Singly: w.lacksSince("LIST", "")}
-	for key := range w.unavailable {
-		if name, ok := strings.CutPrefix(key, commandKey("STATUS", "")); ok {
-			how.Singly = how.Singly || w.lacksSince("STATUS", name)
-		}
-	}
+	how := mail.Listing{Singly: w.unanswered.Waits("LIST", "")}
+	_ = w.unanswered.Each(func(op, name string) error {
+		how.Singly = how.Singly || op == "STATUS" && w.unanswered.Waits(op, name)
+		return nil
+	})
 	how.Skip = func(m mail.Mailbox) bool {
-		return silent[m.Name] != nil || w.leavesOut(m.Name) != "" ||
+		return silent[m.Name] != nil || w.unanswered.LeavesOut(m.Name) != "" ||
 			!removing && !w.Restore && !w.selects(m) // what is missing in one folder may have gone to any
 	}
 	for {
@@ -97,7 +92,7 @@ func (w *worker) list(ctx context.Context) ([]mail.Mailbox, error) {
 			return nil, unheard // it answers for none: no mailbox is at fault
 		case err == nil:
 			for i, m := range list {
-				switch op := w.leavesOut(m.Name); {
+				switch op := w.unanswered.LeavesOut(m.Name); {
 				case silent[m.Name] != nil:
 					list[i].Err = silent[m.Name]
 				case op != "" && (m.Unasked || m.Status != nil):
@@ -106,7 +101,7 @@ func (w *worker) list(ctx context.Context) ([]mail.Mailbox, error) {
 			}
 			if unlisted {
 				w.note(&box{}, "the server lists its mailboxes, but not with their status: it is asked for that of each, for a while")
-				w.lacks("LIST", "", "")
+				w.unanswered.Meet("LIST", "", "")
 			}
 			return list, w.heard(ctx, list, how)
 		case ctx.Err() != nil || w.conn.Alive():
@@ -121,62 +116,23 @@ func (w *worker) list(ctx context.Context) ([]mail.Mailbox, error) {
 	}
 }
 
-// lacksSince tells whether a command was not answered or refused, and is not to be tried
-// again yet; or, if that was given up, not until somebody asks for it.
-func (r *run) lacksSince(op, mailbox string) bool {
-	n := r.unavailable[commandKey(op, mailbox)]
-	return n.Waits(r.Now()) && (n.GivenUp || !r.Full) && !r.asksFor(mailbox)
-}
-
 // asksFor tells whether this run is asked for a mailbox by its name.
-func (r *run) asksFor(mailbox string) bool {
+func (r Request) asksFor(mailbox string) bool {
 	return slices.Contains(r.Only, mailbox) || slices.ContainsFunc(r.Retry, func(t Target) bool { return t.Mailbox == mailbox && t.Whole() })
-}
-
-// leavesOut gives the command to which a mailbox lacks the answer, for which it is left
-// out now; "" if it is not.
-func (r *run) leavesOut(mailbox string) string {
-	for _, op := range []string{"STATUS", "EXAMINE"} {
-		if r.lacksSince(op, mailbox) {
-			return op
-		}
-	}
-	return ""
 }
 
 // leftOut says why a mailbox is left out.
 func (r *run) leftOut(op, mailbox string) *leftOut {
-	return &leftOut{op, r.unavailable[commandKey(op, mailbox)].Reason}
+	tries, _ := r.unanswered.Before(op, mailbox)
+	return &leftOut{op, tries.Reason}
 }
 
 // sayLeftOut says that a mailbox is left out now, unless its owner wanted that.
 func (r *run) sayLeftOut(b *box, left *leftOut) {
-	if r.unavailable[commandKey(left.op, b.Name)].GivenUp {
+	if tries, _ := r.unanswered.Before(left.op, b.Name); tries.GivenUp {
 		return
 	}
 	r.meet(b.Name, faultUnavailable, report.Failure{Text: left.Error(), Err: left, Bars: true}, true)
-}
-
-// lacks notes that a command was not answered, or why it was refused. What is left out
-// already, and asked all the same to end what was interrupted, keeps its time.
-func (r *run) lacks(op, mailbox, reason string) {
-	if r.lacksSince(op, mailbox) {
-		return
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.lacking == nil {
-		r.lacking = make(map[string]string)
-	}
-	r.lacking[commandKey(op, mailbox)] = reason
-}
-
-// isSilent tells whether a mailbox that was opened in this run did not answer.
-func (r *run) isSilent(b *box) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	reason, lacks := r.lacking[commandKey("EXAMINE", b.Name)]
-	return lacks && reason == ""
 }
 
 // heard forgets that what the list of mailboxes answers was not answered before, and what
@@ -186,8 +142,7 @@ func (r *run) heard(ctx context.Context, list []mail.Mailbox, how mail.Listing) 
 	for _, m := range list {
 		listed[m.Name] = m
 	}
-	for key := range r.unavailable {
-		op, name, _ := strings.Cut(key, "/")
+	return r.unanswered.Each(func(op, name string) error {
 		m, there := listed[name]
 		keep := there
 		switch op {
@@ -198,31 +153,9 @@ func (r *run) heard(ctx context.Context, list []mail.Mailbox, how mail.Listing) 
 		case "CREATE":
 			keep = !there
 		}
-		if !keep {
-			if err := r.answered(ctx, key); err != nil {
-				return err
-			}
+		if keep {
+			return nil
 		}
-	}
-	return nil
-}
-
-// answered forgets that a command was not answered, or refused, before.
-func (r *run) answered(ctx context.Context, key string) error {
-	if _, ok := r.unavailable[key]; !ok || r.DryRun {
-		return nil
-	}
-	return r.notes().Unavailable.Drop(ctx, key)
-}
-
-// noteUnavailable lets a change remember to which commands mailboxes lacked the answer in
-// this run, by the schedule of messages that failed to come.
-func (r *run) noteUnavailable(c *journal.Change) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for key, reason := range r.lacking {
-		n := r.unavailable[key]
-		n.Failed(r.Now(), reason, report.RetryFromSecond)
-		r.notes().Unavailable.Put(c, key, n)
-	}
+		return r.unanswered.Answered(ctx, op, name)
+	})
 }

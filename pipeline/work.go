@@ -48,11 +48,11 @@ func (w *worker) loop(ctx context.Context) (err error) {
 		var err error
 		rest, left := u.Batch, 0 // what is not on the line yet; of a look that failed nothing is
 		switch {
-		case w.isSilent(u.Mailbox):
+		case w.unanswered.Silent("EXAMINE", u.Mailbox.Name):
 			left = w.leave(u.Mailbox, rest) // each further try costs the timeout
 		case u.Batch == nil:
 			if err = w.look(ctx, u.Mailbox); err == nil {
-				err = w.answered(ctx, commandKey("EXAMINE", u.Mailbox.Name))
+				err = w.unanswered.Answered(ctx, "EXAMINE", u.Mailbox.Name)
 			}
 		default:
 			rest, err = w.fetcher.Fetch(ctx, u.Mailbox.toFetch(), u.Batch)
