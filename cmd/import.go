@@ -207,13 +207,16 @@ func (p *program) importMbsync(c *cli.Context) error {
 		return append(folders, foldersOf(m.Name, m.Delim)...), elsewhere
 	}
 	from.read = func(_ context.Context, of *takeover.Proposal, _, folder string, m mail.Mailbox) (*takeover.Agreement, error) {
-		var states []string
+		if of == nil {
+			return takeover.Mbsync(folder, p.statesOf(state, takeover.Levels(m.Name, m.Delim))...)
+		}
+		var states []string // those of other accounts are called almost the same
 		for _, place := range places(of, m) {
 			if sameDirectory(place.Folder, folder) {
 				states = append(states, place.States...)
 			}
 		}
-		return takeover.Mbsync(folder, append(states, p.statesOf(state, takeover.Levels(m.Name, m.Delim))...)...)
+		return takeover.Mbsync(folder, states...)
 	}
 	return p.importFrom(c, from)
 }

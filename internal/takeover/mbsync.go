@@ -25,6 +25,8 @@ type Agreement struct {
 	UIDValidity uint64
 	UIDNext     imap.UID // up to here it had looked at the mailbox
 	Messages    []Agreed // by UID
+	// Expired: what it does not know of up to here it left on the server.
+	Expired imap.UID
 	// Gmail has, in place of all that, the maildir keys of files by the numbers that Gmail
 	// gives messages. What flags were agreed on is not known then.
 	Gmail map[uint64]string
@@ -60,13 +62,25 @@ const (
 // format is that of isync's sync_state.c. ErrNone says that there is none.
 func Mbsync(folder string, states ...string) (*Agreement, error) {
 	own := filepath.Join(folder, ".mbsyncstate")
+	var found *mbsyncState
+	var files map[imap.UID]string
+	at := ""
 	for _, state := range append([]string{own}, states...) {
+		if state == at {
+			continue
+		}
 		info, err := os.Stat(state)
-		if errors.Is(err, fs.ErrNotExist) || err == nil && !info.Mode().IsRegular() {
+		if errors.Is(err, fs.ErrNotExist) {
+			if err := idle(state); err != nil { // its first run
+				return nil, err
+			}
 			continue
 		}
 		if err != nil {
 			return nil, err
+		}
+		if !info.Mode().IsRegular() {
+			continue
 		}
 		f, err := os.Open(state)
 		if err != nil {
@@ -77,26 +91,34 @@ func Mbsync(folder string, states ...string) (*Agreement, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", state, err)
 		}
-		validity, files, err := nearSide(folder)
+		validity, near, err := nearSide(folder)
 		if err != nil {
 			return nil, err
 		}
-		if validity != s.near {
-			if state != own {
-				continue // another channel's
-			}
+		switch {
+		case validity == s.near && found != nil:
+			// Folders that were made in one second have one UIDVALIDITY.
+			return nil, fmt.Errorf("it is not known whether %s or %s is its state", at, state)
+		case validity == s.near:
+			found, files, at = s, near, state
+		case state == own:
 			return nil, fmt.Errorf("%s is of another folder: it has the UIDVALIDITY %d, and the folder %d", state, s.near, validity)
 		}
-		if err := idle(state); err != nil {
-			return nil, err
+		if at == own {
+			break
 		}
-		a, err := s.agreement(files)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", state, err)
-		}
-		return a, nil
 	}
-	return nil, ErrNone
+	if found == nil {
+		return nil, ErrNone
+	}
+	if err := idle(at); err != nil {
+		return nil, err
+	}
+	a, err := found.agreement(files)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", at, err)
+	}
+	return a, nil
 }
 
 // MbsyncStates gives the files that may be the state of a mailbox, of whose levels name is
@@ -128,7 +150,7 @@ func MbsyncStates(prefix string, dirs []string, spellings ...[]string) (out []st
 
 // agreement is what the state says, with the folder's files.
 func (s *mbsyncState) agreement(files map[imap.UID]string) (*Agreement, error) {
-	a := &Agreement{UIDValidity: s.far, UIDNext: s.pulled + 1}
+	a := &Agreement{UIDValidity: s.far, UIDNext: s.pulled + 1, Expired: s.expired}
 	for _, r := range s.rows {
 		if r.far == 0 {
 			continue // it was never on the server, or is gone there
@@ -184,6 +206,7 @@ type mbsyncRow struct {
 type mbsyncState struct {
 	far, near uint64 // UIDVALIDITY
 	pulled    imap.UID
+	expired   imap.UID
 	rows      []mbsyncRow
 }
 
@@ -244,7 +267,9 @@ func (s *mbsyncState) header(line string) error {
 		s.near = n
 	case "MaxPulledUid":
 		s.pulled = imap.UID(n)
-	case "MaxPushedUid", "MaxExpiredFarUid", "MaxExpiredMasterUid":
+	case "MaxExpiredFarUid", "MaxExpiredMasterUid":
+		s.expired = imap.UID(n)
+	case "MaxPushedUid":
 	default:
 		return fmt.Errorf("%q", line)
 	}

@@ -303,6 +303,9 @@ func (c *MbsyncConfig) folder(near *mbsyncStore, box string) string {
 // states are the files that may be the state of a channel's mailbox, beside that in the folder.
 func (c *MbsyncConfig) states(ch *mbsyncChannel, far, near string) (out []string) {
 	clean := func(s string) string { return strings.ReplaceAll(s, "/", "!") }
+	if flat := ch.near.get("flatten"); flat != "" {
+		near = strings.ReplaceAll(near, "/", flat)
+	}
 	of := func(prefix string) (prefixes []string) {
 		prefix = expandHome(prefix, c.home)
 		if filepath.IsAbs(prefix) {

@@ -314,7 +314,7 @@ func (a *Account) take(ctx context.Context, s Session, m mail.Mailbox, sel *mail
 		case !listed && !here:
 			continue // gone on both sides
 		case here && x.Placeholder, x.Key == "":
-			row.State, row.Key, row.Reason = ledger.Skipped, "", "the program that was here before left it on the server"
+			row.State, row.Key, row.Reason = ledger.Skipped, "", leftThere
 			if here {
 				known[x.Key] = true
 				row.StubKey, row.StubName = x.Key, name
@@ -352,6 +352,14 @@ func (a *Account) take(ctx context.Context, s Session, m mail.Mailbox, sel *mail
 			}
 		}
 		rows = append(rows, row)
+	}
+	for uid, msg := range there {
+		if uid <= agreed.Expired {
+			rows = append(rows, ledger.Message{Mailbox: m.Name, UIDValidity: sel.UIDValidity, UID: uid, State: ledger.Skipped, Reason: leftThere,
+				Size: msg.Size, Date: msg.InternalDate.UTC().Truncate(time.Second), Flags: plan.StoredFlags(msg.Flags)})
+			delete(there, uid)
+			out.Left++
+		}
 	}
 	if !sure {
 		out.Refused = "nothing says that the folder is the mailbox's"
@@ -475,6 +483,8 @@ func describe(row *ledger.Message, dir, name string, buf []byte) (mail.Header, e
 	}
 	return header, err
 }
+
+const leftThere = "the program that was here before left it on the server"
 
 // idOf gives the id by which notmuch has a mail.
 func idOf(path string) (string, error) {
