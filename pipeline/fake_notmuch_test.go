@@ -214,6 +214,29 @@ func (x *notmuch) Changes(_ context.Context, since mail.Revision, under string) 
 	return now, tagged, whole, nil
 }
 
+func (x *notmuch) Messages(_ context.Context, ids []string, under string) (map[string]mail.Tagged, error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	db, err := x.load()
+	out := make(map[string]mail.Tagged)
+	for _, id := range ids {
+		m := db[id]
+		if m == nil {
+			continue
+		}
+		t := mail.Tagged{ID: id, Tags: m.Tags}
+		for _, f := range m.Files {
+			if strings.HasPrefix(f, under+"/") {
+				t.Paths = append(t.Paths, f)
+			} else {
+				t.Others = append(t.Others, f)
+			}
+		}
+		out[id] = t
+	}
+	return out, err
+}
+
 func (x *notmuch) Revision(context.Context) (uuid string, revision uint64, err error) {
 	return "db" + x.uuid, x.revision(), nil
 }

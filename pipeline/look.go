@@ -30,7 +30,7 @@ func (c lookedOver) StillThere(ctx context.Context, mailbox string, uidValidity 
 func (r *run) newLooking(stored map[string]map[imap.UID]plan.Delta) *look.Looking {
 	return look.New(look.Options{
 		Account: r.Name, Line: r.line, Ledger: r.Ledger, Here: r.here, Match: r.match, Report: r.rep, Keys: &r.keys, Now: r.Now,
-		Journal: r.notes(), Told: r.told, Ruled: r.ruled, Links: r.links,
+		Journal: r.notes(), Told: r.told, Ruled: r.ruled, Links: r.links, Old: r.old, MovedHere: r.arrivals.Moved,
 		Tags: &r.Tags, Deletions: r.Deletions, Believed: r.yes, Standing: r.standingFault,
 		Full: r.Full, DryRun: r.DryRun, PairOnly: r.PairOnly, UploadHere: r.UploadHere, Some: len(r.Only) > 0,
 		Exchange: r.exchange,

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
@@ -21,13 +22,14 @@ type noted struct {
 	arrivals   *journal.Arrivals
 	ruled      *journal.RuledMoves
 	links      *journal.Links
+	old        *journal.OldTags
 }
 
 func newNoted(o Options) noted {
 	j := o.notes()
 	return noted{
 		told: journal.NewToldFlags(j), standing: journal.NewStandingFaults(j, o.Now, o.Remind), removed: journal.NewRemovedMail(j, o.Now),
-		arrivals: journal.NewArrivals(j), ruled: journal.NewRuledMoves(j), links: journal.NewLinks(j),
+		arrivals: journal.NewArrivals(j), ruled: journal.NewRuledMoves(j), links: journal.NewLinks(j), old: journal.NewOldTags(j),
 		unanswered: journal.NewUnansweredCommands(j, journal.Asking{
 			Now: o.Now, Pause: report.RetryFromSecond, All: o.Full, Named: o.asksFor, DryRun: o.DryRun,
 		}),
@@ -42,11 +44,25 @@ type lineNotes struct {
 	isOrder func(tag string) bool
 }
 
+// lineOrders is what tags order, as the line has to know.
+type lineOrders struct {
+	*plan.Tags
+	*journal.OldTags
+	index Index
+	root  string
+}
+
+// Messages gives those of the messages with these ids that notmuch knows, by id.
+func (o lineOrders) Messages(ctx context.Context, ids []string) (map[string]mail.Tagged, error) {
+	return o.index.Messages(ctx, ids, o.root)
+}
+
 // Recorded lets a change record rows, and forget what was noted until then.
 func (n lineNotes) Recorded(c *journal.Change, rows []ledger.Message) {
 	c.Save = append(c.Save, rows...)
 	n.arrivals.Recorded(c, rows)
 	n.told.Forget(c, rows...)
+	n.old.Recorded(c, rows)
 }
 
 // Deleted lets a change forget what was noted of a message that is gone. tags are those
@@ -56,6 +72,7 @@ func (n lineNotes) Deleted(ctx context.Context, c *journal.Change, row ledger.Me
 	n.ruled.Forget(c, row)
 	n.told.Forget(c, row)
 	n.links.Forget(c, row)
+	n.old.Forget(c, row)
 	if tags == nil || row.Digest.IsZero() {
 		return nil
 	}
@@ -72,6 +89,7 @@ func (n lineNotes) ToTellGone(c *journal.Change, row ledger.Message) {
 	c.Forget = append(c.Forget, row)
 	n.told.Forget(c, row)
 	n.links.Forget(c, row)
+	n.old.Forget(c, row)
 	n.Forgotten.Put(c, journal.About(row), row)
 }
 

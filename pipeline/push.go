@@ -20,7 +20,7 @@ func (c pushedOver) Session() push.Session { return c.Conn.Session() }
 func (r *run) newPusher() *push.Pusher {
 	return push.New(push.Options{
 		Account: r.Name, Line: r.line, Ledger: r.Ledger, Here: r.here, Hooks: r.ask, Match: r.match, Report: r.rep, Now: r.Now,
-		Journal: r.notes(), Told: r.told, Arrivals: r.arrivals, Ruled: r.ruled,
+		Journal: r.notes(), Told: r.told, Arrivals: r.arrivals, Ruled: r.ruled, Old: r.old,
 		Tags: &r.Tags, Deletions: r.Deletions,
 		ReadOnly: r.ReadOnly, DryRun: r.DryRun, Full: r.Full, Restore: r.Restore, Some: len(r.Only) > 0,
 		Standing: r.standingFault, Again: r.sendsAgain,

@@ -74,7 +74,7 @@ func (r *run) knownBoxes(ctx context.Context) (map[string]*box, error) {
 // newResumer gives the one by which this run ends what an interrupted one has left.
 func (r *run) newResumer() *resume.Resumer {
 	return resume.New(resume.Options{
-		Line: r.line, Ledger: r.Ledger, Journal: r.notes(), Ruled: r.ruled, Here: r.here, Report: r.rep,
+		Line: r.line, Ledger: r.Ledger, Journal: r.notes(), Ruled: r.ruled, Old: r.old, Here: r.here, Report: r.rep,
 		Tags: &r.Tags, Trash: r.Trash, Restore: r.Restore, DryRun: r.DryRun,
 		Boxes: func(ctx context.Context) (map[string]*resume.Mailbox, error) {
 			boxes, err := r.knownBoxes(ctx)

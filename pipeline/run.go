@@ -77,16 +77,20 @@ func reportingRun(o Options, rep *report.Reporter) *run {
 	r := &run{Options: o, rep: rep, paired: make(map[string]bool), noted: newNoted(o)}
 	r.ask = ask.New(o.Name, o.Hooks, o.Ledger.Dir(), r.rep, o.Now)
 	r.here = &local.Reader{
-		Account: o.Name, Root: o.Root, Ledger: o.Ledger, Index: o.Index, Journal: o.notes(), Report: r.rep,
+		Account: o.Name, Root: o.Root, Ledger: o.Ledger, Index: o.Index, Journal: o.notes(), Old: r.old, Report: r.rep,
 		Tags: o.Tags, Deletions: o.Deletions, Believed: r.yes, Selects: o.Selects,
 		Layout: o.Layout, Layouts: o.Folders,
 		ReadOnly: o.ReadOnly, Restore: o.Restore, DryRun: o.DryRun, UploadHere: o.UploadHere,
 	}
 	r.match = &match.Matcher{Files: r.here, Dir: o.Ledger.Dir(), Ours: r.arrivals.Noted}
-	r.line = deliver.New(deliver.Options{
+	line := deliver.Options{
 		Index: o.Index, Ledger: o.Ledger, Journal: lineNotes{o.notes(), r.noted, r.IsOrder}, Hooks: r.ask, Report: r.rep, Now: o.Now,
 		NewTags: o.NewTags, Batch: o.Batch, FlagTags: plan.FlagTags, Twins: r.twinsOf,
-	})
+	}
+	if o.RulesFingerprint() != "" || len(o.OrderTags) > 0 {
+		line.Orders = lineOrders{&r.Tags, r.old, o.Index, o.Root}
+	}
+	r.line = deliver.New(line)
 	r.pusher, r.resumer = r.newPusher(), r.newResumer()
 	return r
 }

@@ -344,21 +344,12 @@ func (x *Index) Changes(ctx context.Context, since mail.Revision, under string) 
 			if m == nil {
 				continue
 			}
-			t := mail.Tagged{ID: id}
-			t.Tags, err = tagsOf(m)
-			files, e := filesOf(m)
-			if err := errors.Join(err, e, m.Close()); err != nil {
+			t, err := taggedOf(m, under)
+			if err := errors.Join(err, m.Close()); err != nil {
 				return err
 			}
-			for _, f := range files {
-				if strings.HasPrefix(f, under+"/") {
-					t.Paths = append(t.Paths, f)
-				} else {
-					t.Others = append(t.Others, f)
-				}
-			}
 			if !whole && x.conf.syncFlags {
-				t.Set, t.Clear = unwritten(t.Tags, files)
+				t.Set, t.Clear = unwritten(t.Tags, slices.Concat(t.Paths, t.Others))
 			}
 			if len(t.Paths) > 0 {
 				tagged = append(tagged, t)
@@ -367,4 +358,47 @@ func (x *Index) Changes(ctx context.Context, since mail.Revision, under string) 
 		return nil
 	})
 	return now, tagged, whole, err
+}
+
+// taggedOf gives a message with its files below the directory under, and its others.
+func taggedOf(m *notmuch.Message, under string) (t mail.Tagged, err error) {
+	t.ID = m.ID()
+	tags, err := tagsOf(m)
+	files, e := filesOf(m)
+	for _, f := range files {
+		if strings.HasPrefix(f, under+"/") {
+			t.Paths = append(t.Paths, f)
+		} else {
+			t.Others = append(t.Others, f)
+		}
+	}
+	t.Tags = tags
+	return t, errors.Join(err, e)
+}
+
+// Messages gives those of the messages with these ids that have files, by id, with those below
+// the directory under, and their others.
+func (x *Index) Messages(ctx context.Context, ids []string, under string) (map[string]mail.Tagged, error) {
+	out := make(map[string]mail.Tagged)
+	err := x.read(ctx, func(db *notmuch.DB) error {
+		for _, id := range ids {
+			m, err := find(db.FindMessage(id))
+			if err != nil {
+				return err
+			}
+			if m == nil {
+				continue
+			}
+			t, err := taggedOf(m, under)
+			ghost, e := isGhost(db, m)
+			if err := errors.Join(err, e, m.Close()); err != nil {
+				return err
+			}
+			if !ghost {
+				out[id] = t
+			}
+		}
+		return nil
+	})
+	return out, err
 }

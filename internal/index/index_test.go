@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -442,5 +443,21 @@ func TestChangesSinceARevision(t *testing.T) {
 		if _, got, whole := look(since); len(got) != 2 || !whole {
 			t.Errorf("since %v: %q, whole %v", since, got, whole)
 		}
+	}
+}
+
+// Messages gives what notmuch has of some messages, and not what it only has heard of.
+func TestMessagesByID(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ctx := waitFor(t)
+	mine, other := w.deliver("work/new/m0", "m0@example.org"), w.deliver("workshop/new/m0", "m0@example.org")
+	reply := filepath.Join(w.root, "work/new/m1")
+	w.write(reply, "From: a@example.org\nMessage-ID: <m1@example.org>\nIn-Reply-To: <ghost@example.org>\nSubject: re\n\ntext\n")
+	w.apply(mail.Change{Op: mail.OpAdd, Path: mine, New: []string{"inbox"}}, mail.Change{Op: mail.OpAdd, Path: other, Add: []string{"todo"}}, mail.Change{Op: mail.OpAdd, Path: reply})
+	got, err := w.x.Messages(ctx, []string{"m0@example.org", "ghost@example.org", "unknown@example.org", "m0@example.org"}, filepath.Join(w.root, "work"))
+	want := map[string]mail.Tagged{"m0@example.org": {ID: "m0@example.org", Paths: []string{mine}, Others: []string{other}, Tags: []string{"inbox", "todo", "unread"}}}
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%v: %+v, want %+v", err, got, want)
 	}
 }

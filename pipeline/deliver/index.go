@@ -104,6 +104,7 @@ func (l *Line) indexItems(ctx context.Context, items []*Item) error {
 	var changes []mail.Change
 	var into []*mail.Result // what they give
 	known := make(map[int]*preindexed)
+	var files []coming
 	if err := l.untagGone(ctx, items); err != nil {
 		return err
 	}
@@ -122,6 +123,12 @@ func (l *Line) indexItems(ctx context.Context, items []*Item) error {
 			continue
 		}
 		changes, into = append(changes, c), append(into, to)
+		if it.Op == OpAdd || it.Op == OpReplace || it.Op == OpPreindex {
+			files = append(files, coming{it, len(changes) - 1})
+		}
+	}
+	if err := l.noteOldTags(ctx, files, changes); err != nil {
+		return err
 	}
 	var flagged []ledger.Message
 	var flags []*Item

@@ -25,6 +25,16 @@ const (
 	OpPreindex                  // a file that the server has taken: for notmuch alone
 )
 
+// Beside says which other files of a message had its tags before an item's was there.
+type Beside int
+
+// The kinds.
+const (
+	BesideAny      Beside = iota // all others
+	BesideRecorded               // those that have rows: its owner put it there, and may have tagged it
+	BesideNone                   // none, since the message was moved: its tags are this file's, as they were the other's
+)
+
 // Item is one message on its way from a connection to the ledger. Whoever puts it onto
 // the line has nothing more to do with it.
 type Item struct {
@@ -45,6 +55,7 @@ type Item struct {
 	Resumed  bool           // an interrupted run had it in place
 	Known    bool           // no news: a file that was there before, or a change that came from here
 	Linked   bool           // the mail is here already, in another mailbox
+	Beside   Beside         // which other files of its message were tagged before it was there
 }
 
 // news tells whether an item is a mail that its owner has to hear of.

@@ -79,6 +79,8 @@ type Options struct {
 	// Twins gives the paths of the other files that messages have in their folders; nil: they
 	// have none.
 	Twins func(ctx context.Context, items []*Item) (map[*Item][]string, error)
+	// Orders is what tags order; nil: nothing.
+	Orders Orders
 }
 
 // Line is the way of one account's messages in one run.

@@ -46,7 +46,7 @@ func (l *Line) record(ctx context.Context, items []*Item, results []mail.Result)
 			left[i] = true
 			continue
 		}
-		if res.ID != "" {
+		if res.ID != "" || res.NotMail {
 			row.ID = res.ID
 		}
 		if res.Path != "" && it.Op != OpGone {

@@ -12,19 +12,19 @@ type Arrivals struct {
 	journal *Journal
 
 	mu    sync.Mutex
-	noted map[string]bool // by the keys of their files
+	noted map[string]Arrival // by the keys of their files
 }
 
 // NewArrivals starts a run's.
 func NewArrivals(j *Journal) *Arrivals {
-	return &Arrivals{journal: j, noted: make(map[string]bool)}
+	return &Arrivals{journal: j, noted: make(map[string]Arrival)}
 }
 
 // Note lets a change note an arrival. It is forgotten with the record of the file's row.
 func (a *Arrivals) Note(c *Change, arrival Arrival) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.noted[arrival.Row.Key] = true
+	a.noted[arrival.Row.Key] = arrival
 	a.journal.Arriving.Put(c, arrival.Row.Key, arrival)
 }
 
@@ -32,7 +32,15 @@ func (a *Arrivals) Note(c *Change, arrival Arrival) {
 func (a *Arrivals) Noted(key string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.noted[key]
+	_, noted := a.noted[key]
+	return noted
+}
+
+// Moved tells whether this run has noted that a file arrives with a message that was moved.
+func (a *Arrivals) Moved(key string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.noted[key].From.UID != 0
 }
 
 // Recorded lets a change that records rows forget that their files arrive.
@@ -40,7 +48,7 @@ func (a *Arrivals) Recorded(c *Change, rows []ledger.Message) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, row := range rows {
-		if a.noted[row.Key] {
+		if _, noted := a.noted[row.Key]; noted {
 			a.journal.Arriving.Forget(c, row.Key)
 		}
 	}

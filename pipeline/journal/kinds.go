@@ -30,6 +30,7 @@ type Journal struct {
 	TaggedUnsent Notes[TaggedUnsent]
 	Standing     Notes[Standing]
 	Removed      Notes[Removed]
+	Old          Notes[map[string]bool]
 	Refused      Note[Refusal]
 	NotBefore    Note[Moment]
 	Without      Note[Without]
@@ -82,6 +83,7 @@ func Of(l *ledger.Ledger) *Journal {
 	declare(j, &j.TaggedUnsent, "tagged/", Memory, OfMailboxFile, "the tag of new mail that the server would not take") // while it is on it
 	declare(j, &j.Standing, "standing/", Memory, OfWord, "a fault of a mailbox, and when it was told")                  // until a whole run does not meet it
 	declare(j, &j.Removed, "removed/", Memory, OfContent, "the tags of mail that was removed here")                     // for 90 days
+	declare(j, &j.Old, "old-tags/", Memory, OfMailboxFile, "tags that were there before a file")                        // until they change, or the file is gone
 	declare(j, &j.Refused.notes, "sign-in refused", Memory, Alone, "refused sign-ins")                                  // until one succeeds
 	declare(j, &j.NotBefore.notes, "not_before", Memory, Alone, "when the server wants to be asked again")              // until then
 	declare(j, &j.Without.notes, "without", Memory, Alone, "what the server is asked without")                          // for 30 days, or until the server is another one

@@ -43,6 +43,7 @@ type Reader struct {
 	Ledger  Ledger
 	Index   Index
 	Journal *journal.Journal
+	Old     *journal.OldTags
 	Report  *report.Reporter
 	Secret  string // by which its stubs are signed
 	// Told are the flags of messages that earlier runs have told the server of, and have not

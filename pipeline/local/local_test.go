@@ -39,7 +39,7 @@ func newAccount(t *testing.T) *account {
 	a := &account{t: t, ledger: l}
 	now := func() time.Time { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) }
 	a.Reader = &Reader{
-		Account: "work", Root: filepath.Join(dir, "mail"), Ledger: l, Journal: journal.Of(l), Secret: "secret",
+		Account: "work", Root: filepath.Join(dir, "mail"), Ledger: l, Journal: journal.Of(l), Old: journal.NewOldTags(journal.Of(l)), Secret: "secret",
 		Report: report.NewReporter(report.Report{}, now, func(e report.Event) bool { a.notes = append(a.notes, e.Text); return true }, nil),
 	}
 	return a

@@ -10,6 +10,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
@@ -35,26 +36,25 @@ func (r *Reader) applyRules(ctx context.Context, all []View, tagged []mail.Tagge
 	return done, nil
 }
 
-// ordered is what a message's tags order: to what mailbox it goes, or that it is deleted.
-func (r *Reader) ordered(mailbox, trash string, tags []string, rebuilt bool) (to string, deleted bool) {
-	t := &r.Tags
-	if t.DeletedTag != "" && slices.Contains(tags, t.DeletedTag) {
+// ordered is what a message's tags order of a file: to what mailbox it goes, or that it is
+// deleted. old are those of its tags that were said of other files.
+func (r *Reader) ordered(mailbox, trash string, tags []string, old plan.OldTags, rebuilt bool) (to string, deleted bool) {
+	if r.Tags.Deletes(tags, old) {
 		// What is in the Trash has the tag since it was put there.
 		return "", r.Deletions != plan.DeletionsKeep && (r.Deletions != plan.DeletionsTrash || trash != mailbox)
 	}
-	i := slices.IndexFunc(t.Moves, func(m plan.MoveRule) bool { return m.Holds(mailbox, tags) && (m.With != "" || !rebuilt) })
-	if i < 0 || r.Restore || slices.Contains(tags, plan.TagNew) && slices.Contains(t.NewTags, plan.TagNew) {
+	if r.Restore {
 		return "", false
 	}
-	return t.Moves[i].To, false
+	rule, _ := r.Tags.MovedBy(mailbox, tags, old, func(m plan.MoveRule) bool { return m.With != "" || !rebuilt })
+	return rule.To, false
 }
 
-// DeletedByTag tells whether a mail of a mailbox is deleted for its tags.
-func (r *Reader) DeletedByTag(mailbox, trash string, t mail.Tagged) (bool, error) {
-	if _, deleted := r.ordered(mailbox, trash, t.Tags, false); !deleted {
-		return false, nil
-	}
-	return oneMail(t)
+// DeletedByTag tells whether a mail that was here before its mailbox is deleted for its tags: of
+// several files nobody knows which was meant.
+func (r *Reader) DeletedByTag(mailbox, trash string, t mail.Tagged) bool {
+	_, deleted := r.ordered(mailbox, trash, t.Tags, nil, false)
+	return deleted && len(t.Paths)+len(t.Others) == 1
 }
 
 // orders finds what is ordered of the messages of one mailbox, by the keys of their files.
@@ -65,6 +65,7 @@ func (r *Reader) orders(ctx context.Context, v *View, byKey map[string]mail.Tagg
 	}
 	done = true
 	orders := make(map[imap.UID]string)
+	var over journal.Change
 	have := 0
 	for _, row := range rows {
 		if row.State != ledger.Present || row.Key == "" {
@@ -75,7 +76,11 @@ func (r *Reader) orders(ctx context.Context, v *View, byKey map[string]mail.Tagg
 		if !ok || plan.HasFlag(row.Flags, `\Deleted`) {
 			continue
 		}
-		to, deleted := r.ordered(v.Name, trash, t.Tags, rebuilt)
+		old, err := r.oldTags(ctx, &over, v.Name, row.Key, t.Tags, rebuilt)
+		if err != nil {
+			return false, err
+		}
+		to, deleted := r.ordered(v.Name, trash, t.Tags, old, rebuilt)
 		if !deleted && to == "" {
 			continue
 		}
@@ -95,7 +100,29 @@ func (r *Reader) orders(ctx context.Context, v *View, byKey map[string]mail.Tagg
 	if v.Have == 0 {
 		v.Have = have
 	}
+	if !over.Empty() && !r.DryRun {
+		if err := r.record(ctx, over, "old tags that changed forgotten"); err != nil {
+			return false, err
+		}
+	}
 	return done, r.take(ctx, v, orders)
+}
+
+// oldTags gives those tags that order nothing of a file, since they were said of others before
+// it was there. One that was changed since may be given again, and counts then: that is put
+// into over.
+func (r *Reader) oldTags(ctx context.Context, over *journal.Change, mailbox, key string, tags []string, rebuilt bool) (plan.OldTags, error) {
+	old, noted, err := r.Old.Of(ctx, mailbox, key)
+	if err != nil || !noted || rebuilt { // a database that was made anew lacks tags that nobody took off
+		return old, err
+	}
+	still := plan.OldTags(old).Still(tags)
+	if len(still) < len(old) && !r.DryRun {
+		if r.Old.Put(over, mailbox, key, still); len(still) == 0 {
+			r.Old.Recorded(over, []ledger.Message{{Mailbox: mailbox, Key: key}})
+		}
+	}
+	return still, nil
 }
 
 // take notes what is ordered of messages of a mailbox: where they go to, or ""

@@ -66,7 +66,11 @@ func (l *Looker) adopt(ctx context.Context, b *Mailbox, fetch []imap.UID) ([]ima
 		if !ok {
 			continue
 		}
-		if done[m.UID], err = l.adoptOne(ctx, b, m, s); err != nil {
+		beside := deliver.BesideRecorded
+		if l.MovedHere(s.Key) {
+			beside = deliver.BesideNone
+		}
+		if done[m.UID], err = l.adoptOne(ctx, b, m, s, beside); err != nil {
 			return nil, err
 		}
 	}
@@ -130,7 +134,7 @@ func (l *Looker) identify(ctx context.Context, b *Mailbox, uids []imap.UID) ([]m
 // adoptOne records a file as the server's message. Its name gets the letters of
 // flags that the server has; those that only the file has are what the next scan
 // tells the server of.
-func (l *Looker) adoptOne(ctx context.Context, b *Mailbox, m mail.Message, s plan.Untracked) (bool, error) {
+func (l *Looker) adoptOne(ctx context.Context, b *Mailbox, m mail.Message, s plan.Untracked, beside deliver.Beside) (bool, error) {
 	name, ok, err := b.Dir.Locate(s.Key, s.Name)
 	if err != nil || !ok {
 		return false, err
@@ -145,7 +149,7 @@ func (l *Looker) adoptOne(ctx context.Context, b *Mailbox, m mail.Message, s pla
 	row := s.Message
 	row.Mailbox, row.UIDValidity, row.UID, row.Name = b.Name, b.now.UIDValidity, m.UID, to
 	row.Size, row.Date, row.Flags = m.Size, m.InternalDate.UTC().Truncate(time.Second), plan.StoredFlags(m.Flags)
-	it := &deliver.Item{Box: b.Mailbox, Op: deliver.OpAdd, Row: row, Known: true}
+	it := &deliver.Item{Box: b.Mailbox, Op: deliver.OpAdd, Row: row, Known: true, Beside: beside}
 	it.Add, it.Remove = l.arriving(b, plan.StoredFlags(here), plan.ByHand)
 	return true, l.Line.Send(ctx, it)
 }

@@ -57,11 +57,7 @@ func (l *Looker) left(ctx context.Context, b *Mailbox, there []mail.Message, row
 		deleted := strings.Contains(letters, "T") && !plan.HasFlag(m.Flags, `\Deleted`)
 		if t, known := tags[keys[m.UID]]; known {
 			flags = l.Tags.TagDelta(flags, t.Tags).Merged(flags)
-			if ordered, err := l.Here.DeletedByTag(b.Name, l.Trash, t); err != nil {
-				return out, err
-			} else if ordered && !plan.HasFlag(m.Flags, `\Deleted`) {
-				deleted = true
-			}
+			deleted = deleted || l.Here.DeletedByTag(b.Name, l.Trash, t) && !plan.HasFlag(m.Flags, `\Deleted`)
 		}
 		if add := slices.DeleteFunc(flags, func(f string) bool { return plan.HasFlag(m.Flags, f) }); len(add) > 0 {
 			out.Flags[m.UID] = plan.Delta{Add: add}

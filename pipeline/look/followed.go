@@ -212,6 +212,9 @@ func (l *Looker) followOne(ctx context.Context, b *Mailbox, m mail.Message, s st
 	b.Expected[m.UID] = row.Key
 	old := ledger.Message{Mailbox: s.in.Name, UIDValidity: disowned, UID: s.Row.UID, Name: name, ID: s.Row.ID}
 	var c journal.Change
+	if err := l.Old.Follow(ctx, &c, s.Row, row); err != nil {
+		return err
+	}
 	l.Line.Forget(&c, s.in, old)
 	return l.commit(ctx, c, "forgotten files noted")
 }

@@ -70,6 +70,9 @@ func (l *Looker) link(ctx context.Context, b *Mailbox, uids []imap.UID) ([]imap.
 			Mailbox: b.Name, UIDValidity: b.now.UIDValidity, UID: m.UID, State: ledger.Intended, Key: l.Keys.New(l.Now()), ID: from.ID,
 			Size: from.Size, WireSize: from.WireSize, Digest: from.Digest, Date: from.Date, Flags: plan.StoredFlags(m.Flags),
 		}
+		if err := l.Old.Follow(ctx, &c, from, row); err != nil {
+			return nil, err
+		}
 		l.Links.Note(&c, from, row, by[m.UID] == plan.ByTags)
 		intents = append(intents, row)
 	}
@@ -96,7 +99,7 @@ func (l *Looker) link(ctx context.Context, b *Mailbox, uids []imap.UID) ([]imap.
 			return nil, err
 		}
 		l.Report.Step("file linked")
-		it := &deliver.Item{Box: b.Mailbox, Op: deliver.OpAdd, Row: row, Before: b.Stubs[row.UID], Linked: true}
+		it := &deliver.Item{Box: b.Mailbox, Op: deliver.OpAdd, Row: row, Before: b.Stubs[row.UID], Linked: true, Beside: deliver.BesideNone}
 		it.Add, it.Remove = l.arriving(b, row.Flags, by[row.UID])
 		if err := l.Line.Send(ctx, it); err != nil {
 			return nil, err

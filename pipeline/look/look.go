@@ -88,8 +88,8 @@ type Here interface {
 	Untracked(ctx context.Context, mailbox string, dir maildir.Dir, rows []ledger.Row, files *maildir.Listing) ([]plan.Untracked, error)
 	// WasHere tells whether a folder was here before the first sync.
 	WasHere(ctx context.Context, folder string) (bool, error)
-	// DeletedByTag tells whether tags want mail of a mailbox deleted.
-	DeletedByTag(mailbox, trash string, t mail.Tagged) (bool, error)
+	// DeletedByTag tells whether tags want mail deleted that was here before its mailbox.
+	DeletedByTag(mailbox, trash string, t mail.Tagged) bool
 }
 
 // Options is what looking needs of a run.
@@ -107,6 +107,9 @@ type Options struct {
 	Told    *journal.ToldFlags
 	Ruled   *journal.RuledMoves
 	Links   *journal.Links
+	Old     *journal.OldTags
+	// MovedHere tells whether a file that arrives is of a message that was moved by this run.
+	MovedHere func(key string) bool
 
 	Tags       *plan.Tags
 	Deletions  plan.Deletions

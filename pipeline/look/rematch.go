@@ -219,7 +219,7 @@ func (l *Looker) rekey(ctx context.Context, b *Mailbox, pairs map[imap.UID]plan.
 			continue
 		}
 		if fromDisk {
-			ok, err := l.adoptOne(ctx, b, m, h)
+			ok, err := l.adoptOne(ctx, b, m, h, deliver.BesideAny)
 			if err != nil {
 				return err
 			}

@@ -1,8 +1,10 @@
 package plan
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -52,6 +54,66 @@ func (m MoveRule) Holds(mailbox string, tags []string) bool {
 		return slices.Contains(tags, m.With)
 	}
 	return !slices.Contains(tags, m.Without)
+}
+
+// order gives the tag by which the rule moves mail, and whether it is one that mail has.
+func (m MoveRule) order() (tag string, on bool) { return cmp.Or(m.With, m.Without), m.With != "" }
+
+// OldTags are tags by which something would be ordered of a file, that its message had, or
+// did not have, before the file was there, and whether it had them. What is said of a message
+// is said of the files that it has then.
+type OldTags map[string]bool
+
+// stand tells whether a message has the tag, or has it not, as it did then.
+func (o OldTags) stand(tag string, on bool) bool {
+	was, noted := o[tag]
+	return noted && was == on
+}
+
+// Still gives those that are still so with these tags.
+func (o OldTags) Still(tags []string) OldTags {
+	still := maps.Clone(o)
+	maps.DeleteFunc(still, func(tag string, on bool) bool { return slices.Contains(tags, tag) != on })
+	return still
+}
+
+// Ordering gives what of a message's tags orders something of its mail in a mailbox.
+func (t *Tags) Ordering(mailbox string, tags []string) OldTags {
+	out := make(OldTags)
+	if t.DeletedTag != "" && slices.Contains(tags, t.DeletedTag) {
+		out[t.DeletedTag] = true
+	}
+	if t.Untagged(tags) {
+		return out
+	}
+	for _, m := range t.Moves {
+		if m.Holds(mailbox, tags) {
+			tag, on := m.order()
+			out[tag] = on
+		}
+	}
+	return out
+}
+
+// Untagged tells whether a mail with these tags is one that the user's own hook is yet to tag:
+// no rule is about it.
+func (t *Tags) Untagged(tags []string) bool {
+	return slices.Contains(tags, TagNew) && slices.Contains(t.NewTags, TagNew)
+}
+
+// Deletes tells whether tags say that a file's mail is deleted.
+func (t *Tags) Deletes(tags []string, old OldTags) bool {
+	return t.DeletedTag != "" && slices.Contains(tags, t.DeletedTag) && !old.stand(t.DeletedTag, true)
+}
+
+// MovedBy gives the rule by which a file's mail is moved out of the mailbox; ok is false if
+// none does.
+func (t *Tags) MovedBy(mailbox string, tags []string, old OldTags, is func(MoveRule) bool) (rule MoveRule, ok bool) {
+	i := slices.IndexFunc(t.Moves, func(m MoveRule) bool { return m.Holds(mailbox, tags) && !old.stand(m.order()) && is(m) })
+	if i < 0 || t.Untagged(tags) {
+		return MoveRule{}, false
+	}
+	return t.Moves[i], true
 }
 
 // RulesFingerprint is what tags order by the configuration, as one word; "" if nothing.

@@ -201,7 +201,10 @@ func (p *Pusher) settleIn(ctx context.Context, b *Mailbox, as []journal.Arrival)
 			continue
 		}
 		row.Name = name
-		it := &deliver.Item{Box: b.Mailbox, Op: deliver.OpAdd, Row: row, Known: true}
+		it := &deliver.Item{Box: b.Mailbox, Op: deliver.OpAdd, Row: row, Known: true, Beside: deliver.BesideRecorded}
+		if a.From.UID != 0 {
+			it.Beside = deliver.BesideNone
+		}
 		it.Add, it.Remove = p.arriving(b, row.Flags)
 		items = append(items, it)
 		if at := p.boxes[a.From.Mailbox]; at != nil && !at.Dir.Has(a.From.Name) {

@@ -83,6 +83,9 @@ func (p *Pusher) moveAnswered(ctx context.Context, b *Mailbox, m *journal.Moving
 		if moved {
 			a.Row.UID = to[row.UID]
 			p.Arrivals.Note(&c, a)
+			if err := p.Old.Follow(ctx, &c, a.From, a.Row); err != nil {
+				return err
+			}
 		}
 		switch {
 		case m.Copied && moved:

@@ -112,6 +112,7 @@ type Options struct {
 	Told     *journal.ToldFlags
 	Arrivals *journal.Arrivals
 	Ruled    *journal.RuledMoves
+	Old      *journal.OldTags
 
 	Tags      *plan.Tags
 	Deletions plan.Deletions
@@ -306,10 +307,9 @@ func notPushedf(format string, args ...any) error { return &notPushed{fmt.Sprint
 // tell tells the server what of one mailbox is to be told, when that was said.
 func (p *Pusher) tell(ctx context.Context, b *Mailbox, o *plan.Outgoing) error {
 	if len(o.Renamed) > 0 {
-		if err := p.Ledger.Save(ctx, o.Renamed...); err != nil {
+		if err := p.rename(ctx, b, o.Renamed); err != nil {
 			return err
 		}
-		p.Report.Step("new names recorded")
 		// From here on they are known: no other message may get their files.
 		for _, m := range o.Renamed {
 			b.Local.Missing = slices.DeleteFunc(b.Local.Missing, func(l ledger.Message) bool { return l.UID == m.UID })
@@ -395,6 +395,23 @@ func (p *Pusher) tell(ctx context.Context, b *Mailbox, o *plan.Outgoing) error {
 		return p.Here.MarkScanned(ctx, b.Name, b.Scanned)
 	}
 	return unable
+}
+
+// rename records the names that files of a mailbox have now.
+func (p *Pusher) rename(ctx context.Context, b *Mailbox, renamed []ledger.Message) error {
+	c := journal.Change{Save: renamed}
+	for _, m := range renamed {
+		for _, was := range b.Local.Missing {
+			if was.UID != m.UID {
+				continue
+			}
+			if err := p.Old.Follow(ctx, &c, was, m); err != nil {
+				return err
+			}
+			p.Old.Forget(&c, was)
+		}
+	}
+	return p.commit(ctx, c, "new names recorded")
 }
 
 func (p *Pusher) staysReadOnly(b *Mailbox) {

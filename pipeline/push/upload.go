@@ -157,7 +157,7 @@ func (p *Pusher) upload(ctx context.Context, b *Mailbox, files []plan.Untracked,
 		// notmuch is told again.
 		row := files[i].Message
 		row.Flags = uploads[i].Flags
-		it := &deliver.Item{Box: b.Mailbox, Op: deliver.OpPreindex, Row: row, ID: row.ID}
+		it := &deliver.Item{Box: b.Mailbox, Op: deliver.OpPreindex, Row: row, ID: row.ID, Beside: deliver.BesideRecorded}
 		it.Add, it.Remove = p.arriving(b, row.Flags)
 		p.Line.Announce(ctx, it)
 		if as.UID != 0 && as.UIDValidity == b.Known.UIDValidity {

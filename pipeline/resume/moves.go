@@ -152,7 +152,12 @@ func (r *Resumer) finishLink(ctx context.Context, from *Mailbox, row ledger.Mess
 	if err := r.Line.Tell(ctx, changes); err != nil {
 		return err
 	}
+	was := now
 	now.Key, now.Name = at.Key, ""
+	if err := r.Old.Follow(ctx, &c, was, now); err != nil {
+		return err
+	}
+	r.Old.Forget(&c, was)
 	c.Save = append(c.Save, now)
 	return r.commit(ctx, c, "link finished")
 }

@@ -57,6 +57,7 @@ type Options struct {
 	Ledger  Ledger
 	Journal *journal.Journal
 	Ruled   *journal.RuledMoves
+	Old     *journal.OldTags
 	Here    Here
 	Report  *report.Reporter
 	Tags    *plan.Tags
@@ -123,6 +124,9 @@ func (r *Resumer) Messages(ctx context.Context) error {
 			by = plan.ByOther
 		}
 		it.Add, it.Remove = r.Tags.Arriving(b.Name, trash, row.Flags, b.Add, b.Remove, by)
+		if it.Beside = deliver.BesideRecorded; by != plan.AsNew {
+			it.Beside = deliver.BesideNone
+		}
 		name, here := find(files[b], row.Key)
 		placeholder, stubHere := find(files[b], row.StubKey)
 		switch {

@@ -1,0 +1,165 @@
+package deliver
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+)
+
+// Orders is what tags order of the account's mail, and what of that was said before a file
+// was there.
+type Orders interface {
+	// Ordering gives what of a message's tags orders something of its mail in a mailbox.
+	Ordering(mailbox string, tags []string) plan.OldTags
+	// IsOrder tells whether a tag orders something, in any account.
+	IsOrder(tag string) bool
+	// Messages gives those of the messages with these ids that notmuch knows, by id: the
+	// paths of what is in the account's folder, and of what is not.
+	Messages(ctx context.Context, ids []string) (map[string]mail.Tagged, error)
+	// Of gives what is noted of a file, and Put lets a change note it.
+	Of(ctx context.Context, mailbox, key string) (map[string]bool, bool, error)
+	Put(c *journal.Change, mailbox, key string, tags map[string]bool)
+}
+
+// coming is a file that notmuch is about to hear of, as an item's.
+type coming struct {
+	it *Item
+	at int // of its change
+}
+
+// messageID gives the id of the message that notmuch will find in an item's file; "" if that
+// cannot be read, which notmuch will say.
+func (it *Item) messageID(path string) string {
+	switch {
+	case it.ID != "":
+		return it.ID
+	case it.Row.ID != "" && it.Op != OpReplace: // else it is the stub's
+		return it.Row.ID
+	}
+	head, err := maildir.ReadHeader(path, "Message-ID")
+	if err != nil {
+		return ""
+	}
+	id := head.MessageID()
+	if id == "" {
+		id, _ = maildir.MadeUpID(path)
+	}
+	return id
+}
+
+// noteOldTags notes, before notmuch hears of files, which tags order nothing of them: those that
+// the files' messages have already, of other files. So it does of the files that are here, for
+// tags that change with what comes. Where a message has files in other accounts, what comes here
+// changes no tag by which something is ordered: nobody could note it there.
+func (l *Line) noteOldTags(ctx context.Context, files []coming, changes []mail.Change) error {
+	if l.Orders == nil || len(files) == 0 {
+		return nil
+	}
+	ids := make([]string, len(files))
+	for i, f := range files {
+		ids[i] = f.it.messageID(changes[f.at].Path)
+	}
+	known, err := l.Orders.Messages(ctx, ids)
+	if err != nil {
+		return err
+	}
+	var c journal.Change
+	for i, f := range files {
+		id := ids[i]
+		if id == "" {
+			continue
+		}
+		t, is := known[id]
+		change := &changes[f.at]
+		rows, err := l.Ledger.ByMessageID(ctx, id)
+		if err != nil {
+			return err
+		}
+		rows = slices.DeleteFunc(rows, func(m ledger.Message) bool { return m.Key == "" || f.it.has(m) })
+		if len(t.Others) > 0 {
+			change.Add = slices.DeleteFunc(slices.Clone(change.Add), l.ordersElsewhere)
+			change.Remove = slices.DeleteFunc(slices.Clone(change.Remove), l.ordersElsewhere)
+		}
+		after := slices.Concat(t.Tags, change.Add)
+		if !is {
+			after = append(after, change.New...)
+		}
+		after = slices.DeleteFunc(after, func(tag string) bool { return slices.Contains(change.Remove, tag) })
+		old, noted, err := l.Orders.Of(ctx, f.it.Row.Mailbox, f.it.Row.Key)
+		if err != nil {
+			return err
+		}
+		was := maps.Clone(old)
+		// A file that was here is judged once: what its owner says after a stop is said of it, too.
+		judged := f.it.follows(t, rows) && (!noted || !f.it.Known && f.it.Op != OpPreindex)
+		if judged {
+			old = l.Orders.Ordering(f.it.Row.Mailbox, after)
+			maps.Copy(old, was)
+		}
+		for _, tag := range slices.Concat(change.Add, change.Remove) {
+			delete(old, tag) // it is said of this one
+		}
+		if judged || len(old) < len(was) {
+			l.Orders.Put(&c, f.it.Row.Mailbox, f.it.Row.Key, old)
+		}
+		for _, m := range rows {
+			changed := l.Orders.Ordering(m.Mailbox, after)
+			maps.DeleteFunc(changed, func(tag string, on bool) bool { return slices.Contains(t.Tags, tag) == on })
+			if len(changed) == 0 {
+				continue
+			}
+			old, _, err := l.Orders.Of(ctx, m.Mailbox, m.Key)
+			if err != nil {
+				return err
+			}
+			for tag, on := range old {
+				if _, again := changed[tag]; !again {
+					changed[tag] = on
+				}
+			}
+			l.Orders.Put(&c, m.Mailbox, m.Key, changed)
+		}
+		// The next one of this message finds it so.
+		t.Tags, t.Paths = after, append(t.Paths, change.Path)
+		known[id] = t
+	}
+	if c.Empty() {
+		return nil
+	}
+	return l.commit(ctx, c, "old tags noted")
+}
+
+// ordersElsewhere tells whether a tag may order something of another account's mail. Those of
+// flags are as the files' names have them.
+func (l *Line) ordersElsewhere(tag string) bool {
+	return l.Orders.IsOrder(tag) && !slices.ContainsFunc(plan.FlagRows(), func(f plan.FlagRow) bool { return f.Tag == tag })
+}
+
+// has tells whether a row's file is the item's.
+func (it *Item) has(m ledger.Message) bool {
+	return m.Mailbox == it.Row.Mailbox && (m.Key == it.Row.Key || m.UID == it.Row.UID && m.UIDValidity == it.Row.UIDValidity)
+}
+
+// follows tells whether an item's file comes to a message that was tagged before.
+func (it *Item) follows(t mail.Tagged, rows []ledger.Message) bool {
+	if len(t.Others) > 0 {
+		return true
+	}
+	switch it.Beside {
+	case BesideAny:
+		return slices.ContainsFunc(t.Paths, func(path string) bool {
+			key, _ := maildir.ParseName(path)
+			return key != it.Row.Key && key != it.Row.StubKey
+		})
+	case BesideRecorded:
+		return slices.ContainsFunc(rows, func(m ledger.Message) bool { return m.State == ledger.Present })
+	default:
+		return false
+	}
+}
