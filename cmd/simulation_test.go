@@ -79,7 +79,7 @@ func (s *simulation) edit() bool {
 		to = "Archive"
 	}
 	switch {
-	case w == nil && (what == toCopy || what == toRule):
+	case w == nil && what == toRule:
 		return false
 	case w == nil && !s.editThere(m, what, to):
 		return false
@@ -230,8 +230,11 @@ func (s *simulation) editThere(m *simulated, what int, to string) bool {
 		if uid, ok := strings.CutPrefix(line, "* SEARCH "); ok && len(strings.Fields(uid)) == 1 {
 			sign := map[bool]string{true: "-", false: "+"}[m.flagged]
 			does := "UID MOVE " + uid + " " + to
-			if what == toFlag {
+			switch what {
+			case toFlag:
 				does = "UID STORE " + uid + " " + sign + `FLAGS (\Flagged)`
+			case toCopy:
+				does = "UID COPY " + uid + " " + to
 			}
 			command(s.t, s.s, "SELECT "+m.box, does)
 			return true
