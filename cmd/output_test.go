@@ -146,11 +146,13 @@ func TestTheBarSaysWhatIsNotKnown(t *testing.T) {
 		"work: the notmuch database is gone":   {Status: reached, Database: "gone"},
 		"mail: ok, watched ":                   {Status: reached, Watch: &watched{Fault: "it cannot be asked"}},
 		"work: never synchronised":             {Status: pipeline.Status{Account: "work"}, Never: true},
-		"work: cannot be read":                 {Status: pipeline.Status{Account: "work"}, Fault: "no"},
-		"work: not connected":                  {Status: reached, Watch: &watched{Running: now, Since: now}},
-		"work: the watch does not answer":      {Status: reached, Watch: &watched{Fault: "it does not answer"}},
+		"work: synchronising since " + now.Add(-time.Hour).Format("15:04"): {Status: reached, Watch: &watched{Running: now, How: "idle", Working: now.Add(-time.Hour)}},
+		"mail: ok, watched  ":             {Status: reached, Watch: &watched{Running: now, How: "idle", Working: now}},
+		"work: cannot be read":            {Status: pipeline.Status{Account: "work"}, Fault: "no"},
+		"work: not connected":             {Status: reached, Watch: &watched{Running: now, Since: now}},
+		"work: the watch does not answer": {Status: reached, Watch: &watched{Fault: "it does not answer"}},
 	} {
-		if got := barLine([]*accountStatus{&s}); got != strings.TrimSpace(want) {
+		if got := barLine([]*accountStatus{&s}, now); got != strings.TrimSpace(want) {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}

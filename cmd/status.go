@@ -53,6 +53,7 @@ type watched struct {
 	How     string    `json:"how"`                    // "notify", "idle", "poll"; "" while there is no connection
 	Since   time.Time `json:"since,omitzero"`         // that is so
 	Fault   string    `json:"fault,omitempty"`        // why there is none
+	Working time.Time `json:"working_since,omitzero"` // a sync is at work
 }
 
 // mute is the fault of a watch that was asked and did not answer.
@@ -127,7 +128,7 @@ func (p *program) status(c *cli.Context) error {
 	var text strings.Builder
 	switch {
 	case c.Bool("line"):
-		text.WriteString(barLine(all) + "\n")
+		text.WriteString(barLine(all, time.Now()) + "\n")
 	default:
 		for i, s := range all {
 			if c.Bool("json") {
@@ -178,7 +179,7 @@ func (p *program) addWatch(c *cli.Context, all []*accountStatus) error {
 	for _, w := range answer.Accounts {
 		for _, s := range all {
 			if s.Account == w.Account {
-				s.Watch = &watched{Running: answer.Since, How: w.How, Since: w.Since, Fault: w.Fault}
+				s.Watch = &watched{Running: answer.Since, How: w.How, Since: w.Since, Fault: w.Fault, Working: w.Working}
 			}
 		}
 	}
@@ -271,6 +272,9 @@ func statusText(s *accountStatus, now time.Time, mailboxes bool) string {
 	}
 	if w := s.Watch; w != nil {
 		row("watch", w.text(s.Refusals > 0 || s.failed(pipeline.FailedAccount) > 0))
+		if !w.Working.IsZero() {
+			row("", "synchronising since "+w.Working.Local().Format("15:04:05"))
+		}
 	}
 	switch {
 	case s.SignIn != "":
@@ -399,8 +403,11 @@ func ago(t, now time.Time) string {
 	return t.Local().Format("2006-01-02 15:04") + ", " + text
 }
 
+// longSync is how long a sync of a watch may take until it is worth saying in one line.
+const longSync = time.Minute
+
 // barLine is all accounts in one line.
-func barLine(all []*accountStatus) string {
+func barLine(all []*accountStatus, now time.Time) string {
 	var parts []string
 	for _, s := range all {
 		sum := s.sums()
@@ -430,6 +437,9 @@ func barLine(all []*accountStatus) string {
 			what = append(what, "the watch does not answer")
 		case w != nil && w.How == "" && !w.Running.IsZero():
 			what = append(what, "not connected")
+		}
+		if w := s.Watch; w != nil && !w.Working.IsZero() && now.Sub(w.Working) > longSync {
+			what = append(what, "synchronising since "+w.Working.Local().Format("15:04"))
 		}
 		if n := s.failed(undone()...); n > 0 {
 			what = append(what, fmt.Sprintf("%d undone", n))

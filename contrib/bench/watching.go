@@ -21,8 +21,9 @@ import (
 )
 
 const (
-	watchLook    = 30 * time.Millisecond // how exactly it is seen that a mail came, or a tag went
-	watchSettle  = 20 * time.Second      // until a watch is at rest
+	watchLook    = 30 * time.Millisecond  // how exactly it is seen that a mail came, or a tag went
+	watchPause   = 500 * time.Millisecond // between two of them, at most
+	watchSettle  = 20 * time.Second       // until a watch is at rest
 	restAccounts = 5
 )
 
@@ -111,39 +112,44 @@ func (c *client) watched(ctx context.Context, f func(*os.Process) error) error {
 	return nil
 }
 
-// latencies are of mails that come, and of tags that go, in seconds.
+// latencies are of mails that come, and then of tags that go, in seconds: one after the other,
+// at random times.
 func (b *bench) latencies(ctx context.Context, s *imaptest.DovecotServer, c *client) (came, went []float64, err error) {
 	chance := rand.New(rand.NewPCG(b.seed, 0)) //nolint:gosec // what is measured is to be the same again
-	for i := range b.watch {
-		id := fmt.Sprintf("watch%d@example.org", i)
-		text := fmt.Sprintf("From: a@example.org\r\nTo: me@example.org\r\nSubject: mail %d\r\nMessage-ID: <%s>\r\n\r\nbody\r\n", i, id)
-		if err := s.AppendAll("INBOX", func(yield func(time.Time, []byte) bool) { yield(time.Now(), []byte(text)) }); err != nil {
-			return nil, nil, err
-		}
-		took, err := until(ctx, func() (bool, error) {
-			n, err := c.count(ctx, "id:"+id)
-			return n > 0, err
-		})
-		if err != nil {
-			return nil, nil, fmt.Errorf("mail %d does not come: %w", i, err)
-		}
-		came = append(came, took)
-		if i%5 == 0 {
-			if _, err := c.notmuch("tag", "+flagged", "--", "id:"+id); err != nil {
-				return nil, nil, err
+	id := func(i int) string { return fmt.Sprintf("watch%d@example.org", i) }
+	each := func(n int, do func(i int) error, is func(i int) (bool, error)) (all []float64, err error) {
+		for i := range n {
+			if err := do(i); err != nil {
+				return nil, err
 			}
-			took, err := until(ctx, func() (bool, error) {
-				out, err := s.Command("EXAMINE INBOX", "SEARCH FLAGGED HEADER MESSAGE-ID "+id)
-				return strings.Contains(strings.Join(out, "\n")+"\n", fmt.Sprintf("* SEARCH %d\n", 200+i+1)), err
-			})
+			took, err := until(ctx, func() (bool, error) { return is(i) })
 			if err != nil {
-				return nil, nil, fmt.Errorf("tag %d does not go: %w", i, err)
+				return nil, fmt.Errorf("%d of %d: %w", i, n, err)
 			}
-			went = append(went, took)
+			all = append(all, took)
+			if !pause(ctx, time.Duration(chance.Int64N(int64(watchPause)))) {
+				return nil, ctx.Err()
+			}
 		}
-		if !pause(ctx, time.Duration(chance.IntN(1500))*time.Millisecond) {
-			return nil, nil, ctx.Err()
-		}
+		return all, nil
+	}
+	if came, err = each(b.watch, func(i int) error {
+		text := fmt.Sprintf("From: a@example.org\r\nTo: me@example.org\r\nSubject: mail %d\r\nMessage-ID: <%s>\r\n\r\nbody\r\n", i, id(i))
+		return s.AppendAll("INBOX", func(yield func(time.Time, []byte) bool) { yield(time.Now(), []byte(text)) })
+	}, func(i int) (bool, error) {
+		n, err := c.count(ctx, "id:"+id(i))
+		return n > 0, err
+	}); err != nil {
+		return nil, nil, fmt.Errorf("a mail does not come: %w", err)
+	}
+	if went, err = each(max(1, b.watch/5), func(i int) error {
+		_, err := c.notmuch("tag", "+flagged", "--", "id:"+id(i))
+		return err
+	}, func(i int) (bool, error) {
+		out, err := s.Command("EXAMINE INBOX", "SEARCH FLAGGED HEADER MESSAGE-ID "+id(i))
+		return strings.Contains(strings.Join(out, "\n")+"\n", fmt.Sprintf("* SEARCH %d\n", 200+i+1)), err
+	}); err != nil {
+		return nil, nil, fmt.Errorf("a tag does not go: %w", err)
 	}
 	return came, went, nil
 }

@@ -106,10 +106,19 @@ func (f *Fault) Error() string {
 		if f.Err != nil {
 			fmt.Fprintf(&b, " (%v)", f.Err)
 		}
-	case f.Err != nil:
+	case f.Err != nil && !(f.Kind == KindSilent && ranOut(f.Err)):
 		fmt.Fprintf(&b, ": %v", f.Err)
 	}
 	return b.String()
+}
+
+// ranOut tells whether an error says only that the time for an answer was over.
+func ranOut(err error) bool {
+	e, ok := errors.AsType[interface {
+		error
+		Timeout() bool
+	}](err)
+	return ok && e.Timeout()
 }
 
 func (f *Fault) Unwrap() error { return f.Err }

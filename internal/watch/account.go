@@ -208,7 +208,7 @@ func (a *account) leave() {
 func (a *account) run(ctx context.Context, failing, busy *waits) {
 	a.mu.Lock()
 	wants, asked := a.wants, a.asked
-	a.wants, a.asked, a.syncing = want{}, nil, true
+	a.wants, a.asked, a.syncing, a.state.Working = want{}, nil, true, time.Now()
 	a.mu.Unlock()
 	only := wants.names()
 	if len(asked) > 0 {
@@ -218,7 +218,7 @@ func (a *account) run(ctx context.Context, failing, busy *waits) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := time.Now()
-	a.syncing, a.ended = false, now
+	a.syncing, a.ended, a.state.Working = false, now, time.Time{}
 	for _, c := range asked {
 		c <- out
 	}
@@ -229,6 +229,9 @@ func (a *account) run(ctx context.Context, failing, busy *waits) {
 	case out.Busy:
 		a.hold = now.Add(busy.next())
 	case out.Fail:
+		if a.state.How != "" {
+			signal(a.again) // what did not reach the server says that this may lead nowhere, either
+		}
 		a.hold = now.Add(failing.next())
 		if out.Until.After(a.hold) {
 			a.hold = out.Until

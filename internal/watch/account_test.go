@@ -92,6 +92,31 @@ func TestAFailedSyncIsRunAgainEverLess(t *testing.T) {
 	})
 }
 
+// TestAConnectionIsTriedWhenASyncCannotReachTheServer: the two go the same way.
+func TestAConnectionIsTriedWhenASyncCannotReachTheServer(t *testing.T) {
+	t.Parallel()
+	for _, caps := range []string{"IDLE NOTIFY", "IDLE"} {
+		atRest(t, caps, func(t *testing.T, s *scene) {
+			s.comesTo(func([]string) Outcome { return Outcome{Fail: true} })
+			before := s.idles()
+			s.w.accounts[0].changed()
+			time.Sleep(5 * time.Second)
+			if s.idles() == before {
+				t.Errorf("%s: it is not tried", caps)
+			}
+			s.comesTo(nil)
+		})
+	}
+}
+
+// idles gives how often IDLE was begun.
+func (s *scene) idles() int {
+	synctest.Wait()
+	s.server.mu.Lock()
+	defer s.server.mu.Unlock()
+	return s.server.idles
+}
+
 func TestARefusedSignInIsNotTriedAgainBeforeItsTime(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -102,10 +102,11 @@ func Usual() Times {
 // State is how an account is being watched.
 type State struct {
 	Account string    `json:"account"`
-	How     string    `json:"how"`             // "notify", "idle", "poll"; "" while there is no connection
-	Since   time.Time `json:"since,omitzero"`  // that is so
-	Fault   string    `json:"fault,omitempty"` // why there is none
-	Synced  time.Time `json:"synced,omitzero"` // the last sync's end
+	How     string    `json:"how"`              // "notify", "idle", "poll"; "" while there is no connection
+	Since   time.Time `json:"since,omitzero"`   // that is so
+	Fault   string    `json:"fault,omitempty"`  // why there is none
+	Synced  time.Time `json:"synced,omitzero"`  // the last sync's end
+	Working time.Time `json:"working,omitzero"` // since when a sync is at work; zero while none is
 }
 
 // Watcher watches accounts. Its methods may be called from several goroutines.
