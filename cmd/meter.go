@@ -115,7 +115,7 @@ func (m *meter) show(now time.Time) {
 	m.past = slices.DeleteFunc(m.past, func(p mark) bool { return now.Sub(p.at) > meterPast || p.done > s.Done })
 	switch {
 	case m.stays:
-		m.draw(m.line(s, now, columns(m.w)-1))
+		m.draw(m.line(s, now, columns(m.w)-3))
 	case now.Sub(m.said) >= meterPlain:
 		m.said = now
 		fmt.Fprintln(m.w, name+": "+m.line(s, now, 0)) //nolint:errcheck // as output.print
@@ -131,15 +131,22 @@ func (m *meter) line(s pipeline.Event, now time.Time, most int) string {
 	}
 	if len(m.past) > 0 && now.Sub(m.past[0].at) >= meterSure {
 		took, from := now.Sub(m.past[0].at).Seconds(), m.past[0]
-		perSecond, rest := float64(s.DoneBytes-from.bytes)/took, float64(s.TotalBytes-s.DoneBytes)
-		if s.TotalBytes > 0 {
-			rate = ", " + amountOf(0, int64(perSecond))[len("0.0 of "):] + "/s"
-		} else {
-			perSecond, rest = float64(s.Done-from.done)/took, float64(s.Total-s.Done)
-			rate = fmt.Sprintf(", %.0f/s", perSecond)
+		messages, bytes := float64(s.Done-from.done)/took, float64(s.DoneBytes-from.bytes)/took
+		takes := 0.0 // what is slower, the line or notmuch
+		if messages > 0 {
+			takes = float64(s.Total-s.Done) / messages
 		}
-		if perSecond > 0 {
-			left = ", " + timeLeft(rest/perSecond)
+		rate = fmt.Sprintf(", %.0f/s", messages)
+		if s.DoneBytes < s.TotalBytes { // else all is here, and is being indexed
+			rate = ", " + amountOf(0, int64(bytes))[len("0.0 of "):] + "/s"
+			if bytes > 0 {
+				takes = max(takes, float64(s.TotalBytes-s.DoneBytes)/bytes)
+			} else {
+				takes = 0
+			}
+		}
+		if takes > 0 {
+			left = ", " + timeLeft(takes)
 		}
 	}
 	// What there is no room for is left out, the least first.
@@ -192,7 +199,7 @@ func timeLeft(seconds float64) string {
 // draw puts a line into the place of the one that stands there.
 func (m *meter) draw(line string) {
 	m.narrowed()
-	m.put("\r" + line + strings.Repeat(" ", max(0, m.drawn-len(line))))
+	m.put("\r" + line + eraseLine)
 	m.drawn = len(line)
 }
 
@@ -202,9 +209,12 @@ func (m *meter) clear() {
 		return
 	}
 	m.narrowed()
-	m.put("\r" + strings.Repeat(" ", m.drawn) + "\r")
+	m.put("\r" + eraseLine)
 	m.drawn = 0
 }
+
+// eraseLine takes away what stands behind the cursor, with the ^C of who interrupts.
+const eraseLine = "\x1b[K"
 
 // narrowed takes away what a terminal that became narrower has broken into several lines.
 func (m *meter) narrowed() {

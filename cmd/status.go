@@ -179,6 +179,9 @@ func (p *program) addWatch(c *cli.Context, all []*accountStatus) error {
 	for _, w := range answer.Accounts {
 		for _, s := range all {
 			if s.Account == w.Account {
+				if w.How != "" && w.Since.After(s.Contact) {
+					s.Contact = w.Since
+				}
 				s.Watch = &watched{Running: answer.Since, How: w.How, Since: w.Since, Fault: w.Fault, Working: w.Working}
 			}
 		}

@@ -46,9 +46,12 @@ func terminal(t *testing.T) (screen, tty *os.File) {
 func shown(written string) []string {
 	var lines []string
 	line, at := []rune{}, 0
-	written = strings.ReplaceAll(written, "\x1b[2K", "")
+	const erase = '\x00'
+	written = strings.ReplaceAll(written, eraseLine, string(erase))
 	for _, r := range written {
 		switch r {
+		case erase:
+			line = line[:min(at, len(line))]
 		case '\r':
 			at = 0
 		case '\n':
@@ -144,7 +147,7 @@ func TestTheMeterFitsItsTerminal(t *testing.T) {
 			}
 			written = append(written, buf[:n]...)
 		}
-		if got := strings.TrimRight(string(written), " \x00"); got != want {
+		if got := strings.TrimRight(string(written), "\x00"); got != want+eraseLine {
 			t.Errorf("at %d columns there is written\n%q, not\n%q", columns, got, want)
 		}
 	}
@@ -154,11 +157,49 @@ func TestTheMeterFitsItsTerminal(t *testing.T) {
 	now = now.Add(20 * time.Second)
 	e.Done, e.DoneBytes = 13000, 150e6
 	m.accounts["work"] = e
-	at(200, "\r[..................] 13000/56789 messages, 0.1 of 4.0 GB, 2.5 MB/s, 26 min left")
-	at(80, "\r[..................] 13000/56789 messages, 0.1 of 4.0 GB, 2.5 MB/s, 26 min left")
+	at(200, "\r[................] 13000/56789 messages, 0.1 of 4.0 GB, 2.5 MB/s, 26 min left")
+	at(80, "\r[................] 13000/56789 messages, 0.1 of 4.0 GB, 2.5 MB/s, 26 min left")
 	at(70, "\x1b[1A\r\x1b[J\r13000/56789 messages, 0.1 of 4.0 GB, 2.5 MB/s, 26 min left")
 	at(40, "\x1b[1A\r\x1b[J\r13000/56789 messages, 26 min left")
 	at(20, "\x1b[1A\r\x1b[J\r13000/56789")
+}
+
+// TestTheMeterGoesByWhatIsSlower: the line, on which a large mail comes, or notmuch, that
+// indexes what is here.
+func TestTheMeterGoesByWhatIsSlower(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		past mark
+		sum  pipeline.Event
+		want string
+	}{
+		{mark{done: 10, bytes: 1e6}, pipeline.Event{Done: 10, Total: 11, DoneBytes: 11e6, TotalBytes: 41e6}, "10/11 messages, 11.0 of 41.0 MB, 1.0 MB/s, 30 s left"},
+		{mark{done: 10, bytes: 1e6}, pipeline.Event{Done: 110, Total: 1310, DoneBytes: 5e6, TotalBytes: 5e6}, "110/1310 messages, 5.0 of 5.0 MB, 10/s, 2 min left"},
+		{mark{done: 10, bytes: 1e6}, pipeline.Event{Done: 110, Total: 1310, DoneBytes: 5e6, TotalBytes: 6e6}, "110/1310 messages, 5.0 of 6.0 MB, 400.0 KB/s, 2 min left"},
+		{mark{done: 10, bytes: 5e6}, pipeline.Event{Done: 110, Total: 1310, DoneBytes: 5e6, TotalBytes: 6e6}, "110/1310 messages, 5.0 of 6.0 MB, 0.0 KB/s"},
+		{mark{done: 10}, pipeline.Event{Done: 110, Total: 1310}, "110/1310 messages, 10/s, 2 min left"},
+	} {
+		c.past.at = now.Add(-10 * time.Second)
+		m := &meter{past: []mark{c.past}}
+		if got := m.line(c.sum, now, 0); got != c.want {
+			t.Errorf("%q, want %q", got, c.want)
+		}
+	}
+}
+
+// TestAnInterruptLeavesNoTrace of the meter, nor of what the terminal shows of the key.
+func TestAnInterruptLeavesNoTrace(t *testing.T) {
+	t.Parallel()
+	var written strings.Builder
+	m := newMeter(&written, true)
+	m.draw("[##......] 250/1000 messages")
+	written.WriteString("^C")
+	m.clear()
+	written.WriteString("interrupted")
+	if got := shown(written.String()); len(got) != 1 || got[0] != "interrupted" {
+		t.Errorf("%q", got)
+	}
 }
 
 // Where no line can keep its place there is one now and then.

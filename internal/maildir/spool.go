@@ -21,6 +21,10 @@ const bufSize = 16 << 10
 
 // Spool takes one mail while it comes. It lies in tmp until Commit.
 type Spool struct {
+	// Wrote is told how many bytes came, and with less than nothing that so many are thrown
+	// away; nil for nobody.
+	Wrote func(bytes int)
+
 	dir    Dir
 	key    string
 	file   *os.File
@@ -50,6 +54,9 @@ func (d Dir) Spool(key string) (*Spool, error) {
 // Lone CR and lone LF stay.
 func (s *Spool) Write(p []byte) (int, error) {
 	s.wire += int64(len(p))
+	if s.Wrote != nil {
+		s.Wrote(len(p))
+	}
 	n := len(p)
 	for len(p) > 0 {
 		if s.cr {
@@ -204,6 +211,10 @@ func (s *Spool) Discard() {
 		s.file = nil
 	}
 	_ = os.Remove(s.path()) // CleanTmp finds what stays
+	if s.Wrote != nil {
+		s.Wrote(-int(s.wire))
+		s.Wrote = nil
+	}
 }
 
 func (s *Spool) path() string { return filepath.Join(string(s.dir), "tmp", s.key) }

@@ -159,13 +159,7 @@ func (w *Worker) lived() { w.streak = 0 }
 // does not count as come.
 func (w *Worker) sink(ctx context.Context, b *Mailbox, came map[imap.UID]bool, fail *failure) mail.Sink {
 	return mail.Sink{
-		Open: func(int64) (mail.Spool, error) {
-			s, err := b.Dir.Spool(w.Keys.New(w.Now()))
-			if err != nil {
-				return nil, err
-			}
-			return s, nil
-		},
+		Open: func(int64) (mail.Spool, error) { return w.spool(b) },
 		Done: func(m mail.Message, spool mail.Spool) error {
 			s, ok := spool.(*maildir.Spool)
 			if !ok {
@@ -190,6 +184,16 @@ func (w *Worker) sink(ctx context.Context, b *Mailbox, came map[imap.UID]bool, f
 			return nil
 		},
 	}
+}
+
+// spool begins a mail, of which it is counted how much came.
+func (w *Worker) spool(b *Mailbox) (mail.Spool, error) {
+	s, err := b.Dir.Spool(w.Keys.New(w.Now()))
+	if err != nil {
+		return nil, err
+	}
+	s.Wrote = w.Report.Flown
+	return s, nil
 }
 
 // deliver sends a whole message down the line: into the place of its stub, if

@@ -36,7 +36,7 @@ func (w *Worker) salvage(ctx context.Context, b *Mailbox, f *failure) (delivered
 	s := &probe.Salvager{
 		Salvaged: &f.Salvaged, UIDValidity: b.UIDValidity, Each: w.Timeout, Deaths: salvageDeaths,
 		Enter: func(ctx context.Context) (probe.Speaker, error) { return w.conn.EnterByHand(ctx, b) },
-		Open:  func() (mail.Spool, error) { return b.Dir.Spool(w.Keys.New(w.Now())) },
+		Open:  func() (mail.Spool, error) { return w.spool(b) },
 		Done: func(method string, m mail.Message, spool mail.Spool) error {
 			s, ok := spool.(*maildir.Spool)
 			if !ok {

@@ -20,6 +20,8 @@ type Reporter struct {
 	sum   Report
 	done  Amount // recorded
 	total Amount // to come
+	flown int64  // bytes that came of messages that are not recorded
+	shown int64  // of these
 }
 
 // NewReporter starts from a report in which nothing happened yet. listen is told of
@@ -102,12 +104,32 @@ func (r *Reporter) Came(expected, bytes int64) {
 		r.total.Bytes += bytes
 	}
 	r.done.Bytes += expected
+	r.flown = max(0, r.flown-bytes)
+	r.shown = min(r.shown, r.flown)
+}
+
+// flow is after how many bytes it is shown that a message is on its way.
+const flow = 256 << 10
+
+// Flown counts bytes that came of a message, or that were thrown away.
+func (r *Reporter) Flown(bytes int) {
+	r.mu.Lock()
+	r.flown = max(0, r.flown+int64(bytes))
+	show := r.flown-r.shown >= flow
+	if show || r.flown < r.shown {
+		r.shown = r.flown
+	}
+	r.mu.Unlock()
+	if show {
+		r.Progress()
+	}
 }
 
 // Progress tells how much of what was to come is dealt with.
 func (r *Reporter) Progress() {
 	r.mu.Lock()
 	done, total := r.done, r.total
+	done.Bytes = min(done.Bytes+r.flown, total.Bytes)
 	r.mu.Unlock()
 	r.Emit(Event{Type: EventProgress, Done: done.Messages, Total: total.Messages, DoneBytes: done.Bytes, TotalBytes: total.Bytes})
 }
