@@ -106,7 +106,7 @@ func (f *Fault) Error() string {
 		if f.Err != nil {
 			fmt.Fprintf(&b, " (%v)", f.Err)
 		}
-	case f.Err != nil && !(f.Kind == KindSilent && ranOut(f.Err)):
+	case f.Err != nil && (f.Kind != KindSilent || !ranOut(f.Err)):
 		fmt.Fprintf(&b, ": %v", f.Err)
 	}
 	return b.String()
