@@ -539,7 +539,10 @@ func TestManyFlags(t *testing.T) {
 	for i := range n {
 		fmt.Fprintf(&answer, "* %d FETCH (UID %d FLAGS (\\Seen $Forwarded Label%d))\r\n", i+1, 2*i+1, i%10)
 	}
-	s := examined(t, "IMAP4rev1", [2]string{"UID FETCH", answer.String()})
+	s := answering(t, "IMAP4rev1", [2]string{"EXAMINE", fmt.Sprintf("* %d EXISTS\r\n* OK [UIDVALIDITY 14] ids\r\n", n)}, [2]string{"UID FETCH", answer.String()})
+	if _, err := s.Examine(t.Context(), "INBOX", nil); err != nil {
+		t.Fatal(err)
+	}
 	got, err := s.Flags(t.Context(), imap.UIDSet{{Start: 1, Stop: 0}}, 0)
 	if err != nil || len(got) != n || got[n-1].UID != 2*n-1 || !slices.Equal(got[n-1].Flags, []string{`\Seen`, "$Forwarded", "Label9"}) {
 		t.Fatalf("%v: %d messages", err, len(got))

@@ -15,10 +15,6 @@ import (
 // maxKept bounds a body that is kept in memory, in bytes.
 const maxKept = 1 << 20
 
-// maxAnswers bounds how many FETCH responses one command may have: no mailbox
-// has more messages, and a server could go on for ever.
-const maxAnswers = 20_000_000
-
 // extra is what a FETCH can do without: an item, or a modifier.
 type extra struct{ name, item, modifier string }
 
@@ -74,7 +70,7 @@ func (s *Session) gathering(uids imap.UIDSet, out *[]mail.Message) handler {
 			at[f.UID] = len(*out)
 			*out = append(*out, f.Message)
 		}
-		return s.weigh(f.Message)
+		return s.plausible(len(*out))
 	}}
 }
 
@@ -224,7 +220,7 @@ func (in *incoming) fetch(seq uint32) error {
 		return in.waste(spool)
 	case spool == nil:
 		in.told[m.UID] = merge(m, in.told[m.UID])
-		return in.s.weigh(m)
+		return in.s.plausible(len(in.told))
 	}
 	in.done[m.UID] = true
 	if m = in.complete(m); m.Flags == nil && len(in.late) < maxLate {

@@ -115,6 +115,7 @@ func (s *Session) Idle(ctx context.Context, end <-chan struct{}, tell func(mail.
 func (s *Session) heeding(tell func(mail.News)) handler {
 	exists := s.exists
 	return handler{
+		bytes: maxList,
 		data: func(word string) (bool, error) {
 			switch word {
 			case "STATUS":

@@ -98,7 +98,7 @@ func (s *Session) List(ctx context.Context, how mail.Listing) ([]mail.Mailbox, e
 // list speaks one LIST and names what it gives.
 func (s *Session) list(ctx context.Context, options string, statuses statusMap) ([]listed, error) {
 	var boxes []listed
-	a, err := s.command(ctx, `LIST "" "*"`+options, handler{data: func(word string) (bool, error) {
+	a, err := s.command(ctx, `LIST "" "*"`+options, handler{bytes: maxList, data: func(word string) (bool, error) {
 		switch word {
 		case "LIST":
 			return true, s.listLine(&boxes)
@@ -386,6 +386,9 @@ func (s *Session) statusLine(into statusMap) error {
 				st.HighestModSeq = n
 			}
 		}
+	}
+	if len(into) > 2*maxMailboxes {
+		return &mail.Fault{Kind: mail.KindTooLarge, Text: "no end of mailboxes"}
 	}
 	into[wire] = st
 	into["\x00"+s.plainName(wire)] = st // no name on the wire has a NUL

@@ -29,9 +29,6 @@ func (s *Session) Notify(ctx context.Context) error {
 			if word != "STATUS" {
 				return false, nil
 			}
-			if len(told) > 2*maxMailboxes {
-				return true, &mail.Fault{Kind: mail.KindTooLarge, Text: "no end of mailboxes"}
-			}
 			return true, s.statusLine(told)
 		}})
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"math"
 	"strconv"
 	"strings"
 
@@ -31,18 +32,35 @@ type reader struct {
 	dropped int64 // bytes of literals dropped
 	kept    int64 // bytes of literals and strings kept in memory
 	lost    bool  // a response could not be read
+	took    int64 // bytes of the responses before, with the literals that were kept or dropped
+	left    int64 // how many more its answers may have
 
 	names map[string]string // one copy of each flag's name
 }
 
 // begin forgets the last response.
-func (r *reader) begin() { r.used, r.literals, r.brace, r.next = 0, 0, 0, -1 }
+func (r *reader) begin() {
+	r.took += int64(r.used)
+	r.used, r.literals, r.brace, r.next = 0, 0, 0, -1
+}
 
 // beginCommand forgets the last command.
 func (r *reader) beginCommand() {
 	r.rest()
 	r.junk, r.dropped, r.kept, r.lost = 0, 0, 0, false
 	r.begin()
+	r.took, r.left = 0, math.MaxInt64
+}
+
+// count adds bytes of a response.
+func (r *reader) count(n int) error {
+	if r.used += n; r.used > r.maxLine {
+		return &mail.Fault{Kind: mail.KindTooLarge, Text: fmt.Sprintf("a response of more than %d bytes", r.maxLine)}
+	}
+	if int64(r.used) > r.left {
+		return &mail.Fault{Kind: mail.KindTooLarge, Text: "no end of answers"}
+	}
+	return nil
 }
 
 // errSyntax says that the rest of a response cannot be read.
@@ -67,8 +85,8 @@ func (r *reader) byte() (byte, error) {
 	if err != nil {
 		return 0, ioFault(err)
 	}
-	if r.used++; r.used > r.maxLine {
-		return 0, r.tooLong()
+	if err := r.count(1); err != nil {
+		return 0, err
 	}
 	r.mark(c)
 	if r.record != nil {
@@ -119,8 +137,8 @@ func (r *reader) run(stops string, b *strings.Builder, most int) (took int, err 
 			part = part[:end]
 		}
 		took += len(part)
-		if r.used += len(part); r.used > r.maxLine {
-			return took, r.tooLong()
+		if err := r.count(len(part)); err != nil {
+			return took, err
 		}
 		// Only the last announcement can be one at the end of the line.
 		tail := part
@@ -141,10 +159,6 @@ func (r *reader) run(stops string, b *strings.Builder, most int) (took int, err 
 			return took, nil
 		}
 	}
-}
-
-func (r *reader) tooLong() error {
-	return &mail.Fault{Kind: mail.KindTooLarge, Text: fmt.Sprintf("a response of more than %d bytes", r.maxLine)}
 }
 
 // line takes the rest of a response, to the end of the line, and on if the line
@@ -469,6 +483,7 @@ func (r *reader) room(n, most int64) int64 {
 // keep takes a literal of n bytes and keeps at most so many.
 func (r *reader) keep(n, most int64) ([]byte, error) {
 	h := &head{most: int(r.room(n, most))}
+	r.took += n
 	err := r.literal(n, h)
 	return h.b, err
 }

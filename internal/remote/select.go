@@ -77,6 +77,9 @@ func (s *Session) open(ctx context.Context, name, verb string) (sel *mail.Select
 	return sel, err
 }
 
+// maxVanished bounds how many ranges of messages may have vanished since a mailbox was known.
+const maxVanished = 1_000_000
+
 // selecting is what EXAMINE tells.
 type selecting struct {
 	mail.Selected
@@ -94,7 +97,7 @@ func (s *Session) selecting(sel *selecting) handler {
 				return err
 			}
 			sel.Changed = append(sel.Changed, f.Message)
-			return s.weigh(f.Message)
+			return s.plausible(len(sel.Changed) / 2) // some are told of twice
 		},
 		data: func(word string) (bool, error) {
 			if word != "VANISHED" && word != "ENABLED" {
@@ -117,9 +120,8 @@ func (s *Session) selecting(sel *selecting) handler {
 			}
 			ranges, ok := parseSet(line[i+1:])
 			s.lost = s.lost || !ok
-			sel.vanished = append(sel.vanished, ranges...)
-			s.weight += 8 * len(ranges)
-			return true, s.weighed()
+			sel.vanished, err = s.joined(append(sel.vanished, ranges...), s.most(maxVanished))
+			return true, err
 		},
 		status: func(_, code, _ string) {
 			name, value, _ := strings.Cut(code, " ")
@@ -309,7 +311,7 @@ func (s *Session) Deleted(ctx context.Context) (imap.UIDSet, error) {
 func (s *Session) search(ctx context.Context, criteria []string) (imap.UIDSet, error) {
 	var found []imap.UIDRange
 	answered, readable := false, true
-	h := handler{data: func(word string) (bool, error) {
+	h := handler{bytes: maxFound, data: func(word string) (bool, error) {
 		if word != "SEARCH" && word != "ESEARCH" {
 			return false, nil
 		}
@@ -333,9 +335,8 @@ func (s *Session) search(ctx context.Context, criteria []string) (imap.UIDSet, e
 		ranges, ok := parseSet(set)
 		readable = readable && ok
 		// Several lines add up (DavMail, OfflineIMAP#633).
-		found = append(found, ranges...)
-		s.weight += 8 * len(ranges)
-		return true, s.weighed()
+		found, err = s.joined(append(found, ranges...), s.most(moreMessages))
+		return true, err
 	}}
 	for _, c := range criteria {
 		answered = false

@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,9 +40,7 @@ type Session struct {
 	dead     bool
 	bye      string   // what the server said when it left; "" if it did not
 	aside    []string // untagged NO, BAD and BYE during the command
-	weight   int      // bytes of what is gathered during the command, about
-	fetches  int      // FETCH responses during the command
-	noise    int      // other responses during the command
+	noise    int      // responses during the command that nobody asked for
 	maxNoise int      // how many of them there may be
 }
 
@@ -109,6 +108,7 @@ type handler struct {
 	// challenge takes what the server says during a sign-in. It is not recorded:
 	// that is between a mechanism and the server.
 	challenge func(text string) error
+	bytes     int64 // that all of it may have, beside what messages may; 0: maxAnswer
 }
 
 // answer is a tagged response.
@@ -214,7 +214,7 @@ func (s *Session) usable(ctx context.Context, op string) error {
 func (s *Session) beginCommands() {
 	s.beginCommand()
 	s.ahead = nil
-	s.aside, s.weight, s.fetches, s.noise = nil, 0, 0, 0
+	s.aside, s.noise = nil, 0
 }
 
 // over ends commands. After an error, or a BYE, the connection is of no more use.
@@ -244,13 +244,12 @@ func (s *Session) over(ctx context.Context, op, mailbox string, err error) error
 // step reads one response. If it is the answer to a command of pending, that is
 // taken out, and step gives its place; else -1.
 func (s *Session) step(op string, pending map[string]int, h handler) (int, answer, error) {
-	if s.fetches > maxAnswers || s.noise > s.maxNoise {
-		return -1, answer{}, &mail.Fault{Kind: mail.KindTooLarge, Text: "no end of answers"}
+	if err := s.within(h); err != nil {
+		return -1, answer{}, err
 	}
-	s.begin()
-	tag, isFetch, err := s.response(h)
-	if isFetch {
-		s.fetches++
+	tag, asked, err := s.response(h)
+	if asked {
+		s.answer = time.Now()
 	} else {
 		s.noise++
 	}
@@ -280,6 +279,28 @@ func (s *Session) step(op string, pending map[string]int, h handler) (int, answe
 	return i, a, err
 }
 
+// within begins a response, unless the server goes on for too long.
+func (s *Session) within(h handler) error {
+	s.begin()
+	s.left = max(cmp.Or(h.bytes, maxAnswer)+bytesOfMessage*s.most(0)-s.took, 0)
+	switch quiet := time.Since(s.answer); {
+	case s.left == 0, int64(s.noise) > int64(s.maxNoise)+s.most(0):
+		return &mail.Fault{Kind: mail.KindTooLarge, Text: "no end of answers"}
+	case s.idle == nil && quiet > quietTimeouts*s.timeout:
+		return &mail.Fault{Kind: mail.KindSilent, Text: fmt.Sprintf("only signs of life came in %v", quiet.Round(time.Second))}
+	}
+	return nil
+}
+
+// most is how many messages the mailbox may have, as far as it was told, or so many more:
+// some come while it is asked for them.
+func (s *Session) most(more int64) int64 {
+	if s.exists == unknownExists {
+		return more
+	}
+	return int64(s.exists) + int64(s.exists)/8 + more
+}
+
 // operation is a command in words, for people.
 func operation(line string) string {
 	words := strings.Fields(line)
@@ -298,25 +319,31 @@ func byeFault(bye string) *mail.Fault {
 	return refusal("BYE", strings.ToUpper(code), text)
 }
 
-// maxWeight bounds what is gathered of one command's answers, in bytes.
-const maxWeight = 1 << 30
+// moreMessages is how many messages an answer may have beyond those that the mailbox has.
+const moreMessages = 1000
 
-// weigh counts what is kept of a message.
-func (s *Session) weigh(m mail.Message) error {
-	s.weight += 150 + 16*len(m.Flags) + len(m.MessageID)
-	return s.weighed()
-}
-
-func (s *Session) weighed() error {
-	if s.weight > maxWeight {
+// plausible bounds how many messages there are in an answer.
+func (s *Session) plausible(n int) error {
+	if int64(n) > s.most(moreMessages) {
 		return &mail.Fault{Kind: mail.KindTooLarge, Text: "no end of messages"}
 	}
 	return nil
 }
 
+// joined bounds a set that grows: what was told again is in it once.
+func (s *Session) joined(ranges []imap.UIDRange, most int64) ([]imap.UIDRange, error) {
+	if int64(len(ranges)) <= 2*most {
+		return ranges, nil
+	}
+	if ranges = join(ranges); int64(len(ranges)) > most {
+		return nil, &mail.Fault{Kind: mail.KindTooLarge, Text: "no end of messages"}
+	}
+	return ranges, nil
+}
+
 // response reads one response. For a tagged one it gives the tag and leaves the
-// rest; for others, "".
-func (s *Session) response(h handler) (tag string, isFetch bool, err error) {
+// rest; for others, "". asked tells whether it is, or may be, what was asked for.
+func (s *Session) response(h handler) (tag string, asked bool, err error) {
 	c, err := s.peek()
 	if err != nil {
 		return "", false, err
@@ -339,7 +366,7 @@ func (s *Session) response(h handler) (tag string, isFetch bool, err error) {
 		if word == "" {
 			return "", false, syntax("%q begins no response", c)
 		}
-		return word, false, nil
+		return word, true, nil
 	}
 	if err := s.spaces(); err != nil {
 		return "", false, err
@@ -353,7 +380,8 @@ func (s *Session) response(h handler) (tag string, isFetch bool, err error) {
 	word = strings.ToUpper(word)
 	n, err := strconv.ParseUint(word, 10, 32)
 	if err != nil {
-		return "", false, s.untagged(word, h)
+		asked, err := s.untagged(word, h)
+		return "", asked, err
 	}
 	if err := s.spaces(); err != nil {
 		return "", false, err
@@ -388,12 +416,12 @@ func (s *Session) others(words string, h handler) error {
 	return err
 }
 
-func (s *Session) untagged(word string, h handler) error {
+func (s *Session) untagged(word string, h handler) (asked bool, err error) {
 	switch word {
 	case "OK", "NO", "BAD", "BYE", "PREAUTH":
 		rest, err := s.text()
 		if err != nil {
-			return err
+			return false, err
 		}
 		code, text := splitCode(rest)
 		name, _, _ := strings.Cut(code, " ")
@@ -410,25 +438,25 @@ func (s *Session) untagged(word string, h handler) error {
 			h.status(word, code, text)
 		}
 		s.alerted(name, text)
-		return nil
+		return false, nil
 	}
 	if h.data != nil {
 		if err := s.spaces(); err != nil {
-			return err
+			return false, err
 		}
 		if taken, err := h.data(word); taken || err != nil {
-			return err
+			return taken, err
 		}
 	}
 	if h.other != nil {
-		return s.others(s.shown(word, 40), h)
+		return true, s.others(s.shown(word, 40), h)
 	}
 	switch word {
 	case "CAPABILITY", "FLAGS", "LIST", "LSUB", "STATUS", "SEARCH", "ESEARCH", "ENABLED", "VANISHED", "ID", "NAMESPACE":
 	default:
 		s.note("dropped an answer of an unknown kind: " + s.shown(word, 40))
 	}
-	return s.skipLine()
+	return false, s.skipLine()
 }
 
 // alerted tells what the user must be told (RFC 9051 7.1).

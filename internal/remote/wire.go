@@ -25,11 +25,20 @@ import (
 // itself stops at 10,500 characters, and the longest lines are the answers to
 // SEARCH in mailboxes with a million messages.
 const (
-	maxText  = 64 << 10  // a line of text, in bytes
-	maxData  = 16 << 20  // a line of data: LIST, SEARCH, VANISHED, FETCH without its literals
-	maxDepth = 50        // nested parentheses
-	maxJunk  = 16 << 20  // bytes dropped during one command, literals apart
-	maxNoise = 1_000_000 // untagged responses during one command that are not FETCH
+	maxText  = 64 << 10 // a line of text, in bytes
+	maxData  = 16 << 20 // a line of data: LIST, SEARCH, VANISHED, FETCH without its literals
+	maxDepth = 50       // nested parentheses
+	maxJunk  = 16 << 20 // bytes dropped during one command, literals apart
+	maxNoise = 20_000   // untagged responses during one command that nobody asked for, and one for each message
+)
+
+// Bounds on the answers to one command, in bytes: what it may mean, and so much for each
+// message that the mailbox has.
+const (
+	maxAnswer      = 16 << 20
+	maxFound       = 1 << 20 // SEARCH
+	maxList        = 64 << 20
+	bytesOfMessage = 4 << 10
 )
 
 // A server that sends single bytes just before each deadline could hold a run
@@ -38,6 +47,10 @@ const (
 	pulseBytes    = 4 << 10
 	pulseTimeouts = 10
 )
+
+// quietTimeouts is for how many timeouts a server may say that it lives, and nothing that was
+// asked for.
+const quietTimeouts = 60
 
 // wire is the connection under the reader of the session.
 type wire struct {
@@ -53,6 +66,7 @@ type wire struct {
 	log    *transcript // what record is between exchanges; nil if nobody asked for it
 	got    int         // bytes since pulse
 	pulse  time.Time
+	answer time.Time // when anything came that was asked for
 
 	idle *idling // nil: no IDLE is under way
 
@@ -99,7 +113,10 @@ func (d deadlined) Read(p []byte) (int, error) {
 }
 
 // rest resets the pulse: a command begins.
-func (w *wire) rest() { w.got, w.pulse, w.came, w.inflated = 0, time.Now(), 0, 0 }
+func (w *wire) rest() {
+	now := time.Now()
+	w.got, w.pulse, w.answer, w.came, w.inflated = 0, now, now, 0, 0
+}
 
 // atoms gives those words of a line that are atoms (RFC 9051 9).
 func atoms(line string) []string {
