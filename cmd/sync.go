@@ -253,7 +253,11 @@ func (p *program) syncLocked(ctx context.Context, a *config.Account, o pipeline.
 	o.Hooks = req.hooks
 	o.Only, o.Full, o.DryRun, o.YesDelete = req.only, req.full, req.dryRun, req.yesDelete
 	o.Restore, o.YesDeleteIn = req.restore, req.yesIn[a.Name]
-	o.UploadHere = req.upload
+	if o.UploadHere = req.upload; req.upload {
+		if err := p.inherit(ctx, a, &o); err != nil {
+			return nil, endBroken, err
+		}
+	}
 	if o.Attended = p.terminal(p.stderr) && !req.unattended; !o.Attended {
 		o.Remind = reminded
 	}

@@ -127,6 +127,10 @@ type Policy struct {
 	// first: one that was here before the first sync becomes its own. nil has none.
 	Folders func(mailbox string, delim rune) []string
 
+	// Were are mailboxes of another server, by the folders that were theirs: one that is made of
+	// such a folder is called so.
+	Were map[string]mail.Mailbox
+
 	Layout      maildir.Layout // what the folder of a mailbox is called that the ledger does not know
 	Connections int            // at most so many at once; 0 means 1
 	Timeout     time.Duration  // longest silence of the server; bounds the salvage of one message

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -504,6 +505,11 @@ func (c *MbsyncConfig) channel(p *Proposal, ch *mbsyncChannel, far *mbsyncStore)
 			pattern = "!" + pattern
 		}
 		add(pattern)
+		// INBOX is beside what a store's Path is about.
+		if as, err := path.Match(strings.ReplaceAll(strings.TrimPrefix(rest, prefix), "%", "*"), "INBOX"); err == nil && as && !not && prefix != "" && ch.farBox == "" &&
+			!slices.ContainsFunc(ch.mbsyncSection["patterns"], func(p string) bool { return strings.EqualFold(p, "!INBOX") }) {
+			add("INBOX")
+		}
 	}
 	of := func(key string) []string { return c.of(ch, key) }
 	if sync := of("sync"); pullsOnly(sync) {

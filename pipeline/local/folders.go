@@ -177,6 +177,34 @@ type naming struct {
 	asked    bool
 }
 
+// was gives what a folder that is uploaded would be called if it were named by its mailbox: that
+// of another server, or the one whose name it has as other programs write it, in modified UTF-7;
+// "" if that is not known.
+func (r *Reader) was(folder string) string {
+	if m, known := r.Were[folder]; known {
+		if f, err := maildir.Folder(m.Name, m.Delim); err == nil {
+			return f
+		}
+	}
+	if !r.UploadHere || r.Layout == maildir.MaildirPP { // which has names so by itself
+		return ""
+	}
+	levels := strings.Split(folder, "/")
+	for i, l := range levels {
+		name, err := mail.DecodeName(l)
+		if err != nil || mail.EncodeName(name) != l {
+			return ""
+		}
+		if levels[i], err = maildir.Folder(name, 0); err != nil {
+			return ""
+		}
+	}
+	if was := strings.Join(levels, "/"); was != folder {
+		return was
+	}
+	return ""
+}
+
 // newFolder decides about a folder that is of no mailbox. What was here before
 // the account's first sync is not taken for something that its owner just made.
 func (r *Reader) newFolder(ctx context.Context, folder string, n *naming, out *Folders) error {
@@ -199,10 +227,17 @@ func (r *Reader) newFolder(ctx context.Context, folder string, n *naming, out *F
 	why := ""
 	name, err := r.Layout.Mailbox(folder, n.delim)
 	back, e := r.Layout.Folder(name, n.delim)
+	if was := r.was(folder); was != "" {
+		name, err = maildir.Mailbox(was, n.delim)
+		back, e = folder, nil
+	}
 	as := folder // how it is called
 	switch {
 	case err != nil || e != nil || back != folder || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl):
 		why = "the server can have no mailbox of this name; give the folder another one"
+		if strings.HasPrefix(folder, ".") && r.Layout != maildir.MaildirPP {
+			why += ", or set layout = \"maildir++\", if it is called as that has it"
+		}
 	case before && said:
 		detach(as)
 		return nil

@@ -59,6 +59,8 @@ type Reader struct {
 	Layout maildir.Layout // what the folder of a mailbox is called that the ledger does not know
 	// Layouts gives the folders in which another program may have a mailbox; nil: there is none.
 	Layouts func(mailbox string, delim rune) []string
+	// Were are mailboxes of another server, by the folders that were theirs.
+	Were map[string]mail.Mailbox
 
 	ReadOnly bool // nothing of it goes to the server
 	Restore  bool // the server is right; ReadOnly is no matter then
