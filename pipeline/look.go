@@ -99,3 +99,41 @@ func (r *run) removeGone(ctx context.Context, boxes []*box) error {
 	}
 	return r.line.Finish(ctx, goes)
 }
+
+// removeUnseen removes the files of mail that others moved on before it was seen where we had
+// put it, when it is recorded where it is.
+func (r *run) removeUnseen(ctx context.Context) error {
+	if r.DryRun || r.looking == nil {
+		return nil
+	}
+	moved, err := r.looking.JudgeUnseen(ctx)
+	if err != nil || len(moved) == 0 {
+		return err
+	}
+	if err := r.removeTwins(ctx, moved...); err != nil {
+		return err
+	}
+	for _, it := range moved {
+		name, ok, err := it.Box.Dir.Locate(it.Row.Key, it.Row.Name)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			continue
+		}
+		if err := it.Box.Dir.Remove(name); err != nil {
+			return err
+		}
+		it.Row.Name = name
+		r.step("file removed")
+	}
+	if err := r.line.Record(ctx, moved); err != nil {
+		return err
+	}
+	for _, it := range moved { // they were held, too
+		if err := it.Box.End(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -80,6 +80,9 @@ func (r *run) sync(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := r.removeUnseen(ctx); err != nil {
+		return err
+	}
 	if err := r.linksAreCopies(ctx, boxes); err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/emersion/go-imap/v2"
 
@@ -138,6 +139,16 @@ func TestAnUploadThatOthersMoveOrDelete(t *testing.T) {
 								want = append(want, "[]")
 							}
 							for range 4 {
+								h.now = h.now.Add(time.Hour)
+								h.sync(s)
+							}
+							// That it ever was there only a number says that the server told: it stays
+							// here until its owner deletes it.
+							if kept := h.unsent(); len(kept) > 0 {
+								if other != "" || user != "nothing" || wire != "UIDPLUS" || len(kept) != 1 || kept[0].ID != "m1@example.org" || !kept[0].GivenUp {
+									t.Errorf("stopped at %d: kept %+v", at, kept)
+								}
+								h.do(os.Remove(uploadedFile(h, "Sent", "m1@example.org")))
 								h.sync(s)
 							}
 							if in := fmt.Sprint(s.holding("m1@example.org")); !slices.Contains(want, in) {

@@ -72,13 +72,7 @@ type Arrival struct {
 	Row  ledger.Message `json:"row"`  // as it will be; its UID is 0 if the server did not tell it
 	Next imap.UID       `json:"next"` // it has this UID or a higher one
 	From ledger.Message `json:"from"` // the row of the message that was moved; zero for an upload
-	// Stored: the server said of an upload that it has it. That it has moved a message
-	// is said with the arrival.
-	Stored bool `json:"stored,omitempty"`
 }
-
-// Was tells whether the mail is known to have been in the mailbox.
-func (a Arrival) Was() bool { return a.Stored || a.From.UID != 0 }
 
 // Linking is, by the key of the new file, that a message is linked into the folder of the
 // mailbox in which the server has it now: the file where it was, and this one, are of one

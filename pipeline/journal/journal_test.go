@@ -69,8 +69,8 @@ func TestNotesOfEarlierVersions(t *testing.T) {
 				j.Moving.Put(c, "a/b", Moving{Mailbox: "a/b", UIDValidity: 14, UIDs: []imap.UID{3}, To: "c", ToValidity: 15, ToNext: 9, Copied: true, Verb: "COPY",
 					Absent: []imap.UID{3}, Files: map[imap.UID]Arrival{}, ByTags: true})
 			}},
-		"arriving/k": {`{"row":` + rowText + `,"next":9,"from":` + rowText + `,"stored":true}`, func() any { return get(t, j.Arriving, "k") },
-			Arrival{Row: row, Next: 9, From: row, Stored: true}, func(c *Change) { j.Arriving.Put(c, "k", Arrival{Row: row, Next: 9, From: row, Stored: true}) }},
+		"arriving/k": {`{"row":` + rowText + `,"next":9,"from":` + rowText + `}`, func() any { return get(t, j.Arriving, "k") },
+			Arrival{Row: row, Next: 9, From: row}, func(c *Change) { j.Arriving.Put(c, "k", Arrival{Row: row, Next: 9, From: row}) }},
 		"linked/k": {`{"mailbox":"a/b","uidvalidity":14,"uid":3,"to":"c","to_validity":15,"to_uid":9,"by_tags":true}`, func() any { return get(t, j.Linked, "k") },
 			Linking{"a/b", 14, 3, "c", 15, 9, true}, func(c *Change) { j.Linked.Put(c, "k", Linking{"a/b", 14, 3, "c", 15, 9, true}) }},
 		"forgotten/a/b/14/3": {rowText, func() any { return get(t, j.Forgotten, "a/b/14/3") }, row, func(c *Change) { j.Forgotten.Put(c, About(row), row) }},

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 )
 
 // Tries is the memory of anything that failed: how often it was tried, and when it is tried
@@ -40,6 +42,17 @@ type Unsent struct {
 	ID      string `json:"id"`   // in notmuch
 	Size    int64  `json:"size"`
 	Tries
+}
+
+// Again counts one time more that a file failed to go to a mailbox, and tells whether it is the
+// first. One that was edited since is another mail.
+func (u *Unsent) Again(mailbox string, file ledger.Message, now time.Time, reason string, pause func(now time.Time, attempts int) time.Time) (first bool) {
+	if first = u.Attempts == 0 || u.Size != file.Size; first {
+		*u = Unsent{Mailbox: mailbox, ID: file.ID, Size: file.Size}
+	}
+	u.Name = file.Name
+	u.Failed(now, reason, pause)
+	return first
 }
 
 // Removed is what is kept of mail that was removed here, since the server has it no more:

@@ -10,38 +10,32 @@ import (
 
 	"github.com/emersion/go-imap/v2"
 
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
 // adopt finds those of the new messages whose file is here already: it was
-// uploaded, or moved here as it was on the server. It gives the UIDs that remain.
-func (l *Looker) adopt(ctx context.Context, b *Mailbox, fetch []imap.UID) ([]imap.UID, error) {
+// uploaded, or moved here as it was on the server. It gives the UIDs that remain. rows are
+// those of the mailbox.
+func (l *Looker) adopt(ctx context.Context, b *Mailbox, fetch []imap.UID, rows []ledger.Row) ([]imap.UID, error) {
 	if len(b.Local.Untracked) == 0 {
 		return fetch, nil
 	}
 	if b.now.UIDValidity != b.Known.UIDValidity {
 		b.Expected = nil // these numbers are of other messages by now
 	}
-	// Where the server made no new message of a file (Gmail has each mail once),
-	// the next run must not send it again.
-	fresh := mail.UIDSet(fetch)
-	for uid, key := range b.Expected {
-		if !fresh.Contains(uid) {
-			if err := l.neverUpload(ctx, b, key); err != nil {
-				return nil, err
-			}
+	var listed []mail.Message
+	var pairs map[imap.UID]plan.Untracked
+	var err error
+	if len(fetch) > 0 {
+		if listed, pairs, err = l.pairNew(ctx, b, fetch); err != nil {
+			return nil, err
 		}
-	}
-	if len(fetch) == 0 {
-		return fetch, l.notFound(ctx, b, nil, nil, nil)
-	}
-	listed, pairs, err := l.pairNew(ctx, b, fetch)
-	if err != nil {
-		return nil, err
 	}
 	byKey := make(map[string]plan.Untracked, len(b.Local.Untracked))
 	for _, s := range b.Local.Untracked {
@@ -51,8 +45,17 @@ func (l *Looker) adopt(ctx context.Context, b *Mailbox, fetch []imap.UID) ([]ima
 	for _, s := range pairs {
 		paired[s.Key] = true
 	}
+	fresh := mail.UIDSet(fetch)
 	for uid, key := range b.Expected {
-		if s, ok := byKey[key]; ok && !paired[key] && fresh.Contains(uid) {
+		s, ok := byKey[key]
+		switch {
+		case !fresh.Contains(uid) && plan.Taken(rows, uid):
+			// The server made no new message of the file (Gmail has each mail once): the
+			// next run must not send it again.
+			if err := l.neverUpload(ctx, b, key); err != nil {
+				return nil, err
+			}
+		case ok && !paired[key]:
 			b.Uploaded = append(b.Uploaded, s)
 		}
 	}
@@ -73,6 +76,9 @@ func (l *Looker) adopt(ctx context.Context, b *Mailbox, fetch []imap.UID) ([]ima
 		if done[m.UID], err = l.adoptOne(ctx, b, m, s, beside); err != nil {
 			return nil, err
 		}
+	}
+	if err := l.sent(ctx, b, pairs); err != nil {
+		return nil, err
 	}
 	return slices.DeleteFunc(slices.Clone(fetch), func(u imap.UID) bool { return done[u] }), nil
 }
@@ -154,29 +160,43 @@ func (l *Looker) adoptOne(ctx context.Context, b *Mailbox, m mail.Message, s pla
 	return true, l.Line.Send(ctx, it)
 }
 
-// notFound deals with files that were uploaded to a server which neither says
-// what UID they got nor gives them back as they were (Exchange): one new message
-// with that Message-ID is it; otherwise the file is remembered, so that it is
-// never uploaded twice. paired are those that were found.
+// notFound deals with files that were uploaded, and that are not among the new messages by
+// the UID that the server told, nor as they were. One new message with that Message-ID is the
+// file (Exchange changes what it stores). One that may be, since one of the two has no
+// Message-ID, is a reason never to upload the file again. If there is none, the server has
+// not stored it. paired are those that were found.
 func (l *Looker) notFound(ctx context.Context, b *Mailbox, listed []mail.Message, pairs map[imap.UID]plan.Untracked, paired map[string]bool) error {
+	var unstored []plan.Untracked
 	for _, s := range b.Uploaded {
 		if paired[s.Key] {
 			continue
 		}
-		i := slices.IndexFunc(listed, func(m mail.Message) bool {
-			_, taken := pairs[m.UID]
-			return !taken && s.ID != "" && m.MessageID == s.ID
-		})
-		if i >= 0 {
+		if i := slices.IndexFunc(listed, func(m mail.Message) bool { return s.ID != "" && m.MessageID == s.ID }); i >= 0 {
 			pairs[listed[i].UID] = s
+			listed = slices.Delete(listed, i, i+1)
 			continue
 		}
+		i := slices.IndexFunc(listed, func(m mail.Message) bool { return m.MessageID == "" || plan.RealID(s.ID) == "" })
+		if i < 0 {
+			unstored = append(unstored, s)
+			continue
+		}
+		listed = slices.Delete(listed, i, i+1)
 		if err := l.neverUpload(ctx, b, s.Key); err != nil {
 			return err
 		}
 	}
 	b.Uploaded = nil
-	return nil
+	moved := 0
+	for uid := range b.MovedFrom {
+		if slices.ContainsFunc(unstored, func(s plan.Untracked) bool { return s.Key == b.Expected[uid] }) {
+			moved++
+		}
+	}
+	l.Report.Tally(func(r *report.Report) { // it was counted when the server said so
+		r.Moved, r.Uploaded = r.Moved-moved, r.Uploaded-(len(unstored)-moved)
+	})
+	return l.unstored(ctx, b.Name, unstored)
 }
 
 // neverUpload remembers a file that the server is not to be given.

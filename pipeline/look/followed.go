@@ -19,7 +19,8 @@ import (
 )
 
 // leftAgain finds files that this run has put into the mailbox, and that others have
-// moved or deleted since. Their rows make of that what the view tells.
+// moved or deleted since, if they ever were there. With their rows they are found where
+// they went.
 func (l *Looker) leftAgain(ctx context.Context, b *Mailbox, v *plan.View, rows []ledger.Row) ([]ledger.Row, error) {
 	if len(b.Expected)+len(b.Uploaded) == 0 || !b.current() || b.now.UIDNext <= b.Known.UIDNext {
 		return rows, nil
@@ -67,19 +68,29 @@ func (l *Looker) leftAgain(ctx context.Context, b *Mailbox, v *plan.View, rows [
 	for _, s := range pairs {
 		there[s.Key] = true
 	}
+	before, err := l.Journal.Unsent.All(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var c journal.Change
 	for _, s := range files {
 		if there[s.Key] || slices.ContainsFunc(listed, func(m mail.Message) bool { return m.MessageID != "" && m.MessageID == s.ID }) {
 			continue
 		}
-		uid := gone.Take(s.UID)
+		uid, why := gone.Take(s.UID)
 		if uid == 0 {
 			continue
 		}
 		row := s.Message
+		row.Reason = why
+		n := before[journal.AboutFile(b.Name, s.Key)] // of a file with a row that is forgotten
+		row.Attempts, row.Since = n.Attempts, n.Since
 		_, letters := maildir.ParseName(s.Name)
 		row.Mailbox, row.UIDValidity, row.UID, row.State = b.Name, b.now.UIDValidity, uid, ledger.Present
 		row.Date, row.Flags = plan.When(s.Sent, s.Date, l.Now()).UTC().Truncate(time.Second), plan.FlagsOf(letters)
+		if from, moved := b.MovedFrom[uid]; moved {
+			row.Size, row.Date = from.Size, from.Date
+		}
 		c.Save = append(c.Save, row)
 		l.Journal.Arriving.Forget(&c, s.Key)
 		if !v.Complete {
@@ -95,6 +106,11 @@ func (l *Looker) leftAgain(ctx context.Context, b *Mailbox, v *plan.View, rows [
 	if err := l.commit(ctx, c, "uploads that left noted"); err != nil {
 		return nil, err
 	}
+	l.mu.Lock()
+	for _, row := range c.Save {
+		l.passed[row.Key] = true
+	}
+	l.mu.Unlock()
 	return l.rows(ctx, b)
 }
 

@@ -17,6 +17,7 @@ import (
 // left (ended). boxes are those that were looked into.
 func (l *Looking) Judge(ctx context.Context, boxes []*deliver.Mailbox, ended bool) (goes func(*deliver.Item) bool, err error) {
 	stay, err := l.guardGone(ctx, boxes)
+	l.judged = !ended && err == nil
 	return func(it *deliver.Item) bool {
 		if stay[it] {
 			return false
@@ -45,6 +46,10 @@ func (l *Looking) guardGone(ctx context.Context, boxes []*deliver.Mailbox) (map[
 	stay := make(map[*deliver.Item]bool)
 	unexplained := make(map[*deliver.Mailbox][]*deliver.Item)
 	for _, it := range l.Line.Held() {
+		if plan.NotSeen(it.Row) {
+			stay[it] = true // see JudgeUnseen
+			continue
+		}
 		if l.suspect(it.Box) == nil || it.Known {
 			continue
 		}

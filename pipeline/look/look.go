@@ -152,6 +152,7 @@ type Mailbox struct {
 
 	now        mail.Status    // as EXAMINE had it
 	identified []mail.Message // messages that EXAMINE told more of
+	vanished   imap.UIDSet    // messages of which it said that they were there, and are gone
 	found      Found
 	// unsettled: flags on the server differ from the rows', and are to be told again.
 	unsettled bool
@@ -179,13 +180,15 @@ type Looking struct {
 	strays   []stray
 	suspects map[*deliver.Mailbox]*plan.Suspicion // where so much is gone that it is to be judged when all that came is known
 	foreseen map[string]bool                      // messages that a dry run finds new, by placeless
+	passed   map[string]bool                      // files, by key, of which this run found that they are not where the server said
 
+	judged   bool        // what was held was judged, in a run that did not leave the account
 	sizeless atomic.Bool // the server does not say how large messages are
 }
 
 // New gives the looking of one run.
 func New(o Options) *Looking {
-	return &Looking{Options: o, suspects: make(map[*deliver.Mailbox]*plan.Suspicion), foreseen: make(map[string]bool)}
+	return &Looking{Options: o, suspects: make(map[*deliver.Mailbox]*plan.Suspicion), foreseen: make(map[string]bool), passed: make(map[string]bool)}
 }
 
 // Looker looks over one connection. It belongs to one goroutine.
@@ -240,6 +243,7 @@ func (l *Looker) look(ctx context.Context, b *Mailbox) error {
 	}
 	b.now, b.identified, b.Contradicted = s.Status, s.Identified, s.Contradicted
 	v, rows := s.View, s.Rows
+	b.vanished = slices.Clone(v.Vanished)
 	matched := make(map[imap.UID]bool)
 	if !l.DryRun {
 		if rows, err = l.prepare(ctx, b, rows); err != nil {
@@ -340,7 +344,7 @@ func (l *Looker) put(ctx context.Context, b *Mailbox, a plan.Actions, rows []led
 	if err := l.follow(ctx, b, a.Fetch); err != nil {
 		return err
 	}
-	fetch, err := l.adopt(ctx, b, a.Fetch)
+	fetch, err := l.adopt(ctx, b, a.Fetch, rows)
 	if err != nil {
 		return err
 	}
@@ -416,6 +420,9 @@ func (l *Looker) putGone(ctx context.Context, b *Mailbox, gone, theirs []imap.UI
 			// Gone on both sides: both agree, whatever else may fail.
 			both = append(both, row)
 			continue
+		}
+		if b.vanished.Contains(row.UID) && row.Reason == plan.Unseen {
+			row.Reason = "" // the server says of itself that it was there
 		}
 		l.Line.Hold(&deliver.Item{Box: b.Mailbox, Op: deliver.OpGone, Row: row, Known: !others.Contains(row.UID)})
 	}

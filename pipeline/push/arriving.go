@@ -103,9 +103,10 @@ func (p *Pusher) settleArrivals(ctx context.Context, unsettled map[string][]ledg
 	return nil
 }
 
-// settleIn does that for one mailbox. A message that was in it, and is no more, gets its
-// row all the same: that it is gone is for the look to find, and where others have moved
-// it, its file goes there, or is deleted with it.
+// settleIn does that for one mailbox. A message of which the server told the UID, and one
+// that is in another mailbox by now, gets its row all the same: where others have moved it, the
+// look finds it, and its file goes there. One that is nowhere, and of which nothing is known
+// but that the server said OK, may never have been stored: its file is a new one.
 func (p *Pusher) settleIn(ctx context.Context, b *Mailbox, as []journal.Arrival) error {
 	if p.DryRun {
 		return report.ErrLater
@@ -170,24 +171,40 @@ func (p *Pusher) settleIn(ctx context.Context, b *Mailbox, as []journal.Arrival)
 		becomes(listed[slices.IndexFunc(listed, func(m mail.Message) bool { return m.UID == uid })], s.Key)
 	}
 	here = slices.DeleteFunc(here, func(s plan.Untracked) bool { _, ok := found[s.Key]; return ok })
-	moved := make(map[string]mail.Message)
+	moved, left := make(map[string]mail.Message), uint32(0)
 	if gone.Any() {
-		if moved, err = p.whereabouts(ctx, b, slices.DeleteFunc(slices.Clone(here), func(s plan.Untracked) bool { return s.UID != 0 })); err != nil {
+		unplaced := slices.DeleteFunc(slices.Clone(here), func(s plan.Untracked) bool { return s.UID != 0 })
+		if moved, err = p.cameBy(ctx, unplaced, byKey); err != nil {
 			return err
 		}
+		unplaced = slices.DeleteFunc(unplaced, func(s plan.Untracked) bool { return moved[s.Key].UID != 0 })
+		elsewhere, err := p.whereabouts(ctx, b, unplaced)
+		if err != nil {
+			return err
+		}
+		maps.Copy(moved, elsewhere)
 	}
 	for _, s := range here {
 		row, m := byKey[s.Key].Row, moved[s.Key]
-		if s.UID == 0 && m.UID == 0 && !byKey[s.Key].Was() {
-			continue // it was never there, as far as can be known
+		if s.UID == 0 && m.UID == 0 {
+			continue
 		}
-		if row.UID = gone.Take(s.UID); row.UID == 0 {
+		if row.UID, row.Reason = gone.Take(s.UID); row.UID == 0 {
 			continue
 		}
 		if row.State = ledger.Present; m.UID != 0 {
 			row.Size, row.Date = m.Size, m.InternalDate.UTC()
 		}
 		found[s.Key] = row
+		left++
+	}
+	if left > 0 && b.Known.Complete {
+		// They are of what was agreed on now, and not there: the list of mailboxes says
+		// that the mailbox is to be looked into, whatever it said before.
+		b.Known.Messages += left
+		if err := p.commit(ctx, journal.Change{Mailbox: &b.Known}, "mailbox recorded"); err != nil {
+			return err
+		}
 	}
 	var items []*deliver.Item
 	for _, key := range slices.Sorted(maps.Keys(found)) {
@@ -217,6 +234,29 @@ func (p *Pusher) settleIn(ctx context.Context, b *Mailbox, as []journal.Arrival)
 		}
 	}
 	return p.commit(ctx, c, "arrivals found")
+}
+
+// cameBy finds files of messages that were moved, and that are recorded in another mailbox
+// already: the run that was interrupted has looked into that one.
+func (p *Pusher) cameBy(ctx context.Context, files []plan.Untracked, as map[string]journal.Arrival) (map[string]mail.Message, error) {
+	found := make(map[string]mail.Message)
+	for _, f := range files {
+		from := as[f.Key].From
+		if from.UID == 0 || f.ID == "" {
+			continue
+		}
+		copies, err := p.Ledger.ByMessageID(ctx, f.ID)
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range copies {
+			left := c.Mailbox == from.Mailbox && c.UID <= from.UID
+			if !left && c.Mailbox != f.Mailbox && c.State == ledger.Present && c.Key != "" && c.Size == from.Size && c.Date.Equal(from.Date) {
+				found[f.Key] = mail.Message{UID: c.UID, Size: c.Size, InternalDate: c.Date}
+			}
+		}
+	}
+	return found, nil
 }
 
 // whereabouts looks for files that are no more where the server may have put them, in

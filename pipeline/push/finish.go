@@ -47,7 +47,7 @@ func (p *Pusher) finishMove(ctx context.Context, b *Mailbox, m *journal.Moving) 
 		return err
 	}
 	if !m.Copied {
-		to, err := p.copied(ctx, m, rows)
+		to, err := p.copied(ctx, m, rows, nil)
 		if err != nil {
 			return err
 		}
@@ -97,8 +97,8 @@ func (p *Pusher) leaveAlone(m *journal.Moving) {
 }
 
 // copied gives the new UIDs of those of the messages that the other mailbox has, the
-// same in every respect: what is found is expunged.
-func (p *Pusher) copied(ctx context.Context, m *journal.Moving, rows []ledger.Message) (map[imap.UID]imap.UID, error) {
+// same in every respect, or as the server told of them: what is found is expunged.
+func (p *Pusher) copied(ctx context.Context, m *journal.Moving, rows []ledger.Message, told map[imap.UID]imap.UID) (map[imap.UID]imap.UID, error) {
 	out := make(map[imap.UID]imap.UID)
 	if len(rows) == 0 {
 		return out, nil
@@ -133,6 +133,12 @@ func (p *Pusher) copied(ctx context.Context, m *journal.Moving, rows []ledger.Me
 	}
 	for uid, h := range pairs {
 		out[h.UID] = uid
+	}
+	for _, row := range rows {
+		i := slices.IndexFunc(listed, func(m mail.Message) bool { return m.UID == told[row.UID] })
+		if i >= 0 && out[row.UID] == 0 && !plan.Another(row, listed[i]) {
+			out[row.UID] = listed[i].UID
+		}
 	}
 	return out, nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
@@ -88,23 +89,86 @@ func (p *Pusher) transferPart(ctx context.Context, b *Mailbox, verb string, part
 	if err != nil {
 		return err
 	}
-	b.took(uids)
 	pairs := there.UIDs
-	if there.UIDValidity == to.Known.UIDValidity {
-		maps.Copy(out, pairs)
-		to.noteMovedFrom(part, pairs)
-	} else {
+	if there.UIDValidity != to.Known.UIDValidity {
 		pairs = nil
 	}
-	m.Copied = verb == "COPY"
-	if err := p.moveAnswered(ctx, b, m, part, pairs); err != nil || !m.Copied {
+	var unseen []ledger.Message
+	if m.Copied = verb == "COPY"; m.Copied {
+		if part, unseen, pairs, err = p.seen(ctx, b, m, part, pairs); err != nil {
+			return err
+		}
+		uids = ledger.UIDs(part)
+		m.UIDs = uids
+	}
+	b.took(uids)
+	maps.Copy(out, pairs)
+	to.noteMovedFrom(part, pairs)
+	if len(part) > 0 {
+		if err := p.moveAnswered(ctx, b, m, part, pairs); err != nil || !m.Copied {
+			return err
+		}
+		expunged, err := p.expunge(ctx, b, slices.Clone(uids))
+		if err := p.refused(ctx, b, err, uids, always(changeExpunge)); err != nil {
+			return err
+		}
+		if err := p.copiesExpunged(ctx, b, m, part, expunged); err != nil {
+			return err
+		}
+	}
+	if len(unseen) == 0 {
+		return nil
+	}
+	return p.uncopied(ctx, b, p.newMove(b, verb, unseen, to, keys), unseen, to)
+}
+
+// uncopied remembers messages of which the server has no copy, though it said so. The next run
+// looks for them once more, and then it is as if the server had refused them.
+func (p *Pusher) uncopied(ctx context.Context, b *Mailbox, m *journal.Moving, rows []ledger.Message, to *Mailbox) error {
+	if err := p.intendMove(ctx, m, rows, to); err != nil {
 		return err
 	}
-	expunged, err := p.expunge(ctx, b, uids)
-	if err := p.refused(ctx, b, err, uids, always(changeExpunge)); err != nil {
-		return err
+	change := changeMove(to.Name)
+	if m.Deleted {
+		change = changeDelete
 	}
-	return p.copiesExpunged(ctx, b, m, part, expunged)
+	p.Report.Tally(func(r *report.Report) { // they are counted with the others
+		if m.Deleted {
+			r.Deleted -= len(rows)
+		} else {
+			r.Moved -= len(rows)
+		}
+	})
+	fault := &mail.Fault{Kind: mail.KindNo, Op: "UID COPY", Mailbox: b.Name, Text: "the server said that it has copied it to " + to.Name + ", and has no copy"}
+	return p.refused(ctx, b, fault, m.UIDs, always(change))
+}
+
+// seen tells of which messages the copies are on the server, in the mailbox that they were
+// copied to, or where others have moved them since: only for these an original may go. pairs
+// are their new UIDs, as far as they are in that mailbox. b is the one that is open then.
+func (p *Pusher) seen(ctx context.Context, b *Mailbox, m *journal.Moving, rows []ledger.Message, told map[imap.UID]imap.UID) (seen, unseen []ledger.Message, pairs map[imap.UID]imap.UID, err error) {
+	if pairs, err = p.copied(ctx, m, rows, told); err != nil {
+		return nil, nil, nil, err
+	}
+	var files []plan.Untracked
+	for _, row := range rows {
+		if pairs[row.UID] == 0 {
+			files = append(files, plan.Untracked{Message: row})
+		}
+	}
+	elsewhere, err := p.whereabouts(ctx, p.mailbox(m.To), files)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	for _, row := range rows {
+		if _, moved := elsewhere[row.Key]; moved || pairs[row.UID] != 0 {
+			seen = append(seen, row)
+		} else {
+			unseen = append(unseen, row)
+		}
+	}
+	_, err = p.openFor(ctx, b)
+	return seen, unseen, pairs, err
 }
 
 func uidOf(row ledger.Message) imap.UID { return row.UID }

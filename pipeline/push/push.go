@@ -72,6 +72,7 @@ type Connection interface {
 type Ledger interface {
 	Rows(ctx context.Context, mailbox string, uidValidity uint64) ([]ledger.Row, error)
 	GetMany(ctx context.Context, mailbox string, uidValidity uint64, uids []imap.UID) ([]ledger.Message, error)
+	ByMessageID(ctx context.Context, id string) ([]ledger.Message, error)
 	Save(ctx context.Context, rows ...ledger.Message) error
 	// SaveMailbox records a mailbox, and forgets messages of it.
 	SaveMailbox(ctx context.Context, m ledger.Mailbox, forget ...imap.UID) error
@@ -93,8 +94,6 @@ type Here interface {
 	MarkTags(ctx context.Context, at mail.Revision) error
 	// Believe notes that a mailbox's folder is the right one, to be scanned again.
 	Believe(ctx context.Context, mailbox string, dir maildir.Dir) error
-	// ForgetUnsent forgets that the server refused a mailbox's files.
-	ForgetUnsent(ctx context.Context, mailbox string, gone func(key string) bool) error
 }
 
 // Options is what a push needs of a run.

@@ -53,12 +53,7 @@ func (p *Pusher) refusedUploads(ctx context.Context, b *Mailbox, refused []refus
 	for _, f := range refused {
 		key := journal.AboutFile(b.Name, f.file.Key)
 		n := notes[key]
-		if n.Attempts == 0 || n.Size != f.file.Size {
-			n = journal.Unsent{Mailbox: b.Name, ID: f.file.ID, Size: f.file.Size}
-			news = append(news, f)
-		}
-		n.Name = f.file.Name
-		n.Failed(p.Now(), f.err.Error(), func(now time.Time, attempts int) time.Time {
+		first := n.Again(b.Name, f.file.Message, p.Now(), f.err.Error(), func(now time.Time, attempts int) time.Time {
 			if f.unopened {
 				return report.RetryFromSecond(now, attempts)
 			}
@@ -67,6 +62,9 @@ func (p *Pusher) refusedUploads(ctx context.Context, b *Mailbox, refused []refus
 			}
 			return report.RetryAt(now, attempts)
 		})
+		if first {
+			news = append(news, f)
+		}
 		p.Journal.Unsent.Put(&c, key, n)
 	}
 	if err := p.commit(ctx, c, "refused uploads remembered"); err != nil {

@@ -99,13 +99,12 @@ func (b *Mailbox) uploading(f plan.Untracked, u mail.Upload) journal.Arrival {
 	return journal.Arrival{Row: row, Next: max(b.Known.UIDNext, 1)}
 }
 
-// uploadStored records that the server has taken a file. From then on it was there,
-// whatever others do with it before it is looked for.
+// uploadStored records as which message the server has taken a file, as far as it says so.
 func (p *Pusher) uploadStored(ctx context.Context, a journal.Arrival, as mail.Appended) error {
-	a.Stored = true
-	if as.UIDValidity == a.Row.UIDValidity {
-		a.Row.UID = as.UID
+	if as.UIDValidity != a.Row.UIDValidity || as.UID == 0 {
+		return nil
 	}
+	a.Row.UID = as.UID
 	var c journal.Change
 	p.Arrivals.Note(&c, a)
 	return p.commit(ctx, c, "upload noted")
@@ -182,12 +181,6 @@ func (p *Pusher) upload(ctx context.Context, b *Mailbox, files []plan.Untracked,
 		if err := p.commit(ctx, kept, "uploads refused"); err != nil {
 			return nil, nil, err
 		}
-	}
-	if err := p.Here.ForgetUnsent(ctx, b.Name, func(key string) bool {
-		i := slices.IndexFunc(files, func(s plan.Untracked) bool { return s.Key == key })
-		return i >= 0 && results[i].Err == nil
-	}); err != nil {
-		return nil, nil, err
 	}
 	for i, res := range results {
 		switch {
