@@ -402,7 +402,7 @@ func hand(sink mail.Sink, u imap.UID, m *serverMail, raw string, fat int64) erro
 		sp.Discard()
 		return err
 	}
-	return sink.Done(mail.Message{UID: u, Flags: m.flags, InternalDate: m.date, Size: int64(len(raw)) + fat, BodySize: int64(len(raw))}, sp)
+	return sink.Done(mail.Message{UID: u, Flags: m.flags, InternalDate: m.date, Size: int64(len(m.raw)) + fat, BodySize: int64(len(raw))}, sp)
 }
 
 func (s *session) FetchOne(ctx context.Context, uid imap.UID, sink mail.Sink) (*mail.Exchange, error) {

@@ -169,13 +169,17 @@ func (w *Worker) sink(ctx context.Context, b *Mailbox, came map[imap.UID]bool, f
 				s.Discard()
 				return nil
 			}
-			if sub, ok := stub.ParseSubstitute(s.Head()); ok {
+			sub, ok := stub.ParseSubstitute(s.Head())
+			if ok && w.madeUp(m, s) {
 				s.Discard()
 				if fail != nil {
 					fail.Substitute = &sub
 					fail.Told = m
 				}
 				return nil
+			}
+			if ok {
+				w.Report.Note(b.Name, "UID %d reads like what Exchange makes up for a mail that it cannot hand over, but has the size that the server says; it is taken for the mail", m.UID)
 			}
 			if err := w.deliver(ctx, b, m, s, ""); err != nil {
 				return err
@@ -184,6 +188,15 @@ func (w *Worker) sink(ctx context.Context, b *Mailbox, came map[imap.UID]bool, f
 			return nil
 		},
 	}
+}
+
+// madeUp tells whether what reads like a substitute is one. Anybody can write what it says;
+// that the server has a mail of another size no sender can bring about.
+func (w *Worker) madeUp(m mail.Message, came *maildir.Spool) bool {
+	if m.Size == 0 { // not told
+		return w.Origin.Exchange
+	}
+	return m.Size != came.WireSize()
 }
 
 // spool begins a mail, of which it is counted how much came.
