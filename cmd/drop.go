@@ -66,7 +66,7 @@ func (p *program) drop(c *cli.Context) error {
 			ends = append(ends, p.giveUp(c.Context, &all[i], keys, out))
 			continue
 		}
-		k := &killer{program: p, out: out, account: &all[i].account, to: c.String("to"), protect: c.Bool("protect-others"), yes: c.Bool("yes")}
+		k := &remover{program: p, out: out, account: &all[i].account, to: c.String("to"), protect: c.Bool("protect-others"), yes: c.Bool("yes")}
 		ends = append(ends, p.withAccount(c.Context, &all[i].account, keys, out, func(h *hold) error {
 			targets, left, err := k.failing(c.Context, h, all[i].targets)
 			if err != nil {
@@ -79,7 +79,7 @@ func (p *program) drop(c *cli.Context) error {
 			}
 			defer k.hangUp()
 			for j, t := range targets {
-				if err := k.kill(c.Context, h, t, answers[j]); err != nil {
+				if err := k.remove(c.Context, h, t, answers[j]); err != nil {
 					if !errors.Is(err, errPartly) && !errors.Is(err, errLater) {
 						return err
 					}
@@ -115,8 +115,8 @@ func (p *program) giveUp(ctx context.Context, ch *chosen, keys *secrets, out *ou
 	})
 }
 
-// killer deletes single messages on the server.
-type killer struct {
+// remover deletes single messages on the server.
+type remover struct {
 	*program
 	out     *output
 	account *config.Account
@@ -128,7 +128,7 @@ type killer struct {
 
 // dial gives the one connection of all messages, or another one if that is cut. Whoever
 // gets it does not close it.
-func (k *killer) dial(ctx context.Context, h *hold) (probe.Deleter, error) {
+func (k *remover) dial(ctx context.Context, h *hold) (probe.Deleter, error) {
 	if k.session == nil || !k.session.Alive() {
 		k.hangUp()
 		s, err := h.options.Dial(ctx)
@@ -140,7 +140,7 @@ func (k *killer) dial(ctx context.Context, h *hold) (probe.Deleter, error) {
 	return shared{k.session}, nil
 }
 
-func (k *killer) hangUp() {
+func (k *remover) hangUp() {
 	if k.session != nil {
 		_ = k.session.Close() // its work is done
 	}
@@ -153,7 +153,7 @@ func (shared) Close() error { return nil }
 
 // failing gives those of the messages that hooks have not left on the server; of the
 // others it says so, and left is then errPartly.
-func (k *killer) failing(ctx context.Context, h *hold, targets []pipeline.Target) (out []pipeline.Target, left, err error) {
+func (k *remover) failing(ctx context.Context, h *hold, targets []pipeline.Target) (out []pipeline.Target, left, err error) {
 	for _, t := range targets {
 		row, ok, err := rowOf(ctx, h.options.Ledger, t)
 		switch {
@@ -170,8 +170,8 @@ func (k *killer) failing(ctx context.Context, h *hold, targets []pipeline.Target
 	return out, left, nil
 }
 
-// kill deletes one message, if it still fails and its owner says yes.
-func (k *killer) kill(ctx context.Context, h *hold, t pipeline.Target, a answer) error {
+// remove deletes one message, if it still fails and its owner says yes.
+func (k *remover) remove(ctx context.Context, h *hold, t pipeline.Target, a answer) error {
 	row, name := a.row, label(k.account.Name, t)
 	switch a.end {
 	case notKnown:
@@ -222,7 +222,7 @@ func (k *killer) kill(ctx context.Context, h *hold, t pipeline.Target, a answer)
 		k.out.say("what could be had of it is in " + kept)
 	}
 	if done.Moved != 0 {
-		if err := k.forgive(ctx, h, done, row); err != nil {
+		if err := k.recordGivenUp(ctx, h, done, row); err != nil {
 			return err
 		}
 	}
@@ -245,8 +245,8 @@ func told(to string, done *probe.Expunged) string {
 	return text
 }
 
-// forgive records that the message is not asked for where it was moved to.
-func (k *killer) forgive(ctx context.Context, h *hold, done *probe.Expunged, row ledger.Message) error {
+// recordGivenUp records that the message is not asked for where it was moved to.
+func (k *remover) recordGivenUp(ctx context.Context, h *hold, done *probe.Expunged, row ledger.Message) error {
 	boxes, err := h.options.Ledger.Mailboxes(ctx)
 	if err != nil {
 		return err
@@ -263,7 +263,7 @@ func (k *killer) forgive(ctx context.Context, h *hold, done *probe.Expunged, row
 }
 
 // confirm asks on the terminal, since standard input may be the mail.
-func (k *killer) confirm(ctx context.Context, name, note string, plan probe.ExpungePlan) (bool, error) {
+func (k *remover) confirm(ctx context.Context, name, note string, plan probe.ExpungePlan) (bool, error) {
 	if k.yes {
 		return true, nil
 	}
@@ -348,8 +348,8 @@ func will(plan probe.ExpungePlan) []string {
 
 // keep puts the stub, with all that could be had of the message, into the
 // morgue, and gives the path.
-func (k *killer) keep(row ledger.Message, note string) (string, error) {
-	dir, err := k.morgue(k.account)
+func (k *remover) keep(row ledger.Message, note string) (string, error) {
+	dir, err := k.archiveDir(k.account)
 	if err != nil {
 		return "", err
 	}
@@ -363,9 +363,9 @@ func (k *killer) keep(row ledger.Message, note string) (string, error) {
 	return path, copyDurably(note, path)
 }
 
-// morgue is where the stubs are kept of messages that were deleted on the
+// archiveDir is where the stubs are kept of messages that were deleted on the
 // server.
-func (p *program) morgue(account *config.Account) (string, error) {
+func (p *program) archiveDir(account *config.Account) (string, error) {
 	state, err := account.StateDir(p.getenv)
 	return filepath.Join(state, "morgue"), err
 }

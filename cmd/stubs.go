@@ -115,13 +115,13 @@ func (p *program) stubsOf(ctx context.Context, a *config.Account, all bool) (fou
 	if !all {
 		return found, nil
 	}
-	dead, err := p.buried(a)
+	dead, err := p.archivedStubs(a)
 	return append(found, dead...), err
 }
 
-// buried gives what lies in an account's morgue.
-func (p *program) buried(a *config.Account) (found []failedIn, err error) {
-	dir, err := p.morgue(a)
+// archivedStubs gives what lies in an account's morgue.
+func (p *program) archivedStubs(a *config.Account) (found []failedIn, err error) {
+	dir, err := p.archiveDir(a)
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +130,7 @@ func (p *program) buried(a *config.Account) (found []failedIn, err error) {
 		return nil, err
 	}
 	for _, path := range files {
-		s, err := unearth(path)
+		s, err := readArchived(path)
 		if errors.Is(err, stub.ErrNotStub) {
 			continue // not put there by us
 		}
@@ -143,7 +143,7 @@ func (p *program) buried(a *config.Account) (found []failedIn, err error) {
 	return found, nil
 }
 
-func unearth(path string) (failedIn, error) {
+func readArchived(path string) (failedIn, error) {
 	raw, err := os.ReadFile(path)
 	if err != nil {
 		return failedIn{}, err

@@ -60,14 +60,14 @@ func (r *run) newBox(m mail.Mailbox, known ledger.Mailbox) *box {
 		wanted:  wanted{stubs: make(map[imap.UID]ledger.Message)},
 	}
 	b.line = deliver.NewMailbox(m.Name, b.dir,
-		func(ctx context.Context) error { return r.settled(ctx, b) },
+		func(ctx context.Context) error { return r.recordMarks(ctx, b) },
 		func(err error) { r.mailboxFault(b, err) })
 	b.line.Quiet = m.Name == r.Trash || m.For(`\Trash`, "Trash", "Deleted Items", "Deleted Messages") || m.For(`\Junk`, "Junk", "Spam") || plan.OwnFlags(m) != nil
 	return b
 }
 
-// settled moves the mailbox's marks on: all that the server told is dealt with.
-func (r *run) settled(ctx context.Context, b *box) error {
+// recordMarks moves the mailbox's marks on: all that the server told is dealt with.
+func (r *run) recordMarks(ctx context.Context, b *box) error {
 	if r.DryRun {
 		return nil
 	}

@@ -23,9 +23,9 @@ func (a apart) Apply(ctx context.Context, changes []mail.Change) (results []mail
 	return results, err
 }
 
-// asked are the states of messages that a run asks for though the server told
+// retryableStates are those of messages that a run asks for though the server told
 // nothing new of them.
-func (r *run) asked() []ledger.State {
+func (r *run) retryableStates() []ledger.State {
 	if r.Full {
 		return []ledger.State{ledger.Stub, ledger.Deferred, ledger.Skipped}
 	}

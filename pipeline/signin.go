@@ -54,14 +54,14 @@ func retrySignIn(now time.Time, attempts int) time.Time {
 // mayBegin tells whether the server is to be asked now: it does not want to be left alone, and
 // no hook puts the account off.
 func (r *run) mayBegin(ctx context.Context) (bool, error) {
-	if wait, err := r.waits(ctx); err != nil || wait {
+	if wait, err := r.mustWait(ctx); err != nil || wait {
 		return false, err
 	}
 	return r.preSync(ctx)
 }
 
-// waits tells whether the server is to be left alone by this run, and has said why.
-func (r *run) waits(ctx context.Context) (bool, error) {
+// mustWait tells whether the server is to be left alone by this run, and has said why.
+func (r *run) mustWait(ctx context.Context) (bool, error) {
 	now := r.Now()
 	until, err := notBefore(ctx, r.Ledger, now)
 	if err != nil {

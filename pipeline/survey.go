@@ -28,7 +28,7 @@ func (r *run) survey(ctx context.Context, list []mail.Mailbox, rows []ledger.Mai
 	if err := r.here.NoteBefore(ctx, len(rows) == 0, r.Only); err != nil {
 		return nil, err
 	}
-	stubs, err := r.Ledger.InState(ctx, r.asked()...)
+	stubs, err := r.Ledger.InState(ctx, r.retryableStates()...)
 	if err != nil {
 		return nil, err
 	}
