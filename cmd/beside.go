@@ -118,7 +118,7 @@ func (p *program) giveUpBeside(ctx context.Context, ch *chosen, targets []pipeli
 		}
 		for _, f := range before[0] {
 			name := nameOf(ch.account.Name, f)
-			again := "`notmuch imap retry " + typed(name) + "`"
+			again := "`notmuch imap retry " + typedWord(name) + "`"
 			switch f.State {
 			case pipeline.FailedUnsent:
 				out.say(name + ": not sent any more; the mail stays here, and " + again + " sends it")

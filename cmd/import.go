@@ -287,7 +287,7 @@ func (p *program) importFrom(c *cli.Context, from predecessor) error {
 		})
 	}
 	if c.Bool("write") && len(found.missing) == 0 {
-		p.say("%s has all these accounts; next: %s import %s -n", cmp.Or(found.file, "the configuration"), p.called(c), from.command)
+		p.say("%s has all these accounts; next: %s import %s -n", cmp.Or(found.file, "the configuration"), p.typed(c.String("config"), ""), from.command)
 	}
 	if err != nil && !isEnding(err) || len(found.missing)+len(found.not) == 0 {
 		return err
@@ -303,7 +303,7 @@ func (p *program) importMaildir(c *cli.Context) error {
 	}
 	return p.importEach(c, accounts, func(a *config.Account, keys *secrets, out *output) error {
 		return p.withAccount(c.Context, a, keys, out, func(h *hold) error {
-			sum := importSum{account: a.Name, program: p.called(c)}
+			sum := importSum{account: a.Name, program: p.typed(c.String("config"), "")}
 			emit := h.options.Emit
 			h.options.Emit = func(e pipeline.Event) bool {
 				switch {
@@ -357,7 +357,7 @@ func (p *program) importEach(c *cli.Context, accounts []config.Account, do func(
 }
 
 func (p *program) importAccount(c *cli.Context, a *config.Account, of *takeover.Proposal, from predecessor, keys *secrets, out *output) error {
-	sum := importSum{account: a.Name, from: from, program: p.called(c)}
+	sum := importSum{account: a.Name, from: from, program: p.typed(c.String("config"), "")}
 	elsewhere := make(map[string]string) // folders that are not below the account's, by mailbox
 	err := p.withAccount(c.Context, a, keys, out, func(h *hold) error {
 		account := taking.Account{
@@ -437,14 +437,6 @@ func importText(from predecessor, a *config.Account, b taking.Box) string {
 	add(b.Removed, "is gone there since: a sync removes it here", "are gone there since: a sync removes them here")
 	add(b.Left, "was left there by "+from.name+", and stays there", "were left there by "+from.name+", and stay there")
 	return strings.Join(parts, "; ")
-}
-
-// called is how the program is typed, with the configuration that it was given.
-func (p *program) called(c *cli.Context) string {
-	if file := c.String("config"); file != "" {
-		return name + " --config " + shellWord(file)
-	}
-	return name
 }
 
 // importSum adds the mailboxes of an account up.

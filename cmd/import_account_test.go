@@ -67,7 +67,7 @@ func TestMbsyncsAccountsAreProposed(t *testing.T) {
 			}
 			says(t, m.must(name, "import", "mbsync", "--write"), append(lines, m.dir+"/config.toml: work added; next: notmuch imap check work, then notmuch imap import mbsync -n work")...)
 			out := m.must(name, "import", "mbsync")
-			says(t, out, "work/INBOX: 3 messages are paired", "work/Archivé/2024: 2 messages are paired", "work: paired 5 messages in 2 mailboxes; next: notmuch-imap sync -n work")
+			says(t, out, "work/INBOX: 3 messages are paired", "work/Archivé/2024: 2 messages are paired", "work: paired 5 messages in 2 mailboxes; next: notmuch imap sync -n work")
 			says(t, m.must(name, "sync"), "work: nothing new")
 			says(t, m.must(name, "sync"), "work: nothing new")
 			says(t, m.must(name, "verify"), "work: all 5 messages are here")
@@ -98,7 +98,7 @@ func TestOfflineIMAPsAccountsAreProposed(t *testing.T) {
 		`password_file = "` + m.dir + `/secret"`, `folder = "work"`}
 	says(t, m.must(name, "import", "offlineimap", "-n", "My-Mail"), lines...)
 	says(t, m.must(name, "import", "offlineimap", "--write"), lines...)
-	says(t, m.must(name, "import", "offlineimap"), "My-Mail: paired 5 messages in 2 mailboxes; next: notmuch-imap sync -n My-Mail")
+	says(t, m.must(name, "import", "offlineimap"), "My-Mail: paired 5 messages in 2 mailboxes; next: notmuch imap sync -n My-Mail")
 	says(t, m.must(name, "sync"), "My-Mail: nothing new")
 	m.hasTags(before)
 	m.must("offlineimap", "-o", "-u", "quiet")

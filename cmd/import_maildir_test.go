@@ -38,7 +38,7 @@ func TestMaildirsArePaired(t *testing.T) {
 		"work/Archiv: 1 message paired",
 	}
 	says(t, m.must(name, "import", "maildir", "-n"), append(lines, "work: would pair 3 messages in 2 mailboxes; flags that the server alone has would come to their files and tags")...)
-	says(t, m.must(name, "import", "maildir", "work"), append(lines, "work: paired 3 messages in 2 mailboxes; next: notmuch-imap sync -n work")...)
+	says(t, m.must(name, "import", "maildir", "work"), append(lines, "work: paired 3 messages in 2 mailboxes; next: notmuch imap sync -n work")...)
 	m.hasTags(before)
 	m.holds(map[string]int{"INBOX": 3, "Archiv": 1})
 	if out := m.must("notmuch", "count", "--output=files", "*"); strings.TrimSpace(out) != "4" {
@@ -102,7 +102,7 @@ func TestLieerIsTakenOver(t *testing.T) {
 
 	lines := []string{"work/[Gmail]/All Mail: 5 messages are paired; 1 is only here, and stays here: `upload` sends it; 1 is only there: a sync fetches it"}
 	says(t, m.must(name, "import", "lieer", "-n"), append(lines, "work: would pair 5 messages in 1 mailbox")...)
-	says(t, m.must(name, "import", "lieer"), append(lines, "work: paired 5 messages in 1 mailbox; next: notmuch-imap sync -n work")...)
+	says(t, m.must(name, "import", "lieer"), append(lines, "work: paired 5 messages in 1 mailbox; next: notmuch imap sync -n work")...)
 	commands := len(s.Log())
 	out := m.must(name, "sync")
 	for _, want := range []string{"1 new message", "2 changes of flags", "1 change of flags sent"} {

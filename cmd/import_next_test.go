@@ -48,7 +48,7 @@ func TestWhatIsNextCanBeTyped(t *testing.T) {
 	}
 	m.must("mbsync", "-q", "ca")
 	m.must("notmuch", "new")
-	says(t, m.must(append(typed, "fara")...), "fara: paired 1 message in 1 mailbox; next: notmuch-imap --config '"+file+"' sync -n fara")
+	says(t, m.must(append(typed, "fara")...), "fara: paired 1 message in 1 mailbox; next: notmuch imap --config '"+file+"' sync -n fara")
 	says(t, m.must(append(typed, "fara")...), "fara: nothing more was taken over")
 }
 
@@ -90,5 +90,5 @@ func TestAnImportSaysWhatTheAccountLets(t *testing.T) {
 		says(t, m.must(name, "import", "mbsync", "-n"), "work/INBOX: 1 message is paired; "+want)
 	}
 	m.write("config.toml", mine+"read_only = true\n")
-	says(t, m.must(name, "import", "mbsync"), "work: paired 1 message in 1 mailbox; next: notmuch-imap sync -n work")
+	says(t, m.must(name, "import", "mbsync"), "work: paired 1 message in 1 mailbox; next: notmuch imap sync -n work")
 }

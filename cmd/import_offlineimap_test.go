@@ -67,7 +67,7 @@ func TestOfflineIMAPIsTakenOver(t *testing.T) {
 				"work/Trash: 1 message is paired",
 			}
 			says(t, m.must(append(words, "-n")...), append(lines, "work: would pair 16 messages in 3 mailboxes")...)
-			says(t, m.must(append(words, "work")...), append(lines, "work: paired 16 messages in 3 mailboxes; next: notmuch-imap sync -n work")...)
+			says(t, m.must(append(words, "work")...), append(lines, "work: paired 16 messages in 3 mailboxes; next: notmuch imap sync -n work")...)
 			m.hasTags(before)
 			trash := 2
 			if c.back {

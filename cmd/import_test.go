@@ -174,7 +174,7 @@ func TestMbsyncIsTakenOver(t *testing.T) {
 				"work/Trash: 1 message is paired",
 			}
 			says(t, m.must(append(words, "-n")...), append(lines, "work: would pair 16 messages in 3 mailboxes")...)
-			says(t, m.must(append(words, "work")...), append(lines, "work: paired 16 messages in 3 mailboxes; next: notmuch-imap sync -n work")...)
+			says(t, m.must(append(words, "work")...), append(lines, "work: paired 16 messages in 3 mailboxes; next: notmuch imap sync -n work")...)
 			if out, status := m.run(words...); status != 0 || !strings.Contains(out, "work/INBOX: is synchronised already\n") {
 				t.Errorf("status %d: %s", status, out)
 			}

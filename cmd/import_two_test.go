@@ -73,7 +73,7 @@ func TestTwoAccountsInOneMaildir(t *testing.T) {
 		})
 		before, there := a.must("notmuch", "dump"), [2][]string{a.there(), b.there()}
 		a.must(name, "import", "mbsync", "--write")
-		says(t, a.must(name, "import", "mbsync"), "fara: paired 5 messages in 2 mailboxes; next: notmuch-imap sync -n fara", "farb: paired 5 messages in 2 mailboxes; next: notmuch-imap sync -n farb")
+		says(t, a.must(name, "import", "mbsync"), "fara: paired 5 messages in 2 mailboxes; next: notmuch imap sync -n fara", "farb: paired 5 messages in 2 mailboxes; next: notmuch imap sync -n farb")
 		clean(t, a, b, before, there, 10)
 	})
 	t.Run("side by side", func(t *testing.T) {
@@ -105,7 +105,7 @@ func TestTwoAccountsInOneMaildir(t *testing.T) {
 		}
 		a.must("notmuch", "new")
 		a.must(name, "import", "mbsync", "--write")
-		says(t, a.must(name, "import", "mbsync"), "fara: paired 5 messages in 2 mailboxes; next: notmuch-imap sync -n fara", "farb: paired 5 messages in 2 mailboxes; next: notmuch-imap sync -n farb")
+		says(t, a.must(name, "import", "mbsync"), "fara: paired 5 messages in 2 mailboxes; next: notmuch imap sync -n fara", "farb: paired 5 messages in 2 mailboxes; next: notmuch imap sync -n farb")
 		clean(t, a, b, before, there, 10)
 	})
 }

@@ -46,7 +46,7 @@ func TestWhatIsNotTakenOverIsPaired(t *testing.T) {
 			}
 			for range 2 { // it can be tried again
 				out, status := m.run(name, "import", "mbsync")
-				if status != exitPartly || strings.Count(out, c.text) != 2 || strings.Contains(out, "next: notmuch-imap sync") {
+				if status != exitPartly || strings.Count(out, c.text) != 2 || strings.Contains(out, "next: notmuch imap sync") {
 					t.Errorf("status %d: %s", status, out)
 				}
 			}
@@ -85,7 +85,7 @@ func TestAnImportGoesOnWhenTheOtherProgramHasEnded(t *testing.T) {
 	if err := unix.FcntlFlock(lock.Fd(), unix.F_SETLK, &unix.Flock_t{Type: unix.F_WRLCK}); err != nil {
 		t.Fatal(err)
 	}
-	if out, status := m.run(name, "import", "mbsync"); status != exitPartly || !strings.Contains(out, "the other program is at work on it") || !strings.Contains(out, "next: notmuch-imap import mbsync work, when") {
+	if out, status := m.run(name, "import", "mbsync"); status != exitPartly || !strings.Contains(out, "the other program is at work on it") || !strings.Contains(out, "next: notmuch imap import mbsync work, when") {
 		t.Errorf("status %d: %s", status, out)
 	}
 	if err := lock.Close(); err != nil {
@@ -128,7 +128,7 @@ func TestAFolderOfNoKnownMailboxIsSaid(t *testing.T) {
 	command(t, s, "RENAME Old New")
 	m.must("rm", m.root+"/Old/.mbsyncstate")
 	out, status := m.run(name, "import", "mbsync")
-	if status != exitPartly || !strings.Contains(out, "next: notmuch-imap import mbsync work, when") {
+	if status != exitPartly || !strings.Contains(out, "next: notmuch imap import mbsync work, when") {
 		t.Errorf("status %d: %s", status, out)
 	}
 	says(t, out, "work/New: mbsync does not have it; the first sync fetches what is not here",

@@ -83,8 +83,6 @@ func sameFile(a, b string) bool {
 	return err == nil && os.SameFile(x, y)
 }
 
-func shellWord(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
-
 // hookText is a hook of notmuch's that calls us.
 func hookText(call string) string {
 	return `#!/bin/sh

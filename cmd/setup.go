@@ -2,12 +2,10 @@ package cmd
 
 import (
 	"io"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/contrib"
-	"github.com/notmuch-imap/notmuch-imap/internal/config"
 )
 
 func (p *program) setupCommand() *cli.Command {
@@ -30,16 +28,4 @@ drop what could not be fetched. In a muttrc: source 'notmuch-imap setup mutt|'`,
 			{Name: "neomutt", Usage: "print keys for NeoMutt", Description: "For the neomuttrc: source 'notmuch-imap setup neomutt|'", Action: show(contrib.NeoMutt())},
 		},
 	}
-}
-
-// typed is a command of ours as somebody types it: with --config, unless the
-// configuration is the one that is found without.
-func (p *program) typed(file, command string) string {
-	if usual, err := config.Find("", p.getenv); err == nil && usual == file {
-		return "notmuch imap " + command
-	}
-	if strings.Trim(file, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./+@:,") != "" {
-		file = shellWord(file)
-	}
-	return "notmuch imap --config " + file + " " + command
 }

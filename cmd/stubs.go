@@ -214,14 +214,6 @@ func nameOf(account string, f pipeline.Failed) string {
 	return plain(name)
 }
 
-// typed is a name as it is typed for a shell.
-func typed(name string) string {
-	if strings.ContainsAny(name, " \t'\"$&;<>|()*?[]{}~#!`\\") {
-		return shellWord(name)
-	}
-	return name
-}
-
 // minute gives a time to a person.
 func minute(t time.Time) string { return t.Local().Format("2006-01-02 15:04") }
 
@@ -236,7 +228,7 @@ func outlook(account string, f pipeline.Failed, now time.Time) string {
 		since = "since " + minute(f.Since)
 	}
 	parts := []string{since}
-	retry := "notmuch imap retry " + typed(nameOf(account, f))
+	retry := "notmuch imap retry " + typedWord(nameOf(account, f))
 	switch f.State {
 	case pipeline.FailedGivenUp:
 		return "given up, not asked for; " + retry + " asks again"

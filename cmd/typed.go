@@ -1,0 +1,31 @@
+package cmd
+
+import (
+	"strings"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/config"
+)
+
+// typed is a command of ours as somebody types it: with --config, unless the configuration is
+// the one that is found without. Without a command it is the program alone.
+func (p *program) typed(file, command string) string {
+	words := []string{"notmuch imap"}
+	if usual, err := config.Find("", p.getenv); file != "" && (err != nil || usual != file) {
+		words = append(words, "--config", typedWord(file))
+	}
+	if command != "" {
+		words = append(words, command)
+	}
+	return strings.Join(words, " ")
+}
+
+// typedWord is a word as it is typed for a shell.
+func typedWord(word string) string {
+	if word == "" || strings.ContainsAny(word, " \t\n'\"$&;<>|()*?[]{}~#!`\\") {
+		return shellWord(word)
+	}
+	return word
+}
+
+// shellWord is a word in quotes, whatever is in it.
+func shellWord(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
