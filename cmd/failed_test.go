@@ -11,6 +11,7 @@ import (
 
 	"github.com/emersion/go-imap/v2"
 
+	"github.com/notmuch-imap/notmuch-imap/internal/index"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
 	line "github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
@@ -118,6 +119,12 @@ func TestEveryFailureIsListed(t *testing.T) {
 			conf := filepath.Join(home, "notmuch-config") // libnotmuch looks for it by itself
 			t.Setenv("NOTMUCH_CONFIG", conf)
 			if err := os.WriteFile(conf, []byte("[database]\npath="+home+"/mail\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Mkdir(filepath.Join(home, "mail"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := index.Open(t.Context(), index.Options{Config: conf}); err != nil { // which makes the database
 				t.Fatal(err)
 			}
 			conf = filepath.Join(home, "config.toml")
