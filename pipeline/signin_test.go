@@ -187,7 +187,7 @@ func TestAConnectionLimitIsNoSilence(t *testing.T) {
 		full := &mail.Fault{Kind: mail.KindCrowded, Op: "sign-in", Text: "Maximum number of connections exceeded", Do: "end one of them"}
 		d.dialErr = func(int) error { return full }
 		for range 2 {
-			if n, rep := d.sync(h); n != 5 || len(rep.Faults) != 1 || !strings.Contains(rep.Faults[0].Text, "end one of them; the next run tries again") || strings.Contains(rep.Faults[0].Text, "left alone") {
+			if n, rep := d.sync(h); n != 5 || len(rep.Faults) != 1 || !strings.Contains(rep.Faults[0].Text, "end one of them; the next sync tries again") || strings.Contains(rep.Faults[0].Text, "left alone") {
 				t.Errorf("%d connections, %+v", n, rep.Faults)
 			}
 			if said := h.of(report.EventNote); len(said) != 4 || !strings.HasSuffix(said[0], "trying again in 2s") {
