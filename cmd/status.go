@@ -204,7 +204,7 @@ func (p *program) statusOf(ctx context.Context, a *config.Account, root string, 
 	now, err := inLedger(ctx, p, a, func(ctx context.Context, l *ledger.Ledger) (*pipeline.Status, error) {
 		return pipeline.StatusOf(ctx, pipeline.Options{
 			Account: pipeline.Account{Name: a.Name, Root: root, Ledger: l, Now: time.Now},
-			Policy:  pipeline.Policy{Selects: a.Selects, ReadOnly: a.ReadOnly},
+			Policy:  pipeline.Policy{Selects: a.Selects, ReadOnly: a.ReadOnly, Deletions: pipeline.Deletions(a.Deletions)},
 		})
 	})
 	if err != nil {

@@ -141,7 +141,7 @@ func (p *program) verifyAccount(ctx context.Context, v *verification, keys *secr
 		}
 		of = verify.Account{
 			Name: a.Name, Root: o.Root, Ledger: o.Ledger, Index: o.Index, Selects: o.Selects, Only: v.only, TagDelta: o.TagDelta, Tell: lines.tell, Twins: twins,
-			HereBefore: before, FoldersBefore: folders, NamesHaveFlags: !o.TagFlags, ReadOnly: a.ReadOnly,
+			HereBefore: before, FoldersBefore: folders, NamesHaveFlags: !o.TagFlags, ReadOnly: a.ReadOnly, Keeps: a.Deletions == string(pipeline.DeletionsKeep),
 			Progress: func(done, total int) {
 				if out.json {
 					return

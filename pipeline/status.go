@@ -81,7 +81,7 @@ func (s *Status) Waits() bool {
 }
 
 // StatusOf looks at the ledger and at the folders, and changes nothing. Of the options it
-// needs Account, Root, Ledger, Selects, ReadOnly and Now. The server is not asked.
+// needs Account, Root, Ledger, Selects, ReadOnly, Deletions and Now. The server is not asked.
 func StatusOf(ctx context.Context, o Options) (*Status, error) {
 	r := newRun(o)
 	s := &Status{Account: o.Name, Mailboxes: []MailboxStatus{}}
@@ -140,7 +140,9 @@ func StatusOf(ctx context.Context, o Options) (*Status, error) {
 					m.New++
 				}
 			}
-			m.Gone, m.Flags = len(f.Missing)+len(f.Marked), len(f.Flags)
+			if m.Flags = len(f.Flags); o.Deletions != DeletionsKeep {
+				m.Gone = len(f.Missing) + len(f.Marked)
+			}
 		}
 		s.Mailboxes = append(s.Mailboxes, m)
 	}

@@ -118,7 +118,7 @@ func (s *side) batch(ctx context.Context, session Session, of Body, folder strin
 		here, err := digestOf(dir, row.Key)
 		switch {
 		case err != nil:
-			return nil, err
+			kind, text = NotHere, "its file cannot be read: "+err.Error()
 		case here.IsZero():
 			continue // it was moved or deleted meanwhile
 		case !came:

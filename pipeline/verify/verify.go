@@ -74,6 +74,7 @@ type Account struct {
 	// NamesHaveFlags: tags of flags are in the files' names, too (maildir.synchronize_flags).
 	NamesHaveFlags bool
 	ReadOnly       bool // the server is told nothing
+	Keeps          bool // nor of deletions, whatever else it is told
 	// Tell is given each difference as it is found.
 	Tell func(Difference)
 	// Progress is told how many of how many messages are compared. May be nil.
@@ -251,6 +252,10 @@ func (s *side) mailbox(ctx context.Context, session Session, known ledger.Mailbo
 	if errors.Is(err, fs.ErrNotExist) {
 		files, err = &maildir.Listing{}, nil
 	}
+	if _, ok := errors.AsType[*fs.PathError](err); ok {
+		s.tell(Difference{Mailbox: known.Name, Kind: Mailbox, Text: "its folder here cannot be read: " + err.Error()})
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -307,7 +312,11 @@ func (b *box) compare(ctx context.Context, uids []imap.UID, messages []mail.Mess
 			case there && here:
 				both = append(both, row.UID)
 			case there:
-				b.differs(row.UID, NotHere, "its file is gone from the folder; the server has the message")
+				text := "its file is gone from the folder; the server has the message"
+				if b.Keeps || b.ReadOnly {
+					text += fmt.Sprintf(", and keeps it; `notmuch imap sync --restore %s` brings it back", b.Name)
+				}
+				b.differs(row.UID, NotHere, "%s", text)
 			case here:
 				b.differs(row.UID, NotThere, "the server has it no more; its file is in the folder")
 			}
@@ -333,8 +342,13 @@ func (b *box) compare(ctx context.Context, uids []imap.UID, messages []mail.Mess
 		return err
 	}
 	for _, row := range slices.Backward(stored) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		b.message(&row, byUID[row.UID])
-		b.bodies = append(b.bodies, Body{b.known.Name, b.known.UIDValidity, row.UID})
+		if b.intact(&row) {
+			b.bodies = append(b.bodies, Body{b.known.Name, b.known.UIDValidity, row.UID})
+		}
 	}
 	b.result.Messages += len(stored)
 	return b.untracked(func(key string) bool { return !keys[key] && b.Twins[key] != b.known.Name }, stored)
@@ -370,6 +384,26 @@ func (b *box) message(row *ledger.Message, m mail.Message) {
 	if m.Size != 0 && row.Size != 0 && m.Size != row.Size {
 		b.differs(row.UID, Size, "it has %d bytes on the server; when it came it had %d", m.Size, row.Size)
 	}
+}
+
+// intact tells whether a message's file is as it came.
+func (b *box) intact(row *ledger.Message) bool {
+	digest, err := digestOf(b.dir, row.Key)
+	if err == nil && digest.IsZero() { // it got another name this moment, or went
+		digest, err = digestOf(b.dir, row.Key)
+	}
+	_, here, e := b.dir.Find(row.Key)
+	switch err = errors.Join(err, e); {
+	case err != nil:
+		b.differs(row.UID, NotHere, "its file cannot be read: %v", err)
+	case digest.IsZero() && here:
+		b.differs(row.UID, NotHere, "its file cannot be read: it is a link to nothing")
+	case digest.IsZero(), row.Digest.IsZero(), digest == row.Digest:
+		return true
+	default:
+		b.differs(row.UID, Content, "its file was changed since it came")
+	}
+	return false
 }
 
 // settles says what a sync does about flags that are others here and there than was agreed.

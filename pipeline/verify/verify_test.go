@@ -155,6 +155,11 @@ func newWorld(t *testing.T, n int) *world {
 	return w
 }
 
+// file is the path of a message's file.
+func (w *world) file(uid int) string {
+	return filepath.Join(w.Root, "INBOX", "cur", fmt.Sprintf("key%d:2,S", uid))
+}
+
 // sides compares, and wants these differences.
 func (w *world) sides(t *testing.T, want ...string) (*Result, []Body) {
 	t.Helper()
@@ -203,6 +208,27 @@ func TestWhatDiffers(t *testing.T) {
 		"notmuch":           {func(_ *testing.T, w *world) { w.tags = w.tags[1:] }, []string{"1 not in notmuch:  notmuch does not know its file INBOX/cur/key1:2,S"}},
 		"a silent server":   {func(_ *testing.T, w *world) { w.messages[0] = mail.Message{UID: 1} }, []string{"1 not fetched:  the server lists it, and tells nothing of it; its mail is here"}},
 		"one is gone there": {func(_ *testing.T, w *world) { w.messages = w.messages[1:] }, []string{"1 not there:  the server has it no more; its file is in the folder"}},
+		"a file that is kept": {func(t *testing.T, w *world) {
+			w.Keeps = true
+			if err := os.Remove(w.file(1)); err != nil {
+				t.Fatal(err)
+			}
+		}, []string{"1 not here:  its file is gone from the folder; the server has the message, and keeps it; `notmuch imap sync --restore work` brings it back"}},
+		"a file that was cut off": {func(t *testing.T, w *world) {
+			if err := os.Truncate(w.file(2), 10); err != nil {
+				t.Fatal(err)
+			}
+		}, []string{"2 content:  its file was changed since it came"}},
+		"a file that is none": {func(t *testing.T, w *world) {
+			if err := errors.Join(os.Remove(w.file(2)), os.Mkdir(w.file(2), 0o700)); err != nil {
+				t.Fatal(err)
+			}
+		}, []string{"2 not here:  its file cannot be read: read KEY2: is a directory"}},
+		"a link to nothing": {func(t *testing.T, w *world) {
+			if err := errors.Join(os.Remove(w.file(2)), os.Symlink("nowhere", w.file(2))); err != nil {
+				t.Fatal(err)
+			}
+		}, []string{"2 not here:  its file cannot be read: it is a link to nothing"}},
 		"an interrupted sync": {func(t *testing.T, w *world) {
 			if err := w.ledger.Save(t.Context(), ledger.Message{Mailbox: "INBOX", UIDValidity: 7, UID: 1, State: ledger.Intended, Key: "key1"}); err != nil {
 				t.Fatal(err)
@@ -213,6 +239,9 @@ func TestWhatDiffers(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, 3)
 			c.change(t, w)
+			for i := range c.want {
+				c.want[i] = strings.ReplaceAll(c.want[i], "KEY2", w.file(2))
+			}
 			w.sides(t, c.want...)
 		})
 	}
