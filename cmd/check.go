@@ -116,7 +116,7 @@ func (p *program) check(cc *cli.Context) error {
 	if idx != nil && len(accounts) > 0 {
 		c.hooks(accounts[0].Hooks, idx, accounts)
 	}
-	keys := p.newSecrets()
+	keys := p.newSecrets(nil)
 	for i := range accounts {
 		c.account = accounts[i].Name
 		if idx != nil {

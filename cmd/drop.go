@@ -59,7 +59,7 @@ func (p *program) drop(c *cli.Context) error {
 		return err
 	}
 	out := p.wordsOutput(c.Bool("quiet"))
-	keys := p.newSecrets()
+	keys := p.newSecrets(out.account)
 	var ends []error
 	for i := range all {
 		if !remote {

@@ -69,7 +69,7 @@ func (p *program) withFolder(c *cli.Context, f func(h *hold, out *output, accoun
 		return wrong("%v", err)
 	}
 	out := p.wordsOutput(c.Bool("quiet"))
-	return p.withAccount(c.Context, &conf.Accounts[i], p.newSecrets(), out, func(h *hold) error {
+	return p.withAccount(c.Context, &conf.Accounts[i], p.newSecrets(out.account), out, func(h *hold) error {
 		return f(h, out, &conf.Accounts[i], mailbox)
 	})
 }

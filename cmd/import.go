@@ -342,7 +342,7 @@ func (p *program) importMaildir(c *cli.Context) error {
 
 // importEach does something with each account.
 func (p *program) importEach(c *cli.Context, accounts []config.Account, do func(*config.Account, *secrets, *output) error) error {
-	keys := p.newSecrets()
+	keys := p.newSecrets(nil)
 	out := p.wordsOutput(false)
 	out.most, out.json = showAll, c.Bool("json")
 	var ends []error

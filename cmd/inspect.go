@@ -44,7 +44,7 @@ up among its neighbours, then each of its items is asked for alone. It ends with
 			case c.Bool("json"):
 				show = func(i *inspection) string { return jsonLine(i.object()) + "\n" }
 			}
-			keys := p.newSecrets()
+			keys := p.newSecrets(nil)
 			var ends []error
 			first := true
 			for i := range all {

@@ -237,7 +237,7 @@ func (p *program) keep(ctx context.Context, a *config.Account, store oauth.Store
 
 // tryLogin signs in to the server with what was kept.
 func (p *program) tryLogin(ctx context.Context, a *config.Account) error {
-	o, err := remoteOptions(a, p.newSecrets())
+	o, err := remoteOptions(a, p.newSecrets(nil))
 	if err != nil {
 		return err
 	}

@@ -34,7 +34,7 @@ the server refused is sent, and a mailbox that could not be synchronised is trie
 				return err
 			}
 			out := p.wordsOutput(c.Bool("quiet"))
-			keys := p.newSecrets()
+			keys := p.newSecrets(out.account)
 			var ends []error
 			for i := range all {
 				ends = append(ends, p.retry(c.Context, &all[i], keys, out))

@@ -42,7 +42,7 @@ func (s *setup) signIn(ctx context.Context) error {
 
 // try signs in once.
 func (s *setup) try(ctx context.Context, a *config.Account) error {
-	o, err := remoteOptions(a, s.newSecrets())
+	o, err := remoteOptions(a, s.newSecrets(nil))
 	if err != nil {
 		return err
 	}

@@ -103,7 +103,7 @@ func (p *program) status(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	keys := p.newSecrets()
+	keys := p.newSecrets(nil)
 	all := make([]*accountStatus, len(accounts))
 	for i := range accounts {
 		a := &accounts[i]

@@ -17,7 +17,6 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
-	"github.com/notmuch-imap/notmuch-imap/internal/oauth"
 	"github.com/notmuch-imap/notmuch-imap/internal/remote"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
@@ -155,7 +154,7 @@ func (p *program) sync(ctx context.Context, out *output, req request) (err error
 		return err
 	}
 	defer func() { err = errors.Join(err, req.hooks.Close()) }()
-	keys := p.newSecrets()
+	keys := p.newSecrets(out.account)
 	ends := make([]ending, len(req.accounts))
 	errs := make([]error, len(req.accounts))
 	turn := make(chan struct{}, together)
@@ -454,37 +453,4 @@ func remoteOptions(a *config.Account, keys *secrets) (remote.Options, error) {
 		o.Token, o.Explain = tokens(source), explain(source.Explain, a, loginOf(a))
 	}
 	return o, nil
-}
-
-// secrets remembers passwords while the program runs: a second connection must
-// not ask a second time. One is asked for at a time, since it may be a person
-// who is asked.
-type secrets struct {
-	getenv  func(string) string
-	mu      sync.Mutex
-	got     map[string]string        // account -> password
-	sources map[string]*oauth.Source // account -> where its tokens come from
-}
-
-func (p *program) newSecrets() *secrets {
-	return &secrets{getenv: p.getenv, got: make(map[string]string), sources: make(map[string]*oauth.Source)}
-}
-
-func (s *secrets) password(ctx context.Context, a *config.Account) (string, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	had, ok := s.got[a.Name]
-	if ok && a.PasswordFile == "" {
-		return had, nil
-	}
-	if err := ctx.Err(); err != nil {
-		return "", err
-	}
-	pw, err := a.Password(ctx)
-	if err == nil {
-		s.got[a.Name] = pw
-	} else if ok { // a file may have another one now, or be away
-		return had, nil
-	}
-	return pw, err
 }

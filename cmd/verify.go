@@ -55,7 +55,7 @@ func (p *program) verify(c *cli.Context) error {
 		return err
 	}
 	defer out.close()
-	keys := p.newSecrets()
+	keys := p.newSecrets(out.account)
 	var ends []error
 	for _, v := range wanted {
 		v.deep, v.anew = c.Bool("deep"), c.Bool("anew")

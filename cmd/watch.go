@@ -152,7 +152,8 @@ func (p *program) vigil(ctx context.Context, accounts []config.Account, out *out
 	if err != nil {
 		return nil, err
 	}
-	v := &vigil{program: p, idx: idx, out: out, all: accounts, keys: p.newSecrets()}
+	v := &vigil{program: p, idx: idx, out: out, all: accounts}
+	v.keys = p.newSecrets(v.waits)
 	for i := range accounts {
 		if _, err := remoteOptions(&accounts[i], v.keys); err != nil {
 			return nil, err
@@ -178,6 +179,7 @@ func (v *vigil) watch(ctx context.Context, times watch.Times, d *door, reload fu
 		watched = append(watched, v.account(ctx, a, root))
 	}
 	w := watch.New(times, watched...)
+	v.w = w
 	remark := func(text string) { out.remark(name, text) }
 	if err := w.Files(roots, idx.DatabasePath(), func(text string) { out.fault(text) }); err != nil {
 		out.fault(fmt.Sprintf("changes here are not seen at once, but within the hour: %v", err))
@@ -225,16 +227,19 @@ type vigil struct {
 
 	end context.CancelCauseFunc // of what is watched
 
-	mu   sync.Mutex
 	keys *secrets
+	w    *watch.Watcher // nil before it watches
+
+	mu   sync.Mutex
 	said map[string]time.Time // faults, by what was said of what, until when they are not said again
 }
 
-// secrets are those that are tried now.
-func (v *vigil) secrets() *secrets {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.keys
+// waits tells what an account waits for before it is connected.
+func (v *vigil) waits(account, text string) {
+	if v.w != nil {
+		v.w.Waits(account, text)
+	}
+	v.event(pipeline.Event{Time: time.Now(), Type: pipeline.EventFault, Account: account, Text: text})
 }
 
 // account gives what is done with an account that is watched.
@@ -252,7 +257,7 @@ func (v *vigil) account(ctx context.Context, a *config.Account, root string) wat
 		// The mark between levels is not known here; what either takes is looked at.
 		Selects: func(mailbox string) bool { return a.Selects(mailbox, '/') || a.Selects(mailbox, '.') },
 		Dial: func(ctx context.Context) (watch.Line, error) {
-			o, err := toldOptions(a, v.secrets(), names, v.out)
+			o, err := toldOptions(a, v.keys, names, v.out)
 			if err != nil {
 				return nil, err
 			}
@@ -300,20 +305,13 @@ func (v *vigil) refused(ctx context.Context, a *config.Account, refusal error) {
 		if err != nil {
 			return err
 		}
-		o := pipeline.Options{Account: pipeline.Account{Name: a.Name, Ledger: l, SignIn: v.secrets().fingerprints(a), Now: time.Now, Emit: v.event}}
+		o := pipeline.Options{Account: pipeline.Account{Name: a.Name, Ledger: l, SignIn: v.keys.fingerprints(a), Now: time.Now, Emit: v.event}}
 		return errors.Join(pipeline.Meet(ctx, o, refusal), done())
 	}()
 	if err != nil && !errors.Is(err, ledger.ErrBusy) && ctx.Err() == nil {
 		v.event(awayEvent(a, err))
 	}
-	v.renew()
-}
-
-// renew has secrets asked for anew: they may be others when they are tried again.
-func (v *vigil) renew() {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.keys = v.newSecrets()
+	v.keys.forget(a.Name) // it may be another one when it is tried again
 }
 
 // sync is the ordinary sync of some mailboxes of an account, or of all.
@@ -345,7 +343,7 @@ func (v *vigil) sync(ctx context.Context, a *config.Account, root string, names 
 	o := watch.Outcome{Until: until}
 	switch end {
 	case endRefused:
-		v.renew()
+		v.keys.forget(a.Name) // it may be another one when it is tried again
 		o.Fail, o.Text = true, "the server refused the sign-in"
 	case endNothing:
 		o.Fail, o.Text = true, "the server could not be reached"
@@ -366,8 +364,8 @@ func (v *vigil) locked(ctx context.Context, a *config.Account, root string, name
 		return nil, endBroken, err
 	}
 	defer func() { err = errors.Join(err, runner.Close()) }()
-	o := v.pipelineOptions(a, root, v.idx, l, v.secrets(), v.out)
-	o.Emit, o.Dial, o.Refusals = v.event, v.dialer(a, v.secrets(), names, v.out), &names.Refusals
+	o := v.pipelineOptions(a, root, v.idx, l, v.keys, v.out)
+	o.Emit, o.Dial, o.Refusals = v.event, v.dialer(a, v.keys, names, v.out), &names.Refusals
 	return v.syncLocked(ctx, a, o, v.idx, v.out, request{only: only, hooks: runner, unattended: true})
 }
 
@@ -421,7 +419,7 @@ func (v *vigil) paused(ctx context.Context, a *config.Account) time.Time {
 }
 
 func (v *vigil) pausedBy(ctx context.Context, a *config.Account, l *ledger.Ledger) (time.Time, error) {
-	return pipeline.Paused(ctx, pipeline.Options{Account: pipeline.Account{Ledger: l, SignIn: v.secrets().fingerprints(a), Now: time.Now}})
+	return pipeline.Paused(ctx, pipeline.Options{Account: pipeline.Account{Ledger: l, SignIn: v.keys.fingerprints(a), Now: time.Now}})
 }
 
 // tagged tells whether notmuch has changes of the account's mail since it was asked last.

@@ -45,7 +45,7 @@ func TestTheConfigurationReachesTheConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := &program{getenv: func(string) string { return dir }}
-	far, err := remoteOptions(&conf.Accounts[0], p.newSecrets())
+	far, err := remoteOptions(&conf.Accounts[0], p.newSecrets(nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func TestTheConfigurationReachesTheConnection(t *testing.T) {
 		far.Certificate == nil || far.Proxy != "localhost:1080" || !slices.Contains(far.Disable, "SASL-IR") || far.Timeout.Seconds() != 7 || far.Version == "" || far.Password != nil {
 		t.Errorf("%+v", far)
 	}
-	near, err := remoteOptions(&conf.Accounts[1], p.newSecrets())
+	near, err := remoteOptions(&conf.Accounts[1], p.newSecrets(nil))
 	if err != nil {
 		t.Fatal(err)
 	}

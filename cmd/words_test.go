@@ -87,7 +87,7 @@ func TestCheckOfTLS(t *testing.T) {
 		a.Name, a.Host, a.Port, a.TLS, a.User, a.PasswordFile, a.Timeout = "work", srv.Host(), srv.Port(), config.TLSImplicit, imaptest.User, secret, 20*time.Second
 		state := t.TempDir()
 		c := &checker{p: &program{stdout: &out, stderr: &out, getenv: func(string) string { return state }}, account: a.Name}
-		c.server(t.Context(), &a, c.p.newSecrets(), t.TempDir())
+		c.server(t.Context(), &a, c.p.newSecrets(nil), t.TempDir())
 		return out.String()
 	}
 	pin := srv.Certificate.Pin()

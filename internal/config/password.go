@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/zalando/go-keyring"
+	"golang.org/x/sys/unix"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/vault"
 )
@@ -33,7 +34,7 @@ func (a *Account) Password(ctx context.Context) (string, error) {
 	defer cancel()
 	switch {
 	case len(a.PasswordCommand) > 0:
-		return a.fromCommand(ctx)
+		return a.fromCommand(ctx, Attended())
 	case a.PasswordFile != "":
 		return a.fromFile()
 	case a.Keyring:
@@ -42,10 +43,22 @@ func (a *Account) Password(ctx context.Context) (string, error) {
 	return "", fmt.Errorf("account.%s: no password_command, password_file or keyring", a.Name)
 }
 
-// fromCommand takes the first line that a program prints. The program has the
-// terminal, since gpg may want to ask for a passphrase there; it stays in our
-// process group, or it could not read from it.
-func (a *Account) fromCommand(ctx context.Context) (string, error) {
+// Attended tells whether we are in the foreground of a terminal, where a program may ask
+// somebody for a passphrase.
+func Attended() bool {
+	tty, err := os.Open("/dev/tty")
+	if err != nil {
+		return false
+	}
+	defer tty.Close() //nolint:errcheck // only asked
+	foreground, err := unix.IoctlGetInt(int(tty.Fd()), unix.TIOCGPGRP)
+	return err == nil && foreground == unix.Getpgrp()
+}
+
+// fromCommand takes the first line that a program prints. Where somebody may be asked the
+// program stays in our process group, or it could not read from the terminal. Else it has
+// one of its own, so that nothing of it is left when it is ended.
+func (a *Account) fromCommand(ctx context.Context, attended bool) (string, error) {
 	program := a.PasswordCommand[0]
 	fail := func(format string, args ...any) (string, error) {
 		return "", fmt.Errorf("password_command %s: %w", program, fmt.Errorf(format, args...))
@@ -54,10 +67,18 @@ func (a *Account) fromCommand(ctx context.Context) (string, error) {
 	out, stderr := &bounded{most: maxSecret}, &bounded{most: maxStderr}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, out, stderr
 	// A pinentry on the terminal restores it when told to end.
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	end := func(sig syscall.Signal) error { return cmd.Process.Signal(sig) }
+	if !attended {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		end = func(sig syscall.Signal) error { return syscall.Kill(-cmd.Process.Pid, sig) }
+	}
+	cmd.Cancel = func() error { return end(syscall.SIGTERM) }
 	// An agent that the program started may keep its output open for ever.
 	cmd.WaitDelay = 2 * time.Second
 	err := cmd.Run()
+	if ctx.Err() != nil && cmd.Process != nil {
+		_ = end(syscall.SIGKILL) // most often there is nothing left
+	}
 	secret, _, _ := strings.Cut(string(out.kept), "\n")
 	secret = strings.TrimSuffix(secret, "\r")
 	var exit *exec.ExitError

@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"io"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -87,6 +88,45 @@ func TestCancelEndsTheCommand(t *testing.T) {
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Error(err)
+	}
+}
+
+// TestNothingIsLeftOfACommandThatIsEnded: where nobody can be asked, what the program started
+// ends with it.
+func TestNothingIsLeftOfACommandThatIsEnded(t *testing.T) {
+	t.Parallel()
+	for name, script := range map[string]string{"a child": `sleep 600`, "one that heeds no SIGTERM": `trap '' TERM; sleep 600`} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			// All that is running has it open for writing.
+			ready := filepath.Join(t.TempDir(), "ready")
+			if err := syscall.Mkfifo(ready, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			a := sh(`exec 3> ` + ready + `; echo >&3; ` + script + `; echo no`)
+			done := make(chan error, 1)
+			go func() { _, err := a.fromCommand(ctx, false); done <- err }()
+			r, err := os.Open(ready)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			if _, err := r.Read(make([]byte, 1)); err != nil {
+				t.Fatal(err)
+			}
+			cancel()
+			if err := <-done; !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
+			if err := r.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.Copy(io.Discard, r); err != nil {
+				t.Errorf("something of it is still running: %v", err)
+			}
+		})
 	}
 }
 

@@ -284,6 +284,16 @@ func (a *account) lost(why string) {
 	signal(a.wake)
 }
 
+// waits notes for what it waits that is not connected.
+func (a *account) waits(what string) {
+	a.mu.Lock()
+	if a.state.How == "" {
+		a.state.Fault = what
+	}
+	a.mu.Unlock()
+	signal(a.stands)
+}
+
 // failed tells why there is no connection: the first time may be a matter of a moment.
 func (a *account) failed(err error) {
 	a.lost(err.Error())

@@ -139,6 +139,15 @@ func (w *Watcher) Run(ctx context.Context) {
 	wg.Wait()
 }
 
+// Waits says for what an account waits that is not connected yet.
+func (w *Watcher) Waits(account, what string) {
+	for _, a := range w.accounts {
+		if a.Name == account {
+			a.waits(what)
+		}
+	}
+}
+
 // Resumed says that the machine was asleep, or that its clock jumped: no connection is
 // worth anything, and anything may have changed.
 func (w *Watcher) Resumed() {

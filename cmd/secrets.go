@@ -1,0 +1,116 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/config"
+	"github.com/notmuch-imap/notmuch-imap/internal/oauth"
+)
+
+// secrets remembers passwords while the program runs: a second connection must not ask a
+// second time. An account that waits for its own keeps no other account from theirs.
+type secrets struct {
+	getenv   func(string) string
+	tell     func(account, text string) // what a secret is being waited for
+	terminal chan struct{}              // one program at a time may ask somebody there
+
+	mu      sync.Mutex
+	got     map[string]string        // account -> password
+	asked   map[string]*asking       // account -> the asking that is under way
+	sources map[string]*oauth.Source // account -> where its tokens come from
+}
+
+// asking is one asking for a password, and what all who wait for it get.
+type asking struct {
+	done     chan struct{}
+	password string
+	err      error
+}
+
+// secretSlow is after how long it is told that a secret is being waited for.
+const secretSlow = 10 * time.Second
+
+func (p *program) newSecrets(tell func(account, text string)) *secrets {
+	return &secrets{getenv: p.getenv, tell: tell, terminal: make(chan struct{}, 1),
+		got: make(map[string]string), asked: make(map[string]*asking), sources: make(map[string]*oauth.Source)}
+}
+
+// forget has an account's secret asked for anew.
+func (s *secrets) forget(account string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.got, account)
+	delete(s.asked, account)
+	delete(s.sources, account)
+}
+
+func (s *secrets) password(ctx context.Context, a *config.Account) (string, error) {
+	for {
+		s.mu.Lock()
+		had, ok := s.got[a.Name]
+		if ok && a.PasswordFile == "" {
+			s.mu.Unlock()
+			return had, nil
+		}
+		if err := ctx.Err(); err != nil {
+			s.mu.Unlock()
+			return "", err
+		}
+		now := s.asked[a.Name]
+		if now == nil {
+			now = &asking{done: make(chan struct{})}
+			s.asked[a.Name] = now
+			s.mu.Unlock()
+			now.password, now.err = s.ask(ctx, a)
+			if now.err != nil && ok { // a file may have another one now, or be away
+				now.password, now.err = had, nil
+			}
+			s.mu.Lock()
+			if s.asked[a.Name] == now {
+				delete(s.asked, a.Name)
+				if now.err == nil {
+					s.got[a.Name] = now.password
+				}
+			}
+			s.mu.Unlock()
+			close(now.done)
+			return now.password, now.err
+		}
+		s.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return "", ctx.Err()
+		case <-now.done:
+		}
+		if !errors.Is(now.err, context.Canceled) { // which was the other one's end
+			return now.password, now.err
+		}
+	}
+}
+
+// ask gets an account's password from where it is, and tells when that takes long.
+func (s *secrets) ask(ctx context.Context, a *config.Account) (string, error) {
+	where := "the keyring has not answered"
+	if len(a.PasswordCommand) > 0 {
+		where = "its password_command has not ended"
+		if config.Attended() {
+			select {
+			case <-ctx.Done():
+				return "", ctx.Err()
+			case s.terminal <- struct{}{}:
+				defer func() { <-s.terminal }()
+			}
+		}
+	}
+	if s.tell != nil {
+		t := time.AfterFunc(secretSlow, func() {
+			s.tell(a.Name, fmt.Sprintf("%s for %d s; does it wait for somebody, as for a passphrase?", where, int(secretSlow.Seconds())))
+		})
+		defer t.Stop()
+	}
+	return a.Password(ctx)
+}

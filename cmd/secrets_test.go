@@ -1,0 +1,69 @@
+package cmd
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestASecretThatDoesNotComeHoldsUpOneAccountAlone: all others sign in meanwhile, and it is
+// said what is waited for. Of the program nothing is left behind.
+func TestASecretThatDoesNotComeHoldsUpOneAccountAlone(t *testing.T) {
+	t.Parallel()
+	w := newWatching(t, "")
+	file := filepath.Join(w.dir, "config.toml")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := strings.Replace(string(text), "[account.work]", "[account.asks]", 1)
+	second = strings.Replace(second, `password_file = "secret"`, fmt.Sprintf(`password_command = ["sh", "-c", "exec 3> %[1]s/alive; echo $$ >> %[1]s/asked; sleep 300; exit 1"]`, w.dir), 1)
+	if err := os.WriteFile(file, []byte(second+string(text)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// All that is running of the program has it open for writing.
+	alive := filepath.Join(w.dir, "alive")
+	if err := syscall.Mkfifo(alive, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r, err := os.OpenFile(alive, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	asked := func() (pids []int) {
+		out, _ := os.ReadFile(filepath.Join(w.dir, "asked"))
+		for _, f := range strings.Fields(string(out)) {
+			var pid int
+			if _, err := fmt.Sscan(f, &pid); err != nil {
+				t.Fatal(err)
+			}
+			pids = append(pids, pid)
+		}
+		return pids
+	}
+	w.start()
+	w.until("the program is asked", func() bool { return len(asked()) > 0 })
+	appendAll(t, w.server, "INBOX", watchMail("first"))
+	w.until("mail of the other account is here", w.here("id:first@example.org and path:work/**", 1))
+	if pids := asked(); len(pids) != 1 || syscall.Kill(pids[0], 0) != nil {
+		t.Errorf("the account waited for the program of another one: %v", pids)
+	}
+	const slow = "its password_command has not ended for 10 s"
+	w.until("it is said what is waited for", w.said("asks: "+slow))
+	if out, _ := w.run(name, "status", "asks"); !strings.Contains(strings.Join(strings.Fields(out), " "), slow) {
+		t.Errorf("status does not say it: %s", out)
+	}
+	w.stop(syscall.SIGTERM)
+	if err := r.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, r); err != nil {
+		t.Errorf("something of it is left: %v", err)
+	}
+}
