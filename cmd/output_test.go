@@ -157,3 +157,17 @@ func TestTheBarSaysWhatIsNotKnown(t *testing.T) {
 		}
 	}
 }
+
+// TestAWatchSaysOnceWhatIsHeldBack, and again when it is another number.
+func TestAWatchSaysOnceWhatIsHeldBack(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	v := &vigil{out: &output{stdout: &out, stderr: &out, most: showResults, limit: -1}}
+	for _, r := range []pipeline.Report{{Held: 1}, {Held: 1}, {Held: 1, New: 1}, {Held: 2}, {}} {
+		r.Account, r.Mailboxes = "work", 1
+		v.event(pipeline.Event{Type: pipeline.EventDone, Account: "work", Report: &r})
+	}
+	if want := "work: 1 deletion held back\nwork: 1 new\nwork: 2 deletions held back\n"; out.String() != want {
+		t.Errorf("%q, want %q", out.String(), want)
+	}
+}

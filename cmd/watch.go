@@ -96,6 +96,7 @@ func (p *program) watchAction(c *cli.Context) error {
 		wg.Go(func() { d.serve(ctx) })
 	}
 	defer p.manager().tell("STOPPING=1")
+	reached := make(map[string]*remote.Names)
 	for {
 		var v *vigil
 		if err := p.patiently(c.Context, out, func() (err error) {
@@ -104,6 +105,7 @@ func (p *program) watchAction(c *cli.Context) error {
 		}); err != nil {
 			return err
 		}
+		v.reached = reached
 		err = v.watch(c.Context, watch.Usual(), d, func() error {
 			// What is wrong now must not end what was right before.
 			now, err := p.accounts(c)
@@ -118,7 +120,10 @@ func (p *program) watchAction(c *cli.Context) error {
 		if !errors.Is(err, errReload) {
 			return err
 		}
-		p.manager().tell("RELOADING=1")
+		// It may be another one by now: who was at work then was let end.
+		if now, err := p.accounts(c); err == nil {
+			accounts = now
+		}
 	}
 }
 
@@ -206,6 +211,8 @@ func (v *vigil) watch(ctx context.Context, times watch.Times, d *door, reload fu
 			case running.Err() != nil: // that is what it met
 				return
 			case err == nil:
+				p.manager().tell("RELOADING=1")
+				out.result(name, "the configuration is read again as soon as what is under way has ended")
 				cancel(errReload)
 				return
 			}
@@ -225,12 +232,15 @@ type vigil struct {
 	out *output
 	all []config.Account
 
+	reached map[string]*remote.Names // by how a server is reached, also before the configuration was read again
+
 	end context.CancelCauseFunc // of what is watched
 
 	keys *secrets
 	w    *watch.Watcher // nil before it watches
 
 	mu   sync.Mutex
+	held map[string]int       // deletions in the last sync, by account
 	said map[string]time.Time // faults, by what was said of what, until when they are not said again
 }
 
@@ -244,7 +254,12 @@ func (v *vigil) waits(account, text string) {
 
 // account gives what is done with an account that is watched.
 func (v *vigil) account(ctx context.Context, a *config.Account, root string) watch.Account {
-	names := &remote.Names{}
+	how := fmt.Sprintf("%q %q %d %q %q %q", a.Name, a.Host, a.Port, a.TLS, a.Tunnel, a.Proxy)
+	names := v.reached[how]
+	if names == nil {
+		names = &remote.Names{}
+		v.reached[how] = names
+	}
 	var seen mail.Revision
 	if uuid, n, err := v.idx.Revision(ctx); err == nil {
 		seen = mail.Revision{UUID: uuid, N: n}
@@ -379,8 +394,13 @@ func (v *vigil) forget(account string) {
 	maps.DeleteFunc(v.said, func(key string, _ time.Time) bool { return strings.HasPrefix(key, account+"\x00\x00") })
 }
 
-// event shows an event, but not the same fault with every sync, which was shown.
+// event shows an event, but not the same fault with every sync, which was shown, nor what is
+// held back as before.
 func (v *vigil) event(e pipeline.Event) bool {
+	if e.Type == pipeline.EventDone && e.Report != nil && v.heldAsBefore(e.Report) {
+		rep := *e.Report
+		rep.Held, e.Report = 0, &rep
+	}
 	if e.Type == pipeline.EventFault {
 		// The same fault has other ports, other times, and other names of temporary files.
 		same := slices.DeleteFunc(strings.Fields(e.Text), func(word string) bool { return strings.ContainsFunc(word, unicode.IsDigit) })
@@ -405,6 +425,18 @@ func (v *vigil) event(e pipeline.Event) bool {
 		}
 	}
 	return v.out.event(e)
+}
+
+// heldAsBefore tells whether so many deletions were held back in the account's last sync, too.
+func (v *vigil) heldAsBefore(r *pipeline.Report) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.held == nil {
+		v.held = make(map[string]int)
+	}
+	before := v.held[r.Account]
+	v.held[r.Account] = r.Held
+	return r.Held == before
 }
 
 // paused tells until when the account is not to be signed in at.

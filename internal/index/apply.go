@@ -175,7 +175,7 @@ func (b *batch) apply(c mail.Change) (r mail.Result, err error) {
 	}
 	if errors.Is(err, notmuch.ErrXapianException) || errors.Is(err, notmuch.ErrOutOfMemory) || errors.Is(err, notmuch.ErrReadOnlyDB) {
 		if words := oneLine(b.db.LastStatus()); words != "" {
-			err = full(words, fmt.Errorf("%w: %s", err, words))
+			err = noRoom(b.db.Path(), full(words, fmt.Errorf("%w: %s", err, words)))
 		}
 		return r, err
 	}

@@ -233,15 +233,23 @@ func (x *Index) create() error {
 	if status == C.NOTMUCH_STATUS_DATABASE_EXISTS {
 		return nil // somebody was faster
 	}
-	if err == nil || errors.Is(err, unix.ENOSPC) {
-		return err
+	if err == nil {
+		return nil
 	}
-	// Xapian has no words for it here.
-	var st unix.Statfs_t
-	if conf, why := x.configured(); why == nil && unix.Statfs(conf.path, &st) == nil && float64(st.Bavail)*float64(st.Bsize) < leastDatabase { // integers of each system's own kind
-		return fmt.Errorf("%w: %w", unix.ENOSPC, err)
+	if conf, why := x.configured(); why == nil {
+		return noRoom(conf.path, err)
 	}
 	return err
+}
+
+// noRoom makes an error ENOSPC if the database's file system is full: Xapian does not always
+// say why it could not write.
+func noRoom(dir string, err error) error {
+	var st unix.Statfs_t
+	if errors.Is(err, unix.ENOSPC) || unix.Statfs(dir, &st) != nil || float64(st.Bavail)*float64(st.Bsize) >= leastDatabase { // integers of each system's own kind
+		return err
+	}
+	return fmt.Errorf("%w: %w", unix.ENOSPC, err)
 }
 
 // leastDatabase is what an empty database takes, in bytes.
@@ -308,7 +316,7 @@ func statusError(h *C.notmuch_database_t, status C.notmuch_status_t) error {
 	}
 	switch status {
 	case C.NOTMUCH_STATUS_XAPIAN_EXCEPTION:
-		return full(words, fmt.Errorf("%w: %s", notmuch.ErrXapianException, words))
+		return noRoom(C.GoString(C.notmuch_database_get_path(h)), full(words, fmt.Errorf("%w: %s", notmuch.ErrXapianException, words)))
 	case C.NOTMUCH_STATUS_OUT_OF_MEMORY:
 		return notmuch.ErrOutOfMemory
 	case C.NOTMUCH_STATUS_READ_ONLY_DATABASE:

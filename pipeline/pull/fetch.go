@@ -159,7 +159,12 @@ func (w *Worker) lived() { w.streak = 0 }
 // does not count as come.
 func (w *Worker) sink(ctx context.Context, b *Mailbox, came map[imap.UID]bool, fail *failure) mail.Sink {
 	return mail.Sink{
-		Open: func(int64) (mail.Spool, error) { return w.spool(b) },
+		Open: func(size int64) (mail.Spool, error) {
+			if len(b.Sizes) == 0 {
+				w.Report.Announced(size)
+			}
+			return w.spool(b)
+		},
 		Done: func(m mail.Message, spool mail.Spool) error {
 			s, ok := spool.(*maildir.Spool)
 			if !ok {

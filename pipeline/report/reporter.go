@@ -22,6 +22,7 @@ type Reporter struct {
 	total Amount // to come
 	flown int64  // bytes that came of messages that are not recorded
 	shown int64  // of these
+	ahead int64  // bytes of the total that belong to messages whose size was not known to Expect
 }
 
 // NewReporter starts from a report in which nothing happened yet. listen is told of
@@ -101,11 +102,24 @@ func (r *Reporter) Came(expected, bytes int64) {
 	r.done.Messages++
 	if expected == 0 {
 		expected = bytes
-		r.total.Bytes += bytes
+		known := min(r.ahead, bytes)
+		r.ahead -= known
+		r.total.Bytes += bytes - known
 	}
 	r.done.Bytes += expected
 	r.flown = max(0, r.flown-bytes)
 	r.shown = min(r.shown, r.flown)
+}
+
+// Announced says how large a message is that begins to come, and whose size Expect had not.
+func (r *Reporter) Announced(bytes int64) {
+	r.mu.Lock()
+	r.total.Bytes += bytes
+	r.ahead += bytes
+	r.mu.Unlock()
+	if bytes >= flow {
+		r.Progress()
+	}
 }
 
 // flow is after how many bytes it is shown that a message is on its way.

@@ -35,8 +35,19 @@ func TestALargeMailIsSeenComing(t *testing.T) {
 	if e := last(); e.Done != 1 || e.DoneBytes != size {
 		t.Errorf("recorded: %+v", e)
 	}
+	r.Expect(report.Amount{Messages: 1})
+	r.Announced(size) // of a message whose size was not known
+	come(size)
+	if e := last(); e.Total != 3 || e.TotalBytes != 3*size || e.DoneBytes != 2*size {
+		t.Errorf("announced as it came: %+v", e)
+	}
+	r.Came(0, size)
+	r.Progress()
+	if e := last(); e.Done != 2 || e.TotalBytes != 3*size || e.DoneBytes != 2*size {
+		t.Errorf("recorded: %+v", e)
+	}
 	come(3 * size) // more than was announced
-	if e := last(); e.DoneBytes != 2*size {
+	if e := last(); e.DoneBytes != 3*size {
 		t.Errorf("more than there is: %+v", e)
 	}
 }
