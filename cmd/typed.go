@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/config"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
 // typed is a command of ours as somebody types it: with --config, unless the configuration is
@@ -20,12 +21,7 @@ func (p *program) typed(file, command string) string {
 }
 
 // typedWord is a word as it is typed for a shell.
-func typedWord(word string) string {
-	if word == "" || strings.ContainsAny(word, " \t\n'\"$&;<>|()*?[]{}~#!`\\") {
-		return shellWord(word)
-	}
-	return word
-}
+func typedWord(word string) string { return mail.Typed(word) }
 
 // shellWord is a word in quotes, whatever is in it.
 func shellWord(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

@@ -17,8 +17,9 @@ import (
 
 // inherit has an upload name new mailboxes as those of which the folders were, and look there for
 // mail of those that the server has.
-func (p *program) inherit(ctx context.Context, a *config.Account, o *pipeline.Options) (err error) {
-	if o.Were, err = p.mailboxesOf(ctx, a, o.Root); err != nil {
+func (p *program) inherit(ctx context.Context, a *config.Account, o *pipeline.Options) error {
+	o.Were, o.Own = make(map[string]mail.Mailbox), make(map[string]bool)
+	if err := p.readOthers(ctx, a, o); err != nil {
 		return err
 	}
 	others := o.Folders
@@ -34,18 +35,17 @@ func (p *program) inherit(ctx context.Context, a *config.Account, o *pipeline.Op
 	return nil
 }
 
-// mailboxesOf gives what mailboxes the folders below root are, as the ledger of an account says
-// that had them before: the folders' names need not tell it.
-func (p *program) mailboxesOf(ctx context.Context, a *config.Account, root string) (map[string]mail.Mailbox, error) {
+// readOthers reads what mailboxes the folders are, and which files messages, as the ledger of an
+// account says that had them before: neither the folders' names need tell it, nor the mails.
+func (p *program) readOthers(ctx context.Context, a *config.Account, o *pipeline.Options) error {
 	state, err := config.StateDir(p.getenv)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	entries, err := os.ReadDir(state)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
+		return err
 	}
-	out := make(map[string]mail.Mailbox)
 	for _, e := range entries {
 		if !e.IsDir() || e.Name() == a.Name {
 			continue
@@ -54,22 +54,22 @@ func (p *program) mailboxesOf(ctx context.Context, a *config.Account, root strin
 		if err != nil {
 			continue // it is no account's, or of another version
 		}
-		err = mailboxesIn(ctx, l, root, out)
+		err = mailboxesIn(ctx, l, o)
 		if err = errors.Join(err, l.Close()); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return out, nil
+	return nil
 }
 
 // mailboxesIn adds those of a ledger that has mail in the folders.
-func mailboxesIn(ctx context.Context, l *ledger.Ledger, root string, out map[string]mail.Mailbox) error {
+func mailboxesIn(ctx context.Context, l *ledger.Ledger, o *pipeline.Options) error {
 	known, err := l.Mailboxes(ctx)
 	if err != nil {
 		return err
 	}
 	for _, k := range known {
-		files, err := maildir.Dir(filepath.Join(root, k.Folder)).Scan()
+		files, err := maildir.Dir(filepath.Join(o.Root, k.Folder)).Scan()
 		if err != nil {
 			continue // it has no such folder
 		}
@@ -79,8 +79,7 @@ func mailboxesIn(ctx context.Context, l *ledger.Ledger, root string, out map[str
 		}
 		for _, row := range rows {
 			if _, here := files.Find(row.Key); here && row.Key != "" && row.State == ledger.Present {
-				out[k.Folder] = mail.Mailbox{Name: k.Name, Delim: k.Delim}
-				break
+				o.Were[k.Folder], o.Own[row.Key] = mail.Mailbox{Name: k.Name, Delim: k.Delim}, true
 			}
 		}
 	}

@@ -130,6 +130,9 @@ type Policy struct {
 	// Were are mailboxes of another server, by the folders that were theirs: one that is made of
 	// such a folder is called so.
 	Were map[string]mail.Mailbox
+	// Own are the keys of files each of which was a message of its own there: two of them that
+	// are equal are two messages.
+	Own map[string]bool
 
 	Layout      maildir.Layout // what the folder of a mailbox is called that the ledger does not know
 	Connections int            // at most so many at once; 0 means 1

@@ -50,3 +50,11 @@ func Visible(s string) string {
 
 // Quoted is Visible between quotes.
 func Quoted(s string) string { return `"` + Visible(s) + `"` }
+
+// Typed writes a word, such as the name of a mailbox, as it is to be typed in a shell.
+func Typed(word string) string {
+	if word != "" && !strings.ContainsAny(word, " \t\n'\"$&;<>|()*?[]{}~#!`\\") {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}

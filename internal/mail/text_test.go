@@ -26,3 +26,13 @@ func TestAServersWordsAreEscapedOnce(t *testing.T) {
 		}
 	}
 }
+
+// What is printed to be typed is one word of a shell, whatever it is called.
+func TestTyped(t *testing.T) {
+	t.Parallel()
+	for word, want := range map[string]string{"work/A & B": "'work/A & B'", "[Gmail]/All Mail": "'[Gmail]/All Mail'", "it's": `'it'\''s'`, "work/Archive-1.2": "work/Archive-1.2", "Entwürfe": "Entwürfe", "": "''"} {
+		if got := Typed(word); got != want {
+			t.Errorf("%q: %s, want %s", word, got, want)
+		}
+	}
+}

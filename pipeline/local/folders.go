@@ -162,7 +162,7 @@ func (r *Reader) goneMailbox(ctx context.Context, k ledger.Mailbox, out *Folders
 	out.Moved = true // it may have another name now, with the same mail
 	return journal.Once(ctx, r.Journal.GoneSaid, key, journal.Text(k.Name), !r.DryRun, func() bool {
 		return r.Report.Note(k.Name, "the server has this mailbox no more; its mail here stays, and goes nowhere. To have it elsewhere, move it to another folder; "+
-			"`notmuch imap folder delete %s/%s` removes it here, `notmuch imap folder create` makes the mailbox anew with it", r.Account, k.Name)
+			"`notmuch imap folder delete %s` removes it here, `notmuch imap folder create` makes the mailbox anew with it", mail.Typed(r.Account+"/"+k.Name))
 	})
 }
 
@@ -251,7 +251,7 @@ func (r *Reader) newFolder(ctx context.Context, folder string, n *naming, out *F
 		case n.there[as]:
 			why = fmt.Sprintf("its mailbox would be %s, whose folder is another one", as)
 		case before:
-			why = fmt.Sprintf("it was here before the first sync, and the server has no such mailbox; `notmuch imap folder create %s/%s` lets the next sync make it", r.Account, as)
+			why = fmt.Sprintf("it was here before the first sync, and the server has no such mailbox; `notmuch imap folder create %s` lets the next sync make it", mail.Typed(r.Account+"/"+as))
 		default:
 			out.Create = append(out.Create, NewFolder{mail.Mailbox{Name: as, Delim: n.delim}, folder})
 			return nil

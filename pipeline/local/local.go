@@ -61,6 +61,8 @@ type Reader struct {
 	Layouts func(mailbox string, delim rune) []string
 	// Were are mailboxes of another server, by the folders that were theirs.
 	Were map[string]mail.Mailbox
+	// Own are the keys of files each of which was a message of its own there.
+	Own map[string]bool
 
 	ReadOnly bool // nothing of it goes to the server
 	Restore  bool // the server is right; ReadOnly is no matter then

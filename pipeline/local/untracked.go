@@ -45,7 +45,7 @@ func (r *Reader) newFiles(ctx context.Context, m *Mailbox, rows []ledger.Row, fi
 		if f.Size == 0 || slices.ContainsFunc(old, func(o ledger.Message) bool { return o.Key == f.Key }) {
 			continue
 		}
-		if f.RuledOut = f.RuledOut || string(sent[f.Key]) == m.Name || string(before[f.Key]) == m.Name; !f.RuledOut {
+		if f.RuledOut = f.RuledOut || string(sent[f.Key]) == m.Name || string(before[f.Key]) == m.Name; !f.RuledOut && !f.Own {
 			if f.Twin, err = r.twin(ctx, m, f, files); err != nil {
 				return nil, err
 			}
@@ -117,7 +117,7 @@ func (r *Reader) Untracked(ctx context.Context, mailbox string, dir maildir.Dir,
 		}
 		out = append(out, plan.Untracked{RuledOut: h.Fields.IsPlaceholder(), Message: ledger.Message{
 			Mailbox: mailbox, Key: f.Key, Name: f.Name, ID: h.MessageID, Size: size, WireSize: size, Digest: sum.Sum(), Date: f.ModTime.UTC().Truncate(time.Second),
-		}, Sent: h.Date.UTC().Truncate(time.Second), Added: sum.Left()})
+		}, Sent: h.Date.UTC().Truncate(time.Second), Added: sum.Left(), Own: r.Own[f.Key]})
 	}
 	return out, nil
 }

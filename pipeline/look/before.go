@@ -82,7 +82,7 @@ func unpaired(here []plan.Untracked, pairs map[imap.UID]plan.Untracked) (out []p
 		if slices.ContainsFunc(have[s.ID], func(o plan.Untracked) bool { return o.Key == s.Key }) {
 			continue
 		}
-		s.Twin = s.Twin || slices.ContainsFunc(have[s.ID], func(o plan.Untracked) bool { return s.SameContent(&o.Message) })
+		s.Twin = s.Twin || !s.Own && slices.ContainsFunc(have[s.ID], func(o plan.Untracked) bool { return s.SameContent(&o.Message) })
 		out = append(out, s)
 	}
 	return out
@@ -135,7 +135,7 @@ func (l *Looker) foundHere(mailbox string, paired, here, there, unsure int) stri
 	case l.UploadHere:
 		parts = append(parts, mail.Number(here, "is only here: it is uploaded", "are only here: they are uploaded"))
 	default:
-		parts = append(parts, mail.Number(here, "is only here: it stays here", "are only here: they stay here")+"; `notmuch imap upload "+l.Account+"/"+mailbox+"` sends what is only here")
+		parts = append(parts, mail.Number(here, "is only here: it stays here", "are only here: they stay here")+"; `notmuch imap upload "+mail.Typed(l.Account+"/"+mailbox)+"` sends what is only here")
 	}
 	if there > 0 {
 		parts = append(parts, mail.Number(there, "is only there: a sync fetches it", "are only there: a sync fetches them"))

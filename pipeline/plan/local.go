@@ -40,6 +40,7 @@ type Untracked struct {
 	Sent           time.Time // the Date of its header; zero if there is none
 	RuledOut       bool      // the server is not to be given it (again)
 	Twin           bool      // another file of the folder is the server's message
+	Own            bool      // it was a message of its own on another server, whatever it is like
 	Added          int64     // size of the header fields that Digest leaves out, in bytes
 }
 

@@ -490,7 +490,7 @@ func (b *box) untracked(unknown func(key string) bool, there []ledger.Message) e
 		case copied && !digest.IsZero():
 			text = fmt.Sprintf("it is one more copy of the mail of UID %d, which nothing sends; remove it, if one is enough", uid)
 		case b.HereBefore[f.Key] == b.known.Name:
-			text += fmt.Sprintf(", which was here before the first sync; `notmuch imap upload %s/%s` sends it", b.Name, b.known.Name)
+			text += fmt.Sprintf(", which was here before the first sync; `notmuch imap upload %s` sends it", mail.Typed(b.Name+"/"+b.known.Name))
 		}
 		b.tell(Difference{Mailbox: b.known.Name, File: filepath.Join(b.known.Folder, f.Name), Kind: NotThere, Text: text})
 	}
