@@ -180,6 +180,10 @@ func (l *line) notified(ctx context.Context) error {
 			return err
 		}
 		l.connected("notify")
+		// What it does not hear of itself shows at the next look.
+		if err := l.poll(ctx); err != nil {
+			return err
+		}
 		for {
 			before := over
 			over = false

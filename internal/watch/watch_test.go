@@ -432,6 +432,24 @@ func TestIdleThatTellsNothingIsFoundOut(t *testing.T) {
 	})
 }
 
+// TestNotifyThatTellsNothingIsFoundOut: a server may not hear of what others put beside it
+// into the mailbox.
+func TestNotifyThatTellsNothingIsFoundOut(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := watched(t, "IDLE NOTIFY", func(s *scene, _ *Account) { s.server.deaf = true })
+		defer s.stop()
+		s.take()
+		for _, box := range []string{"INBOX", "Archive"} {
+			s.server.deliver(box, 1, 0)
+			time.Sleep(9*time.Minute + 2*time.Second)
+			if got := s.names(); !slices.Equal(got, []string{box}) {
+				t.Errorf("%v within nine minutes", got)
+			}
+		}
+	})
+}
+
 // A provider that wants to be left alone for a while is not asked more often, in whatever
 // way it is watched.
 func TestAServerIsNotAskedBeforeItsPause(t *testing.T) {
