@@ -16,6 +16,7 @@ type Outcome int
 // The outcomes.
 const (
 	Delivered   Outcome = iota + 1 // the mail arrives all the same, byte for byte
+	Noted                          // so does it, but notmuch does not take it: a note stands beside it
 	Stubbed                        // a stub stands for it
 	Vanished                       // it is gone, and that is no failure
 	MailboxLeft                    // another mailbox than INBOX is left for now; INBOX is whole
@@ -192,7 +193,7 @@ func bodyFaults() []Fault {
 				}
 			}
 		}},
-		{Name: "no header", Source: "S5", Outcome: Delivered, Prepare: func(s *Script) {
+		{Name: "no header", Source: "S5", Outcome: Noted, Prepare: func(s *Script) {
 			for _, m := range s.boxes[0].Mails {
 				if m.UID == BadUID {
 					m.Raw = "\r\nThis is no mail at all, but it was sent.\r\n\r\n"
