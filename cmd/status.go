@@ -125,6 +125,10 @@ func (p *program) status(c *cli.Context) error {
 	if err := p.addWatch(c, all); err != nil {
 		return err
 	}
+	most := width
+	if c := columns(p.stdout); c > 0 {
+		most = min(most, c)
+	}
 	var text strings.Builder
 	switch {
 	case c.Bool("line"):
@@ -138,7 +142,7 @@ func (p *program) status(c *cli.Context) error {
 			if i > 0 {
 				text.WriteString("\n")
 			}
-			text.WriteString(statusText(s, time.Now(), c.Bool("verbose")))
+			text.WriteString(statusText(s, time.Now(), c.Bool("verbose"), most))
 		}
 	}
 	if _, err := io.WriteString(p.stdout, text.String()); err != nil {
@@ -243,11 +247,11 @@ func waiting(m pipeline.MailboxStatus) string {
 	return strings.Join(parts, ", ")
 }
 
-// statusText is an account for a person.
-func statusText(s *accountStatus, now time.Time, mailboxes bool) string {
+// statusText is an account for a person, in so many columns at most.
+func statusText(s *accountStatus, now time.Time, mailboxes bool, most int) string {
 	var b strings.Builder
 	row := func(what, text string) {
-		for i, l := range wrap(plain(text), width-18) {
+		for i, l := range wrap(plain(text), max(most-18, 1)) {
 			if i > 0 {
 				what = ""
 			}
