@@ -85,6 +85,9 @@ func (r *run) newResumer() *resume.Resumer {
 			return out, err
 		},
 		RemoveTwins: r.removeTwins,
+		InNotmuch: func(ctx context.Context, ids []string) (map[string]mail.Tagged, error) {
+			return r.Index.Messages(ctx, ids, r.Root)
+		},
 		RestoreTags: func(ctx context.Context, b *resume.Mailbox, trash string, it *deliver.Item) error {
 			return r.rememberRemoved(ctx, arrival{b.Name, trash, b.Add, b.Remove}, it)
 		},

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/emersion/go-imap/v2"
 
@@ -69,6 +70,8 @@ type Options struct {
 	Boxes func(context.Context) (map[string]*Mailbox, error)
 	// RemoveTwins removes the other files of messages that leave a mailbox.
 	RemoveTwins func(ctx context.Context, items ...*deliver.Item) error
+	// InNotmuch gives those of the messages with these ids that notmuch knows, by id.
+	InNotmuch func(ctx context.Context, ids []string) (map[string]mail.Tagged, error)
 	// RestoreTags gives a mail that comes, and that was removed here before, the tags that it
 	// had.
 	RestoreTags func(ctx context.Context, b *Mailbox, trash string, it *deliver.Item) error
@@ -200,8 +203,9 @@ func (r *Resumer) Messages(ctx context.Context) error {
 	return nil
 }
 
-// Flags makes the changes of flags again that were under way: of those that
-// were made, only the record is new.
+// Flags makes the changes of flags again that were under way. Of those of which notmuch knows
+// the file by its new name, only the record was missing: what the name is by now is its user's
+// doing.
 func (r *Resumer) Flags(ctx context.Context) error {
 	intents, ok, err := r.Journal.Flags.Get(ctx)
 	if err != nil || !ok {
@@ -221,10 +225,44 @@ func (r *Resumer) Flags(ctx context.Context) error {
 			items = append(items, b.Flagging(row, f.Flags, r.Tags))
 		}
 	}
+	ids := make([]string, len(items))
+	for i, it := range items {
+		ids[i] = it.Row.ID
+	}
+	known, err := r.InNotmuch(ctx, ids)
+	if err != nil {
+		return err
+	}
+	var made journal.Change
+	items = slices.DeleteFunc(items, func(it *deliver.Item) bool {
+		is := renamed(known[it.Row.ID], it)
+		if is {
+			made.Save = append(made.Save, it.Row)
+		}
+		return is
+	})
+	if !made.Empty() {
+		if err := r.commit(ctx, made, "changed flags found"); err != nil {
+			return err
+		}
+	}
 	if len(items) == 0 {
 		return r.Journal.Flags.Drop(ctx)
 	}
 	return r.Line.Record(ctx, items)
+}
+
+// renamed tells whether notmuch has a file under the name that a change of flags gives it.
+func renamed(t mail.Tagged, it *deliver.Item) bool {
+	if it.Set+it.Clear == "" {
+		return false
+	}
+	return slices.ContainsFunc(t.Paths, func(path string) bool {
+		key, letters := maildir.ParseName(path)
+		missing := func(l rune) bool { return !strings.ContainsRune(letters, l) }
+		return key == it.Row.Key && strings.HasPrefix(path, string(it.Box.Dir)+"/") &&
+			!strings.ContainsFunc(it.Set, missing) && !strings.ContainsAny(letters, it.Clear)
+	})
 }
 
 func find(l *maildir.Listing, key string) (string, bool) {
