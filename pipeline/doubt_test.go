@@ -276,6 +276,20 @@ func TestAContradictionRemovesNothing(t *testing.T) {
 			},
 			"next UID was 11 and is 1",
 		},
+		"another server, with nothing in it but as many UIDs": {
+			func(s *server) {
+				s.boxes["INBOX"] = nil
+				s.box("INBOX").next, s.box("INBOX").modseq = 11, 50
+			},
+			func(s *server) {
+				s.boxes["INBOX"] = nil
+				for i := range 10 {
+					s.box("INBOX").add(plainMail(i))
+				}
+				s.box("INBOX").modseq = 99
+			},
+			"lists 10 of 10 messages no more",
+		},
 	} {
 		for _, caps := range [][]string{{"CONDSTORE", "QRESYNC"}, {"CONDSTORE"}, nil} {
 			t.Run(name+"/"+strings.Join(caps, " "), func(t *testing.T) {

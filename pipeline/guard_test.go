@@ -88,80 +88,83 @@ func TestWhatWasMovedOnTheServerIsNoDeletion(t *testing.T) {
 	}
 }
 
-// That a folder is empty is no doubt where it held a handful, or is one that is emptied
-// in daily life, and nothing else is in doubt.
+// That a folder or a mailbox is empty is no doubt where it held a handful, or is one that is
+// emptied in daily life, and nothing else is in doubt: on either side.
 func TestWhatIsEmptiedInDailyLifeIsNoDoubt(t *testing.T) {
 	type folders map[string]int // mails by mailbox
 	for name, c := range map[string]struct {
 		mails, removed folders
-		there          bool // on the server, by another client
-		gone           string
+		gone           string // a folder that is gone as such, which a server does not show
 		held           int
 	}{
-		"the only draft was sent":                   {folders{"Drafts": 1, "INBOX": 9}, folders{"Drafts": 1}, false, "", 0},
-		"the last mail of a folder":                 {folders{"Lists": 1, "INBOX": 9}, folders{"Lists": 1}, false, "", 0},
-		"the only mail":                             {folders{"INBOX": 1}, folders{"INBOX": 1}, false, "", 0},
-		"a handful in two folders":                  {folders{"Lists": 2, "INBOX": 3, "Archive": 2}, folders{"Lists": 2, "INBOX": 3}, false, "", 0},
-		"more than a handful in two folders":        {folders{"Lists": 3, "INBOX": 3, "Archive": 2}, folders{"Lists": 3, "INBOX": 3}, false, "", 6},
-		"six of a folder":                           {folders{"Lists": 6, "INBOX": 9}, folders{"Lists": 6}, false, "", 6},
-		"the Trash":                                 {folders{"Trash": 70, "INBOX": 9}, folders{"Trash": 70}, false, "", 0},
-		"most of the Trash":                         {folders{"Trash": 70, "INBOX": 9}, folders{"Trash": 60}, false, "", 0},
-		"junk, drafts and the Trash":                {folders{"Trash": 7, "Junk": 60, "Drafts": 8, "INBOX": 2}, folders{"Trash": 7, "Junk": 60, "Drafts": 8}, false, "", 0},
-		"the Trash, with a folder gone":             {folders{"Trash": 7, "Lists": 2, "INBOX": 2}, folders{"Trash": 7}, false, "Lists", 9},
-		"the Trash, with another that was emptied":  {folders{"Trash": 7, "Lists": 6, "INBOX": 2}, folders{"Trash": 7, "Lists": 6}, false, "", 13},
-		"most of a folder":                          {folders{"Lists": 70, "INBOX": 2}, folders{"Lists": 60}, false, "", 60},
-		"the Trash on the server":                   {folders{"Trash": 70, "INBOX": 9}, folders{"Trash": 70}, true, "", 0},
-		"junk on the server":                        {folders{"Junk": 70, "INBOX": 9}, folders{"Junk": 60}, true, "", 0},
-		"the Trash and much of INBOX on the server": {folders{"Trash": 70, "INBOX": 80}, folders{"Trash": 70, "INBOX": 60}, true, "", 130},
+		"the only draft was sent":                  {folders{"Drafts": 1, "INBOX": 9}, folders{"Drafts": 1}, "", 0},
+		"the last mail of a folder":                {folders{"Lists": 1, "INBOX": 9}, folders{"Lists": 1}, "", 0},
+		"the only mail":                            {folders{"INBOX": 1}, folders{"INBOX": 1}, "", 0},
+		"a handful in two folders":                 {folders{"Lists": 2, "INBOX": 3, "Archive": 2}, folders{"Lists": 2, "INBOX": 3}, "", 0},
+		"more than a handful in two folders":       {folders{"Lists": 3, "INBOX": 3, "Archive": 2}, folders{"Lists": 3, "INBOX": 3}, "", 6},
+		"six of a folder":                          {folders{"Lists": 6, "INBOX": 9}, folders{"Lists": 6}, "", 6},
+		"the Trash":                                {folders{"Trash": 70, "INBOX": 9}, folders{"Trash": 70}, "", 0},
+		"most of the Trash":                        {folders{"Trash": 70, "INBOX": 9}, folders{"Trash": 60}, "", 0},
+		"junk, drafts and the Trash":               {folders{"Trash": 7, "Junk": 60, "Drafts": 8, "INBOX": 2}, folders{"Trash": 7, "Junk": 60, "Drafts": 8}, "", 0},
+		"the Trash, with a folder gone":            {folders{"Trash": 7, "Lists": 2, "INBOX": 2}, folders{"Trash": 7}, "Lists", 9},
+		"the Trash, with another that was emptied": {folders{"Trash": 7, "Lists": 6, "INBOX": 2}, folders{"Trash": 7, "Lists": 6}, "", 13},
+		"most of a folder":                         {folders{"Lists": 70, "INBOX": 2}, folders{"Lists": 60}, "", 60},
+		"most of junk":                             {folders{"Junk": 70, "INBOX": 9}, folders{"Junk": 60}, "", 0},
+		"the Trash and much of INBOX":              {folders{"Trash": 70, "INBOX": 80}, folders{"Trash": 70, "INBOX": 60}, "", 130},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s, h := newServer("MOVE", "UIDPLUS", "CONDSTORE"), newHome(t)
-			s.box("Trash")
-			n := 0
-			for box, mails := range c.mails {
-				for range mails {
-					n++
-					s.box(box).add(plainMail(n))
-				}
+		for _, there := range []bool{false, true} { // here, or on the server by another client
+			if there && c.gone != "" {
+				continue
 			}
-			h.sync(s)
-			h.sync(s)
-			removed := 0
-			for box, mails := range c.removed {
-				for u := range imap.UID(mails) {
-					if c.there {
-						s.box(box).expunge(u + 1)
-					} else {
-						h.remove(box, u+1)
+			t.Run(fmt.Sprint(name, there), func(t *testing.T) {
+				t.Parallel()
+				s, h := newServer("MOVE", "UIDPLUS", "CONDSTORE"), newHome(t)
+				s.box("Trash")
+				n := 0
+				for box, mails := range c.mails {
+					for range mails {
+						n++
+						s.box(box).add(plainMail(n))
 					}
-					removed++
 				}
-			}
-			if c.gone != "" {
-				h.do(os.RemoveAll(h.path(c.gone, "")))
-			}
-			rep := h.sync(s)
-			if rep.Held != c.held || rep.Clean() != (c.held == 0) || c.held == 0 && rep.Removed+rep.Deleted != removed || c.held > 0 && rep.Removed+rep.Deleted != 0 {
-				t.Errorf("%d removed: %+v", removed, rep)
-			}
-			total := 0
-			for _, held := range rep.HeldIn {
-				total += held.Messages
-				if held.There != c.there {
-					t.Errorf("%+v", held)
-				}
-			}
-			if total != c.held {
-				t.Errorf("%+v", rep.HeldIn)
-			}
-			if c.held == 0 {
 				h.sync(s)
-				h.quiet(s)
-				h.notmuchNew()
-				h.check(s)
-			}
-		})
+				h.sync(s)
+				removed := 0
+				for box, mails := range c.removed {
+					for u := range imap.UID(mails) {
+						if there {
+							s.box(box).expunge(u + 1)
+						} else {
+							h.remove(box, u+1)
+						}
+						removed++
+					}
+				}
+				if c.gone != "" {
+					h.do(os.RemoveAll(h.path(c.gone, "")))
+				}
+				rep := h.sync(s)
+				if rep.Held != c.held || rep.Clean() != (c.held == 0) || c.held == 0 && rep.Removed+rep.Deleted != removed || c.held > 0 && rep.Removed+rep.Deleted != 0 {
+					t.Errorf("%d removed: %+v", removed, rep)
+				}
+				total := 0
+				for _, held := range rep.HeldIn {
+					total += held.Messages
+					if held.There != there {
+						t.Errorf("%+v", held)
+					}
+				}
+				if total != c.held {
+					t.Errorf("%+v", rep.HeldIn)
+				}
+				if c.held == 0 {
+					h.sync(s)
+					h.quiet(s)
+					h.notmuchNew()
+					h.check(s)
+				}
+			})
+		}
 	}
 }
 

@@ -61,11 +61,7 @@ func (l *Looking) guardGone(ctx context.Context, boxes []*deliver.Mailbox) (map[
 			unexplained[it.Box] = append(unexplained[it.Box], it)
 		}
 	}
-	inOrder := true
-	for b, items := range unexplained {
-		s := l.suspect(b)
-		inOrder = inOrder && (!s.Holds(len(items)) || s.Doubt == "" && l.Daily[b.Name])
-	}
+	inOrder := !l.mistaken(unexplained)
 	for _, b := range boxes {
 		items, s := unexplained[b], l.suspect(b)
 		switch {
@@ -93,6 +89,17 @@ func (l *Looking) guardGone(ctx context.Context, boxes []*deliver.Mailbox) (map[
 		}
 	}
 	return stay, nil
+}
+
+// mistaken tells whether the deletions that nothing explains are held back.
+func (l *Looking) mistaken(unexplained map[*deliver.Mailbox][]*deliver.Item) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	many := make(map[*deliver.Mailbox]int, len(unexplained))
+	for b, items := range unexplained {
+		many[b] = len(items)
+	}
+	return plan.Mistaken(l.suspects, many, func(b *deliver.Mailbox) bool { return l.Daily[b.Name] })
 }
 
 // sayGone says how many messages left a mailbox, once that is believed.

@@ -324,7 +324,7 @@ func (l *Looker) put(ctx context.Context, b *Mailbox, a plan.Actions, rows []led
 	_, theirs := b.sorted(a.Gone)
 	// What the server was just told is no news.
 	news := plan.Actions{Fetch: a.Fetch, Flags: a.Flags, Gone: theirs}
-	suspect := &plan.Suspicion{Doubt: doubt, Gone: len(theirs), Have: len(rows)}
+	suspect := &plan.Suspicion{Doubt: doubt, Gone: len(theirs), Have: len(rows), All: len(a.Gone) == len(rows)}
 	held := !l.Believed(b.Name) && suspect.Holds(len(theirs))
 	if held {
 		l.mu.Lock()

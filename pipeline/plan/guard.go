@@ -130,12 +130,31 @@ func (o *Outgoing) hold(why string) {
 
 // Suspicion is why messages that the server lists no more may still be there.
 type Suspicion struct {
-	Doubt string // what contradicts that they are gone; "" if they are only many
+	Doubt string // what contradicts that they are gone; "" if nothing does
 	Gone  int
 	Have  int
+	All   bool // nothing is left of what the mailbox held
 }
 
-// Holds tells whether so many deletions that nothing explains are held back.
+// Holds tells whether so many deletions that nothing explains may be a mistake.
 func (s *Suspicion) Holds(unexplained int) bool {
-	return unexplained > 0 && (s.Doubt != "" || guarded(unexplained, s.Have))
+	return unexplained > 0 && (s.Doubt != "" || s.All || guarded(unexplained, s.Have))
+}
+
+// Mistaken tells whether deletions by the server that nothing explains are held back, all of
+// them: those of a mailbox that contradicts itself, many of a mailbox, and more than a handful of
+// such that are left with nothing, as on a new server. unexplained says how many they are. That
+// mailboxes are emptied in daily life (daily) is no mistake by itself.
+func Mistaken[M comparable](suspects map[M]*Suspicion, unexplained map[M]int, daily func(M) bool) bool {
+	emptied := 0
+	for m, n := range unexplained {
+		switch s := suspects[m]; {
+		case !s.Holds(n), s.Doubt == "" && daily(m):
+		case s.Doubt != "" || guarded(n, s.Have):
+			return true
+		default:
+			emptied += n
+		}
+	}
+	return emptied > Handful
 }
