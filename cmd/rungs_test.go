@@ -50,6 +50,7 @@ func TestEveryRoadToAMail(t *testing.T) {
 		rungs imaptest.Rungs
 		whole bool
 		finds string // a word that is found by what came
+		says  string // by its greeting
 	}{
 		"HEADER and TEXT": {rungs: imaptest.OnlyRungs(imaptest.NoData(), "BODY.PEEK[HEADER]", "BODY.PEEK[TEXT]"), whole: true},
 		"pieces":          {rungs: imaptest.RungTable(imaptest.NoData(), map[string]imaptest.Answer{"BODY.PEEK[]<*": nil}), whole: true},
@@ -69,11 +70,12 @@ func TestEveryRoadToAMail(t *testing.T) {
 		"silence":         {rungs: imaptest.OnlyRungs(imaptest.Silence())},
 		"hanging up":      {rungs: imaptest.OnlyRungs(imaptest.HangUp("Connection closed"))},
 		"cut short":       {rungs: imaptest.OnlyRungs(imaptest.CutShort())},
-		"a substitute":    {rungs: imaptest.OnlyRungs(imaptest.Substitute{Subject: "real subject", From: "Jane Doe", Sent: "11/1/2013 8:00:00 PM"}.Answer(), "FLAGS"), finds: "subject:real"},
+		"a substitute":    {rungs: imaptest.OnlyRungs(imaptest.Substitute{Subject: "real subject", From: "Jane Doe", Sent: "11/1/2013 8:00:00 PM"}.Answer(), "FLAGS"), finds: "subject:real", says: "The Microsoft Exchange IMAP4 service is ready."},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w, m, _ := rungWorld(t, rungMail(), tc.rungs)
+			w, m, s := rungWorld(t, rungMail(), tc.rungs)
+			s.Greeting = tc.says
 			rep := w.sync()
 			mails := []string{faultMail(1), faultMail(3)}
 			if tc.whole {

@@ -17,12 +17,13 @@ import (
 // server is an IMAP server as pipeline sees it, without a wire. It counts what
 // it is asked.
 type server struct {
-	mu      sync.Mutex
-	caps    []string
-	boxes   map[string]*serverBox
-	asked   []string
-	fetched map[imap.UID]int // bodies handed out
-	dials   int
+	mu       sync.Mutex
+	caps     []string
+	greeting string
+	boxes    map[string]*serverBox
+	asked    []string
+	fetched  map[imap.UID]int // bodies handed out
+	dials    int
 	// dialErr, if set, is what a dial gives.
 	dialErr func(n int) error
 	listErr error
@@ -107,7 +108,7 @@ type serverFault struct {
 }
 
 func newServer(caps ...string) *server {
-	return &server{caps: caps, boxes: map[string]*serverBox{}, fetched: map[imap.UID]int{}}
+	return &server{caps: caps, greeting: "fake", boxes: map[string]*serverBox{}, fetched: map[imap.UID]int{}}
 }
 
 func (s *server) box(name string) *serverBox {

@@ -2,6 +2,7 @@ package imaptest
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -17,8 +18,10 @@ import (
 // must, with the capabilities that it is given, and breaks every rule that its
 // Fault tells it to break.
 type Script struct {
-	Caps  string // "IMAP4rev1 LIST-STATUS ..."
-	Fault *Fault // nil: none
+	Caps string // "IMAP4rev1 LIST-STATUS ..."
+	// Greeting is what its greeting says behind the capabilities; "" for nothing in particular.
+	Greeting string
+	Fault    *Fault // nil: none
 
 	listener net.Listener
 	wg       sync.WaitGroup
@@ -242,7 +245,7 @@ func (c *scriptConn) talk() {
 			return
 		}
 	} else {
-		c.send("* OK [CAPABILITY %s AUTH=PLAIN] ready\r\n", c.s.Caps)
+		c.send("* OK [CAPABILITY %s AUTH=PLAIN] %s\r\n", c.s.Caps, cmp.Or(c.s.Greeting, "ready"))
 	}
 	for {
 		if c.w.Flush() != nil {

@@ -195,13 +195,11 @@ func (w *Worker) sink(ctx context.Context, b *Mailbox, came map[imap.UID]bool, f
 	}
 }
 
-// madeUp tells whether what reads like a substitute is one. Anybody can write what it says;
-// that the server has a mail of another size no sender can bring about.
+// madeUp tells whether what reads like a substitute, and came by no way of mail, is one. Exchange
+// gives whatever arrives lines of its way, so that only it has written what has none. Elsewhere
+// anybody can write such a text: that the server says another size no sender can bring about.
 func (w *Worker) madeUp(m mail.Message, came *maildir.Spool) bool {
-	if m.Size == 0 { // not told
-		return w.Origin.Exchange
-	}
-	return m.Size != came.WireSize()
+	return w.Origin.Exchange || m.Size > 0 && m.Size != came.WireSize()
 }
 
 // spool begins a mail, of which it is counted how much came.
