@@ -13,6 +13,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/imaptest"
 	"github.com/notmuch-imap/notmuch-imap/internal/index"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/remote"
 )
 
 // Gmail's settings that keep mail from IMAP are seen in what it answers, and
@@ -161,7 +162,7 @@ func TestWatchKnowsAProvidersPause(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := &vigil{program: &program{}, idx: idx}
+	v := &vigil{program: &program{}, idx: idx, reached: make(map[string]*remote.Names)}
 	for host, want := range map[string]time.Duration{"imap.mail.yahoo.com": 5 * time.Minute, "imap.example.org": 0} {
 		if got := v.account(t.Context(), &config.Account{Host: host}, dir).Pause; got != want {
 			t.Errorf("%s: %v, want %v", host, got, want)
