@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
@@ -42,6 +43,50 @@ func TestARefusedMoveKeepsNothingElse(t *testing.T) {
 			}
 			h.check(s)
 		})
+	}
+}
+
+// Without MOVE a copy is looked for in the other mailbox before the original goes. Where the
+// server opens either of the two no more at that moment, the run asks nothing else of messages
+// that are in no open mailbox, and the next one ends what was begun: once, and of the right mail.
+func TestACopyThatCannotBeLookedFor(t *testing.T) {
+	for _, closed := range []string{"Full", "INBOX"} {
+		for _, wire := range []string{"UIDPLUS", ""} {
+			t.Run(closed+"/"+wire, func(t *testing.T) {
+				t.Parallel()
+				s, h := newServer(strings.Fields(wire)...), newHome(t)
+				s.box("Open")
+				s.box("Trash")
+				for i := range 8 {
+					s.box("INBOX").add(plainMail(i), `\Seen`)
+					s.box("Full").add(plainMail(20+i), `\Seen`)
+				}
+				h.sync(s)
+				h.move("INBOX", 1, "Full", false)
+				h.move("INBOX", 2, "Open", false)
+				h.remove("INBOX", 3)
+				b := s.box(closed)
+				s.effect = func(verb string) {
+					if verb == "UID COPY" {
+						b.refuse = &mail.Fault{Kind: mail.KindNo, Text: "in use"}
+					}
+				}
+				if rep := h.sync(s); rep.Clean() || b.refuse == nil {
+					t.Errorf("refused: %+v", rep)
+				}
+				s.effect, b.refuse = nil, nil
+				for range 3 {
+					h.sync(s)
+				}
+				for box, want := range map[string]int{"INBOX": 5, "Full": 9, "Open": 1, "Trash": 1} {
+					if n := len(s.box(box).msgs); n != want {
+						t.Errorf("%d messages in %s, want %d", n, box, want)
+					}
+				}
+				h.check(s)
+				h.quiet(s)
+			})
+		}
 	}
 }
 

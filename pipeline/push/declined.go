@@ -217,7 +217,7 @@ func (b *Mailbox) stays(uid imap.UID, change string) {
 // refused remembers of a refusal which changes of a mailbox's messages it kept from being made:
 // it is of them, and costs nothing else. Any other error stays.
 func (p *Pusher) refused(ctx context.Context, b *Mailbox, err error, uids []imap.UID, change func(imap.UID) string) error {
-	if !p.isRefusal(err) {
+	if !p.isRefusal(err) || errors.Is(err, errBegun) {
 		return err
 	}
 	if some, ok := errors.AsType[*someRefused](err); ok {

@@ -23,6 +23,10 @@ const MostRefusals = 100
 // parts.
 var errHalfWay = errors.New("the next sync ends what was begun of it")
 
+// errBegun says of a refusal that the note of a mailbox's move stays for the next run, and that
+// another mailbox may be open: until then nothing else is asked of its messages.
+var errBegun = errors.New("the next sync finds out what became of it")
+
 // inParts does something with messages in as few commands as their number allows, and
 // with each half of them where the server refuses that: one that it will not have keeps
 // no other from it. The error is someRefused if that is all there was.
@@ -31,7 +35,7 @@ func inParts[T any](p *Pusher, list []T, uid func(T) imap.UID, do func([]T) erro
 	var try func([]T) error
 	try = func(part []T) error {
 		err := do(part)
-		if !p.isRefusal(err) || errors.Is(err, errHalfWay) {
+		if !p.isRefusal(err) || errors.Is(err, errHalfWay) || errors.Is(err, errBegun) {
 			return err
 		}
 		if p.refusals++; len(part) > 1 && p.refusals < MostRefusals && !ofWhole(err) {

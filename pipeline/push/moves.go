@@ -83,7 +83,7 @@ func (p *Pusher) transferPart(ctx context.Context, b *Mailbox, verb string, part
 			return errors.Join(err, e)
 		}
 		if !back {
-			return fmt.Errorf("%w; %w", err, errHalfWay)
+			return fmt.Errorf("%w; %w", err, errBegun)
 		}
 	}
 	if err != nil {
@@ -96,7 +96,7 @@ func (p *Pusher) transferPart(ctx context.Context, b *Mailbox, verb string, part
 	var unseen []ledger.Message
 	if m.Copied = verb == "COPY"; m.Copied {
 		if part, unseen, pairs, err = p.seen(ctx, b, m, part, pairs); err != nil {
-			return err
+			return fmt.Errorf("%w; %w", err, errBegun)
 		}
 		uids = ledger.UIDs(part)
 		m.UIDs = uids
