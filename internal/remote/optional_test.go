@@ -29,7 +29,7 @@ func newGrudging(t *testing.T, caps, refuses, answer string) *grudging {
 	t.Helper()
 	g := &grudging{caps: caps, greeting: "ready", refuses: refuses, answer: answer, mailbox: "locked"}
 	g.port = serve(t, func(p *peer) {
-		p.greet(g.caps)
+		p.greet(g.offers())
 		for {
 			tag, command := p.command()
 			if tag == "" {
@@ -39,6 +39,25 @@ func newGrudging(t *testing.T, caps, refuses, answer string) *grudging {
 		}
 	})
 	return g
+}
+
+func (g *grudging) offers() string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.caps
+}
+
+// learns another capability.
+func (g *grudging) learns(capability string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.caps += " " + capability
+}
+
+func (g *grudging) times() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.asked
 }
 
 func (g *grudging) answers(command string) string {
@@ -141,8 +160,8 @@ func TestOptionalArguments(t *testing.T) {
 				}
 				works := func(s *Session, want int) {
 					t.Helper()
-					if err := c.do(t.Context(), s); err != nil || g.asked != want {
-						t.Errorf("%v; asked for %d times, want %d", err, g.asked, want)
+					if err := c.do(t.Context(), s); err != nil || g.times() != want {
+						t.Errorf("%v; asked for %d times, want %d", err, g.times(), want)
 					}
 				}
 				s := begin(&Refusals{})
@@ -150,7 +169,7 @@ func TestOptionalArguments(t *testing.T) {
 				works(s, 1)
 				s = begin(&o.Names.Refusals)
 				works(s, 1)
-				g.caps += " IDLE"
+				g.learns("IDLE")
 				works(begin(&o.Names.Refusals), 2)
 				if _, refused := o.Names.Refusals.Refused(); len(refused) != 1 {
 					t.Errorf("refused: %q", refused)
@@ -184,8 +203,8 @@ func TestARefusedMailboxIsNoRefusedArgument(t *testing.T) {
 			if _, refused := s.names.Refusals.Refused(); len(refused) > 0 || !s.Has("QRESYNC") {
 				t.Errorf("refused: %q, has %v", refused, slices.Sorted(slices.Values(s.Capabilities())))
 			}
-			if want := map[bool]int{true: 6, false: 14}[strings.Contains(answer, "[")]; g.asked != want {
-				t.Errorf("asked %d times, want %d", g.asked, want)
+			if want := map[bool]int{true: 6, false: 14}[strings.Contains(answer, "[")]; g.times() != want {
+				t.Errorf("asked %d times, want %d", g.times(), want)
 			}
 		})
 	}
