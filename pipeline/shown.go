@@ -56,7 +56,7 @@ func (r *run) showNotMail(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if rows, err = r.indexAgain(ctx, rows, boxes); err != nil {
+	if rows, err = r.indexAgain(ctx, rows, notes, boxes); err != nil {
 		return err
 	}
 	for _, row := range rows {
@@ -80,13 +80,13 @@ func (r *run) showNotMail(ctx context.Context) error {
 	return nil
 }
 
-// indexAgain has notmuch read the files again that it does not take for mail, if that is asked
-// for, and gives those that it still does not take.
-func (r *run) indexAgain(ctx context.Context, rows []ledger.Message, boxes map[string]*box) ([]ledger.Message, error) {
+// indexAgain has notmuch read the files again that it did not take for mail in earlier runs, which
+// have left notes, if that is asked for. It gives those that it still does not take.
+func (r *run) indexAgain(ctx context.Context, rows []ledger.Message, notes map[string]journal.Beside, boxes map[string]*box) ([]ledger.Message, error) {
 	var items []*deliver.Item
 	for _, row := range rows {
 		b := boxes[row.Mailbox]
-		if b == nil || !r.Full && !r.wants(row) {
+		if _, before := notes[journal.About(row)]; !before || b == nil || !r.Full && !r.wants(row) {
 			continue
 		}
 		name, ok, err := b.find(row.Key, row.Name)
