@@ -75,7 +75,7 @@ func TestEveryRoadToAMail(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w, m, s := rungWorld(t, rungMail(), tc.rungs)
-			s.Greeting = tc.says
+			s.With(func([]*imaptest.ScriptBox) { s.Greeting = tc.says })
 			rep := w.sync()
 			mails := []string{faultMail(1), faultMail(3)}
 			if tc.whole {

@@ -245,7 +245,10 @@ func (c *scriptConn) talk() {
 			return
 		}
 	} else {
-		c.send("* OK [CAPABILITY %s AUTH=PLAIN] %s\r\n", c.s.Caps, cmp.Or(c.s.Greeting, "ready"))
+		c.s.mu.Lock()
+		says := cmp.Or(c.s.Greeting, "ready")
+		c.s.mu.Unlock()
+		c.send("* OK [CAPABILITY %s AUTH=PLAIN] %s\r\n", c.s.Caps, says)
 	}
 	for {
 		if c.w.Flush() != nil {
