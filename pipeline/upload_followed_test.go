@@ -14,6 +14,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
 // stopNever lets the run go on: what others do they do right behind the APPEND.
@@ -49,14 +50,15 @@ func (b *serverBox) take(id string, to *serverBox) bool {
 	return false
 }
 
-// heard tells whether the ledger knows that the server has taken an upload.
+// heard tells whether the ledger knows that the server has taken an upload, by its UID or since
+// it was seen there.
 func (h *home) heard(id string) (known bool) {
 	h.edit(func(l *ledger.Ledger) error {
 		rows, err := l.ByMessageID(h.t.Context(), id)
 		if err != nil {
 			return err
 		}
-		known = slices.ContainsFunc(rows, func(m ledger.Message) bool { return m.State == ledger.Present })
+		known = slices.ContainsFunc(rows, func(m ledger.Message) bool { return m.State == ledger.Present && !plan.NotSeen(m) })
 		notes, err := journal.Of(l).Arriving.All(h.t.Context())
 		for _, a := range notes {
 			if a.Row.ID == id {

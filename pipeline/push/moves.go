@@ -147,7 +147,12 @@ func (p *Pusher) uncopied(ctx context.Context, b *Mailbox, m *journal.Moving, ro
 // copied to, or where others have moved them since: only for these an original may go. pairs
 // are their new UIDs, as far as they are in that mailbox. b is the one that is open then.
 func (p *Pusher) seen(ctx context.Context, b *Mailbox, m *journal.Moving, rows []ledger.Message, told map[imap.UID]imap.UID) (seen, unseen []ledger.Message, pairs map[imap.UID]imap.UID, err error) {
-	if pairs, err = p.copied(ctx, m, rows, told); err != nil {
+	if pairs, err = p.copied(ctx, m, rows, told); p.isRefusal(err) {
+		// It does not let anybody look: what it said of the copies is all that can be had.
+		_, err = p.openFor(ctx, b)
+		return rows, nil, told, err
+	}
+	if err != nil {
 		return nil, nil, nil, err
 	}
 	var files []plan.Untracked
