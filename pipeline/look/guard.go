@@ -61,12 +61,15 @@ func (l *Looking) guardGone(ctx context.Context, boxes []*deliver.Mailbox) (map[
 			unexplained[it.Box] = append(unexplained[it.Box], it)
 		}
 	}
-	inOrder := !l.mistaken(unexplained)
+	var j plan.Judgement
+	for b, items := range unexplained {
+		l.suspect(b).Weigh(&j, len(items), l.Daily[b.Name])
+	}
 	for _, b := range boxes {
 		items, s := unexplained[b], l.suspect(b)
 		switch {
 		case s == nil:
-		case inOrder || !s.Holds(len(items)):
+		case !j.Mistake() || !s.Holds(len(items)):
 			l.sayGone(b, s.Gone)
 		default:
 			for _, it := range items {
@@ -89,17 +92,6 @@ func (l *Looking) guardGone(ctx context.Context, boxes []*deliver.Mailbox) (map[
 		}
 	}
 	return stay, nil
-}
-
-// mistaken tells whether the deletions that nothing explains are held back.
-func (l *Looking) mistaken(unexplained map[*deliver.Mailbox][]*deliver.Item) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	many := make(map[*deliver.Mailbox]int, len(unexplained))
-	for b, items := range unexplained {
-		many[b] = len(items)
-	}
-	return plan.Mistaken(l.suspects, many, func(b *deliver.Mailbox) bool { return l.Daily[b.Name] })
 }
 
 // sayGone says how many messages left a mailbox, once that is believed.

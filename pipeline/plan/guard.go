@@ -49,7 +49,7 @@ const (
 // nothing else in the account is in doubt.
 func guard(locals map[string]*Local, out map[string]*Outgoing, p Policy) {
 	held := make(map[string]string) // why, by mailbox
-	excusable, sum := make(map[string]bool), 0
+	excusable, j := make(map[string]bool), Judgement{}
 	for name, l := range locals {
 		o := out[name]
 		if l.Closed || p.Yes(name) {
@@ -58,19 +58,16 @@ func guard(locals map[string]*Local, out map[string]*Outgoing, p Policy) {
 		switch {
 		case l.Doubt == DoubtEmpty && o.Unexplained > 0:
 			held[name], excusable[name] = l.Doubt, true
-			if !p.Daily[name] {
-				sum += o.Unexplained
-			}
+			j.emptied(o.Unexplained, p.Daily[name])
 		case l.Doubt == DoubtReplaced, l.Doubt != "" && o.Unexplained > 0:
 			held[name] = l.Doubt
+			j.doubted()
 		case p.Deletions != DeletionsKeep && guarded(len(o.Deleted), l.Have):
 			held[name], excusable[name] = fmt.Sprintf("they are many of %d", l.Have), p.Daily[name]
+			j.many(p.Daily[name])
 		}
 	}
-	inOrder := sum <= Handful
-	for name := range held {
-		inOrder = inOrder && excusable[name]
-	}
+	inOrder := !j.Mistake()
 	names := slices.Sorted(maps.Keys(locals))
 	// A folder of another day has files where they were then: it moves nothing. What it
 	// says of flags is judged behind that: what is not moved has none from elsewhere.
@@ -141,20 +138,37 @@ func (s *Suspicion) Holds(unexplained int) bool {
 	return unexplained > 0 && (s.Doubt != "" || s.All || guarded(unexplained, s.Have))
 }
 
-// Mistaken tells whether deletions by the server that nothing explains are held back, all of
-// them: those of a mailbox that contradicts itself, many of a mailbox, and more than a handful of
-// such that are left with nothing, as on a new server. unexplained says how many they are. That
-// mailboxes are emptied in daily life (daily) is no mistake by itself.
-func Mistaken[M comparable](suspects map[M]*Suspicion, unexplained map[M]int, daily func(M) bool) bool {
-	emptied := 0
-	for m, n := range unexplained {
-		switch s := suspects[m]; {
-		case !s.Holds(n), s.Doubt == "" && daily(m):
-		case s.Doubt != "" || guarded(n, s.Have):
-			return true
-		default:
-			emptied += n
-		}
+// Weigh adds what nothing explains to a judgement of the whole account. daily is that the mailbox
+// is emptied in daily life.
+func (s *Suspicion) Weigh(j *Judgement, unexplained int, daily bool) {
+	switch {
+	case !s.Holds(unexplained):
+	case s.Doubt != "":
+		j.doubted()
+	case guarded(unexplained, s.Have):
+		j.many(daily)
+	default:
+		j.emptied(unexplained, daily)
 	}
-	return emptied > Handful
 }
+
+// Judgement is whether what an account lost, on either side, is daily life: a handful in all of
+// what is left with nothing, and whatever goes out of mailboxes that are emptied in daily life.
+// If anything of it is not, all that is held back stays so.
+type Judgement struct {
+	gone    int // of what is left with nothing
+	mistake bool
+}
+
+func (j *Judgement) emptied(n int, daily bool) {
+	if !daily {
+		j.gone += n
+	}
+}
+
+func (j *Judgement) many(daily bool) { j.mistake = j.mistake || !daily }
+
+func (j *Judgement) doubted() { j.mistake = true }
+
+// Mistake tells whether it may be a mistake.
+func (j *Judgement) Mistake() bool { return j.mistake || j.gone > Handful }
