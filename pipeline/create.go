@@ -69,12 +69,15 @@ func (w *worker) forgetUnmade(ctx context.Context) error {
 	if len(w.Only) > 0 || w.ReadOnly || w.Restore {
 		return nil
 	}
-	return w.unanswered.Each(func(op, name string) error {
+	for op, name := range w.unanswered.All() {
 		if op != "CREATE" || slices.ContainsFunc(w.foldersToCreate, func(b *box) bool { return b.Name == name }) {
-			return nil
+			continue
 		}
-		return w.unanswered.Answered(ctx, op, name)
-	})
+		if err := w.unanswered.Answered(ctx, op, name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // makeMailbox makes one mailbox, records it, and scans its folder. A crash before

@@ -72,10 +72,9 @@ func (w *worker) list(ctx context.Context) ([]mail.Mailbox, error) {
 	var unheard error                // the last of them
 	unlisted := false
 	how := mail.Listing{Singly: w.unanswered.Waits("LIST", "")}
-	_ = w.unanswered.Each(func(op, name string) error {
+	for op, name := range w.unanswered.All() {
 		how.Singly = how.Singly || op == "STATUS" && w.unanswered.Waits(op, name)
-		return nil
-	})
+	}
 	how.Skip = func(m mail.Mailbox) bool {
 		return silent[m.Name] != nil || w.unanswered.LeavesOut(m.Name) != "" ||
 			!removing && !w.Restore && !w.selects(m) // what is missing in one folder may have gone to any
@@ -142,7 +141,7 @@ func (r *run) heard(ctx context.Context, list []mail.Mailbox, how mail.Listing) 
 	for _, m := range list {
 		listed[m.Name] = m
 	}
-	return r.unanswered.Each(func(op, name string) error {
+	for op, name := range r.unanswered.All() {
 		m, there := listed[name]
 		keep := there
 		switch op {
@@ -154,8 +153,11 @@ func (r *run) heard(ctx context.Context, list []mail.Mailbox, how mail.Listing) 
 			keep = !there
 		}
 		if keep {
-			return nil
+			continue
 		}
-		return r.unanswered.Answered(ctx, op, name)
-	})
+		if err := r.unanswered.Answered(ctx, op, name); err != nil {
+			return err
+		}
+	}
+	return nil
 }

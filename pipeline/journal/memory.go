@@ -30,8 +30,9 @@ func (t *Tries) Failed(now time.Time, reason string, pause func(now time.Time, a
 	t.NextTry = pause(now, t.Attempts)
 }
 
-// Waits tells whether it is not to be tried yet.
-func (t Tries) Waits(now time.Time) bool { return t.GivenUp || t.NextTry.After(now) }
+// Waits tells whether it is not to be tried yet. all is that everything is tried, whatever its
+// schedule says, but what was given up.
+func (t Tries) Waits(now time.Time, all bool) bool { return t.GivenUp || !all && t.NextTry.After(now) }
 
 // Unsent is mail that is new here and that the server refused. It is sent again by the
 // schedule of messages that failed to come, or with --full; or, if its owner gave it up,

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"context"
+	"iter"
 	"strings"
 	"sync"
 	"time"
@@ -45,22 +46,22 @@ func (u *UnansweredCommands) Before(op, mailbox string) (tries Tries, ok bool) {
 	return n.Tries, ok
 }
 
-// Each calls f for all that earlier runs met, until it gives an error.
-func (u *UnansweredCommands) Each(f func(op, mailbox string) error) error {
-	for about := range u.before {
-		op, mailbox, _ := strings.Cut(about, "/")
-		if err := f(op, mailbox); err != nil {
-			return err
+// All gives the commands that earlier runs met, each with its mailbox.
+func (u *UnansweredCommands) All() iter.Seq2[string, string] {
+	return func(yield func(op, mailbox string) bool) {
+		for about := range u.before {
+			if op, mailbox, _ := strings.Cut(about, "/"); !yield(op, mailbox) {
+				return
+			}
 		}
 	}
-	return nil
 }
 
 // Waits tells whether a command is not to be tried yet; or, if that was given up, not until
 // somebody asks for it.
 func (u *UnansweredCommands) Waits(op, mailbox string) bool {
 	tries, _ := u.Before(op, mailbox)
-	return tries.Waits(u.ask.Now()) && (tries.GivenUp || !u.ask.All) && !u.ask.Named(mailbox)
+	return tries.Waits(u.ask.Now(), u.ask.All) && !u.ask.Named(mailbox)
 }
 
 // LeavesOut gives the command for which a mailbox is left out now; "" if it is not.

@@ -73,8 +73,12 @@ func Refusals(declined []journal.Declined) []Refusal {
 			g := group{d.Mailbox, wordsOf(change), t.Reason, t.GivenUp}
 			if all, ok := tries[g]; ok {
 				t.Attempts = max(t.Attempts, all.Attempts)
-				t.Since = slices.MinFunc([]journal.Tries{t, all}, func(a, b journal.Tries) int { return a.Since.Compare(b.Since) }).Since
-				t.NextTry = slices.MinFunc([]journal.Tries{t, all}, func(a, b journal.Tries) int { return a.NextTry.Compare(b.NextTry) }).NextTry
+				if all.Since.Before(t.Since) {
+					t.Since = all.Since
+				}
+				if all.NextTry.Before(t.NextTry) {
+					t.NextTry = all.NextTry
+				}
 			}
 			uids[g], tries[g] = append(uids[g], d.UID), t
 		}
@@ -132,7 +136,7 @@ func (p *Pusher) noteDeclined(d journal.Declined) {
 
 // waits tells whether what was refused is not to be tried now. key is the file's.
 func (p *Pusher) waits(t journal.Tries, b *Mailbox, key string) bool {
-	return t.Waits(p.Now()) && (t.GivenUp || !p.Full) && !p.Again(b.Name, key)
+	return t.Waits(p.Now(), p.Full) && !p.Again(b.Name, key)
 }
 
 // putOff takes out of the plan what the server refused and whose time has not come. What is
