@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -178,18 +179,18 @@ func (r *run) removeStub(ctx context.Context, b *box, row ledger.Message) error 
 	if err != nil {
 		return err
 	}
-	if ok {
-		row.StubName = name
+	return r.removeShown(ctx, b, cmp.Or(name, row.StubName), ok, cmp.Or(row.ID, KeyOf(r.Name, row).MessageID()))
+}
+
+// removeShown removes a stub, or a note, if its file is here, and lets notmuch forget it.
+func (r *run) removeShown(ctx context.Context, b *box, name string, here bool, id string) error {
+	if here {
 		if err := b.dir.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 		r.step("stub removed")
 	}
-	id := row.ID
-	if id == "" {
-		id = KeyOf(r.Name, row).MessageID()
-	}
-	results, err := r.Index.Apply(ctx, []mail.Change{{Op: mail.OpRemove, Path: filepath.Join(string(b.dir), row.StubName), ID: id}})
+	results, err := r.Index.Apply(ctx, []mail.Change{{Op: mail.OpRemove, Path: filepath.Join(string(b.dir), name), ID: id}})
 	if err == nil && len(results) == 1 && results[0].Err != nil && !errors.Is(results[0].Err, fs.ErrNotExist) {
 		err = results[0].Err
 	}

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -11,7 +12,6 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
-	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
@@ -167,20 +167,8 @@ func (r *run) writeBeside(ctx context.Context, b *box, row ledger.Message, key s
 	}
 	o := stub.Origin{Account: r.Name, Address: r.Address, Mailbox: row.Mailbox, UIDValidity: row.UIDValidity, Secret: r.secret}
 	s := stub.Salvaged{UID: row.UID, Told: mail.Message{UID: row.UID, InternalDate: row.Date, Size: row.Size}}
-	spool, err := b.dir.Spool(key)
+	spool, err := b.dir.Written(key, stub.NotMail(o, s, row.Reason, path, r.Now()), row.Date)
 	if err != nil {
-		return "", err
-	}
-	if _, err := spool.Write(stub.NotMail(o, s, row.Reason, path, r.Now())); err != nil {
-		spool.Discard()
-		return "", err
-	}
-	if err := spool.Finish(); err != nil {
-		spool.Discard()
-		return "", err
-	}
-	spool.SetTime(row.Date)
-	if err := maildir.SyncAll([]*maildir.Spool{spool}); err != nil {
 		return "", err
 	}
 	return spool.Commit("")
@@ -196,19 +184,7 @@ func (r *run) removeBeside(ctx context.Context, boxes map[string]*box, n journal
 	if err != nil || !ok && n.Name == "" {
 		return err
 	}
-	if ok {
-		n.Name = name
-		if err := b.dir.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		r.step("note removed")
-	}
-	results, err := r.Index.Apply(ctx, []mail.Change{{Op: mail.OpRemove, Path: b.dir.Path(n.Name), ID: n.ID}})
-	if err == nil && results[0].Err != nil && !errors.Is(results[0].Err, fs.ErrNotExist) {
-		err = results[0].Err
-	}
-	r.step("note forgotten")
-	return err
+	return r.removeShown(ctx, b, cmp.Or(name, n.Name), ok, n.ID)
 }
 
 // giveUpBeside removes the notes of mail that notmuch does not take and that is given up. The

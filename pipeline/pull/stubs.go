@@ -12,7 +12,6 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
-	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
@@ -89,17 +88,8 @@ func (w *Worker) enrich(ctx context.Context, f failure, old *ledger.Message, now
 
 // rewrite puts a stub into the place of the one that is there.
 func (w *Worker) rewrite(f failure, old ledger.Message, name string, now time.Time) error {
-	s, err := f.box.Dir.Spool(w.Keys.New(now))
+	s, err := f.box.Dir.Written(w.Keys.New(now), stub.Failed(w.origin(f.box), f.Salvaged, now), old.Date)
 	if err != nil {
-		return err
-	}
-	if _, err := s.Write(stub.Failed(w.origin(f.box), f.Salvaged, now)); err != nil {
-		s.Discard()
-		return err
-	}
-	s.SetTime(old.Date)
-	if err := maildir.SyncAll([]*maildir.Spool{s}); err != nil {
-		s.Discard()
 		return err
 	}
 	if err := s.Replace(name); err != nil {
