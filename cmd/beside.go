@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
 )
 
@@ -118,7 +119,7 @@ func (p *program) giveUpBeside(ctx context.Context, ch *chosen, targets []pipeli
 		}
 		for _, f := range before[0] {
 			name := nameOf(ch.account.Name, f)
-			again := "`notmuch imap retry " + typedWord(name) + "`"
+			again := "`notmuch imap retry " + mail.Typed(name) + "`"
 			switch f.State {
 			case pipeline.FailedUnsent:
 				out.say(name + ": not sent any more; the mail stays here, and " + again + " sends it")

@@ -16,6 +16,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/config"
 	"github.com/notmuch-imap/notmuch-imap/internal/index"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/internal/takeover"
 )
@@ -200,7 +201,7 @@ func (p *program) propose(c *cli.Context, from predecessor, found *importable) e
 	}
 	command := "import " + from.command
 	if given := c.String("from"); given != "" {
-		command += " --from " + shellWord(given)
+		command += " --from " + mail.ShellQuoted(given)
 	}
 	if !c.Bool("write") || c.Bool("dry-run") {
 		say("%s has no account for that mail yet: these lines go there, with what is wrong in them changed; %s adds them as they are", file, p.typed(file, command+" --write "+strings.Join(names, " ")))

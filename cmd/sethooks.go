@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/index"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
 // hookMark is in every hook of notmuch's that we wrote, and in no other.
@@ -63,7 +64,7 @@ func (p *program) call(conf string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	program := shellWord(me)
+	program := mail.ShellQuoted(me)
 	if path, err := exec.LookPath(name); err == nil && sameFile(path, me) {
 		program = name
 	}
@@ -71,7 +72,7 @@ func (p *program) call(conf string) (string, error) {
 		return program, nil
 	}
 	conf, err = filepath.Abs(conf)
-	return program + " --config " + shellWord(conf), err
+	return program + " --config " + mail.ShellQuoted(conf), err
 }
 
 func sameFile(a, b string) bool {

@@ -17,6 +17,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/config"
 	"github.com/notmuch-imap/notmuch-imap/internal/index"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
@@ -228,7 +229,7 @@ func outlook(account string, f pipeline.Failed, now time.Time) string {
 		since = "since " + minute(f.Since)
 	}
 	parts := []string{since}
-	retry := "notmuch imap retry " + typedWord(nameOf(account, f))
+	retry := "notmuch imap retry " + mail.Typed(nameOf(account, f))
 	switch f.State {
 	case pipeline.FailedGivenUp:
 		return "given up, not asked for; " + retry + " asks again"

@@ -12,16 +12,10 @@ import (
 func (p *program) typed(file, command string) string {
 	words := []string{"notmuch imap"}
 	if usual, err := config.Find("", p.getenv); file != "" && (err != nil || usual != file) {
-		words = append(words, "--config", typedWord(file))
+		words = append(words, "--config", mail.Typed(file))
 	}
 	if command != "" {
 		words = append(words, command)
 	}
 	return strings.Join(words, " ")
 }
-
-// typedWord is a word as it is typed for a shell.
-func typedWord(word string) string { return mail.Typed(word) }
-
-// shellWord is a word in quotes, whatever is in it.
-func shellWord(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

@@ -56,5 +56,8 @@ func Typed(word string) string {
 	if word != "" && !strings.ContainsAny(word, " \t\n'\"$&;<>|()*?[]{}~#!`\\") {
 		return word
 	}
-	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+	return ShellQuoted(word)
 }
+
+// ShellQuoted writes a word in quotes for a shell, whatever is in it.
+func ShellQuoted(word string) string { return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'" }
