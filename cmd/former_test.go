@@ -2,7 +2,6 @@ package cmd
 
 import (
 	"fmt"
-	"net"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -28,12 +27,7 @@ func TestAnotherServerGetsTheMailboxesOfTheFirst(t *testing.T) {
 	m.must(name, "sync")
 	old := m.must(name, "verify", "--deep")
 
-	host, port, err := net.SplitHostPort(other.Addr())
-	if err != nil {
-		t.Fatal(err)
-	}
-	m.write("secret", other.Password+"\n")
-	m.write("config.toml", fmt.Sprintf("[account.next]\nhost = %q\nport = %s\ntls = \"none\"\nallow_plaintext = true\nuser = %q\npassword_file = \"secret\"\nfolder = \"work\"\n", host, port, other.User))
+	m.switchesTo(other, "next")
 	foreseen := m.must(name, "upload", "-n", "next")
 	out := m.must(name, "upload", "next")
 	for _, text := range []string{foreseen, out} {

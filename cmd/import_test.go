@@ -84,6 +84,17 @@ func (m *mover) write(file, text string) {
 	}
 }
 
+// switchesTo configures another server, for the same folders, as the only account.
+func (m *mover) switchesTo(s *imaptest.DovecotServer, account string) {
+	m.t.Helper()
+	host, port, err := net.SplitHostPort(s.Addr())
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.write("secret", s.Password+"\n")
+	m.write("config.toml", fmt.Sprintf("[account.%s]\nhost = %q\nport = %s\ntls = \"none\"\nallow_plaintext = true\nuser = %q\npassword_file = \"secret\"\nfolder = \"work\"\n", account, host, port, s.User))
+}
+
 func (m *mover) read(file string) string {
 	m.t.Helper()
 	text, err := os.ReadFile(filepath.Join(m.dir, file))

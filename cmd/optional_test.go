@@ -30,15 +30,7 @@ func TestARefusedArgumentCostsNothing(t *testing.T) {
 			t.Run(name+"/"+line[:3], func(t *testing.T) {
 				t.Parallel()
 				first := []string{faultMail(1), faultMail(2), faultMail(3)}
-				s, err := imaptest.NewScript("IMAP4rev1 "+c.caps, imaptest.RefusedWith(c.command, c.words, line), imaptest.Box("INBOX", first...), imaptest.Box("Other", faultMail(1001)))
-				if err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(func() {
-					if err := s.Close(); err != nil {
-						t.Error(err)
-					}
-				})
+				s := newScript(t, "IMAP4rev1 "+c.caps, imaptest.RefusedWith(c.command, c.words, line), imaptest.Box("INBOX", first...), imaptest.Box("Other", faultMail(1001)))
 				w := newWorld(t, s.Addr(), "user", "pass phrase")
 				var asked atomic.Int32
 				w.remote.Record = func(l mail.Line) {

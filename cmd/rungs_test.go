@@ -23,15 +23,7 @@ func rungWorld(t *testing.T, raw string, rungs imaptest.Rungs) (*world, *imaptes
 	t.Helper()
 	b := imaptest.Box("INBOX", faultMail(1), raw, faultMail(3))
 	b.Mails[1].Rungs = rungs
-	s, err := imaptest.NewScript("IMAP4rev1 UIDPLUS", nil, b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	s := newScript(t, "IMAP4rev1 UIDPLUS", nil, b)
 	w := newWorld(t, s.Addr(), "user", "pass phrase")
 	w.remote.Timeout = faultTimeout
 	return w, b.Mails[1], s

@@ -26,15 +26,7 @@ func scripted(t *testing.T, caps string, use func(*pipeline.Options)) (*imaptest
 		}
 		boxes = append(boxes, b)
 	}
-	s, err := imaptest.NewScript(caps, nil, boxes...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	s := newScript(t, caps, nil, boxes...)
 	w := newWorld(t, s.Addr(), "user", "pass phrase")
 	w.remote.Timeout = silentTimeout
 	if rep := w.sync(use); !rep.Clean() {

@@ -2,7 +2,6 @@ package cmd
 
 import (
 	"fmt"
-	"net"
 	"strings"
 	"testing"
 )
@@ -41,12 +40,7 @@ func TestAnotherServerGetsTheMailboxesOfBefore(t *testing.T) {
 				m.must(program.words...)
 				m.must(name, "sync")
 			}
-			host, port, err := net.SplitHostPort(other.Addr())
-			if err != nil {
-				t.Fatal(err)
-			}
-			m.write("secret", other.Password+"\n")
-			m.write("config.toml", fmt.Sprintf("[account.neu]\nhost = %q\nport = %s\ntls = \"none\"\nallow_plaintext = true\nuser = %q\npassword_file = \"secret\"\nfolder = \"work\"\n", host, port, other.User))
+			m.switchesTo(other, "neu")
 			foreseen := m.must(name, "upload", "-n", "neu")
 			out := m.must(name, "upload", "neu")
 			if want := "neu: 6 uploaded"; !strings.Contains(out, want) || !strings.Contains(foreseen, "neu: would be: 6 uploaded") {

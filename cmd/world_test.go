@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/notmuch-imap/notmuch-imap/internal/imaptest"
 	"github.com/notmuch-imap/notmuch-imap/internal/index"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/remote"
@@ -154,6 +155,21 @@ func (w *world) mails(folder string) (mails, stubs map[string]string) {
 		}
 	}
 	return mails, stubs
+}
+
+// newScript gives a scripted server that ends with the test.
+func newScript(t *testing.T, caps string, fault *imaptest.Fault, boxes ...*imaptest.ScriptBox) *imaptest.Script {
+	t.Helper()
+	s, err := imaptest.NewScript(caps, fault, boxes...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
 }
 
 // notmuch runs the real notmuch on the world's database.
