@@ -54,6 +54,7 @@ type watched struct {
 	Since   time.Time `json:"since,omitzero"`         // that is so
 	Fault   string    `json:"fault,omitempty"`        // why there is none
 	Working time.Time `json:"working_since,omitzero"` // a sync is at work
+	Beside  string    `json:"beside,omitempty"`       // what goes on beside syncs
 }
 
 // mute is the fault of a watch that was asked and did not answer.
@@ -186,7 +187,7 @@ func (p *program) addWatch(c *cli.Context, all []*accountStatus) error {
 				if w.How != "" && w.Since.After(s.Contact) {
 					s.Contact = w.Since
 				}
-				s.Watch = &watched{Running: answer.Since, How: w.How, Since: w.Since, Fault: w.Fault, Working: w.Working}
+				s.Watch = &watched{Running: answer.Since, How: w.How, Since: w.Since, Fault: w.Fault, Working: w.Working, Beside: w.Beside}
 			}
 		}
 	}
@@ -281,6 +282,9 @@ func statusText(s *accountStatus, now time.Time, mailboxes bool, most int) strin
 		row("watch", w.text(s.Refusals > 0 || s.failed(pipeline.FailedAccount) > 0))
 		if !w.Working.IsZero() {
 			row("", "synchronising since "+w.Working.Local().Format("15:04:05"))
+		}
+		if w.Beside != "" {
+			row("", w.Beside)
 		}
 	}
 	switch {

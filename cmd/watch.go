@@ -157,7 +157,7 @@ func (p *program) vigil(ctx context.Context, accounts []config.Account, out *out
 	if err != nil {
 		return nil, err
 	}
-	v := &vigil{program: p, idx: idx, out: out, all: accounts}
+	v := &vigil{program: p, idx: idx, out: out, all: accounts, carriers: make(map[string]*pipeline.Carrier)}
 	v.keys = p.newSecrets(v.waits)
 	for i := range accounts {
 		if _, err := remoteOptions(&accounts[i], v.keys); err != nil {
@@ -181,6 +181,11 @@ func (v *vigil) watch(ctx context.Context, times watch.Times, d *door, reload fu
 		a := &v.all[i]
 		root := filepath.Join(idx.MailRoot(), filepath.FromSlash(a.Folder))
 		roots = append(roots, root)
+		state, err := a.StateDir(p.getenv)
+		if err != nil {
+			return err
+		}
+		v.carriers[a.Name] = pipeline.NewCarrier(state, time.Now)
 		watched = append(watched, v.account(ctx, a, root))
 	}
 	w := watch.New(times, watched...)
@@ -219,6 +224,9 @@ func (v *vigil) watch(ctx context.Context, times watch.Times, d *door, reload fu
 			out.fault("the configuration is not read again: " + err.Error() + "; that of before holds")
 		}
 	})
+	for i := range v.all {
+		wg.Go(func() { v.carry(running, &v.all[i]) })
+	}
 	wg.Go(func() { watch.Machine(running, w, remark) })
 	wg.Go(func() { p.manager().serve(running, w) })
 	w.Run(running)
@@ -233,6 +241,8 @@ type vigil struct {
 	all []config.Account
 
 	reached map[string]*remote.Names // by how a server is reached, also before the configuration was read again
+
+	carriers map[string]*pipeline.Carrier // of large messages, by account
 
 	end context.CancelCauseFunc // of what is watched
 
@@ -254,12 +264,7 @@ func (v *vigil) waits(account, text string) {
 
 // account gives what is done with an account that is watched.
 func (v *vigil) account(ctx context.Context, a *config.Account, root string) watch.Account {
-	how := fmt.Sprintf("%q %q %d %q %q %q", a.Name, a.Host, a.Port, a.TLS, a.Tunnel, a.Proxy)
-	names := v.reached[how]
-	if names == nil {
-		names = &remote.Names{}
-		v.reached[how] = names
-	}
+	names := v.namesOf(a)
 	var seen mail.Revision
 	if uuid, n, err := v.idx.Revision(ctx); err == nil {
 		seen = mail.Revision{UUID: uuid, N: n}
@@ -282,7 +287,10 @@ func (v *vigil) account(ctx context.Context, a *config.Account, root string) wat
 			}
 			return s, nil
 		},
-		Sync:    func(ctx context.Context, only []string) watch.Outcome { return v.sync(ctx, a, root, names, only) },
+		Sync: func(ctx context.Context, only []string, turn watch.Turn) watch.Outcome {
+			return v.sync(ctx, a, root, names, only, turn)
+		},
+		Beside:  v.carriers[a.Name].UnderWay,
 		Paused:  func(ctx context.Context) time.Time { return v.paused(ctx, a) },
 		Tagged:  func(ctx context.Context) bool { return v.tagged(ctx, a, &seen) },
 		Refused: func(ctx context.Context, err error) { v.refused(ctx, a, err) },
@@ -297,6 +305,19 @@ func (v *vigil) account(ctx context.Context, a *config.Account, root string) wat
 		},
 		Say: func(text string) { v.out.remark(a.Name, text) },
 	}
+}
+
+// namesOf are the names by which an account's server was reached.
+func (v *vigil) namesOf(a *config.Account) *remote.Names {
+	how := fmt.Sprintf("%q %q %d %q %q %q", a.Name, a.Host, a.Port, a.TLS, a.Tunnel, a.Proxy)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	names := v.reached[how]
+	if names == nil {
+		names = &remote.Names{}
+		v.reached[how] = names
+	}
+	return names
 }
 
 // awayEvent is what a sync says that cannot connect, so that it is said once.
@@ -330,7 +351,7 @@ func (v *vigil) refused(ctx context.Context, a *config.Account, refusal error) {
 }
 
 // sync is the ordinary sync of some mailboxes of an account, or of all.
-func (v *vigil) sync(ctx context.Context, a *config.Account, root string, names *remote.Names, only []string) watch.Outcome {
+func (v *vigil) sync(ctx context.Context, a *config.Account, root string, names *remote.Names, only []string, turn watch.Turn) watch.Outcome {
 	failed := func(err error) watch.Outcome {
 		if errors.Is(err, index.ErrNoDatabase) {
 			v.end(errDatabaseGone)
@@ -350,12 +371,12 @@ func (v *vigil) sync(ctx context.Context, a *config.Account, root string, names 
 	if err != nil {
 		return failed(err)
 	}
-	report, end, err := v.locked(ctx, a, root, names, l, only)
+	report, end, err := v.locked(ctx, a, root, names, l, only, turn)
 	until, paused := v.pausedBy(ctx, a, l)
 	if err = errors.Join(err, paused, done()); err != nil {
 		return failed(err)
 	}
-	o := watch.Outcome{Until: until}
+	o := watch.Outcome{Until: until, More: report.GaveWay}
 	switch end {
 	case endRefused:
 		v.keys.forget(a.Name) // it may be another one when it is tried again
@@ -373,7 +394,24 @@ func (v *vigil) sync(ctx context.Context, a *config.Account, root string, names 
 	return o
 }
 
-func (v *vigil) locked(ctx context.Context, a *config.Account, root string, names *remote.Names, l *ledger.Ledger, only []string) (report *pipeline.Report, end ending, err error) {
+// carry brings an account's large messages beside its syncs, until the context ends.
+func (v *vigil) carry(ctx context.Context, a *config.Account) {
+	c := v.carriers[a.Name]
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-c.Ordered():
+		}
+		o := pipeline.Account{Carrier: c, Now: time.Now, Dial: v.dialer(a, v.keys, v.namesOf(a), v.out)}
+		err := pipeline.Carry(ctx, o, func(mailboxes []string) { v.w.News(a.Name, mailboxes) })
+		if err != nil && ctx.Err() == nil {
+			v.out.remark(a.Name, "a large message did not come: "+err.Error())
+		}
+	}
+}
+
+func (v *vigil) locked(ctx context.Context, a *config.Account, root string, names *remote.Names, l *ledger.Ledger, only []string, turn watch.Turn) (report *pipeline.Report, end ending, err error) {
 	var runner *hooks.Runner
 	if runner, err = v.runner(v.idx, v.all...); err != nil {
 		return nil, endBroken, err
@@ -381,6 +419,8 @@ func (v *vigil) locked(ctx context.Context, a *config.Account, root string, name
 	defer func() { err = errors.Join(err, runner.Close()) }()
 	o := v.pipelineOptions(a, root, v.idx, l, v.keys, v.out)
 	o.Emit, o.Dial, o.Refusals = v.event, v.dialer(a, v.keys, names, v.out), &names.Refusals
+	o.Carrier, o.GiveWay = v.carriers[a.Name], turn.Awaited
+	o.Step = func(string) { turn.Wrote() }
 	return v.syncLocked(ctx, a, o, v.idx, v.out, request{only: only, hooks: runner, unattended: true})
 }
 

@@ -27,6 +27,7 @@ func (r *run) finish(ctx context.Context, err error) (*report.Report, error) {
 	} else if err != nil {
 		err = report.OfMailbox("", err)
 	}
+	r.tally(func(rep *report.Report) { rep.GaveWay = r.gaveWay.Load() })
 	rep := r.rep.Report()
 	if err == nil {
 		r.emit(report.Event{Type: report.EventDone, Report: &rep})

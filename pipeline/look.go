@@ -33,7 +33,7 @@ func (r *run) newLooking(stored map[string]map[imap.UID]plan.Delta) *look.Lookin
 		Journal: r.notes(), Told: r.told, Ruled: r.ruled, Links: r.links, Old: r.old, MovedHere: r.arrivals.Moved,
 		Tags: &r.Tags, Deletions: r.Deletions, Believed: r.yes, Standing: r.standingFault,
 		Full: r.Full, DryRun: r.DryRun, PairOnly: r.PairOnly, UploadHere: r.UploadHere, Some: len(r.Only) > 0,
-		Exchange: r.exchange,
+		Exchange: r.exchange, SizeAll: r.Carrier != nil || r.GiveWay != nil,
 		Tagged: func(ctx context.Context, dir string) ([]mail.Tagged, error) {
 			_, tagged, _, err := r.Index.Changes(ctx, mail.Revision{}, dir)
 			return tagged, err

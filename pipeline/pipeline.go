@@ -99,6 +99,8 @@ type Account struct {
 	// Refusals is shared by the sessions that Dial gives; nil if nothing is kept of what the
 	// server refuses.
 	Refusals Refusals
+	// Carrier brings large messages beside the runs; nil: a run waits for them.
+	Carrier *pull.Carrier
 	// Hooks are asked and told on the way; nil has none. A dry run leaves them
 	// alone.
 	Hooks *hooks.Runner
@@ -167,6 +169,9 @@ type Request struct {
 	// Remind is after how long a fault that waits for a person is told again; 0 tells
 	// it in every run.
 	Remind time.Duration
+	// GiveWay tells that something else is to be done: large messages, of which a run brings
+	// some, then wait for the next one. nil: they all come. Several goroutines may ask it.
+	GiveWay func() bool
 }
 
 // What a run tells, by the names that a program which calls Sync knows it by.

@@ -88,7 +88,7 @@ func (r *run) pull(ctx context.Context, first *worker, boxes []*box) error {
 
 // toFetch is the mailbox as it is fetched from.
 func (b *box) toFetch() *pull.Mailbox {
-	return &pull.Mailbox{Mailbox: b.line, UIDValidity: b.uidValidity, Stubs: b.stubs, Add: b.add, Remove: b.remove}
+	return &pull.Mailbox{Mailbox: b.line, UIDValidity: b.uidValidity, Stubs: b.stubs, Add: b.add, Remove: b.remove, Carries: b.known.Complete}
 }
 
 // fetching is what fetching needs of a run, when its mailboxes are known.
@@ -96,7 +96,7 @@ func (r *run) fetching() *pull.Fetching {
 	return pull.New(pull.Options{
 		Line: r.line, Index: r.Index, Ledger: r.Ledger, Hooks: r.ask, Report: r.rep, Keys: &r.keys, Now: r.Now, Timeout: r.Timeout, Tags: &r.Tags,
 		Origin: stub.Origin{Account: r.Name, Address: r.Address, Secret: r.secret, Exchange: r.exchange},
-		Wanted: r.wants, Trash: r.trash,
+		Wanted: r.wants, Trash: r.trash, Carrier: r.Carrier,
 		RestoreTags: func(ctx context.Context, m *pull.Mailbox, it *deliver.Item) error {
 			return r.rememberRemoved(ctx, arrival{m.Name, r.trash, m.Add, m.Remove}, it)
 		},
@@ -147,7 +147,7 @@ func (r *run) sayLeft() {
 		return
 	}
 	text := "left for the next sync: " + strings.Join(lines, ", ")
-	if len(r.rep.Report().Faults) > 0 {
+	if r.gaveWay.Load() || len(r.rep.Report().Faults) > 0 {
 		r.emit(report.Event{Type: report.EventNote, Text: text})
 		return
 	}

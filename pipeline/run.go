@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
@@ -43,7 +44,10 @@ type run struct {
 	// there, with what that may be.
 	unsettled map[string][]ledger.Message
 
+	gaveWay atomic.Bool // large messages wait for the next run
+
 	mu                sync.Mutex
+	largeBegun        bool            // some large messages were asked for
 	reportedUnhealthy bool            // it was said that the server is not well
 	paired            map[string]bool // mailboxes whose first look found mail here that is theirs
 	hooksBegan        bool            // they let the run begin, and are told of its end

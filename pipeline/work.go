@@ -36,6 +36,11 @@ func (w *worker) loop(ctx context.Context) (err error) {
 		if !ok {
 			return ctx.Err()
 		}
+		if w.givesWay(u) {
+			w.pool.GiveBack(u)
+			w.end()
+			continue
+		}
 		if w.spare && !w.conn.Alive() {
 			if err := w.conn.Try(ctx); err != nil && ctx.Err() == nil {
 				// Servers limit connections (Gmail: 15, wildduck#35). The others go on.
@@ -88,6 +93,22 @@ func (w *worker) loop(ctx context.Context) (err error) {
 			return w.accountFault(ctx, err, report.AtConnect)
 		}
 	}
+}
+
+// givesWay tells whether a unit waits for the next run, since something else is to be done. Some
+// large messages each run brings, so that they all come in the end.
+func (w *worker) givesWay(u unit) bool {
+	if u.Batch == nil || u.Rank < pull.Large || w.GiveWay == nil {
+		return false
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.largeBegun && w.GiveWay() {
+		w.gaveWay.Store(true)
+		return true
+	}
+	w.largeBegun = true
+	return false
 }
 
 // mayGo tells whether the account goes on without this connection, which err ended.

@@ -22,15 +22,17 @@ type account struct {
 	wants   want
 	asked   []chan Outcome
 	syncing bool
-	ended   time.Time // of the last sync
-	follow  int       // syncs in a row that found nothing and were due to what they themselves had done
-	hold    time.Time // no sync before that, unless somebody asks
-	drop    func()    // ends the connection that watches; nil if there is none
-	jumped  bool      // the next waits are short
-	tried   bool      // there was a connection, or a reason for none
-	fails   int       // connections in a row that did not hold
-	away    bool      // that was told
-	held    bool      // one did
+	ended   time.Time     // of the last sync
+	took    time.Duration // the last sync
+	wrote   time.Time     // when a sync last wrote something here, as far as it said
+	follow  int           // syncs in a row that found nothing and were due to what they themselves had done
+	hold    time.Time     // no sync before that, unless somebody asks
+	drop    func()        // ends the connection that watches; nil if there is none
+	jumped  bool          // the next waits are short
+	tried   bool          // there was a connection, or a reason for none
+	fails   int           // connections in a row that did not hold
+	away    bool          // that was told
+	held    bool          // one did
 	sure    *time.Timer
 	stands  chan struct{} // gets a value when state is another
 	state   State
@@ -38,15 +40,16 @@ type account struct {
 
 // want is what is to be synchronised.
 type want struct {
-	only  map[string]bool // these mailboxes
-	whole bool            // or all
-	own   bool            // a whole look since a sync may have changed the files itself; and for nothing else
-	first time.Time       // when the first of it came; zero: nothing is wanted
-	last  time.Time
+	only    map[string]bool // these mailboxes
+	whole   bool            // or all
+	awaited bool            // a sync at work is to give way to it
+	own     bool            // a whole look since a sync may have changed the files itself; and for nothing else
+	first   time.Time       // when the first of it came; zero: nothing is wanted
+	last    time.Time
 }
 
 func newAccount(a Account, times Times, stands chan struct{}) *account {
-	times.Poll, times.Mute = max(times.Poll, a.Pause), max(times.Mute, a.Pause)
+	times.Poll, times.Mute, times.Stream = max(times.Poll, a.Pause), max(times.Mute, a.Pause), max(times.Stream, a.Pause)
 	w := &account{Account: a, times: times, began: time.Now(), stands: stands, wake: make(chan struct{}, 1), again: make(chan struct{}, 1), state: State{Account: a.Name, Since: time.Now()}}
 	w.sure = time.AfterFunc(times.Sure, w.holds)
 	w.sure.Stop() // until there is a connection
@@ -66,6 +69,7 @@ func (w *want) add(now time.Time, only string, own bool) {
 		w.first, w.own = now, own
 	}
 	w.last, w.own = now, w.own && own
+	w.awaited = w.awaited || !own
 	if only == "" {
 		w.whole = true
 		return
@@ -111,6 +115,8 @@ func (a *account) changed() {
 	a.mu.Lock()
 	now := time.Now()
 	a.wants.add(now, "", a.syncing || now.Before(a.ended.Add(a.times.Own)))
+	// Its own hooks may write at any time, but then it is not kept from more than large mail.
+	a.wants.awaited = a.wants.awaited || !now.Before(a.wrote.Add(a.times.Own))
 	a.mu.Unlock()
 	signal(a.wake)
 }
@@ -136,7 +142,8 @@ func (a *account) due() (d time.Duration, ok bool) {
 		return 0, false
 	}
 	at := a.wants.last.Add(a.times.Quiet)
-	if latest := a.wants.first.Add(a.times.Longest); latest.Before(at) {
+	// What comes without a pause is not synchronised without a pause.
+	if latest := a.wants.first.Add(min(max(a.times.Stream, 4*a.took), a.times.Longest)); latest.Before(at) {
 		at = latest
 	}
 	if a.wants.own {
@@ -214,11 +221,12 @@ func (a *account) run(ctx context.Context, failing, busy *waits) {
 	if len(asked) > 0 {
 		only = nil
 	}
-	out := a.Sync(ctx, only)
+	begun := time.Now()
+	out := a.Sync(ctx, only, Turn{a})
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := time.Now()
-	a.syncing, a.ended, a.state.Working = false, now, time.Time{}
+	a.syncing, a.ended, a.took, a.state.Working = false, now, now.Sub(begun), time.Time{}
 	for _, c := range asked {
 		c <- out
 	}
@@ -244,6 +252,9 @@ func (a *account) run(ctx context.Context, failing, busy *waits) {
 			a.follow++
 		} else {
 			a.follow = 0
+		}
+		if out.More {
+			a.wants.add(now, "", false)
 		}
 		return
 	}
@@ -339,9 +350,15 @@ func (a *account) isAway() string {
 }
 
 func (a *account) now() State {
+	beside := ""
+	if a.Beside != nil {
+		beside = a.Beside()
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.state
+	state := a.state
+	state.Beside = beside
+	return state
 }
 
 // anew has the connection made anew, or only tried if it is not sure to be dead.

@@ -226,7 +226,7 @@ func TestAServerThatNeverAnswersHoldsUpNoOther(t *testing.T) {
 			servers = append(servers, s)
 			accounts = append(accounts, Account{
 				Name: fmt.Sprint(i), Dial: s.dial,
-				Sync: func(ctx context.Context, _ []string) Outcome {
+				Sync: func(ctx context.Context, _ []string, _ Turn) Outcome {
 					if i == 2 {
 						<-ctx.Done()
 					}

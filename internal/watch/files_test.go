@@ -40,7 +40,7 @@ func newLocal(t *testing.T) *local {
 	l.w = New(times, Account{
 		Name: "work",
 		Dial: func(ctx context.Context) (Line, error) { <-ctx.Done(); return nil, ctx.Err() },
-		Sync: func(context.Context, []string) Outcome {
+		Sync: func(context.Context, []string, Turn) Outcome {
 			l.synced <- struct{}{}
 			return Outcome{Did: true}
 		},

@@ -41,7 +41,7 @@ type Account struct {
 	Pause time.Duration
 	Dial  func(ctx context.Context) (Line, error)
 	// Sync is the ordinary sync of these mailboxes; of the whole account if there are none.
-	Sync func(ctx context.Context, only []string) Outcome
+	Sync func(ctx context.Context, only []string, turn Turn) Outcome
 	// Paused gives the time until when the server is not to be signed in at; zero if it may.
 	Paused func(ctx context.Context) time.Time
 	// Tagged tells whether notmuch has changes of the account's mail that it had not when
@@ -54,8 +54,27 @@ type Account struct {
 	// Back that there is one, for the first time or again. They are called in turn.
 	Away func(err error)
 	Back func(how string, again bool)
+	// Beside tells in words what goes on beside the syncs; "" if nothing does. May be nil.
+	Beside func() string
 	// Say notes what is odd about the watching.
 	Say func(text string)
+}
+
+// Turn is one sync while it is at work.
+type Turn struct{ a *account }
+
+// Wrote says that it has just written something here: what changes now may be its own doing.
+func (t Turn) Wrote() {
+	t.a.mu.Lock()
+	defer t.a.mu.Unlock()
+	t.a.wrote = time.Now()
+}
+
+// Awaited tells whether something waits for its end.
+func (t Turn) Awaited() bool {
+	t.a.mu.Lock()
+	defer t.a.mu.Unlock()
+	return len(t.a.asked) > 0 || t.a.wants.awaited
 }
 
 // Outcome is what a sync came to.
@@ -64,6 +83,7 @@ type Outcome struct {
 	Busy  bool // another program is at work on the account
 	Fail  bool // the server could not be reached, or this machine failed: try again later
 	Ended bool // the watch ended before it was begun
+	More  bool // it left some for another one, which may begin at once
 	// Until is when the server may be tried again; zero if it may at once.
 	Until time.Time
 	Text  string // in words, what became of it; "" for a sync without a fault
@@ -72,7 +92,8 @@ type Outcome struct {
 // Times are how long things take. The zero value of each is that of Usual.
 type Times struct {
 	Quiet    time.Duration // an event waits for so long without another one
-	Longest  time.Duration // and for so long in all
+	Stream   time.Duration // while others keep coming, for so long in all, or four times as long as a sync takes
+	Longest  time.Duration // and never longer than that
 	Renew    time.Duration // NOTIFY is heard so long before the connection is tried
 	Poll     time.Duration // IDLE likewise; then the other mailboxes are asked for
 	Mute     time.Duration // the same once IDLE missed something
@@ -92,7 +113,7 @@ type Times struct {
 // connection that is silent for 15.
 func Usual() Times {
 	return Times{
-		Quiet: 800 * time.Millisecond, Longest: 30 * time.Second, Renew: 9 * time.Minute, Poll: 5 * time.Minute, Mute: 2 * time.Minute,
+		Quiet: 800 * time.Millisecond, Stream: 2 * time.Second, Longest: 30 * time.Second, Renew: 9 * time.Minute, Poll: 5 * time.Minute, Mute: 2 * time.Minute,
 		Full: time.Hour, Busy: 2 * time.Second, Retry: time.Second, RetryMax: 5 * time.Minute,
 		Look: 10 * time.Second, Hurry: time.Minute, HurryMax: time.Second, Own: 2 * time.Second,
 		Begin: 5 * time.Second, Sure: 2 * time.Second,
@@ -107,6 +128,7 @@ type State struct {
 	Fault   string    `json:"fault,omitempty"`  // why there is none
 	Synced  time.Time `json:"synced,omitzero"`  // the last sync's end
 	Working time.Time `json:"working,omitzero"` // since when a sync is at work; zero while none is
+	Beside  string    `json:"beside,omitempty"` // what goes on beside the syncs
 }
 
 // Watcher watches accounts. Its methods may be called from several goroutines.
@@ -144,6 +166,17 @@ func (w *Watcher) Waits(account, what string) {
 	for _, a := range w.accounts {
 		if a.Name == account {
 			a.waits(what)
+		}
+	}
+}
+
+// News says that something is to be had from mailboxes of an account.
+func (w *Watcher) News(account string, mailboxes []string) {
+	for _, a := range w.accounts {
+		for _, m := range mailboxes {
+			if a.Name == account {
+				a.news(mail.News{Mailbox: m})
+			}
 		}
 	}
 }

@@ -182,10 +182,11 @@ type scene struct {
 	mu      sync.Mutex
 	syncs   []ran
 	said    []string
+	turn    Turn // of the last sync
 	outcome func(only []string) Outcome
 }
 
-func (s *scene) sync(_ context.Context, only []string) Outcome {
+func (s *scene) sync(_ context.Context, only []string, turn Turn) Outcome {
 	s.mu.Lock()
 	r := ran{time.Since(s.begun), strings.Join(only, " ")}
 	if only == nil {
@@ -193,6 +194,7 @@ func (s *scene) sync(_ context.Context, only []string) Outcome {
 	}
 	s.syncs = append(s.syncs, r)
 	f := s.outcome
+	s.turn = turn
 	s.mu.Unlock()
 	if f != nil {
 		return f(only)
@@ -330,16 +332,62 @@ func TestNewsIsSyncedWithinASecond(t *testing.T) {
 	}
 }
 
-func TestNewsWithoutEndWaitsForThirtySecondsAtMost(t *testing.T) {
+// TestNewsWithoutEndIsSyncedOnTheWay: who gets mail and tags it without a pause waits for none of
+// it as for the end, and where a sync takes long, syncs do not follow one another without a pause.
+func TestNewsWithoutEndIsSyncedOnTheWay(t *testing.T) {
+	t.Parallel()
+	for took, each := range map[time.Duration]time.Duration{0: 2 * time.Second, time.Second: 4 * time.Second, 10 * time.Second: 30 * time.Second, time.Minute: time.Minute} {
+		atRest(t, "IDLE NOTIFY", func(t *testing.T, s *scene) {
+			s.comesTo(func([]string) Outcome { time.Sleep(took); return Outcome{Did: true} })
+			for range 600 {
+				s.server.deliver("INBOX", 1, 0)
+				s.server.deliver("Spam", 1, 0) // is not synchronised
+				time.Sleep(300 * time.Millisecond)
+				s.changed()
+				time.Sleep(300 * time.Millisecond)
+			}
+			time.Sleep(2 * time.Minute)
+			got := s.take()
+			if len(got) < 3 {
+				t.Fatalf("%v", got)
+			}
+			for i := range got[1 : len(got)-1] {
+				if d := got[i+1].at - got[i].at; d < each-time.Second || d > each+time.Second {
+					t.Errorf("of syncs that take %v one began %v after the other", took, d)
+				}
+			}
+		})
+	}
+}
+
+// TestLargeMailGivesWay: a sync that is at large mail is told when something else waits, and not
+// for what it has written itself; what it left is synchronised after that.
+func TestLargeMailGivesWay(t *testing.T) {
 	t.Parallel()
 	atRest(t, "IDLE NOTIFY", func(t *testing.T, s *scene) {
-		for range 600 {
-			s.server.deliver("INBOX", 1, 0)
-			s.server.deliver("Spam", 1, 0) // is not synchronised
-			time.Sleep(100 * time.Millisecond)
+		var said []bool
+		s.comesTo(func(only []string) Outcome {
+			if only == nil {
+				return Outcome{Did: true}
+			}
+			wait := func(d time.Duration) { time.Sleep(d); synctest.Wait(); said = append(said, s.turn.Awaited()) }
+			s.turn.Wrote()
+			s.changed() // a small mail
+			wait(time.Second)
+			time.Sleep(time.Minute)
+			s.changed() // a tag
+			wait(0)
+			s.server.deliver("Archive", 1, 0)
+			wait(time.Second)
+			return Outcome{Did: true, More: true}
+		})
+		s.server.deliver("INBOX", 1, 0)
+		time.Sleep(5 * time.Minute)
+		if !slices.Equal(said, []bool{false, true, true}) {
+			t.Errorf("something else waits: %v", said)
 		}
-		if got := s.names(); !slices.Equal(got, []string{"INBOX", "INBOX"}) && !slices.Equal(got, []string{"INBOX"}) {
-			t.Errorf("%v in a minute of events", got)
+		if got := s.names(); !slices.Equal(got, []string{"INBOX", "*"}) {
+			t.Errorf("%v", got)
 		}
 	})
 }

@@ -118,6 +118,7 @@ type Options struct {
 	PairOnly   bool // what is here is paired with what is there, and nothing else is done
 	UploadHere bool // what was here before the first sync is new mail as any other
 	Exchange   bool // the server's sizes are not exact
+	SizeAll    bool // the size of each new message is asked for
 	// Tagged gives what notmuch has below a directory.
 	Tagged func(ctx context.Context, dir string) ([]mail.Tagged, error)
 	Some   bool // not all mailboxes are asked for

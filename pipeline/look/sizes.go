@@ -10,11 +10,11 @@ import (
 )
 
 // askSizes asks how large messages are, so that large ones keep none waiting, and it is
-// known how much is to come. One by itself has nothing to be compared with. A server that
+// known how much is to come. One by itself keeps none waiting, unless other runs wait. A server that
 // breaks off on that is asked no more of it in this run, and loses nothing else by it.
 func (l *Looker) askSizes(ctx context.Context, b *Mailbox, uids []imap.UID) error {
 	uids = slices.DeleteFunc(slices.Clone(uids), func(u imap.UID) bool { return b.Sizes[u] > 0 })
-	if len(uids) < 2 || l.sizeless.Load() || !l.conn.Alive() {
+	if len(uids) == 0 || len(uids) == 1 && !l.SizeAll || l.sizeless.Load() || !l.conn.Alive() {
 		return nil
 	}
 	listed, err := l.conn.Session().Sizes(ctx, mail.UIDSet(uids))

@@ -63,6 +63,7 @@ type Mailbox struct {
 	UIDValidity      uint64                      // of its messages, as they are fetched
 	Stubs            map[imap.UID]ledger.Message // those that stand for messages of it
 	Add, Remove      []string                    // tags by rule
+	Carries          bool                        // its large messages are carried
 }
 
 // Options is what fetching needs of a run.
@@ -79,6 +80,7 @@ type Options struct {
 	Tags    *plan.Tags
 	Trash   string      // the mailbox that is the Trash, "" if there is none
 	Origin  stub.Origin // what all stubs of the account say of it
+	Carrier *Carrier    // of large messages; nil: they are waited for
 
 	// Known gives all mailboxes that the ledger knows, by name.
 	Known func(context.Context) ([]*Mailbox, error)
@@ -137,6 +139,13 @@ func (w *Worker) fetchAllowed(ctx context.Context, b *Mailbox, batch []imap.UID)
 	if _, err := w.conn.Enter(ctx, b); err != nil {
 		return err
 	}
+	batch = slices.DeleteFunc(slices.Clone(batch), func(uid imap.UID) bool {
+		waits := w.Carrier.underWay(Parcel{b.Name, b.UIDValidity, uid})
+		if waits {
+			w.await(b, uid)
+		}
+		return waits
+	})
 	uids, err := w.preFetch(ctx, b, batch)
 	if err != nil {
 		return err
@@ -144,8 +153,8 @@ func (w *Worker) fetchAllowed(ctx context.Context, b *Mailbox, batch []imap.UID)
 	for _, uid := range batch {
 		w.dealt[uid] = !slices.Contains(uids, uid)
 	}
-	if len(uids) == 0 {
-		return nil
+	if uids, err = w.carried(ctx, b, uids); err != nil || len(uids) == 0 {
+		return err
 	}
 	return w.fetch(ctx, b, uids)
 }

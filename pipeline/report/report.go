@@ -68,6 +68,7 @@ type Report struct {
 	NotMail   int       `json:"not_mail"` // stored, but notmuch does not take them for mail
 	DryRun    bool      `json:"dry_run,omitempty"`
 	Faults    []Failure `json:"faults,omitempty"`
+	GaveWay   bool      `json:"-"` // large messages wait for the next run
 }
 
 // Held is what the guard held back in a mailbox, until a person says what is right.

@@ -1,0 +1,151 @@
+package pipeline
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+)
+
+// hugeMail is one that is not waited for.
+func hugeMail(i int) string {
+	return rawMail(i) + strings.Repeat("0123456789abcde\n", 17*plan.Large/16)
+}
+
+// carried is a store whose runs have large mail carried.
+type carried struct {
+	*home
+	server  *server
+	carrier *Carrier
+}
+
+func newCarried(t *testing.T) *carried {
+	t.Helper()
+	c := &carried{home: newHome(t), server: newServer("UIDPLUS", "CONDSTORE")}
+	c.server.box("INBOX").add(rawMail(0))
+	c.sync(c.server)
+	c.carrier = NewCarrier(filepath.Join(c.dir, "state"), c.options(c.server, nil).Now)
+	return c
+}
+
+func (c *carried) run() *Report {
+	c.t.Helper()
+	return c.sync(c.server, func(o *Options) { o.Carrier = c.carrier })
+}
+
+// carry brings what is ordered, and gives the mailboxes of which a run has something to take.
+func (c *carried) carry() (mailboxes []string, err error) {
+	a := c.options(c.server, nil).Account
+	a.Carrier = c.carrier
+	err = Carry(c.t.Context(), a, func(some []string) { mailboxes = append(mailboxes, some...) })
+	return mailboxes, err
+}
+
+// lies gives how many messages lie with the carrier.
+func (c *carried) lies() int {
+	files, _ := os.ReadDir(filepath.Join(c.dir, "state", "large"))
+	return len(files)
+}
+
+func TestNoRunWaitsForALargeMail(t *testing.T) {
+	t.Parallel()
+	c := newCarried(t)
+	inbox := c.server.box("INBOX")
+	huge := inbox.add(hugeMail(1)) // by itself, so that its size is not asked for otherwise
+	if rep := c.run(); rep.New != 0 || !rep.Clean() || c.server.fetched[huge] != 0 {
+		t.Fatalf("the run that met it: %+v", rep)
+	}
+	inbox.add(rawMail(2))
+	if rep := c.run(); rep.New != 1 || !rep.Clean() || c.server.fetched[huge] != 0 {
+		t.Fatalf("a run while it is on its way: %+v", rep)
+	}
+	if boxes, err := c.carry(); err != nil || !slices.Equal(boxes, []string{"INBOX"}) || c.server.fetched[huge] != 1 || c.lies() != 1 {
+		t.Fatalf("it is carried: %v, %v", boxes, err)
+	}
+	inbox.flag(huge, `\Seen`)
+	inbox.add(rawMail(3))
+	if rep := c.run(); rep.New != 2 || !rep.Clean() || c.server.fetched[huge] != 1 {
+		t.Errorf("the run that takes it: %+v", rep)
+	}
+	c.check(c.server)
+	if rep := c.run(); rep.Changed != 0 || c.lies() != 0 {
+		t.Errorf("and then: %+v, %d files", rep, c.lies())
+	}
+}
+
+// What cannot be carried comes by the run, with all that is tried there.
+func TestALargeMailThatCannotBeCarried(t *testing.T) {
+	t.Parallel()
+	c := newCarried(t)
+	inbox := c.server.box("INBOX")
+	huge := inbox.add(hugeMail(1))
+	inbox.msgs[huge].fault = &serverFault{err: &mail.Fault{Kind: mail.KindNo, Op: "UID FETCH"}, times: 2}
+	for range 2 {
+		if rep := c.run(); rep.New != 0 || !rep.Clean() {
+			t.Fatalf("the run that ordered it: %+v", rep)
+		}
+		if boxes, err := c.carry(); err == nil || !slices.Equal(boxes, []string{"INBOX"}) {
+			t.Fatalf("%v, %v", boxes, err)
+		}
+	}
+	if rep := c.run(); rep.New != 1 || !rep.Clean() {
+		t.Errorf("the run that fetches it: %+v", rep)
+	}
+	c.check(c.server)
+}
+
+// Of what was carried nothing is taken for another message, nor for one that went.
+func TestALargeMailThatIsNoMore(t *testing.T) {
+	t.Parallel()
+	for what, change := range map[string]func(*serverBox, imap.UID){
+		"deleted":           func(b *serverBox, huge imap.UID) { b.expunge(huge) },
+		"another numbering": func(b *serverBox, huge imap.UID) { b.msgs[huge].raw = hugeMail(7); b.validity++ },
+	} {
+		c := newCarried(t)
+		inbox := c.server.box("INBOX")
+		huge := inbox.add(hugeMail(1))
+		c.run()
+		if _, err := c.carry(); err != nil {
+			t.Fatal(err)
+		}
+		change(inbox, huge)
+		for range 3 {
+			c.run()
+			if _, err := c.carry(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		t.Log(what)
+		c.check(c.server)
+	}
+}
+
+// A run to which something else comes brings some of the large mail, and all runs together
+// bring all of it.
+func TestARunGivesWay(t *testing.T) {
+	t.Parallel()
+	h, s := newHome(t), newServer("UIDPLUS")
+	for i := range 3 {
+		for j, box := range []string{"INBOX", "Lists"} {
+			s.box(box).add(hugeMail(10*i + j))
+			s.box(box).add(rawMail(100 + 10*i + j))
+		}
+	}
+	n := 0
+	for more := true; more; n++ {
+		rep := h.sync(s, func(o *Options) { o.Connections, o.GiveWay = 1, func() bool { return true } })
+		if more = rep.GaveWay; !rep.Clean() || rep.New != map[bool]int{true: 7, false: 1}[n == 0] {
+			t.Fatalf("run %d: %+v", n, rep)
+		}
+	}
+	if n != 6 {
+		t.Errorf("%d runs", n)
+	}
+	h.check(s)
+}

@@ -1,0 +1,295 @@
+package pull
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+)
+
+// Parcel is a message that is too large to be waited for.
+type Parcel struct {
+	Mailbox     string
+	UIDValidity uint64
+	UID         imap.UID
+}
+
+// parcel is what is known of one.
+type parcel struct {
+	Parcel
+	size    int64
+	came    int64
+	begun   time.Time // zero: nobody is at it
+	carried time.Time // that it is here; zero: it is not
+	failed  int
+	wanted  bool // since it was tried last
+}
+
+// awaited tells whether a run waits for it that nobody has carried.
+func (o *parcel) awaited() bool { return o.carried.IsZero() && o.wanted }
+
+// Carrier brings large messages beside the runs of an account, over a connection of its own,
+// so that no run waits for them: a run that meets one orders it, leaves it, and takes it when
+// it is here. What it carries lies in a directory of its own and is lost with the process: it
+// is no mail yet. The nil Carrier carries nothing. Its methods may be called from several
+// goroutines.
+type Carrier struct {
+	dir string
+	now func() time.Time
+
+	mu      sync.Mutex
+	parcels []*parcel // in the order in which they were ordered
+	ordered chan struct{}
+}
+
+const (
+	// worthCarrying is from how many bytes on a message is carried: it would have a batch for
+	// itself.
+	worthCarrying = 16 * plan.Large
+	// carrierTries is how often it is tried: then the run asks for the message itself, by
+	// whatever way there is.
+	carrierTries = 2
+	// keptFor is how long what nobody takes is kept: a whole look comes each hour.
+	keptFor = 3 * time.Hour
+)
+
+// NewCarrier gives a carrier that keeps what it carries below this directory of the account's.
+// What an earlier one left there goes.
+func NewCarrier(dir string, now func() time.Time) *Carrier {
+	c := &Carrier{dir: filepath.Join(dir, "large"), now: now, ordered: make(chan struct{}, 1)}
+	_ = os.RemoveAll(c.dir) // it is in nobody's way
+	return c
+}
+
+func (c *Carrier) path(p Parcel) string {
+	return filepath.Join(c.dir, fmt.Sprintf("%d.%d.%x", p.UIDValidity, p.UID, p.Mailbox))
+}
+
+// order gives the file with a message that is carried. Without one it orders it, and waits
+// tells whether that is worth waiting for; first, whether it was not ordered before.
+func (c *Carrier) order(p Parcel, size int64) (file string, waits, first bool) {
+	if c == nil || size < worthCarrying {
+		return "", false, false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.parcels = slices.DeleteFunc(c.parcels, func(o *parcel) bool {
+		old := !o.carried.IsZero() && c.now().Sub(o.carried) > keptFor
+		if old {
+			_ = os.Remove(c.path(o.Parcel)) // the next carrier finds what stays
+		}
+		return old
+	})
+	i := slices.IndexFunc(c.parcels, func(o *parcel) bool { return o.Parcel == p })
+	switch {
+	case i < 0:
+		c.parcels = append(c.parcels, &parcel{Parcel: p, size: size, wanted: true})
+	case !c.parcels[i].carried.IsZero():
+		return c.path(p), false, false
+	case c.parcels[i].failed >= carrierTries:
+		return "", false, false
+	default:
+		c.parcels[i].wanted = true
+	}
+	select {
+	case c.ordered <- struct{}{}:
+	default:
+	}
+	return "", true, i < 0
+}
+
+// taken forgets a message: its run has it, or cannot use what was carried.
+func (c *Carrier) taken(p Parcel) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.parcels = slices.DeleteFunc(c.parcels, func(o *parcel) bool { return o.Parcel == p })
+	_ = os.Remove(c.path(p)) // the next carrier finds what stays
+}
+
+// underWay tells whether a message was ordered, and is neither here nor given up.
+func (c *Carrier) underWay(p Parcel) bool {
+	if c == nil {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.ContainsFunc(c.parcels, func(o *parcel) bool { return o.Parcel == p && o.awaited() })
+}
+
+// Ordered gets a value when something is ordered.
+func (c *Carrier) Ordered() <-chan struct{} { return c.ordered }
+
+// Next gives the oldest order that nobody has carried; ok is false if there is none.
+func (c *Carrier) Next() (p Parcel, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, o := range c.parcels {
+		if o.awaited() {
+			return o.Parcel, true
+		}
+	}
+	return p, false
+}
+
+// Carry brings a message that is ordered, over a session on which its mailbox is open. Any
+// error has it fail: what is wrong with the server the next run meets, and tells.
+func (c *Carrier) Carry(ctx context.Context, s interface {
+	Fetch(ctx context.Context, uids imap.UIDSet, sink mail.Sink) error
+}, p Parcel) error {
+	c.change(p, func(o *parcel) { o.begun, o.came = c.now(), 0 })
+	came := false
+	err := s.Fetch(ctx, mail.UIDSet([]imap.UID{p.UID}), mail.Sink{
+		Open: func(int64) (mail.Spool, error) {
+			if err := os.MkdirAll(c.dir, 0o700); err != nil {
+				return nil, err
+			}
+			f, err := os.OpenFile(c.path(p), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+			return &load{File: f, wrote: func(n int) { c.change(p, func(o *parcel) { o.came += int64(n) }) }}, err
+		},
+		Done: func(m mail.Message, s mail.Spool) error {
+			l, ok := s.(*load)
+			if !ok || m.UID != p.UID {
+				s.Discard()
+				return nil
+			}
+			came = true
+			return l.Close()
+		},
+	})
+	if err == nil && !came {
+		err = errors.New("it did not come")
+	}
+	c.change(p, func(o *parcel) {
+		if o.begun = (time.Time{}); err == nil {
+			o.carried = c.now()
+		}
+	})
+	return err
+}
+
+// Failed says that a message could not be carried.
+func (c *Carrier) Failed(p Parcel) {
+	c.change(p, func(o *parcel) { o.failed, o.wanted = o.failed+1, false })
+}
+
+func (c *Carrier) change(p Parcel, f func(*parcel)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, o := range c.parcels {
+		if o.Parcel == p {
+			f(o)
+		}
+	}
+}
+
+// UnderWay tells in words what is being carried; "" if nothing is.
+func (c *Carrier) UnderWay() string {
+	if c == nil {
+		return ""
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, o := range c.parcels {
+		if !o.begun.IsZero() {
+			return fmt.Sprintf("a message of %s in %s is on its way since %s, beside all else: %s are here",
+				megabytes(o.size), o.Mailbox, o.begun.Local().Format("15:04:05"), megabytes(o.came))
+		}
+	}
+	return ""
+}
+
+// load is the file of a message that is being carried, with the bytes of the wire.
+type load struct {
+	*os.File
+	wrote func(int)
+}
+
+func (l *load) Write(p []byte) (int, error) {
+	l.wrote(len(p))
+	return l.File.Write(p)
+}
+
+func (l *load) Discard() {
+	_ = l.Close() // nothing of it is wanted
+	_ = os.Remove(l.Name())
+}
+
+// carried gives those of the messages that are to be fetched now: not those that are carried,
+// which it delivers if they are here, and leaves for another run if they are not.
+func (w *Worker) carried(ctx context.Context, b *Mailbox, uids []imap.UID) (now []imap.UID, err error) {
+	for _, uid := range uids {
+		p := Parcel{b.Name, b.UIDValidity, uid}
+		file, waits, first := "", false, false
+		if b.Carries {
+			file, waits, first = w.Carrier.order(p, b.Sizes[uid])
+		}
+		if first {
+			w.Report.Note(b.Name, "a message of %s is fetched beside all else, and comes when it is here", megabytes(b.Sizes[uid]))
+		}
+		came := false
+		if file != "" {
+			came, err = w.unload(ctx, b, p, file)
+			w.Carrier.taken(p)
+			if err != nil {
+				return nil, err
+			}
+		}
+		switch {
+		case waits:
+			w.await(b, uid)
+		case !came:
+			now = append(now, uid)
+		}
+	}
+	return now, nil
+}
+
+// await leaves a message that is carried.
+func (w *Worker) await(b *Mailbox, uid imap.UID) {
+	w.dealt[uid] = true
+	b.KeepMarks()
+	w.Report.Came(b.Sizes[uid], 0)
+}
+
+// unload sends a message that was carried down the line, with the flags that it has now.
+func (w *Worker) unload(ctx context.Context, b *Mailbox, p Parcel, file string) (came bool, err error) {
+	s, err := w.conn.Enter(ctx, b)
+	if err != nil {
+		return false, err
+	}
+	told, err := s.Identify(ctx, mail.UIDSet([]imap.UID{p.UID}))
+	i := slices.IndexFunc(told, func(m mail.Message) bool { return m.UID == p.UID })
+	if err != nil || i < 0 {
+		return false, ctx.Err() // whoever fetches it finds out
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return false, nil // it comes as all others do
+	}
+	defer f.Close() //nolint:errcheck // nothing was written
+	is := make(map[imap.UID]bool, 1)
+	sink := w.sink(ctx, b, is, nil)
+	spool, err := sink.Open(b.Sizes[p.UID])
+	if err != nil {
+		return false, err
+	}
+	if _, err := io.Copy(spool, f); err != nil {
+		spool.Discard()
+		return false, err
+	}
+	err = sink.Done(told[i], spool)
+	return is[p.UID], err
+}
+
+// megabytes is a size for people.
+func megabytes(n int64) string { return fmt.Sprintf("%.1f MB", float64(n)/(1<<20)) }
