@@ -66,6 +66,10 @@ type server struct {
 	effect func(verb string)
 	// unheard: what it answers to a command that changes something does not come.
 	unheard bool
+	// forgets, if set, tells of which messages it makes no change of this flag, though it says so;
+	// and stuck are its mod-sequences where it does.
+	forgets func(uid imap.UID, flag string) bool
+	stuck   bool
 }
 
 type serverBox struct {

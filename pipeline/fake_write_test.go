@@ -71,9 +71,15 @@ func (s *session) Exchange(ctx context.Context, command string) (ex *mail.Exchan
 		for _, uid := range parseUIDs(set) {
 			if m := b.msgs[uid]; m != nil {
 				flag := strings.Trim(rest[strings.IndexByte(rest, '('):], "()")
+				if s.server.forgets != nil && s.server.forgets(uid, flag) {
+					continue
+				}
 				m.flags = slices.DeleteFunc(slices.Clone(m.flags), func(f string) bool { return f == flag })
 				if rest[0] == '+' {
 					m.flags = append(m.flags, flag)
+				}
+				if s.server.stuck {
+					continue
 				}
 				b.modseq++
 				m.modseq = b.modseq

@@ -72,6 +72,9 @@ func (r *run) sync(ctx context.Context) error {
 		if err := r.pull(ctx, first, changed); err != nil {
 			return err
 		}
+		if err := r.pusher.Seen(ctx, r.looking.NotKept); err != nil {
+			return err
+		}
 		if err := first.foreseePaired(ctx, boxes); err != nil {
 			return first.leaveAccount(ctx, err, report.AtConnect)
 		}

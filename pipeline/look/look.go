@@ -181,6 +181,7 @@ type Looking struct {
 	strays   []stray
 	suspects map[*deliver.Mailbox]*plan.Suspicion // where so much is gone that it is to be judged when all that came is known
 	foreseen map[string]bool                      // messages that a dry run finds new, by placeless
+	notKept  map[string][]imap.UID                // of mailboxes that were looked into: messages whose flags are not as the server said
 	passed   map[string]bool                      // files, by key, of which this run found that they are not where the server said
 
 	judged   bool        // what was held was judged, in a run that did not leave the account
@@ -189,7 +190,7 @@ type Looking struct {
 
 // New gives the looking of one run.
 func New(o Options) *Looking {
-	return &Looking{Options: o, suspects: make(map[*deliver.Mailbox]*plan.Suspicion), foreseen: make(map[string]bool), passed: make(map[string]bool)}
+	return &Looking{Options: o, suspects: make(map[*deliver.Mailbox]*plan.Suspicion), foreseen: make(map[string]bool), notKept: make(map[string][]imap.UID), passed: make(map[string]bool)}
 }
 
 // Looker looks over one connection. It belongs to one goroutine.
@@ -269,8 +270,44 @@ func (l *Looker) look(ctx context.Context, b *Mailbox) error {
 		}
 	}
 	changes := plan.OfServer(rows, v)
+	if told := l.Stored[b.Name]; len(told) > 0 && !l.DryRun && b.now.UIDValidity == b.Known.UIDValidity {
+		if changes, err = l.seeFlags(ctx, b, told, rows, v, changes); err != nil {
+			return err
+		}
+	}
 	changes.Fetch = slices.DeleteFunc(changes.Fetch, func(u imap.UID) bool { return matched[u] })
 	return l.put(ctx, b, changes, rows, plan.DoubtOf(b.Known, b.Listed.Status, b.now, v, len(changes.Gone), len(b.Taken), plan.Oldest(rows, changes.Gone)))
+}
+
+// seeFlags finds out of which messages the flags are not as the server said that it made them. It
+// gives what changed in the mailbox by what it hears of that.
+func (l *Looker) seeFlags(ctx context.Context, b *Mailbox, told map[imap.UID]plan.Delta, rows []ledger.Row, v plan.View, a plan.Actions) (plan.Actions, error) {
+	not := plan.NotKept(told, rows, a)
+	if len(not) > 0 { // there are servers whose mod-sequences do not move with flags
+		if err := l.conn.Enter(ctx, b.Name, b.now.UIDValidity); err != nil {
+			return a, err
+		}
+		flags, err := l.conn.Session().Flags(ctx, mail.UIDSet(not), 0)
+		if err != nil {
+			return a, err
+		}
+		v.Messages = slices.Concat(v.Messages, flags)
+		a = plan.OfServer(rows, v)
+		not = plan.NotKept(told, rows, a)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.notKept[b.Name] = not
+	return a, nil
+}
+
+// NotKept gives the messages of a mailbox whose flags are not as the server said that it made
+// them; looked is false if nobody has seen whether they are.
+func (l *Looking) NotKept(mailbox string) (uids []imap.UID, looked bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	uids, looked = l.notKept[mailbox]
+	return uids, looked
 }
 
 // prepare makes the folder ready for what comes, and takes back what of the agreement does not

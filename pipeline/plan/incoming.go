@@ -7,6 +7,7 @@ package plan
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/emersion/go-imap/v2"
@@ -240,6 +241,26 @@ func OfServer(rows []ledger.Row, v View) Actions {
 	// word counts.
 	a.Flags = lastPerUID(a.Flags)
 	return a
+}
+
+// NotKept gives the messages whose flags are not as the server said that it made them. rows
+// and what is gone or changed of them are by UID.
+func NotKept(told map[imap.UID]Delta, rows []ledger.Row, a Actions) (out []imap.UID) {
+	f := finder{rows: rows}
+	for _, uid := range slices.Sorted(maps.Keys(told)) {
+		row := f.known(uid)
+		if _, gone := slices.BinarySearch(a.Gone, uid); gone || row == nil {
+			continue
+		}
+		there := row.Flags
+		if i, changed := slices.BinarySearchFunc(a.Flags, uid, func(c FlagChange, u imap.UID) int { return cmp.Compare(c.UID, u) }); changed {
+			there = a.Flags[i].After
+		}
+		if !SameFlags(told[uid].Merged(there), there) {
+			out = append(out, uid)
+		}
+	}
+	return out
 }
 
 // lastPerUID keeps the last of several changes of one message.

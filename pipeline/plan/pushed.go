@@ -15,7 +15,7 @@ type Pushed struct {
 	// Uploaded are files whose UID was not told.
 	Expected  map[imap.UID]string
 	Uploaded  []Untracked
-	Withheld  map[string]Delta            // by file: flags that a hook keeps from the server
+	Withheld  map[string]Delta            // by file: what its owner made of its flags, which the server may lack
 	MovedFrom map[imap.UID]ledger.Message // where a new message was moved from
 	Taken     map[imap.UID]bool           // messages that we took out of it on the server
 }

@@ -227,11 +227,20 @@ func (p *Pusher) refused(ctx context.Context, b *Mailbox, err error, uids []imap
 	if some, ok := errors.AsType[*someRefused](err); ok {
 		uids, err = some.uids, some.err
 	}
-	declined, e := p.declinedIn(ctx, b)
-	if e != nil {
-		return e
-	}
 	fault, _ := mail.Refused(err)
+	b.KeepMarks()
+	return p.remember(ctx, b, uids, change, fault.Error())
+}
+
+// remember counts one time more that changes of a mailbox's messages were not made.
+func (p *Pusher) remember(ctx context.Context, b *Mailbox, uids []imap.UID, change func(imap.UID) string, reason string) error {
+	if len(uids) == 0 {
+		return nil
+	}
+	declined, err := p.declinedIn(ctx, b)
+	if err != nil {
+		return err
+	}
 	var c journal.Change
 	for _, uid := range uids {
 		d := journal.Declined{Mailbox: b.Name, UIDValidity: b.Known.UIDValidity, UID: uid, Changes: make(map[string]journal.Tries)}
@@ -239,13 +248,12 @@ func (p *Pusher) refused(ctx context.Context, b *Mailbox, err error, uids []imap
 			maps.Copy(d.Changes, before.Changes)
 		}
 		t := d.Changes[change(uid)]
-		t.Failed(p.Now(), fault.Error(), report.RetryFromSecond)
+		t.Failed(p.Now(), reason, report.RetryFromSecond)
 		d.Changes[change(uid)] = t
 		b.stays(uid, change(uid))
 		p.noteDeclined(d)
 		p.Journal.Declined.Put(&c, journal.About(ledger.Message{Mailbox: b.Name, UIDValidity: d.UIDValidity, UID: uid}), d)
 	}
-	b.KeepMarks()
 	return p.commit(ctx, c, "refusal remembered")
 }
 
@@ -253,7 +261,7 @@ func (p *Pusher) refused(ctx context.Context, b *Mailbox, err error, uids []imap
 func always(change string) func(imap.UID) string { return func(imap.UID) string { return change } }
 
 // forgetDone forgets what the server refused before of the mailbox, and did not refuse now: it
-// is done, or wanted no more.
+// is done, or wanted no more. What it says it has done, and nobody has seen yet, it keeps.
 func (p *Pusher) forgetDone(ctx context.Context, b *Mailbox) error {
 	declined, err := p.declinedIn(ctx, b)
 	if err != nil {
@@ -262,7 +270,7 @@ func (p *Pusher) forgetDone(ctx context.Context, b *Mailbox) error {
 	var c journal.Change
 	for uid, d := range declined {
 		left := maps.Clone(d.Changes)
-		maps.DeleteFunc(left, func(change string, _ journal.Tries) bool { return !b.refused[uid][change] })
+		maps.DeleteFunc(left, func(change string, _ journal.Tries) bool { return !b.refused[uid][change] && b.awaited[uid] != change })
 		about := journal.About(ledger.Message{Mailbox: b.Name, UIDValidity: d.UIDValidity, UID: uid})
 		switch {
 		case len(left) == 0:
@@ -288,7 +296,8 @@ func (p *Pusher) tellRefused(ctx context.Context, b *Mailbox) error {
 	}
 	var texts []string
 	for _, r := range Refusals(slices.Collect(maps.Values(declined))) {
-		if !r.GivenUp {
+		// What nobody saw once may be there a moment later.
+		if !r.GivenUp && (r.Reason != notKept || r.Attempts > 1) {
 			texts = append(texts, r.Text)
 		}
 	}

@@ -31,6 +31,10 @@ func (p *Pusher) pushFlags(ctx context.Context, b *Mailbox, sel *mail.Selected) 
 	if err := p.intendFlagsThere(ctx, b); err != nil {
 		return err
 	}
+	change := make(map[imap.UID]string, len(b.Local.Flags)) // by the names that putOff knows
+	for u, d := range b.Local.Flags {
+		change[u] = changeFlags(d)
+	}
 	left := make(map[imap.UID]plan.Delta)
 	for _, f := range slices.Sorted(maps.Keys(flags)) {
 		for _, sign := range []string{"+", "-"} {
@@ -40,7 +44,7 @@ func (p *Pusher) pushFlags(ctx context.Context, b *Mailbox, sel *mail.Selected) 
 				return err
 			}
 			if ok {
-				err := p.refused(ctx, b, err, nil, func(u imap.UID) string { return changeFlags(b.Local.Flags[u]) })
+				err := p.refused(ctx, b, err, nil, func(u imap.UID) string { return change[u] })
 				if err != nil {
 					return err
 				}
@@ -59,6 +63,9 @@ func (p *Pusher) pushFlags(ctx context.Context, b *Mailbox, sel *mail.Selected) 
 		p.did.Stored[b.Name] = make(map[imap.UID]plan.Delta)
 	}
 	maps.Copy(p.did.Stored[b.Name], b.Local.Flags)
+	for u := range b.Local.Flags {
+		b.await(u, change[u])
+	}
 	if b.Local.Flags = nil; len(left) > 0 {
 		b.Local.Flags = left
 	}

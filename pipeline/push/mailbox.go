@@ -34,6 +34,8 @@ type Mailbox struct {
 	next    bool                         // and none of them is looked into before it
 	refused map[imap.UID]map[string]bool // changes that the server refused, in this run or in one before; they stay undone
 	waiting map[imap.UID]plan.Delta      // flags that wait since they were refused
+	awaited map[imap.UID]string          // changes of flags that the server says it has made, until they are seen
+	scanned bool                         // nothing is left to tell of the scan, when they are
 	copied  []ledger.Message             // to be expunged yet, where they were copied from
 
 	uncertain bool // we may have put messages into it since its status was told
@@ -65,6 +67,14 @@ func (b *Mailbox) expect(uid imap.UID, key string) {
 	b.Expected[uid] = key
 }
 
+// await lets the look find out whether a change of flags was made.
+func (b *Mailbox) await(uid imap.UID, change string) {
+	if b.awaited == nil {
+		b.awaited = make(map[imap.UID]string)
+	}
+	b.awaited[uid] = change
+}
+
 func (b *Mailbox) missingHere(uid imap.UID) bool {
 	return slices.ContainsFunc(b.Local.Missing, func(m ledger.Message) bool { return m.UID == uid })
 }
@@ -82,7 +92,7 @@ func (b *Mailbox) since() journal.Since {
 	return journal.Since{UIDValidity: b.Known.UIDValidity, UIDNext: b.Known.UIDNext}
 }
 
-// withhold remembers what of a moved mail's flags the server is not told.
+// withhold remembers what of a moved mail's flags the server may not have where it arrives.
 func (b *Mailbox) withhold(key string, d plan.Delta) {
 	if b.Withheld == nil {
 		b.Withheld = make(map[string]plan.Delta)

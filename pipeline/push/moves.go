@@ -28,6 +28,13 @@ func (p *Pusher) pushMoves(ctx context.Context, b *Mailbox, moves []plan.Move, t
 	if err != nil || len(rows) == 0 {
 		return err
 	}
+	for _, row := range rows { // whose flags were told are withheld below, since nobody has seen them there
+		for _, d := range []plan.Delta{p.did.Stored[b.Name][row.UID], b.Local.Flags[row.UID], b.waiting[row.UID]} {
+			if len(d.Add)+len(d.Remove) > 0 {
+				to.withhold(keys[row.UID], d)
+			}
+		}
+	}
 	p.doing(b, len(rows), movesTo, b.Name, to.Name)
 	pairs, err := p.transfer(ctx, b, rows, to, keys)
 	for from, uid := range pairs {

@@ -144,6 +144,7 @@ type Pusher struct {
 	finished map[string]map[imap.UID]bool
 	declined map[string]map[imap.UID]journal.Declined // what the server refused, by mailbox; nil: not read yet
 	did      Result
+	all      bool // nothing that was to be told is left
 }
 
 // New gives the one of a run.
@@ -206,7 +207,7 @@ func (p *Pusher) Push(ctx context.Context, c Connection, o Orders) (Result, erro
 	if !p.DryRun && !p.Restore {
 		p.did.Unmade = p.unmade(o.Plans)
 	}
-	if !whole || p.Some {
+	if p.all = whole && !p.Some; !p.all || p.awaits() {
 		return p.did, nil
 	}
 	return p.did, p.Here.MarkTags(ctx, p.tags)
@@ -256,8 +257,13 @@ func (p *Pusher) pushMailbox(ctx context.Context, b *Mailbox, o *plan.Outgoing) 
 	}
 	_, said := errors.AsType[*notPushed](err)
 	if err == nil || said {
-		if err := errors.Join(p.forgetDone(ctx, b), p.tellRefused(ctx, b)); err != nil {
+		if err := p.forgetDone(ctx, b); err != nil {
 			return false, err
+		}
+		if len(b.awaited) == 0 { // else it is told when the look has been
+			if err := p.tellRefused(ctx, b); err != nil {
+				return false, err
+			}
 		}
 	}
 	switch {
@@ -326,7 +332,7 @@ func (p *Pusher) tell(ctx context.Context, b *Mailbox, o *plan.Outgoing) error {
 	}
 	if o.Moved()+len(o.Deleted)+len(o.Uploads)+len(b.Local.Flags)+len(b.copied) == 0 {
 		if b.nothingPending(o) {
-			return p.Here.MarkScanned(ctx, b.Name, b.Scanned)
+			return p.markScanned(ctx, b)
 		}
 		return nil
 	}
@@ -391,7 +397,7 @@ func (p *Pusher) tell(ctx context.Context, b *Mailbox, o *plan.Outgoing) error {
 		return err
 	}
 	if unable == nil && len(b.refused) == 0 && b.nothingPending(o) {
-		return p.Here.MarkScanned(ctx, b.Name, b.Scanned)
+		return p.markScanned(ctx, b)
 	}
 	return unable
 }
