@@ -198,7 +198,7 @@ func TestDeleteForgetsWhatIsNamed(t *testing.T) {
 	}
 }
 
-func TestRekeyMovesAllOrNone(t *testing.T) {
+func TestRecordMovesAllOrNone(t *testing.T) {
 	l := newLedger(t)
 	a, b := present(1), present(2)
 	if err := l.Save(t.Context(), a, b); err != nil {
@@ -208,11 +208,8 @@ func TestRekeyMovesAllOrNone(t *testing.T) {
 	to := []Message{a, b}
 	to[0].UIDValidity, to[0].UID = 15, 70
 	to[1].Mailbox = "unknown"
-	if err := l.Rekey(t.Context(), []Message{a, b}, to); err == nil {
+	if err := l.Record(t.Context(), Change{Forget: []Message{a, b}, Save: to}); err == nil {
 		t.Error("a mailbox that is not there is no error")
-	}
-	if err := l.Rekey(t.Context(), []Message{a, b}, to[:1]); err == nil {
-		t.Error("messages without a new key are no error")
 	}
 	if got := l.all(t); !reflect.DeepEqual(got, before) {
 		t.Errorf("half of it was done: %+v", got)
@@ -220,7 +217,7 @@ func TestRekeyMovesAllOrNone(t *testing.T) {
 	// Two that change places: each new key is the other's old one.
 	to[0], to[1] = a, b
 	to[0].UID, to[1].UID = 2, 1
-	if err := l.Rekey(t.Context(), []Message{a, b}, to); err != nil {
+	if err := l.Record(t.Context(), Change{Forget: []Message{a, b}, Save: to}); err != nil {
 		t.Fatal(err)
 	}
 	if got := l.all(t); len(got) != 2 || got[0].ID != b.ID || got[1].ID != a.ID {

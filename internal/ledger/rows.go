@@ -33,15 +33,9 @@ func (l *Ledger) Mailboxes(ctx context.Context) (boxes []Mailbox, err error) {
 	return boxes, nil
 }
 
-// SaveMailbox records a mailbox, and forgets messages of it, all or nothing: what
-// is forgotten comes again only in a mailbox that is not complete.
-func (l *Ledger) SaveMailbox(ctx context.Context, b Mailbox, forget ...imap.UID) error {
-	return l.tx(ctx, func(tx *sql.Tx) error {
-		if err := saveMailbox(ctx, tx, b); err != nil || len(forget) == 0 {
-			return err
-		}
-		return remove(ctx, tx, b.Name, b.UIDValidity, forget...)
-	})
+// SaveMailbox records a mailbox.
+func (l *Ledger) SaveMailbox(ctx context.Context, b Mailbox) error {
+	return l.tx(ctx, func(tx *sql.Tx) error { return saveMailbox(ctx, tx, b) })
 }
 
 func saveMailbox(ctx context.Context, tx *sql.Tx, b Mailbox) error {
@@ -271,22 +265,6 @@ func remove(ctx context.Context, tx *sql.Tx, mailbox string, uidValidity uint64,
 		}
 	}
 	return nil
-}
-
-// Rekey moves messages to new keys, all or none; from and to stand at the same
-// places.
-func (l *Ledger) Rekey(ctx context.Context, from, to []Message) error {
-	if len(from) != len(to) {
-		return fmt.Errorf("ledger: %d messages cannot become %d", len(from), len(to))
-	}
-	return l.tx(ctx, func(tx *sql.Tx) error {
-		for _, m := range from {
-			if err := remove(ctx, tx, m.Mailbox, m.UIDValidity, m.UID); err != nil {
-				return err
-			}
-		}
-		return save(ctx, tx, to)
-	})
 }
 
 // Change is what one transaction records.

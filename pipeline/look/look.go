@@ -59,19 +59,8 @@ type Connection interface {
 	Lost() bool // there is a session that is dead
 }
 
-// Ledger has the rows of what was agreed on, and is told of what that becomes.
+// Ledger has the rows of what was agreed on. What becomes of that is recorded by the journal.
 type Ledger interface {
-	Rows
-	// Save records messages, and SaveMailbox a mailbox.
-	Save(ctx context.Context, rows ...ledger.Message) error
-	SaveMailbox(ctx context.Context, m ledger.Mailbox, forget ...imap.UID) error
-	// Rekey records messages under other UIDs.
-	Rekey(ctx context.Context, from, to []ledger.Message) error
-	Delete(ctx context.Context, mailbox string, uidValidity uint64, uids ...imap.UID) error
-}
-
-// Rows are those of what was agreed on.
-type Rows interface {
 	Mailboxes(ctx context.Context) ([]ledger.Mailbox, error)
 	// Rows gives a mailbox's messages, by UID, and OtherValidity those of all other
 	// UIDVALIDITYs.
@@ -340,11 +329,7 @@ func (l *Looker) prepare(ctx context.Context, b *Mailbox, rows []ledger.Row) ([]
 // stay where they were.
 func (l *Looker) incomplete(ctx context.Context, b *Mailbox) error {
 	row := ledger.Mailbox{Name: b.Name, Folder: b.Known.Folder, Delim: b.Listed.Delim, UIDValidity: b.now.UIDValidity}
-	if err := l.Ledger.SaveMailbox(ctx, row); err != nil {
-		return err
-	}
-	l.Report.Step("mailbox recorded")
-	return nil
+	return l.commit(ctx, journal.Change{Mailbox: &row}, "mailbox recorded")
 }
 
 // current tells whether the ledger's rows are all there was of the mailbox when it
@@ -448,10 +433,9 @@ func (l *Looker) putGone(ctx context.Context, b *Mailbox, gone, theirs []imap.UI
 	var both []ledger.Message
 	for _, row := range rows {
 		if row.Fileless() {
-			if err := l.Ledger.Delete(ctx, row.Mailbox, row.UIDValidity, row.UID); err != nil {
+			if err := l.commit(ctx, journal.Change{Forget: []ledger.Message{row}}, "deletions recorded"); err != nil {
 				return err
 			}
-			l.Report.Step("deletions recorded")
 			continue
 		}
 		if b.missingHere(row.UID) && !l.Strayed(row) {
@@ -493,10 +477,9 @@ func (l *Looker) putFlags(ctx context.Context, b *Mailbox, changes []plan.FlagCh
 	for _, row := range rows {
 		if row.Fileless() {
 			row.Flags = after[row.UID]
-			if err := l.Ledger.Save(ctx, row); err != nil {
+			if err := l.commit(ctx, journal.Change{Save: []ledger.Message{row}}, "flags recorded"); err != nil {
 				return err
 			}
-			l.Report.Step("flags recorded")
 			continue
 		}
 		change := plan.FlagChange{UID: row.UID, Before: row.Flags, After: after[row.UID]}

@@ -13,6 +13,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
@@ -156,11 +157,7 @@ func (l *Looker) orphans(ctx context.Context, b *Mailbox, v *plan.View, matched 
 	if len(back) == 0 {
 		return nil
 	}
-	if err := l.Ledger.Save(ctx, back...); err != nil {
-		return err
-	}
-	l.Report.Step("stubs matched")
-	return nil
+	return l.commit(ctx, journal.Change{Save: back}, "stubs matched")
 }
 
 // disowned is the UIDVALIDITY, which no server can send, under which rows wait
@@ -199,10 +196,9 @@ func (l *Looker) distrust(ctx context.Context, b *Mailbox, rows []ledger.Row) er
 	for i := range moved {
 		moved[i].UIDValidity = disowned
 	}
-	if err := l.Ledger.Rekey(ctx, have, moved); err != nil {
+	if err := l.commit(ctx, journal.Change{Forget: have, Save: moved}, "messages disowned"); err != nil {
 		return err
 	}
-	l.Report.Step("messages disowned")
 	// What the scan found was of these UIDs.
 	b.Local = plan.Local{Untracked: b.Local.Untracked}
 	b.Known.Complete = false
@@ -236,11 +232,7 @@ func (l *Looker) rekey(ctx context.Context, b *Mailbox, pairs map[imap.UID]plan.
 	if len(from) == 0 {
 		return nil
 	}
-	if err := l.Ledger.Rekey(ctx, from, to); err != nil {
-		return err
-	}
-	l.Report.Step("messages matched")
-	return nil
+	return l.commit(ctx, journal.Change{Forget: from, Save: to}, "messages matched")
 }
 
 // retire closes the books of the old UIDVALIDITY: messages without a match keep
@@ -256,19 +248,17 @@ func (l *Looker) retire(ctx context.Context, b *Mailbox, stubs []ledger.Message)
 		for i := range left {
 			left[i].State = ledger.Kept
 		}
-		if err := l.Ledger.Save(ctx, left...); err != nil {
+		if err := l.commit(ctx, journal.Change{Save: left}, "unmatched messages kept"); err != nil {
 			return err
 		}
-		l.Report.Step("unmatched messages kept")
 		l.Report.Note(b.Name, "%s here and not on the server, as after a restored backup: the files stay in this folder; those that you move into another one are uploaded there",
 			mail.Number(len(left), "message is", "messages are"))
 	}
 	for _, s := range stubs {
 		if s.Fileless() {
-			if err := l.Ledger.Delete(ctx, s.Mailbox, s.UIDValidity, s.UID); err != nil {
+			if err := l.commit(ctx, journal.Change{Forget: []ledger.Message{s}}, "deletions recorded"); err != nil {
 				return err
 			}
-			l.Report.Step("deletions recorded")
 			continue
 		}
 		l.Line.Hold(&deliver.Item{Box: b.Mailbox, Op: deliver.OpGone, Row: s})

@@ -158,11 +158,11 @@ func (p *Pusher) incomplete(ctx context.Context, b *Mailbox, again ...imap.UID) 
 	b.Look, b.Incomplete, b.Known.Complete = true, true, false
 	b.Local.Missing = slices.DeleteFunc(b.Local.Missing, func(m ledger.Message) bool { return slices.Contains(again, m.UID) })
 	row := ledger.Mailbox{Name: b.Name, Folder: b.Known.Folder, Delim: b.Listed.Delim, UIDValidity: b.Known.UIDValidity}
-	if err := p.Ledger.SaveMailbox(ctx, row, again...); err != nil {
-		return err
+	c := journal.Change{Mailbox: &row}
+	for _, uid := range again {
+		c.Forget = append(c.Forget, ledger.Message{Mailbox: b.Name, UIDValidity: b.Known.UIDValidity, UID: uid})
 	}
-	p.Report.Step("mailbox recorded")
-	return nil
+	return p.commit(ctx, c, "mailbox recorded")
 }
 
 // untag takes the tag off messages that are not deleted after all.

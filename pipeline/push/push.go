@@ -68,14 +68,11 @@ type Connection interface {
 	Lost() bool // there is a session that is dead
 }
 
-// Ledger has the rows of what was agreed on.
+// Ledger has the rows of what was agreed on. What becomes of that is recorded by the journal.
 type Ledger interface {
 	Rows(ctx context.Context, mailbox string, uidValidity uint64) ([]ledger.Row, error)
 	GetMany(ctx context.Context, mailbox string, uidValidity uint64, uids []imap.UID) ([]ledger.Message, error)
 	ByMessageID(ctx context.Context, id string) ([]ledger.Message, error)
-	Save(ctx context.Context, rows ...ledger.Message) error
-	// SaveMailbox records a mailbox, and forgets messages of it.
-	SaveMailbox(ctx context.Context, m ledger.Mailbox, forget ...imap.UID) error
 }
 
 // Hooks are asked about flags before the server is told of them.

@@ -40,10 +40,9 @@ func (p *Pusher) restore(ctx context.Context, b *Mailbox, o *plan.Outgoing) erro
 		return err
 	}
 	if len(rows) > 0 {
-		if err := p.Ledger.Save(ctx, rows...); err != nil {
+		if err := p.commit(ctx, journal.Change{Save: rows}, "flags of the files recorded"); err != nil {
 			return err
 		}
-		p.Report.Step("flags of the files recorded")
 	}
 	if err := p.fetchAgain(ctx, b, o.Restore); err != nil {
 		return err
