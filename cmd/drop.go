@@ -19,6 +19,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/conn"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
@@ -77,7 +78,8 @@ func (p *program) drop(c *cli.Context) error {
 			if err != nil {
 				return err
 			}
-			defer k.hangUp()
+			k.conn = conn.New(h.options.Dial)
+			defer k.conn.Close()
 			for j, t := range targets {
 				if err := k.remove(c.Context, h, t, answers[j]); err != nil {
 					if !errors.Is(err, errPartly) && !errors.Is(err, errLater) {
@@ -123,31 +125,22 @@ type remover struct {
 	to      string
 	protect bool
 	yes     bool
-	session pipeline.Session // for all of its messages; nil until it is needed
+	conn    *conn.Conn[pipeline.Session] // for all of its messages
 }
 
 // dial gives the one connection of all messages, or another one if that is cut. Whoever
 // gets it does not close it.
-func (k *remover) dial(ctx context.Context, h *hold) (probe.Deleter, error) {
-	if k.session == nil || !k.session.Alive() {
-		k.hangUp()
-		s, err := h.options.Dial(ctx)
-		if err != nil {
-			return nil, err
-		}
-		k.session = s
+func (k *remover) dial(ctx context.Context) (probe.Deleter, error) {
+	if err := k.conn.Try(ctx); err != nil {
+		return probe.Deleter{}, err
 	}
-	return shared{k.session}, nil
-}
-
-func (k *remover) hangUp() {
-	if k.session != nil {
-		_ = k.session.Close() // its work is done
-	}
+	d := k.conn.Session().Deleter()
+	d.Opener = shared{d.Opener}
+	return d, nil
 }
 
 // shared is a connection that somebody else closes.
-type shared struct{ pipeline.Session }
+type shared struct{ probe.Opener }
 
 func (shared) Close() error { return nil }
 
@@ -197,7 +190,7 @@ func (k *remover) remove(ctx context.Context, h *hold, t pipeline.Target, a answ
 	}
 	var kept string
 	done, err := probe.Expunge(ctx, probe.ExpungeOptions{
-		Target: t, Dial: func(ctx context.Context) (probe.Deleter, error) { return k.dial(ctx, h) }, Notes: journal.Of(h.options.Ledger).Expunge, Protect: k.protect, To: k.to,
+		Target: t, Dial: k.dial, Notes: journal.Of(h.options.Ledger).Expunge, Protect: k.protect, To: k.to,
 		Confirm: func(plan probe.ExpungePlan) (bool, error) { return k.confirm(ctx, name, note, plan) },
 		Keep: func() (err error) {
 			kept, err = k.keep(row, note)

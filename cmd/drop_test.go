@@ -22,7 +22,10 @@ func (w *world) expunge(change func(*probe.ExpungeOptions)) (*probe.Expunged, er
 		w.t.Fatal(err)
 	}
 	o := probe.ExpungeOptions{
-		Target: pipeline.Target{Mailbox: "INBOX", UID: 4}, Dial: func(ctx context.Context) (probe.Deleter, error) { return w.options(l).Dial(ctx) }, Notes: journal.Of(l).Expunge,
+		Target: pipeline.Target{Mailbox: "INBOX", UID: 4}, Dial: func(ctx context.Context) (probe.Deleter, error) {
+			s, err := w.options(l).Dial(ctx)
+			return s.Deleter(), err
+		}, Notes: journal.Of(l).Expunge,
 		Confirm: func(probe.ExpungePlan) (bool, error) { return true, nil }, Keep: func() error { return nil },
 	}
 	change(&o)

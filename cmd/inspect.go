@@ -102,7 +102,10 @@ func (p *program) inspect(ctx context.Context, a *config.Account, t pipeline.Tar
 	}
 	in.Inspection, err = probe.Inspect(ctx, probe.InspectOptions{
 		Target: t, Timeout: min(a.Timeout, inspectPatience), Now: time.Now,
-		Dial: func(ctx context.Context) (probe.Session, error) { return dialWith(o)(ctx) },
+		Dial: func(ctx context.Context) (probe.Session, error) {
+			s, err := dialWith(o)(ctx)
+			return probe.Session{Speaker: s, Searcher: s, Greeting: s.Greeting}, err
+		},
 	})
 	return in, err
 }

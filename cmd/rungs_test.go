@@ -155,7 +155,13 @@ func (w *world) inspect(uid imap.UID) *probe.Inspection {
 	w.t.Helper()
 	in, err := probe.Inspect(w.t.Context(), probe.InspectOptions{
 		Target: pipeline.Target{Mailbox: "INBOX", UID: uid}, Timeout: w.remote.Timeout, Now: time.Now,
-		Dial: func(ctx context.Context) (probe.Session, error) { return remote.Dial(ctx, w.remote) },
+		Dial: func(ctx context.Context) (probe.Session, error) {
+			s, err := remote.Dial(ctx, w.remote)
+			if err != nil {
+				return probe.Session{}, err
+			}
+			return probe.Session{Speaker: s, Searcher: s, Greeting: s.Greeting()}, nil
+		},
 	})
 	if err != nil {
 		w.t.Fatal(err)

@@ -383,7 +383,7 @@ func (p *program) dialer(a *config.Account, keys *secrets, names *remote.Names, 
 	return func(ctx context.Context) (pipeline.Session, error) {
 		o, err := toldOptions(a, keys, names, out)
 		if err != nil {
-			return nil, err
+			return pipeline.Session{}, err
 		}
 		return dialWith(o)(ctx)
 	}
@@ -408,10 +408,15 @@ func dialWith(o remote.Options) func(context.Context) (pipeline.Session, error) 
 	return func(ctx context.Context) (pipeline.Session, error) {
 		s, err := remote.Dial(ctx, o)
 		if err != nil {
-			return nil, err // not s: a nil *Session is no nil Session
+			return pipeline.Session{}, err
 		}
-		return s, nil
+		return sessionOf(s), nil
 	}
+}
+
+// sessionOf is a connection as the pipeline has it.
+func sessionOf(s *remote.Session) pipeline.Session {
+	return pipeline.Session{Opener: s, Lister: s, Folders: s, Describer: s, Fetcher: s, Writer: s, Greeting: s.Greeting()}
 }
 
 // remoteOptions says what the configuration says in internal/remote's words.

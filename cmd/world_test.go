@@ -89,9 +89,9 @@ func (w *world) options(l *ledger.Ledger) pipeline.Options {
 			Dial: func(ctx context.Context) (pipeline.Session, error) {
 				s, err := remote.Dial(ctx, w.remote)
 				if err != nil {
-					return nil, err
+					return pipeline.Session{}, err
 				}
-				return s, nil
+				return sessionOf(s), nil
 			},
 			Index: w.index, Ledger: l,
 			Now:  func() time.Time { return w.now },

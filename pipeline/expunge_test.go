@@ -42,7 +42,10 @@ func (h *home) kill(s *server, change ...func(*probe.ExpungeOptions)) (*probe.Ex
 
 // deleting makes a Dial of a deletion out of that of a run.
 func deleting(dial func(context.Context) (Session, error)) func(context.Context) (probe.Deleter, error) {
-	return func(ctx context.Context) (probe.Deleter, error) { return dial(ctx) }
+	return func(ctx context.Context) (probe.Deleter, error) {
+		s, err := dial(ctx)
+		return s.Deleter(), err
+	}
 }
 
 // doomed is a server whose UID 3 fails; deleted are marked so by somebody else.

@@ -12,6 +12,7 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
 )
 
 // server is an IMAP server as pipeline sees it, without a wire. It counts what
@@ -162,12 +163,20 @@ func (s *server) dial(context.Context) (Session, error) {
 	s.dials++
 	if s.dialErr != nil {
 		if err := s.dialErr(s.dials); err != nil {
-			return nil, err
+			return Session{}, err
 		}
 	}
 	c := &session{server: s}
 	c.verbs = verbs{c.Exchange, c.Mailbox}
-	return c, nil
+	return sessionOf(c, s.greeting), nil
+}
+
+// sessionOf is a fake as a run has it; it has every part.
+func sessionOf(c any, greeting string) Session {
+	return Session{
+		Opener: c.(probe.Opener), Lister: c.(Lister), Folders: c.(Folders), Describer: c.(Describer),
+		Fetcher: c.(Fetcher), Writer: c.(Writer), Greeting: greeting,
+	}
 }
 
 type session struct {

@@ -325,8 +325,6 @@ func (s *server) unwanted(u mail.Upload) bool {
 	return err == nil && s.picky != "" && strings.Contains(string(raw), s.picky)
 }
 
-func (s *session) Greeting() string { return s.server.greeting }
-
 func (s *session) Deleted(context.Context) (out imap.UIDSet, err error) {
 	defer s.ask("SEARCH DELETED")()
 	if s.server.blind != nil {

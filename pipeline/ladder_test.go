@@ -277,7 +277,7 @@ func TestTimeThatIsUpWhileConnectingEndsOnlyTheLadder(t *testing.T) {
 		o.Dial = func(ctx context.Context) (Session, error) {
 			if _, bounded := ctx.Deadline(); bounded {
 				<-ctx.Done()
-				return nil, ctx.Err()
+				return Session{}, ctx.Err()
 			}
 			return s.dial(ctx)
 		}
@@ -335,7 +335,10 @@ func TestAHeaderThatWasCutMakesNoMail(t *testing.T) {
 
 // inspecting makes a Dial of an inspection out of that of a run.
 func inspecting(dial func(context.Context) (Session, error)) func(context.Context) (probe.Session, error) {
-	return func(ctx context.Context) (probe.Session, error) { return dial(ctx) }
+	return func(ctx context.Context) (probe.Session, error) {
+		s, err := dial(ctx)
+		return probe.Session{Speaker: s, Searcher: s, Greeting: s.Greeting}, err
+	}
 }
 
 func (h *home) inspect(s *server, uid imap.UID) *probe.Inspection {

@@ -10,12 +10,12 @@ import (
 
 // oddList is a connection whose list has one more mailbox.
 type oddList struct {
-	Session
+	Lister
 	more mail.Mailbox
 }
 
 func (l oddList) List(ctx context.Context, how mail.Listing) ([]mail.Mailbox, error) {
-	list, err := l.Session.List(ctx, how)
+	list, err := l.Lister.List(ctx, how)
 	return append(list, l.more), err
 }
 
@@ -27,7 +27,8 @@ func TestAMailboxThatCannotBeNamedIsToldOnce(t *testing.T) {
 		dial := o.Dial
 		o.Dial = func(ctx context.Context) (Session, error) {
 			session, err := dial(ctx)
-			return oddList{session, mail.Mailbox{Name: `"In\r\nbox"`, Delim: '/', Attrs: []string{`\Trash`, `\Noselect`}, Odd: true}}, err
+			session.Lister = oddList{session.Lister, mail.Mailbox{Name: `"In\r\nbox"`, Delim: '/', Attrs: []string{`\Trash`, `\Noselect`}, Odd: true}}
+			return session, err
 		}
 	}
 	for _, want := range []int{1, 0, 0} {

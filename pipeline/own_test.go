@@ -53,7 +53,9 @@ func (s spoiled) spoil(o *Options) {
 	dial := o.Dial
 	o.Dial = func(ctx context.Context) (Session, error) {
 		session, err := dial(ctx)
-		return spoiled{session, s.fetch, s.open}, err
+		as := spoiled{session, s.fetch, s.open}
+		session.Fetcher, session.Writer = as, as
+		return session, err
 	}
 }
 

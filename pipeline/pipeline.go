@@ -4,31 +4,31 @@ import (
 	"context"
 	"time"
 
+	"github.com/emersion/go-imap/v2"
+
 	"github.com/notmuch-imap/notmuch-imap/hooks"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/local"
-	"github.com/notmuch-imap/notmuch-imap/pipeline/look"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/pull"
-	"github.com/notmuch-imap/notmuch-imap/pipeline/push"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
-// Session is one signed-in connection to an IMAP server. Its methods are called
-// from one goroutine at a time. Errors are *mail.Fault, the context's, or the
-// sink's own. Once Alive is false, only Close may be called. Each stage says itself what
-// part of it it needs.
-type Session interface {
+// Session is one signed-in connection to an IMAP server, in parts by what is done over it.
+// Its methods are called from one goroutine at a time. Errors are *mail.Fault, the context's,
+// or the sink's own. Once Alive is false, only Close may be called. Each stage says itself
+// what it needs of it.
+type Session struct {
+	probe.Opener
 	Lister
 	Folders
-	look.Session
-	pull.Session
-	push.Session
-	probe.Session
-	probe.Deleter
+	Describer
+	Fetcher
+	Writer
+	Greeting string // what the server said first
 }
 
 // Lister tells which mailboxes there are.
@@ -47,6 +47,51 @@ type Folders interface {
 	Delete(ctx context.Context, mailbox string) error
 	Subscribe(ctx context.Context, mailbox string) error
 	Unsubscribe(ctx context.Context, mailbox string) error
+}
+
+// Describer tells of the messages of the mailbox that is open.
+type Describer interface {
+	probe.Searcher
+	// Deleted gives the messages that are marked \Deleted.
+	Deleted(ctx context.Context) (imap.UIDSet, error)
+	// Flags gives UID and flags of those of uids that exist and that changed
+	// after the mod-sequence changedSince (0: all).
+	Flags(ctx context.Context, uids imap.UIDSet, changedSince uint64) ([]mail.Message, error)
+	// Identify gives flags, date, size and Message-ID.
+	Identify(ctx context.Context, uids imap.UIDSet) ([]mail.Message, error)
+	// Sizes gives their sizes alone.
+	Sizes(ctx context.Context, uids imap.UIDSet) ([]mail.Message, error)
+	// Headers gives some fields of the headers of messages. What came is there
+	// beside an error, too.
+	Headers(ctx context.Context, uids imap.UIDSet, fields ...string) (map[imap.UID][]byte, error)
+}
+
+// Fetcher fetches messages of the mailbox that is open.
+type Fetcher interface {
+	// Fetch streams the messages of one batch. A nil error does not mean that
+	// all of them came.
+	Fetch(ctx context.Context, uids imap.UIDSet, sink mail.Sink) error
+	// FetchOne fetches one message with the tolerant reader. The exchange is
+	// there beside an error, too.
+	FetchOne(ctx context.Context, uid imap.UID, sink mail.Sink) (*mail.Exchange, error)
+	// Exchange speaks one command by hand. A tagged NO or BAD is no error.
+	Exchange(ctx context.Context, command string) (*mail.Exchange, error)
+}
+
+// Writer changes messages of the mailbox that is open for that. What is said of each verb
+// stands with the stage that uses it.
+type Writer interface {
+	probe.Marker
+	Move(ctx context.Context, uids imap.UIDSet, to string) (mail.Copied, error)
+	Copy(ctx context.Context, uids imap.UIDSet, to string) (mail.Copied, error)
+	Append(ctx context.Context, mailbox string, uploads []mail.Upload, stored func(i int, as mail.Appended), then *mail.Known) ([]mail.Appended, error)
+	ExpungeUIDs(ctx context.Context, uids imap.UIDSet) error
+	ExpungeMarked(ctx context.Context) error
+}
+
+// Deleter is the session as single messages are deleted over it.
+func (s Session) Deleter() probe.Deleter {
+	return probe.Deleter{Opener: s, Searcher: s, Lister: s, Transferrer: s, Marker: s, Expunger: s}
 }
 
 // Index is the notmuch database. Apply does the changes and commits them within

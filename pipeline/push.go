@@ -14,7 +14,10 @@ import (
 type pushedOver struct{ *conn.Conn[Session] }
 
 // Session gives what a push needs of the session.
-func (c pushedOver) Session() push.Session { return c.Conn.Session() }
+func (c pushedOver) Session() push.Session {
+	s := c.Conn.Session()
+	return push.Session{Describer: s, Writer: s, Expunger: s}
+}
 
 // newPusher gives the one by which this run tells the server what changed here.
 func (r *run) newPusher() *push.Pusher {

@@ -53,7 +53,7 @@ func (w *worker) putMarksRight(ctx context.Context) error {
 	if w.DryRun {
 		return nil
 	}
-	text, err := probe.RestoreMarks(ctx, w.notes().Expunge, w.conn.Session(), w.step)
+	text, err := probe.RestoreMarks(ctx, w.notes().Expunge, w.conn.Session().Deleter(), w.step)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()

@@ -29,7 +29,7 @@ func (r *run) firstConnection(ctx context.Context) (*worker, error) {
 			return nil, err
 		}
 	}
-	r.exchange = stub.IsExchange(w.conn.Session().Greeting())
+	r.exchange = stub.IsExchange(w.conn.Session().Greeting)
 	return w, nil
 }
 

@@ -74,9 +74,9 @@ func TestAMailboxThatIsAwayForAMoment(t *testing.T) {
 							o.Dial = func(ctx context.Context) (Session, error) {
 								d, err := s.dial(ctx)
 								if err != nil {
-									return nil, err
+									return Session{}, err
 								}
-								return &partial{d.(*session), alter}, nil
+								return sessionOf(&partial{d.Opener.(*session), alter}, d.Greeting), nil
 							}
 						}
 					})

@@ -123,12 +123,12 @@ func TestUploadsToAMailboxThatIsOnlyToBeRead(t *testing.T) {
 
 // slowList is a connection on which something happens behind its list.
 type slowList struct {
-	Session
+	Lister
 	then func()
 }
 
 func (l slowList) List(ctx context.Context, how mail.Listing) ([]mail.Mailbox, error) {
-	list, err := l.Session.List(ctx, how)
+	list, err := l.Lister.List(ctx, how)
 	l.then()
 	return list, err
 }
@@ -160,7 +160,8 @@ func TestACopyThatComesAfterTheListIsNotDoubled(t *testing.T) {
 				dial := o.Dial
 				o.Dial = func(ctx context.Context) (Session, error) {
 					session, err := dial(ctx)
-					return slowList{session, func() { come(); listed.Store(true) }}, err
+					session.Lister = slowList{session.Lister, func() { come(); listed.Store(true) }}
+					return session, err
 				}
 				o.Now = func() time.Time {
 					if listed.Load() && since.Add(1) > 1 {

@@ -37,15 +37,15 @@ func (f *frail) dial(ctx context.Context) (Session, error) {
 	if refused {
 		// Refused, or cut before the greeting: both are of the account.
 		kind := []mail.Kind{mail.KindDial, mail.KindCut}[f.at%2]
-		return nil, &mail.Fault{Kind: kind, Op: "dial", Text: "connection refused"}
+		return Session{}, &mail.Fault{Kind: kind, Op: "dial", Text: "connection refused"}
 	}
 	s, err := f.server.dial(ctx)
 	if err != nil {
-		return nil, err
+		return Session{}, err
 	}
-	c := &frailSession{session: s.(*session), frail: f}
+	c := &frailSession{session: s.Opener.(*session), frail: f}
 	c.verbs = verbs{c.Exchange, c.Mailbox}
-	return c, nil
+	return sessionOf(c, s.Greeting), nil
 }
 
 type frailSession struct {

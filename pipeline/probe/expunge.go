@@ -13,8 +13,8 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
-// Deleter is a connection over which one message is deleted.
-type Deleter interface {
+// Deleter is a connection over which one message is deleted, in parts by what is done over it.
+type Deleter struct {
 	Opener
 	Searcher
 	Lister

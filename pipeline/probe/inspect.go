@@ -16,11 +16,10 @@ import (
 )
 
 // Session is a connection over which one message is inspected.
-type Session interface {
+type Session struct {
 	Speaker
 	Searcher
-	// Greeting is what the server said first.
-	Greeting() string
+	Greeting string // what the server said first
 }
 
 // InspectOptions is one manual session.
@@ -76,7 +75,7 @@ func Inspect(ctx context.Context, o InspectOptions) (*Inspection, error) {
 	if err != nil {
 		return nil, err
 	}
-	in := &Inspection{Target: m.Target, Time: o.Now(), Greeting: s.Greeting(), Messages: m.selected.Messages}
+	in := &Inspection{Target: m.Target, Time: o.Now(), Greeting: s.Greeting, Messages: m.selected.Messages}
 	if in.Listed, err = listed(ctx, s, o.UID); err != nil {
 		return nil, err
 	}

@@ -29,23 +29,28 @@ import (
 
 // Session changes messages of the mailbox that is selected on it. Its methods are called
 // from one goroutine at a time. Errors are *mail.Fault, the context's, or the sink's own.
-type Session interface {
-	probe.Transferrer
-	probe.Marker
+type Session struct {
+	Describer
+	Writer
 	probe.Expunger
+}
+
+// Describer tells of the messages that are to be changed, and where they are.
+type Describer interface {
 	probe.Lister
 	probe.Searcher
 	match.Session
-	Writer
-}
-
-// Writer puts messages into mailboxes, and tells of those that are to be changed.
-type Writer interface {
 	// Flags gives UID and flags of those of uids that exist and that changed
 	// after the mod-sequence changedSince (0: all).
 	Flags(ctx context.Context, uids imap.UIDSet, changedSince uint64) ([]mail.Message, error)
 	// Identify gives flags, date, size and Message-ID.
 	Identify(ctx context.Context, uids imap.UIDSet) ([]mail.Message, error)
+}
+
+// Writer changes messages, and puts them into mailboxes.
+type Writer interface {
+	probe.Transferrer
+	probe.Marker
 	// Append gives the server mails, many in one flight where it allows that
 	// (RFC 9051 6.3.12). The results stand at the places of the uploads; the
 	// error is of the connection, and those that were not answered then have it,

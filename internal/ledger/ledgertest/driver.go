@@ -35,12 +35,11 @@ func (d *Driver) Open(name string) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &conn{c.(sqliteConn), d}, nil
+	return &conn{c, c.(sqliteConn), d}, nil
 }
 
-// sqliteConn is what the driver's connection can do.
+// sqliteConn is what the driver's connection can do besides.
 type sqliteConn interface {
-	driver.Conn
 	driver.Pinger
 	driver.ConnBeginTx
 	driver.ConnPrepareContext
@@ -49,6 +48,7 @@ type sqliteConn interface {
 }
 
 type conn struct {
+	driver.Conn
 	sqliteConn
 	d *Driver
 }
