@@ -43,6 +43,19 @@ type Value struct {
 	Size int64
 }
 
+// Part is a leaf of a message's MIME structure, as the server tells it. What
+// the server leaves out, or says in a way that cannot be read, is empty.
+type Part struct {
+	Path        string            // by which the server is asked for it: "1", "2.1"; that of a message in one part is "1"
+	Type        string            // lower case
+	Subtype     string            // lower case
+	Params      map[string]string // names in lower case
+	Encoding    string            // lower case
+	Size        int64             // bytes, as encoded
+	Disposition string            // lower case
+	Filename    string
+}
+
 // Line is one line of a transcript.
 type Line struct {
 	At     time.Time

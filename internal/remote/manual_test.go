@@ -14,6 +14,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/imaptest"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
 )
 
 // What a person asks for by hand: inspect, retry, drop.
@@ -153,7 +154,7 @@ func TestStructureWithLiterals(t *testing.T) {
 	if err != nil || len(ex.Fetched) != 1 || ex.Fetched[0].UID != 5 {
 		t.Fatalf("%v: %+v", err, ex)
 	}
-	parts, err := mail.ParseStructure(ex.Fetched[0].Items["BODYSTRUCTURE"].Text)
+	parts, err := probe.ParseStructure(ex.Fetched[0].Items["BODYSTRUCTURE"].Text)
 	want := []mail.Part{{Path: "1", Type: "application", Subtype: "pdf", Encoding: "base64", Size: 7, Disposition: "attachment", Filename: name}}
 	if err != nil || !reflect.DeepEqual(parts, want) {
 		t.Errorf("%v: %+v", err, parts)

@@ -172,7 +172,7 @@ func (sal *Salvager) probe(ctx context.Context, item string) bool {
 	case item == itemFlags:
 		sal.before = sal.Told.Flags
 	case item == itemStruct:
-		sal.Structure, _ = mail.ParseStructure(v.Text) // as far as it can be read
+		sal.Structure, _ = ParseStructure(v.Text) // as far as it can be read
 	case item == itemHeader:
 		sal.Header = v.Text
 		if v.Size == int64(len(v.Text)) {

@@ -1,24 +1,13 @@
-package mail
+package probe
 
 import (
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
-)
 
-// Part is a leaf of a message's MIME structure, as BODYSTRUCTURE tells it. What
-// the server leaves out, or says in a way that cannot be read, is empty.
-type Part struct {
-	Path        string            // as BODY[path] wants it: "1", "2.1"; that of a message in one part is "1"
-	Type        string            // lower case
-	Subtype     string            // lower case
-	Params      map[string]string // names in lower case
-	Encoding    string            // lower case
-	Size        int64             // bytes, as encoded
-	Disposition string            // lower case
-	Filename    string
-}
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+)
 
 // Bounds of a structure.
 const (
@@ -33,7 +22,7 @@ var errStructure = errors.New("a BODYSTRUCTURE that cannot be read")
 // KB 975918), an atom for a string, and fields may be missing or too many. The
 // leaves come in order; a message within a message is a leaf. Beside an error
 // there is what came before it.
-func ParseStructure(raw []byte) ([]Part, error) {
+func ParseStructure(raw []byte) ([]mail.Part, error) {
 	s := &structure{text: string(raw)}
 	root, err := s.value(0)
 	if err == nil && root.list == nil {
@@ -52,7 +41,7 @@ type structure struct {
 	text  string
 	at    int
 	nodes int
-	parts []Part
+	parts []mail.Part
 }
 
 // node is a list, or a string. A list that is empty is not nil.
@@ -168,7 +157,7 @@ func (s *structure) leaf(body []node, path string) error {
 		}
 		return node{none: true}
 	}
-	p := Part{
+	p := mail.Part{
 		Path: path, Type: strings.ToLower(field(0).word()), Subtype: strings.ToLower(field(1).word()),
 		Params: pairs(field(2).list), Encoding: strings.ToLower(field(5).word()),
 	}

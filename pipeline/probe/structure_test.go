@@ -1,33 +1,35 @@
-package mail
+package probe
 
 import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
 func TestStructuresOfRealServers(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		raw  string
-		want []Part
+		want []mail.Part
 	}{
-		"the seed's": {`("text" "plain" ("charset" "iso-8859-1") NIL NIL "quoted-printable" 1 1)`, []Part{
+		"the seed's": {`("text" "plain" ("charset" "iso-8859-1") NIL NIL "quoted-printable" 1 1)`, []mail.Part{
 			{Path: "1", Type: "text", Subtype: "plain", Params: map[string]string{"charset": "iso-8859-1"}, Encoding: "quoted-printable", Size: 1},
 		}},
 		"nested": {`((("TEXT" "PLAIN" ("CHARSET" "utf-8") NIL NIL "7BIT" 5 1 NIL NIL NIL NIL)("TEXT" "HTML" NIL NIL NIL "BASE64" 9 1 NIL NIL NIL NIL) "ALTERNATIVE" ("BOUNDARY" "b") NIL NIL NIL)` +
-			`("APPLICATION" "PDF" ("NAME" "a b.pdf") "<id>" "a description" "BASE64" 12345 NIL ("ATTACHMENT" ("FILENAME" "a \"b\".pdf" "SIZE" "9000")) NIL NIL) "MIXED" ("BOUNDARY" "c") NIL NIL NIL)`, []Part{
+			`("APPLICATION" "PDF" ("NAME" "a b.pdf") "<id>" "a description" "BASE64" 12345 NIL ("ATTACHMENT" ("FILENAME" "a \"b\".pdf" "SIZE" "9000")) NIL NIL) "MIXED" ("BOUNDARY" "c") NIL NIL NIL)`, []mail.Part{
 			{Path: "1.1", Type: "text", Subtype: "plain", Params: map[string]string{"charset": "utf-8"}, Encoding: "7bit", Size: 5},
 			{Path: "1.2", Type: "text", Subtype: "html", Encoding: "base64", Size: 9},
 			{Path: "2", Type: "application", Subtype: "pdf", Params: map[string]string{"name": "a b.pdf"}, Encoding: "base64", Size: 12345, Disposition: "attachment", Filename: `a "b".pdf`},
 		}},
-		"a message within": {`(("text" "plain" NIL NIL NIL "7bit" 1 1)("message" "rfc822" NIL NIL NIL "8bit" 100 ("date" "s" NIL NIL NIL NIL NIL NIL NIL "id") ("text" "plain" NIL NIL NIL "7bit" 2 1) 5) "mixed")`, []Part{
+		"a message within": {`(("text" "plain" NIL NIL NIL "7bit" 1 1)("message" "rfc822" NIL NIL NIL "8bit" 100 ("date" "s" NIL NIL NIL NIL NIL NIL NIL "id") ("text" "plain" NIL NIL NIL "7bit" 2 1) 5) "mixed")`, []mail.Part{
 			{Path: "1", Type: "text", Subtype: "plain", Encoding: "7bit", Size: 1},
 			{Path: "2", Type: "message", Subtype: "rfc822", Encoding: "8bit", Size: 100},
 		}},
-		"NIL for the encoding (MS KB 975918)": {`("text" "plain" NIL NIL NIL NIL 7 1)`, []Part{{Path: "1", Type: "text", Subtype: "plain", Size: 7}}},
-		"atoms, and little of it":             {`(text plain)`, []Part{{Path: "1", Type: "text", Subtype: "plain"}}},
-		"NIL for the type":                    {`(NIL NIL NIL NIL NIL NIL NIL)`, []Part{{Path: "1"}}},
+		"NIL for the encoding (MS KB 975918)": {`("text" "plain" NIL NIL NIL NIL 7 1)`, []mail.Part{{Path: "1", Type: "text", Subtype: "plain", Size: 7}}},
+		"atoms, and little of it":             {`(text plain)`, []mail.Part{{Path: "1", Type: "text", Subtype: "plain"}}},
+		"NIL for the type":                    {`(NIL NIL NIL NIL NIL NIL NIL)`, []mail.Part{{Path: "1"}}},
 	} {
 		got, err := ParseStructure([]byte(tc.raw))
 		if err != nil || !reflect.DeepEqual(got, tc.want) {
