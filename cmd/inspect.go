@@ -84,7 +84,13 @@ up among its neighbours, then each of its items is asked for alone. It ends with
 type inspection struct {
 	*probe.Inspection
 	account config.Account
-	lines   []mail.Line
+	lines   []said
+}
+
+// said is a line of the conversation.
+type said struct {
+	mail.Line
+	signIn bool // said before the session began
 }
 
 // inspect holds the manual session about one message.
@@ -95,15 +101,18 @@ func (p *program) inspect(ctx context.Context, a *config.Account, t pipeline.Tar
 	}
 	o.Alert = func(s string) { p.wordsOutput(false).alert(a.Name, s) }
 	in := &inspection{account: *a}
+	dialing := false
 	o.Record = func(l mail.Line) {
 		if len(in.lines) < maxInspectLines {
-			in.lines = append(in.lines, l)
+			in.lines = append(in.lines, said{l, dialing})
 		}
 	}
 	in.Inspection, err = probe.Inspect(ctx, probe.InspectOptions{
 		Target: t, Timeout: min(a.Timeout, inspectPatience), Now: time.Now,
 		Dial: func(ctx context.Context) (probe.Session, error) {
+			dialing = true
 			s, err := dialWith(o)(ctx)
+			dialing = false
 			return probe.Session{Speaker: s, Searcher: s, Greeting: s.Greeting}, err
 		},
 	})
@@ -160,7 +169,7 @@ func (i *inspection) object() any {
 	return out
 }
 
-func who(l mail.Line) string {
+func who(l said) string {
 	if l.Client {
 		return "C"
 	}
@@ -310,13 +319,8 @@ func showReport(i *inspection) string {
 		b.WriteString("\nEach item asked for alone, with UID FETCH:\n\n")
 		writeProbes(&b, i.Probes)
 		b.WriteString("\nThe commands and answers:\n\n")
-		about := false
 		for _, l := range i.lines {
-			// Signing in is no business of the report.
-			if l.Client {
-				about = strings.Contains(l.Text, " FETCH ") || strings.Contains(l.Text, " EXAMINE ")
-			}
-			if about {
+			if !l.signIn { // which is no business of the report
 				fmt.Fprintf(&b, "%s: %s\n", who(l), plain(l.Text))
 			}
 		}

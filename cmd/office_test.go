@@ -257,3 +257,22 @@ func TestMuttKeysOnTheResultsOfNotmuchMutt(t *testing.T) {
 		})
 	}
 }
+
+// The report to an administrator has what was said about the message, on each connection
+// of an inspection, and nothing of a sign-in.
+func TestTheReportHasNothingOfTheSignIn(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t)
+	got := o.run(exitDone, "inspect", "--report", "work/INBOX/15541")
+	_, talk, _ := strings.Cut(got, "The commands and answers:")
+	for _, part := range []string{" EXAMINE ", " UID SEARCH UID 15541", " UID FETCH 15541 (BODYSTRUCTURE)", " UID FETCH 15541 (BODY.PEEK[])", "S: "} {
+		if !strings.Contains(talk, part) {
+			t.Errorf("no %q in\n%s", part, got)
+		}
+	}
+	for _, part := range []string{"AUTHENTICATE", "LOGIN", "CAPABILITY", "* OK IMAP"} {
+		if strings.Contains(talk, part) {
+			t.Errorf("%q in\n%s", part, got)
+		}
+	}
+}
