@@ -2,7 +2,6 @@ package watch
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -544,66 +543,6 @@ func TestSeveralMailboxesHaveAnIdleEach(t *testing.T) {
 		}
 		if n := s.dialled(); n != 2 {
 			t.Errorf("%d connections", n)
-		}
-	})
-}
-
-func TestAConnectionThatEndsIsMadeAnew(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		s := watched(t, "IDLE NOTIFY")
-		defer s.stop()
-		time.Sleep(time.Hour)
-		s.take()
-		s.server.cut()
-		time.Sleep(4 * time.Second)
-		if got := s.names(); !slices.Equal(got, []string{"*"}) || s.w.States()[0].How != "notify" {
-			t.Errorf("%v after a cut", got)
-		}
-		time.Sleep(10 * time.Second)
-		if said := s.lines(); len(said) != 1 || !strings.HasSuffix(said[0], "; connecting again") {
-			t.Errorf("said of a matter of a moment: %q", said)
-		}
-		s.dialled()
-		s.goes(&mail.Fault{Kind: mail.KindDial, Op: "dial"})
-		s.server.cut()
-		time.Sleep(24 * time.Hour)
-		if n := s.dialled(); n > 24*60/5*5/3 || n < 24*60/5/2 {
-			t.Errorf("%d tries in a day without the server", n)
-		}
-		if said := s.lines(); len(said) != 2 || !strings.HasPrefix(said[1], "away: dial: ") {
-			t.Errorf("said that it is away: %q", said)
-		}
-		// The network comes back.
-		s.goes(nil)
-		s.take()
-		s.w.NetworkChanged()
-		time.Sleep(2 * time.Second)
-		if got := s.names(); !slices.Equal(got, []string{"*"}) || s.w.States()[0].How != "notify" {
-			t.Errorf("two seconds after the network was there: %v, %q", got, s.w.States()[0].How)
-		}
-		time.Sleep(10 * time.Second)
-		if said := s.lines(); !slices.Equal(said, []string{"back"}) {
-			t.Errorf("said that it is there again: %q", said)
-		}
-	})
-}
-
-func TestAfterATimeAsleepAllIsAnew(t *testing.T) {
-	t.Parallel()
-	atRest(t, "IDLE NOTIFY", func(t *testing.T, s *scene) {
-		// No network at first.
-		s.goes(&mail.Fault{Kind: mail.KindDial, Op: "dial", Err: errors.New("no such host")})
-		s.w.Resumed()
-		time.Sleep(20 * time.Second)
-		s.goes(nil)
-		time.Sleep(2 * time.Second)
-		if how := s.w.States()[0].How; how != "notify" {
-			t.Errorf("two seconds after the network is there: %q", how)
-		}
-		time.Sleep(2 * time.Second)
-		if got := s.names(); !slices.Contains(got, "*") {
-			t.Errorf("%v", got)
 		}
 	})
 }
