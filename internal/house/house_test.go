@@ -155,3 +155,34 @@ func TestNoTestFileHasOver600Lines(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// The environment is given to who asks for it: what a test gives is all that counts. libnotmuch
+// and OfflineIMAP read their own, and a hook gets the whole.
+func TestTheEnvironmentIsReadInOnePlace(t *testing.T) {
+	t.Parallel()
+	s, seen := load(t), 0
+	reads := regexp.MustCompile(`^(Getenv|LookupEnv|Environ|ExpandEnv|UserHomeDir|UserConfigDir|UserCacheDir)$`)
+	for path, files := range s.parsed {
+		if within(path, "hooks", "contrib", "internal/index", "internal/takeover", "internal/imaptest") {
+			continue
+		}
+		for _, f := range files {
+			ast.Inspect(f, func(n ast.Node) bool {
+				sel, ok := n.(*ast.SelectorExpr)
+				if !ok || !reads.MatchString(sel.Sel.Name) {
+					return true
+				}
+				if of, ok := sel.X.(*ast.Ident); !ok || of.Name != "os" {
+					return true
+				}
+				if seen++; path != module+"/cmd" || seen > 1 {
+					t.Errorf("%s: os.%s past the environment that is given", s.files.Position(n.Pos()), sel.Sel.Name)
+				}
+				return true
+			})
+		}
+	}
+	if seen == 0 {
+		t.Error("it is read nowhere")
+	}
+}

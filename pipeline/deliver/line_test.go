@@ -210,3 +210,34 @@ func TestTagsOfRemovedMail(t *testing.T) {
 		t.Errorf("notmuch was told %v", w.told)
 	}
 }
+
+// deaf is a notmuch that has broken down.
+type deaf struct{ *world }
+
+var errDeaf = errors.New("the database is gone")
+
+func (deaf) Apply(context.Context, []mail.Change) ([]mail.Result, error) { return nil, errDeaf }
+
+// Each channel has one sender, which closes it: whoever puts something on the line while its
+// last stages end for an error meets no closed one.
+func TestALineThatBreaksIsNotPutOnBehindItsEnd(t *testing.T) {
+	t.Parallel()
+	w := &world{}
+	b := mailbox(t, nil, "a", "b")
+	l := New(Options{Index: deaf{w}, Ledger: w, Journal: w, Hooks: w, Now: time.Now, Report: w.line().Report, FlagTags: w.line().FlagTags})
+	announced := add(b, 1, "a")
+	announced.Op = OpPreindex
+	if err := l.Run(t.Context(), func(ctx context.Context) error {
+		l.Announce(ctx, announced)
+		l.Flush(ctx)
+		<-ctx.Done()
+		l.Flush(context.WithoutCancel(ctx)) // by which write ends
+		for range l.written {               // until that has closed it
+		}
+		l.Announce(context.WithoutCancel(ctx), announced)
+		l.Flush(context.WithoutCancel(ctx))
+		return l.Send(context.WithoutCancel(ctx), add(b, 2, "b"))
+	}); !errors.Is(err, errDeaf) {
+		t.Error(err)
+	}
+}
