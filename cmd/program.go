@@ -13,11 +13,13 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/hooks"
 	"github.com/notmuch-imap/notmuch-imap/internal/config"
+	"github.com/notmuch-imap/notmuch-imap/internal/index"
 )
 
 const name = "notmuch-imap"
@@ -78,8 +80,16 @@ func (p *program) run(ctx context.Context, args []string) int {
 	if slices.Contains(words(args), watchName) && !p.terminal(p.stderr) {
 		signals = signals[:3] // a hang-up is for the command itself
 	}
+	outer := ctx
 	ctx, stop := signal.NotifyContext(ctx, signals...)
 	defer stop()
+	ended := make(chan struct{})
+	defer close(ended)
+	defer context.AfterFunc(ctx, func() {
+		if outer.Err() == nil {
+			p.leave(ended)
+		}
+	})()
 	// The first signal ends the run in order, a second one at once.
 	defer context.AfterFunc(ctx, stop)()
 	if err == nil {
@@ -90,6 +100,26 @@ func (p *program) run(ctx context.Context, args []string) int {
 	}
 	return p.exit(ctx, err)
 }
+
+// leave ends the process in the midst of what libnotmuch is at, which may take minutes and
+// cannot be interrupted, unless the run ends soon by itself.
+func (p *program) leave(ended <-chan struct{}) {
+	for {
+		select {
+		case <-ended:
+			return
+		case <-time.After(endsSoon):
+		}
+		if at, since := index.Busy(); at != "" {
+			text := fmt.Sprintf("interrupted; %s since %s: that is taken back, and the next run goes on from here", at, since.Local().Format("15:04:05"))
+			fmt.Fprintln(p.stderr, fold(name+": "+plain(text), columns(p.stderr), hang)) //nolint:errcheck // nowhere left to tell
+			os.Exit(exitInterrupted)
+		}
+	}
+}
+
+// endsSoon is how long a run has to end after a signal.
+const endsSoon = 3 * time.Second
 
 // isEnding tells of an error that says only how one account ended, which was told.
 func isEnding(err error) bool {

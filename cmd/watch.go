@@ -290,7 +290,7 @@ func (v *vigil) account(ctx context.Context, a *config.Account, root string) wat
 		Sync: func(ctx context.Context, only []string, turn watch.Turn) watch.Outcome {
 			return v.sync(ctx, a, root, names, only, turn)
 		},
-		Beside:  v.carriers[a.Name].UnderWay,
+		Beside:  func() string { return beside(v.carriers[a.Name]) },
 		Paused:  func(ctx context.Context) time.Time { return v.paused(ctx, a) },
 		Tagged:  func(ctx context.Context) bool { return v.tagged(ctx, a, &seen) },
 		Refused: func(ctx context.Context, err error) { v.refused(ctx, a, err) },
@@ -393,6 +393,21 @@ func (v *vigil) sync(ctx context.Context, a *config.Account, root string, names 
 	}
 	return o
 }
+
+// beside tells what goes on beside an account's syncs, or holds them up.
+func beside(c *pipeline.Carrier) string {
+	var parts []string
+	if text := c.UnderWay(); text != "" {
+		parts = append(parts, text)
+	}
+	if text, since := index.Busy(); text != "" && time.Since(since) > longIndexing {
+		parts = append(parts, text+" since "+since.Local().Format("15:04:05")+": until that has ended nothing else gets into its database")
+	}
+	return strings.Join(parts, "; ")
+}
+
+// longIndexing is from when on it is worth telling.
+const longIndexing = 5 * time.Second
 
 // carry brings an account's large messages beside its syncs, until the context ends.
 func (v *vigil) carry(ctx context.Context, a *config.Account) {

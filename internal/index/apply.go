@@ -92,6 +92,12 @@ func (x *Index) write(ctx context.Context, sh *shadow, f func(*batch) error) (er
 	if err := x.waitForLock(ctx, x.lockWait, x.waits); err != nil {
 		return err
 	}
+	if err := x.calm(ctx); err != nil {
+		return err
+	}
+	defer tellSlow(x.waits)()
+	atWork.begin("")
+	defer atWork.end()
 	open := x.open
 	if sh != nil {
 		open = func(mode notmuch.DBMode) (*notmuch.DB, error) { return x.openWith(&x.base, &sh.config, nil, mode) }
@@ -144,6 +150,8 @@ type batch struct {
 // alone is in the result.
 func (b *batch) apply(c mail.Change) (r mail.Result, err error) {
 	r.Path = c.Path
+	atWork.begin(c.Path)
+	defer atWork.begin("")
 	if err := b.fits(c.Path); err != nil {
 		switch {
 		case !errors.Is(err, errTooLong):

@@ -45,7 +45,9 @@ type Options struct {
 type Index struct {
 	// turn is held by whoever has a handle: a second one in the process would
 	// wait for the first for ever. It is a channel so that waiting can end.
-	turn     chan struct{}
+	turn chan struct{}
+	// aside is held by who reads beside a long transaction of this process.
+	aside    chan struct{}
 	config   string
 	profile  string
 	lockWait time.Duration
@@ -63,7 +65,7 @@ var ErrLocked = errors.New("another program is writing to the notmuch database")
 // Open finds the database and reads notmuch's configuration. A database that
 // the configuration names and that is not there yet is made, unless o.Existing.
 func Open(ctx context.Context, o Options) (*Index, error) {
-	x := &Index{turn: make(chan struct{}, 1), config: o.Config, profile: o.Profile, lockWait: o.LockWait, waits: o.Waits}
+	x := &Index{turn: make(chan struct{}, 1), aside: make(chan struct{}, 1), config: o.Config, profile: o.Profile, lockWait: o.LockWait, waits: o.Waits}
 	if x.lockWait <= 0 {
 		x.lockWait = time.Minute
 	}
@@ -176,6 +178,37 @@ func (x *Index) take(ctx context.Context) (release func(), err error) {
 	}
 }
 
+// takeToRead is take for who reads: libnotmuch may be at one mail for minutes, and reading goes
+// beside that. One that is under way sees one commit of this process at most, since the next
+// transaction waits for it (calm): two end the process (steady).
+func (x *Index) takeToRead(ctx context.Context) (release func(), aside bool, err error) {
+	within, cancel := context.WithTimeout(ctx, held)
+	defer cancel()
+	release, err = x.take(within)
+	if err == nil || ctx.Err() != nil {
+		return release, false, err
+	}
+	select {
+	case x.turn <- struct{}{}:
+		return func() { <-x.turn }, false, nil
+	case x.aside <- struct{}{}:
+		return func() { <-x.aside }, true, nil
+	case <-ctx.Done():
+		return nil, false, ctx.Err()
+	}
+}
+
+// calm waits until nobody reads beside transactions of this process.
+func (x *Index) calm(ctx context.Context) error {
+	select {
+	case x.aside <- struct{}{}:
+		<-x.aside
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // open opens the database as notmuch does.
 func (x *Index) open(mode notmuch.DBMode) (*notmuch.DB, error) {
 	return x.openWith(nil, optional(x.config), optional(x.profile), mode)
@@ -197,7 +230,7 @@ func (x *Index) openWith(base, config, profile *string, mode notmuch.DBMode) (*n
 // read lets f read, once more from the start if writers got in between
 // (Xapian's DatabaseModifiedError: a reader outlives one commit).
 func (x *Index) read(ctx context.Context, f func(*notmuch.DB) error) error {
-	release, err := x.take(ctx)
+	release, _, err := x.takeToRead(ctx)
 	if err != nil {
 		return err
 	}
@@ -236,13 +269,16 @@ const steadyWait = 5 * time.Second
 // nobody catches the exception of notmuch_messages_get. A program that holds the
 // lock for long commits rarely, and is not waited for any longer.
 func (x *Index) steady(ctx context.Context, f func(*notmuch.DB) error) error {
-	release, err := x.take(ctx)
+	release, aside, err := x.takeToRead(ctx)
 	if err != nil {
 		return err
 	}
 	defer release()
 	if x.missing {
 		return nil
+	}
+	if aside {
+		return unreadable(x.once(notmuch.DBReadOnly, f))
 	}
 	switch err := x.waitForLock(ctx, min(steadyWait, x.lockWait), nil); {
 	case err == nil:
