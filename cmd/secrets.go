@@ -34,7 +34,14 @@ type asking struct {
 // secretSlow is after how long it is told that a secret is being waited for.
 const secretSlow = 10 * time.Second
 
+// newSecrets gives secrets that nobody has been asked for. tell may be nil for a command that
+// says what it has to say at its end.
 func (p *program) newSecrets(tell func(account, text string)) *secrets {
+	if tell == nil {
+		tell = func(account, text string) {
+			fmt.Fprintln(p.stderr, fold(plain(account+": "+text), columns(p.stderr), hang)) //nolint:errcheck // nowhere left to tell
+		}
+	}
 	return &secrets{getenv: p.getenv, tell: tell, terminal: make(chan struct{}, 1),
 		got: make(map[string]string), asked: make(map[string]*asking), sources: make(map[string]*oauth.Source)}
 }
@@ -106,11 +113,9 @@ func (s *secrets) ask(ctx context.Context, a *config.Account) (string, error) {
 			}
 		}
 	}
-	if s.tell != nil {
-		t := time.AfterFunc(secretSlow, func() {
-			s.tell(a.Name, fmt.Sprintf("%s for %d s; does it wait for somebody, as for a passphrase?", where, int(secretSlow.Seconds())))
-		})
-		defer t.Stop()
-	}
+	t := time.AfterFunc(secretSlow, func() {
+		s.tell(a.Name, fmt.Sprintf("%s for %d s; does it wait for somebody, as for a passphrase?", where, int(secretSlow.Seconds())))
+	})
+	defer t.Stop()
 	return a.Password(ctx)
 }

@@ -67,3 +67,30 @@ func TestASecretThatDoesNotComeHoldsUpOneAccountAlone(t *testing.T) {
 		t.Errorf("something of it is left: %v", err)
 	}
 }
+
+// TestAHangingSecretIsSaid: every command that signs in says what it waits for.
+func TestAHangingSecretIsSaid(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{{"sync"}, {"check"}, {"inspect", "work/INBOX/1"}, {"verify"}} {
+		t.Run(args[0], func(t *testing.T) {
+			t.Parallel()
+			w := newWatching(t, "")
+			appendAll(t, w.server, "INBOX", watchMail("first"))
+			w.sync()
+			file := filepath.Join(w.dir, "config.toml")
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text = []byte(strings.Replace(string(text), `password_file = "secret"`, `password_command = ["sleep", "300"]`, 1))
+			if err := os.WriteFile(file, text, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			// The line comes after ten seconds.
+			out, _ := w.run(append([]string{"timeout", "-s", "INT", "15", name}, args...)...)
+			if !strings.Contains(strings.Join(strings.Fields(out), " "), "work: its password_command has not ended for 10 s") {
+				t.Errorf("%q", out)
+			}
+		})
+	}
+}

@@ -131,8 +131,12 @@ func (p *program) sync(ctx context.Context, out *output, req request) (err error
 		return nil
 	}
 	if req.watchedAs != "" {
-		if req.accounts, err = p.syncByWatch(ctx, req.watchedAs, req.accounts, out); err != nil || len(req.accounts) == 0 {
-			return err
+		req.accounts, err = p.syncByWatch(ctx, req.watchedAs, req.accounts, out)
+		if err != nil {
+			return &notDone{req.accounts, err}
+		}
+		if len(req.accounts) == 0 {
+			return nil
 		}
 	}
 	idx, err := p.indexOf(ctx, req, out)
@@ -173,10 +177,25 @@ func (p *program) sync(ctx context.Context, out *output, req request) (err error
 	}
 	wg.Wait()
 	if ctx.Err() != nil {
-		return context.Cause(ctx)
+		left := &notDone{err: context.Cause(ctx)}
+		for i, a := range req.accounts {
+			if errs[i] != nil {
+				left.accounts = append(left.accounts, a)
+			}
+		}
+		return left
 	}
 	return verdict(ends)
 }
+
+// notDone is the end of a sync before it was done with these accounts.
+type notDone struct {
+	accounts []config.Account
+	err      error
+}
+
+func (e *notDone) Error() string { return e.err.Error() }
+func (e *notDone) Unwrap() error { return e.err }
 
 // indexOf opens the notmuch database. A run that only looks makes none; a sync makes a new
 // one also where there was one, and says so.

@@ -271,25 +271,35 @@ func (p *program) askWatch(ctx context.Context, conf string, q watchQuestion) (a
 	return a, true, nil
 }
 
-// syncByWatch has a running watch synchronise the accounts, and gives those that are left.
-// The error is the context's.
+// syncByWatch has a running watch synchronise the accounts, and gives those that are left, or,
+// beside the context's error, those that it is not done with.
 func (p *program) syncByWatch(ctx context.Context, conf string, accounts []config.Account, out *output) (left []config.Account, err error) {
-	var q watchQuestion
-	for _, a := range accounts {
-		q.Sync = append(q.Sync, a.Name)
+	is := make([]bool, len(accounts))
+	errs := make([]error, len(accounts))
+	var wg sync.WaitGroup
+	for i, a := range accounts {
+		wg.Go(func() {
+			var answer watchAnswer
+			var ok bool
+			if answer, ok, errs[i] = p.askWatch(ctx, conf, watchQuestion{Sync: []string{a.Name}}); !ok || errs[i] != nil {
+				is[i] = true
+				return
+			}
+			o, done := answer.Outcomes[a.Name]
+			switch {
+			case !done, o.Busy, o.Ended:
+				is[i] = true
+			case o.Text != "":
+				out.account(a.Name, o.Text+"; the watch says more")
+			}
+		})
 	}
-	answer, ok, err := p.askWatch(ctx, conf, q)
-	if !ok || err != nil {
-		return accounts, err
-	}
-	for _, a := range accounts {
-		o, done := answer.Outcomes[a.Name]
-		switch {
-		case !done, o.Busy, o.Ended:
+	wg.Wait()
+	err = errors.Join(errs...)
+	for i, a := range accounts {
+		if is[i] && (err == nil || errs[i] != nil) {
 			left = append(left, a)
-		case o.Text != "":
-			out.account(a.Name, o.Text+"; the watch says more")
 		}
 	}
-	return left, nil
+	return left, err
 }
