@@ -2,7 +2,7 @@
 
 SUDO := $(shell [ "$$(id -u)" -eq 0 ] || echo sudo)
 BUILD_DEBS := gcc libc6-dev libnotmuch-dev notmuch
-TEST_DEBS := $(BUILD_DEBS) dovecot-imapd mutt neomutt notmuch-mutt isync offlineimap3 tmux less mandoc systemd strace zsh fish dpkg-dev lintian
+TEST_DEBS := $(BUILD_DEBS) xapian-tools dovecot-imapd mutt neomutt notmuch-mutt isync offlineimap3 tmux less mandoc systemd strace zsh fish dpkg-dev lintian
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
 FUZZ := 20000x
 # The race detector ignores memory outside Go's heap, which is all that SQLite's C,

@@ -180,6 +180,7 @@ func (p *program) commands() []*cli.Command {
 		p.folderCommand(),
 		p.importCommand(),
 		p.uploadCommand(),
+		p.indexCommand(),
 		p.checkCommand(),
 		p.loginCommand(),
 		p.logoutCommand(),
@@ -224,7 +225,7 @@ func (p *program) app() *cli.App {
 	help.Action = func(c *cli.Context) error {
 		return p.help(app, c.Args().Slice())
 	}
-	app.Commands = append(app.Commands, help, p.completeCommand(app))
+	app.Commands = append(app.Commands, help, p.completeCommand(app), p.shardCommand())
 	p.finish(app)
 	return app
 }

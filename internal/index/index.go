@@ -50,6 +50,7 @@ type Index struct {
 	aside    chan struct{}
 	config   string
 	profile  string
+	own      string // the directory of a database that is not the configuration's; "" if it is
 	lockWait time.Duration
 	waits    func(string)
 	base     string // the directory of the database
@@ -211,7 +212,7 @@ func (x *Index) calm(ctx context.Context) error {
 
 // open opens the database as notmuch does.
 func (x *Index) open(mode notmuch.DBMode) (*notmuch.DB, error) {
-	return x.openWith(nil, optional(x.config), optional(x.profile), mode)
+	return x.openWith(optional(x.own), optional(x.config), optional(x.profile), mode)
 }
 
 // openWith opens it with its finalizer cleared.

@@ -180,7 +180,9 @@ func cstr(s string) (p *C.char, free func()) {
 // it cannot be opened.
 func (x *Index) probe() (configuration, error) {
 	return x.configuredBy(func(config, profile *C.char, db **C.notmuch_database_t, text **C.char) error {
-		status := C.notmuch_database_open_with_config(nil, C.NOTMUCH_DATABASE_MODE_READ_ONLY, config, profile, db, text)
+		path, free := cstr(x.own)
+		defer free()
+		status := C.notmuch_database_open_with_config(path, C.NOTMUCH_DATABASE_MODE_READ_ONLY, config, profile, db, text)
 		return openError(status, *text)
 	})
 }
@@ -225,7 +227,9 @@ func (x *Index) create() error {
 	defer freeProfile()
 	var db *C.notmuch_database_t
 	var text *C.char
-	status := C.notmuch_database_create_with_config(nil, config, profile, &db, &text)
+	path, freePath := cstr(x.own)
+	defer freePath()
+	status := C.notmuch_database_create_with_config(path, config, profile, &db, &text)
 	if db != nil {
 		C.notmuch_database_destroy(db)
 	}

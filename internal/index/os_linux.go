@@ -56,6 +56,37 @@ func (x *Index) waitForLock(ctx context.Context, most time.Duration, told func(s
 	}
 }
 
+// lockDatabase takes the write lock as Xapian does, and waits for it as Apply does.
+func (x *Index) lockDatabase(ctx context.Context) (unlock func(), err error) {
+	for {
+		if err := x.waitForLock(ctx, x.lockWait, x.waits); err != nil {
+			return nil, err
+		}
+		f, err := os.OpenFile(filepath.Join(x.path, "flintlock"), os.O_RDWR, 0)
+		if err != nil {
+			return nil, fmt.Errorf("the notmuch database cannot be locked: %w", err)
+		}
+		lock := unix.Flock_t{Type: unix.F_WRLCK, Whence: 0, Start: 0, Len: 1}
+		err = unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &lock)
+		if err == nil {
+			return func() { _ = f.Close() }, nil // which lets go of it
+		}
+		_ = f.Close() // nothing was written
+		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EACCES) {
+			return nil, fmt.Errorf("the notmuch database cannot be locked: %w", err)
+		}
+		// Somebody was faster.
+	}
+}
+
+// exchange lets two files, or directories, have each other's name, in one step.
+func exchange(a, b string) error {
+	if err := unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE); err != nil {
+		return &os.LinkError{Op: "exchange", Old: a, New: b, Err: err}
+	}
+	return nil
+}
+
 // rename gives a file a new name and never overwrites another.
 func rename(from, to string) error {
 	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)

@@ -4,6 +4,7 @@ package index
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
@@ -12,6 +13,14 @@ import (
 func (x *Index) waitForLock(ctx context.Context, _ time.Duration, _ func(string)) error {
 	return ctx.Err()
 }
+
+// lockDatabase is of Linux.
+func (x *Index) lockDatabase(context.Context) (unlock func(), err error) {
+	return nil, errors.ErrUnsupported
+}
+
+// exchange is of Linux.
+func exchange(_, _ string) error { return errors.ErrUnsupported }
 
 // rename gives a file a new name and never overwrites another.
 func rename(from, to string) error { return lookAndRename(from, to) }

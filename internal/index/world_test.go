@@ -35,6 +35,9 @@ func TestMain(m *testing.M) {
 
 func child(role string, args []string) error {
 	ctx := context.Background()
+	if role == "shard" {
+		return BuildShard(ctx, args[0], args[1], os.Stdin, os.Stdout)
+	}
 	o := Options{Note: func(s string) { fmt.Println("note:", s) }}
 	if len(args) > 0 {
 		o.Config = args[0]
@@ -65,6 +68,8 @@ func child(role string, args []string) error {
 		fmt.Println("held")
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		return db.Close()
+	case "rebuild":
+		return rebuildChild(ctx, x, args[1:])
 	case "full":
 		return fullChild(ctx, x, args[1])
 	case "faulty":
