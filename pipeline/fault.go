@@ -36,7 +36,8 @@ func (r *run) accountFault(ctx context.Context, err error, at report.Place) erro
 		until := r.Now().Add(wait)
 		text = fmt.Sprintf("%s; left alone until %s", text, moment(until, r.Now()))
 		if !r.DryRun {
-			if err := r.notes().NotBefore.Set(ctx, journal.Moment{Time: until}); err != nil {
+			way, _ := r.triedWith(ctx)
+			if err := errors.Join(r.notes().NotBefore.Set(ctx, journal.Moment{Time: until}), r.notes().LeftBy.Set(ctx, journal.Text(way))); err != nil {
 				return err
 			}
 		}

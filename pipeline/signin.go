@@ -63,7 +63,7 @@ func (r *run) mayBegin(ctx context.Context) (bool, error) {
 // mustWait tells whether the server is to be left alone by this run, and has said why.
 func (r *run) mustWait(ctx context.Context) (bool, error) {
 	now := r.Now()
-	until, err := notBefore(ctx, r.Ledger, now)
+	until, err := r.leftUntil(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -84,6 +84,20 @@ func (r *run) mustWait(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
+// leftUntil gives the time until when the server asked to be left alone; zero if it did not, if
+// that is over, or if it was reached in another way than it would be now: it may be another one.
+func (r *run) leftUntil(ctx context.Context) (time.Time, error) {
+	until, err := notBefore(ctx, r.Ledger, r.Now())
+	if err != nil || until.IsZero() {
+		return until, err
+	}
+	by, _, err := r.notes().LeftBy.Get(ctx)
+	if way, _ := r.triedWith(ctx); err == nil && by != "" && way != "" && string(by) != way {
+		return time.Time{}, nil
+	}
+	return until, err
+}
+
 // sameRefusal tells whether a sign-in was refused and is not to be tried again yet: nothing
 // else would be tried.
 func (r *run) sameRefusal(ctx context.Context, n journal.Refusal) bool {
@@ -100,15 +114,15 @@ func (r *run) sameRefusal(ctx context.Context, n journal.Refusal) bool {
 func Paused(ctx context.Context, o Options) (time.Time, error) {
 	o.DryRun = true
 	r := &run{Options: o}
-	until, err := notBefore(ctx, o.Ledger, o.Now())
+	if err := r.readSecret(ctx); err != nil {
+		return time.Time{}, err
+	}
+	until, err := r.leftUntil(ctx)
 	if err != nil {
 		return time.Time{}, err
 	}
 	n, _, err := o.notes().Refused.Get(ctx)
 	if err != nil || n.Attempts == 0 {
-		return until, err
-	}
-	if err := r.readSecret(ctx); err != nil {
 		return until, err
 	}
 	if r.sameRefusal(ctx, n) && n.NextTry.After(until) {

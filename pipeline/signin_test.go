@@ -260,3 +260,27 @@ func TestATimeThatCannotBeIsOver(t *testing.T) {
 		})
 	}
 }
+
+// What a server asked for that was reached in another way holds for that one alone.
+func TestAnotherConfigurationEndsAPause(t *testing.T) {
+	t.Parallel()
+	d, h := newDoor(), newHome(t)
+	d.dialErr = func(int) error {
+		return &mail.Fault{Kind: mail.KindThrottled, Op: "sign-in", Text: "throttled", RetryAfter: time.Hour}
+	}
+	d.sync(h)
+	d.dialErr = nil
+	if n, rep := d.sync(h); n != 0 || !rep.Nothing() {
+		t.Errorf("the same again: %d connections, %+v", n, rep)
+	}
+	d.way = "another way"
+	h.withLedger(d.server, func(o Options) {
+		o.SignIn = func(context.Context, string) (string, string) { return d.way, d.secret }
+		if until, err := Paused(t.Context(), o); err != nil || !until.IsZero() {
+			t.Errorf("it is paused until %v, %v", until, err)
+		}
+	})
+	if n, rep := d.sync(h); n == 0 || rep.New != 1 {
+		t.Errorf("by another way: %d connections, %+v", n, rep)
+	}
+}

@@ -113,7 +113,8 @@ func TestNotesOfEarlierVersions(t *testing.T) {
 			Refusal{Attempts: 2, NextTry: at, Text: "no", Way: "w", Secret: "s"}, func(c *Change) {
 				j.Refused.notes.Put(c, "", Refusal{Attempts: 2, NextTry: at, Text: "no", Way: "w", Secret: "s"})
 			}},
-		"not_before": {"2026-01-02T03:04:05Z", func() any { return get(t, j.NotBefore.notes, "") }, Moment{at}, func(c *Change) { j.NotBefore.notes.Put(c, "", Moment{at}) }},
+		"not_before by": {"ab12", func() any { return get(t, j.LeftBy.notes, "") }, Text("ab12"), func(c *Change) { j.LeftBy.notes.Put(c, "", "ab12") }},
+		"not_before":    {"2026-01-02T03:04:05Z", func() any { return get(t, j.NotBefore.notes, "") }, Moment{at}, func(c *Change) { j.NotBefore.notes.Put(c, "", Moment{at}) }},
 		"without": {`{"server":"s","arguments":{"FETCH x":"2026-01-02T03:04:05Z"}}`, func() any { return get(t, j.Without.notes, "") },
 			Without{"s", map[string]time.Time{"FETCH x": at}}, func(c *Change) {
 				j.Without.notes.Put(c, "", Without{"s", map[string]time.Time{"FETCH x": at}})

@@ -33,6 +33,7 @@ type Journal struct {
 	Old          Notes[map[string]bool]
 	Refused      Note[Refusal]
 	NotBefore    Note[Moment]
+	LeftBy       Note[Text]
 	Without      Note[Without]
 
 	Before      Notes[Text]
@@ -76,17 +77,18 @@ func Of(l *ledger.Ledger) *Journal {
 	declare(j, &j.Remove.notes, "remove", Intent, Alone, "a mailbox that is being deleted")
 
 	// What failed.
-	declare(j, &j.Unsent, "unsent/", Memory, OfMailboxFile, "new mail that the server would not take")                  // until it is sent or gone
-	declare(j, &j.Unavailable, "silent/", Memory, OfWord, "a command that a mailbox lacks the answer to")               // until it is answered, or the mailbox is gone
-	declare(j, &j.Declined, "declined/", Memory, OfMessage, "what the server would not change of a message")            // until it is done, or wanted no more
-	declare(j, &j.Beside, "beside/", Memory, OfMessage, "a note that stands for a mail that notmuch does not take")     // while it does not take it
-	declare(j, &j.TaggedUnsent, "tagged/", Memory, OfMailboxFile, "the tag of new mail that the server would not take") // while it is on it
-	declare(j, &j.Standing, "standing/", Memory, OfWord, "a fault of a mailbox, and when it was told")                  // until a whole run does not meet it
-	declare(j, &j.Removed, "removed/", Memory, OfContent, "the tags of mail that was removed here")                     // for 90 days
-	declare(j, &j.Old, "old-tags/", Memory, OfMailboxFile, "tags that were there before a file")                        // until they change, or the file is gone
-	declare(j, &j.Refused.notes, "sign-in refused", Memory, Alone, "refused sign-ins")                                  // until one succeeds
-	declare(j, &j.NotBefore.notes, "not_before", Memory, Alone, "when the server wants to be asked again")              // until then
-	declare(j, &j.Without.notes, "without", Memory, Alone, "what the server is asked without")                          // for 30 days, or until the server is another one
+	declare(j, &j.Unsent, "unsent/", Memory, OfMailboxFile, "new mail that the server would not take")                    // until it is sent or gone
+	declare(j, &j.Unavailable, "silent/", Memory, OfWord, "a command that a mailbox lacks the answer to")                 // until it is answered, or the mailbox is gone
+	declare(j, &j.Declined, "declined/", Memory, OfMessage, "what the server would not change of a message")              // until it is done, or wanted no more
+	declare(j, &j.Beside, "beside/", Memory, OfMessage, "a note that stands for a mail that notmuch does not take")       // while it does not take it
+	declare(j, &j.TaggedUnsent, "tagged/", Memory, OfMailboxFile, "the tag of new mail that the server would not take")   // while it is on it
+	declare(j, &j.Standing, "standing/", Memory, OfWord, "a fault of a mailbox, and when it was told")                    // until a whole run does not meet it
+	declare(j, &j.Removed, "removed/", Memory, OfContent, "the tags of mail that was removed here")                       // for 90 days
+	declare(j, &j.Old, "old-tags/", Memory, OfMailboxFile, "tags that were there before a file")                          // until they change, or the file is gone
+	declare(j, &j.Refused.notes, "sign-in refused", Memory, Alone, "refused sign-ins")                                    // until one succeeds
+	declare(j, &j.NotBefore.notes, "not_before", Memory, Alone, "when the server wants to be asked again")                // until then
+	declare(j, &j.LeftBy.notes, "not_before by", Memory, Alone, "how the server was reached that wants to be left alone") // until another one does
+	declare(j, &j.Without.notes, "without", Memory, Alone, "what the server is asked without")                            // for 30 days, or until the server is another one
 
 	// What was decided, and what was said once.
 	declare(j, &j.NeverUpload, "uploaded/", Memory, OfFileIn, "a file that is not uploaded (again)")   // while it is in its mailbox's folder
