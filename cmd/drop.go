@@ -285,7 +285,7 @@ func ask(ctx context.Context, text, command string) (bool, error) {
 		return false, &usageError{"there is no terminal to ask on; --yes does without", command}
 	}
 	defer tty.Close() //nolint:errcheck // nothing of it is kept
-	if _, err := io.WriteString(tty, text); err != nil {
+	if _, err := io.WriteString(tty, fold(text, columns(tty), hang)); err != nil {
 		return false, err
 	}
 	return yes(ctx, tty)

@@ -69,6 +69,9 @@ up among its neighbours, then each of its items is asked for alone. It ends with
 						text = "\n" + strings.Repeat("-", width) + "\n\n" + text
 					}
 					first = false
+					if !c.Bool("json") {
+						text = fold(text, columns(p.stdout), hang)
+					}
 					if _, err := io.WriteString(p.stdout, text); err != nil {
 						return err
 					}

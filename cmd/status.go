@@ -221,9 +221,12 @@ func (p *program) statusOf(ctx context.Context, a *config.Account, root string, 
 	return s, nil
 }
 
-// sums adds an account's mailboxes up.
+// sums adds an account's mailboxes up. Deletions that are held back go nowhere.
 func (s *accountStatus) sums() (sum pipeline.MailboxStatus) {
 	for _, m := range s.Mailboxes {
+		if slices.ContainsFunc(s.Failed, func(f pipeline.Failed) bool { return f.State == pipeline.FailedHeld && f.Mailbox == m.Mailbox }) {
+			m.Gone = 0
+		}
 		sum.Messages += m.Messages
 		sum.Failed += m.Failed
 		sum.Skipped += m.Skipped
@@ -353,7 +356,7 @@ func statusText(s *accountStatus, now time.Time, mailboxes bool, most int) strin
 		if !m.NotBefore.IsZero() {
 			text += " (no answer; left out until " + m.NotBefore.Local().Format("2006-01-02 15:04") + ")"
 		}
-		fmt.Fprintf(&b, "  %-14s%s\n", "", text)
+		b.WriteString(fold(strings.Repeat(" ", 16)+text, most, hang) + "\n")
 	}
 	return b.String()
 }

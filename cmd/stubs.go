@@ -90,7 +90,7 @@ func (p *program) stubs(c *cli.Context) error {
 		}
 		return broken
 	}
-	_, err = io.WriteString(p.stdout, listStubs(all, time.Now()))
+	_, err = io.WriteString(p.stdout, fold(listStubs(all, time.Now()), columns(p.stdout), hang))
 	return errors.Join(err, broken)
 }
 
