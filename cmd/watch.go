@@ -383,6 +383,7 @@ func (v *vigil) sync(ctx context.Context, a *config.Account, root string, names 
 		o.Fail, o.Text = true, "the server refused the sign-in"
 	case endNothing:
 		o.Fail, o.Text = true, "the server could not be reached"
+		o.Unreached = slices.ContainsFunc(report.Faults, func(f pipeline.Failure) bool { return isUnreached(f.Err) })
 	case endBroken:
 		o.Fail, o.Text = true, "this machine failed"
 	default:
@@ -424,6 +425,12 @@ func (v *vigil) carry(ctx context.Context, a *config.Account) {
 			v.out.remark(a.Name, "a large message did not come: "+err.Error())
 		}
 	}
+}
+
+// isUnreached tells of a failure to connect.
+func isUnreached(err error) bool {
+	_, is := errors.AsType[*report.ConnectError](err)
+	return is
 }
 
 func (v *vigil) locked(ctx context.Context, a *config.Account, root string, names *remote.Names, l *ledger.Ledger, only []string, turn watch.Turn) (report *pipeline.Report, end ending, err error) {

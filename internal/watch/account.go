@@ -223,6 +223,8 @@ func (a *account) run(ctx context.Context, failing, busy *waits) {
 	}
 	begun := time.Now()
 	out := a.Sync(ctx, only, Turn{a})
+	back := func() {}
+	defer func() { back() }()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := time.Now()
@@ -237,6 +239,7 @@ func (a *account) run(ctx context.Context, failing, busy *waits) {
 	case out.Busy:
 		a.hold = now.Add(busy.next())
 	case out.Fail:
+		a.away = a.away || out.Unreached
 		if a.state.How != "" {
 			signal(a.again) // what did not reach the server says that this may lead nowhere, either
 		}
@@ -252,6 +255,11 @@ func (a *account) run(ctx context.Context, failing, busy *waits) {
 			a.follow++
 		} else {
 			a.follow = 0
+		}
+		if a.away && a.state.How != "" { // the connection may have held all the while
+			how, again := a.state.How, a.held
+			a.away, a.held = false, true
+			back = func() { a.Back(how, again) }
 		}
 		if out.More {
 			a.wants.add(now, "", false)

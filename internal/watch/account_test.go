@@ -97,7 +97,7 @@ func TestAConnectionIsTriedWhenASyncCannotReachTheServer(t *testing.T) {
 	t.Parallel()
 	for _, caps := range []string{"IDLE NOTIFY", "IDLE"} {
 		atRest(t, caps, func(t *testing.T, s *scene) {
-			s.comesTo(func([]string) Outcome { return Outcome{Fail: true} })
+			s.comesTo(func([]string) Outcome { return Outcome{Fail: true, Unreached: true} })
 			before := s.idles()
 			s.w.accounts[0].changed()
 			time.Sleep(5 * time.Second)
@@ -105,6 +105,10 @@ func TestAConnectionIsTriedWhenASyncCannotReachTheServer(t *testing.T) {
 				t.Errorf("%s: it is not tried", caps)
 			}
 			s.comesTo(nil)
+			time.Sleep(time.Minute)
+			if said := s.lines(); !slices.Equal(said, []string{"back"}) {
+				t.Errorf("%s: that it is over is said so: %v", caps, said)
+			}
 		})
 	}
 }

@@ -48,7 +48,9 @@ func reading(ctx context.Context, fd int, name string, again error, f func()) er
 
 // jumps calls f whenever the wall clock jumps against the monotonic one: after a time
 // asleep, in which that stood still, and when somebody sets it. A timer of the kernel that
-// such a jump cancels says so at once (timerfd_create(2)).
+// such a jump cancels says so at once, and so does a resume (timerfd_create(2)). logind's
+// PrepareForSleep would add nothing: what it says before, nothing is done for, and what it says
+// after is known by then, also where no logind runs.
 func jumps(ctx context.Context, f func()) error {
 	fd, err := unix.TimerfdCreate(unix.CLOCK_REALTIME, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK)
 	if err != nil {

@@ -79,11 +79,12 @@ func (t Turn) Awaited() bool {
 
 // Outcome is what a sync came to.
 type Outcome struct {
-	Did   bool // something came, went there, or was changed here
-	Busy  bool // another program is at work on the account
-	Fail  bool // the server could not be reached, or this machine failed: try again later
-	Ended bool // the watch ended before it was begun
-	More  bool // it left some for another one, which may begin at once
+	Did       bool // something came, went there, or was changed here
+	Busy      bool // another program is at work on the account
+	Fail      bool // the server could not be reached, or this machine failed: try again later
+	Unreached bool // the server could not be reached, which was told
+	Ended     bool // the watch ended before it was begun
+	More      bool // it left some for another one, which may begin at once
 	// Until is when the server may be tried again; zero if it may at once.
 	Until time.Time
 	Text  string // in words, what became of it; "" for a sync without a fault
