@@ -111,3 +111,39 @@ func TestWatchSignsInAfterAChangeOfThePassword(t *testing.T) {
 	}
 	w.until("it is watched with the right one", w.said("work: connected, by NOTIFY"))
 }
+
+// TestWatchBringsSmallMailBesideALargeOne: over a slow line nobody waits for a large mail, and it
+// comes all the same; status tells of it.
+func TestWatchBringsSmallMailBesideALargeOne(t *testing.T) {
+	t.Parallel()
+	w := newWatching(t, "")
+	p := w.through(0)
+	appendAll(t, w.server, "INBOX", watchMail("first"))
+	w.start()
+	w.until("mail is here", w.here("id:first@example.org", 1))
+	w.until("it watches", func() bool { out, _ := w.run(name, "status"); return strings.Contains(out, "by NOTIFY since") })
+	p.Slow(500 << 10)
+	appendAll(t, w.server, "INBOX", watchMail("large")+strings.Repeat(strings.Repeat("a", 76)+"\r\n", 10<<20/78))
+	w.until("status tells of it", func() bool {
+		out, _ := w.run(name, "status")
+		return strings.Contains(strings.Join(strings.Fields(out), " "), "a message of 10.0 MB in INBOX is on its way since")
+	})
+	appendAll(t, w.server, "INBOX", watchMail("small"))
+	w.until("small mail is here", w.here("id:small@example.org", 1))
+	w.run("notmuch", "tag", "+flagged", "id:small@example.org")
+	w.until("a tag is there", w.there(`\Flagged`, "EXAMINE INBOX", "FETCH 3 (FLAGS)"))
+	if !w.here("id:large@example.org", 0)() {
+		t.Error("the large mail came first")
+	}
+	if out, status := w.run(name, "hook", "pre-new", "--timeout", "5s"); status != 0 || out != "" {
+		t.Errorf("a hook waits for it: %d %s", status, out)
+	}
+	w.until("the large mail is here", w.here("id:large@example.org and path:work/INBOX/**", 1))
+	w.until("all is done", func() bool {
+		out, status := w.run(name, "sync")
+		return status == 0 && strings.Contains(out, nothingNew)
+	})
+	if status := w.stop(os.Interrupt); status != exitInterrupted {
+		t.Errorf("exit status %d", status)
+	}
+}

@@ -31,6 +31,7 @@ type Proxy struct {
 	cancel      context.CancelFunc
 	running     sync.WaitGroup
 	flights     atomic.Int64
+	rate        atomic.Int64 // bytes a second on each connection and in each direction; 0: as they come
 	connections atomic.Int64
 
 	mu     sync.Mutex
@@ -88,6 +89,9 @@ func (p *Proxy) Cut() {
 		l.cancel()
 	}
 }
+
+// Slow lets so many bytes a second through on each connection, in each direction.
+func (p *Proxy) Slow(bytes int) { p.rate.Store(int64(bytes)) }
 
 // Silence has nothing arrive any more on the connections that there are, for ever, as
 // where a router has forgotten them; and on new ones, until it is over.
@@ -220,6 +224,14 @@ func (p *Proxy) carry(ctx context.Context, l *line, to, from net.Conn, taken, gi
 		}
 		if l.dead.Load() {
 			continue
+		}
+		if rate := p.rate.Load(); rate > 0 {
+			timer.Reset(time.Duration(len(c.data)) * time.Second / time.Duration(rate))
+			select {
+			case <-timer.C:
+			case <-ctx.Done():
+				return
+			}
 		}
 		given()
 		if err := deliver(to, c.data); err != nil {
