@@ -187,10 +187,13 @@ func (r *rebuilding) read(ctx context.Context) error {
 	r.messages = make([]record, 0, len(ids))
 	err = r.records(ctx, ids, func(m record) error {
 		for _, f := range m.Files {
-			if path := filepath.Join(r.conf.mailRoot, f); !exists(path) {
+			path := filepath.Join(r.conf.mailRoot, f)
+			if _, err := locate(path, nil); errors.Is(err, fs.ErrNotExist) {
 				if gone++; gone == 1 {
 					first = path
 				}
+			} else if err != nil {
+				return err
 			}
 		}
 		r.messages = append(r.messages, m)
@@ -203,7 +206,7 @@ func (r *rebuilding) read(ctx context.Context) error {
 	case err != nil:
 		return err
 	case gone > 0:
-		return fmt.Errorf("%w (files that are gone, or have another name: %d, as %s)", ErrStale, gone, first)
+		return fmt.Errorf("%w (files that are gone, or in another folder: %d, as %s)", ErrStale, gone, first)
 	case len(ids) == 0:
 		return errors.New("the notmuch database has no mail: run `notmuch new`")
 	}
@@ -264,7 +267,7 @@ func (r *rebuilding) build(ctx context.Context, dir string) error {
 	}
 	r.step("made")
 	for range catchUps {
-		state, err := r.catchUp(ctx, made)
+		state, err := r.catchUp(ctx, w, made)
 		if err != nil {
 			return err
 		}
@@ -282,7 +285,7 @@ const leastPart = 100
 
 // catchUp makes the new database equal to the one in use, and gives the state of that.
 // Where nothing was written meanwhile it finds that they are.
-func (r *rebuilding) catchUp(ctx context.Context, made *Index) (state []byte, err error) {
+func (r *rebuilding) catchUp(ctx context.Context, w *workshop, made *Index) (state []byte, err error) {
 	if state, err = r.state(); err != nil {
 		return nil, err
 	}
@@ -292,6 +295,7 @@ func (r *rebuilding) catchUp(ctx context.Context, made *Index) (state []byte, er
 	}
 	threads := make(map[string]bool)
 	var dirs []string
+	var renamed []record
 	err = made.once(notmuch.DBReadWrite, func(db *notmuch.DB) error {
 		there, err := search(db, "*", 0)
 		if err != nil {
@@ -312,6 +316,10 @@ func (r *rebuilding) catchUp(ctx context.Context, made *Index) (state []byte, er
 			if changed {
 				r.done.Repeated++
 			}
+			if errors.Is(err, ErrStale) {
+				renamed = append(renamed, want)
+				return ctx.Err()
+			}
 			threads[thread] = true
 			return errors.Join(err, ctx.Err())
 		})
@@ -331,7 +339,47 @@ func (r *rebuilding) catchUp(ctx context.Context, made *Index) (state []byte, er
 		return r.configure(ctx, db)
 	})
 	r.done.Threads, r.done.Messages = len(threads), len(ids)
-	return state, err
+	if err != nil || len(renamed) == 0 {
+		return state, err
+	}
+	return state, r.byFormerNames(w, made, renamed)
+}
+
+// byFormerNames indexes messages with files that a mail reader has renamed and notmuch has not
+// seen since. The new database has to know them by the names that the one in use has: so the next
+// `notmuch new` sees them renamed, and reads the flags. They have these names in a mail root of
+// their own.
+func (r *rebuilding) byFormerNames(w *workshop, made *Index, messages []record) error {
+	root := filepath.Join(w.dir, "former")
+	if err := os.RemoveAll(root); err != nil {
+		return err
+	}
+	for _, m := range messages {
+		for _, f := range m.Files {
+			path, err := locate(filepath.Join(r.conf.mailRoot, f), nil)
+			if errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("%w (%s is gone, or in another folder)", ErrStale, path)
+			}
+			name := filepath.Join(root, f)
+			if err := errors.Join(err, os.MkdirAll(filepath.Dir(name), 0o700), os.Symlink(path, name)); err != nil {
+				return err
+			}
+		}
+	}
+	former, err := w.open(newName, root)
+	if err != nil {
+		return err
+	}
+	err = former.once(notmuch.DBReadWrite, func(db *notmuch.DB) error {
+		for _, m := range messages {
+			if err := put(db, root, m); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	_, e := w.open(newName, made.conf.mailRoot) // as it was
+	return errors.Join(err, e)
 }
 
 // level makes a message of the new database what want says, and tells whether it was not.

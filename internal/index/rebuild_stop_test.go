@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -193,6 +194,65 @@ func (w *world) waited() {
 		}
 		time.Sleep(time.Millisecond)
 	}
+}
+
+// A mail reader renames files and tells notmuch nothing, before and during a rebuild. The next
+// `notmuch new` sees that in the new database as it would in the old one.
+func TestWhatAMailReaderRenamesDuringARebuildIsSeen(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for i := range 40 {
+		w.deliver(fmt.Sprintf("work/new/k%d", i), fmt.Sprintf("m%d@x", i))
+	}
+	copied := w.deliver("home/cur/copy:2,", "m7@x")
+	w.notmuch("new", "--quiet")
+	w.notmuch("tag", "+mine", "--", "id:m5@x", "id:m6@x", "id:m7@x")
+	before := w.holds()
+	moved := w.rename(filepath.Join(w.root, "work/new/k5"), "work/cur/k5:2,S")
+	o := RebuildOptions{Workers: 2, Worker: shardProcess}
+	var once sync.Once
+	o.Progress = func(int, int) {
+		once.Do(func() {
+			w.rename(filepath.Join(w.root, "work/new/k6"), "work/cur/k6:2,FS")
+			w.rename(filepath.Join(w.root, "work/new/k7"), "work/cur/k7:2,RS")
+		})
+	}
+	if _, err := w.x.Rebuild(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	w.equals(before)
+	w.notmuch("new", "--quiet")
+	w.tags("m5@x", "inbox mine")
+	w.tags("m6@x", "flagged inbox mine")
+	w.tags("m7@x", "inbox mine replied")
+	w.whole()
+
+	// What is nowhere is for notmuch first.
+	before = w.holds()
+	for _, path := range []string{moved, copied} {
+		away := filepath.Join(w.dir, "away")
+		if err := os.Rename(path, away); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.x.Rebuild(t.Context(), o); !errors.Is(err, ErrStale) || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s is gone, and %v", path, err)
+		}
+		o.step = func(step string) {
+			if step == "made" {
+				_ = os.Rename(path, away)
+			}
+		}
+		if err := os.Rename(away, path); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.x.Rebuild(t.Context(), o); err != nil {
+			t.Errorf("its mail is indexed already, and %v", err)
+		}
+		if err := os.Rename(away, path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.equals(before)
 }
 
 // A program that never ends writing keeps a rebuild from its end, and nothing is changed.

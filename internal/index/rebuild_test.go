@@ -182,6 +182,7 @@ func TestARebuiltDatabaseIsTheOneThatWas(t *testing.T) {
 	w.notmuch("tag", "+to do", "+a%b", "-inbox", "--", "from:alpha")
 	w.notmuch("tag", "--remove-all", "--", "from:beta")
 	w.property("m1@example.org", "mine", "a b=c")
+	w.property("m2@example.org", sessionKey, "9:AA")
 	before := w.holds()
 	w.rebuild(3)
 	w.equals(before)

@@ -163,7 +163,7 @@ func indexFile(db *notmuch.DB, path, id string) error {
 			_ = f.Close() // nothing was written
 		}
 		if errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("%w (%s is gone, or has another name)", ErrStale, path)
+			return fmt.Errorf("%w (%s is gone, or in another folder)", ErrStale, path)
 		}
 		return err
 	case errors.Is(err, notmuch.ErrFileNotEmail):
