@@ -509,6 +509,9 @@ func (r *rebuilding) swap(ctx context.Context, made *Index, state []byte) (swapp
 	if err != nil || !bytes.Equal(now, state) {
 		return false, errors.Join(err, os.Remove(filepath.Join(made.path, lockName)))
 	}
+	if n, err := made.Count(ctx, "*"); err != nil || n != r.done.Messages {
+		return false, errors.Join(err, fmt.Errorf("the new database has %d messages, and the one in use %d", n, r.done.Messages))
+	}
 	if err := os.Rename(kept, filepath.Join(filepath.Dir(made.own), keptName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, err
 	}

@@ -131,7 +131,7 @@ func (w *world) generate(n int, seed uint64) {
 	w.Helper()
 	rnd := rand.New(rand.NewPCG(seed, 1))
 	words := strings.Fields("alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau upsilon phi chi psi omega")
-	folders := []string{"work", "work/lists", "home", "home/a/deep/one", "old ü"}
+	folders := []string{"work", "work/lists", "home", "home/a/deep/one", "old ü", "caf\xe9"}
 	for i := range n {
 		var b strings.Builder
 		fmt.Fprintf(&b, "From: %s <%s@example.org>\nTo: b@example.org\nDate: %s, %02d Jan 2015 10:%02d:00 +0000\n", words[rnd.IntN(24)], words[rnd.IntN(24)],

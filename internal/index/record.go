@@ -254,6 +254,9 @@ func setScanned(db *notmuch.DB, path string, when int64) error {
 
 // deleteDirectory takes a directory's document out of the database, and nothing else.
 func deleteDirectory(db *notmuch.DB, path string) error {
-	_, err := withDirectory(db, path, func(d *C.notmuch_directory_t) C.notmuch_status_t { return C.notmuch_directory_delete(d) })
+	there, err := withDirectory(db, path, func(d *C.notmuch_directory_t) C.notmuch_status_t { return C.notmuch_directory_delete(d) })
+	if err == nil && !there {
+		err = fmt.Errorf("the database has no directory %s", path)
+	}
 	return err
 }

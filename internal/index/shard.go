@@ -3,7 +3,7 @@ package index
 import (
 	"bufio"
 	"context"
-	"encoding/json"
+	"encoding/gob"
 	"errors"
 	"fmt"
 	"io"
@@ -35,7 +35,7 @@ import (
 //
 //	seed/         a mail root in which a mail lies in each directory
 //	N/, N.conf    the databases: base, new, and one for each shard
-//	N.json        what goes into a shard
+//	N.job         what goes into a shard
 type workshop struct {
 	dir     string
 	root    string // where the mail is
@@ -50,7 +50,8 @@ const (
 	seedName = "seed"
 )
 
-// job is what a shard's process is told.
+// job is what a shard's process is told, by encoding/gob: names of files need not be UTF-8, as
+// JSON has to be.
 type job struct {
 	Directories []string // of the base, below the mail root, parents first
 	Seeds       []string // the files of the base's mail
@@ -154,7 +155,7 @@ func (w *workshop) build(ctx context.Context, messages []record, stored []proper
 			return nil, err
 		}
 		j.Messages = part
-		if err := writeJSON(x.own+".json", j); err != nil {
+		if err := j.write(x.own + ".job"); err != nil {
 			return nil, err
 		}
 	}
@@ -228,13 +229,22 @@ func tool(ctx context.Context, name string, args ...string) (string, error) {
 	return string(out), nil
 }
 
-func writeJSON(path string, v any) error {
+func (j job) write(path string) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
 	b := bufio.NewWriter(f)
-	return errors.Join(json.NewEncoder(b).Encode(v), b.Flush(), f.Close())
+	return errors.Join(gob.NewEncoder(b).Encode(j), b.Flush(), f.Close())
+}
+
+func readJob(path string) (j job, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return j, err
+	}
+	err = gob.NewDecoder(bufio.NewReader(f)).Decode(&j)
+	return j, errors.Join(err, f.Close())
 }
 
 // run has a shard made by a process. That ends when its standard input does, so that it
@@ -293,12 +303,8 @@ func BuildShard(ctx context.Context, dir, shard string, in io.Reader, out io.Wri
 		os.Exit(1)                     // libnotmuch may be at one mail for minutes
 	}()
 	flushEarly()
-	text, err := os.ReadFile(filepath.Join(dir, shard+".json"))
+	j, err := readJob(filepath.Join(dir, shard+".job"))
 	if err != nil {
-		return err
-	}
-	var j job
-	if err := json.Unmarshal(text, &j); err != nil {
 		return err
 	}
 	x := openOwn(dir, shard, "")
