@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -148,4 +149,37 @@ func TestARunGivesWay(t *testing.T) {
 		t.Errorf("%d runs", n)
 	}
 	h.check(s)
+}
+
+// So it is with one that failed before, and that is asked for again.
+func TestNoRunWaitsForALargeMailThatIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	c := newCarried(t)
+	inbox := c.server.box("INBOX")
+	huge := inbox.add(hugeMail(1))
+	inbox.msgs[huge].fault = &serverFault{}
+	if rep := c.sync(c.server); rep.NewStubs != 1 {
+		t.Fatalf("it does not fail: %+v", rep)
+	}
+	inbox.msgs[huge].fault = nil
+	c.withLedger(c.server, func(o Options) { // a server that says no more than the size
+		row, _, err := o.Ledger.Get(t.Context(), "INBOX", inbox.validity, huge)
+		row.Size = int64(len(inbox.msgs[huge].raw))
+		if err := errors.Join(err, o.Ledger.Save(t.Context(), row)); err != nil {
+			t.Fatal(err)
+		}
+	})
+	again := func() *Report {
+		return c.sync(c.server, func(o *Options) { o.Carrier, o.Full = c.carrier, true })
+	}
+	if rep := again(); rep.Healed != 0 || !rep.Clean() || c.server.fetched[huge] != 0 {
+		t.Errorf("the run that asks for it: %+v", rep)
+	}
+	if _, err := c.carry(); err != nil {
+		t.Fatal(err)
+	}
+	if rep := again(); rep.Healed != 1 || c.server.fetched[huge] != 1 {
+		t.Errorf("the run that takes it: %+v", rep)
+	}
+	c.check(c.server)
 }

@@ -230,11 +230,12 @@ func (w *Worker) carried(ctx context.Context, b *Mailbox, uids []imap.UID) (now 
 	for _, uid := range uids {
 		p := Parcel{b.Name, b.UIDValidity, uid}
 		file, waits, first := "", false, false
+		size := max(b.Sizes[uid], b.Stubs[uid].Size) // of a stub's message, no list has told it
 		if b.Carries {
-			file, waits, first = w.Carrier.order(p, b.Sizes[uid])
+			file, waits, first = w.Carrier.order(p, size)
 		}
 		if first {
-			w.Report.Note(b.Name, "a message of %s is fetched beside all else, and comes when it is here", megabytes(b.Sizes[uid]))
+			w.Report.Note(b.Name, "a message of %s is fetched beside all else, and comes when it is here", megabytes(size))
 		}
 		came := false
 		if file != "" {
