@@ -260,6 +260,9 @@ func (p *program) syncAccount(ctx context.Context, a *config.Account, root strin
 	}
 	defer func() { err = errors.Join(err, done()) }()
 	o := p.pipelineOptions(a, root, idx, l, keys, out)
+	if !req.dryRun {
+		o.Carrier = pipeline.NewTaker(state, time.Now)
+	}
 	_, end, err = p.syncLocked(ctx, a, o, idx, out, req)
 	return end, err
 }

@@ -414,9 +414,15 @@ const longIndexing = 5 * time.Second
 func (v *vigil) carry(ctx context.Context, a *config.Account) {
 	c := v.carriers[a.Name]
 	for {
+		var old <-chan time.Time
+		if c.Sweep() {
+			old = time.After(pipeline.KeptFor)
+		}
 		select {
 		case <-ctx.Done():
 			return
+		case <-old:
+			continue
 		case <-c.Ordered():
 		}
 		o := pipeline.Account{Carrier: c, Now: time.Now, Dial: v.dialer(a, v.keys, v.namesOf(a), v.out)}

@@ -18,9 +18,16 @@ func NewCarrier(stateDir string, now func() time.Time) *Carrier {
 	return pull.NewCarrier(stateDir, now)
 }
 
+// NewTaker gives what a run beside a watch takes large messages from that the watch has carried;
+// nil if there are none.
+func NewTaker(stateDir string, now func() time.Time) *Carrier { return pull.NewTaker(stateDir, now) }
+
+// KeptFor is how long what was carried is kept if no run takes it.
+const KeptFor = pull.KeptFor
+
 // arrivalsApart is how much time lies between two runs that take what was carried, while more is
 // on its way.
-const arrivalsApart = 30 * time.Second
+const arrivalsApart = 5 * time.Second
 
 // Carry brings what an account's runs have ordered, until nothing is ordered, over a connection
 // of its own. arrived is told the mailboxes of messages that are here, and of those that did
@@ -36,11 +43,12 @@ func Carry(ctx context.Context, a Account, arrived func(mailboxes []string)) (er
 		some = nil
 	}
 	defer tell()
-	for told := a.Now(); ; {
+	for told := (time.Time{}); ; {
 		p, ok := a.Carrier.Next()
 		if !ok {
 			return err
 		}
+		c.Leave() // on a mailbox that was opened before, the server may not show what came since
 		e := c.Enter(ctx, p.Mailbox, p.UIDValidity)
 		if e == nil {
 			e = a.Carrier.Carry(ctx, c.Session(), p)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/emersion/go-imap/v2"
 
@@ -180,6 +181,83 @@ func TestNoRunWaitsForALargeMailThatIsTriedAgain(t *testing.T) {
 	}
 	if rep := again(); rep.Healed != 1 || c.server.fetched[huge] != 1 {
 		t.Errorf("the run that takes it: %+v", rep)
+	}
+	c.check(c.server)
+}
+
+// Each large mail is there as soon as it is here, also where another one of its mailbox comes
+// after it, which the server shows on a mailbox that is opened anew.
+func TestEachLargeMailIsTakenWhenItIsHere(t *testing.T) {
+	t.Parallel()
+	c := newCarried(t)
+	inbox := c.server.box("INBOX")
+	inbox.add(hugeMail(1))
+	inbox.add(hugeMail(2))
+	c.run()
+	a := c.options(c.server, nil).Account
+	a.Carrier = c.carrier
+	c.server.asked = nil
+	asked := 0
+	err := Carry(t.Context(), a, func([]string) {
+		asked++
+		c.now = c.now.Add(time.Minute)
+		if asked == 1 {
+			inbox.add(hugeMail(3))
+		}
+		if rep := c.run(); rep.New != 1 || !rep.Clean() {
+			t.Errorf("%d: %+v", asked, rep)
+		}
+	})
+	if err != nil || asked != 3 {
+		t.Errorf("%d times, %v", asked, err)
+	}
+	c.check(c.server)
+}
+
+// A run of another process takes what is here of large mail, and leaves what is on its way; what a
+// watch left that was killed is in nobody's way.
+func TestARunBesideAWatchTakesLargeMail(t *testing.T) {
+	t.Parallel()
+	c := newCarried(t)
+	inbox := c.server.box("INBOX")
+	state := filepath.Join(c.dir, "state")
+	huge := inbox.add(hugeMail(1))
+	c.run()
+	beside := func() *Report {
+		return c.sync(c.server, func(o *Options) { o.Carrier = NewTaker(state, o.Now) })
+	}
+	lying := func(old, now string, at time.Time) {
+		t.Helper()
+		files, err := filepath.Glob(filepath.Join(state, "large", "*"))
+		if err != nil || len(files) != 1 {
+			t.Fatalf("%v, %v", files, err)
+		}
+		name := strings.TrimSuffix(files[0], old) + now
+		if err := errors.Join(os.Rename(files[0], name), os.Chtimes(name, at, at)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := c.carry(); err != nil {
+		t.Fatal(err)
+	}
+	lying("", ".part", c.now)
+	if rep := beside(); rep.New != 0 || !rep.Clean() || c.server.fetched[huge] != 1 {
+		t.Errorf("while it is on its way: %+v", rep)
+	}
+	lying(".part", "", c.now)
+	if rep := beside(); rep.New != 1 || c.server.fetched[huge] != 1 || c.lies() != 0 {
+		t.Errorf("when it is here: %+v", rep)
+	}
+	c.check(c.server)
+
+	huge = inbox.add(hugeMail(2))
+	c.run()
+	if _, err := c.carry(); err != nil {
+		t.Fatal(err)
+	}
+	lying("", ".part", c.now.Add(-time.Hour))
+	if rep := beside(); rep.New != 1 || c.server.fetched[huge] != 2 || c.lies() != 0 {
+		t.Errorf("what a watch left that was killed: %+v, %d", rep, c.lies())
 	}
 	c.check(c.server)
 }

@@ -3,7 +3,9 @@ package mail
 import (
 	"errors"
 	"fmt"
+	"net"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
@@ -96,7 +98,7 @@ type Fault struct {
 // Error gives one line in lower case: what happened, and the server's words.
 func (f *Fault) Error() string {
 	var b strings.Builder
-	if f.Op != "" {
+	if f.Op != "" && f.Kind != KindDial { // whose words say it
 		fmt.Fprintf(&b, "%s: ", f.Op)
 	}
 	b.WriteString(f.Kind.String())
@@ -107,9 +109,29 @@ func (f *Fault) Error() string {
 			fmt.Fprintf(&b, " (%v)", f.Err)
 		}
 	case f.Err != nil && (f.Kind != KindSilent || !ranOut(f.Err)):
-		fmt.Fprintf(&b, ": %v", f.Err)
+		b.WriteString(dialled(f.Err))
 	}
 	return b.String()
+}
+
+// dialled gives an error as the end of a line that says what failed. What the system says of a
+// connection that could not be made has its own words twice.
+func dialled(err error) string {
+	op, ok := err.(*net.OpError) //nolint:errorlint // what is around it has words of its own
+	if !ok || op.Op != "dial" {
+		return fmt.Sprintf(": %v", err)
+	}
+	if name, is := errors.AsType[*net.DNSError](err); is {
+		return fmt.Sprintf(": %s: %s", name.Name, name.Err)
+	}
+	to := ""
+	if op.Addr != nil {
+		to = fmt.Sprintf(" to %v", op.Addr)
+	}
+	if errno, is := errors.AsType[syscall.Errno](err); is {
+		return fmt.Sprintf("%s: %v", to, errno)
+	}
+	return fmt.Sprintf("%s: %v", to, op.Err)
 }
 
 // ranOut tells whether an error says only that the time for an answer was over.

@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -36,6 +37,7 @@ type account struct {
 	sure    *time.Timer
 	stands  chan struct{} // gets a value when state is another
 	state   State
+	busy    string // what another program has kept the last sync from
 }
 
 // want is what is to be synchronised.
@@ -165,7 +167,7 @@ func (a *account) due() (d time.Duration, ok bool) {
 func (a *account) work(ctx context.Context) {
 	defer a.leave()
 	failing := waits{times: a.times}
-	busy := waits{times: Times{Retry: a.times.Busy, RetryMax: 15 * a.times.Busy}}
+	busy := waits{times: Times{Retry: a.times.Busy, RetryMax: 2 * a.times.Busy}}
 	full := time.NewTimer(0)
 	defer full.Stop()
 	for {
@@ -228,7 +230,7 @@ func (a *account) run(ctx context.Context, failing, busy *waits) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := time.Now()
-	a.syncing, a.ended, a.took, a.state.Working = false, now, now.Sub(begun), time.Time{}
+	a.syncing, a.ended, a.took, a.state.Working, a.busy = false, now, now.Sub(begun), time.Time{}, ""
 	for _, c := range asked {
 		c <- out
 	}
@@ -237,6 +239,7 @@ func (a *account) run(ctx context.Context, failing, busy *waits) {
 	}
 	switch {
 	case out.Busy:
+		a.busy = out.Text
 		a.hold = now.Add(busy.next())
 	case out.Fail:
 		a.away = a.away || out.Unreached
@@ -365,7 +368,7 @@ func (a *account) now() State {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	state := a.state
-	state.Beside = beside
+	state.Beside = cmp.Or(beside, a.busy)
 	return state
 }
 

@@ -123,7 +123,7 @@ func TestAConnectionThatEndsIsMadeAnew(t *testing.T) {
 		if n := s.dialled(); n > 24*60/5*5/3 || n < 24*60/5/2 {
 			t.Errorf("%d tries in a day without the server", n)
 		}
-		if said := s.lines(); len(said) != 2 || !strings.HasPrefix(said[1], "away: dial: ") {
+		if said := s.lines(); len(said) != 2 || !strings.HasPrefix(said[1], "away: cannot connect") {
 			t.Errorf("said that it is away: %q", said)
 		}
 		// The network comes back.

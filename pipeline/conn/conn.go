@@ -121,6 +121,9 @@ func (c *Conn[S]) Examine(ctx context.Context, mailbox string, known *mail.Known
 	return sel, err
 }
 
+// Leave has Enter open the mailbox anew.
+func (c *Conn[S]) Leave() { c.examined = "" }
+
 // Select opens a mailbox for changes, on a connection that is alive. What fetches wants
 // Examine.
 func (c *Conn[S]) Select(ctx context.Context, mailbox string) (*mail.Selected, error) {

@@ -44,8 +44,9 @@ func (o *parcel) awaited() bool { return o.carried.IsZero() && o.wanted }
 // is no mail yet. The nil Carrier carries nothing. Its methods may be called from several
 // goroutines.
 type Carrier struct {
-	dir string
-	now func() time.Time
+	dir   string
+	now   func() time.Time
+	takes bool // it orders nothing, but takes what another process carries
 
 	mu      sync.Mutex
 	parcels []*parcel // in the order in which they were ordered
@@ -59,8 +60,10 @@ const (
 	// carrierTries is how often it is tried: then the run asks for the message itself, by
 	// whatever way there is.
 	carrierTries = 2
-	// keptFor is how long what nobody takes is kept: a whole look comes each hour.
-	keptFor = 3 * time.Hour
+	// KeptFor is how long what nobody takes is kept: the run that takes it follows at once.
+	KeptFor = 15 * time.Minute
+	// alive is how long ago somebody has written to what is being carried.
+	alive = time.Minute
 )
 
 // NewCarrier gives a carrier that keeps what it carries below this directory of the account's.
@@ -69,6 +72,53 @@ func NewCarrier(dir string, now func() time.Time) *Carrier {
 	c := &Carrier{dir: filepath.Join(dir, "large"), now: now, ordered: make(chan struct{}, 1)}
 	_ = os.RemoveAll(c.dir) // it is in nobody's way
 	return c
+}
+
+// NewTaker gives one that carries nothing, and takes what the carrier of another process has, or
+// leaves to that what it is at; nil if there is nothing of that.
+func NewTaker(dir string, now func() time.Time) *Carrier {
+	c := &Carrier{dir: filepath.Join(dir, "large"), now: now, takes: true}
+	files, _ := os.ReadDir(c.dir) // none is as good
+	for _, f := range files {
+		if fi, err := f.Info(); err == nil && now().Sub(fi.ModTime()) > KeptFor {
+			_ = os.Remove(filepath.Join(c.dir, f.Name())) // of one that was killed; it is in nobody's way
+		}
+	}
+	if len(files) == 0 {
+		return nil
+	}
+	return c
+}
+
+// part is the end of the name of what is being carried.
+const part = ".part"
+
+// of tells what a process that takes does with a message.
+func (c *Carrier) of(p Parcel) (file string, waits bool) {
+	if fi, err := os.Stat(c.path(p)); err == nil && fi.Mode().IsRegular() {
+		return c.path(p), false
+	}
+	fi, err := os.Stat(c.path(p) + part)
+	return "", err == nil && c.now().Sub(fi.ModTime()) < alive
+}
+
+// sweep removes what was carried and nobody took. c.mu is held.
+func (c *Carrier) sweep() {
+	c.parcels = slices.DeleteFunc(c.parcels, func(o *parcel) bool {
+		old := !o.carried.IsZero() && c.now().Sub(o.carried) > KeptFor
+		if old {
+			_ = os.Remove(c.path(o.Parcel)) // the next carrier finds what stays
+		}
+		return old
+	})
+}
+
+// Sweep removes what was carried and nobody took, and tells whether something still lies there.
+func (c *Carrier) Sweep() (some bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sweep()
+	return slices.ContainsFunc(c.parcels, func(o *parcel) bool { return !o.carried.IsZero() })
 }
 
 func (c *Carrier) path(p Parcel) string {
@@ -83,13 +133,11 @@ func (c *Carrier) order(p Parcel, size int64) (file string, waits, first bool) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.parcels = slices.DeleteFunc(c.parcels, func(o *parcel) bool {
-		old := !o.carried.IsZero() && c.now().Sub(o.carried) > keptFor
-		if old {
-			_ = os.Remove(c.path(o.Parcel)) // the next carrier finds what stays
-		}
-		return old
-	})
+	if c.takes {
+		file, waits = c.of(p)
+		return file, waits, false
+	}
+	c.sweep()
 	i := slices.IndexFunc(c.parcels, func(o *parcel) bool { return o.Parcel == p })
 	switch {
 	case i < 0:
@@ -120,6 +168,10 @@ func (c *Carrier) taken(p Parcel) {
 func (c *Carrier) underWay(p Parcel) bool {
 	if c == nil {
 		return false
+	}
+	if c.takes {
+		_, waits := c.of(p)
+		return waits
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -153,7 +205,7 @@ func (c *Carrier) Carry(ctx context.Context, s interface {
 			if err := os.MkdirAll(c.dir, 0o700); err != nil {
 				return nil, err
 			}
-			f, err := os.OpenFile(c.path(p), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+			f, err := os.OpenFile(c.path(p)+part, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 			return &load{File: f, wrote: func(n int) { c.change(p, func(o *parcel) { o.came += int64(n) }) }}, err
 		},
 		Done: func(m mail.Message, s mail.Spool) error {
@@ -163,11 +215,11 @@ func (c *Carrier) Carry(ctx context.Context, s interface {
 				return nil
 			}
 			came = true
-			return l.Close()
+			return errors.Join(l.Close(), os.Rename(c.path(p)+part, c.path(p)))
 		},
 	})
 	if err == nil && !came {
-		err = errors.New("it did not come")
+		err = &mail.Fault{Kind: mail.KindNoData, Op: "UID FETCH", Mailbox: p.Mailbox, UID: p.UID}
 	}
 	c.change(p, func(o *parcel) {
 		if o.begun = (time.Time{}); err == nil {

@@ -142,6 +142,7 @@ func (w *Worker) fetchAllowed(ctx context.Context, b *Mailbox, batch []imap.UID)
 	batch = slices.DeleteFunc(slices.Clone(batch), func(uid imap.UID) bool {
 		waits := w.Carrier.underWay(Parcel{b.Name, b.UIDValidity, uid})
 		if waits {
+			w.Report.Note(b.Name, "UID %d is large, and on its way by a watch", uid)
 			w.await(b, uid)
 		}
 		return waits
