@@ -26,6 +26,7 @@ func (r *run) reconcile(ctx context.Context, boxes []*box) (map[string]*plan.Out
 	plans := plan.OfFolders(locals, plan.Policy{
 		Deletions: r.Deletions, Yes: r.yes, Daily: r.daily, Restore: r.Restore,
 		Whole: !r.scansUnstable, Some: len(r.Only) > 0,
+		Tags: &r.Tags, Told: r.told.Before(),
 		Unread: slices.ContainsFunc(every, func(b *box) bool { return b.local.Unread }),
 	})
 	for name, o := range plans {

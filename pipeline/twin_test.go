@@ -113,3 +113,42 @@ func TestAMoveIntoTheFolderOfATwinIsAMove(t *testing.T) {
 		}
 	}
 }
+
+// A second file of a message that was there before stays one when a copy of the mail is deleted
+// elsewhere: it has not come from there.
+func TestAFileThatWasThereBeforeIsNoMove(t *testing.T) {
+	t.Parallel()
+	for wire, caps := range wires() {
+		for _, marked := range []bool{false, true} {
+			t.Run(fmt.Sprint(wire, " marked ", marked), func(t *testing.T) {
+				t.Parallel()
+				s, h := newServer(caps...), newHome(t)
+				s.box("INBOX").add(plainMail(1), `\Seen`)
+				s.box("INBOX").add(plainMail(2), `\Seen`)
+				s.box("Archive").add(plainMail(1), `\Seen`)
+				s.box("Archive").add(plainMail(3), `\Seen`)
+				s.box("Trash")
+				h.sync(s)
+				h.put("INBOX", plainMail(1), "S")
+				h.sync(s)
+				if marked {
+					h.flag("Archive", 1, "ST")
+				} else {
+					h.remove("Archive", 1)
+				}
+				for range 3 {
+					h.sync(s)
+				}
+				for box, want := range map[string]string{"INBOX": "[mail 1 mail 2]", "Archive": "[mail 3]", "Trash": "[mail 1]"} {
+					if got := fmt.Sprint(s.box(box).subjects()); got != want {
+						t.Errorf("%s has %s, want %s", box, got, want)
+					}
+				}
+				h.quiet(s)
+				if n := len(h.files("INBOX")); n != 3 {
+					t.Errorf("INBOX has %d files", n)
+				}
+			})
+		}
+	}
+}

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -76,6 +77,86 @@ func TestAFlagTakenOffAMailThatWasDeletedHereLeavesNoTag(t *testing.T) {
 				t.Errorf("tags %v of files %v", tags, h.files("INBOX"))
 			}
 			h.quiet(s)
+		})
+	}
+}
+
+// A tag that is put on a mail, or taken off, goes to the server with the move of its file, or
+// with its new name, whether notmuch knows where the file is now or not.
+func TestATagThatChangedWithAMove(t *testing.T) {
+	t.Parallel()
+	for wire, caps := range wires() {
+		for _, to := range []string{"INBOX", "Archive"} {
+			for _, renamed := range []bool{false, true} {
+				for _, known := range []bool{false, true} {
+					for _, off := range []bool{false, true} {
+						t.Run(fmt.Sprintf("%s to %s, renamed %v, known %v, off %v", wire, to, renamed, known, off), func(t *testing.T) {
+							t.Parallel()
+							s, h := newServer(caps...), newHome(t)
+							flags, add, remove := []string{`\Seen`}, []string{"todo"}, []string(nil)
+							if off {
+								flags, add, remove = append(flags, "todo"), nil, []string{"todo"}
+							}
+							s.box("INBOX").add(plainMail(1), flags...)
+							s.box("INBOX").add(plainMail(2), `\Seen`)
+							s.box("Archive")
+							use := func(o *Options) { o.Keywords = []string{"todo"} }
+							h.sync(s, use)
+							h.sync(s, use)
+							if to != "INBOX" || renamed {
+								h.move("INBOX", 1, to, renamed)
+							}
+							if known {
+								h.notmuchNew()
+							}
+							h.tag(id(1), add, remove)
+							for range 2 {
+								h.sync(s, use)
+							}
+							for _, m := range s.box(to).msgs {
+								if strings.Contains(m.raw, id(1)) && slices.Contains(m.flags, "todo") == off {
+									t.Errorf("flags %v", m.flags)
+								}
+							}
+							if slices.Contains(h.tags(id(1)), "todo") == off {
+								t.Errorf("tags %v", h.tags(id(1)))
+							}
+							h.quiet(s, use)
+							h.notmuchNew()
+							h.check(s)
+						})
+					}
+				}
+			}
+		}
+	}
+}
+
+// A database that was made anew, and knows a mail where its owner has moved it, takes no keyword
+// off it.
+func TestANewDatabaseTakesNoKeywordOffAMovedMail(t *testing.T) {
+	t.Parallel()
+	for wire, caps := range wires() {
+		t.Run(wire, func(t *testing.T) {
+			t.Parallel()
+			s, h := newServer(caps...), newHome(t)
+			s.box("INBOX").add(plainMail(1), `\Seen`, "todo")
+			s.box("INBOX").add(plainMail(2), `\Seen`)
+			s.box("Archive")
+			use := func(o *Options) { o.Keywords = []string{"todo"} }
+			h.sync(s, use)
+			h.sync(s, use)
+			h.move("INBOX", 1, "Archive", true)
+			h.notmuchNew()
+			h.tag(id(1), nil, []string{"todo"})
+			h.index.uuid = "another"
+			for range 3 {
+				h.sync(s, use)
+			}
+			if flags := s.box("Archive").msgs[1].flags; !slices.Contains(flags, "todo") || !slices.Contains(h.tags(id(1)), "todo") {
+				t.Errorf("flags %v, tags %v", flags, h.tags(id(1)))
+			}
+			h.check(s)
 		})
 	}
 }

@@ -60,14 +60,6 @@ func (r *Reader) scan(ctx context.Context, m *Mailbox, before *Prescan, out *Fol
 			return err
 		}
 	}
-	for _, s := range f.Untracked {
-		if !s.Twin {
-			continue
-		}
-		if err := r.SayTwin(ctx, m.Name, s); err != nil {
-			return err
-		}
-	}
 	switch {
 	case f.unchanged || r.DryRun:
 		return nil

@@ -85,7 +85,15 @@ func (r *Reader) addTags(ctx context.Context, v *View, byKey map[string]mail.Tag
 				return slices.ContainsFunc(plan.FlagRows(), func(row plan.FlagRow) bool { return row.Absent && row.Flag == f })
 			})
 		}
-		v.addFlags(row.UID, d)
+		v.AddFlags(row.UID, d)
+	}
+	if whole {
+		return nil // what it lacks nobody took off
+	}
+	for i := range v.Untracked { // a file that was moved has its message's tags with it
+		if have, ok := byKey[v.Untracked[i].Key]; ok {
+			v.Untracked[i].Tags = append([]string{}, have.Tags...)
+		}
 	}
 	return nil
 }
@@ -217,28 +225,6 @@ func (r *Reader) keywordsAgain(ctx context.Context, views []View, tagged []mail.
 		}
 	}
 	return changes, all, nil
-}
-
-// addFlags adds a delta to what Scan found of a message.
-func (f *Folder) addFlags(uid imap.UID, d plan.Delta) {
-	if len(d.Add)+len(d.Remove) == 0 {
-		return
-	}
-	if f.Flags == nil {
-		f.Flags = make(map[imap.UID]plan.Delta)
-	}
-	have := f.Flags[uid]
-	for _, flag := range d.Add {
-		if !plan.HasFlag(have.Add, flag) && !plan.HasFlag(have.Remove, flag) {
-			have.Add = append(have.Add, flag)
-		}
-	}
-	for _, flag := range d.Remove {
-		if !plan.HasFlag(have.Add, flag) && !plan.HasFlag(have.Remove, flag) {
-			have.Remove = append(have.Remove, flag)
-		}
-	}
-	f.Flags[uid] = have
 }
 
 // MarkTags notes up to where the server was told of tags.

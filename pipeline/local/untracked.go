@@ -35,6 +35,10 @@ func (r *Reader) newFiles(ctx context.Context, m *Mailbox, rows []ledger.Row, fi
 	if err != nil {
 		return nil, err
 	}
+	twins, err := r.Journal.TwinSaid.All(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var before map[string]journal.Text
 	if !r.UploadHere {
 		if before, err = r.Journal.HereBefore.All(ctx); err != nil {
@@ -49,6 +53,8 @@ func (r *Reader) newFiles(ctx context.Context, m *Mailbox, rows []ledger.Row, fi
 			if f.Twin, err = r.twin(ctx, m, f, files); err != nil {
 				return nil, err
 			}
+			in, _ := twins[f.Key].Said()
+			f.Stayed = f.Twin && (string(in) == m.Name || in == journal.SaidOnce)
 		}
 		out = append(out, f)
 	}

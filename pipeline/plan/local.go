@@ -28,6 +28,28 @@ type Local struct {
 	Closed bool
 }
 
+// AddFlags adds a delta to what changed of a message.
+func (l *Local) AddFlags(uid imap.UID, d Delta) {
+	if len(d.Add)+len(d.Remove) == 0 {
+		return
+	}
+	if l.Flags == nil {
+		l.Flags = make(map[imap.UID]Delta)
+	}
+	have := l.Flags[uid]
+	for _, flag := range d.Add {
+		if !HasFlag(have.Add, flag) && !HasFlag(have.Remove, flag) {
+			have.Add = append(have.Add, flag)
+		}
+	}
+	for _, flag := range d.Remove {
+		if !HasFlag(have.Add, flag) && !HasFlag(have.Remove, flag) {
+			have.Remove = append(have.Remove, flag)
+		}
+	}
+	l.Flags[uid] = have
+}
+
 // Nothing tells whether there is nothing to tell the server, nor anything that may have
 // come from elsewhere.
 func (l *Local) Nothing() bool {
@@ -40,7 +62,9 @@ type Untracked struct {
 	Sent           time.Time // the Date of its header; zero if there is none
 	RuledOut       bool      // the server is not to be given it (again)
 	Twin           bool      // another file of the folder is the server's message
+	Stayed         bool      // it was one when nothing was missing that it may have been
 	Own            bool      // it was a message of its own on another server, whatever it is like
+	Tags           []string  // of its message, if they have changed; nil if that is not known
 	Added          int64     // size of the header fields that Digest leaves out, in bytes
 }
 

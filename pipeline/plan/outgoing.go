@@ -39,7 +39,7 @@ type Outgoing struct {
 	// Unexplained is how many messages are missing that are in no other folder.
 	Unexplained int
 	Later       bool        // something waits until all mailboxes are known
-	Twins       []Untracked // files of messages that are about to have another one
+	Twins       []Untracked // files of messages that have another one, or are about to
 }
 
 // Move is a message whose file the user put into another folder.
@@ -127,6 +127,22 @@ type Policy struct {
 	Restore   bool                      // what is missing comes again
 	Whole     bool                      // all mailboxes were scanned, in one moment
 	Unread    bool                      // but for some whose folder cannot be read: what is missing may be there
+	Tags      *Tags                     // what goes to the server; nil if nothing does
+	// Told are the flags of messages, by mailbox, that the server was told and nobody has seen.
+	Told map[string]map[imap.UID][]string
+}
+
+// tagged gives what the tags of a message's file say of its flags, where it is now.
+func (p *Policy) tagged(m *ledger.Message, s *Untracked) Delta {
+	if p.Tags == nil || s.Tags == nil {
+		return Delta{}
+	}
+	return p.Tags.DeltaAgain(p.Tags.TagDelta(m.Flags, s.Tags), p.Told[m.Mailbox][m.UID], s.Tags)
+}
+
+// lettered gives what the letters of a message's file say of its flags, where it is now.
+func (p *Policy) lettered(m *ledger.Message, letters string) Delta {
+	return ToldAgain(DeltaOf(m.Flags, letters), InName(p.Told[m.Mailbox][m.UID]), func(f string) bool { return HasFlag(FlagsOf(letters), f) })
 }
 
 // OfFolders decides what the server is told of the local changes, by mailbox. It
@@ -175,9 +191,9 @@ func OfFolders(locals map[string]*Local, p Policy) map[string]*Outgoing {
 			}
 		}
 	}
-	// What the server was given already has not come from elsewhere.
+	// What the server was given already has not come from elsewhere, nor has what was here.
 	elsewhere := func(name string, s *Untracked) func(*ledger.Message) bool {
-		return func(m *ledger.Message) bool { return !s.RuledOut && m.Mailbox != name && s.SameContent(m) }
+		return func(m *ledger.Message) bool { return !s.RuledOut && !s.Stayed && m.Mailbox != name && s.SameContent(m) }
 	}
 	// The surest come first, so that of several copies of a mail each file finds its
 	// own message.
@@ -204,6 +220,8 @@ func OfFolders(locals map[string]*Local, p Policy) map[string]*Outgoing {
 			s := &locals[name].Untracked[i]
 			m := found[s]
 			switch {
+			case m == nil && s.Twin && !locals[name].Closed && p.Whole:
+				out[name].Twins = append(out[name].Twins, *s)
 			case m == nil && (!s.New() || locals[name].Closed):
 			case m != nil && (locals[name].Closed || locals[m.Mailbox].Closed):
 				out[name].Later, out[m.Mailbox].Later = true, true
@@ -219,6 +237,7 @@ func OfFolders(locals map[string]*Local, p Policy) map[string]*Outgoing {
 				row := *m
 				row.Key, row.Name, row.Digest = s.Key, s.Name, s.Digest
 				out[name].Renamed = append(out[name].Renamed, row)
+				locals[name].AddFlags(m.UID, p.tagged(m, s))
 			default:
 				s.Twin = false // it is a message of its own, which is about to come
 				from := out[m.Mailbox]
@@ -231,10 +250,9 @@ func OfFolders(locals map[string]*Local, p Policy) map[string]*Outgoing {
 							letters += strings.ReplaceAll(more, "T", "")
 						}
 					}
-					if d := DeltaOf(m.Flags, letters); len(d.Add)+len(d.Remove) > 0 {
-						locals[m.Mailbox].Flags[m.UID] = d
-					}
+					locals[m.Mailbox].AddFlags(m.UID, p.lettered(m, letters))
 				}
+				locals[m.Mailbox].AddFlags(m.UID, p.tagged(m, s))
 			}
 		}
 	}
