@@ -20,14 +20,21 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
 )
 
-// simulated is a mail as it is to be in the end. One actor at a time changes it, so that
-// what is right is never a matter of opinion.
+// simulated is a copy of a mail as it is to be in the end.
 type simulated struct {
-	raw, id, box, actor string
-	seen, flagged       bool
-	todo                bool // it has that tag, which is a keyword there
-	still               bool // nothing is done with it any more
-	twice               bool // a machine has it in two files
+	*letter
+	box           string
+	touched       bool // since all was at rest
+	seen, flagged bool
+	twice         bool // a machine has it in two files
+}
+
+// letter is a mail, which may be there in several copies. One actor at a time changes it, and
+// moves one of its copies, so that what is right is never a matter of opinion.
+type letter struct {
+	raw, id, actor string
+	moves          *simulated
+	todo           bool // it has that tag, which is a keyword there
 }
 
 // simulation is two machines and a phone on one account.
@@ -37,6 +44,7 @@ type simulation struct {
 	s        *imaptest.DovecotServer
 	machines map[string]*world
 	mails    []*simulated
+	made     int // so many mails
 	log      []string
 	stops    map[string]int
 	mu       sync.Mutex
@@ -45,9 +53,21 @@ type simulation struct {
 
 var simulatedBoxes = [...]string{"INBOX", "Work", "Archive", "Trash"} //nolint:gochecknoglobals // a constant, which Go has none of
 
-func (m *simulated) mailbox(r *rand.Rand) string {
-	others := slices.DeleteFunc(slices.Clone(simulatedBoxes[:3]), func(b string) bool { return b == m.box })
-	return others[r.IntN(len(others))]
+// elsewhere gives a mailbox that has no copy of the mail.
+func (s *simulation) elsewhere(m *simulated) (box string, ok bool) {
+	copies := s.copies(m)
+	others := slices.DeleteFunc(slices.Clone(simulatedBoxes[:3]), func(b string) bool {
+		return slices.ContainsFunc(copies, func(c *simulated) bool { return c.box == b })
+	})
+	if len(others) == 0 {
+		return "", false
+	}
+	return others[s.r.IntN(len(others))], true
+}
+
+// copies are all that there are of the mail.
+func (s *simulation) copies(m *simulated) []*simulated {
+	return slices.DeleteFunc(slices.Clone(s.mails), func(c *simulated) bool { return c.letter != m.letter })
 }
 
 // edit lets one of them change something. It tells whether it did.
@@ -57,69 +77,93 @@ func (s *simulation) edit() bool {
 		s.create(actor)
 		return true
 	}
-	m := s.mails[s.r.IntN(len(s.mails))]
-	if m.actor != "" && m.actor != actor || m.box == "Trash" || m.still {
+	m, what := s.mails[s.r.IntN(len(s.mails))], s.r.IntN(toCount)
+	if m.actor != "" && m.actor != actor || m.box == "Trash" {
 		return false
 	}
-	to, what := m.mailbox(s.r), s.r.IntN(toCount)
+	to, ok := s.elsewhere(m)
 	w := s.machines[actor]
-	if m.twice && what == toFlag {
-		return false
-	}
 	switch what {
+	case toFlag, toSeen, toKeyword:
+		to, ok = m.box, true
 	case toTrash, toFlagAndTrash:
-		to = "Trash"
-		fallthrough
-	case toCopy, toRule:
-		if m.actor != "" {
-			return false // what was done to a file that is deleted at once nobody can know
-		}
+		to, ok = "Trash", true
+	case toRule:
+		to, ok = "Archive", w != nil && m.box == "INBOX"
+	case toExpunge:
+		to, ok = "", w == nil
 	}
-	if what == toRule {
-		to = "Archive"
+	single := len(s.copies(m)) == 1 // what is tagged are all copies of a mail
+	switch what {
+	case toKeyword:
+		ok = ok && single
+	case toRule:
+		ok = ok && single && m.actor == ""
+	case toTrash, toFlagAndTrash, toCopy, toExpunge:
+		ok = ok && !m.touched // what was done to a file that is deleted at once nobody can know
+	}
+	from, moves := m.box, to != m.box
+	if !ok || moves && m.moves != nil && m.moves != m {
+		return false
 	}
 	switch {
-	case w == nil && what == toRule:
-		return false
-	case w == nil && !s.editThere(m, what, to):
-		return false
-	case w != nil && what == toRule && !s.orders(w, m):
-		return false
-	case w != nil && what != toRule && !s.editFile(w, m, what, to):
+	case w == nil:
+		ok = s.editThere(m, what, to)
+	case what == toRule:
+		ok = s.orders(w, m)
+	case what == toKeyword:
+		ok = s.keyword(w, m)
+	default:
+		ok = s.editFile(w, m, what, to)
+	}
+	if !ok {
 		return false
 	}
-	switch m.actor = actor; what {
+	if m.actor, m.touched = actor, true; moves {
+		m.moves = m
+	}
+	switch what {
 	case toFlag:
 		m.flagged = !m.flagged
+	case toSeen:
+		m.seen = !m.seen
+	case toKeyword:
+		m.todo = !m.todo
 	case toCopy:
-		m.still = true
 		c := *m
-		c.box = to
+		c.box, c.twice = to, false
 		s.mails = append(s.mails, &c)
+	case toExpunge:
+		s.mails = slices.DeleteFunc(s.mails, func(c *simulated) bool { return c == m })
 	default:
 		m.box = to
 	}
-	s.note("%s: %d of %s to %s", actor, what, m.id, to)
+	s.note("%s: %s of %s in %s to %s", actor, editNames[what], m.id, from, to)
 	return true
 }
 
 // What is done with a mail.
 const (
 	toFlag         = iota // or to take its flag off
+	toSeen                // or unseen
+	toKeyword             // or to take it off
 	toMove                // to another mailbox
 	toMoveAnew            // and under a new name
 	toTrash               // by deletion
 	toFlagAndTrash        // before anybody saw the flag
 	toCopy                // into another mailbox
 	toRule                // to where a tag sends it
+	toExpunge             // by the phone
 	toCount
 )
+
+var editNames = [...]string{"flag", "seen", "keyword", "move", "move anew", "trash", "flag and trash", "copy", "rule", "expunge"} //nolint:gochecknoglobals // a constant, as above
 
 // create lets one of them put a new mail somewhere: a machine once or, as by a key pressed
 // twice, twice, and perhaps with a tag before anything of it went to the server.
 func (s *simulation) create(actor string) {
-	m := &simulated{raw: rawDovecot(len(s.mails)), id: fmt.Sprintf("d%d@example.org", len(s.mails)), box: simulatedBoxes[s.r.IntN(3)], actor: actor}
-	s.mails = append(s.mails, m)
+	m := &simulated{letter: &letter{raw: rawDovecot(s.made), id: fmt.Sprintf("d%d@example.org", s.made), actor: actor}, box: simulatedBoxes[s.r.IntN(3)], touched: true}
+	s.mails, s.made, m.moves = append(s.mails, m), s.made+1, m
 	w := s.machines[actor]
 	if w == nil {
 		appendAll(s.t, s.s, m.box, m.raw)
@@ -159,6 +203,20 @@ func (s *simulation) orders(w *world, m *simulated) bool {
 	return true
 }
 
+// keyword tags a mail, or takes the tag off, if it is here with its tag as it is.
+func (s *simulation) keyword(w *world, m *simulated) bool {
+	w.notmuch("new")
+	here := func(query string) bool {
+		return strings.TrimSpace(w.notmuch("count", "--exclude=false", "id:"+m.id+query)) == "1"
+	}
+	if !here("") || here(" and tag:todo") != m.todo {
+		return false
+	}
+	sign := map[bool]string{true: "-", false: "+"}[m.todo]
+	w.notmuch("tag", sign+"todo", "--", "id:"+m.id)
+	return true
+}
+
 // policy is what the machines' configuration wants.
 func simulatedPolicy(o *pipeline.Options) {
 	o.Keywords = []string{"todo"}
@@ -178,7 +236,7 @@ func (s *simulation) editFile(w *world, m *simulated, what int, to string) bool 
 		if files[path] != strings.ReplaceAll(m.raw, "\r\n", "\n") {
 			continue
 		}
-		if what == toFlag && (m.flagged != strings.Contains(letters, "F") || m.seen != strings.Contains(letters, "S")) {
+		if what <= toSeen && (m.flagged != strings.Contains(letters, "F") || m.seen != strings.Contains(letters, "S")) {
 			return false // it was changed elsewhere, and is not here yet
 		}
 		paths = append(paths, path)
@@ -193,9 +251,15 @@ func (s *simulation) editFile(w *world, m *simulated, what int, to string) bool 
 		err := os.MkdirAll(cur, 0o700)
 		switch {
 		case err != nil:
-		case what == toFlag:
-			if letters = strings.ReplaceAll(letters, "F", ""); !m.flagged {
-				letters = "F" + letters
+		case what == toFlag, what == toSeen:
+			letter, has := "F", m.flagged
+			if what == toSeen {
+				letter, has = "S", m.seen
+			}
+			if letters = strings.ReplaceAll(letters, letter, ""); !has {
+				sorted := []byte(letters + letter)
+				slices.Sort(sorted)
+				letters = string(sorted)
 			}
 			err = os.Rename(path, filepath.Join(dir, "cur", key+":2,"+letters))
 		case what == toTrash:
@@ -228,15 +292,23 @@ func (s *simulation) editThere(m *simulated, what int, to string) bool {
 	}
 	for _, line := range out {
 		if uid, ok := strings.CutPrefix(line, "* SEARCH "); ok && len(strings.Fields(uid)) == 1 {
-			sign := map[bool]string{true: "-", false: "+"}[m.flagged]
-			does := "UID MOVE " + uid + " " + to
+			store := func(has bool, flag string) string {
+				return "UID STORE " + uid + " " + map[bool]string{true: "-", false: "+"}[has] + "FLAGS (" + flag + ")"
+			}
+			does := []string{"SELECT " + m.box, "UID MOVE " + uid + " " + to}
 			switch what {
 			case toFlag:
-				does = "UID STORE " + uid + " " + sign + `FLAGS (\Flagged)`
+				does[1] = store(m.flagged, `\Flagged`)
+			case toSeen:
+				does[1] = store(m.seen, `\Seen`)
+			case toKeyword:
+				does[1] = store(m.todo, "todo")
 			case toCopy:
-				does = "UID COPY " + uid + " " + to
+				does[1] = "UID COPY " + uid + " " + to
+			case toExpunge:
+				does = append(does[:1], store(false, `\Deleted`), "UID EXPUNGE "+uid)
 			}
-			command(s.t, s.s, "SELECT "+m.box, does)
+			command(s.t, s.s, does...)
 			return true
 		}
 	}
@@ -310,10 +382,16 @@ func (s *simulation) settle() {
 			}
 			s.holds(w, box, want)
 		}
+		for _, m := range s.mails {
+			s.lettered(w, m)
+		}
 		for _, tag := range []string{"flagged", "unread", "todo"} {
 			var want []string
-			for _, m := range s.mails {
-				if tag == "flagged" && m.flagged || tag == "unread" && !m.seen || tag == "todo" && m.todo {
+			for _, m := range s.mails { // as notmuch has it of the files: a flag of any of them counts
+				copies := s.copies(m)
+				flagged := slices.ContainsFunc(copies, func(c *simulated) bool { return c.flagged })
+				seen := slices.ContainsFunc(copies, func(c *simulated) bool { return c.seen })
+				if tag == "flagged" && flagged || tag == "unread" && !seen || tag == "todo" && m.todo {
 					want = append(want, "id:"+m.id)
 				}
 			}
@@ -328,8 +406,24 @@ func (s *simulation) settle() {
 		}
 	}
 	for _, m := range s.mails {
-		m.actor = ""
+		m.actor, m.moves, m.touched = "", nil, false
 	}
+}
+
+// lettered wants a file of a mail to have its flags.
+func (s *simulation) lettered(w *world, m *simulated) {
+	var has []string
+	mails, _ := w.mails(m.box)
+	for path, raw := range mails {
+		if raw == strings.ReplaceAll(m.raw, "\r\n", "\n") {
+			_, letters, _ := strings.Cut(filepath.Base(path), ":2,")
+			has = append(has, letters)
+			if m.flagged == strings.Contains(letters, "F") && m.seen == strings.Contains(letters, "S") {
+				return
+			}
+		}
+	}
+	s.t.Errorf("%s: %s in %s has the letters %q, flagged %v, seen %v", w.dir, m.id, m.box, has, m.flagged, m.seen)
 }
 
 // holds wants a folder to have these mails, each of them in at least one file.
