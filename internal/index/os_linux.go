@@ -19,7 +19,7 @@ const pollLock = 20 * time.Millisecond
 // and the opening; then opening waits as long as that program holds it. told, if not nil,
 // is told once that it takes a while.
 func (x *Index) waitForLock(ctx context.Context, most time.Duration, told func(string)) error {
-	f, err := os.OpenFile(filepath.Join(x.path, "flintlock"), os.O_RDWR, 0)
+	f, err := os.OpenFile(filepath.Join(x.path, lockName), os.O_RDWR, 0)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -56,13 +56,13 @@ func (x *Index) waitForLock(ctx context.Context, most time.Duration, told func(s
 	}
 }
 
-// lockDatabase takes the write lock as Xapian does, and waits for it as Apply does.
-func (x *Index) lockDatabase(ctx context.Context) (unlock func(), err error) {
+// lockDatabase takes the write lock as Xapian does, and waits for it so long at most.
+func (x *Index) lockDatabase(ctx context.Context, most time.Duration) (unlock func(), err error) {
 	for {
-		if err := x.waitForLock(ctx, x.lockWait, x.waits); err != nil {
+		if err := x.waitForLock(ctx, most, x.waits); err != nil {
 			return nil, err
 		}
-		f, err := os.OpenFile(filepath.Join(x.path, "flintlock"), os.O_RDWR, 0)
+		f, err := os.OpenFile(filepath.Join(x.path, lockName), os.O_RDWR, 0)
 		if err != nil {
 			return nil, fmt.Errorf("the notmuch database cannot be locked: %w", err)
 		}

@@ -15,7 +15,7 @@ func (x *Index) waitForLock(ctx context.Context, _ time.Duration, _ func(string)
 }
 
 // lockDatabase is of Linux.
-func (x *Index) lockDatabase(context.Context) (unlock func(), err error) {
+func (x *Index) lockDatabase(context.Context, time.Duration) (unlock func(), err error) {
 	return nil, errors.ErrUnsupported
 }
 

@@ -53,6 +53,8 @@ const (
 	keptName = "xapian.before"
 	// catchUps is how often what others write meanwhile is taken over before they are told to wait.
 	catchUps = 5
+	// swapWait is how long a program that writes is waited for, for which all was done in vain else.
+	swapWait = 10 * time.Minute
 )
 
 // ErrStale says that the database does not know the files as they are.
@@ -85,8 +87,11 @@ func (x *Index) Rebuild(ctx context.Context, o RebuildOptions) (Rebuilt, error) 
 	}
 	beside := filepath.Dir(path)
 	lock, err := lockDir(beside)
-	if err != nil {
-		return r.done, fmt.Errorf("another rebuild is under way, or %s cannot be locked: %w", beside, err)
+	switch {
+	case errors.Is(err, unix.EWOULDBLOCK):
+		return r.done, fmt.Errorf("%w: a rebuild", ErrLocked)
+	case err != nil:
+		return r.done, fmt.Errorf("%s cannot be locked: %w", beside, err)
 	}
 	defer func() { _ = lock.Close() }() // nothing was written
 	dir := filepath.Join(beside, workshopName)
@@ -499,7 +504,7 @@ func (r *rebuilding) swap(ctx context.Context, made *Index, state []byte) (swapp
 		return false, err
 	}
 	defer release()
-	unlock, err := r.lockDatabase(ctx)
+	unlock, err := r.lockDatabase(ctx, swapWait)
 	if err != nil {
 		return false, err
 	}

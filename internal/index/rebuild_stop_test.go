@@ -264,6 +264,9 @@ func TestARebuildWaitsForNobodyForEver(t *testing.T) {
 	n := 0
 	_, err := w.x.Rebuild(t.Context(), RebuildOptions{Workers: 2, Worker: shardProcess, step: func(step string) {
 		if step == "caught up" {
+			if _, err := w.x.Rebuild(t.Context(), RebuildOptions{Workers: 2, Worker: shardProcess}); !errors.Is(err, ErrLocked) {
+				t.Errorf("beside another rebuild: %v", err)
+			}
 			n++
 			w.notmuch("tag", fmt.Sprintf("+n%d", n), "--", "*")
 		}

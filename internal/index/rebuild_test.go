@@ -177,6 +177,7 @@ func TestARebuiltDatabaseIsTheOneThatWas(t *testing.T) {
 	w := newWorld(t)
 	w.generate(600, 7)
 	w.write(filepath.Join(w.root, "no", "cur", "mail"), "not\na mail")
+	w.write(filepath.Join(w.root, "loose"), mailText("loose@x"))
 	w.notmuch("new", "--quiet")
 	w.notmuch("config", "set", "--database", "index.header.Again", "X-Again")
 	w.notmuch("tag", "+to do", "+a%b", "-inbox", "--", "from:alpha")
