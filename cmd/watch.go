@@ -410,18 +410,22 @@ func beside(c *pipeline.Carrier) string {
 // longIndexing is from when on it is worth telling.
 const longIndexing = 5 * time.Second
 
+// takeAgain is after how long a sync is to take again what there was no room for.
+const takeAgain = 40 * time.Second
+
 // carry brings an account's large messages beside its syncs, until the context ends.
 func (v *vigil) carry(ctx context.Context, a *config.Account) {
 	c := v.carriers[a.Name]
 	for {
-		var old <-chan time.Time
-		if c.Sweep() {
-			old = time.After(pipeline.KeptFor)
+		var again <-chan time.Time
+		if len(c.Sweep()) > 0 {
+			again = time.After(takeAgain)
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-old:
+		case <-again:
+			v.w.News(a.Name, c.Sweep())
 			continue
 		case <-c.Ordered():
 		}

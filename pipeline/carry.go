@@ -22,9 +22,6 @@ func NewCarrier(stateDir string, now func() time.Time) *Carrier {
 // nil if there are none.
 func NewTaker(stateDir string, now func() time.Time) *Carrier { return pull.NewTaker(stateDir, now) }
 
-// KeptFor is how long what was carried is kept if no run takes it.
-const KeptFor = pull.KeptFor
-
 // arrivalsApart is how much time lies between two runs that take what was carried, while more is
 // on its way.
 const arrivalsApart = 5 * time.Second

@@ -261,3 +261,34 @@ func TestARunBesideAWatchTakesLargeMail(t *testing.T) {
 	}
 	c.check(c.server)
 }
+
+// What there is no room for is carried once, and taken when there is.
+func TestALargeMailThatThereIsNoRoomFor(t *testing.T) {
+	t.Parallel()
+	c := newCarried(t)
+	huge := c.server.box("INBOX").add(hugeMail(1))
+	c.run()
+	if _, err := c.carry(); err != nil {
+		t.Fatal(err)
+	}
+	tmp := filepath.Join(c.dir, "mail", "INBOX", "tmp")
+	if err := errors.Join(os.RemoveAll(tmp), os.WriteFile(tmp, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		_, _ = c.try(c.server, func(o *Options) { o.Carrier = c.carrier }) // its folder takes nothing
+		if _, err := c.carry(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := c.server.fetched[huge]; n != 1 || !slices.Equal(c.carrier.Sweep(), []string{"INBOX"}) {
+		t.Errorf("it was fetched %d times", n)
+	}
+	if err := errors.Join(os.Remove(tmp), os.Mkdir(tmp, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if rep := c.run(); rep.New != 1 || c.server.fetched[huge] != 1 {
+		t.Errorf("%+v", rep)
+	}
+	c.check(c.server)
+}

@@ -60,8 +60,8 @@ const (
 	// carrierTries is how often it is tried: then the run asks for the message itself, by
 	// whatever way there is.
 	carrierTries = 2
-	// KeptFor is how long what nobody takes is kept: the run that takes it follows at once.
-	KeptFor = 15 * time.Minute
+	// keptFor is how long what nobody takes is kept: the run that takes it follows at once.
+	keptFor = 15 * time.Minute
 	// alive is how long ago somebody has written to what is being carried.
 	alive = time.Minute
 )
@@ -80,7 +80,7 @@ func NewTaker(dir string, now func() time.Time) *Carrier {
 	c := &Carrier{dir: filepath.Join(dir, "large"), now: now, takes: true}
 	files, _ := os.ReadDir(c.dir) // none is as good
 	for _, f := range files {
-		if fi, err := f.Info(); err == nil && now().Sub(fi.ModTime()) > KeptFor {
+		if fi, err := f.Info(); err == nil && now().Sub(fi.ModTime()) > keptFor {
 			_ = os.Remove(filepath.Join(c.dir, f.Name())) // of one that was killed; it is in nobody's way
 		}
 	}
@@ -105,7 +105,7 @@ func (c *Carrier) of(p Parcel) (file string, waits bool) {
 // sweep removes what was carried and nobody took. c.mu is held.
 func (c *Carrier) sweep() {
 	c.parcels = slices.DeleteFunc(c.parcels, func(o *parcel) bool {
-		old := !o.carried.IsZero() && c.now().Sub(o.carried) > KeptFor
+		old := !o.carried.IsZero() && c.now().Sub(o.carried) > keptFor
 		if old {
 			_ = os.Remove(c.path(o.Parcel)) // the next carrier finds what stays
 		}
@@ -113,12 +113,17 @@ func (c *Carrier) sweep() {
 	})
 }
 
-// Sweep removes what was carried and nobody took, and tells whether something still lies there.
-func (c *Carrier) Sweep() (some bool) {
+// Sweep removes what was carried and nobody took, and gives the mailboxes of what still lies here.
+func (c *Carrier) Sweep() (mailboxes []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.sweep()
-	return slices.ContainsFunc(c.parcels, func(o *parcel) bool { return !o.carried.IsZero() })
+	for _, o := range c.parcels {
+		if !o.carried.IsZero() {
+			mailboxes = append(mailboxes, o.Mailbox)
+		}
+	}
+	return mailboxes
 }
 
 func (c *Carrier) path(p Parcel) string {
@@ -163,6 +168,9 @@ func (c *Carrier) taken(p Parcel) {
 	c.parcels = slices.DeleteFunc(c.parcels, func(o *parcel) bool { return o.Parcel == p })
 	_ = os.Remove(c.path(p)) // the next carrier finds what stays
 }
+
+// keep keeps a message that its run could not take.
+func (c *Carrier) keep(p Parcel) { c.change(p, func(o *parcel) { o.carried = c.now() }) }
 
 // underWay tells whether a message was ordered, and is neither here nor given up.
 func (c *Carrier) underWay(p Parcel) bool {
@@ -291,11 +299,11 @@ func (w *Worker) carried(ctx context.Context, b *Mailbox, uids []imap.UID) (now 
 		}
 		came := false
 		if file != "" {
-			came, err = w.unload(ctx, b, p, file)
-			w.Carrier.taken(p)
-			if err != nil {
+			if came, err = w.unload(ctx, b, p, file); err != nil {
+				w.Carrier.keep(p) // there may be room for it later
 				return nil, err
 			}
+			w.Carrier.taken(p)
 		}
 		switch {
 		case waits:
