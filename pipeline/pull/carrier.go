@@ -13,6 +13,7 @@ import (
 
 	"github.com/emersion/go-imap/v2"
 
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
@@ -291,7 +292,8 @@ func (w *Worker) carried(ctx context.Context, b *Mailbox, uids []imap.UID) (now 
 		p := Parcel{b.Name, b.UIDValidity, uid}
 		file, waits, first := "", false, false
 		size := max(b.Sizes[uid], b.Stubs[uid].Size) // of a stub's message, no list has told it
-		if b.Carries {
+		// What a hook puts off is asked for by each run: it would be carried without end.
+		if b.Carries && b.Stubs[uid].State != ledger.Deferred {
 			file, waits, first = w.Carrier.order(p, size)
 		}
 		if first {
