@@ -66,7 +66,7 @@ func TestTheFirstSyncPairs(t *testing.T) {
 	out, _ := m.run(name, "verify")
 	says(t, out, "work/INBOX: not there: INBOX/cur/mine:2,S: no message on the server is this file, which was here before the first sync; `notmuch imap upload work/INBOX` sends it",
 		"work/INBOX: not there: INBOX/cur/empty:2,S: the file is empty, and no mail: nothing sends it; remove it",
-		"work/INBOX: not there: INBOX/cur/copy:2,S: it is one more copy of the mail of UID 2, which nothing sends; remove it, if one is enough",
+		"work/INBOX: copy: INBOX/cur/copy:2,S: one more of the mail of UID 2, which nothing sends; remove it, if one is enough",
 		"work: not there: Alt: the folder is of no mailbox of the server; 1 mail is in it; `notmuch imap upload work` makes it one, and sends all that was here before the first sync")
 	for _, f := range []string{"empty", "copy"} {
 		if err := os.Remove(filepath.Join(m.root, "INBOX", "cur", f+":2,S")); err != nil {

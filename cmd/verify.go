@@ -131,17 +131,13 @@ func (p *program) verifyAccount(ctx context.Context, v *verification, keys *secr
 	var of verify.Account
 	err = p.withAccount(ctx, a, keys, out, func(h *hold) error {
 		o := h.options
-		before, folders, err := pipeline.HereBefore(ctx, o.Ledger)
-		if err != nil {
-			return err
-		}
-		twins, err := pipeline.Twins(ctx, o.Ledger)
+		memory, err := pipeline.Remembered(ctx, o.Ledger)
 		if err != nil {
 			return err
 		}
 		of = verify.Account{
-			Name: a.Name, Root: o.Root, Ledger: o.Ledger, Index: o.Index, Selects: o.Selects, Only: v.only, TagDelta: o.TagDelta, Tell: lines.tell, Twins: twins,
-			HereBefore: before, FoldersBefore: folders, NamesHaveFlags: !o.TagFlags, ReadOnly: a.ReadOnly, Keeps: a.Deletions == string(pipeline.DeletionsKeep),
+			Name: a.Name, Root: o.Root, Ledger: o.Ledger, Index: o.Index, Selects: o.Selects, Only: v.only, Tags: &o.Tags, Tell: lines.tell, Memory: memory,
+			NamesHaveFlags: !o.TagFlags, ReadOnly: a.ReadOnly, Keeps: a.Deletions == string(pipeline.DeletionsKeep),
 			Progress: func(done, total int) {
 				if out.json {
 					return
@@ -259,6 +255,9 @@ func verifiedText(r *verify.Result, deep bool) string {
 			}
 		}
 		text = fmt.Sprintf("%s messages are on both sides; %s: %s", thousands(r.Messages), count(n, "difference", "differences"), strings.Join(parts, ", "))
+	}
+	if r.Copies > 0 {
+		text += "; " + count(r.Copies, "file is one more of a mail", "files are one more of a mail each")
 	}
 	if r.Left > 0 {
 		text += fmt.Sprintf("; %s on the server, see: %s stubs --all", count(r.Left, "stays", "stay"), name)

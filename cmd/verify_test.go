@@ -28,11 +28,11 @@ func (w *world) verified(change ...func(*pipeline.Options)) *verify.Result {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	twins, err := pipeline.Twins(ctx, l)
+	memory, err := pipeline.Remembered(ctx, l)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	a := verify.Account{Name: "work", Root: o.Root, Ledger: l, Index: o.Index, TagDelta: o.TagDelta, Twins: twins,
+	a := verify.Account{Name: "work", Root: o.Root, Ledger: l, Index: o.Index, Tags: &o.Tags, Memory: memory,
 		Tell: func(d verify.Difference) { w.t.Errorf("%s: %+v", w.dir, d) }}
 	result, bodies, err := verify.Sides(ctx, a, session)
 	if err == nil {

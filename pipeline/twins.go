@@ -142,22 +142,3 @@ func Twins(ctx context.Context, l *ledger.Ledger) (map[string]string, error) {
 	}
 	return twins, err
 }
-
-// HereBefore gives the mailboxes of files, by key, that were here before the first sync and that
-// nothing sends unasked, and the folders that were here then and are of no mailbox.
-func HereBefore(ctx context.Context, l *ledger.Ledger) (files map[string]string, folders map[string]bool, err error) {
-	j := journal.Of(l)
-	notes, err := j.HereBefore.All(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	before, err := j.Before.All(ctx)
-	files, folders = make(map[string]string, len(notes)), make(map[string]bool, len(before))
-	for key, in := range notes {
-		files[key] = string(in)
-	}
-	for folder := range before {
-		folders[folder] = true
-	}
-	return files, folders, err
-}

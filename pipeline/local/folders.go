@@ -192,7 +192,7 @@ func (r *Reader) was(folder string) string {
 	levels := strings.Split(folder, "/")
 	for i, l := range levels {
 		name, err := mail.DecodeName(l)
-		if err != nil || mail.EncodeName(name) != l {
+		if err != nil || mail.EncodeName(name) != l || strings.HasPrefix(l, ".") { // as of Maildir++
 			return ""
 		}
 		if levels[i], err = maildir.Folder(name, 0); err != nil {

@@ -44,7 +44,7 @@ func (r *Reader) ScanTags(ctx context.Context, all []View, trash string) (mail.R
 	}
 	folders, looked := byFolder(all, tagged)
 	for v, byKey := range folders {
-		if err := r.addTags(ctx, v, byKey, whole); err != nil {
+		if err := r.addTags(ctx, v, byKey, whole, since.UUID != ""); err != nil {
 			return mail.Revision{}, err
 		}
 	}
@@ -62,8 +62,9 @@ func (r *Reader) ScanTags(ctx context.Context, all []View, trash string) (mail.R
 }
 
 // addTags adds to what Scan found in a folder what the tags of its messages, by the keys of
-// their files, say beside what was agreed on. whole: the database is another one than before.
-func (r *Reader) addTags(ctx context.Context, v *View, byKey map[string]mail.Tagged, whole bool) error {
+// their files, say beside what was agreed on. whole: the database is another one than before,
+// if tags were looked at before.
+func (r *Reader) addTags(ctx context.Context, v *View, byKey map[string]mail.Tagged, whole, before bool) error {
 	rows, err := r.Ledger.Rows(ctx, v.Name, v.Known.UIDValidity)
 	if err != nil {
 		return err
@@ -78,12 +79,7 @@ func (r *Reader) addTags(ctx context.Context, v *View, byKey map[string]mail.Tag
 		}
 		d := r.Tags.DeltaAgain(r.Tags.TagDelta(row.Flags, have.Tags), r.Told[v.Name][row.UID], have.Tags)
 		if whole {
-			// A database that was made anew lacks tags that nobody took off, also
-			// those that stand for a flag's absence.
-			d.Remove = nil
-			d.Add = slices.DeleteFunc(d.Add, func(f string) bool {
-				return slices.ContainsFunc(plan.FlagRows(), func(row plan.FlagRow) bool { return row.Absent && row.Flag == f })
-			})
+			d = r.Tags.Unlost(d, before)
 		}
 		v.AddFlags(row.UID, d)
 	}

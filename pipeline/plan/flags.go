@@ -107,6 +107,24 @@ func FlagDelta(flags []string, here func(FlagRow) bool) (d Delta) {
 	return d
 }
 
+// Changed gives the delta between two sets of flags.
+func Changed(before, after []string) (d Delta) {
+	for _, f := range after {
+		if !HasFlag(before, f) {
+			d.Add = append(d.Add, f)
+		}
+	}
+	for _, f := range before {
+		if !HasFlag(after, f) {
+			d.Remove = append(d.Remove, f)
+		}
+	}
+	return d
+}
+
+// Nothing tells whether it changes nothing.
+func (d Delta) Nothing() bool { return len(d.Add)+len(d.Remove) == 0 }
+
 // Merged gives flags with a delta applied: a flag that one side changed since
 // they agreed is as that side has it, and both cannot have changed it apart,
 // since it is there or not.

@@ -272,6 +272,19 @@ func (t *Tags) DeltaAgain(d Delta, told, tags []string) Delta {
 	return d
 }
 
+// Unlost leaves out of a delta of tags what a database says that was made anew: it lacks tags
+// that nobody took off. Where no tags were looked at before, it may be new as well; but what
+// lacks a tag that all new mail gets has lost it by its owner.
+func (t *Tags) Unlost(d Delta, before bool) Delta {
+	d.Remove = nil
+	d.Add = slices.DeleteFunc(slices.Clone(d.Add), func(f string) bool {
+		return slices.ContainsFunc(FlagRows(), func(r FlagRow) bool {
+			return r.Absent && r.Flag == f && (before || !slices.Contains(t.NewTags, r.Tag))
+		})
+	})
+	return d
+}
+
 // goesUp tells whether the configuration sends a tag to the server. A tag that orders
 // something is no keyword either way: what the server has of it is not taken here, so
 // that its absence here says nothing.

@@ -452,8 +452,9 @@ func unpaired(dir string, files []maildir.File, there map[imap.UID]mail.Message)
 	return "", nil
 }
 
-// flags are what both sides had: the letters that were agreed on, and the keywords that
-// the server has now, of which the other program knew nothing.
+// flags are what both sides had: the letters that were agreed on, and those flags that the
+// server has now which mean nothing here. The other program knew nothing of keywords: those
+// that are tags come here, as from a mailbox that is new.
 func flags(letters string, there []string) []string {
 	out := plan.FlagsOf(letters)
 	if strings.Contains(letters, "T") {
@@ -461,7 +462,7 @@ func flags(letters string, there []string) []string {
 	}
 	for _, f := range there {
 		known := slices.ContainsFunc(plan.FlagRows(), func(r plan.FlagRow) bool { return strings.EqualFold(r.Flag, f) })
-		if !known {
+		if !known && plan.KeywordTag(f) == "" {
 			out = append(out, f)
 		}
 	}

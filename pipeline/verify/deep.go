@@ -128,9 +128,9 @@ func (s *side) batch(ctx context.Context, session Session, of Body, folder strin
 			settled = append(settled, row.UID)
 			continue
 		case here == row.Digest:
-			text = "its text on the server is another than the one that came"
+			text = "its text on the server is another than the one that came; " + s.anew()
 		case there == row.Digest:
-			text = "its file was changed since it came"
+			text = "its file was changed since it came; " + s.anew()
 		default:
 			text = "its text is another here than on the server"
 		}

@@ -61,16 +61,9 @@ type Account struct {
 	// Selects tells which mailboxes are synchronised; nil means all.
 	Selects func(mailbox string, delim rune) bool
 	Only    []string // mailboxes, in place of all of them
-	// Twins are the mailboxes of files, by key, that are of messages which have another file
-	// there.
-	Twins map[string]string
-	// HereBefore are the mailboxes of files, by key, that were here before the first sync and
-	// are sent by an upload alone, and FoldersBefore the folders that were.
-	HereBefore    map[string]string
-	FoldersBefore map[string]bool
-	// TagDelta gives what tags say beside flags and keywords, of what the server is to
-	// have.
-	TagDelta func(flags, tags []string) plan.Delta
+	Memory
+	// Tags tells what tags say beside flags and keywords, of what the server is to have.
+	Tags *plan.Tags
 	// NamesHaveFlags: tags of flags are in the files' names, too (maildir.synchronize_flags).
 	NamesHaveFlags bool
 	ReadOnly       bool // the server is told nothing
@@ -88,6 +81,7 @@ type Kind string
 const (
 	NotHere    Kind = "not here"    // the server has it
 	NotThere   Kind = "not there"   // it is here
+	Copy       Kind = "copy"        // a file of a mail that has another one here: no difference
 	NotFetched Kind = "not fetched" // the server does not hand it over; a stub stands for it
 	Flags      Kind = "flags"       // and keywords
 	Identity   Kind = "identity"    // another Message-ID
@@ -111,9 +105,10 @@ type Difference struct {
 type Result struct {
 	Account     string       `json:"account"`
 	Mailboxes   int          `json:"mailboxes"`
-	Messages    int          `json:"messages"` // that are on both sides
-	Left        int          `json:"left"`     // that stay on the server: hooks did not want them, or they were given up
-	Compared    int          `json:"compared"` // whose bytes were compared
+	Messages    int          `json:"messages"`         // that are on both sides
+	Left        int          `json:"left"`             // that stay on the server: hooks did not want them, or they were given up
+	Copies      int          `json:"copies,omitempty"` // files of mail that has another one in its folder
+	Compared    int          `json:"compared"`         // whose bytes were compared
 	Differences map[Kind]int `json:"differences,omitempty"`
 }
 
@@ -133,11 +128,17 @@ type side struct {
 	result Result
 	bodies []Body
 	files  map[string]map[string]mail.Tagged // notmuch's, by directory and key
+	news   map[string]bool                   // ids of the messages whose tags a sync looks at
+	whole  bool                              // it looks at those of all, as in a database that is new to it
 }
 
 func (s *side) tell(d Difference) {
 	d.Account = s.Name
-	s.result.Differences[d.Kind]++
+	if d.Kind == Copy {
+		s.result.Copies++
+	} else {
+		s.result.Differences[d.Kind]++
+	}
 	s.Tell(d)
 }
 
@@ -217,6 +218,14 @@ func (s *side) readIndex(ctx context.Context) error {
 			s.files[dir][key] = t
 		}
 	}
+	if err != nil {
+		return err
+	}
+	_, tagged, s.whole, err = s.Index.Changes(ctx, s.TagsAt, s.Root)
+	s.news = make(map[string]bool, len(tagged))
+	for _, t := range tagged {
+		s.news[t.ID] = true
+	}
 	return err
 }
 
@@ -234,11 +243,11 @@ func (s *side) mailbox(ctx context.Context, session Session, known ledger.Mailbo
 	switch {
 	case known.UIDValidity == 0:
 		if len(there) > 0 {
-			s.tell(Difference{Mailbox: known.Name, Kind: NotHere, Text: fmt.Sprintf("it was never synchronised; the server has %s in it", mail.Number(len(there), "message", "messages"))})
+			s.tell(Difference{Mailbox: known.Name, Kind: NotHere, Text: fmt.Sprintf("it was never synchronised; the server has %s in it, which a sync fetches, unless they are here", mail.Number(len(there), "message", "messages"))})
 		}
 		return nil
 	case sel.UIDValidity != known.UIDValidity:
-		s.tell(Difference{Mailbox: known.Name, Kind: Mailbox, Text: "the server renumbered it since the last sync"})
+		s.tell(Difference{Mailbox: known.Name, Kind: Mailbox, Text: "the server renumbered it since the last sync; the next one finds out which is which"})
 		return nil
 	case len(there) != int(sel.Messages):
 		s.tell(Difference{Mailbox: known.Name, Kind: Mailbox, Text: fmt.Sprintf("the server counts %d messages in it, and lists %d", sel.Messages, len(there))})
@@ -312,20 +321,22 @@ func (b *box) compare(ctx context.Context, uids []imap.UID, messages []mail.Mess
 			case there && here:
 				both = append(both, row.UID)
 			case there:
-				text := "its file is gone from the folder; the server has the message"
+				text := "its file is gone from the folder; the server has the message, and "
 				if b.Keeps || b.ReadOnly {
-					text += fmt.Sprintf(", and keeps it; `notmuch imap sync --restore %s` brings it back", b.Name)
+					text += fmt.Sprintf("keeps it; `notmuch imap sync --restore %s` brings it back", b.Name)
+				} else {
+					text += "a sync deletes it there, or moves it where it is here now"
 				}
 				b.differs(row.UID, NotHere, "%s", text)
 			case here:
-				b.differs(row.UID, NotThere, "the server has it no more; its file is in the folder")
+				b.differs(row.UID, NotThere, "the server has it no more; its file is in the folder, from where a sync removes it")
 			}
 		case ledger.Stub:
 			if there {
-				b.differs(row.UID, NotFetched, "a note stands for it here, since the server did not hand it over")
+				b.differs(row.UID, NotFetched, "a note stands for it here, since the server did not hand it over; `notmuch imap retry %s` asks again", mail.Typed(fmt.Sprintf("%s/%s/%d", b.Name, b.known.Name, row.UID)))
 			}
 		case ledger.Intended:
-			b.differs(row.UID, NotHere, "a sync that was interrupted was about to write it")
+			b.differs(row.UID, NotHere, "a sync that was interrupted was about to write it; the next one does")
 		case ledger.Skipped, ledger.Deferred, ledger.GivenUp:
 			if there {
 				b.result.Left++
@@ -334,7 +345,7 @@ func (b *box) compare(ctx context.Context, uids []imap.UID, messages []mail.Mess
 	}
 	for _, uid := range uids {
 		if !listed[uid] {
-			b.differs(uid, NotHere, "it is on the server, and not here yet")
+			b.differs(uid, NotHere, "it is on the server; a sync fetches it")
 		}
 	}
 	stored, err := b.Ledger.GetMany(ctx, b.known.Name, b.known.UIDValidity, both)
@@ -351,7 +362,7 @@ func (b *box) compare(ctx context.Context, uids []imap.UID, messages []mail.Mess
 		}
 	}
 	b.result.Messages += len(stored)
-	return b.untracked(func(key string) bool { return !keys[key] && b.Twins[key] != b.known.Name }, stored)
+	return b.untracked(func(key string) bool { return !keys[key] }, stored)
 }
 
 // message compares one that is on both sides.
@@ -366,24 +377,37 @@ func (b *box) message(row *ledger.Message, m mail.Message) {
 	if plan.HasInfo(name) {
 		here = plan.DeltaOf(row.Flags, letters).Merged(row.Flags)
 	}
+	sent := here // what of that a sync sees
 	tagged, indexed := b.side.files[string(b.dir)][row.Key]
 	if indexed {
-		here = b.TagDelta(here, tagged.Tags).Merged(here)
+		said := b.Tags.TagDelta(row.Flags, tagged.Tags)
+		here = said.Merged(here)
+		switch {
+		case b.whole:
+			sent = b.Tags.Unlost(said, b.TagsAt.UUID != "").Merged(sent)
+		case b.news[tagged.ID]:
+			sent = here
+		}
 	}
 	if words := apart(here, m.Flags); words != "" && m.Flags != nil {
-		b.differs(row.UID, Flags, "%s; %s", words, b.settles(row.Flags, here, m.Flags))
-	} else if words := untrue(tagged, row.Key, name); words != "" && b.NamesHaveFlags {
-		b.differs(row.UID, Flags, "its tags in notmuch are not those of its file's name: %s", words)
+		b.differs(row.UID, Flags, "%s; %s", words, b.settles(tagged.ID, row.Flags, here, sent, m.Flags))
+	} else if words, add, remove := untrue(tagged, row.Key, name); words != "" && b.NamesHaveFlags {
+		b.differs(row.UID, Flags, "its tags in notmuch are not those of its file's name: %s; as its name says it is after %s", words, tagging(tagged.ID, add, remove))
 	}
 	switch {
 	case !indexed && row.ID != "":
-		b.differs(row.UID, NotIndexed, "notmuch does not know its file %s", filepath.Join(b.known.Folder, name))
+		b.differs(row.UID, NotIndexed, "notmuch does not know its file %s; `notmuch new` finds it, unless its new.ignore has that", filepath.Join(b.known.Folder, name))
 	case indexed && m.MessageID != "" && plan.RealID(tagged.ID) != "" && mail.NotmuchID(tagged.ID) != m.MessageID:
-		b.differs(row.UID, Identity, "its Message-ID is %s on the server, and %s here", m.MessageID, tagged.ID)
+		b.differs(row.UID, Identity, "its Message-ID is %s on the server, and %s here; %s", m.MessageID, tagged.ID, b.anew())
 	}
 	if m.Size != 0 && row.Size != 0 && m.Size != row.Size {
-		b.differs(row.UID, Size, "it has %d bytes on the server; when it came it had %d", m.Size, row.Size)
+		b.differs(row.UID, Size, "it has %d bytes on the server; when it came it had %d; %s", m.Size, row.Size, b.anew())
 	}
+}
+
+// anew says how the mail of a file comes anew.
+func (s *side) anew() string {
+	return fmt.Sprintf("move that away, and `notmuch imap sync --restore %s` brings what the server has", s.Name)
 }
 
 // intact tells whether a message's file is as it came.
@@ -395,34 +419,51 @@ func (b *box) intact(row *ledger.Message) bool {
 	_, here, e := b.dir.Find(row.Key)
 	switch err = errors.Join(err, e); {
 	case err != nil:
-		b.differs(row.UID, NotHere, "its file cannot be read: %v", err)
+		b.differs(row.UID, NotHere, "its file cannot be read: %v; %s", err, b.anew())
 	case digest.IsZero() && here:
-		b.differs(row.UID, NotHere, "its file cannot be read: it is a link to nothing")
+		b.differs(row.UID, NotHere, "its file cannot be read: it is a link to nothing; %s", b.anew())
 	case digest.IsZero(), row.Digest.IsZero(), digest == row.Digest:
 		return true
 	default:
-		b.differs(row.UID, Content, "its file was changed since it came")
+		b.differs(row.UID, Content, "its file was changed since it came; %s", b.anew())
 	}
 	return false
 }
 
-// settles says what a sync does about flags that are others here and there than was agreed.
-func (b *box) settles(agreed, here, there []string) string {
-	switch sent, brought := !plan.SameFlags(agreed, here), !plan.SameFlags(agreed, there); {
-	case sent && b.ReadOnly:
+// settles says what a sync does about flags that are others here and there, of which it sees
+// of those here what is sent; or, if they stay apart then, what makes them equal.
+func (b *box) settles(id string, agreed, here, sent, there []string) string {
+	sends, brings := plan.Changed(agreed, sent), plan.Changed(agreed, there)
+	add, remove, _, _ := plan.FlagTags(here, there)
+	switch {
+	case b.ReadOnly && !plan.SameFlags(agreed, here):
 		return "what was changed here stays here (read_only)"
-	case sent && brought:
-		return "a sync takes each to the other side"
-	case sent:
+	case apart(brings.Merged(here), sends.Merged(there)) != "":
+		return "no sync changes that, since nothing says which is right; as on the server it is after " + tagging(id, add, remove)
+	case sends.Nothing():
+		return "a sync brings that here"
+	case brings.Nothing():
 		return "a sync sends that"
 	default:
-		return "a sync brings that here"
+		return "a sync takes each to the other side"
 	}
 }
 
+// tagging is the command that changes tags of a message.
+func tagging(id string, add, remove []string) string {
+	words := []string{"notmuch", "tag"}
+	for _, t := range add {
+		words = append(words, mail.ShellQuoted("+"+t))
+	}
+	for _, t := range remove {
+		words = append(words, mail.ShellQuoted("-"+t))
+	}
+	return "`" + strings.Join(append(words, "--", mail.ShellQuoted("id:"+id)), " ") + "`"
+}
+
 // untrue says which tags of a message are not as the names of its files say, of which one, by
-// its key, has this name now; "" if all are.
-func untrue(t mail.Tagged, key, name string) string {
+// its key, has this name now, and what makes them so; "" if all are.
+func untrue(t mail.Tagged, key, name string) (words string, add, remove []string) {
 	letters, says := "", false
 	for _, path := range slices.Concat(t.Paths, t.Others) {
 		k, l := maildir.ParseName(path)
@@ -438,12 +479,12 @@ func untrue(t mail.Tagged, key, name string) string {
 		switch letter := strings.Contains(letters, row.Letter); {
 		case row.Tag == "" || letter == (tag != row.Absent) || !says && row.Absent:
 		case tag:
-			parts = append(parts, row.Tag+" in notmuch alone")
+			parts, remove = append(parts, row.Tag+" in notmuch alone"), append(remove, row.Tag)
 		default:
-			parts = append(parts, row.Tag+" by the name alone")
+			parts, add = append(parts, row.Tag+" by the name alone"), append(add, row.Tag)
 		}
 	}
-	return strings.Join(parts, ", ")
+	return strings.Join(parts, ", "), add, remove
 }
 
 // apart says which flags are on one side alone; "" if none is.
@@ -479,20 +520,35 @@ func (b *box) untracked(unknown func(key string) bool, there []ledger.Message) e
 		uids[m.Digest] = m.UID
 	}
 	for _, f := range some {
-		text := "no message on the server is this file"
 		digest, err := maildir.Digest(b.dir.Path(f.Name))
 		if err != nil {
 			return err
 		}
+		h, err := maildir.ReadHeader(b.dir.Path(f.Name), "Subject", "X-TUID")
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		placeholder := mail.EnvelopeOf(h).Fields.IsPlaceholder()
+		d := Difference{Mailbox: b.known.Name, File: filepath.Join(b.known.Folder, f.Name), Kind: NotThere}
 		switch uid, copied := uids[digest]; {
 		case f.Size == 0:
-			text = "the file is empty, and no mail: nothing sends it; remove it"
+			d.Text = "the file is empty, and no mail: nothing sends it; remove it"
 		case copied && !digest.IsZero():
-			text = fmt.Sprintf("it is one more copy of the mail of UID %d, which nothing sends; remove it, if one is enough", uid)
+			d.Kind, d.Text = Copy, fmt.Sprintf("one more of the mail of UID %d, which nothing sends; remove it, if one is enough", uid)
+		case b.Twins[f.Key] == b.known.Name:
+			continue
 		case b.HereBefore[f.Key] == b.known.Name:
-			text += fmt.Sprintf(", which was here before the first sync; `notmuch imap upload %s` sends it", mail.Typed(b.Name+"/"+b.known.Name))
+			d.Text = fmt.Sprintf("no message on the server is this file, which was here before the first sync; `notmuch imap upload %s` sends it", mail.Typed(b.Name+"/"+b.known.Name))
+		case b.NeverUpload[f.Key] == b.known.Name:
+			d.Text = "no message on the server is this file, which the server had once: nothing sends it again"
+		case placeholder:
+			d.Text = "a note that mbsync left in place of a large mail, which nothing sends; remove it"
+		case b.ReadOnly:
+			d.Text = "no message on the server is this file, which stays here (read_only)"
+		default:
+			d.Text = "no message on the server is this file; a sync uploads it"
 		}
-		b.tell(Difference{Mailbox: b.known.Name, File: filepath.Join(b.known.Folder, f.Name), Kind: NotThere, Text: text})
+		b.tell(d)
 	}
 	return nil
 }
@@ -517,8 +573,14 @@ func (s *side) strays(known []ledger.Mailbox, there map[string]bool) error {
 		}
 		if files.Len() > 0 {
 			text := fmt.Sprintf("the folder is of no mailbox of the server; %s in it", mail.Number(files.Len(), "mail is", "mails are"))
-			if s.FoldersBefore[folder] {
+			switch said := s.FoldersSaid[folder]; {
+			case i >= 0:
+			case s.wasHere(folder) && (said == "" || strings.Contains(said, "first sync")):
 				text += fmt.Sprintf("; `notmuch imap upload %s` makes it one, and sends all that was here before the first sync", s.Name)
+			case said != "":
+				text += "; " + said
+			case !s.ReadOnly:
+				text += "; a sync makes it one"
 			}
 			s.tell(Difference{File: folder, Kind: NotThere, Text: text})
 		}

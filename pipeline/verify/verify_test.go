@@ -115,12 +115,7 @@ func newWorld(t *testing.T, n int) *world {
 	})
 	w := &world{server: &server{validity: 7, bodies: make(map[imap.UID]string)}, ledger: l}
 	w.Account = Account{Name: "work", Root: t.TempDir(), Ledger: l,
-		TagDelta: func(flags, tags []string) plan.Delta {
-			if slices.Contains(tags, "todo") && !slices.Contains(flags, "todo") {
-				return plan.Delta{Add: []string{"todo"}}
-			}
-			return plan.Delta{}
-		},
+		Tags: &plan.Tags{Keywords: []string{"todo"}},
 		Tell: func(d Difference) {
 			w.told = append(w.told, strings.TrimSpace(fmt.Sprintf("%d %s: %s %s", d.UID, d.Kind, d.File, d.Text)))
 		}}
@@ -187,10 +182,10 @@ func TestWhatDiffers(t *testing.T) {
 		"the mailbox": {func(_ *testing.T, w *world) {
 			w.refuses = &mail.Fault{Kind: mail.KindNo, Op: "EXAMINE", Text: "no right"}
 		}, []string{"0 mailbox:  it cannot be looked into: EXAMINE: refused (NO): \"no right\""}},
-		"its UIDVALIDITY":         {func(_ *testing.T, w *world) { w.validity = 8 }, []string{"0 mailbox:  the server renumbered it since the last sync"}},
+		"its UIDVALIDITY":         {func(_ *testing.T, w *world) { w.validity = 8 }, []string{"0 mailbox:  the server renumbered it since the last sync; the next one finds out which is which"}},
 		"the number":              {func(_ *testing.T, w *world) { w.counts = 1 }, []string{"0 mailbox:  the server counts 4 messages in it, and lists 3"}},
-		"a Message-ID":            {func(_ *testing.T, w *world) { w.messages[1].MessageID = "other@x" }, []string{"2 identity:  its Message-ID is other@x on the server, and 2@x here"}},
-		"a size":                  {func(_ *testing.T, w *world) { w.messages[1].Size = 99 }, []string{"2 size:  it has 99 bytes on the server; when it came it had 31"}},
+		"a Message-ID":            {func(_ *testing.T, w *world) { w.messages[1].MessageID = "other@x" }, []string{"2 identity:  its Message-ID is other@x on the server, and 2@x here; move that away, and `notmuch imap sync --restore work` brings what the server has"}},
+		"a size":                  {func(_ *testing.T, w *world) { w.messages[1].Size = 99 }, []string{"2 size:  it has 99 bytes on the server; when it came it had 31; move that away, and `notmuch imap sync --restore work` brings what the server has"}},
 		"a size that is told not": {func(_ *testing.T, w *world) { w.messages[1].Size = 0 }, nil},
 		"flags there":             {func(_ *testing.T, w *world) { w.messages[1].Flags = []string{"Todo", `\Flagged`} }, []string{`2 flags:  \Seen here alone, Todo \Flagged on the server alone; a sync brings that here`}},
 		"the case of a keyword":   {func(_ *testing.T, w *world) { w.messages[1].Flags = []string{`\SEEN`} }, nil},
@@ -204,10 +199,10 @@ func TestWhatDiffers(t *testing.T) {
 		"a tag and a name": {func(_ *testing.T, w *world) {
 			w.NamesHaveFlags, w.tags[2].Tags, w.tags[1].Tags = true, []string{"flagged"}, []string{"unread"}
 		},
-			[]string{"3 flags:  its tags in notmuch are not those of its file's name: flagged in notmuch alone", "2 flags:  its tags in notmuch are not those of its file's name: unread in notmuch alone"}},
-		"notmuch":           {func(_ *testing.T, w *world) { w.tags = w.tags[1:] }, []string{"1 not in notmuch:  notmuch does not know its file INBOX/cur/key1:2,S"}},
+			[]string{"3 flags:  its tags in notmuch are not those of its file's name: flagged in notmuch alone; as its name says it is after `notmuch tag '-flagged' -- 'id:3@x'`", "2 flags:  its tags in notmuch are not those of its file's name: unread in notmuch alone; as its name says it is after `notmuch tag '-unread' -- 'id:2@x'`"}},
+		"notmuch":           {func(_ *testing.T, w *world) { w.tags = w.tags[1:] }, []string{"1 not in notmuch:  notmuch does not know its file INBOX/cur/key1:2,S; `notmuch new` finds it, unless its new.ignore has that"}},
 		"a silent server":   {func(_ *testing.T, w *world) { w.messages[0] = mail.Message{UID: 1} }, []string{"1 not fetched:  the server lists it, and tells nothing of it; its mail is here"}},
-		"one is gone there": {func(_ *testing.T, w *world) { w.messages = w.messages[1:] }, []string{"1 not there:  the server has it no more; its file is in the folder"}},
+		"one is gone there": {func(_ *testing.T, w *world) { w.messages = w.messages[1:] }, []string{"1 not there:  the server has it no more; its file is in the folder, from where a sync removes it"}},
 		"a file that is kept": {func(t *testing.T, w *world) {
 			w.Keeps = true
 			if err := os.Remove(w.file(1)); err != nil {
@@ -218,22 +213,22 @@ func TestWhatDiffers(t *testing.T) {
 			if err := os.Truncate(w.file(2), 10); err != nil {
 				t.Fatal(err)
 			}
-		}, []string{"2 content:  its file was changed since it came"}},
+		}, []string{"2 content:  its file was changed since it came; move that away, and `notmuch imap sync --restore work` brings what the server has"}},
 		"a file that is none": {func(t *testing.T, w *world) {
 			if err := errors.Join(os.Remove(w.file(2)), os.Mkdir(w.file(2), 0o700)); err != nil {
 				t.Fatal(err)
 			}
-		}, []string{"2 not here:  its file cannot be read: read KEY2: is a directory"}},
+		}, []string{"2 not here:  its file cannot be read: read KEY2: is a directory; move that away, and `notmuch imap sync --restore work` brings what the server has"}},
 		"a link to nothing": {func(t *testing.T, w *world) {
 			if err := errors.Join(os.Remove(w.file(2)), os.Symlink("nowhere", w.file(2))); err != nil {
 				t.Fatal(err)
 			}
-		}, []string{"2 not here:  its file cannot be read: it is a link to nothing"}},
+		}, []string{"2 not here:  its file cannot be read: it is a link to nothing; move that away, and `notmuch imap sync --restore work` brings what the server has"}},
 		"an interrupted sync": {func(t *testing.T, w *world) {
 			if err := w.ledger.Save(t.Context(), ledger.Message{Mailbox: "INBOX", UIDValidity: 7, UID: 1, State: ledger.Intended, Key: "key1"}); err != nil {
 				t.Fatal(err)
 			}
-		}, []string{"1 not here:  a sync that was interrupted was about to write it"}},
+		}, []string{"1 not here:  a sync that was interrupted was about to write it; the next one does"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -288,7 +283,7 @@ func TestTextsAreComparedFromWhereItWasStopped(t *testing.T) {
 	if err := Bytes(t.Context(), w.Account, w.server, bodies, done, result); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{fmt.Sprintf("%d content:  its text on the server is another than the one that came", n), "5 not fetched:  its bytes are not to be had now: UID FETCH: the server says OK but sends no data"}
+	want := []string{fmt.Sprintf("%d content:  its text on the server is another than the one that came; move that away, and `notmuch imap sync --restore work` brings what the server has", n), "5 not fetched:  its bytes are not to be had now: UID FETCH: the server says OK but sends no data"}
 	if len(w.fetched) != 20 || !slices.Equal(w.told, want) || result.Compared != n-2 {
 		t.Errorf("%d fetched, %q, %+v", len(w.fetched), w.told, result)
 	}
@@ -301,7 +296,7 @@ func TestTextsAreComparedFromWhereItWasStopped(t *testing.T) {
 	if err := Bytes(t.Context(), w.Account, w.server, bodies, done, result); err != nil {
 		t.Fatal(err)
 	}
-	if want = append(want, "9 content:  its file was changed since it came"); !slices.Equal(slices.Sorted(slices.Values(w.told)), slices.Sorted(slices.Values(want))) {
+	if want = append(want, "9 content:  its file was changed since it came; move that away, and `notmuch imap sync --restore work` brings what the server has"); !slices.Equal(slices.Sorted(slices.Values(w.told)), slices.Sorted(slices.Values(want))) {
 		t.Errorf("%q", w.told)
 	}
 }

@@ -1,0 +1,33 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/verify"
+)
+
+// Remembered is what a verification is to know of what runs remember.
+func Remembered(ctx context.Context, l *ledger.Ledger) (m verify.Memory, err error) {
+	j := journal.Of(l)
+	all := func(of journal.Notes[journal.Text]) map[string]string {
+		notes, e := of.All(ctx)
+		err = errors.Join(err, e)
+		out := make(map[string]string, len(notes))
+		for about, text := range notes {
+			if what, _ := text.Said(); what != journal.SaidOnce {
+				out[about] = string(what)
+			} else {
+				out[about] = ""
+			}
+		}
+		return out
+	}
+	m.HereBefore, m.NeverUpload, m.FoldersBefore, m.FoldersSaid = all(j.HereBefore), all(j.NeverUpload), all(j.Before), all(j.FolderSaid)
+	twins, e := Twins(ctx, l)
+	at, _, e2 := j.Tags.Get(ctx)
+	m.Twins, m.TagsAt = twins, at.Revision
+	return m, errors.Join(err, e, e2)
+}

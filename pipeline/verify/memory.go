@@ -1,0 +1,22 @@
+package verify
+
+import "github.com/notmuch-imap/notmuch-imap/internal/mail"
+
+// Memory is what syncs remember of files, folders and tags: what they do about them goes by it.
+type Memory struct {
+	// Twins are the mailboxes of files, by key, that are of messages which have another file
+	// there.
+	Twins map[string]string
+	// HereBefore are the mailboxes of files, by key, that were here before the first sync and
+	// are sent by an upload alone, and NeverUpload those of files that are not sent again.
+	HereBefore, NeverUpload map[string]string
+	// FoldersBefore are the folders that were here before the first sync, and FoldersSaid says
+	// why folders are of no mailbox, where a sync has found that out.
+	FoldersBefore, FoldersSaid map[string]string
+	TagsAt                     mail.Revision // up to where tags were looked at
+}
+
+func (m *Memory) wasHere(folder string) bool {
+	_, was := m.FoldersBefore[folder]
+	return was
+}
