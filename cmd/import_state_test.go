@@ -95,6 +95,11 @@ func TestWhatMbsyncLetExpire(t *testing.T) {
 	}
 	says(t, m.must(name, "sync"), "work: nothing new")
 	m.hasTags(before, "id:d14@example.org")
+	m.store("1,14", `+FLAGS (\Flagged)`) // one that is not here, and one that is
+	says(t, m.must(name, "sync", "-n"), "work/INBOX: would: 1 change of flags", "work: would be: 1 change of flags")
+	says(t, m.must(name, "sync"), "work/INBOX: 1 change of flags", "work: 1 change of flags")
+	m.must("notmuch", "tag", "-flagged", "--", "id:d13@example.org")
+	m.sync()
 	says(t, m.must(name, "verify"), "work: all 6 messages are here; 9 stay on the server, see: notmuch-imap stubs --all")
 	m.holds(map[string]int{"INBOX": 15})
 }

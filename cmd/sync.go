@@ -104,6 +104,7 @@ type request struct {
 	yesIn     map[string][]string // mailboxes in which it is so, by account
 	restore   bool
 	upload    bool // also what was here before the first sync
+	uploaded  *int // takes how many were uploaded; nil: nobody asks
 	dryRun    bool
 	hooks     *hooks.Runner // of this run
 	held      *held         // takes what waits for a person; nil: nobody asks
@@ -291,6 +292,9 @@ func (p *program) syncLocked(ctx context.Context, a *config.Account, o pipeline.
 	}
 	report, err = pipeline.Sync(ctx, o)
 	req.held.add(a, report)
+	if req.uploaded != nil && report != nil {
+		*req.uploaded = report.Uploaded
+	}
 	if err == nil {
 		err = obeyed(ctx, idx, l, asked)
 	}

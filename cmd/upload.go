@@ -42,21 +42,21 @@ func (p *program) upload(c *cli.Context) error {
 }
 
 // uploadAccount uploads what is here of an account, or of some of its mailboxes. What has a
-// UID then can have keywords.
+// UID then can have keywords; another run sends these.
 func (p *program) uploadAccount(c *cli.Context, a config.Account, only []string) error {
-	req := request{accounts: []config.Account{a}, only: only, upload: true, dryRun: c.Bool("dry-run"), held: &held{}}
-	runs := 1
-	if len(a.Keywords) > 0 && !req.dryRun {
-		runs++
-	}
-	for range runs {
+	req := request{accounts: []config.Account{a}, only: only, upload: true, dryRun: c.Bool("dry-run"), held: &held{}, uploaded: new(int)}
+	for {
 		out, err := p.output(c)
 		if err != nil {
 			return err
 		}
-		if err := p.sync(c.Context, out, req); err != nil {
+		if err := p.sync(c.Context, out, req); err != nil || len(a.Keywords) == 0 || *req.uploaded == 0 {
 			return err
 		}
+		if req.dryRun {
+			p.say("%s: would send the tags of that, too, which are keywords", a.Name)
+			return nil
+		}
+		*req.uploaded, req.upload = 0, false
 	}
-	return nil
 }

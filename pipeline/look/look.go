@@ -5,6 +5,7 @@
 package look
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -355,7 +356,7 @@ func (l *Looker) put(ctx context.Context, b *Mailbox, a plan.Actions, rows []led
 		l.mu.Unlock()
 		news.Gone = nil // the guard says the rest
 	}
-	news.Flags = slices.DeleteFunc(slices.Clone(a.Flags), func(c plan.FlagChange) bool { return l.own(b.Name, c) })
+	news.Flags = slices.DeleteFunc(slices.Clone(a.Flags), func(c plan.FlagChange) bool { return l.own(b.Name, c) || filelessIn(rows, c.UID) })
 	if l.DryRun {
 		return l.foresee(ctx, b, news, held, theirs)
 	}
@@ -389,6 +390,12 @@ func (l *Looker) put(ctx context.Context, b *Mailbox, a plan.Actions, rows []led
 	}
 	b.found.Gone = a.Gone
 	return l.askSizes(ctx, b, b.found.Fetch)
+}
+
+// filelessIn tells whether a message has no file here that could show its flags.
+func filelessIn(rows []ledger.Row, uid imap.UID) bool {
+	i, known := slices.BinarySearchFunc(rows, uid, func(r ledger.Row, u imap.UID) int { return cmp.Compare(r.UID, u) })
+	return known && rows[i].Key == "" && rows[i].StubKey == ""
 }
 
 // sorted tells messages that are gone from the server because they went from

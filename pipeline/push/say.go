@@ -9,6 +9,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
@@ -46,7 +47,7 @@ func (p *Pusher) say(ctx context.Context, b *Mailbox, o *plan.Outgoing) error {
 		for _, to := range slices.Sorted(maps.Keys(o.Tagged)) {
 			p.doing(b, len(o.Tagged[to]), verbTo(to)+" %s: %s -> %s", b.Name, to)
 		}
-		p.doing(b, len(o.Uploads), "upload %s")
+		p.sayUploads(b, o.Uploads)
 	}
 	p.doing(b, len(o.Restore), "bring %s back here")
 	if p.Restore {
@@ -99,6 +100,21 @@ func (p *Pusher) sayDeleted(b *Mailbox, n int) {
 	} else {
 		p.doing(b, n, "delete %s on the server")
 	}
+}
+
+// sayUploads says also what becomes of mail that is marked as deleted.
+func (p *Pusher) sayUploads(b *Mailbox, files []plan.Untracked) {
+	marked := 0
+	for _, f := range files {
+		if _, letters := maildir.ParseName(f.Name); strings.Contains(letters, "T") && p.Deletions != plan.DeletionsKeep {
+			marked++
+		}
+	}
+	text := "upload %s"
+	if marked > 0 {
+		text += fmt.Sprintf("; of these %d, marked as deleted here, the next run deletes there", marked)
+	}
+	p.doing(b, len(files), text)
 }
 
 // verbTo says what moving mail there is called.

@@ -26,7 +26,7 @@ func (p *Pusher) pushUploads(ctx context.Context, b *Mailbox, sel *mail.Selected
 			return err
 		}
 		if !alone {
-			p.doing(b, len(absent), "upload %s")
+			p.sayUploads(b, absent)
 		}
 		var then *mail.Known
 		if unvisited && b.next {
