@@ -35,8 +35,9 @@ type Agreement struct {
 // Agreed is one message of it.
 type Agreed struct {
 	UID     imap.UID
-	Key     string // maildir key of its file; "" if it has none here
-	Letters string // maildir flag letters last agreed
+	Key     string   // maildir key of its file; "" if it has none here
+	Others  []string // those of files that have its number, too, as after a move by a mail reader
+	Letters string   // maildir flag letters last agreed
 	// Placeholder: the file is not the mail, but says that it was too large to come.
 	Placeholder bool
 }
@@ -63,7 +64,7 @@ const (
 func Mbsync(folder string, states ...string) (*Agreement, error) {
 	own := filepath.Join(folder, ".mbsyncstate")
 	var found *mbsyncState
-	var files map[imap.UID]string
+	var files map[imap.UID][]string
 	at := ""
 	for _, state := range append([]string{own}, states...) {
 		if state == at {
@@ -149,7 +150,7 @@ func MbsyncStates(prefix string, dirs []string, spellings ...[]string) (out []st
 }
 
 // agreement is what the state says, with the folder's files.
-func (s *mbsyncState) agreement(files map[imap.UID]string) (*Agreement, error) {
+func (s *mbsyncState) agreement(files map[imap.UID][]string) (*Agreement, error) {
 	a := &Agreement{UIDValidity: s.far, UIDNext: s.pulled + 1, Expired: s.expired}
 	for _, r := range s.rows {
 		if r.far == 0 {
@@ -157,7 +158,12 @@ func (s *mbsyncState) agreement(files map[imap.UID]string) (*Agreement, error) {
 		}
 		m := Agreed{UID: r.far, Letters: r.letters, Placeholder: r.placeholder}
 		if r.near != 0 && !r.skipped {
-			m.Key = files[r.near]
+			if keys := files[r.near]; len(keys) > 0 {
+				m.Key = keys[0]
+				if len(keys) > 1 {
+					m.Others = keys[1:]
+				}
+			}
 		}
 		if m.Key == "" && r.near != 0 && !r.skipped && !r.expired {
 			// Its file was removed since, which is for a sync to find: the key must be one
@@ -314,8 +320,8 @@ func (s *mbsyncState) row(line string) error {
 var otherDelimiter = regexp.MustCompile(`^[0-9]+([^0-9])2$`)
 
 // nearSide gives the UIDVALIDITY that mbsync gave a folder, and the keys of its files by
-// the UIDs that it gave them.
-func nearSide(folder string) (validity uint64, files map[imap.UID]string, err error) {
+// the UIDs that it gave them, of which a file that was moved or copied has one of another folder.
+func nearSide(folder string) (validity uint64, files map[imap.UID][]string, err error) {
 	text, err := os.ReadFile(filepath.Join(folder, ".uidvalidity"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil, errors.New("the folder has no .uidvalidity, as with AltMap: which file is which message cannot be known from mbsync")
@@ -327,7 +333,7 @@ func nearSide(folder string) (validity uint64, files map[imap.UID]string, err er
 	if validity, err = strconv.ParseUint(strings.TrimSpace(first), 10, 32); err != nil {
 		return 0, nil, fmt.Errorf("%s/.uidvalidity: %q is no number", folder, first)
 	}
-	files = make(map[imap.UID]string)
+	files = make(map[imap.UID][]string)
 	for _, sub := range []string{"cur", "new"} {
 		entries, err := os.ReadDir(filepath.Join(folder, sub))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -344,10 +350,7 @@ func nearSide(folder string) (validity uint64, files map[imap.UID]string, err er
 			if !ok || err != nil || uid == 0 {
 				continue // mail that it has not sent yet
 			}
-			if files[imap.UID(uid)] != "" {
-				return 0, nil, fmt.Errorf("two files in %s have the UID %d", folder, uid)
-			}
-			files[imap.UID(uid)] = key
+			files[imap.UID(uid)] = append(files[imap.UID(uid)], key)
 		}
 	}
 	return validity, files, nil

@@ -93,7 +93,6 @@ func TestMbsyncIsNotBelieved(t *testing.T) {
 			}
 		}, "AltMap"},
 		"InfoDelimiter":         {func(t *testing.T, dir string) { write(t, dir, "cur/other,U=2;2,S", "y") }, `flags behind ";" (InfoDelimiter)`},
-		"two files":             {func(t *testing.T, dir string) { write(t, dir, "cur/other,U=1:2,", "y") }, "two files"},
 		"no number of a folder": {func(t *testing.T, dir string) { write(t, dir, ".uidvalidity", "x\n") }, "is no number"},
 	} {
 		t.Run(name, func(t *testing.T) {

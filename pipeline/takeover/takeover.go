@@ -307,6 +307,16 @@ func (a *Account) take(ctx context.Context, s Session, m mail.Mailbox, sel *mail
 		msg, listed := there[x.UID]
 		row := ledger.Message{Mailbox: m.Name, UIDValidity: sel.UIDValidity, UID: x.UID, State: ledger.Present, Key: x.Key,
 			Size: msg.Size, Date: msg.InternalDate.UTC().Truncate(time.Second), Flags: flags(x.Letters, msg.Flags)}
+		if len(x.Others) > 0 {
+			if x.Key, err = which(string(dir), files, x, msg); err != nil {
+				return err
+			}
+			if x.Key == "" {
+				out.Refused = fmt.Sprintf("%s have one number (,U= in their names), and no Message-ID tells which is UID %d: take it out of the name of what came from elsewhere", strings.Join(append([]string{row.Key}, x.Others...), " and "), x.UID)
+				return nil
+			}
+			row.Key = x.Key
+		}
 		name, here := files.Find(x.Key)
 		here = here && x.Key != ""
 		delete(there, x.UID)
@@ -391,6 +401,28 @@ func (a *Account) take(ctx context.Context, s Session, m mail.Mailbox, sel *mail
 	// All or nothing: a run that is stopped leaves whole mailboxes, and those of which
 	// nothing is known, with which the next one goes on.
 	return journal.Of(a.Ledger).Record(ctx, c)
+}
+
+// which gives the one of several files with the other program's number of a message that is this
+// message; "" if that is not known. The others came from elsewhere.
+func which(dir string, files *maildir.Listing, x takeover.Agreed, msg mail.Message) (string, error) {
+	if msg.MessageID == "" {
+		return "", nil
+	}
+	for _, key := range append([]string{x.Key}, x.Others...) {
+		name, here := files.Find(key)
+		if !here {
+			continue
+		}
+		h, err := maildir.ReadHeader(filepath.Join(dir, name), "Message-ID")
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", err
+		}
+		if h.MessageID() == msg.MessageID {
+			return key, nil
+		}
+	}
+	return "", nil
 }
 
 // ofGmail gives the agreement of a program that goes by Gmail's numbers of messages: of flags
