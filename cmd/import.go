@@ -445,12 +445,15 @@ type importSum struct {
 	program                       string // as it is typed
 	from                          predecessor
 	boxes, known, refused, paired int
+	final                         int // of those that are refused: nothing mends that
 }
 
 func (s *importSum) add(b taking.Box) {
 	switch {
 	case b.Refused != "":
-		s.refused++
+		if s.refused++; b.Final {
+			s.final++
+		}
 	case b.Known:
 		s.known++
 	case !b.None:
@@ -460,9 +463,18 @@ func (s *importSum) add(b taking.Box) {
 }
 
 func (s *importSum) text(dry bool) string {
+	const comesBack = " brings back what was deleted here since"
+	next := fmt.Sprintf("%s sync -n %s", s.program, s.account)
+	switch {
+	case s.refused == 0:
+	case s.refused == s.final:
+		next += "; of what is not taken over a sync" + comesBack
+	default:
+		next = fmt.Sprintf("%s import %s %s, when what is said above is mended; a sync in place of it%s", s.program, s.from.command, s.account, comesBack)
+	}
 	switch {
 	case s.boxes == 0 && s.refused > 0:
-		return fmt.Sprintf("%s: nothing more was taken over; next: %s import %s %[1]s, when what is said above is mended; a sync in place of it brings back what was deleted here since", s.account, s.program, s.from.command)
+		return fmt.Sprintf("%s: nothing more was taken over; next: %s", s.account, next)
 	case s.boxes == 0 && s.known > 0:
 		return s.account + ": nothing more was taken over"
 	case s.boxes == 0 && s.from.why != nil && s.from.why() != "":
@@ -476,9 +488,5 @@ func (s *importSum) text(dry bool) string {
 		}
 		return text
 	}
-	next := "sync -n " + s.account
-	if s.refused > 0 {
-		next = "import " + s.from.command + " " + s.account + ", when what is said above is mended; a sync in place of it brings back what was deleted here since"
-	}
-	return fmt.Sprintf("%s: paired %s in %s; next: %s %s", s.account, count(s.paired, "message", "messages"), count(s.boxes, "mailbox", "mailboxes"), s.program, next)
+	return fmt.Sprintf("%s: paired %s in %s; next: %s", s.account, count(s.paired, "message", "messages"), count(s.boxes, "mailbox", "mailboxes"), next)
 }

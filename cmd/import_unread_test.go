@@ -46,7 +46,8 @@ func TestWhatIsNotTakenOverIsPaired(t *testing.T) {
 			}
 			for range 2 { // it can be tried again
 				out, status := m.run(name, "import", "mbsync")
-				if status != exitPartly || strings.Count(out, c.text) != 2 || strings.Contains(out, "next: notmuch imap sync") {
+				// Where nothing can be mended only a sync is left.
+				if never := strings.HasPrefix(c.name, "AltMap"); status != exitPartly || strings.Count(out, c.text) != 2 || never != strings.Contains(out, "; next: notmuch imap sync -n work; of what is not taken over a sync brings back") {
 					t.Errorf("status %d: %s", status, out)
 				}
 			}

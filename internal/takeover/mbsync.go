@@ -50,6 +50,8 @@ func (a *Agreement) sort() {
 var (
 	ErrNone = errors.New("there is no state of that program")
 	ErrBusy = errors.New("the other program is at work on it")
+	// ErrNever: nothing that anybody does makes it known.
+	ErrNever = errors.New("which file is which message cannot be known")
 )
 
 // bounds of what is read: a state file has some 15 bytes a message.
@@ -324,7 +326,7 @@ var otherDelimiter = regexp.MustCompile(`^[0-9]+([^0-9])2$`)
 func nearSide(folder string) (validity uint64, files map[imap.UID][]string, err error) {
 	text, err := os.ReadFile(filepath.Join(folder, ".uidvalidity"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil, errors.New("the folder has no .uidvalidity, as with AltMap: which file is which message cannot be known from mbsync")
+		return 0, nil, fmt.Errorf("the folder has no .uidvalidity, as with AltMap: %w from mbsync", ErrNever)
 	}
 	if err != nil {
 		return 0, nil, err
@@ -344,7 +346,7 @@ func nearSide(folder string) (validity uint64, files map[imap.UID][]string, err 
 			_, rest, ok := strings.Cut(key, ",U=")
 			digits, _, _ := strings.Cut(rest, ",")
 			if other := otherDelimiter.FindStringSubmatch(digits); ok && other != nil {
-				return 0, nil, fmt.Errorf("its files have their flags behind %q (InfoDelimiter), and not behind a colon", other[1])
+				return 0, nil, fmt.Errorf("its files have their flags behind %q (InfoDelimiter), and not behind a colon: %w", other[1], ErrNever)
 			}
 			uid, err := strconv.ParseUint(digits, 10, 32)
 			if !ok || err != nil || uid == 0 {

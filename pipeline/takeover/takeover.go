@@ -67,6 +67,7 @@ type Box struct {
 	Known   bool   `json:"known,omitempty"`
 	None    bool   `json:"none,omitempty"` // there is no agreement
 	Refused string `json:"refused,omitempty"`
+	Final   bool   `json:"final,omitempty"` // nothing mends that: it is refused ever after
 }
 
 // Take takes over all mailboxes of which there is an agreement and of which the ledger
@@ -263,6 +264,7 @@ func (a *Account) box(ctx context.Context, s Session, m mail.Mailbox, taken map[
 			continue
 		}
 		if out.Folder = f; err != nil {
+			out.Final = errors.Is(err, takeover.ErrNever)
 			return refuse(err.Error())
 		}
 		sel, err := s.Examine(ctx, m.Name, nil)
@@ -273,6 +275,7 @@ func (a *Account) box(ctx context.Context, s Session, m mail.Mailbox, taken map[
 			return nil, err
 		}
 		if agreed.Gmail == nil && sel.UIDValidity != agreed.UIDValidity {
+			out.Final = true
 			return refuse(fmt.Sprintf("the server's UIDVALIDITY is %d, and %d was agreed on: it renumbered the mailbox since", sel.UIDValidity, agreed.UIDValidity))
 		}
 		there, err := identified(ctx, s, sel)
@@ -295,7 +298,7 @@ func (a *Account) take(ctx context.Context, s Session, m mail.Mailbox, sel *mail
 	}
 	if agreed.Gmail != nil {
 		if agreed = ofGmail(agreed.Gmail, there, files); agreed == nil {
-			out.Refused = "the server does not tell what number a message has (X-GM-MSGID), as Gmail does"
+			out.Final, out.Refused = true, "the server does not tell what number a message has (X-GM-MSGID), as Gmail does"
 			return nil
 		}
 	}
@@ -348,7 +351,7 @@ func (a *Account) take(ctx context.Context, s Session, m mail.Mailbox, sel *mail
 			}
 			id := header.MessageID()
 			if listed && id != "" && msg.MessageID != "" && id != msg.MessageID {
-				out.Refused = fmt.Sprintf("UID %d has the Message-ID %s on the server, and %s in %s", x.UID, msg.MessageID, id, name)
+				out.Final, out.Refused = true, fmt.Sprintf("UID %d has the Message-ID %s on the server, and %s in %s", x.UID, msg.MessageID, id, name)
 				return nil
 			}
 			sure = sure || listed && id != "" && id == msg.MessageID
@@ -376,6 +379,7 @@ func (a *Account) take(ctx context.Context, s Session, m mail.Mailbox, sel *mail
 		return nil
 	}
 	if out.Refused, err = a.sample(ctx, s, dir, rows, compare); err != nil || out.Refused != "" {
+		out.Final = true
 		return err
 	}
 	out.There = len(there)
