@@ -109,7 +109,7 @@ func (p *program) importOfflineIMAP(c *cli.Context) error {
 		return &usageError{fmt.Sprintf("%s is not there: name the .offlineimaprc with --from", file), c.Command.HelpName}
 	}
 	if err != nil {
-		return &usageError{fmt.Sprintf("--from: %v", err), c.Command.HelpName}
+		return &usageError{err.Error(), c.Command.HelpName}
 	}
 	from := predecessor{name: "OfflineIMAP", command: "offlineimap", at: "localfolders", none: fetchedFirst, file: file, folders: anyFolders}
 	for _, t := range theirs {
@@ -188,7 +188,9 @@ func (p *program) importMbsync(c *cli.Context) error {
 		if theirs, err = takeover.ReadMbsyncConfig(file, p.getenv("HOME")); err != nil {
 			return &usageError{err.Error(), c.Command.HelpName}
 		}
-		from.proposals = theirs.Proposals()
+		if from.proposals = theirs.Proposals(); len(from.proposals) == 0 {
+			from.lacks = "a channel in " + file + " whose Far is an IMAPStore and whose Near is a MaildirStore"
+		}
 	}
 	places := func(of *takeover.Proposal, m mail.Mailbox) []takeover.MbsyncPlace {
 		if of == nil {

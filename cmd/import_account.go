@@ -71,7 +71,8 @@ func (p *program) importable(c *cli.Context, from predecessor) (*importable, err
 			continue
 		}
 		k := slices.IndexFunc(all, func(a config.Account) bool {
-			return sameDirectory(t.Root, filepath.Join(idx.MailRoot(), filepath.FromSlash(a.Folder)))
+			ours := filepath.Join(idx.MailRoot(), filepath.FromSlash(a.Folder))
+			return sameDirectory(t.Root, ours) || filepath.Clean(t.Root) == ours // it may not be there yet
 		})
 		if k >= 0 {
 			known[t.Name], known[all[k].Name] = true, true
@@ -135,6 +136,7 @@ func proposed(t *takeover.Proposal, from predecessor, mailRoot string, accounts 
 		if !slices.ContainsFunc(t.NotCarriedOver, func(s string) bool { return strings.Contains(s, "assword") || strings.Contains(s, "sign in") }) {
 			e.Comments = append(e.Comments, "not carried over: the password, which stands nowhere in it: keep it with your keyring, or name a program that prints it (password_command)")
 		}
+		e.Comments = append(e.Comments, plain("your keyring asks you for it by: secret-tool store --label=mail service notmuch-imap username "+mail.Typed(t.User+"@"+t.Host)))
 	}
 	if e.Folder, _ = below(mailRoot, t.Root); e.Folder == e.Name {
 		e.Folder = ""

@@ -151,15 +151,19 @@ func TestWhatIsNotThereIsNamed(t *testing.T) {
 	}
 	m.must("notmuch", "new")
 	m.write("e", "")
+	m.write("local", "\ufeffMaildirStore a\nPath ~/a/\n\nMaildirStore b\nPath ~/b/\n\nChannel c\nFar :a:\nNear :b:\n")
+	m.write("two", "[general]\naccounts = W\n[Account W]\nlocalrepository = L\nremoterepository = R\n[Repository L]\ntype = Maildir\nlocalfolders = ~/mail/w\n[Repository R]\ntype = Maildir\nlocalfolders = ~/r\n")
 	for words, want := range map[string]string{
-		"mbsync":               "there is neither " + m.dir + "/.mbsyncrc nor a configuration of ours: name the one with --from, or make an account by notmuch imap setup account",
-		"mbsync --from /nix/x": "--from: /nix/x is neither an .mbsyncrc nor where a SyncState can be: stat /nix: no such file or directory",
-		"mbsync --from /nix":   "there is neither /nix nor a configuration of ours: name the one with --from",
-		"offlineimap --from e": "e: it has no account with Maildirs, as an .offlineimaprc has",
-		"offlineimap":          m.dir + "/.offlineimaprc is not there: name the .offlineimaprc with --from",
-		"lieer":                "there is neither a directory of lieer's nor a configuration of ours: name the one with --from",
-		"lieer --from /nix":    "--from: /nix: there is no .gmailieer.json, as where gmi runs",
-		"mutt":                 `there is no import "mutt"; there is: mbsync, offlineimap, lieer, maildir`,
+		"mbsync":                 "there is neither " + m.dir + "/.mbsyncrc nor a configuration of ours: name the one with --from, or make an account by notmuch imap setup account",
+		"mbsync --from /nix/x":   "--from: /nix/x is neither an .mbsyncrc nor where a SyncState can be: stat /nix: no such file or directory",
+		"mbsync --from local":    "there is neither a channel in local whose Far is an IMAPStore and whose Near is a MaildirStore nor a configuration of ours",
+		"mbsync --from /nix":     "there is neither /nix nor a configuration of ours: name the one with --from",
+		"offlineimap --from two": "two: it has no account with Maildirs, as an .offlineimaprc has",
+		"offlineimap --from e":   ": e: it has no account with Maildirs, as an .offlineimaprc has",
+		"offlineimap":            m.dir + "/.offlineimaprc is not there: name the .offlineimaprc with --from",
+		"lieer":                  "there is neither a directory of lieer's nor a configuration of ours: name the one with --from",
+		"lieer --from /nix":      "--from: /nix: there is no .gmailieer.json, as where gmi runs",
+		"mutt":                   `there is no import "mutt"; there is: mbsync, offlineimap, lieer, maildir`,
 	} {
 		if out, status := m.run(append([]string{name, "import"}, strings.Fields(words)...)...); status != exitUsage || !strings.Contains(out, want) {
 			t.Errorf("%s: status %d: %s", words, status, out)

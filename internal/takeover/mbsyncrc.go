@@ -64,11 +64,15 @@ func ReadMbsyncConfig(file, home string) (*MbsyncConfig, error) {
 	in := bufio.NewScanner(f)
 	in.Buffer(nil, maxConfig)
 	for n := 1; in.Scan(); n++ {
-		words, err := mbsyncWords(in.Text())
+		line := in.Text()
+		if n == 1 {
+			line = strings.TrimPrefix(line, "\ufeff") // as some editors begin a file
+		}
+		words, err := mbsyncWords(line)
 		switch {
 		case err != nil:
 			return nil, fmt.Errorf("%s:%d: %w", file, n, err)
-		case strings.TrimSpace(in.Text()) == "":
+		case strings.TrimSpace(line) == "":
 			section = c.global
 			continue
 		case len(words) == 0:

@@ -58,7 +58,7 @@ func OfflineIMAPAccounts(file, home string) ([]OfflineIMAPAccount, error) {
 		name = strings.TrimSpace(name)
 		account := sections["Account "+name]
 		remote, local := account["remoterepository"], sections["Repository "+account["localrepository"]]
-		if name == "" || remote == "" || local["localfolders"] == "" {
+		if name == "" || remote == "" || local["localfolders"] == "" || strings.EqualFold(sections["Repository "+remote]["type"], "maildir") {
 			continue
 		}
 		a := OfflineIMAPAccount{LocalFolders: path(local["localfolders"]), State: StateOfflineIMAP(path(metadata), name, remote)}
