@@ -74,7 +74,10 @@ func TestLieerIsTakenOver(t *testing.T) {
 		}
 		all.Add(rawDovecot(i), flags).GmailID = first + uint64(i)
 	}
-	s, err := imaptest.NewScript("IMAP4rev1 UIDPLUS LIST-STATUS CONDSTORE ENABLE X-GM-EXT-1", nil, imaptest.Box("INBOX"), all)
+	trash := imaptest.Box("[Gmail]/Trash")
+	trash.Attrs = `\Trash`
+	trash.Add(rawDovecot(99), `\Seen`)
+	s, err := imaptest.NewScript("IMAP4rev1 UIDPLUS LIST-STATUS CONDSTORE ENABLE X-GM-EXT-1", nil, imaptest.Box("INBOX"), all, trash)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,6 +129,12 @@ func TestLieerIsTakenOver(t *testing.T) {
 		if got := strings.Join(strings.Fields(m.must("notmuch", "search", "--output=tags", "id:"+id+"@example.org")), " "); got != tags {
 			t.Errorf("%s has %q, want %q", id, got, tags)
 		}
+	}
+	// What lies in the Trash there is not offered for an upload.
+	m.write("config.toml", strings.Replace(m.read("config.toml"), "All Mail\"]", "All Mail\", \"[Gmail]/Trash\"]", 1))
+	m.must(name, "sync")
+	if out, _ := m.run(name, "verify"); !strings.Contains(out, ": the server has its mail elsewhere, as UID 1 of [Gmail]/Trash; the file was here before the first sync, and stays") || strings.Contains(out, "upload") {
+		t.Errorf("%s", out)
 	}
 	s.With(func(boxes []*imaptest.ScriptBox) {
 		if got := boxes[1].Mails[3].Flags; got != `\Seen` || len(boxes[1].Mails) != 6 {

@@ -45,6 +45,7 @@ type Ledger interface {
 	Mailboxes(ctx context.Context) ([]ledger.Mailbox, error)
 	Rows(ctx context.Context, mailbox string, uidValidity uint64) ([]ledger.Row, error)
 	GetMany(ctx context.Context, mailbox string, uidValidity uint64, uids []imap.UID) ([]ledger.Message, error)
+	ByMessageID(ctx context.Context, id string) ([]ledger.Message, error)
 }
 
 // Index is notmuch.
@@ -362,7 +363,7 @@ func (b *box) compare(ctx context.Context, uids []imap.UID, messages []mail.Mess
 		}
 	}
 	b.result.Messages += len(stored)
-	return b.untracked(func(key string) bool { return !keys[key] }, stored)
+	return b.untracked(ctx, func(key string) bool { return !keys[key] }, stored)
 }
 
 // message compares one that is on both sides.
@@ -510,7 +511,7 @@ func apart(here, there []string) string {
 
 // untracked tells of files of which the ledger does not say what they are. there are the
 // messages that are on both sides.
-func (b *box) untracked(unknown func(key string) bool, there []ledger.Message) error {
+func (b *box) untracked(ctx context.Context, unknown func(key string) bool, there []ledger.Message) error {
 	some, err := b.files.Some(unknown)
 	if err != nil || len(some) == 0 {
 		return err
@@ -524,7 +525,7 @@ func (b *box) untracked(unknown func(key string) bool, there []ledger.Message) e
 		if err != nil {
 			return err
 		}
-		h, err := maildir.ReadHeader(b.dir.Path(f.Name), "Subject", "X-TUID")
+		h, err := maildir.ReadHeader(b.dir.Path(f.Name), "Subject", "X-TUID", "Message-ID")
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -539,6 +540,13 @@ func (b *box) untracked(unknown func(key string) bool, there []ledger.Message) e
 			continue
 		case b.HereBefore[f.Key] == b.known.Name:
 			d.Text = fmt.Sprintf("no message on the server is this file, which was here before the first sync; `notmuch imap upload %s` sends it", mail.Typed(b.Name+"/"+b.known.Name))
+			others, err := b.Ledger.ByMessageID(ctx, h.MessageID())
+			if err != nil {
+				return err
+			}
+			if i := slices.IndexFunc(others, func(o ledger.Message) bool { return o.Mailbox != b.known.Name }); i >= 0 && h.MessageID() != "" {
+				d.Text = fmt.Sprintf("the server has its mail elsewhere, as UID %d of %s; the file was here before the first sync, and stays", others[i].UID, others[i].Mailbox)
+			}
 		case b.NeverUpload[f.Key] == b.known.Name:
 			d.Text = "no message on the server is this file, which the server had once: nothing sends it again"
 		case placeholder:
