@@ -136,7 +136,7 @@ func (p *program) verifyAccount(ctx context.Context, v *verification, keys *secr
 			return err
 		}
 		of = verify.Account{
-			Name: a.Name, Root: o.Root, Ledger: o.Ledger, Index: o.Index, Selects: o.Selects, Only: v.only, Tags: &o.Tags, Tell: lines.tell, Memory: memory,
+			Name: a.Name, Root: o.Root, Layout: o.Layout, Ledger: o.Ledger, Index: o.Index, Selects: o.Selects, Only: v.only, Tags: &o.Tags, Tell: lines.tell, Memory: memory,
 			NamesHaveFlags: !o.TagFlags, ReadOnly: a.ReadOnly, Keeps: a.Deletions == string(pipeline.DeletionsKeep),
 			Progress: func(done, total int) {
 				if out.json {

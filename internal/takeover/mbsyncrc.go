@@ -194,10 +194,11 @@ func (c *MbsyncConfig) groups() (out []*mbsyncGroup) {
 			continue
 		}
 		// Several servers may have a directory each below one Path.
-		within, first := "", true
+		within, first, inbox := "", true, false
 		for _, ch := range g.channels {
 			if near, single := ch.nearName(cmp.Or(ch.farBox, "INBOX")); single && !ch.patterns && near == "INBOX" {
-				continue // it is where Inbox says
+				inbox = true // it is where Inbox says
+				continue
 			}
 			dir := ch.nearBox[:strings.LastIndexByte(ch.nearBox, '/')+1]
 			for !first && !strings.HasPrefix(dir, within) {
@@ -208,8 +209,19 @@ func (c *MbsyncConfig) groups() (out []*mbsyncGroup) {
 			}
 		}
 		g.root = filepath.Dir(path + within + "x")
+		alone := !slices.ContainsFunc(out, func(o *mbsyncGroup) bool { return o != g && o.near == g.near })
+		for inbox && alone && within != "" && !isBelow(g.root, c.inbox(g.near)) {
+			within = within[:strings.LastIndexByte(strings.TrimSuffix(within, "/"), '/')+1]
+			g.root = filepath.Dir(path + within + "x")
+		}
 	}
 	return out
+}
+
+// isBelow tells whether a path is in a directory.
+func isBelow(dir, path string) bool {
+	rel, err := filepath.Rel(dir, path)
+	return err == nil && filepath.IsLocal(rel)
 }
 
 // MbsyncPlace is where mbsync may have a mailbox, and what it remembers of it.
@@ -441,7 +453,7 @@ func (c *MbsyncConfig) server(p *Proposal, a mbsyncSection) {
 // store carries over what stands in the stores.
 func (c *MbsyncConfig) store(p *Proposal, far, near *mbsyncStore) {
 	p.MaildirPP = strings.EqualFold(near.get("subfolders"), "maildir++")
-	if inbox, err := filepath.Rel(p.Root, c.inbox(near)); err != nil || !filepath.IsLocal(inbox) {
+	if !isBelow(p.Root, c.inbox(near)) {
 		p.leave("Inbox %s: it is not below %s; move it there (and set mbsync's Inbox so), or INBOX is fetched anew", c.inbox(near), p.Root)
 	}
 	switch flat := near.get("flatten"); {
@@ -523,6 +535,9 @@ func (c *MbsyncConfig) channel(p *Proposal, ch *mbsyncChannel, far *mbsyncStore)
 	}
 	switch strings.ToLower(strings.Join(of("expunge"), " ")) {
 	case "both", "far", "master":
+		if p.Deletions == "keep" {
+			p.leave("Expunge of channel %s: another channel of the account has none, and deletions is of all", ch.name)
+		}
 		if p.Trash == "" {
 			p.Deletions = cmp.Or(p.Deletions, "expunge")
 		}

@@ -57,6 +57,7 @@ type Index interface {
 type Account struct {
 	Name   string
 	Root   string // absolute path of the account's folder
+	Layout maildir.Layout
 	Ledger Ledger
 	Index  Index
 	// Selects tells which mailboxes are synchronised; nil means all.
@@ -193,7 +194,7 @@ func Sides(ctx context.Context, a Account, session Session) (*Result, []Body, er
 		}
 	}
 	if len(a.Only) == 0 {
-		err = s.strays(known, there)
+		err = s.strays(known, list)
 	}
 	return &s.result, s.bodies, err
 }
@@ -562,7 +563,13 @@ func (b *box) untracked(ctx context.Context, unknown func(key string) bool, ther
 }
 
 // strays tells of folders that are of no mailbox.
-func (s *side) strays(known []ledger.Mailbox, there map[string]bool) error {
+func (s *side) strays(known []ledger.Mailbox, list []mail.Mailbox) error {
+	there := make(map[string]bool, len(list))
+	var delim rune
+	for _, m := range list {
+		there[m.Name] = true
+		delim = cmp.Or(delim, m.Delim)
+	}
 	folders, err := maildir.Folders(s.Root)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -574,6 +581,9 @@ func (s *side) strays(known []ledger.Mailbox, there map[string]bool) error {
 		i := slices.IndexFunc(known, func(k ledger.Mailbox) bool { return k.Folder == folder })
 		if i >= 0 && there[known[i].Name] {
 			continue
+		}
+		if i < 0 && !s.takesPart(folder, delim) {
+			continue // as its mailbox would not
 		}
 		files, err := maildir.Dir(filepath.Join(s.Root, folder)).Scan()
 		if err != nil {
@@ -594,4 +604,11 @@ func (s *side) strays(known []ledger.Mailbox, there map[string]bool) error {
 		}
 	}
 	return nil
+}
+
+// takesPart tells whether a folder's mailbox would be synchronised, if there were one, with or
+// without the prefix that mailboxes may have.
+func (s *side) takesPart(folder string, delim rune) bool {
+	name, err := s.Layout.Mailbox(folder, delim)
+	return err != nil || s.Selects == nil || s.Selects(name, delim) || delim != 0 && s.Selects("INBOX"+string(delim)+name, delim)
 }
