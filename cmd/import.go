@@ -467,9 +467,9 @@ func (s *importSum) add(b taking.Box) {
 func (s *importSum) text(dry bool) string {
 	const comesBack = " brings back what was deleted here since"
 	next := fmt.Sprintf("%s sync -n %s", s.program, s.account)
-	switch {
-	case s.refused == 0:
-	case s.refused == s.final:
+	switch s.refused {
+	case 0:
+	case s.final:
 		next += "; of what is not taken over a sync" + comesBack
 	default:
 		next = fmt.Sprintf("%s import %s %s, when what is said above is mended; a sync in place of it%s", s.program, s.from.command, s.account, comesBack)
