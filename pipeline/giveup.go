@@ -29,25 +29,25 @@ func names(t Target, row ledger.Message) bool {
 }
 
 // wants tells whether a message is to be asked for whatever its schedule says.
-func (r *run) wants(row ledger.Message) bool {
+func (r Request) wants(row ledger.Message) bool {
 	return slices.ContainsFunc(r.Retry, func(t Target) bool { return names(t, row) || t.Whole() && t.Mailbox == row.Mailbox })
 }
 
 // sendsAgain tells whether the upload of a file is asked for by name.
-func (r *run) sendsAgain(mailbox, key string) bool {
+func (r Request) sendsAgain(mailbox, key string) bool {
 	return slices.ContainsFunc(r.Retry, func(t Target) bool { return t.Mailbox == mailbox && (t.Whole() || t.File == key) })
 }
 
 // revived gives the rows that were given up and are asked for again.
-func (r *run) revived(ctx context.Context) ([]ledger.Message, error) {
-	if len(r.Retry) == 0 {
+func (o *Options) revived(ctx context.Context) ([]ledger.Message, error) {
+	if len(o.Retry) == 0 {
 		return nil, nil
 	}
-	rows, err := r.Ledger.InState(ctx, ledger.GivenUp, ledger.Skipped)
+	rows, err := o.Ledger.InState(ctx, ledger.GivenUp, ledger.Skipped)
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(rows, func(m ledger.Message) bool { return !r.wants(m) }), nil
+	return slices.DeleteFunc(rows, func(m ledger.Message) bool { return !o.wants(m) }), nil
 }
 
 // GiveUp stops asking for messages and removes their stubs. Nothing happens on

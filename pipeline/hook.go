@@ -25,7 +25,7 @@ func (a apart) Apply(ctx context.Context, changes []mail.Change) (results []mail
 
 // retryableStates are those of messages that a run asks for though the server told
 // nothing new of them.
-func (r *run) retryableStates() []ledger.State {
+func (r Request) retryableStates() []ledger.State {
 	if r.Full {
 		return []ledger.State{ledger.Stub, ledger.Deferred, ledger.Skipped}
 	}

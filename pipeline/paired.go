@@ -38,7 +38,8 @@ func (r *run) pushPaired(ctx context.Context) error {
 	return err
 }
 
-func (r *run) tellsPaired() bool { return !r.PairOnly && !r.ReadOnly && !r.Restore }
+// tellsPaired tells whether the server is told of what a first look leaves for it.
+func (o *Options) tellsPaired() bool { return !o.PairOnly && !o.ReadOnly && !o.Restore }
 
 // foreseePaired says what pushPaired would tell the server, which it does by itself.
 func (w *worker) foreseePaired(ctx context.Context, boxes []*box) error {

@@ -40,6 +40,6 @@ func (r *run) reconcile(ctx context.Context, boxes []*box) (map[string]*plan.Out
 }
 
 // yes tells whether a person has let a mailbox's deletions past the guard.
-func (r *run) yes(mailbox string) bool {
+func (r Request) yes(mailbox string) bool {
 	return r.YesDelete || slices.Contains(r.YesDeleteIn, mailbox)
 }

@@ -147,13 +147,14 @@ func rank(b *box) int {
 }
 
 // selectsKnown is selects of a mailbox that the ledger knows.
-func (r *run) selectsKnown(k ledger.Mailbox) bool {
-	return r.selects(mail.Mailbox{Name: k.Name, Delim: k.Delim})
+func (o *Options) selectsKnown(k ledger.Mailbox) bool {
+	return o.selects(mail.Mailbox{Name: k.Name, Delim: k.Delim})
 }
 
-func (r *run) selects(m mail.Mailbox) bool {
-	if len(r.Only) > 0 {
-		return slices.Contains(r.Only, m.Name)
+// selects tells whether this run synchronises a mailbox.
+func (o *Options) selects(m mail.Mailbox) bool {
+	if len(o.Only) > 0 {
+		return slices.Contains(o.Only, m.Name)
 	}
-	return r.Selects == nil || r.Selects(m.Name, m.Delim)
+	return o.Selects == nil || o.Selects(m.Name, m.Delim)
 }
