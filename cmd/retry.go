@@ -13,6 +13,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/show"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
@@ -112,7 +113,7 @@ func askAgain(ctx context.Context, h *hold, targets []pipeline.Target) ([]answer
 			return nil, err
 		case !known:
 			answers[i].end = notKnown
-		case before.State == ledger.Present && !pipeline.IsNotMail(before) || before.State == ledger.Intended || before.State == ledger.Kept:
+		case before.State == ledger.Present && !show.IsNotMail(before) || before.State == ledger.Intended || before.State == ledger.Kept:
 			answers[i].end = wasHere
 		default:
 			o.Retry = append(o.Retry, t)
@@ -140,7 +141,7 @@ func askAgain(ctx context.Context, h *hold, targets []pipeline.Target) ([]answer
 		}
 		a.row = row
 		switch {
-		case there && row.State == ledger.Present && !pipeline.IsNotMail(row):
+		case there && row.State == ledger.Present && !show.IsNotMail(row):
 			a.end = cameNow
 		case report.Broken():
 			return nil, errTold
@@ -214,7 +215,7 @@ func (p *program) orders(ctx context.Context, a *config.Account, l *ledger.Ledge
 	if err != nil {
 		return o, err
 	}
-	none, err := pipeline.NotMail(ctx, l)
+	none, err := show.NotMail(ctx, l)
 	if err != nil {
 		return o, err
 	}
@@ -260,7 +261,7 @@ func (p *program) orders(ctx context.Context, a *config.Account, l *ledger.Ledge
 func obeyed(ctx context.Context, idx *index.Index, l *ledger.Ledger, o orders) error {
 	var changes []mail.Change
 	for _, g := range o.given {
-		if g.row.UID != 0 && !pipeline.IsNotMail(g.row) {
+		if g.row.UID != 0 && !show.IsNotMail(g.row) {
 			row, ok, err := l.Get(ctx, g.row.Mailbox, g.row.UIDValidity, g.row.UID)
 			if err != nil {
 				return err

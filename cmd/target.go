@@ -20,6 +20,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/show"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
@@ -262,7 +263,7 @@ func failures(ctx context.Context, l *ledger.Ledger) ([]ledger.Message, error) {
 	if err != nil {
 		return nil, err
 	}
-	none, err := pipeline.NotMail(ctx, l)
+	none, err := show.NotMail(ctx, l)
 	return append(slices.DeleteFunc(rows, func(m ledger.Message) bool { return m.State == ledger.Skipped && m.StubKey == "" }), none...), err
 }
 

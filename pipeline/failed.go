@@ -13,6 +13,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/push"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/show"
 )
 
 // Failed is one thing that failed, in either direction, as the ledger remembers it: a
@@ -114,7 +115,7 @@ func failedMessages(ctx context.Context, account string, l *ledger.Ledger) (all 
 		}
 		all = append(all, f)
 	}
-	none, err := NotMail(ctx, l)
+	none, err := show.NotMail(ctx, l)
 	if err != nil {
 		return nil, err
 	}

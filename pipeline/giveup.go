@@ -1,11 +1,7 @@
 package pipeline
 
 import (
-	"cmp"
 	"context"
-	"errors"
-	"io/fs"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -31,6 +27,11 @@ func names(t Target, row ledger.Message) bool {
 // wants tells whether a message is to be asked for whatever its schedule says.
 func (r Request) wants(row ledger.Message) bool {
 	return slices.ContainsFunc(r.Retry, func(t Target) bool { return names(t, row) || t.Whole() && t.Mailbox == row.Mailbox })
+}
+
+// givesUp tells whether a message is to be asked for no more.
+func (r Request) givesUp(row ledger.Message) bool {
+	return slices.ContainsFunc(r.GiveUp, func(t Target) bool { return names(t, row) })
 }
 
 // sendsAgain tells whether the upload of a file is asked for by name.
@@ -117,7 +118,7 @@ func (r *run) giveUp(ctx context.Context) (done []ledger.Message, err error) {
 		return nil, err
 	}
 	for _, row := range rows {
-		if row.State == ledger.Skipped && row.Fileless() || !slices.ContainsFunc(r.GiveUp, func(t Target) bool { return names(t, row) }) {
+		if row.State == ledger.Skipped && row.Fileless() || !r.givesUp(row) {
 			continue
 		}
 		row.State, row.NextTry = ledger.GivenUp, time.Time{}
@@ -134,68 +135,11 @@ func (r *run) giveUp(ctx context.Context) (done []ledger.Message, err error) {
 			}
 		}
 	}
-	beside, err := r.giveUpBeside(ctx)
+	beside, err := r.shower.GiveUp(ctx, r.givesUp)
 	if err != nil {
 		return nil, err
 	}
-	return append(done, beside...), r.retire(ctx)
-}
-
-// retire takes the stubs away of messages that are given up. It is done again
-// after a crash in the middle of it.
-func (r *run) retire(ctx context.Context) error {
-	rows, err := r.Ledger.InState(ctx, ledger.GivenUp)
-	if err != nil {
-		return err
-	}
-	rows = slices.DeleteFunc(rows, func(m ledger.Message) bool { return m.StubKey == "" })
-	if len(rows) == 0 {
-		return nil
-	}
-	boxes, err := r.knownBoxes(ctx)
-	if err != nil {
-		return err
-	}
-	for _, row := range rows {
-		b := boxes[row.Mailbox]
-		if b == nil {
-			continue
-		}
-		if err := r.removeStub(ctx, b, row); err != nil {
-			return err
-		}
-		row.StubKey, row.StubName, row.ID = "", "", ""
-		if err := r.Ledger.Save(ctx, row); err != nil {
-			return err
-		}
-		r.step("stub's end recorded")
-	}
-	return nil
-}
-
-// removeStub removes a stub's file and lets notmuch forget it.
-func (r *run) removeStub(ctx context.Context, b *box, row ledger.Message) error {
-	name, ok, err := b.find(row.StubKey, row.StubName)
-	if err != nil {
-		return err
-	}
-	return r.removeShown(ctx, b, cmp.Or(name, row.StubName), ok, cmp.Or(row.ID, KeyOf(r.Name, row).MessageID()))
-}
-
-// removeShown removes a stub, or a note, if its file is here, and lets notmuch forget it.
-func (r *run) removeShown(ctx context.Context, b *box, name string, here bool, id string) error {
-	if here {
-		if err := b.dir.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		r.step("stub removed")
-	}
-	results, err := r.Index.Apply(ctx, []mail.Change{{Op: mail.OpRemove, Path: filepath.Join(string(b.dir), name), ID: id}})
-	if err == nil && len(results) == 1 && results[0].Err != nil && !errors.Is(results[0].Err, fs.ErrNotExist) {
-		err = results[0].Err
-	}
-	r.step("stub forgotten")
-	return err
+	return append(done, beside...), r.shower.Retire(ctx)
 }
 
 // Forget removes what is left here of a message that was deleted on the server:
@@ -207,7 +151,7 @@ func Forget(ctx context.Context, o Options, row ledger.Message) error {
 		return err
 	}
 	if b := boxes[row.Mailbox]; b != nil && row.StubKey != "" {
-		if err := r.removeStub(ctx, b, row); err != nil {
+		if err := r.shower.RemoveStub(ctx, b.dir, row); err != nil {
 			return err
 		}
 	}

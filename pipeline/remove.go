@@ -363,7 +363,7 @@ func NewFolder(ctx context.Context, o Options, mailbox string) error {
 		}
 		for _, m := range stubs {
 			if m.Mailbox == mailbox {
-				if err := r.removeStub(ctx, b, m); err != nil {
+				if err := r.shower.RemoveStub(ctx, b.dir, m); err != nil {
 					return err
 				}
 			}

@@ -7,6 +7,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/resume"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/show"
 )
 
 // recover ends what an interrupted run left on this machine, and carries out what is asked
@@ -15,10 +16,11 @@ func (r *run) recover(ctx context.Context) error {
 	if err := r.here.CheckRoot(ctx); err != nil {
 		return err
 	}
-	if err := r.readSecret(ctx); err != nil {
+	secret, err := r.readSecret(ctx)
+	if err != nil {
 		return err
 	}
-	r.here.Secret = r.secret
+	r.here.Secret = secret
 	if r.DryRun {
 		return r.recallTold(ctx)
 	}
@@ -26,7 +28,7 @@ func (r *run) recover(ctx context.Context) error {
 	if err := r.resume(ctx); err != nil {
 		return err
 	}
-	_, err := r.giveUp(ctx)
+	_, err = r.giveUp(ctx)
 	return err
 }
 
@@ -39,7 +41,7 @@ func (r *run) recallTold(ctx context.Context) error {
 
 // resume ends what an interrupted run has left here.
 func (r *run) resume(ctx context.Context) error {
-	if err := r.retire(ctx); err != nil {
+	if err := r.shower.Retire(ctx); err != nil {
 		return err
 	}
 	if err := recoverAll(ctx, r.recoverHere()); err != nil {
@@ -90,6 +92,22 @@ func (r *run) newResumer() *resume.Resumer {
 		},
 		RestoreTags: func(ctx context.Context, b *resume.Mailbox, trash string, it *deliver.Item) error {
 			return r.rememberRemoved(ctx, arrival{b.Name, trash, b.Add, b.Remove}, it)
+		},
+	})
+}
+
+// newShower gives the one by which notmuch shows what failed.
+func (r *run) newShower() *show.Shower {
+	return show.New(show.Options{
+		Account: r.Name, Address: r.Address, Line: r.line, Index: r.Index, Ledger: r.Ledger, Journal: r.notes(), Report: r.rep, Keys: &r.keys, Now: r.Now, Tags: &r.Tags,
+		Again: func(m ledger.Message) bool { return r.Full || r.wants(m) }, Wanted: r.wants, Secret: r.readSecret,
+		Boxes: func(ctx context.Context) (map[string]*show.Mailbox, error) {
+			boxes, err := r.knownBoxes(ctx)
+			out := make(map[string]*show.Mailbox, len(boxes))
+			for name, b := range boxes {
+				out[name] = &show.Mailbox{Mailbox: b.line, Add: b.add, Remove: b.remove}
+			}
+			return out, err
 		},
 	})
 }

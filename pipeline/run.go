@@ -18,6 +18,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/pipeline/push"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/resume"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/show"
 )
 
 // run is one account's sync while it goes on.
@@ -30,6 +31,7 @@ type run struct {
 	line    *deliver.Line
 	pusher  *push.Pusher
 	resumer *resume.Resumer
+	shower  *show.Shower
 	looking *look.Looking // from the end of the push on
 	ask     *ask.Hooks
 	here    *local.Reader
@@ -95,7 +97,7 @@ func reportingRun(o Options, rep *report.Reporter) *run {
 		line.Orders = lineOrders{&r.Tags, r.old, o.Index, o.Root}
 	}
 	r.line = deliver.New(line)
-	r.pusher, r.resumer = r.newPusher(), r.newResumer()
+	r.pusher, r.resumer, r.shower = r.newPusher(), r.newResumer(), r.newShower()
 	return r
 }
 

@@ -114,7 +114,7 @@ func (r *run) sameRefusal(ctx context.Context, n journal.Refusal) bool {
 func Paused(ctx context.Context, o Options) (time.Time, error) {
 	o.DryRun = true
 	r := &run{Options: o}
-	if err := r.readSecret(ctx); err != nil {
+	if _, err := r.readSecret(ctx); err != nil {
 		return time.Time{}, err
 	}
 	until, err := r.leftUntil(ctx)
@@ -136,7 +136,7 @@ func Paused(ctx context.Context, o Options) (time.Time, error) {
 // SignIn, Now and Emit. The error is one of this machine.
 func Meet(ctx context.Context, o Options, failure error) error {
 	r := newRun(o)
-	if err := r.readSecret(ctx); err != nil {
+	if _, err := r.readSecret(ctx); err != nil {
 		return err
 	}
 	return r.accountFault(ctx, failure, report.AtConnect)

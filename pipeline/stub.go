@@ -8,6 +8,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/show"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
@@ -16,6 +17,7 @@ const (
 	TagFailed   = stub.LabelFailed  // on a stub
 	TagSalvaged = plan.TagSalvaged  // on a mail that came by another road
 	TagSkipped  = stub.LabelSkipped // on a stub of a message that a hook left on the server
+	TagUnsent   = show.TagUnsent    // on new mail that the server refused
 )
 
 // KeyOf gives the key of a row's message.
@@ -23,21 +25,24 @@ func KeyOf(account string, row ledger.Message) stub.Key {
 	return stub.NewKey(account, row.Mailbox, row.UIDValidity, row.UID)
 }
 
-// readSecret reads the secret, or makes one.
-func (r *run) readSecret(ctx context.Context) (err error) {
+// readSecret gives the secret, and makes one if there is none.
+func (r *run) readSecret(ctx context.Context) (string, error) {
+	if r.secret != "" {
+		return r.secret, nil
+	}
 	secret, ok, err := r.notes().Secret.Get(ctx)
 	if r.secret = string(secret); err != nil || ok {
-		return err
+		return r.secret, err
 	}
 	r.secret = rand.Text()
 	if r.DryRun {
-		return nil
+		return r.secret, nil
 	}
 	if err := r.notes().Secret.Set(ctx, journal.Text(r.secret)); err != nil {
-		return err
+		return "", err
 	}
 	r.step("secret recorded")
-	return nil
+	return r.secret, nil
 }
 
 // VerifyStub tells whether r, a mail from its beginning, can be a stub of the ledger's

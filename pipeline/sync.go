@@ -24,8 +24,8 @@ func Sync(ctx context.Context, o Options) (*report.Report, error) {
 	if err == nil {
 		err = r.pushPaired(ctx)
 	}
-	if err == nil {
-		err = r.showFailed(ctx)
+	if err == nil && !r.DryRun {
+		err = r.shower.Show(ctx)
 	}
 	return r.finish(ctx, err)
 }
