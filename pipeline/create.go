@@ -16,13 +16,13 @@ import (
 // makeMailboxes makes mailboxes of the new folders, which then go the way of all
 // others: mail in them is uploaded, or moved from where it is on the server. One
 // that is refused costs only itself.
-func (w *worker) makeMailboxes(ctx context.Context, boxes []*box) ([]*box, error) {
-	if err := w.forgetUnmade(ctx); err != nil {
-		return nil, err
+func (w *worker) makeMailboxes(ctx context.Context, o *overview) error {
+	if err := w.forgetUnmade(ctx, o); err != nil {
+		return err
 	}
-	for _, b := range w.foldersToCreate {
+	for _, b := range o.foldersToCreate {
 		if w.unanswered.Waits("CREATE", b.Name) {
-			w.detached = append(w.detached, b)
+			o.detached = append(o.detached, b)
 			w.sayLeftOut(b, w.leftOut("CREATE", b.Name))
 			continue
 		}
@@ -32,11 +32,11 @@ func (w *worker) makeMailboxes(ctx context.Context, boxes []*box) ([]*box, error
 		}
 		if err != nil {
 			b.local.Unread = true
-			w.detached = append(w.detached, b)
+			o.detached = append(o.detached, b)
 			w.mailboxFault(b, fmt.Errorf("its folder cannot be read: %w", err))
 			continue
 		}
-		if files.Len() == 0 && w.listed[b.Name] {
+		if files.Len() == 0 && o.listed[b.Name] {
 			continue // on the server it only holds other mailboxes, as here
 		}
 		text := fmt.Sprintf("new folder: %s (%s)", b.known.Folder, mail.Number(files.Len(), "message", "messages"))
@@ -44,33 +44,33 @@ func (w *worker) makeMailboxes(ctx context.Context, boxes []*box) ([]*box, error
 			text = "would: " + text
 		}
 		w.emit(report.Event{Type: report.EventMailbox, Mailbox: b.Name, Text: text})
-		switch err := w.makeMailbox(ctx, b); {
+		switch err := w.makeMailbox(ctx, o, b); {
 		case err == nil:
 			if err := w.unanswered.Answered(ctx, "CREATE", b.Name); err != nil {
-				return nil, err
+				return err
 			}
 			w.tally(func(r *report.Report) { r.Mailboxes++ })
-			boxes = append(boxes, b)
+			o.boxes = append(o.boxes, b)
 			continue
 		case ctx.Err() != nil:
-			return nil, ctx.Err()
+			return ctx.Err()
 		case report.ScopeOf(err, report.AtMailbox) != report.ScopeMailbox:
-			return nil, err
+			return err
 		default:
-			w.detached = append(w.detached, b)
+			o.detached = append(o.detached, b)
 			w.mailboxFault(b, fmt.Errorf("the server did not make this mailbox, so that the mail of its folder stays here: %w", err))
 		}
 	}
-	return boxes, nil
+	return nil
 }
 
 // forgetUnmade forgets that the server did not make mailboxes whose folders are no more.
-func (w *worker) forgetUnmade(ctx context.Context) error {
+func (w *worker) forgetUnmade(ctx context.Context, o *overview) error {
 	if len(w.Only) > 0 || w.ReadOnly || w.Restore {
 		return nil
 	}
 	for op, name := range w.unanswered.All() {
-		if op != "CREATE" || slices.ContainsFunc(w.foldersToCreate, func(b *box) bool { return b.Name == name }) {
+		if op != "CREATE" || slices.ContainsFunc(o.foldersToCreate, func(b *box) bool { return b.Name == name }) {
 			continue
 		}
 		if err := w.unanswered.Answered(ctx, op, name); err != nil {
@@ -82,7 +82,7 @@ func (w *worker) forgetUnmade(ctx context.Context) error {
 
 // makeMailbox makes one mailbox, records it, and scans its folder. A crash before
 // that leaves a mailbox as others make them.
-func (w *worker) makeMailbox(ctx context.Context, b *box) error {
+func (w *worker) makeMailbox(ctx context.Context, o *overview, b *box) error {
 	b.known.Name, b.known.Delim = b.Name, b.Delim
 	if w.TagRules != nil {
 		b.add, b.remove = w.TagRules(b.Name, b.Delim)
@@ -95,7 +95,7 @@ func (w *worker) makeMailbox(ctx context.Context, b *box) error {
 	if err := w.conn.Connect(ctx); err != nil {
 		return err
 	}
-	if err := w.create(ctx, b); err != nil {
+	if err := w.create(ctx, o.listed, b); err != nil {
 		return err
 	}
 	sel, err := w.conn.Select(ctx, b.Name)
@@ -116,8 +116,8 @@ func (w *worker) makeMailbox(ctx context.Context, b *box) error {
 }
 
 // create makes a mailbox, and subscribes to it, since most mail readers show no
-// others.
-func (w *worker) create(ctx context.Context, b *box) error {
+// others. listed gets the names above it that are made for that.
+func (w *worker) create(ctx context.Context, listed map[string]bool, b *box) error {
 	try := func(name string) error {
 		if err := w.conn.Session().Create(ctx, name); err != nil {
 			return err
@@ -134,8 +134,8 @@ func (w *worker) create(ctx context.Context, b *box) error {
 		// A server should make what is above it by itself (RFC 9051 6.3.4).
 		again := false
 		for i, c := range b.Name {
-			if up := b.Name[:i]; c == b.Delim && up != "" && !w.listed[up] {
-				w.listed[up], again = true, true
+			if up := b.Name[:i]; c == b.Delim && up != "" && !listed[up] {
+				listed[up], again = true, true
 				err := try(up)
 				if _, refused := mail.Refused(err); err != nil && !refused {
 					return err

@@ -15,47 +15,47 @@ import (
 )
 
 // viewHere gives the mailboxes that take part, with what is here of them.
-func (r *run) viewHere(ctx context.Context, s Lister, list []mail.Mailbox) ([]*box, error) {
+func (r *run) viewHere(ctx context.Context, s Lister, there *listing) (*overview, error) {
 	rows, err := r.Ledger.Mailboxes(ctx)
 	if err != nil {
 		return nil, err
 	}
-	boxes, err := r.survey(ctx, list, rows)
+	o, err := r.survey(ctx, there, rows)
 	if err != nil {
 		return nil, err
 	}
-	all := slices.Concat(boxes, r.unselected)
+	all := slices.Concat(o.boxes, o.unselected)
 	for _, b := range all {
 		if err := r.scanBox(ctx, b); err != nil {
 			return nil, err
 		}
 	}
-	for _, b := range boxes {
-		if r.isUnsettled(b) {
+	for _, b := range o.boxes {
+		if o.isUnsettled(b) {
 			b.local.Local, b.local.Scanned, b.local.Unread = plan.Local{}, "", true
 		}
 	}
 	r.prescan.Discard()
-	followed, err := r.followTags(ctx, r.views(boxes))
+	followed, err := r.followTags(ctx, r.views(o, o.boxes))
 	if err != nil {
 		return nil, err
 	}
-	still, err := r.here.ScanAgain(ctx, r.views(all))
+	still, err := r.here.ScanAgain(ctx, r.views(o, all))
 	if err != nil {
 		return nil, err
 	}
 	r.sayUnreadable(all)
-	r.scansUnstable = !still
-	if r.tags, err = r.here.ScanTags(ctx, r.views(boxes), trashOf(r.Trash, list)); err != nil {
+	o.scansUnstable = !still
+	if o.tags, err = r.here.ScanTags(ctx, r.views(o, o.boxes), o.trash); err != nil {
 		return nil, err
 	}
 	if !followed || r.UploadHere {
 		// Mail that notmuch is yet to hear of would look as if its tags were taken off; and
 		// what is uploaded has tags that are older than its row.
-		r.tags = mail.Revision{}
+		o.tags = mail.Revision{}
 	}
-	r.makeTargets(boxes)
-	return boxes, r.sortFolders(ctx, s, list, rows, boxes)
+	r.makeTargets(o)
+	return o, r.sortFolders(ctx, s, rows, o)
 }
 
 // place is the mailbox as its folder is read.
@@ -64,12 +64,12 @@ func (b *box) place() local.Mailbox {
 }
 
 // views are mailboxes with what is here of them.
-func (r *run) views(boxes []*box) []local.View {
+func (r *run) views(o *overview, boxes []*box) []local.View {
 	out := make([]local.View, len(boxes))
 	for i, b := range boxes {
 		out[i] = local.View{
-			Mailbox: b.place(), Folder: &b.local, Unsettled: r.unsettled[b.Name],
-			Unasked: len(r.Only) > 0 && !r.Restore && slices.Contains(r.unselected, b),
+			Mailbox: b.place(), Folder: &b.local, Unsettled: o.unsettled[b.Name],
+			Unasked: len(r.Only) > 0 && !r.Restore && slices.Contains(o.unselected, b),
 		}
 	}
 	return out
@@ -120,42 +120,42 @@ func (r *run) followTags(ctx context.Context, views []local.View) (all bool, err
 }
 
 // makeTargets sees to it that there are mailboxes to move mail to by its tags.
-func (r *run) makeTargets(boxes []*box) {
-	for _, b := range boxes {
+func (r *run) makeTargets(o *overview) {
+	for _, b := range o.boxes {
 		for _, to := range slices.Sorted(maps.Keys(b.local.Tagged)) {
-			r.target(to, b.Delim)
+			r.target(o, to, b.Delim)
 		}
 	}
 }
 
 // target sees to it that there is a mailbox to move mail to.
-func (r *run) target(name string, delim rune) {
+func (r *run) target(o *overview, name string, delim rune) {
 	known := func(b *box) bool { return b.Name == name }
-	if r.listed[name] || slices.ContainsFunc(r.foldersToCreate, known) || len(r.Only) > 0 || r.Selects != nil && !r.Selects(name, delim) {
+	if o.listed[name] || slices.ContainsFunc(o.foldersToCreate, known) || len(r.Only) > 0 || r.Selects != nil && !r.Selects(name, delim) {
 		return
 	}
 	folder, err := r.Layout.Folder(name, delim)
 	if err != nil {
 		return // the server is asked all the same
 	}
-	r.foldersToCreate = append(r.foldersToCreate, r.newBox(mail.Mailbox{Name: name, Delim: delim}, ledger.Mailbox{Folder: folder}))
+	o.foldersToCreate = append(o.foldersToCreate, r.newBox(mail.Mailbox{Name: name, Delim: delim}, ledger.Mailbox{Folder: folder}))
 }
 
 // sortFolders sorts out what the list of mailboxes does not explain.
-func (r *run) sortFolders(ctx context.Context, s Lister, list []mail.Mailbox, rows []ledger.Mailbox, boxes []*box) error {
+func (r *run) sortFolders(ctx context.Context, s Lister, rows []ledger.Mailbox, o *overview) error {
 	if len(r.Only) > 0 {
-		others, err := r.here.Others(ctx, rows, foldersOf(slices.Concat(boxes, r.unselected)))
-		r.detach(others)
+		others, err := r.here.Others(ctx, rows, foldersOf(slices.Concat(o.boxes, o.unselected)))
+		r.detach(o, others)
 		return err
 	}
 	f, err := r.here.Folders(ctx, local.Listed{
-		Mailboxes: list, Rows: rows, Taken: foldersOf(boxes), Wanted: foldersOf(r.foldersToCreate),
-		Personal: func(ctx context.Context) (string, error) { return personal(ctx, s, list) },
+		Mailboxes: o.mailboxes, Rows: rows, Taken: foldersOf(o.boxes), Wanted: foldersOf(o.foldersToCreate),
+		Personal: func(ctx context.Context) (string, error) { return personal(ctx, s, o.mailboxes) },
 	})
-	r.detach(f.Detached)
-	r.mayHaveMoved = r.mayHaveMoved || f.Moved
+	r.detach(o, f.Detached)
+	o.mayHaveMoved = o.mayHaveMoved || f.Moved
 	for _, n := range f.Create {
-		r.foldersToCreate = append(r.foldersToCreate, r.newBox(n.Mailbox, ledger.Mailbox{Folder: n.Folder}))
+		o.foldersToCreate = append(o.foldersToCreate, r.newBox(n.Mailbox, ledger.Mailbox{Folder: n.Folder}))
 	}
 	if err != nil || r.DryRun {
 		return err
@@ -177,13 +177,13 @@ func foldersOf(boxes []*box) (folders []string) {
 }
 
 // detach lets folders take part in nothing but as places where mail may be.
-func (r *run) detach(views []local.View) {
+func (r *run) detach(o *overview, views []local.View) {
 	for _, v := range views {
 		b := r.newBox(mail.Mailbox{Name: v.Name, Delim: v.Known.Delim}, v.Known)
 		b.local = *v.Folder
-		r.detached = append(r.detached, b)
+		o.detached = append(o.detached, b)
 	}
-	r.sayUnreadable(r.detached)
+	r.sayUnreadable(o.detached)
 }
 
 // personal gives the prefix that the user's own mailboxes have, such as "INBOX.".

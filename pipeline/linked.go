@@ -11,7 +11,7 @@ import (
 // linksAreCopies forgets the links of messages that are still where they were, in a run
 // that has recorded all that it was told, and those of mailboxes that the server has no
 // more: nobody can ask it whether their messages were moved.
-func (r *run) linksAreCopies(ctx context.Context, boxes []*box) error {
+func (r *run) linksAreCopies(ctx context.Context, o *overview) error {
 	if r.DryRun {
 		return nil
 	}
@@ -20,11 +20,11 @@ func (r *run) linksAreCopies(ctx context.Context, boxes []*box) error {
 		held[journal.About(it.Row)] = true
 	}
 	return r.notes().Linked.DropWhere(ctx, func(_ string, l journal.Linking) bool {
-		if !r.listed[l.Mailbox] {
+		if !o.listed[l.Mailbox] {
 			return true
 		}
-		i := slices.IndexFunc(boxes, func(b *box) bool { return b.Name == l.Mailbox })
-		return i >= 0 && !boxes[i].line.MarksKept() && !r.isUnsettled(boxes[i]) &&
+		i := slices.IndexFunc(o.boxes, func(b *box) bool { return b.Name == l.Mailbox })
+		return i >= 0 && !o.boxes[i].line.MarksKept() && !o.isUnsettled(o.boxes[i]) &&
 			!held[journal.About(ledger.Message{Mailbox: l.Mailbox, UIDValidity: l.UIDValidity, UID: l.UID})]
 	})
 }

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"maps"
 	"slices"
 
 	"github.com/emersion/go-imap/v2"
@@ -12,6 +13,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/pipeline/look"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/pull"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/push"
 )
 
 // lookedOver lets a look work over a connection.
@@ -27,18 +29,22 @@ func (c lookedOver) StillThere(ctx context.Context, mailbox string, uidValidity 
 
 // newLooking is what looking needs of a run, when its mailboxes are known. stored are the
 // flags that the server was told.
-func (r *run) newLooking(stored map[string]map[imap.UID]plan.Delta) *look.Looking {
+func (r *run) newLooking(o *overview, did push.Result) *look.Looking {
+	stays := maps.Clone(o.stays)
+	maps.DeleteFunc(stays, func(name string, _ bool) bool { return did.Left[name] })
 	return look.New(look.Options{
 		Account: r.Name, Line: r.line, Ledger: r.Ledger, Here: r.here, Match: r.match, Report: r.rep, Keys: &r.keys, Now: r.Now,
 		Journal: r.notes(), Told: r.told, Ruled: r.ruled, Links: r.links, Old: r.old, MovedHere: r.arrivals.Moved,
 		Tags: &r.Tags, Deletions: r.Deletions, Believed: r.yes, Standing: r.standingFault,
 		Full: r.Full, DryRun: r.DryRun, PairOnly: r.PairOnly, UploadHere: r.UploadHere, Some: len(r.Only) > 0,
-		Exchange: r.exchange, SizeAll: r.Carrier != nil || r.GiveWay != nil,
+		Exchange: o.exchange, SizeAll: r.Carrier != nil || r.GiveWay != nil,
 		Tagged: func(ctx context.Context, dir string) ([]mail.Tagged, error) {
 			_, tagged, _, err := r.Index.Changes(ctx, mail.Revision{}, dir)
 			return tagged, err
 		},
-		Overview: look.Overview{Trash: r.trash, Daily: r.daily, Listed: r.listed, MayHaveMoved: r.mayHaveMoved, Stays: r.stays, Stored: stored},
+		Overview: look.Overview{
+			Trash: o.trash, Daily: o.daily, Listed: o.listed, MayHaveMoved: o.mayHaveMoved || len(did.Left) > 0, Stays: stays, Stored: did.Stored,
+		},
 	})
 }
 

@@ -22,7 +22,7 @@ func (r *run) pushPaired(ctx context.Context) error {
 	o := r.Options
 	o.Request = Request{UploadHere: r.UploadHere, Attended: r.Attended, Remind: r.Remind}
 	for _, k := range known {
-		if k.Complete && (r.paired[k.Name] || k.Name == r.trash) { // what is deleted is in the Trash then
+		if k.Complete && (r.paired[k.Name] || k.Name == r.looking.Trash) { // what is deleted is in the Trash then
 			o.Only = append(o.Only, k.Name)
 		}
 	}
@@ -42,13 +42,13 @@ func (r *run) pushPaired(ctx context.Context) error {
 func (o *Options) tellsPaired() bool { return !o.PairOnly && !o.ReadOnly && !o.Restore }
 
 // foreseePaired says what pushPaired would tell the server, which it does by itself.
-func (w *worker) foreseePaired(ctx context.Context, boxes []*box) error {
+func (w *worker) foreseePaired(ctx context.Context, all *overview) error {
 	if !w.DryRun || !w.tellsPaired() {
 		return nil
 	}
-	o := push.Orders{Trash: w.trash}
+	o := push.Orders{Trash: all.trash}
 	locals := make(map[string]*plan.Local)
-	for _, b := range boxes {
+	for _, b := range all.boxes {
 		m := b.toPush()
 		m.Local = b.left
 		if o.Mailboxes = append(o.Mailboxes, m); !b.left.Nothing() {
@@ -58,7 +58,7 @@ func (w *worker) foreseePaired(ctx context.Context, boxes []*box) error {
 	if len(locals) == 0 {
 		return nil
 	}
-	o.Plans = plan.OfFolders(locals, plan.Policy{Deletions: w.Deletions, Yes: w.yes, Daily: w.daily, Whole: true, Some: true})
+	o.Plans = plan.OfFolders(locals, plan.Policy{Deletions: w.Deletions, Yes: w.yes, Daily: all.daily, Whole: true, Some: true})
 	_, err := w.newPusher().Push(ctx, pushedOver{w.conn}, o)
 	return err
 }

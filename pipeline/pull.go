@@ -17,13 +17,14 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/pull"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/push"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
 // changed gives those of the mailboxes that are to be looked into.
-func (r *run) changed(boxes []*box) []*box {
-	boxes = slices.DeleteFunc(slices.Clone(boxes), func(b *box) bool { return b.need == plan.NeedNothing || r.isUnsettled(b) })
+func (r *run) changed(o *overview) []*box {
+	boxes := slices.DeleteFunc(slices.Clone(o.boxes), func(b *box) bool { return b.need == plan.NeedNothing || o.isUnsettled(b) })
 	r.tally(func(rep *report.Report) { rep.Changed = len(boxes) })
 	return boxes
 }
@@ -56,9 +57,9 @@ func neverComplete(boxes []*box) []*box {
 
 // pull looks into mailboxes and fetches what is new in them, over as many connections as the
 // account may have, of which first is one.
-func (r *run) pull(ctx context.Context, first *worker, boxes []*box) error {
+func (r *run) pull(ctx context.Context, first *worker, o *overview, boxes []*box) error {
 	if r.looking == nil { // nothing was pushed
-		r.looking = r.newLooking(nil)
+		r.looking = r.newLooking(o, push.Result{})
 	}
 	r.pool = pull.NewPool(boxes)
 	if len(boxes) == 0 {
@@ -70,7 +71,7 @@ func (r *run) pull(ctx context.Context, first *worker, boxes []*box) error {
 	}
 	stop := context.AfterFunc(ctx, func() { r.pool.End() })
 	defer stop()
-	fetching := r.fetching()
+	fetching := r.fetching(o)
 	first.fetcher = fetching.Worker(fetchedOver{first.conn})
 	workers, working := errgroup.WithContext(ctx)
 	workers.Go(func() error { return first.loop(working) })
@@ -92,13 +93,13 @@ func (b *box) toFetch() *pull.Mailbox {
 }
 
 // fetching is what fetching needs of a run, when its mailboxes are known.
-func (r *run) fetching() *pull.Fetching {
+func (r *run) fetching(o *overview) *pull.Fetching {
 	return pull.New(pull.Options{
 		Line: r.line, Index: r.Index, Ledger: r.Ledger, Hooks: r.ask, Report: r.rep, Keys: &r.keys, Now: r.Now, Timeout: r.Timeout, Tags: &r.Tags,
-		Origin: stub.Origin{Account: r.Name, Address: r.Address, Secret: r.secret, Exchange: r.exchange},
-		Wanted: r.wants, Trash: r.trash, Carrier: r.Carrier,
+		Origin: stub.Origin{Account: r.Name, Address: r.Address, Secret: r.secret, Exchange: o.exchange},
+		Wanted: r.wants, Trash: o.trash, Carrier: r.Carrier,
 		RestoreTags: func(ctx context.Context, m *pull.Mailbox, it *deliver.Item) error {
-			return r.rememberRemoved(ctx, arrival{m.Name, r.trash, m.Add, m.Remove}, it)
+			return r.rememberRemoved(ctx, arrival{m.Name, o.trash, m.Add, m.Remove}, it)
 		},
 		Known: func(ctx context.Context) ([]*pull.Mailbox, error) {
 			known, err := r.knownBoxes(ctx)

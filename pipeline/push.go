@@ -51,26 +51,22 @@ func (b *box) takePush(m *push.Mailbox) {
 }
 
 // push tells the server what the user changed here, before anything is fetched.
-func (w *worker) push(ctx context.Context, boxes []*box, plans map[string]*plan.Outgoing) error {
-	o := push.Orders{Plans: plans, Trash: w.trash, Tags: w.tags, ListedAt: w.listedAt}
-	all := slices.Concat(boxes, w.unselected)
+func (w *worker) push(ctx context.Context, o *overview, plans map[string]*plan.Outgoing) error {
+	orders := push.Orders{Plans: plans, Trash: o.trash, Tags: o.tags, ListedAt: o.at}
+	all := slices.Concat(o.boxes, o.unselected)
 	for i, b := range all {
 		m := b.toPush()
-		m.Aside, m.NotThere = i >= len(boxes), !w.listed[b.Name]
-		o.Mailboxes = append(o.Mailboxes, m)
+		m.Aside, m.NotThere = i >= len(o.boxes), !o.listed[b.Name]
+		orders.Mailboxes = append(orders.Mailboxes, m)
 	}
-	did, err := w.pusher.Push(ctx, pushedOver{w.conn}, o)
+	did, err := w.pusher.Push(ctx, pushedOver{w.conn}, orders)
 	if err != nil {
 		return err
 	}
 	for i, b := range all {
-		b.takePush(o.Mailboxes[i])
+		b.takePush(orders.Mailboxes[i])
 	}
-	for name := range did.Left {
-		w.mayHaveMoved = true
-		delete(w.stays, name)
-	}
-	w.looking = w.newLooking(did.Stored)
+	w.looking = w.newLooking(o, did)
 	var moved []*look.Mailbox
 	for _, b := range all {
 		moved = append(moved, b.toLook())

@@ -9,28 +9,27 @@ import (
 
 // reconcile makes of what is here in all mailboxes, by name, what the server is to be told.
 // What is there is compared mailbox by mailbox, when it is looked into.
-func (r *run) reconcile(ctx context.Context, boxes []*box) (map[string]*plan.Outgoing, error) {
-	every := slices.Concat(boxes, r.unselected)
-	views := r.views(every)
+func (r *run) reconcile(ctx context.Context, o *overview) (map[string]*plan.Outgoing, error) {
+	every := slices.Concat(o.boxes, o.unselected)
+	views := r.views(o, every)
 	still, err := r.here.Unchanged(views)
 	if err != nil {
 		return nil, err
 	}
-	r.scansUnstable = r.scansUnstable || !still
-	locals, err := r.here.Locals(ctx, views, r.views(r.detached))
+	locals, err := r.here.Locals(ctx, views, r.views(o, o.detached))
 	if err != nil {
 		return nil, err
 	}
-	every = slices.Concat(every, r.detached)
+	every = slices.Concat(every, o.detached)
 	r.sayUnreadable(every)
 	plans := plan.OfFolders(locals, plan.Policy{
-		Deletions: r.Deletions, Yes: r.yes, Daily: r.daily, Restore: r.Restore,
-		Whole: !r.scansUnstable, Some: len(r.Only) > 0,
+		Deletions: r.Deletions, Yes: r.yes, Daily: o.daily, Restore: r.Restore,
+		Whole: still && !o.scansUnstable, Some: len(r.Only) > 0,
 		Tags: &r.Tags, Told: r.told.Before(),
 		Unread: slices.ContainsFunc(every, func(b *box) bool { return b.local.Unread }),
 	})
-	for name, o := range plans {
-		for _, f := range o.Twins {
+	for name, p := range plans {
+		for _, f := range p.Twins {
 			if err := r.here.SayTwin(ctx, name, f); err != nil {
 				return nil, err
 			}

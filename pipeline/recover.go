@@ -25,10 +25,10 @@ func (r *run) recoverHere() []recovery {
 }
 
 // recoverThere are those for which the server is asked, as soon as it is connected to.
-func (w *worker) recoverThere() []recovery {
+func (w *worker) recoverThere(there *listing) []recovery {
 	return []recovery{
 		{[]string{"expunge"}, w.putMarksRight},
-		{[]string{"moving/", "arriving/", "linked/", "forgotten/"}, w.endInterrupted},
+		{[]string{"moving/", "arriving/", "linked/", "forgotten/"}, func(ctx context.Context) error { return w.endInterrupted(ctx, there) }},
 		{[]string{"ruled/"}, w.recallRuled},
 	}
 }
@@ -71,7 +71,7 @@ func (w *worker) putMarksRight(ctx context.Context) error {
 // mail that it has put into mailboxes, before anything here is compared with the rows: the
 // user may have moved the files since. Where that cannot be found out today, nothing
 // is done in these mailboxes.
-func (w *worker) endInterrupted(ctx context.Context) error {
+func (w *worker) endInterrupted(ctx context.Context, there *listing) error {
 	begun, err := w.pusher.Begun(ctx)
 	if err != nil {
 		return err
@@ -94,10 +94,10 @@ func (w *worker) endInterrupted(ctx context.Context) error {
 		pushed[name] = b.toPush()
 		pushed[name].Aside = !w.selects(b.Mailbox)
 	}
-	if w.unsettled, err = w.pusher.EndInterrupted(ctx, pushedOver{w.conn}, pushed); err != nil {
+	if there.unsettled, err = w.pusher.EndInterrupted(ctx, pushedOver{w.conn}, pushed); err != nil {
 		return err
 	}
-	if err := w.resumer.Links(ctx, lookedOver{w.conn}, w.unsettled); err != nil || len(w.unsettled) > 0 {
+	if err := w.resumer.Links(ctx, lookedOver{w.conn}, there.unsettled); err != nil || len(there.unsettled) > 0 {
 		return err // where mail went is not known yet
 	}
 	return w.resumer.Forgotten(ctx)
@@ -106,12 +106,6 @@ func (w *worker) endInterrupted(ctx context.Context) error {
 // recallRuled finds what interrupted runs have moved by tags.
 func (w *worker) recallRuled(ctx context.Context) error {
 	return w.resumer.RuledMoves(ctx, lookedOver{w.conn})
-}
-
-// isUnsettled tells whether nothing is to be done in the mailbox now.
-func (r *run) isUnsettled(b *box) bool {
-	_, ok := r.unsettled[b.Name]
-	return ok
 }
 
 // commit records a change. What the server has answered is recorded also when the run

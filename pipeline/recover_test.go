@@ -63,7 +63,7 @@ func TestRecoveryIsInTheJournalsOrder(t *testing.T) {
 	t.Parallel()
 	var got, want []string
 	r := &run{}
-	for _, rec := range slices.Concat(r.recoverHere(), (&worker{run: r}).recoverThere(), r.recoverListed(nil)) {
+	for _, rec := range slices.Concat(r.recoverHere(), (&worker{run: r}).recoverThere(&listing{}), r.recoverListed(nil)) {
 		got = append(got, rec.of...)
 	}
 	for _, k := range journal.Of(nil).Kinds() {

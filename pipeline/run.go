@@ -3,10 +3,7 @@ package pipeline
 import (
 	"sync"
 	"sync/atomic"
-	"time"
 
-	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
-	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/ask"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
@@ -41,11 +38,6 @@ type run struct {
 	prescan *local.Prescan
 	pool    *pull.Pool[*box] // what is to be looked into and fetched
 
-	overview
-	// unsettled are mailboxes of which it is not known what an interrupted run has put
-	// there, with what that may be.
-	unsettled map[string][]ledger.Message
-
 	gaveWay atomic.Bool // large messages wait for the next run
 
 	mu                sync.Mutex
@@ -53,25 +45,6 @@ type run struct {
 	reportedUnhealthy bool            // it was said that the server is not well
 	paired            map[string]bool // mailboxes whose first look found mail here that is theirs
 	hooksBegan        bool            // they let the run begin, and are told of its end
-}
-
-// overview is what the two views tell of the account as a whole. It is complete before
-// anything is pushed; what else a push writes to it is said.
-type overview struct {
-	listed   map[string]bool // names that the server has; the push adds those that it makes
-	listedAt time.Time       // when it said so
-	exchange bool            // the server is Exchange, so far as it shows
-	trash    string          // the mailbox that is the account's Trash; "" if it has none
-	daily    map[string]bool // mailboxes that are emptied in daily life
-
-	unselected      []*box        // not to be synchronised now, but mail may be in their folders
-	foldersToCreate []*box        // folders of which the server is to make mailboxes
-	detached        []*box        // folders whose mail the server cannot have now, also since it did not make their mailboxes
-	scansUnstable   bool          // folders changed all the while they were scanned, or since
-	tags            mail.Revision // the notmuch database when its tags were looked at; zero if some are to be looked at again
-
-	mayHaveMoved bool            // mail may have moved between mailboxes, also by the push: look before downloading
-	stays        map[string]bool // mailboxes that no message has left, as far as is known, also by the push
 }
 
 // newRun begins a run: the whole of it, or the part that a verb of its own needs.

@@ -18,7 +18,8 @@ import (
 
 // survey decides which of the server's mailboxes take part, and what in them is asked for.
 // rows are those that the ledger has.
-func (r *run) survey(ctx context.Context, list []mail.Mailbox, rows []ledger.Mailbox) ([]*box, error) {
+func (r *run) survey(ctx context.Context, there *listing, rows []ledger.Mailbox) (*overview, error) {
+	list := there.mailboxes
 	known := make(map[string]ledger.Mailbox, len(rows))
 	folders := make(map[string]bool, len(rows)) // case-folded, for clashes
 	for _, k := range rows {
@@ -42,9 +43,8 @@ func (r *run) survey(ctx context.Context, list []mail.Mailbox, rows []ledger.Mai
 	// By name, so that of two folders that differ only by case the same one
 	// gets the escapes when the ledger was lost.
 	slices.SortFunc(list, func(a, b mail.Mailbox) int { return strings.Compare(a.Name, b.Name) })
-	var boxes []*box
+	o := &overview{listing: there, listed: make(map[string]bool, len(list)), stays: make(map[string]bool)}
 	prefix := local.Prefix(list)
-	r.listed = make(map[string]bool, len(list))
 	odd := make(map[string]bool)
 	for _, m := range list {
 		if m.Odd {
@@ -55,11 +55,11 @@ func (r *run) survey(ctx context.Context, list []mail.Mailbox, rows []ledger.Mai
 			}
 			continue
 		}
-		r.listed[m.Name] = true
+		o.listed[m.Name] = true
 		if !r.selects(m) {
 			if k := known[m.Name]; k.Folder != "" && (r.Restore && (m.Status != nil || m.Unasked) || len(r.Only) > 0) {
 				// What is missing in one folder may be in this one.
-				r.unselected = append(r.unselected, r.newBox(m, k))
+				o.unselected = append(o.unselected, r.newBox(m, k))
 			}
 			continue
 		}
@@ -86,7 +86,7 @@ func (r *run) survey(ctx context.Context, list []mail.Mailbox, rows []ledger.Mai
 				r.mailboxFault(b, m.Err)
 			}
 			// What is missing or new in other folders may be here, or from here.
-			r.unselected = append(r.unselected, b)
+			o.unselected = append(o.unselected, b)
 			continue
 		}
 		for _, st := range stubs {
@@ -105,32 +105,29 @@ func (r *run) survey(ctx context.Context, list []mail.Mailbox, rows []ledger.Mai
 			b.need = plan.NeedChanges // whether it answers now
 		}
 		if plan.MayHaveMoved(b.known, *m.Status) {
-			r.mayHaveMoved = true
+			o.mayHaveMoved = true
 		}
-		if r.stays == nil {
-			r.stays = make(map[string]bool)
-		}
-		r.stays[b.Name] = plan.Current(b.known, *m.Status) && !plan.MayHaveMoved(b.known, *m.Status)
+		o.stays[b.Name] = plan.Current(b.known, *m.Status) && !plan.MayHaveMoved(b.known, *m.Status)
 		if r.TagRules != nil {
 			b.add, b.remove = r.TagRules(m.Name, m.Delim)
 		}
-		boxes = append(boxes, b)
+		o.boxes = append(o.boxes, b)
 	}
 	if !r.DryRun {
 		if err := r.notes().OddSaid.DropWhere(ctx, func(name string, _ journal.Text) bool { return !odd[name] }); err != nil {
 			return nil, err
 		}
 	}
-	r.trash = trashOf(r.Trash, list)
-	r.daily = plan.DailyOf(list, r.trash)
+	o.trash = trashOf(r.Trash, list)
+	o.daily = plan.DailyOf(list, o.trash)
 	for _, want := range r.Only {
-		if !r.listed[want] {
+		if !o.listed[want] {
 			r.mailboxFault(r.newBox(mail.Mailbox{Name: want}, ledger.Mailbox{}), errors.New("the server has no such mailbox"))
 		}
 	}
 	// INBOX first: it is where the mail is that its owner waits for.
-	slices.SortStableFunc(boxes, func(a, b *box) int { return rank(a) - rank(b) })
-	return boxes, nil
+	slices.SortStableFunc(o.boxes, func(a, b *box) int { return rank(a) - rank(b) })
+	return o, nil
 }
 
 // trashOf gives the mailbox that is the account's Trash: the one of the

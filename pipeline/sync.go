@@ -49,33 +49,32 @@ func (r *run) sync(ctx context.Context) error {
 	if err != nil {
 		return first.leaveAccount(ctx, err, report.AtList)
 	}
-	boxes, err := r.viewHere(ctx, first.conn.Session(), there)
+	all, err := r.viewHere(ctx, first.conn.Session(), there)
 	if err != nil {
 		return first.leaveAccount(ctx, err, report.AtList)
 	}
 	err = r.line.Run(ctx, func(ctx context.Context) error {
 		if r.PairOnly {
-			return r.pull(ctx, first, neverComplete(boxes))
+			return r.pull(ctx, first, all, neverComplete(all.boxes))
 		}
-		boxes, err := first.makeMailboxes(ctx, boxes)
+		if err := first.makeMailboxes(ctx, all); err != nil {
+			return first.leaveAccount(ctx, err, report.AtConnect)
+		}
+		plans, err := r.reconcile(ctx, all)
 		if err != nil {
 			return first.leaveAccount(ctx, err, report.AtConnect)
 		}
-		plans, err := r.reconcile(ctx, boxes)
-		if err != nil {
+		if err := first.push(ctx, all, plans); err != nil {
 			return first.leaveAccount(ctx, err, report.AtConnect)
 		}
-		if err := first.push(ctx, boxes, plans); err != nil {
-			return first.leaveAccount(ctx, err, report.AtConnect)
-		}
-		changed := r.changed(boxes)
-		if err := r.pull(ctx, first, changed); err != nil {
+		changed := r.changed(all)
+		if err := r.pull(ctx, first, all, changed); err != nil {
 			return err
 		}
 		if err := r.pusher.Seen(ctx, r.looking.NotKept); err != nil {
 			return err
 		}
-		if err := first.foreseePaired(ctx, boxes); err != nil {
+		if err := first.foreseePaired(ctx, all); err != nil {
 			return first.leaveAccount(ctx, err, report.AtConnect)
 		}
 		return r.removeGone(ctx, changed)
@@ -86,7 +85,7 @@ func (r *run) sync(ctx context.Context) error {
 	if err := r.removeUnseen(ctx); err != nil {
 		return err
 	}
-	if err := r.linksAreCopies(ctx, boxes); err != nil {
+	if err := r.linksAreCopies(ctx, all); err != nil {
 		return err
 	}
 	return r.noteWithout(ctx)

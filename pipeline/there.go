@@ -5,7 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/conn"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
@@ -29,7 +28,6 @@ func (r *run) firstConnection(ctx context.Context) (*worker, error) {
 			return nil, err
 		}
 	}
-	r.exchange = stub.IsExchange(w.conn.Session().Greeting)
 	return w, nil
 }
 
@@ -40,23 +38,25 @@ func (r *run) sayWait(why error, wait time.Duration) {
 
 // viewThere lists the server's mailboxes with their status, when what an interrupted run
 // left there is ended.
-func (w *worker) viewThere(ctx context.Context) (list []mail.Mailbox, err error) {
+func (w *worker) viewThere(ctx context.Context) (*listing, error) {
 	if err := w.unanswered.Recall(ctx); err != nil {
 		return nil, err
 	}
 	if err := w.standing.Recall(ctx); err != nil {
 		return nil, err
 	}
-	if err := recoverAll(ctx, w.recoverThere()); err != nil {
+	out := &listing{exchange: stub.IsExchange(w.conn.Session().Greeting)}
+	if err := recoverAll(ctx, w.recoverThere(out)); err != nil {
 		return nil, err
 	}
 	if err := w.conn.Connect(ctx); err != nil {
 		return nil, err
 	}
-	if list, err = w.list(ctx); err != nil {
+	var err error
+	if out.mailboxes, out.at, err = w.list(ctx); err != nil {
 		return nil, err
 	}
-	return list, recoverAll(ctx, w.recoverListed(list))
+	return out, recoverAll(ctx, w.recoverListed(out.mailboxes))
 }
 
 // leaveAccount ends the work on an account for now.

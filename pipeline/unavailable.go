@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
@@ -63,10 +64,10 @@ func unavailableOp(err error) (op, reason string) {
 // out, and the others are asked for on another connection; so is one that was silent
 // before and whose time has not come. That the server is well otherwise shows when it
 // answers for the others.
-func (w *worker) list(ctx context.Context) ([]mail.Mailbox, error) {
+func (w *worker) list(ctx context.Context) (list []mail.Mailbox, at time.Time, err error) {
 	_, removing, err := w.notes().Remove.Get(ctx)
 	if err != nil {
-		return nil, err
+		return nil, at, err
 	}
 	silent := make(map[string]error) // in this run, by mailbox
 	var unheard error                // the last of them
@@ -81,14 +82,14 @@ func (w *worker) list(ctx context.Context) ([]mail.Mailbox, error) {
 	}
 	for {
 		if err := w.conn.Connect(ctx); err != nil {
-			return nil, err
+			return nil, at, err
 		}
 		list, err := w.conn.Session().List(ctx, how)
-		w.listedAt = w.Now()
+		at = w.Now()
 		f, _ := errors.AsType[*mail.Fault](err)
 		switch op := silentOp(err); {
 		case err == nil && unheard != nil && !slices.ContainsFunc(list, func(m mail.Mailbox) bool { return m.Status != nil }):
-			return nil, unheard // it answers for none: no mailbox is at fault
+			return nil, at, unheard // it answers for none: no mailbox is at fault
 		case err == nil:
 			for i, m := range list {
 				switch op := w.unanswered.LeavesOut(m.Name); {
@@ -102,15 +103,15 @@ func (w *worker) list(ctx context.Context) ([]mail.Mailbox, error) {
 				w.note(&box{}, "the server lists its mailboxes, but not with their status: it is asked for that of each, for a while")
 				w.unanswered.Meet("LIST", "", "")
 			}
-			return list, w.heard(ctx, list, how)
+			return list, at, w.heard(ctx, list, how)
 		case ctx.Err() != nil || w.conn.Alive():
-			return nil, err
+			return nil, at, err
 		case op == "STATUS" && f.Mailbox != "" && len(silent) < mostSilent:
 			silent[f.Mailbox], unheard = err, err
 		case op == "LIST" && !how.Singly && w.conn.Session().Has("LIST-STATUS"):
 			how.Singly, unlisted = true, true
 		default:
-			return nil, err
+			return nil, at, err
 		}
 	}
 }
