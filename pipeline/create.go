@@ -23,7 +23,7 @@ func (w *worker) makeMailboxes(ctx context.Context, o *overview) error {
 	for _, b := range o.foldersToCreate {
 		if w.unanswered.Waits("CREATE", b.Name) {
 			o.detached = append(o.detached, b)
-			w.sayLeftOut(b, w.leftOut("CREATE", b.Name))
+			w.faults.sayLeftOut(b, w.faults.leftOut("CREATE", b.Name))
 			continue
 		}
 		files, err := b.dir.Scan()
@@ -33,7 +33,7 @@ func (w *worker) makeMailboxes(ctx context.Context, o *overview) error {
 		if err != nil {
 			b.local.Unread = true
 			o.detached = append(o.detached, b)
-			w.mailboxFault(b, fmt.Errorf("its folder cannot be read: %w", err))
+			w.faults.mailbox(b, fmt.Errorf("its folder cannot be read: %w", err))
 			continue
 		}
 		if files.Len() == 0 && o.listed[b.Name] {
@@ -58,7 +58,7 @@ func (w *worker) makeMailboxes(ctx context.Context, o *overview) error {
 			return err
 		default:
 			o.detached = append(o.detached, b)
-			w.mailboxFault(b, fmt.Errorf("the server did not make this mailbox, so that the mail of its folder stays here: %w", err))
+			w.faults.mailbox(b, fmt.Errorf("the server did not make this mailbox, so that the mail of its folder stays here: %w", err))
 		}
 	}
 	return nil

@@ -4,28 +4,36 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
-// accountFault reports a fault that costs the account, or gives back an error
+// faults is how a run tells of what goes wrong, and remembers what of that is over when a later
+// run does not meet it. Several goroutines use it.
+type faults struct {
+	Options
+	rep        *report.Reporter
+	signIn     *signIn
+	standing   *journal.StandingFaults
+	unanswered *journal.UnansweredCommands
+
+	unhealthy atomic.Bool // it was said that the server is not well
+}
+
+// account reports a fault that costs the account, or gives back an error
 // that costs the run.
-func (r *run) accountFault(ctx context.Context, err error, at report.Place) error {
+func (f *faults) account(ctx context.Context, err error, at report.Place) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	if errors.Is(err, report.ErrUnhealthy) {
-		// Two connections may find that at once.
-		r.mu.Lock()
-		said := r.reportedUnhealthy
-		r.reportedUnhealthy = true
-		r.mu.Unlock()
-		if said {
-			return nil
+		if f.unhealthy.Swap(true) {
+			return nil // two connections may find that at once
 		}
-		r.fault(report.Failure{Scope: report.ScopeAccount, Text: err.Error(), Err: err})
+		f.rep.Fault(report.Failure{Scope: report.ScopeAccount, Text: err.Error(), Err: err})
 		return nil
 	}
 	if report.ScopeOf(err, at) == report.ScopeRun {
@@ -33,47 +41,42 @@ func (r *run) accountFault(ctx context.Context, err error, at report.Place) erro
 	}
 	text := err.Error()
 	if wait, ok := report.Throttled(err); ok {
-		until := r.Now().Add(wait)
-		text = fmt.Sprintf("%s; left alone until %s", text, moment(until, r.Now()))
-		if !r.DryRun {
-			way, _ := r.triedWith(ctx)
-			if err := errors.Join(r.notes().NotBefore.Set(ctx, journal.Moment{Time: until}), r.notes().LeftBy.Set(ctx, journal.Text(way))); err != nil {
+		until := f.Now().Add(wait)
+		text = fmt.Sprintf("%s; left alone until %s", text, moment(until, f.Now()))
+		if !f.DryRun {
+			way, _ := f.signIn.triedWith(ctx)
+			if err := errors.Join(f.notes().NotBefore.Set(ctx, journal.Moment{Time: until}), f.notes().LeftBy.Set(ctx, journal.Text(way))); err != nil {
 				return err
 			}
 		}
 	} else if h := report.Hint(err); h != "" {
 		text += "; " + h
 	}
-	if f, ok := errors.AsType[*mail.Fault](err); ok && f.Kind == mail.KindAuth {
-		next, err := r.signInRefused(ctx, text)
+	if fault, ok := errors.AsType[*mail.Fault](err); ok && fault.Kind == mail.KindAuth {
+		next, err := f.signIn.refused(ctx, text)
 		if err != nil {
 			return err
 		}
 		text += next
 	}
-	r.fault(report.Failure{Scope: report.ScopeAccount, Text: text, Err: err})
+	f.rep.Fault(report.Failure{Scope: report.ScopeAccount, Text: text, Err: err})
 	return nil
 }
 
-// mailboxFault reports a mailbox that is left for now and keeps its ledger row
+// mailbox reports a mailbox that is left for now and keeps its ledger row
 // from moving on.
-func (r *run) mailboxFault(b *box, err error) {
+func (f *faults) mailbox(b *box, err error) {
 	if b.barred && report.Own(err) {
 		return // that was said, and is why it failed
 	}
-	kind, f := faultMailbox, report.Failure{Text: err.Error(), Err: err, Bars: true}
+	kind, failure := faultMailbox, report.Failure{Text: err.Error(), Err: err, Bars: true}
 	if op, reason := unavailableOp(err); op != "" {
-		r.unanswered.Meet(op, b.Name, reason)
-		kind, f.Text = faultUnavailable, (&leftOut{op, reason}).Error()
+		f.unanswered.Meet(op, b.Name, reason)
+		kind, failure.Text = faultUnavailable, (&leftOut{op, reason}).Error()
 	} else if h := report.Hint(err); h != "" {
-		f.Text += "; " + h
+		failure.Text += "; " + h
 	}
 	_, refused := mail.Refused(err)
-	r.meet(b.Name, kind, f, refused && !r.Full && !r.asksFor(b.Name))
-	r.keepMarks(b)
-}
-
-// keepMarks keeps a mailbox's marks where they are.
-func (r *run) keepMarks(b *box) {
+	f.meet(b.Name, kind, failure, refused && !f.Full && !f.asksFor(b.Name))
 	b.line.KeepMarks()
 }

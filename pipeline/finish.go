@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
@@ -33,4 +34,16 @@ func (r *run) finish(ctx context.Context, err error) (*report.Report, error) {
 		r.emit(report.Event{Type: report.EventDone, Report: &rep})
 	}
 	return &rep, err
+}
+
+// noteFaults remembers the faults of mailboxes that this run has met.
+func (r *run) noteFaults(ctx context.Context) error {
+	var c journal.Change
+	if r.DryRun {
+		return nil
+	}
+	if r.faults.note(&c); c.Empty() {
+		return nil
+	}
+	return r.commit(ctx, c, "faults remembered")
 }

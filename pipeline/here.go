@@ -86,7 +86,7 @@ func (r *run) scanBox(ctx context.Context, b *box) (err error) {
 func (r *run) sayUnreadable(boxes []*box) {
 	for _, b := range boxes {
 		if b.local.Err != nil && !b.barred {
-			r.mailboxFault(b, fmt.Errorf("its folder cannot be read, so that nothing of it goes to the server, "+
+			r.faults.mailbox(b, fmt.Errorf("its folder cannot be read, so that nothing of it goes to the server, "+
 				"and what is gone from other folders waits, since it may be here: %w", b.local.Err))
 			b.barred = true
 		}

@@ -96,7 +96,7 @@ func (b *box) toFetch() *pull.Mailbox {
 func (r *run) fetching(o *overview) *pull.Fetching {
 	return pull.New(pull.Options{
 		Line: r.line, Index: r.Index, Ledger: r.Ledger, Hooks: r.ask, Report: r.rep, Keys: &r.keys, Now: r.Now, Timeout: r.Timeout, Tags: &r.Tags,
-		Origin: stub.Origin{Account: r.Name, Address: r.Address, Secret: r.secret, Exchange: o.exchange},
+		Origin: stub.Origin{Account: r.Name, Address: r.Address, Secret: r.secret.text, Exchange: o.exchange},
 		Wanted: r.wants, Trash: o.trash, Carrier: r.Carrier,
 		RestoreTags: func(ctx context.Context, m *pull.Mailbox, it *deliver.Item) error {
 			return r.rememberRemoved(ctx, arrival{m.Name, o.trash, m.Add, m.Remove}, it)

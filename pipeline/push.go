@@ -26,7 +26,7 @@ func (r *run) newPusher() *push.Pusher {
 		Journal: r.notes(), Told: r.told, Arrivals: r.arrivals, Ruled: r.ruled, Old: r.old,
 		Tags: &r.Tags, Deletions: r.Deletions,
 		ReadOnly: r.ReadOnly, DryRun: r.DryRun, Full: r.Full, Restore: r.Restore, Some: len(r.Only) > 0,
-		Standing: r.standingFault, Again: r.sendsAgain,
+		Standing: r.faults.stays, Again: r.sendsAgain,
 		LeftOut: func(mailbox string) bool { return r.unanswered.LeavesOut(mailbox) != "" },
 	})
 }

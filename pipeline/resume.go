@@ -16,7 +16,7 @@ func (r *run) recover(ctx context.Context) error {
 	if err := r.here.CheckRoot(ctx); err != nil {
 		return err
 	}
-	secret, err := r.readSecret(ctx)
+	secret, err := r.secret.read(ctx)
 	if err != nil {
 		return err
 	}
@@ -100,7 +100,7 @@ func (r *run) newResumer() *resume.Resumer {
 func (r *run) newShower() *show.Shower {
 	return show.New(show.Options{
 		Account: r.Name, Address: r.Address, Line: r.line, Index: r.Index, Ledger: r.Ledger, Journal: r.notes(), Report: r.rep, Keys: &r.keys, Now: r.Now, Tags: &r.Tags,
-		Again: func(m ledger.Message) bool { return r.Full || r.wants(m) }, Wanted: r.wants, Secret: r.readSecret,
+		Again: func(m ledger.Message) bool { return r.Full || r.wants(m) }, Wanted: r.wants, Secret: r.secret.read,
 		Boxes: func(ctx context.Context) (map[string]*show.Mailbox, error) {
 			boxes, err := r.knownBoxes(ctx)
 			out := make(map[string]*show.Mailbox, len(boxes))

@@ -23,7 +23,9 @@ type run struct {
 	Options
 	rep    *report.Reporter
 	keys   maildir.Keys
-	secret string // by which stubs are signed
+	secret *secret
+	signIn *signIn
+	faults *faults
 
 	line    *deliver.Line
 	pusher  *push.Pusher
@@ -40,11 +42,10 @@ type run struct {
 
 	gaveWay atomic.Bool // large messages wait for the next run
 
-	mu                sync.Mutex
-	largeBegun        bool            // some large messages were asked for
-	reportedUnhealthy bool            // it was said that the server is not well
-	paired            map[string]bool // mailboxes whose first look found mail here that is theirs
-	hooksBegan        bool            // they let the run begin, and are told of its end
+	mu         sync.Mutex
+	largeBegun bool            // some large messages were asked for
+	paired     map[string]bool // mailboxes whose first look found mail here that is theirs
+	hooksBegan bool            // they let the run begin, and are told of its end
 }
 
 // newRun begins a run: the whole of it, or the part that a verb of its own needs.
@@ -54,6 +55,9 @@ func newRun(o Options) *run {
 
 func reportingRun(o Options, rep *report.Reporter) *run {
 	r := &run{Options: o, rep: rep, paired: make(map[string]bool), noted: newNoted(o)}
+	r.secret = &secret{journal: o.notes(), dryRun: o.DryRun, step: rep.Step}
+	r.signIn = &signIn{o, r.secret}
+	r.faults = &faults{Options: o, rep: rep, signIn: r.signIn, standing: r.standing, unanswered: r.unanswered}
 	r.ask = ask.New(o.Name, o.Hooks, o.Ledger.Dir(), r.rep, o.Now)
 	r.here = &local.Reader{
 		Account: o.Name, Root: o.Root, Ledger: o.Ledger, Index: o.Index, Journal: o.notes(), Old: r.old, Report: r.rep,

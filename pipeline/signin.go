@@ -51,60 +51,70 @@ func retrySignIn(now time.Time, attempts int) time.Time {
 	return now.Add(min(5*time.Minute<<min(attempts-1, 10), longestRefusal))
 }
 
+// signIn is what is known of the sign-in of an account: whether it was refused, and when it
+// is tried again.
+type signIn struct {
+	Options
+	secret *secret // by which fingerprints are made
+}
+
 // mayBegin tells whether the server is to be asked now: it does not want to be left alone, and
 // no hook puts the account off.
 func (r *run) mayBegin(ctx context.Context) (bool, error) {
-	if wait, err := r.mustWait(ctx); err != nil || wait {
+	why, err := r.signIn.mustWait(ctx)
+	if err != nil {
 		return false, err
+	}
+	if why != nil {
+		r.fault(*why)
+		return false, nil
 	}
 	return r.preSync(ctx)
 }
 
-// mustWait tells whether the server is to be left alone by this run, and has said why.
-func (r *run) mustWait(ctx context.Context) (bool, error) {
-	now := r.Now()
-	until, err := r.leftUntil(ctx)
+// mustWait says why the server is to be left alone by this run; nil if it is not.
+func (s *signIn) mustWait(ctx context.Context) (*report.Failure, error) {
+	now := s.Now()
+	until, err := s.leftUntil(ctx)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	if !until.IsZero() {
-		r.fault(report.Failure{Scope: report.ScopeAccount, Text: fmt.Sprintf("the server asked to be left alone until %s; nothing was done", moment(until, now))})
-		return true, nil
+		return &report.Failure{Scope: report.ScopeAccount, Text: fmt.Sprintf("the server asked to be left alone until %s; nothing was done", moment(until, now))}, nil
 	}
-	if !r.DryRun {
-		if err := r.notes().NotBefore.Drop(ctx); err != nil {
-			return false, err
+	if !s.DryRun {
+		if err := s.notes().NotBefore.Drop(ctx); err != nil {
+			return nil, err
 		}
 	}
-	n, _, err := r.notes().Refused.Get(ctx)
-	if err != nil || r.Attended || !r.sameRefusal(ctx, n) {
-		return false, err
+	n, _, err := s.notes().Refused.Get(ctx)
+	if err != nil || s.Attended || !s.same(ctx, n) {
+		return nil, err
 	}
-	r.fault(report.Failure{Scope: report.ScopeAccount, Text: n.Text + nextTry(n, now), Err: &mail.Fault{Kind: mail.KindAuth, Op: "sign-in", Err: errNotTried}})
-	return true, nil
+	return &report.Failure{Scope: report.ScopeAccount, Text: n.Text + nextTry(n, now), Err: &mail.Fault{Kind: mail.KindAuth, Op: "sign-in", Err: errNotTried}}, nil
 }
 
 // leftUntil gives the time until when the server asked to be left alone; zero if it did not, if
 // that is over, or if it was reached in another way than it would be now: it may be another one.
-func (r *run) leftUntil(ctx context.Context) (time.Time, error) {
-	until, err := notBefore(ctx, r.Ledger, r.Now())
+func (s *signIn) leftUntil(ctx context.Context) (time.Time, error) {
+	until, err := notBefore(ctx, s.Ledger, s.Now())
 	if err != nil || until.IsZero() {
 		return until, err
 	}
-	by, _, err := r.notes().LeftBy.Get(ctx)
-	if way, _ := r.triedWith(ctx); err == nil && by != "" && way != "" && string(by) != way {
+	by, _, err := s.notes().LeftBy.Get(ctx)
+	if way, _ := s.triedWith(ctx); err == nil && by != "" && way != "" && string(by) != way {
 		return time.Time{}, nil
 	}
 	return until, err
 }
 
-// sameRefusal tells whether a sign-in was refused and is not to be tried again yet: nothing
+// same tells whether a sign-in was refused and is not to be tried again yet: nothing
 // else would be tried.
-func (r *run) sameRefusal(ctx context.Context, n journal.Refusal) bool {
-	if !believed(n.NextTry, r.Now(), longestRefusal) {
+func (s *signIn) same(ctx context.Context, n journal.Refusal) bool {
+	if !believed(n.NextTry, s.Now(), longestRefusal) {
 		return false
 	}
-	way, secret := r.triedWith(ctx)
+	way, secret := s.triedWith(ctx)
 	return way == n.Way && (secret == "" || secret == n.Secret)
 }
 
@@ -113,11 +123,11 @@ func (r *run) sameRefusal(ctx context.Context, n journal.Refusal) bool {
 // Ledger, SignIn and Now.
 func Paused(ctx context.Context, o Options) (time.Time, error) {
 	o.DryRun = true
-	r := &run{Options: o}
-	if _, err := r.readSecret(ctx); err != nil {
+	s := &signIn{o, &secret{journal: o.notes(), dryRun: true}}
+	if _, err := s.secret.read(ctx); err != nil {
 		return time.Time{}, err
 	}
-	until, err := r.leftUntil(ctx)
+	until, err := s.leftUntil(ctx)
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -125,7 +135,7 @@ func Paused(ctx context.Context, o Options) (time.Time, error) {
 	if err != nil || n.Attempts == 0 {
 		return until, err
 	}
-	if r.sameRefusal(ctx, n) && n.NextTry.After(until) {
+	if s.same(ctx, n) && n.NextTry.After(until) {
 		until = n.NextTry
 	}
 	return until, nil
@@ -136,10 +146,10 @@ func Paused(ctx context.Context, o Options) (time.Time, error) {
 // SignIn, Now and Emit. The error is one of this machine.
 func Meet(ctx context.Context, o Options, failure error) error {
 	r := newRun(o)
-	if _, err := r.readSecret(ctx); err != nil {
+	if _, err := r.secret.read(ctx); err != nil {
 		return err
 	}
-	return r.accountFault(ctx, failure, report.AtConnect)
+	return r.faults.account(ctx, failure, report.AtConnect)
 }
 
 // errNotTried says that it was an earlier run whose sign-in was refused.
@@ -150,32 +160,32 @@ func nextTry(n journal.Refusal, now time.Time) string {
 }
 
 // triedWith gives fingerprints of what a sign-in is tried with.
-func (r *run) triedWith(ctx context.Context) (way, secret string) {
-	if r.SignIn == nil {
+func (s *signIn) triedWith(ctx context.Context) (way, secret string) {
+	if s.SignIn == nil {
 		return "", ""
 	}
-	return r.SignIn(ctx, r.secret)
+	return s.SignIn(ctx, s.secret.text)
 }
 
-// signInRefused remembers that the server refused the sign-in, and gives what to say of
+// refused remembers that the server refused the sign-in, and gives what to say of
 // the next one. text is the refusal.
-func (r *run) signInRefused(ctx context.Context, text string) (string, error) {
-	if r.DryRun {
+func (s *signIn) refused(ctx context.Context, text string) (string, error) {
+	if s.DryRun {
 		return "", nil
 	}
-	n, _, err := r.notes().Refused.Get(ctx)
+	n, _, err := s.notes().Refused.Get(ctx)
 	if err != nil {
 		return "", err
 	}
-	way, secret := r.triedWith(ctx)
+	way, secret := s.triedWith(ctx)
 	if n.Way != way || n.Secret != secret {
 		n.Attempts = 0
 	}
-	now := r.Now()
+	now := s.Now()
 	if n.Attempts == 0 {
 		n.Since = now.UTC().Truncate(time.Second)
 	}
 	n = journal.Refusal{Attempts: n.Attempts + 1, Text: text, Way: way, Secret: secret, Since: n.Since}
 	n.NextTry = retrySignIn(now, n.Attempts).UTC().Truncate(time.Second)
-	return nextTry(n, now), r.notes().Refused.Set(ctx, n)
+	return nextTry(n, now), s.notes().Refused.Set(ctx, n)
 }

@@ -1,7 +1,6 @@
 package pipeline
 
 import (
-	"context"
 	"slices"
 
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
@@ -16,42 +15,34 @@ const (
 	faultMailbox     = "mailbox" // any other that ended the work in it
 )
 
-// standingFault reports a fault of a mailbox that stays until a person does something, if
+// stays reports a fault of a mailbox that stays until a person does something, if
 // that is news.
-func (r *run) standingFault(mailbox, kind string, err error) {
-	r.meet(mailbox, kind, report.Failure{Text: err.Error(), Err: err}, true)
+func (f *faults) stays(mailbox, kind string, err error) {
+	f.meet(mailbox, kind, report.Failure{Text: err.Error(), Err: err}, true)
 }
 
 // meet reports a fault of a mailbox, which is remembered until it is over. If it stays by
 // itself, it is no news where it was told not long ago.
-func (r *run) meet(mailbox, kind string, f report.Failure, stays bool) {
-	f.Scope, f.Mailbox = report.ScopeMailbox, mailbox
-	if f.Known = r.standing.Meet(kind, mailbox, f.Text) && stays; f.Known {
-		r.tally(func(rep *report.Report) { rep.Faults = append(rep.Faults, f) })
+func (f *faults) meet(mailbox, kind string, failure report.Failure, stays bool) {
+	failure.Scope, failure.Mailbox = report.ScopeMailbox, mailbox
+	if failure.Known = f.standing.Meet(kind, mailbox, failure.Text) && stays; failure.Known {
+		f.rep.Tally(func(rep *report.Report) { rep.Faults = append(rep.Faults, failure) })
 		return
 	}
-	if r.fault(f) {
-		r.standing.Told(kind, mailbox)
+	if f.rep.Fault(failure) {
+		f.standing.Told(kind, mailbox)
 	}
 }
 
-// noteFaults remembers the faults of mailboxes that this run has met, and forgets those that
-// it would have met, were they not over.
-func (r *run) noteFaults(ctx context.Context) error {
-	if r.DryRun {
-		return nil
-	}
-	var c journal.Change
-	faults := r.rep.Report().Faults
-	r.standing.Note(&c, func(kind, mailbox string) bool {
-		if slices.ContainsFunc(faults, func(f report.Failure) bool { return f.Mailbox == "" || f.Mailbox == mailbox && f.Bars }) {
+// note lets a change remember the faults of mailboxes that this run has met, and forget those
+// that it would have met, were they not over.
+func (f *faults) note(c *journal.Change) {
+	met := f.rep.Report().Faults
+	f.standing.Note(c, func(kind, mailbox string) bool {
+		if slices.ContainsFunc(met, func(m report.Failure) bool { return m.Mailbox == "" || m.Mailbox == mailbox && m.Bars }) {
 			return false
 		}
-		return len(r.Only) == 0 || slices.Contains(r.Only, mailbox) && (kind == "push" || kind == push.Refused || kind == faultMailbox)
+		return len(f.Only) == 0 || slices.Contains(f.Only, mailbox) && (kind == "push" || kind == push.Refused || kind == faultMailbox)
 	})
-	r.unanswered.Note(&c)
-	if c.Empty() {
-		return nil
-	}
-	return r.commit(ctx, c, "faults remembered")
+	f.unanswered.Note(c)
 }

@@ -25,24 +25,32 @@ func KeyOf(account string, row ledger.Message) stub.Key {
 	return stub.NewKey(account, row.Mailbox, row.UIDValidity, row.UID)
 }
 
-// readSecret gives the secret, and makes one if there is none.
-func (r *run) readSecret(ctx context.Context) (string, error) {
-	if r.secret != "" {
-		return r.secret, nil
+// secret is what an account's stubs are signed by.
+type secret struct {
+	journal *journal.Journal
+	dryRun  bool
+	step    func(effect string)
+	text    string
+}
+
+// read gives it, and makes one if there is none.
+func (s *secret) read(ctx context.Context) (string, error) {
+	if s.text != "" {
+		return s.text, nil
 	}
-	secret, ok, err := r.notes().Secret.Get(ctx)
-	if r.secret = string(secret); err != nil || ok {
-		return r.secret, err
+	noted, ok, err := s.journal.Secret.Get(ctx)
+	if s.text = string(noted); err != nil || ok {
+		return s.text, err
 	}
-	r.secret = rand.Text()
-	if r.DryRun {
-		return r.secret, nil
+	s.text = rand.Text()
+	if s.dryRun {
+		return s.text, nil
 	}
-	if err := r.notes().Secret.Set(ctx, journal.Text(r.secret)); err != nil {
+	if err := s.journal.Secret.Set(ctx, journal.Text(s.text)); err != nil {
 		return "", err
 	}
-	r.step("secret recorded")
-	return r.secret, nil
+	s.step("secret recorded")
+	return s.text, nil
 }
 
 // VerifyStub tells whether r, a mail from its beginning, can be a stub of the ledger's

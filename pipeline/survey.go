@@ -71,7 +71,7 @@ func (r *run) survey(ctx context.Context, there *listing, rows []ledger.Mailbox)
 		if k.Folder == "" {
 			folder, err := r.here.FolderOf(ctx, m, prefix, folders)
 			if err != nil {
-				r.mailboxFault(r.newBox(m, k), err)
+				r.faults.mailbox(r.newBox(m, k), err)
 				continue
 			}
 			k.Folder = maildir.Unclash(folder, func(f string) bool { return folders[strings.ToLower(f)] })
@@ -80,10 +80,10 @@ func (r *run) survey(ctx context.Context, there *listing, rows []ledger.Mailbox)
 		b := r.newBox(m, k)
 		if m.Err != nil {
 			if left, ok := errors.AsType[*leftOut](m.Err); ok {
-				r.keepMarks(b)
-				r.sayLeftOut(b, left)
+				b.line.KeepMarks()
+				r.faults.sayLeftOut(b, left)
 			} else {
-				r.mailboxFault(b, m.Err)
+				r.faults.mailbox(b, m.Err)
 			}
 			// What is missing or new in other folders may be here, or from here.
 			o.unselected = append(o.unselected, b)
@@ -122,7 +122,7 @@ func (r *run) survey(ctx context.Context, there *listing, rows []ledger.Mailbox)
 	o.daily = plan.DailyOf(list, o.trash)
 	for _, want := range r.Only {
 		if !o.listed[want] {
-			r.mailboxFault(r.newBox(mail.Mailbox{Name: want}, ledger.Mailbox{}), errors.New("the server has no such mailbox"))
+			r.faults.mailbox(r.newBox(mail.Mailbox{Name: want}, ledger.Mailbox{}), errors.New("the server has no such mailbox"))
 		}
 	}
 	// INBOX first: it is where the mail is that its owner waits for.

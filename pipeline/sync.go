@@ -43,7 +43,7 @@ func (r *run) sync(ctx context.Context) error {
 	defer r.prescan.Discard()
 	first, err := r.firstConnection(ctx)
 	if err != nil {
-		return r.accountFault(ctx, err, report.AtConnect)
+		return r.faults.account(ctx, err, report.AtConnect)
 	}
 	there, err := first.viewThere(ctx)
 	if err != nil {

@@ -62,5 +62,5 @@ func (w *worker) viewThere(ctx context.Context) (*listing, error) {
 // leaveAccount ends the work on an account for now.
 func (w *worker) leaveAccount(ctx context.Context, err error, at report.Place) error {
 	w.conn.Close()
-	return w.accountFault(ctx, err, at)
+	return w.faults.account(ctx, err, at)
 }

@@ -96,14 +96,14 @@ func (w *worker) list(ctx context.Context) (list []mail.Mailbox, at time.Time, e
 				case silent[m.Name] != nil:
 					list[i].Err = silent[m.Name]
 				case op != "" && (m.Unasked || m.Status != nil):
-					list[i].Status, list[i].Err = nil, w.leftOut(op, m.Name)
+					list[i].Status, list[i].Err = nil, w.faults.leftOut(op, m.Name)
 				}
 			}
 			if unlisted {
 				w.note(&box{}, "the server lists its mailboxes, but not with their status: it is asked for that of each, for a while")
 				w.unanswered.Meet("LIST", "", "")
 			}
-			return list, at, w.heard(ctx, list, how)
+			return list, at, w.faults.heard(ctx, list, how)
 		case ctx.Err() != nil || w.conn.Alive():
 			return nil, at, err
 		case op == "STATUS" && f.Mailbox != "" && len(silent) < mostSilent:
@@ -122,27 +122,27 @@ func (r Request) asksFor(mailbox string) bool {
 }
 
 // leftOut says why a mailbox is left out.
-func (r *run) leftOut(op, mailbox string) *leftOut {
-	tries, _ := r.unanswered.Before(op, mailbox)
+func (f *faults) leftOut(op, mailbox string) *leftOut {
+	tries, _ := f.unanswered.Before(op, mailbox)
 	return &leftOut{op, tries.Reason}
 }
 
 // sayLeftOut says that a mailbox is left out now, unless its owner wanted that.
-func (r *run) sayLeftOut(b *box, left *leftOut) {
-	if tries, _ := r.unanswered.Before(left.op, b.Name); tries.GivenUp {
+func (f *faults) sayLeftOut(b *box, left *leftOut) {
+	if tries, _ := f.unanswered.Before(left.op, b.Name); tries.GivenUp {
 		return
 	}
-	r.meet(b.Name, faultUnavailable, report.Failure{Text: left.Error(), Err: left, Bars: true}, true)
+	f.meet(b.Name, faultUnavailable, report.Failure{Text: left.Error(), Err: left, Bars: true}, true)
 }
 
 // heard forgets that what the list of mailboxes answers was not answered before, and what
 // was remembered of mailboxes that are not there any more, or are there now.
-func (r *run) heard(ctx context.Context, list []mail.Mailbox, how mail.Listing) error {
+func (f *faults) heard(ctx context.Context, list []mail.Mailbox, how mail.Listing) error {
 	listed := make(map[string]mail.Mailbox, len(list))
 	for _, m := range list {
 		listed[m.Name] = m
 	}
-	for op, name := range r.unanswered.All() {
+	for op, name := range f.unanswered.All() {
 		m, there := listed[name]
 		keep := there
 		switch op {
@@ -156,7 +156,7 @@ func (r *run) heard(ctx context.Context, list []mail.Mailbox, how mail.Listing) 
 		if keep {
 			continue
 		}
-		if err := r.unanswered.Answered(ctx, op, name); err != nil {
+		if err := f.unanswered.Answered(ctx, op, name); err != nil {
 			return err
 		}
 	}

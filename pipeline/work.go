@@ -87,10 +87,10 @@ func (w *worker) loop(ctx context.Context) (err error) {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case report.ScopeOf(err, report.AtMailbox) == report.ScopeMailbox:
-			w.mailboxFault(u.Mailbox, err)
+			w.faults.mailbox(u.Mailbox, err)
 		default:
 			w.end()
-			return w.accountFault(ctx, err, report.AtConnect)
+			return w.faults.account(ctx, err, report.AtConnect)
 		}
 	}
 }
