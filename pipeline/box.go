@@ -77,7 +77,7 @@ func (r *run) recordMarks(ctx context.Context, b *box) error {
 	if err := r.Ledger.SaveMailbox(ctx, *b.marks); err != nil {
 		return err
 	}
-	r.step("mailbox recorded")
+	r.rep.Step("mailbox recorded")
 	return nil
 }
 

@@ -43,13 +43,13 @@ func (w *worker) makeMailboxes(ctx context.Context, o *overview) error {
 		if w.DryRun {
 			text = "would: " + text
 		}
-		w.emit(report.Event{Type: report.EventMailbox, Mailbox: b.Name, Text: text})
+		w.rep.Emit(report.Event{Type: report.EventMailbox, Mailbox: b.Name, Text: text})
 		switch err := w.makeMailbox(ctx, o, b); {
 		case err == nil:
 			if err := w.unanswered.Answered(ctx, "CREATE", b.Name); err != nil {
 				return err
 			}
-			w.tally(func(r *report.Report) { r.Mailboxes++ })
+			w.rep.Tally(func(r *report.Report) { r.Mailboxes++ })
 			o.boxes = append(o.boxes, b)
 			continue
 		case ctx.Err() != nil:
@@ -111,7 +111,7 @@ func (w *worker) makeMailbox(ctx context.Context, o *overview, b *box) error {
 	if err := w.Ledger.SaveMailbox(ctx, b.known); err != nil {
 		return err
 	}
-	w.step("mailbox recorded")
+	w.rep.Step("mailbox recorded")
 	return w.scanBox(ctx, b)
 }
 
@@ -122,7 +122,7 @@ func (w *worker) create(ctx context.Context, listed map[string]bool, b *box) err
 		if err := w.conn.Session().Create(ctx, name); err != nil {
 			return err
 		}
-		w.step("mailbox made")
+		w.rep.Step("mailbox made")
 		err := w.conn.Session().Subscribe(ctx, name)
 		if _, refused := mail.Refused(err); refused {
 			return nil

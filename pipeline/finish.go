@@ -28,10 +28,10 @@ func (r *run) finish(ctx context.Context, err error) (*report.Report, error) {
 	} else if err != nil {
 		err = report.OfMailbox("", err)
 	}
-	r.tally(func(rep *report.Report) { rep.GaveWay = r.gaveWay.Load() })
+	r.rep.Tally(func(rep *report.Report) { rep.GaveWay = r.gaveWay.Load() })
 	rep := r.rep.Report()
 	if err == nil {
-		r.emit(report.Event{Type: report.EventDone, Report: &rep})
+		r.rep.Emit(report.Event{Type: report.EventDone, Report: &rep})
 	}
 	return &rep, err
 }

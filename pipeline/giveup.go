@@ -125,7 +125,7 @@ func (r *run) giveUp(ctx context.Context) (done []ledger.Message, err error) {
 		if err := r.Ledger.Save(ctx, row); err != nil {
 			return nil, err
 		}
-		r.step("given up recorded")
+		r.rep.Step("given up recorded")
 		done = append(done, row)
 	}
 	for _, t := range r.GiveUp {
@@ -158,6 +158,6 @@ func Forget(ctx context.Context, o Options, row ledger.Message) error {
 	if err := r.Ledger.Delete(ctx, row.Mailbox, row.UIDValidity, row.UID); err != nil {
 		return err
 	}
-	r.step("deletions recorded")
+	r.rep.Step("deletions recorded")
 	return nil
 }

@@ -111,7 +111,7 @@ func (r *run) followTags(ctx context.Context, views []local.View) (all bool, err
 		if err := r.line.Tell(ctx, part); err != nil {
 			return false, err
 		}
-		r.step("tags followed")
+		r.rep.Step("tags followed")
 	}
 	if !all {
 		return false, nil
@@ -164,7 +164,7 @@ func (r *run) sortFolders(ctx context.Context, s Lister, rows []ledger.Mailbox, 
 		if err := r.notes().ForgetMailbox(ctx, k, journal.Change{}); err != nil {
 			return err
 		}
-		r.step("mailbox forgotten")
+		r.rep.Step("mailbox forgotten")
 	}
 	return nil
 }

@@ -47,7 +47,7 @@ func (r *run) preSync(ctx context.Context) (bool, error) {
 			if out.Reason != "" {
 				text += ": " + out.Reason
 			}
-			r.fault(report.Failure{Scope: report.ScopeAccount, Text: text + "; nothing was done"})
+			r.rep.Fault(report.Failure{Scope: report.ScopeAccount, Text: text + "; nothing was done"})
 			return false, nil
 		case out.Action != hooks.Pass:
 			return false, nil

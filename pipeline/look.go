@@ -99,7 +99,7 @@ func (r *run) removeGone(ctx context.Context, boxes []*box) error {
 	}
 	if !r.DryRun {
 		going := slices.DeleteFunc(slices.Clone(r.line.Held()), func(it *deliver.Item) bool { return !goes(it) })
-		if err := r.removeTwins(ctx, going...); err != nil {
+		if err := r.twins.remove(ctx, going...); err != nil {
 			return err
 		}
 	}
@@ -116,7 +116,7 @@ func (r *run) removeUnseen(ctx context.Context) error {
 	if err != nil || len(moved) == 0 {
 		return err
 	}
-	if err := r.removeTwins(ctx, moved...); err != nil {
+	if err := r.twins.remove(ctx, moved...); err != nil {
 		return err
 	}
 	for _, it := range moved {
@@ -131,7 +131,7 @@ func (r *run) removeUnseen(ctx context.Context) error {
 			return err
 		}
 		it.Row.Name = name
-		r.step("file removed")
+		r.rep.Step("file removed")
 	}
 	if err := r.line.Record(ctx, moved); err != nil {
 		return err

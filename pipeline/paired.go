@@ -34,7 +34,7 @@ func (r *run) pushPaired(ctx context.Context) error {
 	err = next.sync(ctx)
 	next.ask.End()
 	next.ask.Clear()
-	r.tally(func(rep *report.Report) { rep.Mailboxes, rep.Changed = before.Mailboxes, before.Changed })
+	r.rep.Tally(func(rep *report.Report) { rep.Mailboxes, rep.Changed = before.Mailboxes, before.Changed })
 	return err
 }
 

@@ -25,7 +25,7 @@ import (
 // changed gives those of the mailboxes that are to be looked into.
 func (r *run) changed(o *overview) []*box {
 	boxes := slices.DeleteFunc(slices.Clone(o.boxes), func(b *box) bool { return b.need == plan.NeedNothing || o.isUnsettled(b) })
-	r.tally(func(rep *report.Report) { rep.Changed = len(boxes) })
+	r.rep.Tally(func(rep *report.Report) { rep.Changed = len(boxes) })
 	return boxes
 }
 
@@ -99,7 +99,7 @@ func (r *run) fetching(o *overview) *pull.Fetching {
 		Origin: stub.Origin{Account: r.Name, Address: r.Address, Secret: r.secret.text, Exchange: o.exchange},
 		Wanted: r.wants, Trash: o.trash, Carrier: r.Carrier,
 		RestoreTags: func(ctx context.Context, m *pull.Mailbox, it *deliver.Item) error {
-			return r.rememberRemoved(ctx, arrival{m.Name, o.trash, m.Add, m.Remove}, it)
+			return r.rememberRemoved(ctx, &r.Tags, arrival{m.Name, o.trash, m.Add, m.Remove}, it)
 		},
 		Known: func(ctx context.Context) ([]*pull.Mailbox, error) {
 			known, err := r.knownBoxes(ctx)
@@ -149,8 +149,8 @@ func (r *run) sayLeft() {
 	}
 	text := "left for the next sync: " + strings.Join(lines, ", ")
 	if r.gaveWay.Load() || len(r.rep.Report().Faults) > 0 {
-		r.emit(report.Event{Type: report.EventNote, Text: text})
+		r.rep.Emit(report.Event{Type: report.EventNote, Text: text})
 		return
 	}
-	r.fault(report.Failure{Scope: report.ScopeAccount, Text: text})
+	r.rep.Fault(report.Failure{Scope: report.ScopeAccount, Text: text})
 }

@@ -53,16 +53,16 @@ func (w *worker) putMarksRight(ctx context.Context) error {
 	if w.DryRun {
 		return nil
 	}
-	text, err := probe.RestoreMarks(ctx, w.notes().Expunge, w.conn.Session().Deleter(), w.step)
+	text, err := probe.RestoreMarks(ctx, w.notes().Expunge, w.conn.Session().Deleter(), w.rep.Step)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case err != nil && report.ScopeOf(err, report.AtMailbox) == report.ScopeRun:
 		return err
 	case err != nil:
-		w.fault(report.Failure{Scope: report.ScopeMailbox, Text: "an interrupted deletion could not be put right: " + err.Error(), Err: err})
+		w.rep.Fault(report.Failure{Scope: report.ScopeMailbox, Text: "an interrupted deletion could not be put right: " + err.Error(), Err: err})
 	case text != "":
-		w.emit(report.Event{Type: report.EventNote, Text: text})
+		w.rep.Emit(report.Event{Type: report.EventNote, Text: text})
 	}
 	return nil
 }
@@ -114,11 +114,11 @@ func (r *run) commit(ctx context.Context, c journal.Change, step string) error {
 	if err := r.notes().Record(context.WithoutCancel(ctx), c); err != nil {
 		return err
 	}
-	r.step(step)
+	r.rep.Step(step)
 	return nil
 }
 
 // noteOnce is a note that no later run repeats, once somebody could read it: said has that.
 func (r *run) noteOnce(ctx context.Context, b *box, said journal.Notes[journal.Text], about, format string, args ...any) error {
-	return journal.Once(ctx, said, about, journal.Text(b.Name), !r.DryRun, func() bool { return r.note(b, format, args...) })
+	return journal.Once(ctx, said, about, journal.Text(b.Name), !r.DryRun, func() bool { return r.rep.Note(b.Name, format, args...) })
 }

@@ -171,7 +171,7 @@ func (rm *remover) remove(ctx context.Context, p FolderPlan) (err error) {
 	if err := rm.notes().Remove.Set(ctx, rm.Removal); err != nil {
 		return err
 	}
-	rm.step("removal intended")
+	rm.rep.Step("removal intended")
 	if p.OnServer {
 		if err := rm.onServer(ctx); err != nil {
 			return err
@@ -195,7 +195,7 @@ func (rm *remover) onServer(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("%w; whether it is deleted shows with the next sync", err)
 	}
-	rm.step("mailbox deleted")
+	rm.rep.Step("mailbox deleted")
 	err = s.Unsubscribe(ctx, rm.mailbox)
 	if err != nil && ctx.Err() == nil {
 		err = nil // it is deleted; the list of subscriptions has a name too many
@@ -218,7 +218,7 @@ func (rm *remover) here(ctx context.Context) error {
 		for up := filepath.Dir(string(rm.box.dir)); up != rm.Root && os.Remove(up) == nil; {
 			up = filepath.Dir(up)
 		}
-		rm.step("folder removed")
+		rm.rep.Step("folder removed")
 	}
 	k := ledger.Mailbox{Name: rm.mailbox}
 	if rm.box != nil {
@@ -229,7 +229,7 @@ func (rm *remover) here(ctx context.Context) error {
 	if err := rm.notes().ForgetMailbox(ctx, k, done); err != nil {
 		return err
 	}
-	rm.step("mailbox forgotten")
+	rm.rep.Step("mailbox forgotten")
 	return nil
 }
 
@@ -271,17 +271,17 @@ func (rm *remover) files(ctx context.Context) error {
 				return err
 			}
 		}
-		rm.step("files removed")
+		rm.rep.Step("files removed")
 		results, err := rm.Index.Apply(ctx, part)
 		if err != nil {
 			return err
 		}
 		for _, res := range results {
 			if res.Err != nil && !errors.Is(res.Err, fs.ErrNotExist) {
-				rm.note(rm.box, "notmuch: %v", res.Err)
+				rm.rep.Note(rm.box.Name, "notmuch: %v", res.Err)
 			}
 		}
-		rm.step("files forgotten")
+		rm.rep.Step("files forgotten")
 	}
 	return nil
 }
@@ -309,11 +309,11 @@ func (r *run) finishFolder(ctx context.Context, list []mail.Mailbox) error {
 		case m.Err != nil || m.Unasked:
 			return nil //nolint:nilerr // not to be seen today; a later run ends it
 		case m.Status != nil && m.Status.UIDValidity == rm.UIDValidity:
-			r.note(said, "the deletion of this mailbox was interrupted, and nothing of it was deleted; say `notmuch imap folder delete` again")
+			r.rep.Note(said.Name, "the deletion of this mailbox was interrupted, and nothing of it was deleted; say `notmuch imap folder delete` again")
 			return r.notes().Remove.Drop(ctx)
 		}
 	}
-	r.note(said, "the deletion of this mailbox was interrupted; it is ended now")
+	r.rep.Note(said.Name, "the deletion of this mailbox was interrupted; it is ended now")
 	r.prescan.Discard() // it may have found what is removed here
 	return rm.here(ctx)
 }
@@ -372,6 +372,6 @@ func NewFolder(ctx context.Context, o Options, mailbox string) error {
 	if err := b.dir.Create(); err != nil {
 		return err
 	}
-	r.step("folder made")
+	r.rep.Step("folder made")
 	return r.notes().ForgetMailbox(ctx, ledger.Mailbox{Name: mailbox, Folder: b.known.Folder}, journal.Change{})
 }

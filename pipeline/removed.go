@@ -16,19 +16,19 @@ type arrival struct {
 
 // rememberRemoved gives a mail that comes, and that was removed here before, the tags
 // that it had in place of those of new mail, if notmuch has it not.
-func (r *run) rememberRemoved(ctx context.Context, to arrival, it *deliver.Item) error {
+func (n noted) rememberRemoved(ctx context.Context, t *plan.Tags, to arrival, it *deliver.Item) error {
 	if it.Op != deliver.OpAdd || it.Row.Digest.IsZero() {
 		return nil
 	}
-	tags, ok, err := r.removed.TagsOf(ctx, it.Row.Digest)
+	tags, ok, err := n.removed.TagsOf(ctx, it.Row.Digest)
 	if err != nil || !ok {
 		return err
 	}
-	it.Add, it.Remove = r.Arriving(to.mailbox, to.trash, it.Row.Flags, to.add, to.remove, plan.ByOther)
-	it.Tags = slices.DeleteFunc(slices.Clone(r.NewTags), func(t string) bool { return t != "unread" })
-	for _, t := range tags {
-		if !r.IsOrder(t) {
-			it.Tags = append(it.Tags, t)
+	it.Add, it.Remove = t.Arriving(to.mailbox, to.trash, it.Row.Flags, to.add, to.remove, plan.ByOther)
+	it.Tags = slices.DeleteFunc(slices.Clone(t.NewTags), func(t string) bool { return t != "unread" })
+	for _, tag := range tags {
+		if !t.IsOrder(tag) {
+			it.Tags = append(it.Tags, tag)
 		}
 	}
 	if it.Tags == nil {

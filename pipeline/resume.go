@@ -86,12 +86,12 @@ func (r *run) newResumer() *resume.Resumer {
 			}
 			return out, err
 		},
-		RemoveTwins: r.removeTwins,
+		RemoveTwins: r.twins.remove,
 		InNotmuch: func(ctx context.Context, ids []string) (map[string]mail.Tagged, error) {
 			return r.Index.Messages(ctx, ids, r.Root)
 		},
 		RestoreTags: func(ctx context.Context, b *resume.Mailbox, trash string, it *deliver.Item) error {
-			return r.rememberRemoved(ctx, arrival{b.Name, trash, b.Add, b.Remove}, it)
+			return r.rememberRemoved(ctx, &r.Tags, arrival{b.Name, trash, b.Add, b.Remove}, it)
 		},
 	})
 }

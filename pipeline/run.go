@@ -30,6 +30,7 @@ type run struct {
 	line    *deliver.Line
 	pusher  *push.Pusher
 	resumer *resume.Resumer
+	twins   *twins
 	shower  *show.Shower
 	looking *look.Looking // from the end of the push on
 	ask     *ask.Hooks
@@ -66,26 +67,16 @@ func reportingRun(o Options, rep *report.Reporter) *run {
 		ReadOnly: o.ReadOnly, Restore: o.Restore, DryRun: o.DryRun, UploadHere: o.UploadHere,
 	}
 	r.match = &match.Matcher{Files: r.here, Dir: o.Ledger.Dir(), Ours: r.arrivals.Noted}
+	r.twins = &twins{ledger: o.Ledger, ours: r.arrivals.Noted, rep: rep}
 	line := deliver.Options{
 		Index: o.Index, Ledger: o.Ledger, Journal: lineNotes{o.notes(), r.noted, r.IsOrder}, Hooks: r.ask, Report: r.rep, Now: o.Now,
-		NewTags: o.NewTags, Batch: o.Batch, FlagTags: plan.FlagTags, Twins: r.twinsOf,
+		NewTags: o.NewTags, Batch: o.Batch, FlagTags: plan.FlagTags, Twins: r.twins.of,
 	}
 	if o.RulesFingerprint() != "" || len(o.OrderTags) > 0 {
 		line.Orders = lineOrders{&r.Tags, r.old, o.Index, o.Root}
 	}
 	r.line = deliver.New(line)
+	r.twins.line = r.line
 	r.pusher, r.resumer, r.shower = r.newPusher(), r.newResumer(), r.newShower()
 	return r
 }
-
-func (r *run) emit(e report.Event) { r.rep.Emit(e) }
-
-func (r *run) note(b *box, format string, args ...any) bool {
-	return r.rep.Note(b.Name, format, args...)
-}
-
-func (r *run) fault(f report.Failure) bool { return r.rep.Fault(f) }
-
-func (r *run) step(effect string) { r.rep.Step(effect) }
-
-func (r *run) tally(f func(*report.Report)) { r.rep.Tally(f) }

@@ -66,7 +66,7 @@ func (r *run) mayBegin(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	if why != nil {
-		r.fault(*why)
+		r.rep.Fault(*why)
 		return false, nil
 	}
 	return r.preSync(ctx)

@@ -66,7 +66,7 @@ func (r *run) survey(ctx context.Context, there *listing, rows []ledger.Mailbox)
 		if m.Status == nil && m.Err == nil {
 			continue
 		}
-		r.tally(func(rep *report.Report) { rep.Mailboxes++ })
+		r.rep.Tally(func(rep *report.Report) { rep.Mailboxes++ })
 		k := known[m.Name]
 		if k.Folder == "" {
 			folder, err := r.here.FolderOf(ctx, m, prefix, folders)
@@ -97,7 +97,7 @@ func (r *run) survey(ctx context.Context, there *listing, rows []ledger.Mailbox)
 			if r.Full || !st.NextTry.After(now) || r.wants(st) {
 				b.due = append(b.due, st)
 			} else {
-				r.tally(func(rep *report.Report) { rep.Stubs++ })
+				r.rep.Tally(func(rep *report.Report) { rep.Stubs++ })
 			}
 		}
 		b.need = plan.NeedOf(b.known, *m.Status, len(b.due) > 0, r.Full)

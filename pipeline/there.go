@@ -33,7 +33,7 @@ func (r *run) firstConnection(ctx context.Context) (*worker, error) {
 
 // sayWait tells a person why nothing happens.
 func (r *run) sayWait(why error, wait time.Duration) {
-	r.note(&box{}, "%v; trying again in %v", why, wait.Round(time.Second))
+	r.rep.Note("", "%v; trying again in %v", why, wait.Round(time.Second))
 }
 
 // viewThere lists the server's mailboxes with their status, when what an interrupted run

@@ -13,22 +13,31 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
-// removeTwins removes the other files that messages have in the folders of the mailboxes that
+// twins finds the other files that messages have in the folders of their mailboxes.
+type twins struct {
+	ledger *ledger.Ledger
+	ours   func(key string) bool // this run has put the file on the server
+	line   *deliver.Line
+	rep    *report.Reporter
+}
+
+// remove removes the other files that messages have in the folders of the mailboxes that
 // they leave, before their own ones go: they would be new mail then, and bring them back. That
 // is for messages whose own file is removed by us: where its owner took it away, or marked it
 // as deleted, the others are what he left.
-func (r *run) removeTwins(ctx context.Context, items ...*deliver.Item) error {
+func (t *twins) remove(ctx context.Context, items ...*deliver.Item) error {
 	items = slices.DeleteFunc(slices.Clone(items), func(it *deliver.Item) bool {
 		return it.Op != deliver.OpGone || it.Row.Digest.IsZero() || it.Forgotten()
 	})
-	twins, err := r.twinsOf(ctx, items)
+	others, err := t.of(ctx, items)
 	if err != nil {
 		return err
 	}
 	for _, it := range items {
-		if len(twins[it]) == 0 {
+		if len(others[it]) == 0 {
 			continue
 		}
 		name, here, err := it.Box.Dir.Locate(it.Row.Key, it.Row.Name)
@@ -38,29 +47,29 @@ func (r *run) removeTwins(ctx context.Context, items ...*deliver.Item) error {
 		if _, letters := maildir.ParseName(name); !here || strings.Contains(letters, "T") {
 			continue
 		}
-		for _, path := range twins[it] {
+		for _, path := range others[it] {
 			// notmuch is told first: what comes between that and the end of the message is
 			// done again.
-			if err := r.line.Tell(ctx, []mail.Change{{Op: mail.OpRemove, Path: path, ID: it.Row.ID}}); err != nil {
+			if err := t.line.Tell(ctx, []mail.Change{{Op: mail.OpRemove, Path: path, ID: it.Row.ID}}); err != nil {
 				return err
 			}
-			r.step("twin forgotten")
+			t.rep.Step("twin forgotten")
 			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
-			r.step("twin removed")
+			t.rep.Step("twin removed")
 		}
 	}
 	return nil
 }
 
-// twinsOf gives the paths of the other files that messages have in the folders of their
+// of gives the paths of the other files that messages have in the folders of their
 // mailboxes, if they are of them still.
-func (r *run) twinsOf(ctx context.Context, items []*deliver.Item) (map[*deliver.Item][]string, error) {
+func (t *twins) of(ctx context.Context, items []*deliver.Item) (map[*deliver.Item][]string, error) {
 	if len(items) == 0 {
 		return nil, nil
 	}
-	notes, err := Twins(ctx, r.Ledger)
+	notes, err := Twins(ctx, t.ledger)
 	if err != nil || len(notes) == 0 {
 		return nil, err
 	}
@@ -72,20 +81,20 @@ func (r *run) twinsOf(ctx context.Context, items []*deliver.Item) (map[*deliver.
 	}
 	out := make(map[*deliver.Item][]string)
 	for mailbox, items := range in {
-		if err := r.twinsIn(ctx, mailbox, notes, items, out); err != nil {
+		if err := t.in(ctx, mailbox, notes, items, out); err != nil {
 			return nil, err
 		}
 	}
 	return out, nil
 }
 
-// twinsIn is twinsOf for messages of one mailbox: it reads each file once.
-func (r *run) twinsIn(ctx context.Context, mailbox string, notes map[string]string, items []*deliver.Item, out map[*deliver.Item][]string) error {
+// in is of for messages of one mailbox: it reads each file once.
+func (t *twins) in(ctx context.Context, mailbox string, notes map[string]string, items []*deliver.Item, out map[*deliver.Item][]string) error {
 	dir := items[0].Box.Dir
 	var files *maildir.Listing
 	buf := make([]byte, 64<<10)
 	for key, of := range notes {
-		if of != mailbox || r.arrivals.Noted(key) {
+		if of != mailbox || t.ours(key) {
 			continue
 		}
 		if files == nil {
@@ -111,7 +120,7 @@ func (r *run) twinsIn(ctx context.Context, mailbox string, notes map[string]stri
 			if it.Row.Digest != digest || it.Row.Key == key {
 				continue
 			}
-			rows, err := r.Ledger.ByMessageID(ctx, it.Row.ID)
+			rows, err := t.ledger.ByMessageID(ctx, it.Row.ID)
 			if err != nil {
 				return err
 			}

@@ -100,7 +100,7 @@ func (w *worker) list(ctx context.Context) (list []mail.Mailbox, at time.Time, e
 				}
 			}
 			if unlisted {
-				w.note(&box{}, "the server lists its mailboxes, but not with their status: it is asked for that of each, for a while")
+				w.rep.Note("", "the server lists its mailboxes, but not with their status: it is asked for that of each, for a while")
 				w.unanswered.Meet("LIST", "", "")
 			}
 			return list, at, w.faults.heard(ctx, list, how)

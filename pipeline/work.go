@@ -45,7 +45,7 @@ func (w *worker) loop(ctx context.Context) (err error) {
 			if err := w.conn.Try(ctx); err != nil && ctx.Err() == nil {
 				// Servers limit connections (Gmail: 15, wildduck#35). The others go on.
 				w.pool.GiveBack(u)
-				w.note(u.Mailbox, "no further connection: %v; going on with fewer", err)
+				w.rep.Note(u.Mailbox.Name, "no further connection: %v; going on with fewer", err)
 				return nil
 			}
 		}
@@ -68,7 +68,7 @@ func (w *worker) loop(ctx context.Context) (err error) {
 		err = report.OfMailbox(u.Mailbox.Name, err)
 		if err != nil && ctx.Err() == nil && w.mayGo(err) {
 			// If it is the account's fault, the first connection meets it, too.
-			w.note(u.Mailbox, "a connection is lost: %v; going on with fewer", err)
+			w.rep.Note(u.Mailbox.Name, "a connection is lost: %v; going on with fewer", err)
 			if u.Batch == nil || len(rest) > 0 {
 				u.Batch = rest
 				w.pool.GiveBack(u)
