@@ -96,19 +96,44 @@ func Refusals(declined []journal.Declined) []Refusal {
 	return out
 }
 
-// declinedIn gives what the server refused of a mailbox's messages, by UID.
-func (p *Pusher) declinedIn(ctx context.Context, b *Mailbox) (map[imap.UID]journal.Declined, error) {
-	if p.declined == nil {
-		all, err := p.Journal.Declined.All(ctx)
+// declined are the changes that the server refused, as the journal has them.
+type declined struct {
+	journal *journal.Journal
+	in      map[string]map[imap.UID]journal.Declined // by mailbox; nil: not read yet
+}
+
+// of gives those of a mailbox's messages, by UID.
+func (d *declined) of(ctx context.Context, mailbox string) (map[imap.UID]journal.Declined, error) {
+	if d.in == nil {
+		all, err := d.journal.Declined.All(ctx)
 		if err != nil {
 			return nil, err
 		}
-		p.declined = make(map[string]map[imap.UID]journal.Declined)
-		for _, d := range all {
-			p.noteDeclined(d)
+		d.in = make(map[string]map[imap.UID]journal.Declined)
+		for _, one := range all {
+			d.keep(one)
 		}
 	}
-	return p.declined[b.Name], nil
+	return d.in[mailbox], nil
+}
+
+func (d *declined) keep(one journal.Declined) {
+	if d.in[one.Mailbox] == nil {
+		d.in[one.Mailbox] = make(map[imap.UID]journal.Declined)
+	}
+	d.in[one.Mailbox][one.UID] = one
+}
+
+// set lets a change note what is refused of a message now: nothing forgets it.
+func (d *declined) set(c *journal.Change, one journal.Declined) {
+	about := journal.About(ledger.Message{Mailbox: one.Mailbox, UIDValidity: one.UIDValidity, UID: one.UID})
+	if len(one.Changes) == 0 {
+		delete(d.in[one.Mailbox], one.UID)
+		d.journal.Declined.Forget(c, about)
+		return
+	}
+	d.keep(one)
+	d.journal.Declined.Put(c, about, one)
 }
 
 // withDeclined gives the plans, also of mailboxes of which nothing is new here, but the server
@@ -116,7 +141,7 @@ func (p *Pusher) declinedIn(ctx context.Context, b *Mailbox) (map[imap.UID]journ
 func (p *Pusher) withDeclined(ctx context.Context, plans map[string]*plan.Outgoing) (map[string]*plan.Outgoing, error) {
 	plans = maps.Clone(plans)
 	for name, b := range p.boxes {
-		declined, err := p.declinedIn(ctx, b)
+		declined, err := p.declined.of(ctx, b.Name)
 		if err != nil {
 			return nil, err
 		}
@@ -125,13 +150,6 @@ func (p *Pusher) withDeclined(ctx context.Context, plans map[string]*plan.Outgoi
 		}
 	}
 	return plans, nil
-}
-
-func (p *Pusher) noteDeclined(d journal.Declined) {
-	if p.declined[d.Mailbox] == nil {
-		p.declined[d.Mailbox] = make(map[imap.UID]journal.Declined)
-	}
-	p.declined[d.Mailbox][d.UID] = d
 }
 
 // waits tells whether what was refused is not to be tried now. key is the file's.
@@ -143,7 +161,7 @@ func (p *Pusher) waits(t journal.Tries, b *Mailbox, key string) bool {
 // left of what was refused is tried, and so are the deletions that a move left over.
 func (p *Pusher) putOff(ctx context.Context, b *Mailbox, o *plan.Outgoing) error {
 	b.refused = make(map[imap.UID]map[string]bool)
-	declined, err := p.declinedIn(ctx, b)
+	declined, err := p.declined.of(ctx, b.Name)
 	if err != nil || len(declined) == 0 || p.Restore {
 		return err
 	}
@@ -237,7 +255,7 @@ func (p *Pusher) remember(ctx context.Context, b *Mailbox, uids []imap.UID, chan
 	if len(uids) == 0 {
 		return nil
 	}
-	declined, err := p.declinedIn(ctx, b)
+	declined, err := p.declined.of(ctx, b.Name)
 	if err != nil {
 		return err
 	}
@@ -251,8 +269,7 @@ func (p *Pusher) remember(ctx context.Context, b *Mailbox, uids []imap.UID, chan
 		t.Failed(p.Now(), reason, report.RetryFromSecond)
 		d.Changes[change(uid)] = t
 		b.stays(uid, change(uid))
-		p.noteDeclined(d)
-		p.Journal.Declined.Put(&c, journal.About(ledger.Message{Mailbox: b.Name, UIDValidity: d.UIDValidity, UID: uid}), d)
+		p.declined.set(&c, d)
 	}
 	return p.commit(ctx, c, "refusal remembered")
 }
@@ -263,7 +280,7 @@ func always(change string) func(imap.UID) string { return func(imap.UID) string 
 // forgetDone forgets what the server refused before of the mailbox, and did not refuse now: it
 // is done, or wanted no more. What it says it has done, and nobody has seen yet, it keeps.
 func (p *Pusher) forgetDone(ctx context.Context, b *Mailbox) error {
-	declined, err := p.declinedIn(ctx, b)
+	declined, err := p.declined.of(ctx, b.Name)
 	if err != nil {
 		return err
 	}
@@ -271,15 +288,9 @@ func (p *Pusher) forgetDone(ctx context.Context, b *Mailbox) error {
 	for uid, d := range declined {
 		left := maps.Clone(d.Changes)
 		maps.DeleteFunc(left, func(change string, _ journal.Tries) bool { return !b.refused[uid][change] && b.awaited[uid] != change })
-		about := journal.About(ledger.Message{Mailbox: b.Name, UIDValidity: d.UIDValidity, UID: uid})
-		switch {
-		case len(left) == 0:
-			p.Journal.Declined.Forget(&c, about)
-			delete(declined, uid)
-		case len(left) < len(d.Changes):
+		if len(left) == 0 || len(left) < len(d.Changes) {
 			d.Changes = left
-			p.noteDeclined(d)
-			p.Journal.Declined.Put(&c, about, d)
+			p.declined.set(&c, d)
 		}
 	}
 	if c.Empty() {
@@ -290,7 +301,7 @@ func (p *Pusher) forgetDone(ctx context.Context, b *Mailbox) error {
 
 // tellRefused tells of what the server refuses in the mailbox, but for what its owner gave up.
 func (p *Pusher) tellRefused(ctx context.Context, b *Mailbox) error {
-	declined, err := p.declinedIn(ctx, b)
+	declined, err := p.declined.of(ctx, b.Name)
 	if err != nil {
 		return err
 	}

@@ -144,14 +144,14 @@ type Pusher struct {
 	// finished are messages, by mailbox, of moves that were interrupted: nothing else is
 	// to be done with them.
 	finished map[string]map[imap.UID]bool
-	declined map[string]map[imap.UID]journal.Declined // what the server refused, by mailbox; nil: not read yet
+	declined declined // what the server refused
 	did      Result
 	all      bool // nothing that was to be told is left
 }
 
 // New gives the one of a run.
 func New(o Options) *Pusher {
-	return &Pusher{Options: o, finished: make(map[string]map[imap.UID]bool), did: Result{
+	return &Pusher{Options: o, declined: declined{journal: o.Journal}, finished: make(map[string]map[imap.UID]bool), did: Result{
 		Stored: make(map[string]map[imap.UID]plan.Delta), Left: make(map[string]bool),
 	}}
 }
