@@ -138,9 +138,9 @@ func explain(about func() string, a *config.Account, command string) func(*mail.
 	return func(f *mail.Fault) {
 		switch f.Kind {
 		case mail.KindSecret:
-			f.Do = "the next sync tries again"
+			f.Again = true
 			if r, ok := errors.AsType[*oauth.Refusal](f.Err); ok {
-				f.Err, f.Do = &noToken{r}, r.Next
+				f.Err, f.Do, f.Again = &noToken{r}, r.Next, false
 			}
 		case mail.KindAuth:
 			f.Do = fmt.Sprintf("is user = %q the mailbox that you signed in to, and IMAP switched on for it? else %s", a.User, anew)

@@ -329,7 +329,7 @@ func statusText(s *accountStatus, now time.Time, mailboxes bool, most int) strin
 				text = minute(f.Since) + " " + text
 			}
 			f.Since = time.Time{}
-			if how := outlook(s.Account, f, now); how != "" && (how != dueNext || !strings.Contains(text, "the next sync")) {
+			if how := outlook(s.Account, f, now); how != "" {
 				text += "; " + how
 			}
 			row(what.label, text)

@@ -218,9 +218,6 @@ func nameOf(account string, f pipeline.Failed) string {
 // minute gives a time to a person.
 func minute(t time.Time) string { return t.Local().Format("2006-01-02 15:04") }
 
-// dueNext is the outlook of what the next sync tries again.
-const dueNext = "due with the next sync"
-
 // outlook says since when something fails, how often it was tried, and when it is tried
 // again, as far as that is known.
 func outlook(account string, f pipeline.Failed, now time.Time) string {
@@ -251,8 +248,8 @@ func outlook(account string, f pipeline.Failed, now time.Time) string {
 	switch {
 	case f.Tried() && f.NextTry.After(now):
 		parts = append(parts, "next time "+minute(f.NextTry))
-	case f.Tried():
-		parts = append(parts, dueNext)
+	case f.Tried() && f.State != pipeline.FailedAccount: // whose reason is all that was said of it
+		parts = append(parts, "due with the next sync")
 	}
 	return strings.Join(slices.DeleteFunc(parts, func(p string) bool { return p == "" }), ", ")
 }

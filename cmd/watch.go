@@ -323,7 +323,7 @@ func (v *vigil) namesOf(a *config.Account) *remote.Names {
 // awayEvent is what a sync says that cannot connect, so that it is said once.
 func awayEvent(a *config.Account, err error) pipeline.Event {
 	text := err.Error()
-	if do := report.Hint(err); do != "" {
+	if do := report.Hint(err).String(); do != "" {
 		text += "; " + do
 	}
 	return pipeline.Event{Time: time.Now(), Type: pipeline.EventFault, Account: a.Name, Text: text}

@@ -39,7 +39,7 @@ func (f *faults) account(ctx context.Context, err error, at report.Place) error 
 	if report.ScopeOf(err, at) == report.ScopeRun {
 		return err
 	}
-	text := err.Error()
+	text, again := err.Error(), false
 	if wait, ok := report.Throttled(err); ok {
 		until := f.Now().Add(wait)
 		text = fmt.Sprintf("%s; left alone until %s", text, moment(until, f.Now()))
@@ -49,8 +49,8 @@ func (f *faults) account(ctx context.Context, err error, at report.Place) error 
 				return err
 			}
 		}
-	} else if h := report.Hint(err); h != "" {
-		text += "; " + h
+	} else {
+		text, again = advised(err)
 	}
 	if fault, ok := errors.AsType[*mail.Fault](err); ok && fault.Kind == mail.KindAuth {
 		next, err := f.signIn.refused(ctx, text)
@@ -59,8 +59,18 @@ func (f *faults) account(ctx context.Context, err error, at report.Place) error 
 		}
 		text += next
 	}
-	f.rep.Fault(report.Failure{Scope: report.ScopeAccount, Text: text, Err: err})
+	f.rep.Fault(report.Failure{Scope: report.ScopeAccount, Text: text, Again: again, Err: err})
 	return nil
+}
+
+// advised is what is said of a fault, with what to do about it, and whether the next sync tries
+// again.
+func advised(err error) (text string, again bool) {
+	text, a := err.Error(), report.Hint(err)
+	if a.Do != "" {
+		text += "; " + a.Do
+	}
+	return text, a.Again
 }
 
 // mailbox reports a mailbox that is left for now and keeps its ledger row
@@ -73,8 +83,8 @@ func (f *faults) mailbox(b *box, err error) {
 	if op, reason := unavailableOp(err); op != "" {
 		f.unanswered.Meet(op, b.Name, reason)
 		kind, failure.Text = faultUnavailable, (&leftOut{op, reason}).Error()
-	} else if h := report.Hint(err); h != "" {
-		failure.Text += "; " + h
+	} else {
+		failure.Text, failure.Again = advised(err)
 	}
 	_, refused := mail.Refused(err)
 	f.meet(b.Name, kind, failure, refused && !f.Full && !f.asksFor(b.Name))

@@ -26,7 +26,7 @@ func (f *faults) stays(mailbox, kind string, err error) {
 func (f *faults) meet(mailbox, kind string, failure report.Failure, stays bool) {
 	failure.Scope, failure.Mailbox = report.ScopeMailbox, mailbox
 	if failure.Known = f.standing.Meet(kind, mailbox, failure.Text) && stays; failure.Known {
-		f.rep.Tally(func(rep *report.Report) { rep.Faults = append(rep.Faults, failure) })
+		f.rep.Known(failure)
 		return
 	}
 	if f.rep.Fault(failure) {

@@ -93,6 +93,7 @@ type Fault struct {
 	RetryAfter time.Duration // KindThrottled: 0 if the server named no time
 	Err        error
 	Do         string // what the user can do about it, in words; "" for nothing in particular
+	Again      bool   // the next run may well not meet it, though faults of this kind last
 }
 
 // Error gives one line in lower case: what happened, and the server's words.

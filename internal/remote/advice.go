@@ -30,6 +30,7 @@ func advise(o Options, f *mail.Fault) {
 	case mail.KindDial, mail.KindTLS, mail.KindSilent, mail.KindCut, mail.KindBye, mail.KindMalformed:
 		if reached {
 			f.Do = adviseReached(f)
+			f.Again = f.Do != ""
 		}
 	}
 	if f.Do != "" {
@@ -66,9 +67,9 @@ func adviseReached(f *mail.Fault) string {
 	case isName, errors.Is(f, syscall.ENETUNREACH), errors.Is(f, syscall.EHOSTUNREACH):
 		return "is the network there?"
 	case f.Kind == mail.KindTLS:
-		return "it was reached like this before: somebody else may answer in its place; the next sync tries again"
+		return "it was reached like this before: somebody else may answer in its place"
 	}
-	return "it was reached like this before: the next sync tries again"
+	return "it was reached like this before"
 }
 
 func adviseDial(o Options, f *mail.Fault) string {
@@ -174,12 +175,12 @@ func adviseGreeting(o Options, f *mail.Fault) string {
 	case strings.HasPrefix(f.Text, "SSH-"):
 		return "that is an SSH server: IMAP is mostly at port 993, or 143; tunnel goes by ssh"
 	case f.Kind == mail.KindBye:
-		return "the server wants no guests now; the next sync tries again"
+		return "the server wants no guests now"
 	case f.Kind == mail.KindCut && f.Op == "TLS":
-		return fmt.Sprintf(`the server hung up before TLS was agreed: if that worked before, it is down, and the next sync tries again; if not, is tls = %q right at %s, port = %d? it is mostly tls = "implicit" at 993, and "starttls" at 143`,
+		return fmt.Sprintf(`the server hung up before TLS was agreed: if that worked before, it is down; if not, is tls = %q right at %s, port = %d? it is mostly tls = "implicit" at 993, and "starttls" at 143`,
 			o.TLS, o.Host, o.Port)
 	case f.Kind == mail.KindCut && f.Op == "greeting" && o.TLS != "implicit":
-		return fmt.Sprintf(`the server hung up at once: if that worked before, it is down, and the next sync tries again; if not, does tls = "implicit" help at port = %d?`, o.Port)
+		return fmt.Sprintf(`the server hung up at once: if that worked before, it is down; if not, does tls = "implicit" help at port = %d?`, o.Port)
 	case f.Op == "TLS", f.Op == "CAPABILITY", o.TLS == "implicit":
 		return fmt.Sprintf(`is it an IMAP server that answers at %s, port = %d, and does it speak tls = %q there?`, o.Host, o.Port, o.TLS)
 	}

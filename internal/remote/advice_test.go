@@ -117,14 +117,14 @@ func TestEveryWrongThingHasItsLine(t *testing.T) {
 		{"SMTP", say("220 mail.example.org ESMTP\r\n"), func(*Options) {}, mail.KindMalformed, []string{"SMTP", "993"}},
 		{"HTTP", say("HTTP/1.1 400 Bad Request\r\n"), func(*Options) {}, mail.KindMalformed, []string{"web server"}},
 		{"SSH", say("SSH-2.0-OpenSSH_9.2\r\n"), func(*Options) {}, mail.KindMalformed, []string{"SSH server"}},
-		{"down in the handshake", func(p *peer) { _ = p.Close() }, func(o *Options) { o.RootCAs = goodPool }, mail.KindCut, []string{"hung up before TLS was agreed", "the next sync tries again", `tls = "implicit"`}},
+		{"down in the handshake", func(p *peer) { _ = p.Close() }, func(o *Options) { o.RootCAs = goodPool }, mail.KindCut, []string{"hung up before TLS was agreed", "it is down; if not", `tls = "implicit"`}},
 		{"down after STARTTLS", func(p *peer) {
 			p.send("* OK [CAPABILITY IMAP4rev1 STARTTLS] hi\r\n")
 			tag, _ := p.command()
 			p.send("%s OK go on\r\n", tag)
 			_ = p.Close()
-		}, func(o *Options) { o.TLS = "starttls" }, mail.KindCut, []string{"hung up before TLS was agreed", "the next sync tries again"}},
-		{"down at the greeting", func(p *peer) { _ = p.Close() }, func(*Options) {}, mail.KindCut, []string{"the next sync tries again", `tls = "implicit"`}},
+		}, func(o *Options) { o.TLS = "starttls" }, mail.KindCut, []string{"hung up before TLS was agreed", "it is down; if not"}},
+		{"down at the greeting", func(p *peer) { _ = p.Close() }, func(*Options) {}, mail.KindCut, []string{"it is down; if not", `tls = "implicit"`}},
 		{"untrusted", over(good, same, say("")), func(o *Options) { o.RootCAs = otherPool }, mail.KindTLS, []string{pin(good), "tls_ca_file", "compare"}},
 		{"expired", over(expired, same, say("")), func(o *Options) { o.RootCAs = expiredPool }, mail.KindTLS, []string{"expired", "clock", pin(expired)}},
 		{"not valid yet", over(future, same, say("")), func(o *Options) { o.RootCAs = futurePool }, mail.KindTLS, []string{"begins to be valid", "clock"}},

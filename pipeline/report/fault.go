@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -183,30 +182,47 @@ func OfMailbox(mailbox string, err error) error {
 	return &OwnError{mailbox, err}
 }
 
-// nextRun is what there is to do about a fault that passes.
+// Advice is what there is to do about a fault.
+type Advice struct {
+	Do    string // by a person; "" for nothing
+	Again bool   // the next sync tries again
+}
+
+// String is the advice in words; "" if there is none.
+func (a Advice) String() string {
+	switch {
+	case !a.Again:
+		return a.Do
+	case a.Do == "":
+		return nextRun
+	}
+	return a.Do + "; " + nextRun
+}
+
 const nextRun = "the next sync tries again"
 
 // Hint says what to do next about a fault that cost an account or a mailbox.
-func Hint(err error) string {
+func Hint(err error) Advice {
 	if _, said := errors.AsType[*OwnError](err); said {
-		return "" // it says so itself
+		return Advice{} // it says so itself
 	}
 	f, ok := errors.AsType[*mail.Fault](err)
-	if Own(err) && (!ok || f.Do == "" || lacking(err)) {
-		return Remedy(err)
+	if Own(err) && (!ok || f.Do == "" && !f.Again || lacking(err)) {
+		return Advice{Do: Remedy(err)}
 	}
 	if !ok {
-		return ""
+		return Advice{}
 	}
-	switch {
-	case f.Do != "" && transient(f.Kind) && !strings.Contains(f.Do, nextRun):
-		return f.Do + "; " + nextRun
-	case f.Do != "":
-		return f.Do
-	case transient(f.Kind):
-		return nextRun
+	if again := f.Again || transient(f.Kind); again || f.Do != "" {
+		return Advice{f.Do, again}
 	}
-	switch f.Kind {
+	do := usual(f.Kind)
+	return Advice{do, do == ""}
+}
+
+// usual is what mostly helps with faults of a kind that lasts; "" where nothing is known.
+func usual(k mail.Kind) string {
+	switch k {
 	case mail.KindTLS:
 		return "check host, port and tls; a server of your own wants tls_ca_file or tls_pin"
 	case mail.KindPlaintext:
@@ -220,7 +236,7 @@ func Hint(err error) string {
 	case mail.KindThrottled:
 		return "nothing to do; runs before that time leave this account alone"
 	default:
-		return nextRun
+		return ""
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -47,7 +48,7 @@ func TestWhatIsAnErrorOfThisMachine(t *testing.T) {
 		if got := Own(c.err); got != c.Own {
 			t.Errorf("%v: %v", c.err, got)
 		}
-		if got := Hint(c.err); !strings.Contains(got, c.hint) || c.hint == "" && got != "" {
+		if got := Hint(c.err).String(); !strings.Contains(got, c.hint) || c.hint == "" && got != "" {
 			t.Errorf("%v: do %q", c.err, got)
 		}
 	}
@@ -56,12 +57,22 @@ func TestWhatIsAnErrorOfThisMachine(t *testing.T) {
 // What a fault that passes has to say of the next run stands in its line once.
 func TestTheNextRunIsNamedOnce(t *testing.T) {
 	t.Parallel()
-	for _, do := range []string{"", "is the network there?", "the server wants no guests now; the next sync tries again", "it is down, and the next sync tries again; if not, is the port right?"} {
-		for _, kind := range []mail.Kind{mail.KindDial, mail.KindCut, mail.KindSilent, mail.KindBye} {
-			got := Hint(&mail.Fault{Kind: kind, Op: "greeting", Do: do})
+	for _, do := range []string{"", "is the network there?", "the server wants no guests now"} {
+		for kind, again := range map[mail.Kind]bool{mail.KindDial: false, mail.KindCut: false, mail.KindSilent: false, mail.KindBye: false, mail.KindTLS: true, mail.KindSecret: true} {
+			f := &mail.Fault{Kind: kind, Op: "greeting", Do: do, Again: again}
+			got := Hint(f).String()
 			if strings.Count(got, "the next sync tries again") != 1 || !strings.HasPrefix(got, do) {
 				t.Errorf("%v with %q: %q", kind, do, got)
 			}
+			var told string
+			r := NewReporter(Report{}, time.Now, func(e Event) bool { told = e.Text; return true }, nil)
+			r.Fault(Failure{Text: "it failed", Again: Hint(f).Again})
+			if in := r.Report().Faults; told != "it failed; the next sync tries again" || len(in) != 1 || in[0].Text != told {
+				t.Errorf("%v: told %q, reported %+v", kind, told, in)
+			}
 		}
+	}
+	if got := Hint(&mail.Fault{Kind: mail.KindTLS, Op: "greeting", Do: "check the certificate"}).String(); got != "check the certificate" {
+		t.Errorf("of a fault that lasts: %q", got)
 	}
 }

@@ -85,6 +85,7 @@ type Failure struct {
 	Text    string `json:"text"`
 	Known   bool   `json:"known,omitempty"` // it was told by an earlier run and waits for a person
 	Err     error  `json:"-"`
+	Again   bool   `json:"-"` // the next sync tries again, which the report says in Text
 	Bars    bool   `json:"-"` // it kept from the mailbox's other faults whether they are over
 }
 

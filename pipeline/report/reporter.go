@@ -52,8 +52,17 @@ func (r *Reporter) Note(mailbox, format string, args ...any) bool {
 
 // Fault puts a fault into the report and tells of it, and whether somebody could read that.
 func (r *Reporter) Fault(f Failure) bool {
-	r.Tally(func(rep *Report) { rep.Faults = append(rep.Faults, f) })
+	f.Text = r.Known(f)
 	return r.Emit(Event{Type: EventFault, Mailbox: f.Mailbox, Text: f.Text})
+}
+
+// Known puts a fault into the report and does not tell of it. It gives its whole text.
+func (r *Reporter) Known(f Failure) string {
+	if f.Again {
+		f.Text += "; " + nextRun
+	}
+	r.Tally(func(rep *Report) { rep.Faults = append(rep.Faults, f) })
+	return f.Text
 }
 
 // Tally changes the report. change calls nothing of the reporter.
