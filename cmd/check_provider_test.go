@@ -120,6 +120,8 @@ func TestCheckSeesWhatChangesMeet(t *testing.T) {
 		{"another Trash", "trash = \"Bin\"\n", nil, []*imaptest.ScriptBox{imaptest.Box("INBOX"), imaptest.Box("Trash")}, exitDone, []string{`warn  work: trash: there is no mailbox "Bin"`}, nil},
 		{"none is needed", "deletions = \"keep\"\n", nil, []*imaptest.ScriptBox{imaptest.Box("INBOX")}, exitDone, nil, []string{"trash"}},
 		{"nor to read", "read_only = true\n", nil, []*imaptest.ScriptBox{imaptest.Box("INBOX")}, exitDone, nil, []string{"trash", "no MOVE"}},
+		{"UIDPLUS is off", "disable_extensions = [\"UIDPLUS\"]\n", nil, []*imaptest.ScriptBox{imaptest.Box("INBOX")}, exitDone,
+			[]string{"warn  work: server: UIDPLUS is switched off by disable_extensions: a message can be removed from the server only while no other one is marked"}, []string{"costs nothing"}},
 		{"INBOX is shut", "", imaptest.Refused("EXAMINE", "INBOX", "NO [SERVERBUG] it is broken"), []*imaptest.ScriptBox{imaptest.Box("INBOX")}, exitBroken, []string{"fail  work: mailbox: INBOX cannot be opened: ", "it is broken"}, nil},
 		{"no keywords", "keywords = [\"todo\"]\n", nil, []*imaptest.ScriptBox{imaptest.Box("INBOX")}, exitDone,
 			[]string{"warn  work: keywords: the server keeps no keywords in INBOX: tags do not go there"}, nil},
