@@ -83,6 +83,3 @@ func (r *run) recordMarks(ctx context.Context, b *box) error {
 
 // path is where a file of the mailbox lies.
 func (b *box) path(name string) string { return b.dir.Path(name) }
-
-// find tells where the file with this key is now; name is where it was last.
-func (b *box) find(key, name string) (string, bool, error) { return b.dir.Locate(key, name) }
