@@ -28,6 +28,7 @@ type account struct {
 	wrote   time.Time     // when a sync last wrote something here, as far as it said
 	follow  int           // syncs in a row that found nothing and were due to what they themselves had done
 	hold    time.Time     // no sync before that, unless somebody asks
+	pausing bool          // that is so since the server is not to be signed in at
 	drop    func()        // ends the connection that watches; nil if there is none
 	jumped  bool          // the next waits are short
 	tried   bool          // there was a connection, or a reason for none
@@ -183,6 +184,9 @@ func (a *account) work(ctx context.Context) {
 		}
 		var t *time.Timer
 		if ok {
+			if a.isPaused() {
+				d = min(d, a.times.Look) // it may be over before its time
+			}
 			t = time.NewTimer(d)
 			timer = t.C
 		}
@@ -190,6 +194,11 @@ func (a *account) work(ctx context.Context) {
 		case <-ctx.Done():
 		case <-a.wake:
 		case <-timer:
+			if a.isPaused() && !a.Paused(ctx).After(time.Now()) {
+				a.mu.Lock()
+				a.hold, a.pausing = time.Time{}, false
+				a.mu.Unlock()
+			}
 		case <-full.C:
 			full.Reset(a.times.Full)
 			a.look()
@@ -201,6 +210,13 @@ func (a *account) work(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// isPaused tells whether there is no sync since the server is not to be signed in at.
+func (a *account) isPaused() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.pausing
 }
 
 // leave answers whoever still asks.
@@ -217,7 +233,7 @@ func (a *account) leave() {
 func (a *account) run(ctx context.Context, failing, busy *waits) {
 	a.mu.Lock()
 	wants, asked := a.wants, a.asked
-	a.wants, a.asked, a.syncing, a.state.Working = want{}, nil, true, time.Now()
+	a.wants, a.asked, a.syncing, a.pausing, a.state.Working = want{}, nil, true, false, time.Now()
 	a.mu.Unlock()
 	only := wants.names()
 	if len(asked) > 0 {
@@ -248,7 +264,7 @@ func (a *account) run(ctx context.Context, failing, busy *waits) {
 		}
 		a.hold = now.Add(failing.next())
 		if out.Until.After(a.hold) {
-			a.hold = out.Until
+			a.hold, a.pausing = out.Until, true
 		}
 	default:
 		a.hold, a.state.Synced = time.Time{}, now

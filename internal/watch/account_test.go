@@ -343,3 +343,30 @@ func TestAPauseThatIsOverEarlyEndsTheWait(t *testing.T) {
 		}
 	})
 }
+
+// TestASignInByHandEndsThePauseOfSyncs: whose connection holds all the while.
+func TestASignInByHandEndsThePauseOfSyncs(t *testing.T) {
+	t.Parallel()
+	atRest(t, "IDLE NOTIFY", func(t *testing.T, s *scene) {
+		until := time.Now().Add(time.Hour)
+		s.mu.Lock()
+		s.paused = until
+		s.mu.Unlock()
+		s.comesTo(func([]string) Outcome { return Outcome{Fail: true, Until: until} })
+		s.server.deliver("INBOX", 1, 0)
+		time.Sleep(5 * time.Minute)
+		s.comesTo(nil)
+		s.take()
+		time.Sleep(5 * time.Minute)
+		if got := s.take(); len(got) > 0 {
+			t.Errorf("in the pause: %v", got)
+		}
+		s.mu.Lock()
+		s.paused = time.Time{}
+		s.mu.Unlock()
+		time.Sleep(11 * time.Second)
+		if got := s.names(); !slices.Equal(got, []string{"*"}) {
+			t.Errorf("when it is over: %v", got)
+		}
+	})
+}
