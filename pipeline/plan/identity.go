@@ -299,6 +299,9 @@ func Copies(server []mail.Message, rows []ledger.Message, e Evidence) (copies ma
 			fits = append([]ledger.Message{row}, fits...)
 		}
 		if len(fits) == 0 {
+			fits, may = may, nil // nothing contradicts, and what went elsewhere is not here twice
+		}
+		if len(fits) == 0 {
 			continue
 		}
 		best := fits[0]

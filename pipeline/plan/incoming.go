@@ -156,6 +156,9 @@ func Oldest(rows []ledger.Row, gone []imap.UID) bool {
 // known: fewer stayed than were there and came. Only then may mail that is new
 // elsewhere be mail that is here already.
 func MayHaveMoved(known ledger.Mailbox, st mail.Status) bool {
+	if known.UIDValidity != 0 && known.UIDValidity == st.UIDValidity && !known.Complete {
+		return true // how much of it is known is not
+	}
 	if !Current(known, st) || st.UIDNext < known.UIDNext {
 		return false
 	}

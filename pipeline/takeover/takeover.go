@@ -361,6 +361,7 @@ func (a *Account) take(ctx context.Context, s Session, m mail.Mailbox, sel *mail
 			if listed {
 				out.Paired++
 			} else {
+				row.Size = row.WireSize // by which it is known where the server has it now
 				out.Removed++
 			}
 		}
