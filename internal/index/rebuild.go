@@ -58,7 +58,40 @@ const (
 )
 
 // ErrStale says that the database does not know the files as they are.
-var ErrStale = errors.New("the notmuch database does not know this mail as it is: run `notmuch new`, then this again")
+var ErrStale = errors.New("the notmuch database does not know this mail as it is")
+
+// absent is files that are nowhere.
+type absent struct {
+	files  int
+	first  string
+	folder bool // so is a directory of theirs
+}
+
+func (a *absent) add(path string) {
+	if a.files++; a.files == 1 {
+		a.first = path
+	}
+	if !a.folder {
+		_, err := os.Lstat(filepath.Dir(path))
+		a.folder = errors.Is(err, fs.ErrNotExist)
+	}
+}
+
+// err tells of them, and what to do. Files that their owner has removed are for `notmuch new`.
+// It would forget the tags of all that is on a disk that is not mounted, though.
+func (a *absent) err(of int) error {
+	switch {
+	case a.files == 0:
+		return nil
+	case a.folder || a.files*muchGone >= of:
+		return fmt.Errorf("%d of %d files are gone, as %s: see whether their disk is mounted; `notmuch new` forgets them with their tags, and is right only if you have removed them", a.files, of, a.first)
+	default:
+		return fmt.Errorf("%w: run `notmuch new`, then this again (files that are gone, or in another folder: %d, as %s)", ErrStale, a.files, a.first)
+	}
+}
+
+// muchGone is which part of the files is more than their owner would remove and not tell notmuch.
+const muchGone = 10
 
 // Rebuild makes the database anew of the files that it has, in several processes, with all
 // tags, properties and the configuration that it has, and puts it in the place of the one that was there,
@@ -187,16 +220,14 @@ func (r *rebuilding) read(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	gone, first := 0, ""
+	var gone absent
 	threads := make(map[string]bool)
 	r.messages = make([]record, 0, len(ids))
 	err = r.records(ctx, ids, func(m record) error {
 		for _, f := range m.Files {
 			path := filepath.Join(r.conf.mailRoot, f)
 			if _, err := locate(path, nil); errors.Is(err, fs.ErrNotExist) {
-				if gone++; gone == 1 {
-					first = path
-				}
+				gone.add(path)
 			} else if err != nil {
 				return err
 			}
@@ -210,8 +241,8 @@ func (r *rebuilding) read(ctx context.Context) error {
 	switch {
 	case err != nil:
 		return err
-	case gone > 0:
-		return fmt.Errorf("%w (files that are gone, or in another folder: %d, as %s)", ErrStale, gone, first)
+	case gone.files > 0:
+		return gone.err(r.done.Files)
 	case len(ids) == 0:
 		return errors.New("the notmuch database has no mail: run `notmuch new`")
 	}
@@ -359,17 +390,22 @@ func (r *rebuilding) byFormerNames(w *workshop, made *Index, messages []record) 
 	if err := os.RemoveAll(root); err != nil {
 		return err
 	}
+	var gone absent
 	for _, m := range messages {
 		for _, f := range m.Files {
 			path, err := locate(filepath.Join(r.conf.mailRoot, f), nil)
 			if errors.Is(err, fs.ErrNotExist) {
-				return fmt.Errorf("%w (%s is gone, or in another folder)", ErrStale, path)
+				gone.add(path)
+				continue
 			}
 			name := filepath.Join(root, f)
 			if err := errors.Join(err, os.MkdirAll(filepath.Dir(name), 0o700), os.Symlink(path, name)); err != nil {
 				return err
 			}
 		}
+	}
+	if err := gone.err(r.done.Files); err != nil {
+		return err
 	}
 	former, err := w.open(newName, root)
 	if err != nil {
