@@ -110,11 +110,16 @@ func (l *Looker) keepHere(ctx context.Context, b *Mailbox, listed []mail.Message
 		paired[s.Key] = true
 	}
 	alone := slices.DeleteFunc(slices.Clone(here), func(s plan.Untracked) bool { return paired[s.Key] })
+	moved, err := l.movedHere(ctx, b.Name, alone)
+	if err != nil {
+		return err
+	}
+	alone = slices.DeleteFunc(alone, func(s plan.Untracked) bool { return moved[s.Key] })
 	rest := slices.DeleteFunc(slices.Clone(listed), func(m mail.Message) bool { _, ok := pairs[m.UID]; return ok })
 	unsure := len(plan.Unsure(rest, alone))
 	there := len(rest) - unsure
 	if len(here) > 0 && (!l.UploadHere || len(pairs) > 0) {
-		l.Report.Emit(report.Event{Type: report.EventMailbox, Mailbox: b.Name, Total: len(pairs), Text: l.foundHere(b.Name, len(pairs), len(alone)-unsure, there, unsure)})
+		l.Report.Emit(report.Event{Type: report.EventMailbox, Mailbox: b.Name, Total: len(pairs), Text: l.foundHere(b.Name, len(pairs), len(moved), len(alone)-unsure, there, unsure)})
 	}
 	if l.DryRun || l.UploadHere {
 		return nil
@@ -127,9 +132,39 @@ func (l *Looker) keepHere(ctx context.Context, b *Mailbox, listed []mail.Message
 	return l.commit(ctx, c, "mail here noted")
 }
 
+// movedHere gives those of the files, by key, that are of messages of other mailboxes of which
+// the file is gone: they were moved from there, and the next sync does the same on the server.
+func (l *Looker) movedHere(ctx context.Context, mailbox string, alone []plan.Untracked) (map[string]bool, error) {
+	moved, taken := make(map[string]bool), make(map[string]bool)
+	for _, s := range alone {
+		rows, err := l.Ledger.ByMessageID(ctx, s.ID)
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range rows {
+			message := journal.About(m)
+			if m.Mailbox == mailbox || m.State != ledger.Present || taken[message] || !s.SameContent(&m) {
+				continue
+			}
+			_, here, err := l.Here.FileOf(ctx, m)
+			if err != nil {
+				return nil, err
+			}
+			if !here {
+				moved[s.Key], taken[message] = true, true
+				break
+			}
+		}
+	}
+	return moved, nil
+}
+
 // foundHere says how the mail of a folder and that of its mailbox fit, and what to type.
-func (l *Looker) foundHere(mailbox string, paired, here, there, unsure int) string {
+func (l *Looker) foundHere(mailbox string, paired, moved, here, there, unsure int) string {
 	parts := []string{mail.Number(paired, "message", "messages") + " paired"}
+	if moved > 0 {
+		parts = append(parts, mail.Number(moved, "was moved here: the next sync moves it there, too", "were moved here: the next sync moves them there, too"))
+	}
 	switch {
 	case here == 0:
 	case l.UploadHere:
