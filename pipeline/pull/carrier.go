@@ -224,7 +224,11 @@ func (c *Carrier) Carry(ctx context.Context, s interface {
 				return nil
 			}
 			came = true
-			return errors.Join(l.Close(), os.Rename(c.path(p)+part, c.path(p)))
+			// Under its name it is whole, also after the machine stopped: another process takes it then.
+			if err := errors.Join(l.Sync(), l.Close()); err != nil {
+				return err
+			}
+			return os.Rename(c.path(p)+part, c.path(p))
 		},
 	})
 	if err == nil && !came {
