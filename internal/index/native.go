@@ -110,9 +110,15 @@ func names(files *C.notmuch_filenames_t) (out []string) {
 	return out
 }
 
-// reindexed reads the files of a message again.
+// reindexed reads the files of a message again, as index.decrypt says: without options libnotmuch
+// decrypts nothing here, as it does where a file is new.
 func reindexed(db *notmuch.DB, m *notmuch.Message) error {
-	if status := C.notmuch_message_reindex(message(m), nil); status != C.NOTMUCH_STATUS_SUCCESS {
+	options := C.notmuch_database_get_default_indexopts(handle(db))
+	if options == nil {
+		return notmuch.ErrOutOfMemory
+	}
+	defer C.notmuch_indexopts_destroy(options)
+	if status := C.notmuch_message_reindex(message(m), options); status != C.NOTMUCH_STATUS_SUCCESS {
 		return statusError(handle(db), status)
 	}
 	return nil
