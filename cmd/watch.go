@@ -95,7 +95,9 @@ func (p *program) watchAction(c *cli.Context) error {
 	if d != nil {
 		wg.Go(func() { d.serve(ctx) })
 	}
-	defer p.manager().tell("STOPPING=1")
+	stopping := func() { p.manager().tell("STOPPING=1") }
+	defer stopping()
+	defer context.AfterFunc(c.Context, stopping)() // what is under way may take its time
 	reached := make(map[string]*remote.Names)
 	for {
 		var v *vigil
@@ -228,7 +230,10 @@ func (v *vigil) watch(ctx context.Context, times watch.Times, d *door, reload fu
 		wg.Go(func() { v.carry(running, &v.all[i]) })
 	}
 	wg.Go(func() { watch.Machine(running, w, remark) })
-	wg.Go(func() { p.manager().serve(running, w) })
+	// A hang-up has it wait for what is under way, and the manager still hear from it.
+	told, silent := context.WithCancel(context.WithoutCancel(ctx))
+	defer silent()
+	wg.Go(func() { p.manager().serve(told, w) })
 	w.Run(running)
 	return context.Cause(running)
 }

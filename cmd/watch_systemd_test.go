@@ -37,33 +37,43 @@ func (w *watching) asUnit() (reload string) {
 	return reload
 }
 
+// asManager listens as a service manager does to the watch that is started then. heard waits
+// until something is told, and gives all that came until then.
+func (w *watching) asManager() (heard func(part string) string) {
+	w.t.Helper()
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(w.runtime, "notify"), Net: "unixgram"})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { _ = conn.Close() }) // nothing hangs on it
+	w.env = append(w.env, "NOTIFY_SOCKET="+filepath.Join(w.runtime, "notify"), "WATCHDOG_USEC=100000")
+	return func(part string) string {
+		w.t.Helper()
+		if err := conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+			w.t.Fatal(err)
+		}
+		var all strings.Builder
+		for buf := make([]byte, 4096); ; {
+			n, err := conn.Read(buf)
+			if err != nil {
+				w.t.Fatalf("%s was not told: %v", part, err)
+			}
+			all.Write(buf[:n])
+			all.WriteString("\n")
+			if strings.Contains(string(buf[:n])+"\n", part) {
+				return all.String()
+			}
+		}
+	}
+}
+
 func TestWatchTellsItsServiceManager(t *testing.T) {
 	t.Parallel()
 	w := newWatching(t, "")
 	p := w.through(0)
 	reload := w.asUnit()
-	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(w.runtime, "notify"), Net: "unixgram"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	w.env = append(w.env, "NOTIFY_SOCKET="+filepath.Join(w.runtime, "notify"), "WATCHDOG_USEC=100000")
+	heard := w.asManager()
 	w.start()
-	heard := func(part string) {
-		t.Helper()
-		if err := conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
-			t.Fatal(err)
-		}
-		for buf := make([]byte, 4096); ; {
-			n, err := conn.Read(buf)
-			if err != nil {
-				t.Fatalf("%s was not told: %v", part, err)
-			}
-			if strings.Contains(string(buf[:n])+"\n", part) {
-				return
-			}
-		}
-	}
 	heard("READY=1\nSTATUS=1 account")
 	heard("STATUS=1 account\n")
 	heard("WATCHDOG=1")
@@ -86,5 +96,31 @@ func TestWatchTellsItsServiceManager(t *testing.T) {
 	if status := w.stop(syscall.SIGTERM); status != exitInterrupted {
 		t.Errorf("exit status %d", status)
 	}
+	heard("STOPPING=1")
+}
+
+// TestAReloadBehindALongTextIsHeardOf: while what is under way when the configuration is to be
+// read again is not done, the manager goes on to hear from the watch, and that it stops.
+func TestAReloadBehindALongTextIsHeardOf(t *testing.T) {
+	t.Parallel()
+	w := newWatching(t, `mailboxes = ["INBOX"]`)
+	heard := w.asManager()
+	w.start()
+	heard("READY=1")
+	appendAll(t, w.server, "INBOX", longText("long", 8))
+	w.until("status says what notmuch is at", func() bool {
+		out, _ := w.run(name, "status")
+		return strings.Contains(strings.Join(strings.Fields(out), " "), "notmuch is indexing")
+	})
+	if err := w.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	heard("RELOADING=1")
+	for range 3 {
+		if all := heard("WATCHDOG=1"); strings.Contains(all, "READY=1") {
+			t.Fatalf("nothing came until it was done:\n%s", all)
+		}
+	}
+	w.stop(syscall.SIGTERM)
 	heard("STOPPING=1")
 }

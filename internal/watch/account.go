@@ -22,6 +22,7 @@ type account struct {
 	mu      sync.Mutex
 	wants   want
 	asked   []chan Outcome
+	over    bool // nobody is answered any more
 	syncing bool
 	ended   time.Time     // of the last sync
 	took    time.Duration // the last sync
@@ -128,8 +129,12 @@ func (a *account) changed() {
 func (a *account) ask() chan Outcome {
 	c := make(chan Outcome, 1)
 	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.over {
+		c <- ended()
+		return c
+	}
 	a.asked = append(a.asked, c)
-	a.mu.Unlock()
 	signal(a.wake)
 	return c
 }
@@ -219,14 +224,17 @@ func (a *account) isPaused() bool {
 	return a.pausing
 }
 
+// ended is the outcome of a sync that is not begun any more.
+func ended() Outcome { return Outcome{Fail: true, Ended: true} }
+
 // leave answers whoever still asks.
 func (a *account) leave() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, c := range a.asked {
-		c <- Outcome{Fail: true, Ended: true}
+		c <- ended()
 	}
-	a.asked = nil
+	a.asked, a.over = nil, true
 }
 
 // run runs one sync.

@@ -216,6 +216,10 @@ func TestWhoAsksIsAnsweredWhenTheWatchEnds(t *testing.T) {
 		if out := <-got; !out.Ended {
 			t.Errorf("%+v", out)
 		}
+		// Another account may be at work for long until it is the end of all.
+		if out, err := s.w.Sync(t.Context(), nil); err != nil || !out["work"].Ended {
+			t.Errorf("%+v: %v", out, err)
+		}
 	})
 }
 
