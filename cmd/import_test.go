@@ -62,7 +62,14 @@ func settleAt(t testing.TB, host, port, user, password string) *mover {
 // SyncState.
 func newMover(t *testing.T, s *imaptest.DovecotServer, style, state string) *mover {
 	t.Helper()
+	return moverIn(t, s, "work", style, state)
+}
+
+// moverIn is newMover with another folder of the account.
+func moverIn(t *testing.T, s *imaptest.DovecotServer, folder, style, state string) *mover {
+	t.Helper()
 	m, host, port := settle(t, s)
+	m.root = filepath.Join(m.dir, "mail", folder)
 	m.write("mbsyncrc", fmt.Sprintf("IMAPAccount a\nHost %s\nPort %s\nUser %s\nPass %q\nSSLType None\nAuthMechs LOGIN\n\nIMAPStore far\nAccount a\n\n"+
 		"MaildirStore near\nPath %[5]s/\nInbox %[5]s/INBOX\nSubFolders %[6]s\nMaxSize 20k\n\nChannel c\nFar :far:\nNear :near:\nPatterns *\nCreate Both\nExpunge Both\nSync All\nSyncState %[7]s\n",
 		host, port, s.User, s.Password, m.root, style, state))

@@ -68,3 +68,25 @@ func TestMaildirPPInTheMailRoot(t *testing.T) {
 		t.Error("the folder is there")
 	}
 }
+
+// TestWhatIsGoneFromAMailRootThatIsAnINBOX since the other program's last run is told to notmuch,
+// though no name of it is known.
+func TestWhatIsGoneFromAMailRootThatIsAnINBOX(t *testing.T) {
+	t.Parallel()
+	s := dovecot(t)
+	appendAll(t, s, "INBOX", rawDovecot(0), rawDovecot(1), rawDovecot(2), rawDovecot(3))
+	appendAll(t, s, "Archive", rawDovecot(100))
+	m := moverIn(t, s, ".", "Maildir++", "*")
+	m.write("config.toml", m.read("config.toml")+"folder = \".\"\nlayout = \"maildir++\"\ndeletions = \"expunge\"\n")
+	m.must("mv", m.file("d1@example.org"), filepath.Join(m.root, ".Archive", "cur", "x1:2,S"))
+	m.must("rm", m.file("d2@example.org"))
+	m.must("notmuch", "new")
+	m.must("notmuch", "tag", "+kept", "id:d1@example.org")
+	before := m.must("notmuch", "dump")
+	m.must(name, "import", "mbsync", "--from", "mbsyncrc")
+	m.must(name, "sync")
+	says(t, m.must(name, "sync"), "work: nothing new")
+	m.holds(map[string]int{"INBOX": 2, "Archive": 2})
+	m.hasTags(before)
+	says(t, m.must(name, "verify", "--deep"), "work: all 4 messages are here, equal in every word")
+}

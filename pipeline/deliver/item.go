@@ -1,6 +1,7 @@
 package deliver
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/notmuch-imap/notmuch-imap/hooks"
@@ -100,12 +101,14 @@ func (it *Item) key() string {
 	return it.Row.Key
 }
 
-// name is the last known name of the file that the item is about.
+// name is the last known name of the file that the item is about. Of what another program
+// had, and is gone, none is known: that of a file without flags stands for it, since a path
+// without a name would be the folder's own.
 func (it *Item) name() string {
 	if it.Op == OpStub || it.Row.Key == "" {
-		return it.Row.StubName
+		return cmp.Or(it.Row.StubName, "cur/"+it.Row.StubKey)
 	}
-	return it.Row.Name
+	return cmp.Or(it.Row.Name, "cur/"+it.Row.Key)
 }
 
 func (it *Item) setName(name string) {
