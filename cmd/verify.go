@@ -137,7 +137,7 @@ func (p *program) verifyAccount(ctx context.Context, v *verification, keys *secr
 		}
 		of = verify.Account{
 			Name: a.Name, Root: o.Root, Layout: o.Layout, Ledger: o.Ledger, Index: o.Index, Selects: o.Selects, Only: v.only, Tags: &o.Tags, Tell: lines.tell, Memory: memory,
-			NamesHaveFlags: !o.TagFlags, ReadOnly: a.ReadOnly, Keeps: a.Deletions == string(pipeline.DeletionsKeep),
+			NamesHaveFlags: !o.TagFlags, ReadOnly: a.ReadOnly, Deletions: o.Deletions, Trash: o.Trash,
 			Progress: func(done, total int) {
 				if out.json {
 					return
@@ -246,7 +246,7 @@ func verifiedText(r *verify.Result, deep bool) string {
 			words string
 		}{
 			{verify.NotHere, "not here"}, {verify.NotThere, "not there"}, {verify.NotFetched, "not to be had"}, {verify.Flags, "with other flags"},
-			{verify.Identity, "with another Message-ID"}, {verify.Size, "with another size"}, {verify.Content, "with another text"},
+			{verify.Identity, "with another Message-ID"}, {verify.Size, "with another size"}, {verify.Leaving, "about to leave their mailbox"}, {verify.Content, "with another text"},
 			{verify.NotIndexed, "not in notmuch"}, {verify.Mailbox, "about a whole mailbox"},
 		} {
 			if d := r.Differences[k.kind]; d > 0 {

@@ -48,6 +48,11 @@ func TestWhatVerifySaysSettlesADifference(t *testing.T) {
 			`/2: not here: its file is gone from the folder; the server has the message, and a sync deletes it there, or moves it where it is here now`},
 		"gone here before": {byName, func(m *mover) { m.must("rm", m.file("d1@example.org")); m.must("notmuch", "new") }, nil,
 			`/2: not here: its file is gone from the folder; the server has the message, and a sync deletes it there, or moves it where it is here now`},
+		"marked as deleted": {byName, nil, func(m *mover) { rename(m, "1", "T") }, `/2: leaving: the name of its file marks it as deleted (T), and a sync deletes it on the server`},
+		"marked by its tag": {byName, nil, func(m *mover) {
+			m.write("config.toml", m.read("config.toml")+"deleted_tag = \"zap\"\n")
+			tag(m, "1", "+zap")
+		}, `/2: leaving: it has the tag zap, and a sync deletes it on the server`},
 		"new here": {byName, nil, func(m *mover) { m.put("INBOX/cur/new:2,S", rawDovecot(9)) }, `: not there: INBOX/cur/new:2,S: no message on the server is this file; a sync uploads it`},
 		"a new folder": {byName, nil, func(m *mover) { m.maildir("Own"); m.put("Own/cur/new:2,S", rawDovecot(9)) },
 			`work: not there: Own: the folder is of no mailbox of the server; 1 mail is in it; a sync makes it one`},

@@ -6,6 +6,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/verify"
 )
 
@@ -28,6 +29,8 @@ func Remembered(ctx context.Context, l *ledger.Ledger) (m verify.Memory, err err
 	m.HereBefore, m.NeverUpload, m.FoldersBefore, m.FoldersSaid = all(j.HereBefore), all(j.NeverUpload), all(j.Before), all(j.FolderSaid)
 	twins, e := Twins(ctx, l)
 	at, _, e2 := j.Tags.Get(ctx)
-	m.Twins, m.TagsAt = twins, at.Revision
-	return m, errors.Join(err, e, e2)
+	old, e3 := j.Old.All(ctx)
+	m.Twins, m.TagsAt, m.Rules = twins, at.Revision, at.Rules
+	m.OldTags = func(mailbox, key string) plan.OldTags { return old[journal.AboutFile(mailbox, key)] }
+	return m, errors.Join(err, e, e2, e3)
 }

@@ -155,6 +155,29 @@ func Content(path string) (*mail.Content, error) {
 	return mail.ContentOf(f)
 }
 
+// OneMail tells whether the files of a message of notmuch's, which may have other names now, are
+// all the same mail. notmuch joins them by their Message-ID alone, which any sender can copy from
+// a mail that is here: what is said of the one would then be done to the other.
+func OneMail(paths []string) (bool, error) {
+	if len(paths) < 2 {
+		return true, nil
+	}
+	var first *mail.Content
+	for _, path := range paths {
+		c, err := Content(path)
+		switch {
+		case err != nil:
+			return false, err
+		case c == nil: // its file is gone
+		case first == nil:
+			first = c
+		case !first.Is(c):
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
 // openRenamed opens a mail by a path that may be older than the name of its file.
 func openRenamed(path string) (*os.File, error) {
 	f, err := os.Open(path)

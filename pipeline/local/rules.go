@@ -39,15 +39,11 @@ func (r *Reader) applyRules(ctx context.Context, all []View, tagged []mail.Tagge
 // ordered is what a message's tags order of a file: to what mailbox it goes, or that it is
 // deleted. old are those of its tags that were said of other files.
 func (r *Reader) ordered(mailbox, trash string, tags []string, old plan.OldTags, rebuilt bool) (to string, deleted bool) {
-	if r.Tags.Deletes(tags, old) {
-		// What is in the Trash has the tag since it was put there.
-		return "", r.Deletions != plan.DeletionsKeep && (r.Deletions != plan.DeletionsTrash || trash != mailbox)
-	}
+	to, deleted = r.Tags.Ordered(mailbox, trash, r.Deletions, tags, old, rebuilt)
 	if r.Restore {
-		return "", false
+		to = ""
 	}
-	rule, _ := r.Tags.MovedBy(mailbox, tags, old, func(m plan.MoveRule) bool { return m.With != "" || !rebuilt })
-	return rule.To, false
+	return to, deleted
 }
 
 // DeletedByTag tells whether a mail that was here before its mailbox is deleted for its tags: of
@@ -84,7 +80,7 @@ func (r *Reader) orders(ctx context.Context, v *View, byKey map[string]mail.Tagg
 		if !deleted && to == "" {
 			continue
 		}
-		same, err := oneMail(t)
+		same, err := maildir.OneMail(slices.Concat(t.Paths, t.Others))
 		if err != nil {
 			r.Report.Note(v.Name, "UID %d: its tags want it moved or deleted, but it cannot be told whether all its files are one mail: %v; it stays where it is", row.UID, err)
 			done = false // until they can be read
@@ -152,28 +148,4 @@ func (r *Reader) take(ctx context.Context, b *View, orders map[imap.UID]string) 
 		b.Tagged[to] = append(b.Tagged[to], m)
 	}
 	return nil
-}
-
-// oneMail tells whether all files of a message are the same mail. notmuch joins them
-// by their Message-ID alone, which any sender can copy from a mail that is here: what
-// is said of the one would then be done to the other.
-func oneMail(t mail.Tagged) (bool, error) {
-	files := slices.Concat(t.Paths, t.Others)
-	if len(files) < 2 {
-		return true, nil
-	}
-	var first *mail.Content
-	for _, path := range files {
-		c, err := maildir.Content(path)
-		switch {
-		case err != nil:
-			return false, err
-		case c == nil: // its file is gone
-		case first == nil:
-			first = c
-		case !first.Is(c):
-			return false, nil
-		}
-	}
-	return true, nil
 }

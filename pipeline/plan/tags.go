@@ -116,6 +116,18 @@ func (t *Tags) MovedBy(mailbox string, tags []string, old OldTags, is func(MoveR
 	return t.Moves[i], true
 }
 
+// Ordered gives what a message's tags order of a file: to what mailbox it goes, or that it is
+// deleted. old are those of its tags that were said of other files; rebuilt, that the database was
+// made anew, and lacks tags that nobody took off.
+func (t *Tags) Ordered(mailbox, trash string, deletions Deletions, tags []string, old OldTags, rebuilt bool) (to string, deleted bool) {
+	if t.Deletes(tags, old) {
+		// What is in the Trash has the tag since it was put there.
+		return "", deletions != DeletionsKeep && (deletions != DeletionsTrash || trash != mailbox)
+	}
+	rule, _ := t.MovedBy(mailbox, tags, old, func(m MoveRule) bool { return m.With != "" || !rebuilt })
+	return rule.To, false
+}
+
 // RulesFingerprint is what tags order by the configuration, as one word; "" if nothing.
 func (t *Tags) RulesFingerprint() string {
 	if len(t.Moves) == 0 && t.DeletedTag == "" {

@@ -1,6 +1,9 @@
 package verify
 
-import "github.com/notmuch-imap/notmuch-imap/internal/mail"
+import (
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+)
 
 // Memory is what syncs remember of files, folders and tags: what they do about them goes by it.
 type Memory struct {
@@ -14,6 +17,9 @@ type Memory struct {
 	// why folders are of no mailbox, where a sync has found that out.
 	FoldersBefore, FoldersSaid map[string]string
 	TagsAt                     mail.Revision // up to where tags were looked at
+	Rules                      string        // what tags ordered then, as one word
+	// OldTags gives the tags that order nothing of a file, since they were said of others.
+	OldTags func(mailbox, key string) plan.OldTags
 }
 
 func (m *Memory) wasHere(folder string) bool {

@@ -69,7 +69,8 @@ type Account struct {
 	// NamesHaveFlags: tags of flags are in the files' names, too (maildir.synchronize_flags).
 	NamesHaveFlags bool
 	ReadOnly       bool // the server is told nothing
-	Keeps          bool // nor of deletions, whatever else it is told
+	Deletions      plan.Deletions
+	Trash          string // of the configuration; "" where it is to be found
 	// Tell is given each difference as it is found.
 	Tell func(Difference)
 	// Progress is told how many of how many messages are compared. May be nil.
@@ -88,6 +89,7 @@ const (
 	Flags      Kind = "flags"       // and keywords
 	Identity   Kind = "identity"    // another Message-ID
 	Size       Kind = "size"
+	Leaving    Kind = "leaving" // a sync deletes it, or moves it, on the server
 	Content    Kind = "content"
 	NotIndexed Kind = "not in notmuch"
 	Mailbox    Kind = "mailbox" // the mailbox as a whole cannot be compared
@@ -132,6 +134,7 @@ type side struct {
 	files  map[string]map[string]mail.Tagged // notmuch's, by directory and key
 	news   map[string]bool                   // ids of the messages whose tags a sync looks at
 	whole  bool                              // it looks at those of all, as in a database that is new to it
+	trash  string
 }
 
 func (s *side) tell(d Difference) {
@@ -161,6 +164,7 @@ func Sides(ctx context.Context, a Account, session Session) (*Result, []Body, er
 	if err := s.readIndex(ctx); err != nil {
 		return nil, nil, err
 	}
+	s.trash = cmp.Or(a.Trash, mail.Trash(list))
 	there := make(map[string]bool)
 	var boxes []mail.Mailbox
 	for _, m := range list {
@@ -324,7 +328,7 @@ func (b *box) compare(ctx context.Context, uids []imap.UID, messages []mail.Mess
 				both = append(both, row.UID)
 			case there:
 				text := "its file is gone from the folder; the server has the message, and "
-				if b.Keeps || b.ReadOnly {
+				if b.Deletions == plan.DeletionsKeep || b.ReadOnly {
 					text += fmt.Sprintf("keeps it; `notmuch imap sync --restore %s` brings it back", b.Name)
 				} else {
 					text += "a sync deletes it there, or moves it where it is here now"
@@ -396,6 +400,9 @@ func (b *box) message(row *ledger.Message, m mail.Message) {
 	} else if words, add, remove := untrue(tagged, row.Key, name); words != "" && b.NamesHaveFlags {
 		b.differs(row.UID, Flags, "its tags in notmuch are not those of its file's name: %s; as its name says it is after %s", words, tagging(tagged.ID, add, remove))
 	}
+	if leaves := b.leaves(row, letters, tagged); leaves != "" && !b.ReadOnly {
+		b.differs(row.UID, Leaving, "%s", leaves)
+	}
 	switch {
 	case !indexed && row.ID != "":
 		b.differs(row.UID, NotIndexed, "notmuch does not know its file %s; `notmuch new` finds it, unless its new.ignore has that", filepath.Join(b.known.Folder, name))
@@ -405,6 +412,42 @@ func (b *box) message(row *ledger.Message, m mail.Message) {
 	if m.Size != 0 && row.Size != 0 && m.Size != row.Size {
 		b.differs(row.UID, Size, "it has %d bytes on the server; when it came it had %d; %s", m.Size, row.Size, b.anew())
 	}
+}
+
+// leaves says why and how a message leaves the mailbox with the next sync, though it and its
+// file are there; "" if it stays.
+func (b *box) leaves(row *ledger.Message, letters string, tagged mail.Tagged) string {
+	if plan.HasFlag(row.Flags, `\Deleted`) {
+		return "" // it was asked for already
+	}
+	deletes := "a sync deletes it on the server"
+	if b.Deletions != plan.DeletionsExpunge && b.known.Name != b.trash {
+		deletes = "a sync moves it to the Trash on the server"
+	}
+	if strings.Contains(letters, "T") && b.Deletions != plan.DeletionsKeep {
+		return "the name of its file marks it as deleted (T), and " + deletes
+	}
+	if !b.whole && !b.news[tagged.ID] && b.Rules == b.Tags.RulesFingerprint() {
+		return "" // a sync has seen its tags
+	}
+	to, deleted := b.Tags.Ordered(b.known.Name, b.trash, b.Deletions, tagged.Tags, b.oldTags(row.Key), b.whole && b.TagsAt.UUID != "")
+	if !deleted && to == "" {
+		return ""
+	}
+	if same, err := maildir.OneMail(slices.Concat(tagged.Paths, tagged.Others)); err != nil || !same {
+		return "" // a sync leaves it where it is, and says so
+	}
+	if deleted {
+		return fmt.Sprintf("it has the tag %s, and %s", b.Tags.DeletedTag, deletes)
+	}
+	return fmt.Sprintf("a sync moves it to %s, where its tags want it", to)
+}
+
+func (b *box) oldTags(key string) plan.OldTags {
+	if b.OldTags == nil {
+		return nil
+	}
+	return b.OldTags(b.known.Name, key)
 }
 
 // anew says how the mail of a file comes anew.

@@ -172,6 +172,15 @@ func (w *world) sides(t *testing.T, want ...string) (*Result, []Body) {
 	return result, bodies
 }
 
+// mark gives the file of UID 2 the letter T.
+func mark(t *testing.T, w *world) {
+	t.Helper()
+	if err := os.Rename(w.file(2), w.file(2)+"T"); err != nil {
+		t.Fatal(err)
+	}
+	w.tags[1].Paths = []string{w.file(2) + "T"}
+}
+
 func TestWhatDiffers(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -200,11 +209,24 @@ func TestWhatDiffers(t *testing.T) {
 			w.NamesHaveFlags, w.tags[2].Tags, w.tags[1].Tags = true, []string{"flagged"}, []string{"unread"}
 		},
 			[]string{"3 flags:  its tags in notmuch are not those of its file's name: flagged in notmuch alone; as its name says it is after `notmuch tag '-flagged' -- 'id:3@x'`", "2 flags:  its tags in notmuch are not those of its file's name: unread in notmuch alone; as its name says it is after `notmuch tag '-unread' -- 'id:2@x'`"}},
-		"notmuch":           {func(_ *testing.T, w *world) { w.tags = w.tags[1:] }, []string{"1 not in notmuch:  notmuch does not know its file INBOX/cur/key1:2,S; `notmuch new` finds it, unless its new.ignore has that"}},
+		"notmuch": {func(_ *testing.T, w *world) { w.tags = w.tags[1:] }, []string{"1 not in notmuch:  notmuch does not know its file INBOX/cur/key1:2,S; `notmuch new` finds it, unless its new.ignore has that"}},
+		"a file marked as deleted": {func(t *testing.T, w *world) { mark(t, w); w.Deletions = plan.DeletionsExpunge },
+			[]string{"2 leaving:  the name of its file marks it as deleted (T), and a sync deletes it on the server"}},
+		"one for the Trash":              {mark, []string{"2 leaving:  the name of its file marks it as deleted (T), and a sync moves it to the Trash on the server"}},
+		"a mark that counts for nothing": {func(t *testing.T, w *world) { mark(t, w); w.Deletions = plan.DeletionsKeep }, nil},
+		"a mark that is only here":       {func(t *testing.T, w *world) { mark(t, w); w.ReadOnly = true }, nil},
+		"a tag that deletes":             {func(_ *testing.T, w *world) { w.Tags.DeletedTag, w.tags[1].Tags = "zap", []string{"zap"} }, []string{"2 leaving:  it has the tag zap, and a sync moves it to the Trash on the server"}},
+		"a tag that deletes no other file": {func(_ *testing.T, w *world) {
+			w.Tags.DeletedTag, w.tags[1].Tags = "zap", []string{"zap"}
+			w.OldTags = func(_, key string) plan.OldTags { return plan.OldTags{"zap": key == "key2"} }
+		}, nil},
+		"a tag that moves": {func(_ *testing.T, w *world) {
+			w.Tags.Moves, w.tags[1].Tags = []plan.MoveRule{{From: "INBOX", To: "Arch", With: "old"}}, []string{"old"}
+		}, []string{"2 leaving:  a sync moves it to Arch, where its tags want it"}},
 		"a silent server":   {func(_ *testing.T, w *world) { w.messages[0] = mail.Message{UID: 1} }, []string{"1 not fetched:  the server lists it, and tells nothing of it; its mail is here"}},
 		"one is gone there": {func(_ *testing.T, w *world) { w.messages = w.messages[1:] }, []string{"1 not there:  the server has it no more; its file is in the folder, from where a sync removes it"}},
 		"a file that is kept": {func(t *testing.T, w *world) {
-			w.Keeps = true
+			w.Deletions = plan.DeletionsKeep
 			if err := os.Remove(w.file(1)); err != nil {
 				t.Fatal(err)
 			}
