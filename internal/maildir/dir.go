@@ -401,7 +401,7 @@ func (d Dir) Link(path, key, flags string) (name string, err error) {
 
 // copyFile makes a durable copy, or none.
 func copyFile(from, to string) (err error) {
-	src, err := os.Open(from)
+	src, err := Open(from)
 	if err != nil {
 		return err
 	}
@@ -455,7 +455,7 @@ func WireSize(path string) (size int64, err error) {
 // Read gives the mail at path to a writer, a buffer at a time, and gives its
 // WireSize.
 func Read(path string, buf []byte, to io.Writer) (size int64, err error) {
-	f, err := os.Open(path)
+	f, err := Open(path)
 	if err != nil {
 		return 0, err
 	}

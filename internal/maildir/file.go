@@ -133,7 +133,7 @@ func ReadHeader(path string, names ...string) (mail.Header, error) {
 func MadeUpID(path string) (string, error) { return reading(path, mail.MadeUpID) }
 
 func reading[T any](path string, what func(io.Reader) (T, error)) (out T, err error) {
-	f, err := os.Open(path)
+	f, err := Open(path)
 	if err != nil {
 		return out, err
 	}
@@ -180,7 +180,7 @@ func OneMail(paths []string) (bool, error) {
 
 // openRenamed opens a mail by a path that may be older than the name of its file.
 func openRenamed(path string) (*os.File, error) {
-	f, err := os.Open(path)
+	f, err := Open(path)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return f, err
 	}
@@ -193,5 +193,5 @@ func openRenamed(path string) (*os.File, error) {
 	if !ok {
 		return nil, fs.ErrNotExist
 	}
-	return os.Open(dir.Path(name))
+	return Open(dir.Path(name))
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -181,7 +180,7 @@ func (r *Reader) isOurs(ctx context.Context, id string, content mail.Digest) (bo
 func sameBeginning(a, b string) (bool, error) {
 	var text [2][]byte
 	for i, path := range []string{a, b} {
-		f, err := os.Open(path)
+		f, err := maildir.Open(path)
 		if err != nil {
 			return false, err
 		}

@@ -166,7 +166,7 @@ func (m *Matcher) compare(ctx context.Context, s Session, dir maildir.Dir, liste
 			if err != nil || !ok {
 				return err
 			}
-			file, err := os.Open(dir.Path(name))
+			file, err := maildir.Open(dir.Path(name))
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil // renamed or taken away this moment
 			}

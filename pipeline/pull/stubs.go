@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"os"
 	"slices"
 	"time"
 
@@ -12,6 +11,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
@@ -102,7 +102,7 @@ func (w *Worker) rewrite(f failure, old ledger.Message, name string, now time.Ti
 
 // salvagedSize reads from a stub how much of the mail it has.
 func salvagedSize(path string) (int, error) {
-	f, err := os.Open(path)
+	f, err := maildir.Open(path)
 	if err != nil {
 		return 0, err
 	}

@@ -159,7 +159,7 @@ func lacking(err error) bool {
 func barred(err error) bool {
 	_, path := errors.AsType[*fs.PathError](err)
 	_, link := errors.AsType[*os.LinkError](err)
-	return (path || link) && (errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.EISDIR) || errors.Is(err, unix.ELOOP))
+	return (path || link) && (errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.EISDIR) || errors.Is(err, fs.ErrInvalid) || errors.Is(err, unix.ELOOP))
 }
 
 // Own tells whether an error is one of this machine, whatever was left because of it:

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/emersion/go-imap/v2"
@@ -240,7 +241,12 @@ func TestWhatDiffers(t *testing.T) {
 			if err := errors.Join(os.Remove(w.file(2)), os.Mkdir(w.file(2), 0o700)); err != nil {
 				t.Fatal(err)
 			}
-		}, []string{"2 not here:  its file cannot be read: read KEY2: is a directory; move that away, and `notmuch imap sync --restore work` brings what the server has"}},
+		}, []string{"2 not here:  its file cannot be read: open KEY2: it is no regular file; move that away, and `notmuch imap sync --restore work` brings what the server has"}},
+		"a fifo": {func(t *testing.T, w *world) {
+			if err := errors.Join(os.Remove(w.file(2)), syscall.Mkfifo(w.file(2), 0o600)); err != nil {
+				t.Fatal(err)
+			}
+		}, []string{"2 not here:  its file cannot be read: open KEY2: it is no regular file; move that away, and `notmuch imap sync --restore work` brings what the server has"}},
 		"a link to nothing": {func(t *testing.T, w *world) {
 			if err := errors.Join(os.Remove(w.file(2)), os.Symlink("nowhere", w.file(2))); err != nil {
 				t.Fatal(err)
