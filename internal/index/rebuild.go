@@ -168,6 +168,7 @@ type rebuilding struct {
 	config   string // notmuch's configuration, as text
 	stored   []property
 	messages []record
+	grove    *grove
 	done     Rebuilt
 }
 
@@ -221,16 +222,13 @@ func (r *rebuilding) read(ctx context.Context) error {
 		return err
 	}
 	var gone absent
+	var odd oddFiles
+	r.grove = newGrove()
 	threads := make(map[string]bool)
 	r.messages = make([]record, 0, len(ids))
 	err = r.records(ctx, ids, func(m record) error {
-		for _, f := range m.Files {
-			path := filepath.Join(r.conf.mailRoot, f)
-			if _, err := locate(path, nil); errors.Is(err, fs.ErrNotExist) {
-				gone.add(path)
-			} else if err != nil {
-				return err
-			}
+		if err := r.files(m, &gone, &odd); err != nil {
+			return err
 		}
 		r.messages = append(r.messages, m)
 		r.done.Files += len(m.Files)
@@ -245,6 +243,9 @@ func (r *rebuilding) read(ctx context.Context) error {
 		return gone.err(r.done.Files)
 	case len(ids) == 0:
 		return errors.New("the notmuch database has no mail: run `notmuch new`")
+	}
+	if err := errors.Join(odd.ask(ctx, r.conf.mailRoot, r.config), odd.err()); err != nil {
+		return err
 	}
 	r.done.SizeBefore, err = sizeOf(r.real)
 	return err
@@ -292,12 +293,12 @@ func (r *rebuilding) build(ctx context.Context, dir string) error {
 			}
 		}
 	}()
-	w := &workshop{dir: dir, root: r.conf.mailRoot, config: r.config, worker: r.Worker, counted: func(n int) { indexed <- n }}
+	w := &workshop{dir: dir, root: r.conf.mailRoot, config: r.config, grove: r.grove, worker: r.Worker, counted: func(n int) { indexed <- n }}
 	n := min(max(1, r.Workers), max(1, len(r.messages)/leastPart))
 	made, err := w.build(ctx, r.messages, r.stored, n)
 	close(indexed)
 	<-counted
-	r.messages = nil
+	r.messages, r.grove = nil, nil
 	if err != nil {
 		return err
 	}

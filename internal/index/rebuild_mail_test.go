@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // refused asserts that a rebuild is refused, that one which is only tried is so too, and
@@ -104,4 +106,41 @@ func (w *world) remove(n, m int) (err error) {
 		err = errors.Join(err, os.Remove(filepath.Join(w.root, "work", "cur", fmt.Sprintf("%d:2,S", i))))
 	}
 	return err
+}
+
+// A file that is not what the database has it for is told of before anything is done, with all
+// others.
+func TestFilesThatAreOtherMailByNowAreNamed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for i := range 20 {
+		w.deliver(fmt.Sprintf("work/cur/%d:2,S", i), fmt.Sprintf("m%d@x", i))
+	}
+	w.write(filepath.Join(w.root, "work", "cur", "none"), "From: a\nSubject: it has no id\n\nx\n")
+	w.write(filepath.Join(w.root, "work", "cur", "long"), mailText(strings.Repeat("long", 60)+"@x"))
+	w.write(filepath.Join(w.root, "work", "cur", "comment"), "From: a\nMessage-ID: (a) comment <c@x>\n\nx\n")
+	w.notmuch("new", "--quiet")
+	file := func(i int) string { return filepath.Join(w.root, "work", "cur", fmt.Sprintf("%d:2,S", i)) }
+	if err := errors.Join(os.Truncate(file(1), 0), w.remove(2, 4), unix.Mkfifo(file(2), 0o600), os.Mkdir(file(3), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	w.write(file(4), mailText("other@x"))
+	err := w.refused()
+	if errors.Is(err, ErrStale) || !strings.Contains(err.Error(), "not what notmuch knows them as: 4 (") {
+		t.Error(err)
+	}
+	for i := range 6 {
+		if odd := i > 0 && i < 5; strings.Contains(err.Error(), file(i)) != odd {
+			t.Errorf("%s: %v", file(i), err)
+		}
+	}
+	for i := 1; i < 5; i++ {
+		if err := os.Remove(file(i)); err != nil {
+			t.Fatal(err)
+		}
+		w.write(file(i), mailText(fmt.Sprintf("m%d@x", i)))
+	}
+	before := w.holds()
+	w.rebuild(2)
+	w.equals(before)
 }

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -154,20 +153,20 @@ func setRecord(m *notmuch.Message, r record) error {
 
 // indexFile indexes a file, which is to be of this message.
 func indexFile(db *notmuch.DB, path, id string) error {
+	f, _, err := openMail(path) // libnotmuch waits at a FIFO, and does not say why it cannot open
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w (%s is gone, or in another folder)", ErrStale, path)
+	case err != nil:
+		return err
+	}
+	_ = f.Close() // nothing was written
 	m, err := db.AddMessage(path)
 	switch {
-	case errors.Is(err, notmuch.ErrFileError):
-		if f, e := os.Open(path); e != nil {
-			err = e // says why
-		} else {
-			_ = f.Close() // nothing was written
-		}
-		if errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("%w (%s is gone, or in another folder)", ErrStale, path)
-		}
-		return err
+	case errors.Is(err, notmuch.ErrFileError) && !exists(path):
+		return fmt.Errorf("%w (%s is gone, or in another folder)", ErrStale, path)
 	case errors.Is(err, notmuch.ErrFileNotEmail):
-		return fmt.Errorf("%s is no mail any more, and the message id:%s in the database", path, id)
+		return oddFile(fmt.Sprintf("%s is no mail any more, and the message id:%s in the database", path, id))
 	case err != nil && !errors.Is(err, notmuch.ErrDuplicateMessageID):
 		return fmt.Errorf("%s: %w", path, err)
 	}
@@ -177,7 +176,7 @@ func indexFile(db *notmuch.DB, path, id string) error {
 		return err
 	}
 	if got != id {
-		return fmt.Errorf("%s is the message id:%s by now, and id:%s in the database", path, got, id)
+		return oddFile(fmt.Sprintf("%s is the message id:%s by now, and id:%s in the database", path, got, id))
 	}
 	return nil
 }

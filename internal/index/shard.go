@@ -40,6 +40,7 @@ type workshop struct {
 	dir     string
 	root    string // where the mail is
 	config  string // notmuch's, as text
+	grove   *grove
 	counted func(messages int)
 	worker  func(ctx context.Context, dir, shard string) *exec.Cmd
 }
@@ -140,7 +141,7 @@ func (w *workshop) build(ctx context.Context, messages []record, stored []proper
 	}
 	base := xapianDir(filepath.Join(w.dir, baseName))
 	var shards []string
-	for i, part := range parts(messages, w.root, n) {
+	for i, part := range w.grove.parts(messages, n) {
 		shard := strconv.Itoa(i + 1)
 		shards = append(shards, shard)
 		x, err := w.open(shard, w.root)

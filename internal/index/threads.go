@@ -2,12 +2,7 @@ package index
 
 import (
 	"cmp"
-	"os"
-	"path/filepath"
 	"slices"
-	"strings"
-
-	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
 // forest joins names that belong together (union-find).
@@ -35,20 +30,30 @@ func (f *forest) root(n int32) int32 {
 
 func (f *forest) join(a, b string) { f.parent[f.root(f.of(a))] = f.root(f.of(b)) }
 
-// parts divides messages into at most n parts of about as many bytes, of whole threads: those
-// that the database has, joined by what the files refer to. Within a part the order stays.
-func parts(records []record, root string, n int) [][]record {
-	f := forest{node: make(map[string]int32)}
-	size := make([]int64, len(records))
-	for i, r := range records {
-		f.join("id "+r.ID, "thread "+r.Thread)
-		for _, file := range r.Files {
-			refs, bytes := references(filepath.Join(root, file))
-			for _, ref := range refs {
-				f.join("id "+r.ID, "id "+ref)
-			}
-			size[i] += bytes
-		}
+// grove is messages, of which those belong together that are in a thread, in the database
+// or by what their files refer to.
+type grove struct {
+	forest
+	size map[string]int64 // of a message's files, in bytes, by its id
+}
+
+func newGrove() *grove {
+	return &grove{forest: forest{node: make(map[string]int32)}, size: make(map[string]int64)}
+}
+
+// file adds a file of a message.
+func (g *grove) file(id string, refs []string, bytes int64) {
+	for _, ref := range refs {
+		g.join("id "+id, "id "+ref)
+	}
+	g.size[id] += bytes
+}
+
+// parts divides messages into at most n parts of about as many bytes, of what belongs
+// together. Within a part the order stays.
+func (g *grove) parts(records []record, n int) [][]record {
+	for _, r := range records {
+		g.join("id "+r.ID, "thread "+r.Thread)
 	}
 	type tree struct {
 		root  int32
@@ -56,14 +61,14 @@ func parts(records []record, root string, n int) [][]record {
 	}
 	at := make(map[int32]int)
 	var trees []tree
-	for i, r := range records {
-		root := f.root(f.of("id " + r.ID))
+	for _, r := range records {
+		root := g.root(g.of("id " + r.ID))
 		k, ok := at[root]
 		if !ok {
 			k = len(trees)
 			at[root], trees = k, append(trees, tree{root: root})
 		}
-		trees[k].bytes += size[i] + perMessage
+		trees[k].bytes += g.size[r.ID] + perMessage
 	}
 	slices.SortStableFunc(trees, func(a, b tree) int { return cmp.Compare(b.bytes, a.bytes) })
 	load, place := make([]int64, n), make(map[int32]int, len(trees))
@@ -74,7 +79,7 @@ func parts(records []record, root string, n int) [][]record {
 	}
 	out := make([][]record, n)
 	for _, r := range records {
-		p := place[f.root(f.of("id "+r.ID))]
+		p := place[g.root(g.of("id "+r.ID))]
 		out[p] = append(out[p], r)
 	}
 	return slices.DeleteFunc(out, func(p []record) bool { return len(p) == 0 })
@@ -82,25 +87,3 @@ func parts(records []record, root string, n int) [][]record {
 
 // perMessage is what a message costs beside its bytes, in bytes.
 const perMessage = 2 << 10
-
-// references gives the ids that a mail names in its header, and its size; nothing of a file
-// that cannot be read, which is found when it is indexed.
-func references(path string) (ids []string, size int64) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, 0
-	}
-	defer func() { _ = f.Close() }() // nothing was written
-	if info, err := f.Stat(); err == nil {
-		size = info.Size()
-	}
-	h, _ := mail.ReadHeader(f, "References", "In-Reply-To") // see above
-	for _, field := range h {
-		for _, part := range strings.Split(field.Value, "<")[1:] {
-			if id, _, closed := strings.Cut(part, ">"); closed && id != "" {
-				ids = append(ids, mail.MessageID("<"+id+">"))
-			}
-		}
-	}
-	return ids, size
-}
