@@ -251,8 +251,13 @@ func (r *rebuilding) read(ctx context.Context) error {
 	return err
 }
 
-// room sees that there is enough of it.
+// room sees that there is enough of it, which may be written to.
 func (r *rebuilding) room() error {
+	for _, dir := range []string{filepath.Dir(r.real), r.real} {
+		if err := unix.Access(dir, unix.W_OK); err != nil {
+			return fmt.Errorf("the directory %s cannot be written to: %w", dir, err)
+		}
+	}
 	r.done.Room = roomFor * r.done.SizeBefore
 	var st unix.Statfs_t
 	if err := unix.Statfs(r.real, &st); err != nil {
@@ -554,18 +559,20 @@ func (r *rebuilding) swap(ctx context.Context, made *Index, state []byte) (swapp
 	if n, err := made.Count(ctx, "*"); err != nil || n != r.done.Messages {
 		return false, errors.Join(err, fmt.Errorf("the new database has %d messages, and the one in use %d", n, r.done.Messages))
 	}
-	if err := os.Rename(kept, filepath.Join(filepath.Dir(made.own), keptName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := exchange(made.path, r.real); err != nil {
 		return false, err
 	}
-	if err := os.Rename(made.path, kept); err != nil {
-		return false, err
-	}
+	r.done.Kept = kept
 	r.step("beside")
-	if err := exchange(kept, r.real); err != nil {
-		return false, err
+	// The one that was kept before goes with the workshop.
+	err = rename(made.path, kept)
+	if errors.Is(err, fs.ErrExist) {
+		err = exchange(made.path, kept)
+	}
+	if err != nil {
+		return true, err
 	}
 	r.step("swapped")
-	r.done.Kept = kept
 	return true, syncDir(filepath.Dir(r.real))
 }
 
@@ -595,7 +602,7 @@ func likeFiles(dir, like string) error {
 			return err
 		}
 	}
-	return errors.Join(os.Chmod(dir, whole.Mode().Perm()), syncDir(dir))
+	return errors.Join(os.Chmod(dir, whole.Mode().Perm()|0o700), syncDir(dir)) // it has to be removed some day
 }
 
 // syncDir has a directory, or a file, on the disk.

@@ -71,10 +71,23 @@ func TestAKilledRebuildLeavesAWholeDatabase(t *testing.T) {
 	w.generate(210, 8)
 	w.notmuch("new", "--quiet")
 	before := w.holds()
+	kept := filepath.Join(filepath.Dir(w.x.DatabasePath()), keptName)
+	w.write(filepath.Join(kept, stateName), "of the one kept before")
+	state := func(dir string) string {
+		text, err := os.ReadFile(filepath.Join(dir, stateName))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
 	for _, step := range []string{"indexing", "made", "caught up", "ready", "locked", "beside", "swapped"} {
-		state, out := w.rebuildIn(step, 0)
-		if ws, ok := state.Sys().(syscall.WaitStatus); !ok || ws.Signal() != unix.SIGKILL {
-			t.Fatalf("%s: it was not killed: %v: %s", step, state, out)
+		older, inUse := state(kept), state(w.x.DatabasePath())
+		ended, out := w.rebuildIn(step, 0)
+		if ws, ok := ended.Sys().(syscall.WaitStatus); !ok || ws.Signal() != unix.SIGKILL {
+			t.Fatalf("%s: it was not killed: %v: %s", step, ended, out)
+		}
+		if now := state(kept); now != older && now != inUse {
+			t.Errorf("%s: what is kept is neither the database that was in use nor the one kept before", step)
 		}
 		w.equals(before)
 		w.whole()
@@ -278,4 +291,24 @@ func TestARebuildWaitsForNobodyForEver(t *testing.T) {
 		t.Errorf("beside the database there is %s", got)
 	}
 	w.count("tag:n1 and tag:n5", 20)
+}
+
+// A database whose directory nobody may write to makes none that nobody may remove.
+func TestARebuiltDatabaseCanBeRemoved(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.generate(20, 13)
+	w.notmuch("new", "--quiet")
+	like := filepath.Join(w.dir, "like")
+	w.write(filepath.Join(like, stateName), "")
+	if err := os.Chmod(like, 0o555); err != nil { //nolint:gosec // as its owner did
+		t.Fatal(err)
+	}
+	if err := likeFiles(w.x.DatabasePath(), like); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(w.x.DatabasePath())
+	if err != nil || info.Mode().Perm() != 0o755 {
+		t.Error(err, info.Mode())
+	}
 }
