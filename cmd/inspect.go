@@ -12,6 +12,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/config"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/remote"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
 )
@@ -102,6 +103,7 @@ func (p *program) inspect(ctx context.Context, a *config.Account, t pipeline.Tar
 	if err != nil {
 		return nil, err
 	}
+	o.Names = &remote.Names{}
 	o.Alert = func(s string) { p.wordsOutput(false).alert(a.Name, s) }
 	in := &inspection{account: *a}
 	dialing := false
@@ -114,9 +116,12 @@ func (p *program) inspect(ctx context.Context, a *config.Account, t pipeline.Tar
 		Target: t, Timeout: min(a.Timeout, inspectPatience), Now: time.Now,
 		Dial: func(ctx context.Context) (probe.Session, error) {
 			dialing = true
-			s, err := dialWith(o)(ctx)
+			s, err := keys.dial(ctx, a, o)
 			dialing = false
-			return probe.Session{Speaker: s, Searcher: s, Greeting: s.Greeting}, err
+			if err != nil {
+				return probe.Session{}, err
+			}
+			return probe.Session{Speaker: s, Searcher: s, Greeting: s.Greeting()}, nil
 		},
 	})
 	return in, err

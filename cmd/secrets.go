@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/config"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/oauth"
+	"github.com/notmuch-imap/notmuch-imap/internal/remote"
 )
 
 // secrets remembers passwords while the program runs: a second connection must not ask a
@@ -97,6 +99,39 @@ func (s *secrets) password(ctx context.Context, a *config.Account) (string, erro
 			return now.password, now.err
 		}
 	}
+}
+
+// dial opens a connection of an account. What was remembered and is refused may not be the
+// password any more: it is asked for again, and if it is another one the server is, too, once.
+func (s *secrets) dial(ctx context.Context, a *config.Account, o remote.Options) (*remote.Session, error) {
+	s.mu.Lock()
+	had, remembered := s.got[a.Name]
+	s.mu.Unlock()
+	session, err := remote.Dial(ctx, o)
+	if f, ok := errors.AsType[*mail.Fault](err); !remembered || !ok || f.Kind != mail.KindAuth || !s.changed(ctx, a, had) {
+		return session, err
+	}
+	return remote.Dial(ctx, o)
+}
+
+// changed tells whether an account's password is another one than the remembered one that was
+// refused. One that cannot be had now is none.
+func (s *secrets) changed(ctx context.Context, a *config.Account, refused string) bool {
+	s.mu.Lock()
+	if s.got[a.Name] == refused {
+		delete(s.got, a.Name)
+	}
+	s.mu.Unlock()
+	now, err := s.password(ctx, a)
+	if err == nil {
+		return now != refused
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.got[a.Name]; !ok {
+		s.got[a.Name] = refused // by which the refusal is known again
+	}
+	return false
 }
 
 // ask gets an account's password from where it is, and tells when that takes long.

@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -9,6 +10,10 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/config"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/remote"
 )
 
 // TestASecretThatDoesNotComeHoldsUpOneAccountAlone: all others sign in meanwhile, and it is
@@ -90,6 +95,68 @@ func TestAHangingSecretIsSaid(t *testing.T) {
 			out, _ := w.run(append([]string{"timeout", "-s", "INT", "15", name}, args...)...)
 			if !strings.Contains(strings.Join(strings.Fields(out), " "), "work: its password_command has not ended for 10 s") {
 				t.Errorf("%q", out)
+			}
+		})
+	}
+}
+
+// TestARememberedPasswordThatIsRefusedIsAskedForOnceMore: it may be another one since. One that is
+// the same is tried no second time, and one that was just asked for is not asked for again.
+func TestARememberedPasswordThatIsRefusedIsAskedForOnceMore(t *testing.T) {
+	t.Parallel()
+	srv := dovecot(t)
+	for _, tc := range []struct {
+		name       string
+		remembered string // "": none
+		now        string // what the command gives; "": it fails
+		asked      int
+		tries      int
+		refused    bool
+	}{
+		{"another one since", "old", srv.Password, 1, 2, false},
+		{"the same", "old", "old", 1, 1, true},
+		{"another wrong one", "old", "other", 1, 2, true},
+		{"it cannot be had", "old", "", 1, 1, true},
+		{"just asked for", "", "old", 1, 1, true},
+		{"right", srv.Password, srv.Password, 0, 1, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			if err := os.WriteFile(filepath.Join(dir, "now"), []byte(tc.now), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			a := &config.Account{Name: "work", Host: srv.Host, Port: srv.Port, TLS: "none", AllowPlaintext: true, User: srv.User, Timeout: time.Minute,
+				PasswordCommand: []string{"sh", "-c", fmt.Sprintf("echo >> %[1]s/asked; test -s %[1]s/now && cat %[1]s/now", dir)}}
+			keys := (&program{getenv: os.Getenv, stderr: io.Discard}).newSecrets(nil)
+			if tc.remembered != "" {
+				keys.got[a.Name] = tc.remembered
+			}
+			tries := 0
+			o, err := remoteOptions(a, keys)
+			if err != nil {
+				t.Fatal(err)
+			}
+			o.Record = func(l mail.Line) {
+				if strings.Contains(l.Text, "AUTHENTICATE") && l.Client {
+					tries++
+				}
+			}
+			var s *remote.Session
+			s, err = keys.dial(t.Context(), a, o)
+			if err == nil {
+				defer s.Close()
+			}
+			f, _ := errors.AsType[*mail.Fault](err)
+			if refused := f != nil && f.Kind == mail.KindAuth; refused != tc.refused || (err != nil) != refused {
+				t.Errorf("it comes to %v", err)
+			}
+			asked, _ := os.ReadFile(filepath.Join(dir, "asked")) // none if it was not
+			if len(asked) != tc.asked || tries != tc.tries {
+				t.Errorf("asked %d times, tried %d times", len(asked), tries)
+			}
+			if tc.now == "" && keys.known(t.Context(), a) != tc.remembered {
+				t.Error("the refusal is not known again")
 			}
 		})
 	}

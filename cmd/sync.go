@@ -411,7 +411,11 @@ func (p *program) dialer(a *config.Account, keys *secrets, names *remote.Names, 
 		if err != nil {
 			return pipeline.Session{}, err
 		}
-		return dialWith(o)(ctx)
+		s, err := keys.dial(ctx, a, o)
+		if err != nil {
+			return pipeline.Session{}, err
+		}
+		return sessionOf(s), nil
 	}
 }
 
@@ -424,20 +428,6 @@ func toldOptions(a *config.Account, keys *secrets, names *remote.Names, out *out
 	o.Note = func(s string) { out.remark(a.Name, s) }
 	o.Alert = func(s string) { out.alert(a.Name, s) }
 	return o, err
-}
-
-// dialWith gives what opens a connection with these options.
-func dialWith(o remote.Options) func(context.Context) (pipeline.Session, error) {
-	if o.Names == nil {
-		o.Names = &remote.Names{}
-	}
-	return func(ctx context.Context) (pipeline.Session, error) {
-		s, err := remote.Dial(ctx, o)
-		if err != nil {
-			return pipeline.Session{}, err
-		}
-		return sessionOf(s), nil
-	}
 }
 
 // sessionOf is a connection as the pipeline has it.

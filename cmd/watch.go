@@ -286,7 +286,7 @@ func (v *vigil) account(ctx context.Context, a *config.Account, root string) wat
 			if err != nil {
 				return nil, err
 			}
-			s, err := remote.Dial(ctx, o)
+			s, err := v.keys.dial(ctx, a, o)
 			if err != nil {
 				return nil, err // not s: a nil *Session is no nil Line
 			}
