@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
@@ -35,6 +37,17 @@ func (l Layout) Folder(mailbox string, delim rune) (string, error) {
 			"rename the mailbox, or exclude it with mailboxes in the configuration", mailbox, len(folder), maxFolder)
 	}
 	return folder, nil
+}
+
+// Names tells whether a folder is called as that of a mailbox which a server can have: the one
+// that Mailbox gives.
+func (l Layout) Names(folder string, delim rune) bool {
+	name, err := l.Mailbox(folder, delim)
+	if err != nil || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) {
+		return false
+	}
+	back, err := l.Folder(name, delim)
+	return err == nil && back == folder
 }
 
 // Mailbox gives the name of the mailbox that Folder named so. A path that is no mailbox's

@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
@@ -226,14 +224,14 @@ func (r *Reader) newFolder(ctx context.Context, folder string, n *naming, out *F
 	}
 	why := ""
 	name, err := r.Layout.Mailbox(folder, n.delim)
-	back, e := r.Layout.Folder(name, n.delim)
+	named := r.Layout.Names(folder, n.delim)
 	if was := r.was(folder); was != "" {
 		name, err = maildir.Mailbox(was, n.delim)
-		back, e = folder, nil
+		named = maildir.Nested.Names(was, n.delim)
 	}
 	as := folder // how it is called
 	switch {
-	case err != nil || e != nil || back != folder || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl):
+	case err != nil || !named:
 		why = "the server can have no mailbox of this name; give the folder another one"
 		if strings.HasPrefix(folder, ".") && r.Layout != maildir.MaildirPP {
 			why += ", or set layout = \"maildir++\", if it is called as that has it"

@@ -582,6 +582,8 @@ func (b *box) untracked(ctx context.Context, unknown func(key string) bool, ther
 			d.Kind, d.Text = Copy, fmt.Sprintf("one more of the mail of UID %d, which nothing sends; remove it, if one is enough", uid)
 		case b.Twins[f.Key] == b.known.Name:
 			continue
+		case b.HereBefore[f.Key] == b.known.Name && b.ReadOnly:
+			d.Text = "no message on the server is this file, which was here before the first sync, and stays here (read_only)"
 		case b.HereBefore[f.Key] == b.known.Name:
 			d.Text = fmt.Sprintf("no message on the server is this file, which was here before the first sync; `notmuch imap upload %s` sends it", mail.Typed(b.Name+"/"+b.known.Name))
 			others, err := b.Ledger.ByMessageID(ctx, h.MessageID())
@@ -636,11 +638,15 @@ func (s *side) strays(known []ledger.Mailbox, list []mail.Mailbox) error {
 			text := fmt.Sprintf("the folder is of no mailbox of the server; %s in it", mail.Number(files.Len(), "mail is", "mails are"))
 			switch said := s.FoldersSaid[folder]; {
 			case i >= 0:
+			case said == "" && !s.Layout.Names(folder, delim):
+				text += "; the server can have no mailbox of this name; give the folder another one"
+			case s.ReadOnly:
+				text += ", and stays here (read_only)"
 			case s.wasHere(folder) && (said == "" || strings.Contains(said, "first sync")):
 				text += fmt.Sprintf("; `notmuch imap upload %s` makes it one, and sends all that was here before the first sync", s.Name)
 			case said != "":
 				text += "; " + said
-			case !s.ReadOnly:
+			default:
 				text += "; a sync makes it one"
 			}
 			s.tell(Difference{File: folder, Kind: NotThere, Text: text})

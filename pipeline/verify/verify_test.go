@@ -270,6 +270,31 @@ func TestWhatDiffers(t *testing.T) {
 	}
 }
 
+// TestWhatIsSaidOfWhatWasHereBefore, and of folders that are of no mailbox, can be done.
+func TestWhatIsSaidOfWhatWasHereBefore(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	folder := func(name string) {
+		dir := filepath.Join(w.Root, name)
+		if err := errors.Join(os.MkdirAll(filepath.Join(dir, "cur"), 0o700), os.Mkdir(filepath.Join(dir, "new"), 0o700), os.Mkdir(filepath.Join(dir, "tmp"), 0o700),
+			os.WriteFile(filepath.Join(dir, "cur", "own:2,S"), []byte(text(77)), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	folder("Inbox")
+	folder("Old")
+	if err := os.WriteFile(filepath.Join(w.Root, "INBOX", "cur", "own:2,S"), []byte(text(78)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.HereBefore, w.FoldersBefore = map[string]string{"own": "INBOX"}, map[string]string{"Inbox": "", "Old": ""}
+	inbox := "0 not there: Inbox the folder is of no mailbox of the server; 1 mail is in it; the server can have no mailbox of this name; give the folder another one"
+	w.sides(t, "0 not there: INBOX/cur/own:2,S no message on the server is this file, which was here before the first sync; `notmuch imap upload work/INBOX` sends it", inbox,
+		"0 not there: Old the folder is of no mailbox of the server; 1 mail is in it; `notmuch imap upload work` makes it one, and sends all that was here before the first sync")
+	w.ReadOnly = true
+	w.sides(t, "0 not there: INBOX/cur/own:2,S no message on the server is this file, which was here before the first sync, and stays here (read_only)", inbox,
+		"0 not there: Old the folder is of no mailbox of the server; 1 mail is in it, and stays here (read_only)")
+}
+
 // TestTextsAreComparedFromWhereItWasStopped: what was equal is not fetched again, what
 // differs is.
 func TestTextsAreComparedFromWhereItWasStopped(t *testing.T) {
