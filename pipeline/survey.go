@@ -21,10 +21,10 @@ import (
 func (r *run) survey(ctx context.Context, there *listing, rows []ledger.Mailbox) (*overview, error) {
 	list := there.mailboxes
 	known := make(map[string]ledger.Mailbox, len(rows))
-	folders := make(map[string]bool, len(rows)) // case-folded, for clashes
+	folders := maildir.NewTaken(r.Root)
 	for _, k := range rows {
 		known[k.Name] = k
-		folders[strings.ToLower(k.Folder)] = true
+		folders.Put(k.Folder)
 	}
 	if err := r.here.NoteBefore(ctx, len(rows) == 0, r.Only); err != nil {
 		return nil, err
@@ -74,8 +74,8 @@ func (r *run) survey(ctx context.Context, there *listing, rows []ledger.Mailbox)
 				r.faults.mailbox(r.newBox(m, k), err)
 				continue
 			}
-			k.Folder = maildir.Unclash(folder, func(f string) bool { return folders[strings.ToLower(f)] })
-			folders[strings.ToLower(k.Folder)] = true
+			k.Folder = maildir.Unclash(folder, folders.Has)
+			folders.Put(k.Folder)
 		}
 		b := r.newBox(m, k)
 		if m.Err != nil {

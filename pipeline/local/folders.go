@@ -306,8 +306,8 @@ func (n *naming) below(ctx context.Context, name string) (string, error) {
 // FolderOf gives the folder of a mailbox that the ledger does not know: one of
 // its name, or of the name without prefix if its owner made that before the
 // ledger was lost, or that in which another program had it. taken has folders of other
-// mailboxes, in lower case.
-func (r *Reader) FolderOf(ctx context.Context, m mail.Mailbox, prefix string, taken map[string]bool) (string, error) {
+// mailboxes.
+func (r *Reader) FolderOf(ctx context.Context, m mail.Mailbox, prefix string, taken *maildir.Taken) (string, error) {
 	folder, err := r.Layout.Folder(m.Name, m.Delim)
 	exists := func(f string) bool { return maildir.Dir(filepath.Join(r.Root, f)).Exists() }
 	names := []string{m.Name}
@@ -326,7 +326,7 @@ func (r *Reader) FolderOf(ctx context.Context, m mail.Mailbox, prefix string, ta
 	}
 	for _, name := range names {
 		for _, f := range r.Layouts(name, m.Delim) {
-			if taken[strings.ToLower(f)] || !exists(f) {
+			if taken.Has(f) || !exists(f) {
 				continue
 			}
 			if before, err := r.WasHere(ctx, f); err != nil || before {

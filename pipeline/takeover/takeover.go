@@ -86,10 +86,10 @@ func Take(ctx context.Context, a Account, s Session) error {
 			return err
 		}
 	}
-	taken := make(map[string]bool)
+	taken := maildir.NewTaken(a.Root)
 	known = slices.DeleteFunc(known, isPlace)
 	for _, k := range known {
-		taken[strings.ToLower(k.Folder)] = true
+		taken.Put(k.Folder)
 	}
 	slices.SortFunc(list, func(x, y mail.Mailbox) int { return strings.Compare(x.Name, y.Name) })
 	claimed := make(map[string]bool) // folders that are called as some mailbox may be
@@ -117,7 +117,7 @@ func Take(ctx context.Context, a Account, s Session) error {
 		if err := a.place(ctx, m, box); err != nil {
 			return err
 		}
-		taken[strings.ToLower(box.Folder)] = true
+		taken.Put(box.Folder)
 		a.Tell(*box)
 	}
 	folders, err := maildir.Folders(a.Root)
@@ -126,19 +126,19 @@ func Take(ctx context.Context, a Account, s Session) error {
 	}
 	lost := false // some mailbox has no folder
 	for _, m := range homeless {
-		free := slices.DeleteFunc(slices.Clone(folders), func(f string) bool { return taken[strings.ToLower(f)] || claimed[strings.ToLower(f)] })
+		free := slices.DeleteFunc(slices.Clone(folders), func(f string) bool { return taken.Has(f) || claimed[strings.ToLower(f)] })
 		box, err := a.elsewhere(ctx, s, m, free)
 		if err != nil {
 			return fmt.Errorf("%s: %w", m.Name, err)
 		}
-		if box.None && !taken[strings.ToLower(places[m.Name])] {
+		if box.None && !taken.Has(places[m.Name]) {
 			box.Folder = places[m.Name]
 		}
 		if err := a.place(ctx, m, box); err != nil {
 			return err
 		}
 		if lost = lost || box.Folder == ""; box.Folder != "" {
-			taken[strings.ToLower(box.Folder)] = true
+			taken.Put(box.Folder)
 		}
 		a.Tell(*box)
 	}
@@ -146,7 +146,7 @@ func Take(ctx context.Context, a Account, s Session) error {
 		return nil
 	}
 	for _, f := range folders {
-		if taken[strings.ToLower(f)] || claimed[strings.ToLower(f)] {
+		if taken.Has(f) || claimed[strings.ToLower(f)] {
 			continue
 		}
 		if theirs, err := a.numbered(f); err != nil || !theirs {
@@ -248,14 +248,14 @@ func (a *Account) noteFolders(ctx context.Context) error {
 }
 
 // box takes one mailbox over.
-func (a *Account) box(ctx context.Context, s Session, m mail.Mailbox, taken map[string]bool) (*Box, error) {
+func (a *Account) box(ctx context.Context, s Session, m mail.Mailbox, taken *maildir.Taken) (*Box, error) {
 	out := &Box{Mailbox: m.Name}
 	refuse := func(why string) (*Box, error) {
 		out.Refused = why
 		return out, nil
 	}
 	for _, f := range a.Folders(m) {
-		if taken[strings.ToLower(f)] || !maildir.Dir(filepath.Join(a.Root, f)).Exists() {
+		if taken.Has(f) || !maildir.Dir(filepath.Join(a.Root, f)).Exists() {
 			continue
 		}
 		agreed, err := a.Read(filepath.Join(a.Root, f), m)
