@@ -70,6 +70,13 @@ func (p *program) importable(c *cli.Context, from predecessor) (*importable, err
 				from.name, t.Name, t.Root, from.proposals[j].Name))
 			continue
 		}
+		// What of the outer one's folders is the inner one's would go to the wrong server.
+		if j := slices.IndexFunc(from.proposals, func(o takeover.Proposal) bool { return nested(o.Root, t.Root) || nested(t.Root, o.Root) }); j >= 0 {
+			known[t.Name] = true
+			out.not = append(out.not, fmt.Sprintf("%s has the mail of %s in %s, and that of %s in %s: one lies in the other, and neither is taken over; give each a directory of its own first",
+				from.name, t.Name, t.Root, from.proposals[j].Name, from.proposals[j].Root))
+			continue
+		}
 		k := slices.IndexFunc(all, func(a config.Account) bool {
 			ours := filepath.Join(idx.MailRoot(), filepath.FromSlash(a.Folder))
 			return sameDirectory(t.Root, ours) || filepath.Clean(t.Root) == ours // it may not be there yet
@@ -142,6 +149,12 @@ func proposed(t *takeover.Proposal, from predecessor, mailRoot string, accounts 
 		e.Folder = ""
 	}
 	return e
+}
+
+// nested tells whether a directory lies below another one, and is not the same.
+func nested(root, dir string) bool {
+	rel, inside := below(root, dir)
+	return inside && rel != "."
 }
 
 // below gives the path of a directory below another one, also where links lead there.
