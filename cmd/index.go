@@ -103,16 +103,16 @@ func (p *program) rebuild(c *cli.Context) error {
 	case out.json:
 		out.print(out.stdout, jsonLine(r))
 	case out.most > showFaults:
-		out.say(rebuiltText(r, workers))
+		out.say(rebuiltText(r))
 	}
 	return nil
 }
 
 // rebuiltText says what a rebuild did, or would do, in a line.
-func rebuiltText(r index.Rebuilt, workers int) string {
+func rebuiltText(r index.Rebuilt) string {
 	mail := fmt.Sprintf("%s in %s", count(r.Messages, "message", "messages"), count(r.Files, "file", "files"))
 	if r.Kept == "" {
-		return fmt.Sprintf("%s would be indexed by %d processes; it takes up to %s of the disk meanwhile", mail, workers, room(r.Room))
+		return fmt.Sprintf("%s would be indexed by %s; it takes up to %s of the disk meanwhile", mail, count(r.Workers, "process", "processes"), room(r.Room))
 	}
 	text := fmt.Sprintf("%s indexed; the database had %s and has %s", mail, room(r.SizeBefore), room(r.Size))
 	if r.Threads != r.ThreadsBefore {

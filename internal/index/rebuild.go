@@ -44,6 +44,7 @@ type Rebuilt struct {
 	Room          int64  `json:"room"`           // it takes on the disk meanwhile, at most
 	Kept          string `json:"kept,omitempty"` // where the database is that was there before
 	Repeated      int    `json:"meanwhile"`      // messages that other programs changed meanwhile
+	Workers       int    `json:"-"`              // how many processes index, at most
 }
 
 const (
@@ -194,7 +195,7 @@ func (r *rebuilding) known(ctx context.Context) error {
 	for key := range strings.Lines(keys) {
 		key = strings.TrimSuffix(key, "\n")
 		if !strings.HasPrefix(key, "C") && !slices.Contains([]string{"features", "last_thread_id", "version"}, key) {
-			return fmt.Errorf("the notmuch database holds %q, which a rebuild would lose", key)
+			return fmt.Errorf("the notmuch database has the Xapian metadata %q of another program, which a rebuild would lose: remove them by that program, or leave this database as it is", key)
 		}
 	}
 	return nil
@@ -236,6 +237,7 @@ func (r *rebuilding) read(ctx context.Context) error {
 		return ctx.Err()
 	})
 	r.done.Messages, r.done.ThreadsBefore = len(r.messages), len(threads)
+	r.done.Workers = min(max(1, r.Workers), max(1, len(r.messages)/leastPart))
 	switch {
 	case err != nil:
 		return err
@@ -265,7 +267,7 @@ func (r *rebuilding) room() error {
 	}
 	free := int64(float64(st.Bavail) * float64(st.Bsize)) // integers of each system's own kind
 	if free < r.done.Room {
-		return fmt.Errorf("%w: a rebuild takes up to %d MB beside %s, and %d MB are free there", unix.ENOSPC, r.done.Room>>20, r.real, free>>20)
+		return fmt.Errorf("a rebuild takes up to %.2f MB beside %s, and %.2f MB are free there", float64(r.done.Room)/(1<<20), r.real, float64(free)/(1<<20))
 	}
 	return nil
 }
@@ -299,8 +301,7 @@ func (r *rebuilding) build(ctx context.Context, dir string) error {
 		}
 	}()
 	w := &workshop{dir: dir, root: r.conf.mailRoot, config: r.config, grove: r.grove, worker: r.Worker, counted: func(n int) { indexed <- n }}
-	n := min(max(1, r.Workers), max(1, len(r.messages)/leastPart))
-	made, err := w.build(ctx, r.messages, r.stored, n)
+	made, err := w.build(ctx, r.messages, r.stored, r.done.Workers)
 	close(indexed)
 	<-counted
 	r.messages, r.grove = nil, nil
@@ -335,7 +336,7 @@ func (r *rebuilding) catchUp(ctx context.Context, w *workshop, made *Index) (sta
 	if err != nil {
 		return nil, err
 	}
-	threads := make(map[string]bool)
+	threads, were := make(map[string]bool), make(map[string]bool)
 	var dirs []string
 	var renamed []record
 	err = made.once(notmuch.DBReadWrite, func(db *notmuch.DB) error {
@@ -349,6 +350,7 @@ func (r *rebuilding) catchUp(ctx context.Context, w *workshop, made *Index) (sta
 		}
 		err = r.records(ctx, ids, func(want record) error {
 			delete(gone, want.ID)
+			were[want.Thread] = true
 			for _, f := range want.Files {
 				if d := filepath.Dir(f); len(dirs) == 0 || dirs[len(dirs)-1] != d {
 					dirs = append(dirs, d)
@@ -380,7 +382,7 @@ func (r *rebuilding) catchUp(ctx context.Context, w *workshop, made *Index) (sta
 		}
 		return r.configure(ctx, db)
 	})
-	r.done.Threads, r.done.Messages = len(threads), len(ids)
+	r.done.Threads, r.done.ThreadsBefore, r.done.Messages = len(threads), len(were), len(ids)
 	if err != nil || len(renamed) == 0 {
 		return state, err
 	}

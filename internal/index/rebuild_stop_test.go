@@ -158,7 +158,7 @@ func TestWhatOthersWriteDuringARebuildStays(t *testing.T) {
 	done := make(map[string]bool)
 	var before string
 	late := make(chan error, 1)
-	_, err := w.x.Rebuild(t.Context(), RebuildOptions{Workers: 2, Worker: shardProcess, step: func(step string) {
+	r, err := w.x.Rebuild(t.Context(), RebuildOptions{Workers: 2, Worker: shardProcess, step: func(step string) {
 		if f := others[step]; f != nil && !done[step] {
 			done[step] = true
 			f()
@@ -176,6 +176,9 @@ func TestWhatOthersWriteDuringARebuildStays(t *testing.T) {
 	}})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if r.Threads != r.ThreadsBefore || r.Threads != len(w.threads()) {
+		t.Errorf("%d threads are %d", r.ThreadsBefore, r.Threads)
 	}
 	if err := <-late; err != nil {
 		t.Error(err)
@@ -310,5 +313,24 @@ func TestARebuiltDatabaseCanBeRemoved(t *testing.T) {
 	info, err := os.Stat(w.x.DatabasePath())
 	if err != nil || info.Mode().Perm() != 0o755 {
 		t.Error(err, info.Mode())
+	}
+}
+
+// A process that is killed is said to be, and what one says of itself is said once.
+func TestARebuildSaysWhyAProcessFailed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.generate(20, 14)
+	w.notmuch("new", "--quiet")
+	for script, want := range map[string]string{
+		"kill -KILL $$": "a process that indexes was ended (signal: killed): memory may be short",
+		"echo 'notmuch-imap: open mail: permission denied' >&2; exit 1": "open mail: permission denied",
+	} {
+		_, err := w.x.Rebuild(t.Context(), RebuildOptions{Workers: 2, Worker: func(ctx context.Context, _, _ string) *exec.Cmd {
+			return exec.CommandContext(ctx, "sh", "-c", script)
+		}})
+		if err == nil || err.Error() != want {
+			t.Errorf("%s: %v", script, err)
+		}
 	}
 }

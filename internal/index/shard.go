@@ -274,7 +274,10 @@ func (w *workshop) run(ctx context.Context, shard string) (err error) {
 	if err := cmd.Wait(); err != nil {
 		// Where libnotmuch crashes there are many lines, which are nobody's to read.
 		words, _, _ := strings.Cut(strings.TrimSpace(string(said.kept)), "\n")
-		return noRoom(w.dir, full(words, fmt.Errorf("a process that indexes has failed: %w: %s", err, words)))
+		if words = strings.TrimPrefix(words, "notmuch-imap: "); words == "" {
+			return fmt.Errorf("a process that indexes was ended (%w): memory may be short", err)
+		}
+		return noRoom(w.dir, full(words, errors.New(words)))
 	}
 	return nil
 }
