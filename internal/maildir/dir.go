@@ -289,6 +289,26 @@ func (l *Listing) Some(wanted func(key string) bool) ([]File, error) {
 	return out, nil
 }
 
+// Irregular gives the names of what is no regular file, as a link is, and so none of Files; of
+// those whose key is wanted.
+func (l *Listing) Irregular(wanted func(key string) bool) ([]string, error) {
+	var out []string
+	for key, name := range l.names {
+		if !wanted(key) {
+			continue
+		}
+		fi, err := os.Lstat(filepath.Join(string(l.dir), name))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		if err == nil && !fi.Mode().IsRegular() {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return out, nil
+}
+
 // Find gives the name of the file with this key, wherever its flags have moved
 // it. The names that a mail reader gives are tried before the folder is read:
 // that takes 0.01 ms for the common ones and 0.15 ms for the rarest, reading a

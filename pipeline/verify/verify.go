@@ -556,6 +556,13 @@ func apart(here, there []string) string {
 // untracked tells of files of which the ledger does not say what they are. there are the
 // messages that are on both sides.
 func (b *box) untracked(ctx context.Context, unknown func(key string) bool, there []ledger.Message) error {
+	irregular, err := b.files.Irregular(unknown)
+	if err != nil {
+		return err
+	}
+	for _, name := range irregular {
+		b.tell(Difference{Mailbox: b.known.Name, File: filepath.Join(b.known.Folder, name), Kind: NotThere, Text: "it is no regular file, and nothing sends it; put the mail itself there"})
+	}
 	some, err := b.files.Some(unknown)
 	if err != nil || len(some) == 0 {
 		return err

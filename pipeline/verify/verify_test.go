@@ -247,6 +247,11 @@ func TestWhatDiffers(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, []string{"2 not here:  its file cannot be read: open KEY2: it is no regular file; move that away, and `notmuch imap sync --restore work` brings what the server has"}},
+		"a link under the name of a mail": {func(t *testing.T, w *world) {
+			if err := os.Symlink(w.file(1), filepath.Join(w.Root, "INBOX", "cur", "link:2,S")); err != nil {
+				t.Fatal(err)
+			}
+		}, []string{"0 not there: INBOX/cur/link:2,S it is no regular file, and nothing sends it; put the mail itself there"}},
 		"a link to nothing": {func(t *testing.T, w *world) {
 			if err := errors.Join(os.Remove(w.file(2)), os.Symlink("nowhere", w.file(2))); err != nil {
 				t.Fatal(err)
