@@ -90,8 +90,8 @@ func everyFailure(now time.Time) []failure {
 		{state: pipeline.FailedGivenUp, note: lacks("EXAMINE", "Left", journal.Unavailable{Tries: journal.Tries{Attempts: 2, NextTry: at, Reason: `EXAMINE: refused (NO): "never"`, GivenUp: true}}),
 			named: "work/Left", reason: "never", next: "notmuch imap retry work/Left asks again"},
 		{state: pipeline.FailedAccount, note: func(c *journal.Change, j *journal.Journal) {
-			j.LastRun.Put(c, journal.LastRun{At: since, Faults: []string{"the server is not well"}})
-		}, named: "work", reason: "the server is not well", next: "due with the next sync", waits: true},
+			j.LastRun.Put(c, journal.LastRun{At: since, Faults: []string{"the server is not well; the next sync tries again"}})
+		}, named: "work", reason: "the server is not well", next: "the next sync tries again", waits: true},
 		{state: pipeline.FailedSignIn, note: func(c *journal.Change, j *journal.Journal) {
 			j.Refused.Put(c, journal.Refusal{Attempts: 2, NextTry: at, Since: since, Text: "LOGIN: sign-in refused"})
 		}, named: "work", reason: "LOGIN: sign-in refused", next: minute(at), waits: true},

@@ -24,9 +24,9 @@ func TestWhatIsNextCanBeTyped(t *testing.T) {
 	same := func(path string) string {
 		return strings.ReplaceAll(account(path, "Account tun\n", path), "SSLType None\nAuthMechs LOGIN\n", "")
 	}
-	m.write(".mbsyncrc", account("a", usual, "a")+account("cmd", strings.ReplaceAll(usual, "User ", "UserCmd "), "cmd")+account("tunnel", "Tunnel \"true\"\n", "tunnel")+account("in", usual, "a/in")+
+	m.write(".mbsyncrc", account("a", usual, "a")+account("cmd", strings.ReplaceAll(usual, "User ", "UserCmd "), "cmd")+account("tunnel", "Tunnel \"true\"\n", "tunnel")+account("out", usual, "o")+account("in", usual, "o/in")+
 		"IMAPAccount tun\n"+usual+"SSLType None\nAuthMechs LOGIN\n\n"+same("x")+same("y")+same("z"))
-	for _, d := range []string{"a/in", "cmd", "tunnel", "x", "y", "z"} {
+	for _, d := range []string{"a", "o/in", "cmd", "tunnel", "x", "y", "z"} {
 		m.must("mkdir", "-p", filepath.Join(m.dir, "mail", d))
 	}
 	m.must("notmuch", "new")
@@ -41,7 +41,7 @@ func TestWhatIsNextCanBeTyped(t *testing.T) {
 	if status != exitPartly {
 		t.Errorf("status %d", status)
 	}
-	for _, want := range []string{"farcmd cannot be added as it is (account.farcmd.user: ", "fartunnel cannot be added as it is (account.fartunnel.user: ", "farin cannot be added as it is (account.farin", ": fara, tun, tun2 added; next: "} {
+	for _, want := range []string{"farcmd cannot be added as it is (account.farcmd.user: ", "fartunnel cannot be added as it is (account.fartunnel.user: ", "/mail/o, and that of farin in "+m.dir+"/mail/o/in: one lies in the other, and neither is taken over", ": fara, tun, tun2 added; next: "} {
 		if !strings.Contains(strings.Join(strings.Fields(out), " "), want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}
