@@ -41,7 +41,7 @@ func TestWhatIsNextCanBeTyped(t *testing.T) {
 	if status != exitPartly {
 		t.Errorf("status %d", status)
 	}
-	for _, want := range []string{"farcmd cannot be added as it is (account.farcmd.user: ", "fartunnel cannot be added as it is (account.fartunnel.user: ", "/mail/o, and that of farin in "+m.dir+"/mail/o/in: one lies in the other, and neither is taken over", ": fara, tun, tun2 added; next: "} {
+	for _, want := range []string{"farcmd cannot be added as it is (account.farcmd.user: ", "fartunnel cannot be added as it is (account.fartunnel.user: ", "/mail/o, and that of farin in " + m.dir + "/mail/o/in: one lies in the other, and neither is taken over", ": fara, tun, tun2 added; next: "} {
 		if !strings.Contains(strings.Join(strings.Fields(out), " "), want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}
