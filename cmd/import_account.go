@@ -72,11 +72,10 @@ func (p *program) importable(c *cli.Context, from predecessor) (*importable, err
 		}
 		// What of the outer one's folders is the inner one's would go to the wrong server.
 		if j := slices.IndexFunc(from.proposals, func(o takeover.Proposal) bool { return nested(o.Root, t.Root) || nested(t.Root, o.Root) }); j >= 0 {
-			if known[t.Name] = true; len(names) > 0 && !slices.Contains(names, t.Name) {
-				continue
+			if known[t.Name] = true; wanted(t.Name, "") {
+				out.not = append(out.not, fmt.Sprintf("%s has the mail of %s in %s, and that of %s in %s: one lies in the other, and neither is taken over; give each a directory of its own first",
+					from.name, t.Name, t.Root, from.proposals[j].Name, from.proposals[j].Root))
 			}
-			out.not = append(out.not, fmt.Sprintf("%s has the mail of %s in %s, and that of %s in %s: one lies in the other, and neither is taken over; give each a directory of its own first",
-				from.name, t.Name, t.Root, from.proposals[j].Name, from.proposals[j].Root))
 			continue
 		}
 		k := slices.IndexFunc(all, func(a config.Account) bool {

@@ -335,12 +335,18 @@ func (x *Index) Files(ctx context.Context, id string) (files []string, err error
 // message lets f look at a message, if there is one.
 func (x *Index) message(ctx context.Context, id string, f func(*notmuch.Message) error) error {
 	return x.read(ctx, func(db *notmuch.DB) error {
-		m, err := find(db.FindMessage(id))
-		if m == nil || err != nil {
-			return err
-		}
-		return errors.Join(f(m), m.Close())
+		_, err := lookUp(db, id, f)
+		return err
 	})
+}
+
+// lookUp lets f at the message with this id; found is false if there is none.
+func lookUp(db *notmuch.DB, id string, f func(*notmuch.Message) error) (found bool, err error) {
+	m, err := find(db.FindMessage(id))
+	if m == nil || err != nil {
+		return false, err
+	}
+	return true, errors.Join(f(m), m.Close())
 }
 
 // Revision is what a query lastmod:REVISION.. starts from to find later
@@ -374,22 +380,21 @@ func (x *Index) Changes(ctx context.Context, since mail.Revision, under string) 
 			return err
 		}
 		for _, id := range ids {
-			m, err := find(db.FindMessage(id))
+			_, err := lookUp(db, id, func(m *notmuch.Message) error {
+				t, err := taggedOf(m, under)
+				if err != nil {
+					return err
+				}
+				if !whole && x.conf.syncFlags {
+					t.Set, t.Clear = unwritten(t.Tags, slices.Concat(t.Paths, t.Others))
+				}
+				if len(t.Paths) > 0 {
+					tagged = append(tagged, t)
+				}
+				return nil
+			})
 			if err != nil {
 				return err
-			}
-			if m == nil {
-				continue
-			}
-			t, err := taggedOf(m, under)
-			if err := errors.Join(err, m.Close()); err != nil {
-				return err
-			}
-			if !whole && x.conf.syncFlags {
-				t.Set, t.Clear = unwritten(t.Tags, slices.Concat(t.Paths, t.Others))
-			}
-			if len(t.Paths) > 0 {
-				tagged = append(tagged, t)
 			}
 		}
 		return nil
@@ -419,20 +424,17 @@ func (x *Index) Messages(ctx context.Context, ids []string, under string) (map[s
 	out := make(map[string]mail.Tagged)
 	err := x.read(ctx, func(db *notmuch.DB) error {
 		for _, id := range ids {
-			m, err := find(db.FindMessage(id))
+			_, err := lookUp(db, id, func(m *notmuch.Message) error {
+				t, err := taggedOf(m, under)
+				ghost, e := isGhost(db, m)
+				if err := errors.Join(err, e); err != nil || ghost {
+					return err
+				}
+				out[id] = t
+				return nil
+			})
 			if err != nil {
 				return err
-			}
-			if m == nil {
-				continue
-			}
-			t, err := taggedOf(m, under)
-			ghost, e := isGhost(db, m)
-			if err := errors.Join(err, e, m.Close()); err != nil {
-				return err
-			}
-			if !ghost {
-				out[id] = t
 			}
 		}
 		return nil

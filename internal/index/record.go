@@ -51,19 +51,15 @@ func (x *Index) records(ctx context.Context, ids []string, f func(record) error)
 		err := x.read(ctx, func(db *notmuch.DB) error {
 			batch = batch[:0]
 			for _, id := range ids {
-				m, err := find(db.FindMessage(id))
+				_, err := lookUp(db, id, func(m *notmuch.Message) error {
+					r, err := x.recordOf(db, m)
+					if err == nil && len(r.Files) > 0 {
+						batch = append(batch, r)
+					}
+					return err
+				})
 				if err != nil {
 					return err
-				}
-				if m == nil {
-					continue
-				}
-				r, err := x.recordOf(db, m)
-				if err := errors.Join(err, m.Close()); err != nil {
-					return err
-				}
-				if len(r.Files) > 0 {
-					batch = append(batch, r)
 				}
 			}
 			return nil

@@ -407,12 +407,9 @@ func put(db *notmuch.DB, root string, r record) error {
 
 // update lets f at the message with this id.
 func update(db *notmuch.DB, id string, f func(*notmuch.Message) error) error {
-	m, err := find(db.FindMessage(id))
-	if err != nil {
-		return err
+	found, err := lookUp(db, id, f)
+	if err == nil && !found {
+		err = fmt.Errorf("the message id:%s is not found again", id)
 	}
-	if m == nil {
-		return fmt.Errorf("the message id:%s is not found again", id)
-	}
-	return errors.Join(f(m), m.Close())
+	return err
 }

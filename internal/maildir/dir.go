@@ -268,22 +268,14 @@ func (l *Listing) Files() ([]File, error) { return l.Some(func(string) bool { re
 // Some is Files, of those whose key is wanted.
 func (l *Listing) Some(wanted func(key string) bool) ([]File, error) {
 	var out []File
-	for key, name := range l.names {
-		if !wanted(key) {
-			continue
+	err := l.each(wanted, func(key, name string, fi fs.FileInfo) {
+		if fi.Mode().IsRegular() {
+			_, flags := ParseName(name)
+			out = append(out, File{Key: key, Name: name, Flags: flags, ModTime: fi.ModTime(), Size: fi.Size()})
 		}
-		fi, err := os.Lstat(filepath.Join(string(l.dir), name))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		if !fi.Mode().IsRegular() {
-			continue
-		}
-		_, flags := ParseName(name)
-		out = append(out, File{Key: key, Name: name, Flags: flags, ModTime: fi.ModTime(), Size: fi.Size()})
+	})
+	if err != nil {
+		return nil, err
 	}
 	slices.SortFunc(out, func(a, b File) int { return strings.Compare(a.Name, b.Name) })
 	return out, nil
@@ -293,20 +285,33 @@ func (l *Listing) Some(wanted func(key string) bool) ([]File, error) {
 // those whose key is wanted.
 func (l *Listing) Irregular(wanted func(key string) bool) ([]string, error) {
 	var out []string
+	err := l.each(wanted, func(_, name string, fi fs.FileInfo) {
+		if !fi.Mode().IsRegular() {
+			out = append(out, name)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(out)
+	return out, nil
+}
+
+// each lets f at what is still there of those whose key is wanted.
+func (l *Listing) each(wanted func(key string) bool, f func(key, name string, fi fs.FileInfo)) error {
 	for key, name := range l.names {
 		if !wanted(key) {
 			continue
 		}
 		fi, err := os.Lstat(filepath.Join(string(l.dir), name))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
+			return err
 		}
-		if err == nil && !fi.Mode().IsRegular() {
-			out = append(out, name)
+		if err == nil {
+			f(key, name, fi)
 		}
 	}
-	slices.Sort(out)
-	return out, nil
+	return nil
 }
 
 // Find gives the name of the file with this key, wherever its flags have moved
