@@ -382,18 +382,18 @@ func (r *rebuilding) catchUp(ctx context.Context, w *workshop, made *Index) (sta
 		}
 		return r.configure(ctx, db)
 	})
-	r.done.Threads, r.done.ThreadsBefore, r.done.Messages = len(threads), len(were), len(ids)
-	if err != nil || len(renamed) == 0 {
-		return state, err
+	if err == nil && len(renamed) > 0 {
+		err = r.byFormerNames(w, made, renamed, threads)
 	}
-	return state, r.byFormerNames(w, made, renamed)
+	r.done.Threads, r.done.ThreadsBefore, r.done.Messages = len(threads), len(were), len(ids)
+	return state, err
 }
 
 // byFormerNames indexes messages with files that a mail reader has renamed and notmuch has not
 // seen since. The new database has to know them by the names that the one in use has: so the next
 // `notmuch new` sees them renamed, and reads the flags. They have these names in a mail root of
-// their own.
-func (r *rebuilding) byFormerNames(w *workshop, made *Index, messages []record) error {
+// their own. Their threads join threads.
+func (r *rebuilding) byFormerNames(w *workshop, made *Index, messages []record, threads map[string]bool) error {
 	root := filepath.Join(w.dir, "former")
 	if err := os.RemoveAll(root); err != nil {
 		return err
@@ -422,6 +422,9 @@ func (r *rebuilding) byFormerNames(w *workshop, made *Index, messages []record) 
 	err = former.once(notmuch.DBReadWrite, func(db *notmuch.DB) error {
 		for _, m := range messages {
 			if err := put(db, root, m); err != nil {
+				return err
+			}
+			if _, err := lookUp(db, m.ID, func(m *notmuch.Message) error { threads[m.ThreadID()] = true; return nil }); err != nil {
 				return err
 			}
 		}

@@ -233,8 +233,12 @@ func TestWhatAMailReaderRenamesDuringARebuildIsSeen(t *testing.T) {
 			w.rename(filepath.Join(w.root, "work/new/k7"), "work/cur/k7:2,RS")
 		})
 	}
-	if _, err := w.x.Rebuild(t.Context(), o); err != nil {
+	done, err := w.x.Rebuild(t.Context(), o)
+	if err != nil {
 		t.Fatal(err)
+	}
+	if done.Threads != 40 || done.ThreadsBefore != 40 {
+		t.Errorf("%d threads, %d before", done.Threads, done.ThreadsBefore)
 	}
 	w.equals(before)
 	w.notmuch("new", "--quiet")
