@@ -1,10 +1,12 @@
 package cmd
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -22,37 +24,44 @@ func TestWatchWaitsForRoom(t *testing.T) {
 			t.Parallel()
 			w := newWatching(t, "")
 			appendAll(t, w.server, "INBOX", watchMail("first"))
-			fill := filepath.Join(w.dir, "fill")
 			w.before = []string{"unshare", "--map-root-user", "--mount", "sh", "-e", "-c", `
 				mount -t tmpfs -o size=2m tmpfs mail
 				` + c.before + `
-				mkfifo fill room
+				mkfifo fill room clear
 				{
 					read it <fill
 					dd if=/dev/zero of=mail/fill bs=4k 2>/dev/null || :
 					echo >room
-					read it <fill
+					read it <clear
 					rm mail/fill
 				} &
 				read it <room
 				exec "$@"`, "sh"}
 			w.args = []string{"watch", "--log", "mail/log"}
 			w.start()
-			say := func() {
+			// Each word has a pipe of its own: of one pipe, the script could take the end of
+			// the first word for the end of the second. No word is said to nobody.
+			say := func(word string) {
 				t.Helper()
-				w.until("the script listens", func() bool { _, err := os.Stat(fill); return err == nil })
-				if err := os.WriteFile(fill, []byte("\n"), 0o600); err != nil {
+				var pipe *os.File
+				w.until("the script waits for "+word, func() bool {
+					var err error
+					pipe, err = os.OpenFile(filepath.Join(w.dir, word), os.O_WRONLY|syscall.O_NONBLOCK, 0)
+					return err == nil
+				})
+				_, err := pipe.WriteString("\n")
+				if err := errors.Join(err, pipe.Close()); err != nil {
 					t.Fatal(err)
 				}
 			}
 			if kind == "an older account" {
-				w.until("the script listens", func() bool { _, err := os.Stat(fill); return err == nil })
+				w.until("the script has begun", func() bool { _, err := os.Stat(filepath.Join(w.dir, "fill")); return err == nil })
 				appendAll(t, w.server, "INBOX", watchMail("second"))
 			}
-			say()
+			say("fill")
 			w.until("it says that there is no room", w.said(c.said))
 			w.until("it says so of the log", w.said("not in it until there is room"))
-			say()
+			say("clear")
 			w.until("the mail is here", w.said("work: 1 new"))
 			w.mu.Lock()
 			defer w.mu.Unlock()
