@@ -92,6 +92,13 @@ type predecessor struct {
 	read func(ctx context.Context, of *takeover.Proposal, root, folder string, m mail.Mailbox) (*takeover.Agreement, error)
 }
 
+// alone tells whether an account has its directory for itself.
+func (from *predecessor) alone(of *takeover.Proposal) bool {
+	return !slices.ContainsFunc(from.proposals, func(o takeover.Proposal) bool {
+		return o.Name != of.Name && takeover.SameDirectory(o.Root, of.Root)
+	})
+}
+
 const fetchedFirst = "the first sync fetches what is not here"
 
 // anyFolders are those in which any program may have a mailbox.
@@ -151,13 +158,6 @@ func isFile(path string) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-// sameDirectory tells whether two paths are of one directory.
-func sameDirectory(a, b string) bool {
-	x, err := os.Stat(a)
-	y, err2 := os.Stat(b)
-	return err == nil && err2 == nil && os.SameFile(x, y)
-}
-
 // atHome gives a path that may begin with ~.
 func (p *program) atHome(path string) string {
 	rest, home := strings.CutPrefix(path, "~/")
@@ -208,15 +208,18 @@ func (p *program) importMbsync(c *cli.Context) error {
 		}
 		return append(folders, foldersOf(m.Name, m.Delim)...), elsewhere
 	}
-	from.read = func(_ context.Context, of *takeover.Proposal, _, folder string, m mail.Mailbox) (*takeover.Agreement, error) {
+	from.read = func(_ context.Context, of *takeover.Proposal, root, folder string, m mail.Mailbox) (*takeover.Agreement, error) {
 		if of == nil {
-			return takeover.Mbsync(folder, p.statesOf(state, takeover.Levels(m.Name, m.Delim))...)
+			return p.mbsyncAlone(state, root, folder, m)
 		}
 		var states []string // those of other accounts are called almost the same
 		for _, place := range places(of, m) {
-			if sameDirectory(place.Folder, folder) {
+			if takeover.SameDirectory(place.Folder, folder) {
 				states = append(states, place.States...)
 			}
+		}
+		if len(states) == 0 { // the mailbox has another name now
+			states = theirs.StatesAt(of, folder)
 		}
 		return takeover.Mbsync(folder, states...)
 	}
@@ -232,18 +235,28 @@ func foldersOf(mailbox string, delim rune) []string {
 	return others
 }
 
-// statesOf are the files that may be mbsync's state of a mailbox.
-func (p *program) statesOf(from string, levels []string) []string {
+// mbsyncAlone gives what mbsync remembers of a folder below root where its configuration is not
+// known. from is where its states are, if not where it has them by itself.
+func (p *program) mbsyncAlone(from, root, folder string, m mail.Mailbox) (*takeover.Agreement, error) {
 	home := p.getenv("HOME")
-	wire := make([]string, len(levels))
-	for i, l := range levels {
-		wire[i] = mail.EncodeName(l)
-	}
 	var dirs []string
 	if from == "" {
 		dirs = []string{filepath.Join(cmp.Or(p.getenv("XDG_STATE_HOME"), filepath.Join(home, ".local", "state")), "isync"), filepath.Join(home, ".mbsync")}
 	}
-	return takeover.MbsyncStates(from, dirs, levels, wire)
+	levels := takeover.Levels(m.Name, m.Delim)
+	wire := make([]string, len(levels))
+	for i, l := range levels {
+		wire[i] = mail.EncodeName(l)
+	}
+	agreed, err := takeover.Mbsync(folder, takeover.MbsyncStates(from, dirs, levels, wire)...)
+	if !errors.Is(err, takeover.ErrNone) {
+		return agreed, err
+	}
+	at, err := filepath.Rel(root, folder)
+	if err != nil {
+		return nil, err
+	}
+	return takeover.Mbsync(folder, takeover.MbsyncStatesAt(from, dirs, at)...)
 }
 
 func (p *program) importLieer(c *cli.Context) error {
@@ -387,6 +400,9 @@ func (p *program) importAccount(c *cli.Context, a *config.Account, of *takeover.
 				p.say("%s", plain(a.Name+"/"+cmp.Or(b.Mailbox, b.Folder)+": "+text))
 			},
 		}
+		if of == nil || from.alone(of) {
+			account.Called = h.options.Layout.Mailbox
+		}
 		return p.reach(c.Context, a, h.options.Dial, out, func(s pipeline.Session) error { return taking.Take(c.Context, account, s) })
 	})
 	if err != nil {
@@ -406,6 +422,8 @@ func importText(from predecessor, a *config.Account, b taking.Box) string {
 	switch {
 	case b.Known:
 		return "is synchronised already"
+	case b.Deleted:
+		return "the server has it no more: " + count(b.Removed, "message stays", "messages stay") + " here, in " + b.Folder
 	case b.None && b.Folder != "":
 		return from.name + " does not have it; the first sync pairs what is in " + b.Folder + " by what the mail is"
 	case b.None:

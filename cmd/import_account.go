@@ -64,7 +64,7 @@ func (p *program) importable(c *cli.Context, from predecessor) (*importable, err
 	var offered []entry
 	for i := range from.proposals {
 		t := &from.proposals[i]
-		if j := slices.IndexFunc(from.proposals[:i], func(o takeover.Proposal) bool { return sameDirectory(o.Root, t.Root) }); j >= 0 {
+		if j := slices.IndexFunc(from.proposals[:i], func(o takeover.Proposal) bool { return takeover.SameDirectory(o.Root, t.Root) }); j >= 0 {
 			known[t.Name] = true
 			out.not = append(out.not, fmt.Sprintf("%s has the mail of %s in %s, where that of %s is: which is whose is not known from that. Only %[4]s is taken over; give each a directory of its own first, neither in the other's",
 				from.name, t.Name, t.Root, from.proposals[j].Name))
@@ -80,7 +80,7 @@ func (p *program) importable(c *cli.Context, from predecessor) (*importable, err
 		}
 		k := slices.IndexFunc(all, func(a config.Account) bool {
 			ours := filepath.Join(idx.MailRoot(), filepath.FromSlash(a.Folder))
-			return sameDirectory(t.Root, ours) || filepath.Clean(t.Root) == ours // it may not be there yet
+			return takeover.SameDirectory(t.Root, ours) || filepath.Clean(t.Root) == ours // it may not be there yet
 		})
 		if k >= 0 {
 			known[t.Name], known[all[k].Name] = true, true

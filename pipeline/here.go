@@ -193,5 +193,5 @@ func personal(ctx context.Context, s Lister, list []mail.Mailbox) (string, error
 			return prefix, err
 		}
 	}
-	return local.Prefix(list), nil
+	return mail.Prefix(list), nil
 }

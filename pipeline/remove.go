@@ -15,7 +15,6 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
-	"github.com/notmuch-imap/notmuch-imap/pipeline/local"
 )
 
 // FolderPlan is what deleting a mailbox would take away.
@@ -89,7 +88,7 @@ func (rm *remover) look(ctx context.Context) (p FolderPlan, err error) {
 	if err != nil {
 		return p, err
 	}
-	delim, holder := local.Delim(list), false
+	delim, holder := mail.Delim(list), false
 	for _, m := range list {
 		switch {
 		case m.Name != rm.mailbox:

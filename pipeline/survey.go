@@ -11,7 +11,6 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
-	"github.com/notmuch-imap/notmuch-imap/pipeline/local"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
@@ -44,7 +43,7 @@ func (r *run) survey(ctx context.Context, there *listing, rows []ledger.Mailbox)
 	// gets the escapes when the ledger was lost.
 	slices.SortFunc(list, func(a, b mail.Mailbox) int { return strings.Compare(a.Name, b.Name) })
 	o := &overview{listing: there, listed: make(map[string]bool, len(list)), stays: make(map[string]bool)}
-	prefix := local.Prefix(list)
+	prefix := mail.Prefix(list)
 	odd := make(map[string]bool)
 	for _, m := range list {
 		if m.Odd {

@@ -155,3 +155,27 @@ type Sink struct {
 	// An error ends the fetch and is returned by it as it is.
 	Done func(Message, Spool) error
 }
+
+// Delim is the server's hierarchy delimiter; 0 if it has no hierarchy.
+func Delim(list []Mailbox) rune {
+	for _, m := range list {
+		if m.Delim != 0 {
+			return m.Delim
+		}
+	}
+	return 0
+}
+
+// Prefix tells from the mailboxes alone whether all are below INBOX.
+func Prefix(list []Mailbox) (prefix string) {
+	for _, m := range list {
+		if m.Name == "INBOX" {
+			continue
+		}
+		if m.Delim == 0 || !strings.HasPrefix(m.Name, "INBOX"+string(m.Delim)) {
+			return ""
+		}
+		prefix = "INBOX" + string(m.Delim)
+	}
+	return prefix
+}

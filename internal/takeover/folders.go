@@ -1,6 +1,7 @@
 package takeover
 
 import (
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -44,4 +45,11 @@ func Levels(name string, delim rune) []string {
 		return []string{name}
 	}
 	return strings.Split(name, string(delim))
+}
+
+// SameDirectory tells whether two paths are of one directory.
+func SameDirectory(a, b string) bool {
+	x, err := os.Stat(a)
+	y, err2 := os.Stat(b)
+	return err == nil && err2 == nil && os.SameFile(x, y)
 }

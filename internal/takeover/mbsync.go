@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -135,20 +136,65 @@ func MbsyncStates(prefix string, dirs []string, spellings ...[]string) (out []st
 			out = append(out, prefix+far, filepath.Join(prefix, far))
 		}
 		for _, dir := range dirs {
-			entries, err := os.ReadDir(dir)
-			if err != nil {
-				continue // it need not be there
-			}
-			for _, e := range entries {
-				_, rest, ok := strings.Cut(strings.TrimPrefix(e.Name(), ":"), ":")
-				name, _, two := strings.Cut(rest, "_:")
-				if ok && two && name == far && !slices.Contains([]string{".lock", ".journal", ".new"}, filepath.Ext(e.Name())) {
-					out = append(out, filepath.Join(dir, e.Name()))
+			for file, name := range stateFiles(dir + "/") {
+				if of, _, ok := ends(name); ok && of == far {
+					out = append(out, file)
 				}
 			}
 		}
 	}
 	return out
+}
+
+// MbsyncStatesAt gives those that are called by a folder, whose path below the others' is at: it
+// has that name still when the mailbox was renamed on the server, or deleted.
+func MbsyncStatesAt(prefix string, dirs []string, at string) (out []string) {
+	is := func(near string) bool {
+		return slices.Contains(Folders(strings.ReplaceAll(near, "!", "/"), '/'), at)
+	}
+	if prefix != "" {
+		for _, p := range []string{prefix, prefix + "/"} {
+			for file, near := range stateFiles(p) {
+				if is(near) {
+					out = append(out, file)
+				}
+			}
+		}
+	}
+	for _, dir := range dirs {
+		for file, name := range stateFiles(dir + "/") {
+			if _, near, ok := ends(name); ok && is(near) {
+				out = append(out, file)
+			}
+		}
+	}
+	return out
+}
+
+// ends gives the two mailboxes of the name of a state, as they are written there.
+func ends(name string) (far, near string, ok bool) {
+	_, rest, ok := strings.Cut(strings.TrimPrefix(name, ":"), ":")
+	far, rest, two := strings.Cut(rest, "_:")
+	_, near, _ = strings.Cut(rest, ":")
+	return far, near, ok && two
+}
+
+// stateFiles gives the files that may be states, behind a prefix: a directory, and how their
+// names begin; with what follows that.
+func stateFiles(prefix string) iter.Seq2[string, string] {
+	return func(yield func(file, rest string) bool) {
+		dir, begin := filepath.Split(prefix)
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			return // it need not be there
+		}
+		for _, e := range entries {
+			rest, ok := strings.CutPrefix(e.Name(), begin)
+			if ok && !slices.Contains([]string{".lock", ".journal", ".new"}, filepath.Ext(e.Name())) && !yield(filepath.Join(dir, e.Name()), rest) {
+				return
+			}
+		}
+	}
 }
 
 // agreement is what the state says, with the folder's files.

@@ -232,22 +232,27 @@ type MbsyncPlace struct {
 
 // Places gives where mbsync has a mailbox of the server of a proposal.
 func (c *MbsyncConfig) Places(of *Proposal, mailbox string, delim rune) (out []MbsyncPlace) {
-	for _, g := range c.groups() {
-		if g.name() != of.Name || g.root != of.Root {
-			continue
-		}
-		for _, ch := range g.channels {
-			for _, far := range farNames(ch.far, mailbox, delim) {
-				near, ok := ch.nearName(far)
-				if !ok {
-					continue
-				}
-				for _, spell := range []func(string) string{func(s string) string { return s }, mail.EncodeName} {
-					if folder := c.folder(ch.near, spell(near)); folder != "" {
-						out = append(out, MbsyncPlace{folder, c.states(ch, spell(far), spell(near))})
-					}
+	for _, ch := range c.channelsOf(of) {
+		for _, far := range farNames(ch.far, mailbox, delim) {
+			near, ok := ch.nearName(far)
+			if !ok {
+				continue
+			}
+			for _, spell := range []func(string) string{func(s string) string { return s }, mail.EncodeName} {
+				if folder := c.folder(ch.near, spell(near)); folder != "" {
+					out = append(out, MbsyncPlace{folder, c.states(ch, spell(far), spell(near))})
 				}
 			}
+		}
+	}
+	return out
+}
+
+// channelsOf are those of a proposal.
+func (c *MbsyncConfig) channelsOf(of *Proposal) (out []*mbsyncChannel) {
+	for _, g := range c.groups() {
+		if g.name() == of.Name && g.root == of.Root {
+			out = append(out, g.channels...)
 		}
 	}
 	return out
@@ -323,6 +328,44 @@ func (c *MbsyncConfig) states(ch *mbsyncChannel, far, near string) (out []string
 	if flat := ch.near.get("flatten"); flat != "" {
 		near = strings.ReplaceAll(near, "/", flat)
 	}
+	prefixes, own := c.statePrefixes(ch)
+	for _, p := range prefixes {
+		if own {
+			out = append(out, p+clean(near))
+		} else {
+			out = append(out, p+clean(far)+c.statesBetween(ch)+clean(near))
+		}
+	}
+	return out
+}
+
+// StatesAt gives the states that are called by a folder, by its absolute path: it has that name
+// still when the mailbox was renamed on the server, or deleted.
+func (c *MbsyncConfig) StatesAt(of *Proposal, folder string) (out []string) {
+	is := func(near *mbsyncStore, box string) bool {
+		dir := c.folder(near, box)
+		return dir != "" && (filepath.Clean(dir) == folder || SameDirectory(dir, folder))
+	}
+	for _, ch := range c.channelsOf(of) {
+		prefixes, own := c.statePrefixes(ch)
+		for _, p := range prefixes {
+			for file, name := range stateFiles(p) {
+				_, near, ok := strings.Cut(name, c.statesBetween(ch))
+				if own {
+					near, ok = name, true
+				}
+				if ok && (is(ch.near, strings.ReplaceAll(near, "!", "/")) || is(ch.near, near)) {
+					out = append(out, file)
+				}
+			}
+		}
+	}
+	return out
+}
+
+// statePrefixes are how the paths of a channel's states may begin; own ones have the name of the
+// near mailbox behind that alone.
+func (c *MbsyncConfig) statePrefixes(ch *mbsyncChannel) (out []string, own bool) {
 	of := func(prefix string) (prefixes []string) {
 		prefix = expandHome(prefix, c.home)
 		if filepath.IsAbs(prefix) {
@@ -331,29 +374,32 @@ func (c *MbsyncConfig) states(ch *mbsyncChannel, far, near string) (out []string
 		// From where mbsync was run, or from where its configuration is.
 		return []string{c.home + "/" + prefix, filepath.Dir(c.file) + "/" + prefix}
 	}
-	if own := ch.get("syncstate"); own != "" {
-		if own != "*" {
-			for _, p := range of(own) {
-				out = append(out, p+clean(near))
-			}
-		}
-		return out
+	switch own := ch.get("syncstate"); own {
+	case "":
+	case "*":
+		return nil, true
+	default:
+		return of(own), true
 	}
 	prefixes := []string{"~/.local/state/isync/", "~/.mbsync/"}
 	switch global := c.global.get("syncstate"); global {
 	case "*":
-		return nil
+		return nil, false
 	case "":
 	default:
 		prefixes = []string{global}
 	}
-	d := c.delimiter
 	for _, prefix := range prefixes {
 		for _, p := range of(prefix) {
-			out = append(out, p+d+ch.far.name+d+clean(far)+"_"+d+ch.near.name+d+clean(near))
+			out = append(out, p+c.delimiter+ch.far.name+c.delimiter)
 		}
 	}
-	return out
+	return out, false
+}
+
+// statesBetween is what stands between the two mailboxes in the name of a state.
+func (c *MbsyncConfig) statesBetween(ch *mbsyncChannel) string {
+	return "_" + c.delimiter + ch.near.name + c.delimiter
 }
 
 // Proposals gives the accounts: one for each server's store and the directory that its mail is

@@ -71,7 +71,7 @@ func (r *Reader) Folders(ctx context.Context, l Listed) (out Folders, err error)
 	if err := r.forgetSaid(ctx, there, taken); err != nil || r.ReadOnly || r.Restore {
 		return out, err
 	}
-	n := &naming{list: l.Mailboxes, personal: l.Personal, there: there, delim: Delim(l.Mailboxes)}
+	n := &naming{list: l.Mailboxes, personal: l.Personal, there: there, delim: mail.Delim(l.Mailboxes)}
 	err = r.eachFolder(taken, func(f string) error {
 		if slices.Contains(l.Wanted, f) {
 			return nil
@@ -259,30 +259,6 @@ func (r *Reader) newFolder(ctx context.Context, folder string, n *naming, out *F
 	return journal.Once(ctx, r.Journal.FolderSaid, folder, journal.Text(why), !r.DryRun, func() bool {
 		return r.Report.Note(as, "the folder %s does not go to the server: %s", folder, why)
 	})
-}
-
-// Delim is the server's hierarchy delimiter; 0 if it has no hierarchy.
-func Delim(list []mail.Mailbox) rune {
-	for _, m := range list {
-		if m.Delim != 0 {
-			return m.Delim
-		}
-	}
-	return 0
-}
-
-// Prefix tells from the mailboxes alone whether all are below INBOX.
-func Prefix(list []mail.Mailbox) (prefix string) {
-	for _, m := range list {
-		if m.Name == "INBOX" {
-			continue
-		}
-		if m.Delim == 0 || !strings.HasPrefix(m.Name, "INBOX"+string(m.Delim)) {
-			return ""
-		}
-		prefix = "INBOX" + string(m.Delim)
-	}
-	return prefix
 }
 
 // below puts the prefix before a mailbox's name, unless it has it, or other

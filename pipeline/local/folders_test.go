@@ -145,12 +145,12 @@ func TestFolderOf(t *testing.T) {
 	a := newAccount(t)
 	m := mail.Mailbox{Name: "INBOX.Sent", Delim: '.'}
 	for _, want := range []string{"INBOX/Sent", "Sent"} {
-		if got, err := a.FolderOf(t.Context(), m, Prefix([]mail.Mailbox{{Name: "INBOX"}, m}), nil); got != want || err != nil {
+		if got, err := a.FolderOf(t.Context(), m, mail.Prefix([]mail.Mailbox{{Name: "INBOX"}, m}), nil); got != want || err != nil {
 			t.Errorf("%q, %v, want %q", got, err, want)
 		}
 		a.do(maildir.Dir(filepath.Join(a.Root, "Sent")).Create())
 	}
-	if got := Prefix([]mail.Mailbox{{Name: "INBOX"}, m, {Name: "Other", Delim: '.'}}); got != "" {
+	if got := mail.Prefix([]mail.Mailbox{{Name: "INBOX"}, m, {Name: "Other", Delim: '.'}}); got != "" {
 		t.Errorf("prefix %q", got)
 	}
 }

@@ -51,6 +51,9 @@ type Account struct {
 	// Tell is given each mailbox when it is done.
 	Tell   func(Box)
 	DryRun bool
+	// Called gives the mailbox that a folder is called by. Nil where folders of other accounts
+	// may be among them.
+	Called func(folder string, delim rune) (string, error)
 }
 
 // Box is what became of a mailbox.
@@ -65,7 +68,8 @@ type Box struct {
 	Gone    int    `json:"gone_here"`  // whose file was removed since
 	Removed int    `json:"gone_there"` // that the server has no more
 	Known   bool   `json:"known,omitempty"`
-	None    bool   `json:"none,omitempty"` // there is no agreement
+	Deleted bool   `json:"deleted,omitempty"` // the server has the mailbox no more
+	None    bool   `json:"none,omitempty"`    // there is no agreement
 	Refused string `json:"refused,omitempty"`
 	Final   bool   `json:"final,omitempty"` // nothing mends that: it is refused ever after
 }
@@ -124,10 +128,11 @@ func Take(ctx context.Context, a Account, s Session) error {
 	if err != nil {
 		return err
 	}
-	lost := false // some mailbox has no folder
+	lost := false                     // some mailbox has no folder
+	doubtful := make(map[string]bool) // folders that may be of one that is not taken over
 	for _, m := range homeless {
 		free := slices.DeleteFunc(slices.Clone(folders), func(f string) bool { return taken.Has(f) || claimed[strings.ToLower(f)] })
-		box, err := a.elsewhere(ctx, s, m, free)
+		box, err := a.elsewhere(ctx, s, m, free, doubtful)
 		if err != nil {
 			return fmt.Errorf("%s: %w", m.Name, err)
 		}
@@ -142,14 +147,18 @@ func Take(ctx context.Context, a Account, s Session) error {
 		}
 		a.Tell(*box)
 	}
-	if !lost {
-		return nil
-	}
 	for _, f := range folders {
 		if taken.Has(f) || claimed[strings.ToLower(f)] {
 			continue
 		}
-		if theirs, err := a.numbered(f); err != nil || !theirs {
+		if !doubtful[f] {
+			if of, err := a.deleted(ctx, f, list); err != nil {
+				return fmt.Errorf("%s: %w", f, err)
+			} else if of {
+				continue
+			}
+		}
+		if theirs, err := a.numbered(f); err != nil || !theirs || !lost {
 			if err != nil {
 				return err
 			}
@@ -158,6 +167,59 @@ func Take(ctx context.Context, a Account, s Session) error {
 		a.Tell(Box{Folder: f, Refused: "it is not known of which mailbox its mail is, which a sync would fetch again"})
 	}
 	return nil
+}
+
+// deleted takes a mailbox over that the server has no more, as its folder and what the other
+// program remembers of that say: what becomes of its mail here is for its owner to say, as if
+// the mailbox were deleted after the take-over. It tells whether the folder is of one.
+func (a *Account) deleted(ctx context.Context, folder string, list []mail.Mailbox) (of bool, err error) {
+	if a.Called == nil {
+		return false, nil
+	}
+	m := mail.Mailbox{Delim: mail.Delim(list)}
+	if m.Name, err = a.Called(folder, m.Delim); err != nil {
+		return false, nil //nolint:nilerr // no mailbox is called so
+	}
+	if prefix := mail.Prefix(list); !strings.HasPrefix(m.Name, prefix) {
+		m.Name = prefix + m.Name
+	}
+	if slices.ContainsFunc(list, func(l mail.Mailbox) bool { return l.Name == m.Name }) || a.Selects != nil && !a.Selects(m.Name, m.Delim) {
+		return false, nil
+	}
+	agreed, err := a.Read(filepath.Join(a.Root, folder), m)
+	if err != nil || agreed.Gmail != nil || agreed.UIDValidity == 0 {
+		return false, nil //nolint:nilerr // what is here then is like any folder that was here before
+	}
+	dir := maildir.Dir(filepath.Join(a.Root, folder))
+	files, err := dir.Scan()
+	if err != nil {
+		return false, err
+	}
+	var rows []ledger.Message
+	buf := make([]byte, 64<<10)
+	for _, x := range agreed.Messages {
+		name, here := files.Find(x.Key)
+		if !here || x.Key == "" || x.Placeholder || len(x.Others) > 0 {
+			continue
+		}
+		row := ledger.Message{Mailbox: m.Name, UIDValidity: agreed.UIDValidity, UID: x.UID, State: ledger.Present, Key: x.Key, Flags: flags(x.Letters, nil)}
+		if _, err := describe(&row, string(dir), name, buf); errors.Is(err, fs.ErrNotExist) {
+			continue
+		} else if err != nil {
+			return false, err
+		}
+		row.Size = row.WireSize // by which it is known where the server has it now
+		rows = append(rows, row)
+	}
+	if len(rows) == 0 {
+		return false, nil
+	}
+	a.Tell(Box{Mailbox: m.Name, Folder: folder, Removed: len(rows), Deleted: true})
+	if a.DryRun {
+		return true, nil
+	}
+	return true, journal.Of(a.Ledger).Record(ctx, journal.Change{Save: rows,
+		Mailbox: &ledger.Mailbox{Name: m.Name, Folder: folder, Delim: m.Delim, UIDValidity: agreed.UIDValidity, UIDNext: agreed.UIDNext, Messages: uint32(len(rows)), Complete: true}})
 }
 
 // numbered tells whether a folder has a file that another program numbered.
@@ -184,14 +246,15 @@ func isPlace(k ledger.Mailbox) bool { return k.UIDValidity == 0 && !k.Complete }
 
 // elsewhere takes a mailbox over whose folder is called otherwise: it was renamed on the server
 // since, or the other program has names of its own (OfflineIMAP's nametrans). It is that of
-// folders whose agreement is of this mailbox, as Message-IDs say.
-func (a *Account) elsewhere(ctx context.Context, s Session, m mail.Mailbox, folders []string) (*Box, error) {
+// folders whose agreement is of this mailbox, as Message-IDs say. Those that may be are doubtful.
+func (a *Account) elsewhere(ctx context.Context, s Session, m mail.Mailbox, folders []string, doubtful map[string]bool) (*Box, error) {
 	none := &Box{Mailbox: m.Name, None: true}
 	var sel *mail.Selected
 	var there map[imap.UID]mail.Message
 	for _, f := range folders {
 		agreed, err := a.Read(filepath.Join(a.Root, f), m)
 		if errors.Is(err, takeover.ErrBusy) {
+			doubtful[f] = true
 			return &Box{Mailbox: m.Name, Refused: err.Error()}, nil
 		}
 		if err != nil || agreed.Gmail != nil || !slices.ContainsFunc(agreed.Messages, func(x takeover.Agreed) bool { return x.Key != "" }) {
@@ -200,6 +263,9 @@ func (a *Account) elsewhere(ctx context.Context, s Session, m mail.Mailbox, fold
 		if sel == nil {
 			if sel, err = s.Examine(ctx, m.Name, nil); err != nil {
 				if _, refused := mail.Refused(err); refused {
+					for _, f := range folders {
+						doubtful[f] = true
+					}
 					return none, nil
 				}
 				return nil, err
@@ -215,6 +281,7 @@ func (a *Account) elsewhere(ctx context.Context, s Session, m mail.Mailbox, fold
 		if err := a.take(ctx, s, m, sel, maps.Clone(there), agreed, out, false); err != nil || out.Refused == "" {
 			return out, err
 		}
+		doubtful[f] = true
 	}
 	return none, nil
 }

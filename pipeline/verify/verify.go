@@ -617,10 +617,9 @@ func (b *box) untracked(ctx context.Context, unknown func(key string) bool, ther
 // strays tells of folders that are of no mailbox.
 func (s *side) strays(known []ledger.Mailbox, list []mail.Mailbox) error {
 	there := make(map[string]bool, len(list))
-	var delim rune
+	delim := mail.Delim(list)
 	for _, m := range list {
 		there[m.Name] = true
-		delim = cmp.Or(delim, m.Delim)
 	}
 	folders, err := maildir.Folders(s.Root)
 	if errors.Is(err, fs.ErrNotExist) {
