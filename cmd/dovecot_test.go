@@ -21,8 +21,13 @@ import (
 // dovecot starts a real server.
 func dovecot(t *testing.T, hide ...string) *imaptest.DovecotServer {
 	t.Helper()
+	return dovecotOf(t, imaptest.DovecotOptions{Hide: hide})
+}
+
+func dovecotOf(t *testing.T, o imaptest.DovecotOptions) *imaptest.DovecotServer {
+	t.Helper()
 	otherPrograms(t)
-	s, err := imaptest.StartDovecot(t.Context(), t.TempDir(), imaptest.DovecotOptions{Hide: hide})
+	s, err := imaptest.StartDovecot(t.Context(), t.TempDir(), o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -91,6 +91,27 @@ func TestWatchOfThreeHundredMailboxes(t *testing.T) {
 	}
 }
 
+// TestWatchHearsOfWhatIsLoggedAnew: Dovecot begins a new log of a busy mailbox each five minutes,
+// and from then on tells nothing of it at once to who has asked before.
+func TestWatchHearsOfWhatIsLoggedAnew(t *testing.T) {
+	t.Parallel()
+	for kind, hide := range map[string][]string{"NOTIFY": nil, "IDLE": {"NOTIFY"}} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			w := newWatchingOf(t, "", imaptest.DovecotOptions{Hide: hide, Rotates: true})
+			w.start()
+			w.until("it watches", w.said("work: connected, by "+kind))
+			for i := range 5 {
+				id := fmt.Sprintf("mail%d@example.org", i)
+				appendAll(t, w.server, "INBOX", strings.ReplaceAll(watchMail("x"), "<x@example.org>", "<"+id+">"))
+				w.until("mail is here", w.here("id:"+id, 1))
+				w.run("notmuch", "tag", "+flagged", "id:"+id)
+				w.until("its tag is there", w.there(fmt.Sprintf("* SEARCH %d", i+1), "EXAMINE INBOX", "SEARCH FLAGGED HEADER MESSAGE-ID "+id))
+			}
+		})
+	}
+}
+
 // TestWatchSignsInAfterAChangeOfThePassword: who puts the password file right need not wait
 // for the next try of one that was refused.
 func TestWatchSignsInAfterAChangeOfThePassword(t *testing.T) {

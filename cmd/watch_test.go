@@ -38,7 +38,13 @@ type watching struct {
 // newWatching makes the machine; start starts the watch. more are lines of the account.
 func newWatching(t *testing.T, more string, hide ...string) *watching {
 	t.Helper()
-	srv := dovecot(t, hide...)
+	return newWatchingOf(t, more, imaptest.DovecotOptions{Hide: hide})
+}
+
+// newWatchingOf makes the machine beside such a server.
+func newWatchingOf(t *testing.T, more string, o imaptest.DovecotOptions) *watching {
+	t.Helper()
+	srv := dovecotOf(t, o)
 	m := &machine{t: t, dir: t.TempDir()}
 	w := &watching{machine: m, server: srv, args: []string{"watch", "-v"}}
 	me, err := os.Executable()

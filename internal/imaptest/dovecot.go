@@ -63,6 +63,10 @@ type DovecotOptions struct {
 	Mechanisms []string
 	// Compress offers COMPRESS=DEFLATE.
 	Compress bool
+	// Rotates begins each index log anew as soon as something was written to it, in place of
+	// after five minutes, and looks at nothing by the clock: what then is not told at once
+	// never is.
+	Rotates bool
 }
 
 // DovecotServer is a running Dovecot with one user and an empty INBOX. Its

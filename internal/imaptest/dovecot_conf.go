@@ -43,7 +43,9 @@ mail_location = {{if .Maildir}}maildir{{else}}mdbox{{end}}:{{.Base}}/home/mail
 mail_temp_dir = {{.Base}}
 mail_fsync = never
 mail_max_userip_connections = 50
-
+{{if .Rotates}}mail_index_log_rotate_max_size = 600
+mailbox_idle_check_interval = 1 hours
+{{end}}
 {{if .Compress}}mail_plugins = zlib
 protocol imap {
   mail_plugins = zlib imap_zlib
@@ -139,7 +141,8 @@ func (s *DovecotServer) writeConfig(o DovecotOptions, greeting string) error {
 		"Greeting": greeting, "Capability": capability, "StockBanner": stockBanner, "Password": s.Password,
 		"Maildir": o.Maildir, "Prefix": o.Prefix, "Separator": o.Prefix[max(0, len(o.Prefix)-1):],
 		"Mechanisms": strings.ToLower(strings.Join(o.Mechanisms, " ")), "Bearer": bearer, "External": offers("EXTERNAL"), "Compress": o.Compress,
-		"Owner": s.owner.name, "Group": s.owner.group, "UID": s.owner.uid, "GID": s.owner.gid,
+		"Rotates": o.Rotates,
+		"Owner":   s.owner.name, "Group": s.owner.group, "UID": s.owner.uid, "GID": s.owner.gid,
 	})
 	if err != nil {
 		return err

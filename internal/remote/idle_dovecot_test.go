@@ -4,6 +4,7 @@ package remote
 
 import (
 	"context"
+	"fmt"
 	"iter"
 	"testing"
 	"time"
@@ -38,9 +39,9 @@ func oneMail(text string) iter.Seq2[time.Time, []byte] {
 	}
 }
 
-func watched(t *testing.T) (*imaptest.DovecotServer, *Session) {
+func watched(t *testing.T, o imaptest.DovecotOptions) (*imaptest.DovecotServer, *Session) {
 	t.Helper()
-	srv, err := imaptest.StartDovecot(t.Context(), t.TempDir(), imaptest.DovecotOptions{})
+	srv, err := imaptest.StartDovecot(t.Context(), t.TempDir(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,15 +51,15 @@ func watched(t *testing.T) (*imaptest.DovecotServer, *Session) {
 			t.Fatal(err)
 		}
 	}
-	o := plain(srv.Port)
-	o.User, o.Timeout = srv.User, time.Minute
-	o.Password = func(context.Context) (string, error) { return srv.Password, nil }
-	return srv, dialed(t, o)
+	r := plain(srv.Port)
+	r.User, r.Timeout = srv.User, time.Minute
+	r.Password = func(context.Context) (string, error) { return srv.Password, nil }
+	return srv, dialed(t, r)
 }
 
 func TestDovecotIdles(t *testing.T) {
 	t.Parallel()
-	srv, s := watched(t)
+	srv, s := watched(t, imaptest.DovecotOptions{})
 	if _, err := s.Examine(t.Context(), "INBOX", nil); err != nil {
 		t.Fatal(err)
 	}
@@ -76,11 +77,11 @@ func TestDovecotIdles(t *testing.T) {
 
 func TestDovecotNotifies(t *testing.T) {
 	t.Parallel()
-	srv, s := watched(t)
+	srv, s := watched(t, imaptest.DovecotOptions{})
 	if !s.Has("NOTIFY") {
 		t.Fatal("this Dovecot has no NOTIFY")
 	}
-	if err := s.Notify(t.Context()); err != nil {
+	if err := s.Notify(t.Context(), func(mail.News) {}); err != nil {
 		t.Fatal(err)
 	}
 	awaiting(t, s, mail.News{Mailbox: "Archive"}, func() {
@@ -103,4 +104,23 @@ func TestDovecotNotifies(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// TestDovecotTellsOfWhatItLoggedAnew: Dovecot watches the log of a mailbox, and goes on to watch
+// the old one when it begins another, until it is asked anew.
+func TestDovecotTellsOfWhatItLoggedAnew(t *testing.T) {
+	t.Parallel()
+	srv, s := watched(t, imaptest.DovecotOptions{Rotates: true})
+	for i := range 4 {
+		for _, box := range []string{"INBOX", "Archive"} {
+			if err := s.Notify(t.Context(), func(mail.News) {}); err != nil {
+				t.Fatal(err)
+			}
+			awaiting(t, s, mail.News{Mailbox: box}, func() {
+				if err := srv.AppendAll(box, oneMail(fmt.Sprint(box, i))); err != nil {
+					t.Fatal(err)
+				}
+			})
+		}
+	}
 }

@@ -15,27 +15,42 @@ func notifyEvents() []string {
 }
 
 // Notify asks for the news of all of the user's mailboxes (RFC 5465), which Idle then
-// tells, with no mailbox selected. It is asked again after mail.News.Over. One that the
-// server refuses is told by mail.Refused; the session lives.
+// tells, with no mailbox selected. It is asked again after mail.News.Over, and now and then:
+// what has changed meanwhile is told, too. One that the server refuses is told by
+// mail.Refused; the session lives.
 //
 // It is the form with STATUS, which says first how all mailboxes stand: by that Idle knows
 // news from repetitions, and new mail from mail that left.
-func (s *Session) Notify(ctx context.Context) error {
+func (s *Session) Notify(ctx context.Context, tell func(mail.News)) error {
+	if s.notified != nil {
+		// Dovecot 2.3 tells nothing of some mailboxes after a second SET, unless it has let go
+		// of what it watches for the first one.
+		if _, err := s.command(ctx, "NOTIFY NONE", s.heeding(tell)); err != nil {
+			return err
+		}
+	}
 	var a answer
 	for _, events := range notifyEvents() {
 		told := make(statusMap)
-		var err error
-		a, err = s.command(ctx, "NOTIFY SET STATUS (personal ("+events+"))", handler{data: func(word string) (bool, error) {
+		h := s.heeding(tell)
+		otherwise := h.data
+		h.data = func(word string) (bool, error) {
 			if word != "STATUS" {
-				return false, nil
+				return otherwise(word)
 			}
 			return true, s.statusLine(told)
-		}})
+		}
+		var err error
+		a, err = s.command(ctx, "NOTIFY SET STATUS (personal ("+events+"))", h)
 		if err != nil {
 			return err
 		}
 		if a.status == "OK" {
+			before := s.notified
 			s.notified = told
+			if before != nil {
+				differences(before, told, s.newsOf, tell)
+			}
 			return nil
 		}
 		if code, _, _ := strings.Cut(a.code, " "); code != "BADEVENT" {
@@ -43,6 +58,22 @@ func (s *Session) Notify(ctx context.Context) error {
 		}
 	}
 	return s.refused(a, "NOTIFY")
+}
+
+// differences tells what became of the mailboxes between two answers to NOTIFY.
+func differences(before, now statusMap, newsOf func(wire string, gone bool) mail.News, tell func(mail.News)) {
+	for wire, st := range now {
+		was, known := before[wire]
+		if !strings.HasPrefix(wire, "\x00") && (!known || completed(st, was) != was) {
+			tell(newsOf(wire, !known || left(was, completed(st, was))))
+		}
+	}
+	for wire := range before {
+		if _, there := now[wire]; !there && len(now) > 0 { // some servers say nothing when asked again
+			tell(mail.News{Gone: true})
+			return
+		}
+	}
 }
 
 // statusNews takes a STATUS that nobody asked for (RFC 5465 5.1).
@@ -67,13 +98,18 @@ func (s *Session) statusNews(tell func(mail.News)) error {
 			}
 			s.notified[wire] = now
 		}
-		news := mail.News{Mailbox: s.plainName(wire), Gone: !known || left(before, now)}
-		if s.wireName(news.Mailbox) != wire {
-			news.Mailbox = "" // its name here is another one
-		}
-		tell(news)
+		tell(s.newsOf(wire, !known || left(before, now)))
 	}
 	return nil
+}
+
+// newsOf are of the mailbox that has this name on the wire. gone tells that mail may have left it.
+func (s *Session) newsOf(wire string, gone bool) mail.News {
+	news := mail.News{Mailbox: s.plainName(wire), Gone: gone}
+	if s.wireName(news.Mailbox) != wire {
+		news.Mailbox = "" // its name here is another one
+	}
+	return news
 }
 
 // completed takes from before what a STATUS does not tell: that of a change of flags may

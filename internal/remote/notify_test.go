@@ -46,7 +46,7 @@ func TestNotifyTellsOfAllMailboxes(t *testing.T) {
 			"* STATUS New (MESSAGES 3 UIDNEXT 4 UIDVALIDITY 16)\r\n"+ // was not there
 			"* STATUS a&b (MESSAGES 3 UIDNEXT 4 UIDVALIDITY 16)\r\n"+ // no name in UTF-7
 			"* LIST () \"/\" Other (\"OLDNAME\" (Elsewhere))\r\n")
-	if err := s.Notify(t.Context()); err != nil {
+	if err := s.Notify(t.Context(), func(mail.News) {}); err != nil {
 		t.Fatal(err)
 	}
 	if text := h.String(t); !strings.Contains(text, "NOTIFY SET STATUS (personal (MessageNew MessageExpunge FlagChange MailboxName))\n") {
@@ -67,10 +67,40 @@ func TestNotifyTellsOfAllMailboxes(t *testing.T) {
 	}
 }
 
+// TestNotifyAgain: Dovecot must let go of what it watches before it is asked anew, and what
+// changed meanwhile is told, however the server tells it.
+func TestNotifyAgain(t *testing.T) {
+	t.Parallel()
+	answers := []string{
+		notifyStatus,
+		"* STATUS INBOX (MESSAGES 10 UIDNEXT 20 UIDVALIDITY 14 HIGHESTMODSEQ 6)\r\n{tag} OK done\r\n", // of NONE
+		"* STATUS INBOX (MESSAGES 11 UIDNEXT 21 UIDVALIDITY 14 HIGHESTMODSEQ 7)\r\n* STATUS Entw&APw-rfe (MESSAGES 2 UIDNEXT 3 UIDVALIDITY 15 HIGHESTMODSEQ 5)\r\n{tag} OK done\r\n",
+		"{tag} OK done\r\n",
+		"* STATUS INBOX (MESSAGES 10 UIDNEXT 21 UIDVALIDITY 14 HIGHESTMODSEQ 8)\r\n* STATUS a&b (MESSAGES 3 UIDNEXT 4 UIDVALIDITY 16)\r\n{tag} OK done\r\n",
+		"{tag} BAD what?\r\n",
+		"{tag} OK and tells nothing\r\n",
+	}
+	n := 0
+	s, h := notifier(t, func(string) string { n++; return answers[n-1] }, "")
+	var got []mail.News
+	for range 4 {
+		if err := s.Notify(t.Context(), func(n mail.News) { got = append(got, n) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	slices.SortStableFunc(got[2:], func(a, b mail.News) int { return strings.Compare(b.Mailbox, a.Mailbox) }) // of one answer, in any order
+	if want := []mail.News{{Mailbox: "INBOX"}, {Mailbox: "INBOX"}, {Mailbox: "INBOX", Gone: true}, {Gone: true}, {Gone: true}}; !slices.Equal(got, want) {
+		t.Errorf("told %+v, want %+v", got, want)
+	}
+	if none, set := strings.Count(h.String(t), " NOTIFY NONE\n"), strings.Count(h.String(t), " NOTIFY SET "); none != 3 || set != 4 {
+		t.Errorf("asked for none %d times, and for all %d times", none, set)
+	}
+}
+
 func TestNotifyOverflows(t *testing.T) {
 	t.Parallel()
 	s, _ := notifier(t, func(string) string { return notifyStatus }, "* OK [NOTIFICATIONOVERFLOW] ...A comment can go here...\r\n")
-	if err := s.Notify(t.Context()); err != nil {
+	if err := s.Notify(t.Context(), func(mail.News) {}); err != nil {
 		t.Fatal(err)
 	}
 	end := make(chan struct{})
@@ -79,7 +109,7 @@ func TestNotifyOverflows(t *testing.T) {
 	if err != nil || len(got) != 1 || !got[0].Over {
 		t.Errorf("%v, %+v", err, got)
 	}
-	if err := s.Notify(t.Context()); err != nil {
+	if err := s.Notify(t.Context(), func(mail.News) {}); err != nil {
 		t.Errorf("asked again: %v", err)
 	}
 }
@@ -104,7 +134,7 @@ func TestNotifyRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s, h := notifier(t, c.answer, "")
-			err := s.Notify(t.Context())
+			err := s.Notify(t.Context(), func(mail.News) {})
 			if _, refused := mail.Refused(err); refused == c.ok || !c.ok && err == nil {
 				t.Errorf("%v", err)
 			}

@@ -39,7 +39,8 @@ type account struct {
 	sure    *time.Timer
 	stands  chan struct{} // gets a value when state is another
 	state   State
-	busy    string // what another program has kept the last sync from
+	busy    string        // what another program has kept the last sync from
+	did     chan struct{} // is closed when a sync has changed something
 }
 
 // want is what is to be synchronised.
@@ -54,7 +55,7 @@ type want struct {
 
 func newAccount(a Account, times Times, stands chan struct{}) *account {
 	times.Poll, times.Mute, times.Stream = max(times.Poll, a.Pause), max(times.Mute, a.Pause), max(times.Stream, a.Pause)
-	w := &account{Account: a, times: times, began: time.Now(), stands: stands, wake: make(chan struct{}, 1), again: make(chan struct{}, 1), state: State{Account: a.Name, Since: time.Now()}}
+	w := &account{Account: a, times: times, began: time.Now(), stands: stands, wake: make(chan struct{}, 1), again: make(chan struct{}, 1), did: make(chan struct{}), state: State{Account: a.Name, Since: time.Now()}}
 	w.sure = time.AfterFunc(times.Sure, w.holds)
 	w.sure.Stop() // until there is a connection
 	return w
@@ -217,6 +218,13 @@ func (a *account) work(ctx context.Context) {
 	}
 }
 
+// hasChanged gives what is closed when a sync has changed something from now on.
+func (a *account) hasChanged() <-chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.did
+}
+
 // isPaused tells whether there is no sync since the server is not to be signed in at.
 func (a *account) isPaused() bool {
 	a.mu.Lock()
@@ -257,6 +265,10 @@ func (a *account) run(ctx context.Context, failing, busy *waits) {
 	a.syncing, a.ended, a.took, a.state.Working, a.busy = false, now, now.Sub(begun), time.Time{}, ""
 	for _, c := range asked {
 		c <- out
+	}
+	if out.Did {
+		close(a.did)
+		a.did = make(chan struct{})
 	}
 	if ctx.Err() != nil {
 		return

@@ -41,6 +41,40 @@ func TestAServerThatLogsOutEachHalfHourIsConnectedAgain(t *testing.T) {
 	}
 }
 
+// Dovecot tells nothing at once any more from when it has begun a new log of a mailbox, unless
+// it is asked anew. That is done after each sync that changed something, and not at rest.
+func TestAServerThatTellsOnceIsAskedAnew(t *testing.T) {
+	t.Parallel()
+	for _, caps := range []string{"IDLE NOTIFY", "IDLE"} {
+		atRest(t, caps, func(t *testing.T, s *scene) {
+			s.server.mu.Lock()
+			s.server.rotates = true
+			s.server.mu.Unlock()
+			for i := range 20 {
+				s.server.deliver("INBOX", 1, 0)
+				time.Sleep(4 * time.Second)
+				if got := s.names(); !slices.Equal(got, []string{"INBOX"}) {
+					t.Fatalf("%s: mail %d brings %v", caps, i, got)
+				}
+			}
+			s.comesTo(func([]string) Outcome { return Outcome{} })
+			s.dialled()
+			s.server.mu.Lock()
+			before := s.server.idles
+			s.server.mu.Unlock()
+			for range 20 {
+				s.server.deliver("INBOX", 0, 0) // that changes nothing
+				time.Sleep(4 * time.Second)
+			}
+			s.server.mu.Lock()
+			defer s.server.mu.Unlock()
+			if n := s.server.idles - before; n > 1 || len(s.server.dials) > 0 {
+				t.Errorf("%s: it is asked anew %d times, over %d connections, though nothing came", caps, n, len(s.server.dials))
+			}
+		})
+	}
+}
+
 // A server that ends each connection right after the sign-in is left alone ever longer, and
 // that is said once.
 func TestAServerThatLogsOutAtOnceIsAskedEverLess(t *testing.T) {

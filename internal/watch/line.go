@@ -174,36 +174,30 @@ type line struct {
 
 // notified watches by NOTIFY.
 func (l *line) notified(ctx context.Context) error {
-	over := false
-	for {
-		if err := l.Notify(ctx); err != nil {
+	for first, over := true, false; ; first = false {
+		before := over
+		over = false
+		heed := func(n mail.News) bool {
+			over = over || n.Over
+			l.tell(n)
+			return n.Over // the server tells no more until it is asked again
+		}
+		if err := l.Notify(ctx, func(n mail.News) { heed(n) }); err != nil {
 			return err
 		}
-		l.connected("notify")
+		if first {
+			l.connected("notify")
+		}
 		// What it does not hear of itself shows at the next look.
 		if err := l.poll(ctx); err != nil {
 			return err
 		}
-		for {
-			before := over
-			over = false
-			if err := l.wait(ctx, l.times.Renew, func(n mail.News) bool {
-				over = over || n.Over
-				l.tell(n)
-				return n.Over
-			}); err != nil {
-				return err
-			}
-			if over && before {
-				// It has more to tell than it can.
-				return &mail.Fault{Kind: mail.KindNo, Op: "NOTIFY", Text: "NOTIFICATIONOVERFLOW"}
-			}
-			if over {
-				break // the server tells no more until it is asked again
-			}
-			if err := l.poll(ctx); err != nil {
-				return err
-			}
+		if err := l.wait(ctx, l.times.Renew, heed); err != nil {
+			return err
+		}
+		if over && before {
+			// It has more to tell than it can.
+			return &mail.Fault{Kind: mail.KindNo, Op: "NOTIFY", Text: "NOTIFICATIONOVERFLOW"}
 		}
 	}
 }
@@ -272,11 +266,44 @@ func (l *line) polling(ctx context.Context) error {
 	}
 }
 
-// wait is IDLE for a while, or until somebody wants the connection tried. heed tells
+// wait hears news for a while, or until somebody wants the connection tried. heed tells
 // whether that is enough.
+//
+// After a sync that changed something the server is asked anew. Dovecot watches the log of a
+// mailbox, and goes on to watch the old one when it begins another (all five minutes, if there
+// is traffic): then it looks twice a minute, and tells nothing at once any more.
 func (l *line) wait(ctx context.Context, d time.Duration, heed func(mail.News) bool) error {
-	end, over := make(chan struct{}), make(chan struct{})
 	enough := make(chan struct{}, 1)
+	hear := func(n mail.News) {
+		if heed(n) {
+			signal(enough)
+		}
+	}
+	until, took, changed := time.Now().Add(d), time.Duration(0), l.hasChanged()
+	for {
+		stale, err := l.idle(ctx, time.Until(until), changed, max(l.times.Quiet, renewalShare*took), enough, hear)
+		if err != nil || !stale {
+			return err
+		}
+		changed = l.hasChanged()
+		if l.box != "" {
+			continue // it watches anew with each IDLE
+		}
+		begun := time.Now()
+		if err := l.Notify(ctx, hear); err != nil {
+			return err
+		}
+		took = time.Since(begun)
+	}
+}
+
+// renewalShare has NOTIFY asked anew at most for one part in so many of the time: with many
+// mailboxes the answer is long.
+const renewalShare = 20
+
+// idle is one IDLE, of d at most. stale tells that it was ended so long after changed as settle says.
+func (l *line) idle(ctx context.Context, d time.Duration, changed <-chan struct{}, settle time.Duration, enough <-chan struct{}, hear func(mail.News)) (stale bool, err error) {
+	end, over := make(chan struct{}), make(chan struct{})
 	again := l.again
 	if l.alone {
 		again = nil
@@ -286,21 +313,26 @@ func (l *line) wait(ctx context.Context, d time.Duration, heed func(mail.News) b
 		defer close(end)
 		t := time.NewTimer(d)
 		defer t.Stop()
-		select {
-		case <-t.C:
-		case <-again:
-		case <-enough:
-		case <-over:
+		var settled <-chan time.Time
+		for {
+			select {
+			case <-changed:
+				changed, settled = nil, time.After(settle)
+				continue
+			case <-settled:
+				stale = true
+			case <-t.C:
+			case <-again:
+			case <-enough:
+			case <-over:
+			}
+			return
 		}
 	})
-	err := l.Idle(ctx, end, func(n mail.News) {
-		if heed(n) {
-			signal(enough)
-		}
-	})
+	err = l.Idle(ctx, end, hear)
 	close(over)
 	wg.Wait()
-	return err
+	return stale, err
 }
 
 // poll asks how all mailboxes are, and makes news of what is not as it was.

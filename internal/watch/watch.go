@@ -23,7 +23,7 @@ type Line interface {
 	Has(capability string) bool
 	List(ctx context.Context, how mail.Listing) ([]mail.Mailbox, error)
 	Examine(ctx context.Context, mailbox string, known *mail.Known) (*mail.Selected, error)
-	Notify(ctx context.Context) error
+	Notify(ctx context.Context, tell func(mail.News)) error
 	Idle(ctx context.Context, end <-chan struct{}, tell func(mail.News)) error
 	Close() error
 }

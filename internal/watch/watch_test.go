@@ -26,7 +26,8 @@ type server struct {
 	hang     bool  // Dial never answers
 	deaf     bool  // IDLE tells nothing
 	refuse   map[string]error
-	overflow int // so many times IDLE begins with too much to tell
+	overflow int  // so many times IDLE begins with too much to tell
+	rotates  bool // what it has told of is told of once more only to who asks anew, as Dovecot does
 	lines    []*fakeLine
 	dials    []time.Time
 	idles    int
@@ -41,7 +42,8 @@ func (s *server) deliver(box string, came, left int) {
 	st.HighestModSeq++
 	s.boxes[box] = st
 	for _, l := range s.lines {
-		if !s.deaf && (l.box == "" || l.box == box) {
+		if !s.deaf && !l.stale && (l.box == "" || l.box == box) {
+			l.stale = s.rotates
 			l.news = append(l.news, mail.News{Mailbox: box, Gone: left > 0})
 			signal(l.wake)
 		}
@@ -49,11 +51,12 @@ func (s *server) deliver(box string, came, left int) {
 }
 
 type fakeLine struct {
-	s    *server
-	box  string // selected; "" after NOTIFY
-	news []mail.News
-	wake chan struct{}
-	dead bool
+	s     *server
+	box   string // selected; "" after NOTIFY
+	news  []mail.News
+	wake  chan struct{}
+	dead  bool
+	stale bool // it is told nothing more
 }
 
 func (s *server) dial(ctx context.Context) (Line, error) {
@@ -117,19 +120,20 @@ func (l *fakeLine) Examine(_ context.Context, box string, _ *mail.Known) (*mail.
 	return &mail.Selected{Status: l.s.boxes[box]}, nil
 }
 
-func (l *fakeLine) Notify(context.Context) error {
+func (l *fakeLine) Notify(context.Context, func(mail.News)) error {
 	l.s.mu.Lock()
 	defer l.s.mu.Unlock()
 	if err := l.usable("NOTIFY"); err != nil {
 		return err
 	}
-	l.box = ""
+	l.box, l.stale = "", false
 	return nil
 }
 
 func (l *fakeLine) Idle(ctx context.Context, end <-chan struct{}, tell func(mail.News)) error {
 	l.s.mu.Lock()
 	l.s.idles++
+	l.stale = l.stale && l.box == "" // then it takes a NOTIFY
 	if l.s.overflow > 0 && l.box == "" {
 		l.s.overflow--
 		l.news = append(l.news, mail.News{Gone: true, Over: true})
@@ -394,6 +398,7 @@ func TestLargeMailGivesWay(t *testing.T) {
 func TestEachHourAllIsLookedAtAndElseThereIsRest(t *testing.T) {
 	t.Parallel()
 	atRest(t, "IDLE NOTIFY", func(t *testing.T, s *scene) {
+		s.comesTo(func([]string) Outcome { return Outcome{} })
 		time.Sleep(6 * time.Hour)
 		if got := s.take(); len(got) != 6 {
 			t.Errorf("%d syncs in six hours: %v", len(got), got)
