@@ -207,6 +207,12 @@ func (l *Ledger) ByMessageID(ctx context.Context, id string) ([]Message, error) 
 	return l.read(rows)
 }
 
+// WithoutMessageID gives the messages that notmuch has under an id of its own making, of those
+// with this size on the server.
+func (l *Ledger) WithoutMessageID(ctx context.Context, size int64) ([]Message, error) {
+	return l.query(ctx, "message.id >= 'notmuch-sha1-' AND message.id < 'notmuch-sha1.' AND size = ?", size)
+}
+
 // OtherValidity gives a mailbox's messages under every other UIDVALIDITY.
 func (l *Ledger) OtherValidity(ctx context.Context, mailbox string, uidValidity uint64) ([]Message, error) {
 	return l.query(ctx, "mailbox = (SELECT id FROM mailbox WHERE name = ?) AND uidvalidity <> ? ORDER BY uidvalidity, uid", mailbox, int64(uidValidity))

@@ -174,10 +174,12 @@ func (l *Looker) originals(ctx context.Context, b *Mailbox, listed []mail.Messag
 				e.Told[m.UID] = row.Key
 			}
 		}
-		if m.MessageID == "" {
-			continue
+		var copies []ledger.Message
+		if m.MessageID != "" {
+			copies, err = l.Ledger.ByMessageID(ctx, m.MessageID)
+		} else {
+			copies, err = l.Ledger.WithoutMessageID(ctx, m.Size)
 		}
-		copies, err := l.Ledger.ByMessageID(ctx, m.MessageID)
 		if err != nil {
 			return nil, nil, e, err
 		}

@@ -69,6 +69,7 @@ type Ledger interface {
 	GetMany(ctx context.Context, mailbox string, uidValidity uint64, uids []imap.UID) ([]ledger.Message, error)
 	OtherValidity(ctx context.Context, mailbox string, uidValidity uint64) ([]ledger.Message, error)
 	ByMessageID(ctx context.Context, id string) ([]ledger.Message, error)
+	WithoutMessageID(ctx context.Context, size int64) ([]ledger.Message, error)
 }
 
 // Here tells what is here.

@@ -262,8 +262,9 @@ func (p *pairing) inOrder(there []int, fits map[int][]int, good func(mail.Messag
 // Copies finds those of the server's messages that are copies of messages which are
 // here: each in every respect as the server has it, or as it said itself (e.Told, by
 // Key). A row may be the original of several. Where there are several originals, or
-// several messages that may be one, be it that which the row is of, the text decides, as
-// Pair says.
+// several messages that may be one, be it that which the row is of, or there is no Message-ID,
+// the text decides, as Pair says: notmuch names such a mail by the bytes of its file, which has
+// more of them than the server's where another program fetched it.
 func Copies(server []mail.Message, rows []ledger.Message, e Evidence) (copies map[imap.UID]ledger.Message, ask []imap.UID) {
 	type class struct {
 		id   string
@@ -275,7 +276,11 @@ func Copies(server []mail.Message, rows []ledger.Message, e Evidence) (copies ma
 	byKey := make(map[string]ledger.Message, len(rows))
 	for _, r := range rows {
 		byKey[r.Key] = r
-		if r.ID != "" {
+		switch {
+		case r.ID == "":
+		case RealID(r.ID) == "":
+			byID[""] = append(byID[""], r)
+		default:
 			byID[r.ID] = append(byID[r.ID], r)
 		}
 	}
@@ -308,7 +313,7 @@ func Copies(server []mail.Message, rows []ledger.Message, e Evidence) (copies ma
 		if said {
 			best = row
 		}
-		sure := several[of(m.MessageID, m.Size, m.InternalDate)] == 1 && !e.Stays[best.Key] && e.Told[m.UID] == "" || said
+		sure := m.MessageID != "" && several[of(m.MessageID, m.Size, m.InternalDate)] == 1 && !e.Stays[best.Key] && e.Told[m.UID] == "" || said
 		for _, r := range slices.Concat(fits, may) {
 			sure = sure && (r.Key == best.Key || !r.Digest.IsZero() && r.Digest == best.Digest) && (r.Digest.IsZero() || !e.wary(m, Untracked{Message: r}))
 		}
