@@ -372,6 +372,13 @@ func summary(r pipeline.Report) string {
 	}
 	add(r.Stubs, "known stub", "known stubs")
 	add(r.Unsent, "refused by the server before", "refused by the server before")
+	known := 0
+	for _, f := range r.Faults {
+		if f.Known {
+			known++
+		}
+	}
+	add(known, "known fault", "known faults")
 	text := strings.Join(parts, ", ")
 	if r.DryRun {
 		text = "would be: " + text

@@ -18,6 +18,7 @@ func TestSummary(t *testing.T) {
 	}{
 		{pipeline.Report{Mailboxes: 3}, "nothing new"},
 		{pipeline.Report{Mailboxes: 3, Stubs: 1}, "nothing new, 1 known stub"},
+		{pipeline.Report{Mailboxes: 3, Faults: []pipeline.Failure{{Mailbox: "a", Known: true}, {Mailbox: "b"}}}, "nothing new, 1 known fault"},
 		{pipeline.Report{Mailboxes: 3, New: 1232, NewStubs: 1}, "1232 new, 1 could not be fetched"},
 		{pipeline.Report{Mailboxes: 3, New: 2, Linked: 1, Flagged: 1, Removed: 2}, "2 new, 1 of them was here already, 1 change of flags, 2 removed"},
 		{pipeline.Report{Mailboxes: 3, Held: 60, Stubs: 2}, "60 deletions held back, 2 known stubs"},

@@ -167,7 +167,7 @@ func failedMailboxes(ctx context.Context, _ string, l *ledger.Ledger) (all []Fai
 		kind, mailbox, _ := strings.Cut(about, "/")
 		f := Failed{State: FailedHeld, Mailbox: mailbox, Reason: s.Text, Since: s.Since, Untold: s.Told.IsZero()}
 		switch kind {
-		case faultUnavailable, push.Refused:
+		case faultUnavailable, push.Refused, push.Unsent:
 			continue // there is more of it below
 		case faultMailbox:
 			f.State = FailedMailbox

@@ -42,7 +42,7 @@ func (f *faults) note(c *journal.Change) {
 		if slices.ContainsFunc(met, func(m report.Failure) bool { return m.Mailbox == "" || m.Mailbox == mailbox && m.Bars }) {
 			return false
 		}
-		return len(f.Only) == 0 || slices.Contains(f.Only, mailbox) && (kind == "push" || kind == push.Refused || kind == faultMailbox)
+		return len(f.Only) == 0 || slices.Contains(f.Only, mailbox) && (kind == "push" || kind == push.Refused || kind == push.Unsent || kind == faultMailbox)
 	})
 	f.unanswered.Note(c)
 }

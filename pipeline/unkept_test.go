@@ -66,6 +66,12 @@ func TestFlagsThatTheServerSaysItHasChangedAndHasNot(t *testing.T) {
 				const runs = 48 // of a day
 				for n := range runs {
 					rep := h.sync(s, use)
+					h.withLedger(s, func(o Options) {
+						// What waits for a person is what the sync has told of.
+						if st, err := StatusOf(t.Context(), o); err != nil || st.Waits() != (len(rep.Faults) > 0) {
+							t.Errorf("run %d: %v; %+v, after a sync with the faults %+v", n, err, st, rep.Faults)
+						}
+					})
 					for _, f := range rep.Faults {
 						if !f.Known {
 							said++

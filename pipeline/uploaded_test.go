@@ -37,6 +37,9 @@ func TestWhatTheServerRefusesStaysHere(t *testing.T) {
 		now = now.Add(c.later)
 		s.asked = nil
 		rep := h.sync(s, at, func(o *Options) { o.Full = c.full })
+		if failed := h.failures(); len(failed) != 1 || failed[0].State != FailedUnsent || !failed[0].NextTry.After(now) {
+			t.Errorf("listed: %+v", failed) // once, with when it is tried again
+		}
 		if len(rep.Faults) != c.fault || c.fault > 0 && !strings.Contains(rep.Faults[0].Text, "too big") || rep.Uploaded != 0 || rep.Unsent != 1-c.fault {
 			t.Errorf("run %d: %+v", i, rep)
 		}

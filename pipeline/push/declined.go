@@ -60,7 +60,7 @@ type Refusal struct {
 	journal.Tries
 }
 
-// Refusals gives them, with the messages together that have a change and a reason in common.
+// Refusals gives those that are one for sure, with the messages together that have a change and a reason in common.
 // Of several, the one is tried next whose time comes first.
 func Refusals(declined []journal.Declined) []Refusal {
 	type group struct {
@@ -85,6 +85,9 @@ func Refusals(declined []journal.Declined) []Refusal {
 	}
 	var out []Refusal
 	for g, of := range uids {
+		if g.reason == notKept && tries[g].Attempts == 1 {
+			continue // what nobody saw once may be there a moment later
+		}
 		slices.Sort(of)
 		text := fmt.Sprintf("%s: UID %d: %s", g.words, of[0], g.reason)
 		if of = slices.Compact(of); len(of) > 1 {
@@ -307,8 +310,7 @@ func (p *Pusher) tellRefused(ctx context.Context, b *Mailbox) error {
 	}
 	var texts []string
 	for _, r := range Refusals(slices.Collect(maps.Values(declined))) {
-		// What nobody saw once may be there a moment later.
-		if !r.GivenUp && (r.Reason != notKept || r.Attempts > 1) {
+		if !r.GivenUp {
 			texts = append(texts, r.Text)
 		}
 	}

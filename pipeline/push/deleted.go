@@ -65,7 +65,7 @@ func (p *Pusher) trashless(n int) error {
 	if n == 0 || p.Deletions != plan.DeletionsTrash || p.trash != "" {
 		return nil
 	}
-	return notPushedf("%s deleted here, and the account has no Trash to move them to: name it in the configuration (trash = \"...\"), "+
+	return notPushedf("push", "%s deleted here, and the account has no Trash to move them to: name it in the configuration (trash = \"...\"), "+
 		"or say there deletions = \"expunge\" or \"keep\"; nothing was deleted on the server", mail.Number(n, "message was", "messages were"))
 }
 

@@ -257,7 +257,7 @@ func (p *Pusher) pushMailbox(ctx context.Context, b *Mailbox, o *plan.Outgoing) 
 		// As in a look. What was done already is seen, and not done again.
 		err = p.tell(ctx, b, o)
 	}
-	_, said := errors.AsType[*notPushed](err)
+	not, said := errors.AsType[*notPushed](err)
 	if err == nil || said {
 		if err := p.forgetDone(ctx, b); err != nil {
 			return false, err
@@ -275,7 +275,7 @@ func (p *Pusher) pushMailbox(ctx context.Context, b *Mailbox, o *plan.Outgoing) 
 		return false, ctx.Err()
 	case said:
 		b.KeepMarks()
-		p.Standing(b.Name, "push", err)
+		p.Standing(b.Name, not.kind, err)
 		return false, nil
 	case report.ScopeOf(err, report.AtMailbox) > report.ScopeMailbox:
 		return false, err
@@ -305,11 +305,20 @@ func (p *Pusher) unmade(plans map[string]*plan.Outgoing) (out []plan.Unmade) {
 }
 
 // notPushed says why something cannot go to the server.
-type notPushed struct{ text string }
+type notPushed struct {
+	kind string // of the standing fault that tells of it
+	text string
+}
 
 func (e *notPushed) Error() string { return e.text }
 
-func notPushedf(format string, args ...any) error { return &notPushed{fmt.Sprintf(format, args...)} }
+func notPushedf(kind, format string, args ...any) error {
+	return &notPushed{kind, fmt.Sprintf(format, args...)}
+}
+
+// Unsent is the kind of the standing fault that tells of mail which the server refused: there
+// is more of it in the journal.
+const Unsent = "unsent"
 
 // tell tells the server what of one mailbox is to be told, when that was said.
 func (p *Pusher) tell(ctx context.Context, b *Mailbox, o *plan.Outgoing) error {

@@ -75,7 +75,7 @@ func (p *Pusher) refusedUploads(ctx context.Context, b *Mailbox, refused []refus
 	if len(news) == 0 {
 		return nil
 	}
-	return notPushedf("%s not taken by the server; it is sent again after a while, or with --full (notmuch imap stubs --all lists it): %s",
+	return notPushedf(Unsent, "%s not taken by the server; it is sent again after a while, or with --full (notmuch imap stubs --all lists it): %s",
 		mail.Number(len(news), "new message was", "new messages were"), byReason(news))
 }
 
