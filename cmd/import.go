@@ -444,7 +444,11 @@ func importText(from predecessor, a *config.Account, b taking.Box) string {
 	} else {
 		add(b.Here, "is only here: a sync uploads or moves it", "are only here: a sync uploads or moves them")
 	}
-	add(b.Stay, "is only here, and stays here: `upload` sends it", "are only here, and stay here: `upload` sends them")
+	if a.ReadOnly {
+		add(b.Stay, "is only here, and stays here (read_only)", "are only here, and stay here (read_only)")
+	} else {
+		add(b.Stay, "is only here, and stays here: `upload` sends it", "are only here, and stay here: `upload` sends them")
+	}
 	add(b.There, "is only there: a sync fetches it", "are only there: a sync fetches them")
 	switch {
 	case a.ReadOnly:

@@ -62,41 +62,58 @@ func (p *program) importable(c *cli.Context, from predecessor) (*importable, err
 	}
 	known := make(map[string]bool) // names that mean something
 	var offered []entry
+	not := func(format string, args ...any) { out.not = append(out.not, fmt.Sprintf(format, args...)) }
 	for i := range from.proposals {
 		t := &from.proposals[i]
+		k := slices.IndexFunc(all, func(a config.Account) bool {
+			return takeover.SameDirectory(t.Root, filepath.Join(idx.MailRoot(), filepath.FromSlash(a.Folder)))
+		})
+		known[t.Name] = true
+		asked := wanted(t.Name, "")
+		if k >= 0 {
+			known[all[k].Name] = true
+			asked = wanted(all[k].Name, t.Name)
+		}
 		if j := slices.IndexFunc(from.proposals[:i], func(o takeover.Proposal) bool { return takeover.SameDirectory(o.Root, t.Root) }); j >= 0 {
-			known[t.Name] = true
-			out.not = append(out.not, fmt.Sprintf("%s has the mail of %s in %s, where that of %s is: which is whose is not known from that. Only %[4]s is taken over; give each a directory of its own first, neither in the other's",
-				from.name, t.Name, t.Root, from.proposals[j].Name))
+			if len(names) == 0 || slices.Contains(names, t.Name) { // one of ours there is the other one
+				not("%s has the mail of %s in %s, where that of %s is: which is whose is not known from that. Only %[4]s is taken over; give each a directory of its own first, neither in the other's",
+					from.name, t.Name, t.Root, from.proposals[j].Name)
+			}
 			continue
 		}
 		// What of the outer one's folders is the inner one's would go to the wrong server.
 		if j := slices.IndexFunc(from.proposals, func(o takeover.Proposal) bool { return nested(o.Root, t.Root) || nested(t.Root, o.Root) }); j >= 0 {
-			if known[t.Name] = true; wanted(t.Name, "") {
-				out.not = append(out.not, fmt.Sprintf("%s has the mail of %s in %s, and that of %s in %s: one lies in the other, and neither is taken over; give each a directory of its own first",
-					from.name, t.Name, t.Root, from.proposals[j].Name, from.proposals[j].Root))
+			if asked {
+				not("%s has the mail of %s in %s, and that of %s in %s: one lies in the other, and neither is taken over; give each a directory of its own first",
+					from.name, t.Name, t.Root, from.proposals[j].Name, from.proposals[j].Root)
 			}
 			continue
 		}
-		k := slices.IndexFunc(all, func(a config.Account) bool {
+		if j := slices.IndexFunc(all, func(a config.Account) bool {
 			ours := filepath.Join(idx.MailRoot(), filepath.FromSlash(a.Folder))
-			return takeover.SameDirectory(t.Root, ours) || filepath.Clean(t.Root) == ours // it may not be there yet
-		})
+			return nested(ours, t.Root) || nested(t.Root, ours)
+		}); j >= 0 {
+			if asked {
+				not("%s has the mail of %s in %s, and the configuration has that of %s in %s: one lies in the other, and it is not taken over; give each a directory of its own first",
+					from.name, t.Name, t.Root, all[j].Name, filepath.Join(idx.MailRoot(), filepath.FromSlash(all[j].Folder)))
+			}
+			continue
+		}
 		if k >= 0 {
-			known[t.Name], known[all[k].Name] = true, true
-			if wanted(all[k].Name, t.Name) {
+			if asked {
 				out.accounts, out.of[all[k].Name] = append(out.accounts, all[k]), t
 			}
 			continue
 		}
 		if _, inside := below(idx.MailRoot(), t.Root); !inside {
-			known[t.Name] = true
-			out.not = append(out.not, fmt.Sprintf("%s has the mail of %s in %s, which is not below notmuch's mail root %s: move it there first", from.name, t.Name, t.Root, idx.MailRoot()))
+			if asked {
+				not("%s has the mail of %s in %s, which is not below notmuch's mail root %s: move it there first", from.name, t.Name, t.Root, idx.MailRoot())
+			}
 			continue
 		}
 		e := proposed(t, from, idx.MailRoot(), all, offered)
 		offered = append(offered, e)
-		known[t.Name], known[e.Name] = true, true
+		known[e.Name] = true
 		if wanted(e.Name, t.Name) {
 			out.missing = append(out.missing, e)
 		}

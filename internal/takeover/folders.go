@@ -47,8 +47,11 @@ func Levels(name string, delim rune) []string {
 	return strings.Split(name, string(delim))
 }
 
-// SameDirectory tells whether two paths are of one directory.
+// SameDirectory tells whether two paths are of one directory, which need not be there yet.
 func SameDirectory(a, b string) bool {
+	if filepath.Clean(a) == filepath.Clean(b) {
+		return true
+	}
 	x, err := os.Stat(a)
 	y, err2 := os.Stat(b)
 	return err == nil && err2 == nil && os.SameFile(x, y)

@@ -344,7 +344,7 @@ func (c *MbsyncConfig) states(ch *mbsyncChannel, far, near string) (out []string
 func (c *MbsyncConfig) StatesAt(of *Proposal, folder string) (out []string) {
 	is := func(near *mbsyncStore, box string) bool {
 		dir := c.folder(near, box)
-		return dir != "" && (filepath.Clean(dir) == folder || SameDirectory(dir, folder))
+		return dir != "" && SameDirectory(dir, folder)
 	}
 	for _, ch := range c.channelsOf(of) {
 		prefixes, own := c.statePrefixes(ch)

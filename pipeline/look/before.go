@@ -169,6 +169,8 @@ func (l *Looker) foundHere(mailbox string, paired, moved, here, there, unsure in
 	case here == 0:
 	case l.UploadHere:
 		parts = append(parts, mail.Number(here, "is only here: it is uploaded", "are only here: they are uploaded"))
+	case l.ReadOnly:
+		parts = append(parts, mail.Number(here, "is only here, and stays here (read_only)", "are only here, and stay here (read_only)"))
 	default:
 		parts = append(parts, mail.Number(here, "is only here: it stays here", "are only here: they stay here")+"; `notmuch imap upload "+mail.Typed(l.Account+"/"+mailbox)+"` sends what is only here")
 	}

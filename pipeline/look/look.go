@@ -106,6 +106,7 @@ type Options struct {
 	Deletions  plan.Deletions
 	Full       bool // every mailbox is compared as a whole
 	DryRun     bool // what would be done is said, and nothing is changed
+	ReadOnly   bool // nothing is sent
 	PairOnly   bool // what is here is paired with what is there, and nothing else is done
 	UploadHere bool // what was here before the first sync is new mail as any other
 	Exchange   bool // the server's sizes are not exact
