@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,7 +13,9 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/notmuch-imap/notmuch-imap/internal/config"
 	"github.com/notmuch-imap/notmuch-imap/internal/index"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
 )
 
@@ -49,17 +52,37 @@ func (p *program) shardCommand() *cli.Command {
 	}
 }
 
-// Processes of a rebuild: each takes a core, and some memory.
-const (
-	leastWorkers = 2
-	mostWorkers  = 16
-)
+// workers gives the processes that index at once: so many, or as many as there are cores, and two at least.
+func workers(n int) (index.RebuildOptions, error) {
+	self, err := os.Executable()
+	return index.RebuildOptions{
+		Workers: cmp.Or(n, min(max(2, runtime.GOMAXPROCS(0)), config.MaxIndexWorkers)),
+		Worker: func(ctx context.Context, dir, shard string) *exec.Cmd {
+			cmd := exec.CommandContext(ctx, self, shardName, dir, shard)
+			cmd.Args[0] = os.Args[0]
+			return cmd
+		},
+	}, err
+}
+
+// indexAhead gives what a first sync indexes with; nil if that is one process.
+func indexAhead(a *config.Account, idx *index.Index) func(context.Context, []mail.Change, int, func(int)) (bool, error) {
+	o, err := workers(a.IndexWorkers)
+	if err != nil || o.Workers < 2 {
+		return nil
+	}
+	return func(ctx context.Context, changes []mail.Change, own int, progress func(int)) (bool, error) {
+		o := o
+		o.Progress = func(done, _ int) { progress(done) }
+		return idx.Ahead(ctx, changes, own, o)
+	}
+}
 
 func (p *program) rebuild(c *cli.Context) error {
 	if !c.Bool("rebuild") || c.Args().Present() {
 		return &usageError{"what of the index? --rebuild makes it anew", c.Command.HelpName}
 	}
-	self, err := os.Executable()
+	o, err := workers(0)
 	if err != nil {
 		return err
 	}
@@ -74,19 +97,11 @@ func (p *program) rebuild(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	workers := min(max(leastWorkers, runtime.GOMAXPROCS(0)), mostWorkers)
-	r, err := idx.Rebuild(c.Context, index.RebuildOptions{
-		Workers: workers,
-		DryRun:  c.Bool("dry-run"),
-		Worker: func(ctx context.Context, dir, shard string) *exec.Cmd {
-			cmd := exec.CommandContext(ctx, self, shardName, dir, shard)
-			cmd.Args[0] = os.Args[0]
-			return cmd
-		},
-		Progress: func(done, total int) {
-			out.event(pipeline.Event{Time: time.Now(), Type: pipeline.EventProgress, Account: "notmuch", Done: done, Total: total})
-		},
-	})
+	o.DryRun = c.Bool("dry-run")
+	o.Progress = func(done, total int) {
+		out.event(pipeline.Event{Time: time.Now(), Type: pipeline.EventProgress, Account: "notmuch", Done: done, Total: total})
+	}
+	r, err := idx.Rebuild(c.Context, o)
 	switch {
 	case err == nil:
 	case r.Kept != "":

@@ -341,6 +341,7 @@ func (p *program) pipelineOptions(a *config.Account, root string, idx *index.Ind
 			Refusals: &names.Refusals,
 			SignIn:   keys.fingerprints(a),
 			Index:    idx,
+			Ahead:    indexAhead(a, idx),
 			Ledger:   l,
 			Now:      time.Now,
 			Emit:     out.event,

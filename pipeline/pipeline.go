@@ -137,6 +137,11 @@ type Account struct {
 	Dial   func(ctx context.Context) (Session, error)
 	Index  Index
 	Ledger *ledger.Ledger
+	// Ahead indexes files that are new, if they are many and worth it, before Index is told of
+	// them, and tells progress of how many it has. own is how many messages are in the database by
+	// this run. renewed tells that the database is a new one since, with all that it had. nil:
+	// nothing is.
+	Ahead func(ctx context.Context, changes []mail.Change, own int, progress func(done int)) (renewed bool, err error)
 	// SignIn gives fingerprints by key of what Dial signs in with: of the configuration,
 	// and of the secret, "" where that is not known without asking a program or a person.
 	// After a refusal it tells whether something else would be tried. May be nil.

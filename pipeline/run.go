@@ -1,9 +1,12 @@
 package pipeline
 
 import (
+	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/ask"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
@@ -75,8 +78,25 @@ func reportingRun(o Options, rep *report.Reporter) *run {
 	if o.RulesFingerprint() != "" || len(o.OrderTags) > 0 {
 		line.Orders = lineOrders{&r.Tags, r.old, o.Index, o.Root}
 	}
+	if o.Ahead != nil {
+		line.Ahead = r.indexAhead
+	}
 	r.line = deliver.New(line)
 	r.twins.line = r.line
 	r.pusher, r.resumer, r.shower = r.newPusher(), r.newResumer(), r.newShower()
 	return r
+}
+
+// indexAhead has mail indexed ahead of its delivery. Where that makes another database, the
+// account's marks follow.
+func (r *run) indexAhead(ctx context.Context, changes []mail.Change, own int, progress func(done int)) error {
+	was, _, err := r.Index.Revision(ctx)
+	if err != nil {
+		return err
+	}
+	renewed, err := r.Ahead(ctx, changes, own, progress)
+	if renewed {
+		err = errors.Join(err, r.here.Renewed(ctx, was))
+	}
+	return err
 }

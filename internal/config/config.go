@@ -69,18 +69,20 @@ type Account struct {
 	Layout      string   // of the folders: "nested" or "maildir++"
 	Timeout     time.Duration
 	Connections int
-	Disable     []string   // server extensions not to use, upper case
-	Tags        []TagRule  // in the order of the file
-	RetryTag    string     // on a stub: ask for it at the next sync; "": no such tag
-	DropTag     string     // on a stub: ask for it no more
-	ReadOnly    bool       // a sync changes nothing on the server
-	Deletions   string     // of mail here: "trash", "expunge" or "keep" it on the server
-	Trash       string     // the mailbox that is the Trash; "" finds it
-	Keywords    []string   // patterns (path.Match) of tags that go to the server
-	Moves       []MoveRule // in the order of the file; the first that holds counts
-	DeletedTag  string     // the tag that deletes mail; "": none does
-	OrderTags   []string   // all tags by which something is ordered; the same for all accounts
-	Hooks       []Hook     // in the order of the file; the same for all accounts
+	// IndexWorkers is how many processes index much mail that comes at once; 0: as many as there are cores.
+	IndexWorkers int
+	Disable      []string   // server extensions not to use, upper case
+	Tags         []TagRule  // in the order of the file
+	RetryTag     string     // on a stub: ask for it at the next sync; "": no such tag
+	DropTag      string     // on a stub: ask for it no more
+	ReadOnly     bool       // a sync changes nothing on the server
+	Deletions    string     // of mail here: "trash", "expunge" or "keep" it on the server
+	Trash        string     // the mailbox that is the Trash; "" finds it
+	Keywords     []string   // patterns (path.Match) of tags that go to the server
+	Moves        []MoveRule // in the order of the file; the first that holds counts
+	DeletedTag   string     // the tag that deletes mail; "": none does
+	OrderTags    []string   // all tags by which something is ordered; the same for all accounts
+	Hooks        []Hook     // in the order of the file; the same for all accounts
 }
 
 // OAuth is an account's `oauth` table: a client of OAuth 2.0.

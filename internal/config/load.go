@@ -22,9 +22,11 @@ import (
 const (
 	maxFile        = 1 << 20
 	maxConnections = 10
-	minTimeout     = time.Second
-	maxTimeout     = time.Hour
-	maxTag         = 200 // NOTMUCH_TAG_MAX
+	// MaxIndexWorkers: each takes a core, and some memory.
+	MaxIndexWorkers = 16
+	minTimeout      = time.Second
+	maxTimeout      = time.Hour
+	maxTag          = 200 // NOTMUCH_TAG_MAX
 )
 
 // Load reads the file; getenv gives the environment that it speaks of. An error is Errors:
@@ -145,7 +147,7 @@ func orderTags(accounts []Account) []string {
 // keys are an account's, in the order of the manual page.
 func keys() []string {
 	return []string{"host", "port", "tls", "allow_plaintext", "tls_ca_file", "tls_pin", "tls_server_name", "tls_legacy", "tls_cert", "tls_key", "tunnel", "proxy", "user", "auth", "password_command", "password_file",
-		"keyring", "oauth", "mailboxes", "watch", "folder", "layout", "timeout", "connections", "disable_extensions", "tags", "retry_tag", "drop_tag", "read_only", "deletions", "trash", "deleted_tag", "keywords", "moves"}
+		"keyring", "oauth", "mailboxes", "watch", "folder", "layout", "timeout", "connections", "index_workers", "disable_extensions", "tags", "retry_tag", "drop_tag", "read_only", "deletions", "trash", "deleted_tag", "keywords", "moves"}
 }
 
 func (r *reader) account(name string, table map[string]any) Account {
@@ -223,6 +225,7 @@ func (r *reader) account(name string, table map[string]any) Account {
 	a.Layout = t.oneOf("layout", "nested", "nested", "maildir++")
 	a.Timeout = t.duration("timeout", time.Minute, minTimeout, maxTimeout)
 	a.Connections = t.integer("connections", 3, 1, maxConnections)
+	a.IndexWorkers = t.integer("index_workers", 0, 1, MaxIndexWorkers)
 	a.Disable = t.extensions("disable_extensions")
 	a.RetryTag = t.tag("retry_tag", "fetch-retry")
 	a.DropTag = t.tag("drop_tag", "fetch-drop")

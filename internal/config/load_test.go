@@ -127,7 +127,7 @@ func TestOneMistakeGivesOneExactLine(t *testing.T) {
 		{"name cur", strings.Replace(good, "account.a", `account.cur`, 1), `c.toml:1: account.cur: the account's name is the name of a part of every maildir`},
 		{"hyphen for underscore", good + "password-file = \"x\"\n", `c.toml:5: account.a.password-file: unknown key; did you mean "password_file"?`},
 		{"nothing near", good + "colour = 1\n", `c.toml:5: account.a.colour: unknown key; allowed: host, port, tls, allow_plaintext, tls_ca_file, tls_pin, tls_server_name, tls_legacy, tls_cert, tls_key, tunnel, proxy, user, auth, ` +
-			`password_command, password_file, keyring, oauth, mailboxes, watch, folder, layout, timeout, connections, disable_extensions, tags, retry_tag, drop_tag, read_only, deletions, trash, deleted_tag, keywords, moves`},
+			`password_command, password_file, keyring, oauth, mailboxes, watch, folder, layout, timeout, connections, index_workers, disable_extensions, tags, retry_tag, drop_tag, read_only, deletions, trash, deleted_tag, keywords, moves`},
 		{"host empty", strings.Replace(good, `"h"`, `""`, 1), `c.toml:2: account.a.host: is empty`},
 		{"host number", strings.Replace(good, `"h"`, `5`, 1), `c.toml:2: account.a.host: must be a string in quotes, not a number`},
 		{"host with port", strings.Replace(good, `"h"`, `"h:993"`, 1), `c.toml:2: account.a.host: "h:993" is not a host name; the port is a key of its own`},
@@ -173,6 +173,7 @@ func TestOneMistakeGivesOneExactLine(t *testing.T) {
 		{"timeout without unit", good + "timeout = \"60\"\n", `c.toml:5: account.a.timeout: "60" is not a time such as "60s" or "2m"`},
 		{"timeout long", good + "timeout = \"61m\"\n", `c.toml:5: account.a.timeout: "61m" is not between "1s" and "1h"`},
 		{"connections", good + "connections = 0\n", `c.toml:5: account.a.connections: 0 is not between 1 and 10`},
+		{"index workers", good + "index_workers = 17\n", `c.toml:5: account.a.index_workers: 17 is not between 1 and 16`},
 		{"extension", good + "disable_extensions = [\"A B\"]\n", `c.toml:5: account.a.disable_extensions: "A B" is not the name of a server extension`},
 		{"tags as list", good + "tags = [\"+x\"]\n", `c.toml:5: account.a.tags: must be a table: [account.a.tags], then "Archive/*" = ["+archive", "-inbox"]`},
 		{"tags as string", good + "[account.a.tags]\nX = \"+x\"\n", `c.toml:6: account.a.tags.X: must be a list of tags to add and remove: ["+archive", "-inbox"], not a string`},

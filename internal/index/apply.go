@@ -30,6 +30,7 @@ func (x *Index) Apply(ctx context.Context, changes []mail.Change) (results []mai
 	if len(changes) == 0 {
 		return nil, nil
 	}
+	x.sweeping.Do(x.sweep)
 	results = make([]mail.Result, len(changes))
 	done := make([]bool, len(changes))
 	if slices.ContainsFunc(changes, func(c mail.Change) bool { return c.Op == mail.OpFlag }) {

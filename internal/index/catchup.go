@@ -37,6 +37,9 @@ func (r *rebuilding) catchUp(ctx context.Context, w *workshop, made *Index) (sta
 		err = r.records(ctx, ids, func(want record) error {
 			delete(gone, want.ID)
 			were[want.Thread] = true
+			if r.ahead.lacked(want.ID) {
+				return errOthersIndex
+			}
 			for _, f := range want.Files {
 				if d := filepath.Dir(f); len(dirs) == 0 || dirs[len(dirs)-1] != d {
 					dirs = append(dirs, d)
@@ -53,6 +56,7 @@ func (r *rebuilding) catchUp(ctx context.Context, w *workshop, made *Index) (sta
 			threads[thread] = true
 			return errors.Join(err, ctx.Err())
 		})
+		r.ahead.are(gone)
 		for id := range gone {
 			if err != nil {
 				break

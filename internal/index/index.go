@@ -58,6 +58,7 @@ type Index struct {
 	conf     configuration
 	missing  bool // there is no database, and it was not to be made
 	clearing sync.Once
+	sweeping sync.Once
 }
 
 // ErrLocked says that another program held the write lock all the time.

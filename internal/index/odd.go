@@ -43,12 +43,13 @@ func openMail(path string) (*os.File, int64, error) {
 
 // look is what is seen of a file in a moment.
 type look struct {
+	id   string // what its message's seems to be
 	size int64
 	refs []string // ids that it names in its header
-	odd  bool     // libnotmuch may not take it for the mail that the database has
+	odd  bool     // libnotmuch may not take it for a mail, or not for that of the message
 }
 
-// lookAt looks at a file of a message.
+// lookAt looks at a file of a message; of any, if its id is not known.
 func lookAt(path, id string) (l look, err error) {
 	f, size, err := openMail(path)
 	if err != nil {
@@ -75,16 +76,16 @@ func lookAt(path, id string) (l look, err error) {
 			}
 		}
 	}
-	if want := mail.NotmuchID(id); own != want {
+	other := func() bool { return id != "" && own != mail.NotmuchID(id) }
+	if own == "" || other() {
 		if _, err := f.Seek(0, io.SeekStart); err != nil {
 			return l, err
 		}
 		if own, err = mail.MadeUpID(f); err != nil {
 			return l, err
 		}
-		isMail = isMail && own == want
 	}
-	l.odd = !isMail
+	l.id, l.odd = own, !isMail || other()
 	return l, nil
 }
 

@@ -28,7 +28,8 @@ type RebuildOptions struct {
 	// DryRun: what would be done is looked into, and not done.
 	DryRun bool
 
-	step func(string) // for tests: called behind each step
+	step  func(string) // for tests: called behind each step
+	least int          // for tests: in place of leastAhead
 }
 
 // Rebuilt is what came of a rebuild, or, of a dry run, what it would be about.
@@ -98,46 +99,56 @@ const muchGone = 10
 // which is kept beside it. Whatever ends it before leaves the database that was there.
 // What others write meanwhile is taken over.
 func (x *Index) Rebuild(ctx context.Context, o RebuildOptions) (Rebuilt, error) {
+	r, err := x.rebuilding(o)
+	if err == nil {
+		err = r.all(ctx)
+	}
+	return r.done, err
+}
+
+// rebuilding begins a rebuild.
+func (x *Index) rebuilding(o RebuildOptions) (*rebuilding, error) {
 	if o.step == nil {
 		o.step = func(string) {}
 	}
 	path, err := filepath.EvalSymlinks(x.path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return Rebuilt{}, ErrNoDatabase
+		err = ErrNoDatabase
 	}
-	if err != nil {
-		return Rebuilt{}, err
-	}
-	r := &rebuilding{Index: x, RebuildOptions: o, real: path}
+	return &rebuilding{Index: x, RebuildOptions: o, real: path, grove: newGrove()}, err
+}
+
+// all does all of it.
+func (r *rebuilding) all(ctx context.Context) error {
 	if err := r.known(ctx); err != nil {
-		return r.done, err
+		return err
 	}
 	if err := r.read(ctx); err != nil {
-		return r.done, err
+		return err
 	}
-	if err := r.room(); err != nil || o.DryRun {
-		return r.done, err
+	if err := r.room(); err != nil || r.DryRun {
+		return err
 	}
-	beside := filepath.Dir(path)
+	beside := filepath.Dir(r.real)
 	lock, err := lockDir(beside)
 	switch {
 	case errors.Is(err, unix.EWOULDBLOCK):
-		return r.done, fmt.Errorf("%w: a rebuild", ErrLocked)
+		return fmt.Errorf("%w: a rebuild", ErrLocked)
 	case err != nil:
-		return r.done, fmt.Errorf("%s cannot be locked: %w", beside, err)
+		return fmt.Errorf("%s cannot be locked: %w", beside, err)
 	}
 	defer func() { _ = lock.Close() }() // nothing was written
 	dir := filepath.Join(beside, workshopName)
 	if err := clearWorkshop(ctx, dir); err != nil {
-		return r.done, err
+		return err
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil {
-		return r.done, err
+		return err
 	}
 	if err = r.canSwap(dir); err == nil {
 		err = r.build(ctx, dir)
 	}
-	return r.done, errors.Join(err, os.RemoveAll(dir))
+	return errors.Join(err, os.RemoveAll(dir))
 }
 
 // clearWorkshop takes away what a rebuild has left that was killed. Its processes end with it,
@@ -160,6 +171,22 @@ func clearWorkshop(ctx context.Context, dir string) error {
 	}
 }
 
+// sweep takes away what a rebuild has left that was killed, if none is under way.
+func (x *Index) sweep() {
+	path, err := filepath.EvalSymlinks(x.path)
+	if err != nil {
+		return
+	}
+	dir := filepath.Join(filepath.Dir(path), workshopName)
+	if _, err := os.Lstat(dir); err != nil {
+		return
+	}
+	if lock, err := lockDir(filepath.Dir(path)); err == nil {
+		_ = os.RemoveAll(dir) // what is left of it costs nothing but room
+		_ = lock.Close()      // nothing was written
+	}
+}
+
 // rebuilding is a rebuild that is under way.
 type rebuilding struct {
 	*Index
@@ -168,6 +195,7 @@ type rebuilding struct {
 	config   string // notmuch's configuration, as text
 	stored   []property
 	messages []record
+	ahead    *ahead // nil: of what is in the database alone
 	grove    *grove
 	done     Rebuilt
 }
@@ -223,7 +251,6 @@ func (r *rebuilding) read(ctx context.Context) error {
 	}
 	var gone absent
 	var odd oddFiles
-	r.grove = newGrove()
 	threads := make(map[string]bool)
 	r.messages = make([]record, 0, len(ids))
 	err = r.records(ctx, ids, func(m record) error {
@@ -236,13 +263,14 @@ func (r *rebuilding) read(ctx context.Context) error {
 		return ctx.Err()
 	})
 	r.done.Messages, r.done.ThreadsBefore = len(r.messages), len(threads)
+	r.messages = append(r.messages, r.ahead.besides(ids)...)
 	r.done.Workers = min(max(1, r.Workers), max(1, len(r.messages)/leastPart))
 	switch {
 	case err != nil:
 		return err
 	case gone.files > 0:
 		return gone.err(r.done.Files)
-	case len(ids) == 0:
+	case len(ids) == 0 && r.ahead == nil:
 		return errors.New("the notmuch database has no mail: run `notmuch new`")
 	}
 	if err := errors.Join(odd.ask(ctx, r.conf.mailRoot, r.config), odd.err()); err != nil {
@@ -259,7 +287,7 @@ func (r *rebuilding) room() error {
 			return fmt.Errorf("the directory %s cannot be written to: %w", dir, err)
 		}
 	}
-	r.done.Room = roomFor * r.done.SizeBefore
+	r.done.Room = roomFor*r.done.SizeBefore + r.ahead.room()
 	var st unix.Statfs_t
 	if err := unix.Statfs(r.real, &st); err != nil {
 		return err

@@ -25,7 +25,7 @@ type record struct {
 	Files      []string // below the mail root, in the order in which libnotmuch gives them
 	Tags       []string // sorted
 	Properties []property
-	Thread     string
+	Thread     string // "" before libnotmuch has seen it
 }
 
 // property is one of notmuch's properties of a message.

@@ -52,7 +52,11 @@ func (r *rebuilding) swap(ctx context.Context, made *Index, state []byte) (swapp
 		return false, err
 	}
 	defer release()
-	unlock, err := r.lockDatabase(ctx, swapWait)
+	wait := swapWait
+	if r.ahead != nil {
+		wait = r.lockWait
+	}
+	unlock, err := r.lockDatabase(ctx, wait)
 	if err != nil {
 		return false, err
 	}
@@ -62,11 +66,16 @@ func (r *rebuilding) swap(ctx context.Context, made *Index, state []byte) (swapp
 	if err != nil || !bytes.Equal(now, state) {
 		return false, errors.Join(err, os.Remove(filepath.Join(made.path, lockName)))
 	}
-	if n, err := made.Count(ctx, "*"); err != nil || n != r.done.Messages {
+	if n, err := made.Count(ctx, "*"); err != nil || n != r.done.Messages+r.ahead.count() {
 		return false, errors.Join(err, fmt.Errorf("the new database has %d messages, and the one in use %d", n, r.done.Messages))
 	}
 	if err := exchange(made.path, r.real); err != nil {
 		return false, err
+	}
+	if r.ahead != nil {
+		r.ahead.swapped = true
+		r.step("swapped")
+		return true, syncDir(filepath.Dir(r.real)) // the one before is in the new one, and goes
 	}
 	r.done.Kept = kept
 	r.step("beside")

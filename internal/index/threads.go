@@ -53,7 +53,9 @@ func (g *grove) file(id string, refs []string, bytes int64) {
 // together. Within a part the order stays.
 func (g *grove) parts(records []record, n int) [][]record {
 	for _, r := range records {
-		g.join("id "+r.ID, "thread "+r.Thread)
+		if r.Thread != "" {
+			g.join("id "+r.ID, "thread "+r.Thread)
+		}
 	}
 	type tree struct {
 		root  int32

@@ -70,6 +70,8 @@ func child(role string, args []string) error {
 		return db.Close()
 	case "rebuild":
 		return rebuildChild(ctx, x, args[1:])
+	case "ahead":
+		return aheadChild(ctx, x, args[1:])
 	case "full":
 		return fullChild(ctx, x, args[1])
 	case "faulty":

@@ -73,11 +73,17 @@ func (l *Line) index(ctx context.Context) error {
 			}
 		}
 		late.Stop()
-		if err := ctx.Err(); err != nil {
+		batch, err := l.ahead(ctx, batch)
+		if err != nil {
 			return err
 		}
-		if err := l.indexItems(ctx, batch); err != nil {
-			return err
+		for part := range slices.Chunk(batch, most) {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if err := l.indexItems(ctx, part); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -161,6 +167,9 @@ func (l *Line) indexItems(ctx context.Context, items []*Item) error {
 		l.Report.Step("batch indexed")
 		for i, to := range into {
 			*to = applied[i]
+			if changes[i].Op == mail.OpAdd && to.ID != "" && !to.Duplicate {
+				l.new++
+			}
 		}
 	}
 	for i, t := range known {

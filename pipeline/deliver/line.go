@@ -81,6 +81,10 @@ type Options struct {
 	Twins func(ctx context.Context, items []*Item) (map[*Item][]string, error)
 	// Orders is what tags order; nil: nothing.
 	Orders Orders
+	// Ahead has much mail that comes at once indexed before Index is told of it, and tells how
+	// many of it are so far. own is how many messages are in notmuch by this run. An error
+	// costs nothing but time. nil: nothing is.
+	Ahead func(ctx context.Context, changes []mail.Change, own int, progress func(done int)) error
 }
 
 // Line is the way of one account's messages in one run.
@@ -95,6 +99,10 @@ type Line struct {
 	// preindexed is what notmuch was told of uploaded files before they were found on
 	// the server, by path. It is the index stage's.
 	preindexed map[string]*preindexed
+	// new is how many messages notmuch had not before it was told of them; likewise.
+	new int
+	// after and from are aheadAfter and aheadFrom, for tests.
+	after, from int
 }
 
 // entry is what the channels carry: an item, or, without one, that nothing more comes
@@ -104,7 +112,7 @@ type entry struct{ item *Item }
 // New gives a line with nothing on it.
 func New(o Options) *Line {
 	return &Line{
-		Options: o, preindexed: make(map[string]*preindexed),
+		Options: o, preindexed: make(map[string]*preindexed), after: aheadAfter, from: aheadFrom,
 		spooled: make(chan entry, 256),
 		// Fetching must not wait for the index, which is the slower by far; what
 		// waits here is names of files on disk.

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
@@ -71,6 +72,9 @@ type Reader struct {
 	UploadHere bool
 
 	before map[string]bool // folders that are here before the first sync, which this is
+
+	marking sync.Mutex
+	renewed [2]string // the database that was, and the one that took its place, if one did
 }
 
 // Mailbox is a mailbox whose folder is read.

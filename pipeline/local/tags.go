@@ -223,10 +223,40 @@ func (r *Reader) keywordsAgain(ctx context.Context, views []View, tagged []mail.
 	return changes, all, nil
 }
 
+// Renewed has the marks that count in the database was count in the one that took its place,
+// which has all that it had. That begins anew to count, so all tags are compared once more; and as
+// it is no database that was lost, what a message lacks there was taken off.
+func (r *Reader) Renewed(ctx context.Context, was string) error {
+	now, _, err := r.Index.Revision(ctx)
+	if err != nil {
+		return err
+	}
+	r.marking.Lock()
+	defer r.marking.Unlock()
+	r.renewed = [2]string{was, now}
+	for _, note := range []journal.Note[journal.Revision]{r.Journal.Tags, r.Journal.TagNames} {
+		at, _, err := note.Get(ctx)
+		if err == nil && at.UUID == was {
+			at.Revision = mail.Revision{UUID: now}
+			err = note.Set(ctx, at)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	r.Report.Step("tags renewed")
+	return nil
+}
+
 // MarkTags notes up to where the server was told of tags.
 func (r *Reader) MarkTags(ctx context.Context, at mail.Revision) error {
 	if at.UUID == "" || r.DryRun {
 		return nil
+	}
+	r.marking.Lock()
+	defer r.marking.Unlock()
+	if at.UUID == r.renewed[0] {
+		at = mail.Revision{UUID: r.renewed[1]}
 	}
 	now := journal.Revision{Revision: at, Rules: r.Tags.RulesFingerprint()}
 	if last, _, err := r.Journal.Tags.Get(ctx); err != nil || last == now {

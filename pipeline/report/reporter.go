@@ -23,6 +23,8 @@ type Reporter struct {
 	flown int64  // bytes that came of messages that are not recorded
 	shown int64  // of these
 	ahead int64  // bytes of the total that belong to messages whose size was not known to Expect
+	// indexed is how many are recorded, or will be soon, since notmuch has them.
+	indexed int
 }
 
 // NewReporter starts from a report in which nothing happened yet. listen is told of
@@ -148,10 +150,32 @@ func (r *Reporter) Flown(bytes int) {
 	}
 }
 
+// Left is how many messages are to come, or under way.
+func (r *Reporter) Left() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.total.Messages - r.done.Messages
+}
+
+// Ahead gives a function that tells how many more messages than are dealt with by now notmuch has
+// already.
+func (r *Reporter) Ahead() func(messages int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	base := r.done.Messages
+	return func(messages int) {
+		r.mu.Lock()
+		r.indexed = max(r.indexed, base+messages)
+		r.mu.Unlock()
+		r.Progress()
+	}
+}
+
 // Progress tells how much of what was to come is dealt with.
 func (r *Reporter) Progress() {
 	r.mu.Lock()
 	done, total := r.done, r.total
+	done.Messages = min(max(done.Messages, r.indexed), max(done.Messages, total.Messages-1))
 	done.Bytes = min(done.Bytes+r.flown, total.Bytes)
 	r.mu.Unlock()
 	r.Emit(Event{Type: EventProgress, Done: done.Messages, Total: total.Messages, DoneBytes: done.Bytes, TotalBytes: total.Bytes})
