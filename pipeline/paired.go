@@ -12,7 +12,7 @@ import (
 // with which this run has paired its messages, and, if that is asked for, those files that are
 // nobody's. Both are known when the pairs are recorded.
 func (r *run) pushPaired(ctx context.Context) error {
-	if r.DryRun || !r.tellsPaired() || len(r.paired) == 0 {
+	if r.DryRun || !r.endsPaired() {
 		return nil
 	}
 	known, err := r.Ledger.Mailboxes(ctx)
@@ -31,6 +31,7 @@ func (r *run) pushPaired(ctx context.Context) error {
 	}
 	before := r.rep.Report()
 	next := reportingRun(o, r.rep)
+	next.first = r.first // whose sign-in is enough for both
 	err = next.sync(ctx)
 	next.ask.End()
 	next.ask.Clear()
@@ -40,6 +41,13 @@ func (r *run) pushPaired(ctx context.Context) error {
 
 // tellsPaired tells whether the server is told of what a first look leaves for it.
 func (o *Options) tellsPaired() bool { return !o.PairOnly && !o.ReadOnly && !o.Restore }
+
+// endsPaired tells whether there is something that is left for it, perhaps.
+func (r *run) endsPaired() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.tellsPaired() && len(r.paired) > 0
+}
 
 // foreseePaired says what pushPaired would tell the server, which it does by itself.
 func (w *worker) foreseePaired(ctx context.Context, all *overview) error {

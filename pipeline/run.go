@@ -9,6 +9,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/ask"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/conn"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/local"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/look"
@@ -44,7 +45,8 @@ type run struct {
 	prescan *local.Prescan
 	pool    *pull.Pool[*box] // what is to be looked into and fetched
 
-	gaveWay atomic.Bool // large messages wait for the next run
+	first   *conn.Conn[Session] // the account's, open or not; that of the run before where this one ends it
+	gaveWay atomic.Bool         // large messages wait for the next run
 
 	mu         sync.Mutex
 	largeBegun bool            // some large messages were asked for
@@ -58,7 +60,7 @@ func newRun(o Options) *run {
 }
 
 func reportingRun(o Options, rep *report.Reporter) *run {
-	r := &run{Options: o, rep: rep, paired: make(map[string]bool), noted: newNoted(o)}
+	r := &run{Options: o, rep: rep, first: conn.New(o.Dial), paired: make(map[string]bool), noted: newNoted(o)}
 	r.secret = &secret{journal: o.notes(), dryRun: o.DryRun, step: rep.Step}
 	r.signIn = &signIn{o, r.secret}
 	r.faults = &faults{Options: o, rep: rep, signIn: r.signIn, standing: r.standing, unanswered: r.unanswered}

@@ -20,6 +20,7 @@ import (
 // this machine or of the context; what the server did wrong is in the report.
 func Sync(ctx context.Context, o Options) (*report.Report, error) {
 	r := newRun(o.withDefaults())
+	defer r.first.Close()
 	err := r.sync(ctx)
 	if err == nil {
 		err = r.pushPaired(ctx)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/notmuch-imap/notmuch-imap/pipeline/conn"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
@@ -15,7 +14,7 @@ func (r *run) firstConnection(ctx context.Context) (*worker, error) {
 	if err := r.recallWithout(ctx); err != nil {
 		return nil, err
 	}
-	w := &worker{run: r, conn: conn.New(r.Dial).OnWait(r.sayWait)}
+	w := &worker{run: r, conn: r.first.OnWait(r.sayWait)}
 	if err := w.conn.Connect(ctx); err != nil {
 		if failed, ok := errors.AsType[*report.ConnectError](err); ok {
 			err = failed.Err // there is no other place that it could be of

@@ -29,7 +29,9 @@ func (w *worker) loop(ctx context.Context) (err error) {
 		if err != nil {
 			w.end() // nobody is to wait for what this one had in hand
 		}
-		w.conn.Close()
+		if err != nil || w.spare || !w.endsPaired() {
+			w.conn.Close()
+		}
 	}()
 	for {
 		u, ok := w.pool.Next(w.selected(), w.spare && !w.conn.Open())
