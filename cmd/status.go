@@ -15,6 +15,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/index"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/watch"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
 )
 
@@ -54,7 +55,8 @@ type watched struct {
 	Since   time.Time `json:"since,omitzero"`         // that is so
 	Fault   string    `json:"fault,omitempty"`        // why there is none
 	Working time.Time `json:"working_since,omitzero"` // a sync is at work
-	Beside  string    `json:"beside,omitempty"`       // what goes on beside syncs
+	// Beside is what goes on beside syncs, or holds them up.
+	Beside []watch.Doing `json:"beside,omitempty"`
 }
 
 // mute is the fault of a watch that was asked and did not answer.
@@ -228,6 +230,7 @@ func (s *accountStatus) sums() (sum pipeline.MailboxStatus) {
 			m.Gone = 0
 		}
 		sum.Messages += m.Messages
+		sum.Unindexed += m.Unindexed
 		sum.Failed += m.Failed
 		sum.Skipped += m.Skipped
 		sum.New += m.New
@@ -286,8 +289,8 @@ func statusText(s *accountStatus, now time.Time, mailboxes bool, most int) strin
 		if !w.Working.IsZero() {
 			row("", "synchronising since "+w.Working.Local().Format("15:04:05"))
 		}
-		if w.Beside != "" {
-			row("", w.Beside)
+		for _, b := range w.Beside {
+			row("", b.Text)
 		}
 	}
 	switch {
@@ -340,7 +343,11 @@ func statusText(s *accountStatus, now time.Time, mailboxes bool, most int) strin
 		}
 	}
 	if !s.Never {
-		row("here", mail.Number(sum.Messages, "message", "messages")+" in "+mail.Number(len(s.Mailboxes), "mailbox", "mailboxes"))
+		text := mail.Number(sum.Messages, "message", "messages") + " in " + mail.Number(len(s.Mailboxes), "mailbox", "mailboxes")
+		if sum.Unindexed > 0 {
+			text += fmt.Sprintf(", and %d more that notmuch is yet to be told of", sum.Unindexed)
+		}
+		row("here", text)
 	}
 	for _, m := range s.Mailboxes {
 		if !mailboxes {

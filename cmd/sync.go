@@ -108,6 +108,7 @@ type request struct {
 	dryRun    bool
 	hooks     *hooks.Runner // of this run
 	held      *held         // takes what waits for a person; nil: nobody asks
+	locked    *error        // takes that another program has kept notmuch's database; nil: that is told
 	// unattended: nobody looks at it, though there may be a terminal.
 	unattended bool
 	watchedAs  string // the configuration whose watch is asked first; "": none is
@@ -301,6 +302,10 @@ func (p *program) syncLocked(ctx context.Context, a *config.Account, o pipeline.
 	switch {
 	case errors.Is(err, index.ErrLocked):
 		// What came is on disk, and the next run tells notmuch.
+		if req.locked != nil {
+			*req.locked = err
+			return report, endPartly, nil
+		}
 		out.account(a.Name, err.Error()+"; the next sync goes on from here")
 		if report.New+report.NewStubs+report.Flagged+report.Removed > 0 {
 			return report, endPartly, nil

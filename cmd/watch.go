@@ -295,7 +295,7 @@ func (v *vigil) account(ctx context.Context, a *config.Account, root string) wat
 		Sync: func(ctx context.Context, only []string, turn watch.Turn) watch.Outcome {
 			return v.sync(ctx, a, root, names, only, turn)
 		},
-		Beside:  func() string { return beside(v.carriers[a.Name]) },
+		Beside:  func() []watch.Doing { return beside(v.carriers[a.Name]) },
 		Paused:  func(ctx context.Context) time.Time { return v.paused(ctx, a) },
 		Tagged:  func(ctx context.Context) bool { return v.tagged(ctx, a, &seen) },
 		Refused: func(ctx context.Context, err error) { v.refused(ctx, a, err) },
@@ -376,10 +376,14 @@ func (v *vigil) sync(ctx context.Context, a *config.Account, root string, names 
 	if err != nil {
 		return failed(err)
 	}
-	report, end, err := v.locked(ctx, a, root, names, l, only, turn)
+	var locked error
+	report, end, err := v.locked(ctx, a, root, names, l, request{only: only, unattended: true, locked: &locked}, turn)
 	until, paused := v.pausedBy(ctx, a, l)
 	if err = errors.Join(err, paused, done()); err != nil {
 		return failed(err)
+	}
+	if locked != nil {
+		return watch.Outcome{Busy: true, Text: locked.Error(), Did: did(report)}
 	}
 	o := watch.Outcome{Until: until, More: report.GaveWay}
 	switch end {
@@ -392,7 +396,7 @@ func (v *vigil) sync(ctx context.Context, a *config.Account, root string, names 
 	case endBroken:
 		o.Fail, o.Text = true, "this machine failed"
 	default:
-		o.Did = report.New+report.Flagged+report.Pushed+report.Moved+report.Deleted+report.Uploaded+report.Removed+report.Healed+report.NewStubs > 0
+		o.Did = did(report)
 		if end == endPartly {
 			o.Text = "something was left for now"
 		}
@@ -400,16 +404,26 @@ func (v *vigil) sync(ctx context.Context, a *config.Account, root string, names 
 	return o
 }
 
+// did tells whether something came, went there, or was changed here.
+func did(r *pipeline.Report) bool {
+	return r.New+r.Flagged+r.Pushed+r.Moved+r.Deleted+r.Uploaded+r.Removed+r.Healed+r.NewStubs > 0
+}
+
 // beside tells what goes on beside an account's syncs, or holds them up.
-func beside(c *pipeline.Carrier) string {
-	var parts []string
-	if text := c.UnderWay(); text != "" {
-		parts = append(parts, text)
+func beside(c *pipeline.Carrier) (all []watch.Doing) {
+	if w, ok := c.UnderWay(); ok {
+		all = append(all, watch.Doing{What: watch.DoingFetch, Since: w.Begun, Mailbox: w.Mailbox, Bytes: w.Size, Came: w.Came, Text: w.String()})
 	}
-	if text, since := index.Busy(); text != "" && time.Since(since) > longIndexing {
-		parts = append(parts, text+" since "+since.Local().Format("15:04:05")+": until that has ended nothing else gets into its database")
+	until := func(what, text string, since time.Time) {
+		if text != "" && !since.IsZero() && time.Since(since) > longIndexing {
+			text += " since " + since.Local().Format("15:04:05") + ": until that has ended nothing else gets into its database"
+			all = append(all, watch.Doing{What: what, Since: since, Text: text})
+		}
 	}
-	return strings.Join(parts, "; ")
+	text, since := index.Busy()
+	until(watch.DoingIndex, text, since)
+	until(watch.DoingLocked, "another program is writing to notmuch's database, and is waited for", index.Waiting())
+	return all
 }
 
 // longIndexing is from when on it is worth telling.
@@ -448,7 +462,7 @@ func isUnreached(err error) bool {
 	return is
 }
 
-func (v *vigil) locked(ctx context.Context, a *config.Account, root string, names *remote.Names, l *ledger.Ledger, only []string, turn watch.Turn) (report *pipeline.Report, end ending, err error) {
+func (v *vigil) locked(ctx context.Context, a *config.Account, root string, names *remote.Names, l *ledger.Ledger, req request, turn watch.Turn) (report *pipeline.Report, end ending, err error) {
 	var runner *hooks.Runner
 	if runner, err = v.runner(v.idx, v.all...); err != nil {
 		return nil, endBroken, err
@@ -458,7 +472,8 @@ func (v *vigil) locked(ctx context.Context, a *config.Account, root string, name
 	o.Emit, o.Dial, o.Refusals = v.event, v.dialer(a, v.keys, names, v.out), &names.Refusals
 	o.Carrier, o.GiveWay = v.carriers[a.Name], turn.Awaited
 	o.Step = func(string) { turn.Wrote() }
-	return v.syncLocked(ctx, a, o, v.idx, v.out, request{only: only, hooks: runner, unattended: true})
+	req.hooks = runner
+	return v.syncLocked(ctx, a, o, v.idx, v.out, req)
 }
 
 // sayAgain is after how long a fault is said again that every sync meets.

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // longText is a mail of text that keeps libnotmuch at it for long: no word comes twice.
@@ -66,5 +68,41 @@ func TestWatchIsAtALongText(t *testing.T) {
 		if !w.here("id:"+id+"@example.org", 1)() {
 			t.Errorf("%s is not here", id)
 		}
+	}
+}
+
+// TestWatchWaitsForNotmuch: status tells that another program keeps notmuch's database, and with
+// what of the mail that is on disk; the mail is there when that program has ended.
+func TestWatchWaitsForNotmuch(t *testing.T) {
+	t.Parallel()
+	w := newWatching(t, "")
+	appendAll(t, w.server, "INBOX", watchMail("first"))
+	w.start()
+	w.until("mail is here", w.here("id:first@example.org", 1))
+	w.until("it watches", w.said("work: connected, by NOTIFY"))
+	f, err := os.OpenFile(filepath.Join(w.dir, "mail/.notmuch/xapian/flintlock"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	w.until("the lock is free", func() bool {
+		return unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK, Len: 1}) == nil
+	})
+	appendAll(t, w.server, "INBOX", watchMail("second"))
+	w.until("status tells of it", func() bool {
+		out, _ := w.run(name, "status")
+		text := strings.Join(strings.Fields(out), " ")
+		return strings.Contains(text, "another program is writing to notmuch's database, and is waited for since ") && strings.Contains(text, "1 message in 1 mailbox, and 1 more that notmuch is yet to be told of")
+	})
+	w.until("it tells a program", func() bool {
+		out, _ := w.run(name, "status", "--json")
+		return strings.Contains(out, `"beside":[{"what":"locked","since":"`) && strings.Contains(out, `"not_in_notmuch":1`)
+	})
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w.until("mail is here afterwards", w.here("id:second@example.org", 1))
+	if status := w.stop(os.Interrupt); status != exitInterrupted {
+		t.Errorf("exit status %d", status)
 	}
 }

@@ -24,7 +24,8 @@ type notmuch struct {
 	mu   sync.Mutex
 	path string
 	fail error
-	uuid string // of the database
+	at   func(changes []mail.Change) error // may fail; nil: it does not
+	uuid string                            // of the database
 	// refuses is what a single change of flags gives, or of a stub's words.
 	refuses error
 }
@@ -59,6 +60,11 @@ func (x *notmuch) load() (map[string]*indexed, error) {
 func (x *notmuch) Apply(_ context.Context, changes []mail.Change) ([]mail.Result, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if x.at != nil {
+		if err := x.at(changes); err != nil {
+			return nil, err
+		}
+	}
 	if x.fail != nil {
 		return nil, x.fail
 	}

@@ -62,12 +62,14 @@ type Status struct {
 // name shows are not counted.
 type MailboxStatus struct {
 	Mailbox  string `json:"mailbox"`
-	Messages int    `json:"messages"`          // that are here
-	Failed   int    `json:"failed,omitempty"`  // stubs
-	Skipped  int    `json:"skipped,omitempty"` // left on the server by hooks
-	New      int    `json:"waiting_new,omitempty"`
-	Gone     int    `json:"waiting_gone,omitempty"`
-	Flags    int    `json:"waiting_flags,omitempty"`
+	Messages int    `json:"messages"`         // that are here
+	Failed   int    `json:"failed,omitempty"` // stubs
+	// Unindexed are messages on disk of which notmuch is yet to be told.
+	Unindexed int `json:"not_in_notmuch,omitempty"`
+	Skipped   int `json:"skipped,omitempty"` // left on the server by hooks
+	New       int `json:"waiting_new,omitempty"`
+	Gone      int `json:"waiting_gone,omitempty"`
+	Flags     int `json:"waiting_flags,omitempty"`
 	// NotBefore is until when it is left out since the server does not answer for it.
 	NotBefore time.Time `json:"not_before,omitzero"`
 }
@@ -124,7 +126,7 @@ func StatusOf(ctx context.Context, o Options) (*Status, error) {
 			m.NotBefore = tries.NextTry
 		}
 		for to, states := range map[*int][]ledger.State{
-			&m.Messages: {ledger.Present}, &m.Failed: {ledger.Stub}, &m.Skipped: {ledger.Skipped, ledger.Deferred},
+			&m.Messages: {ledger.Present}, &m.Unindexed: {ledger.Intended}, &m.Failed: {ledger.Stub}, &m.Skipped: {ledger.Skipped, ledger.Deferred},
 		} {
 			if *to, err = o.Ledger.Count(ctx, k.Name, k.UIDValidity, states...); err != nil {
 				return nil, err

@@ -16,6 +16,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
@@ -486,6 +487,64 @@ func TestBrokenIndexEndsTheRunAndLosesNothing(t *testing.T) {
 	}
 	h.index.fail = nil
 	h.sync(s)
+	h.check(s)
+}
+
+// TestALongTextKeepsNoneWaitingAfterAStop: what is on disk and not in notmuch yet is told by
+// status, and the next run tells notmuch of small mail first, in commits without long ones.
+func TestALongTextKeepsNoneWaitingAfterAStop(t *testing.T) {
+	t.Parallel()
+	s, h := newServer(), newHome(t)
+	for i := range 10 {
+		raw := plainMail(i)
+		if i%4 == 0 {
+			raw += strings.Repeat("a long text\r\n", 1+plan.Large/12)
+		}
+		s.box("INBOX").add(raw)
+	}
+	unindexed := func() (n int) {
+		h.withLedger(s, func(o Options) {
+			st, err := StatusOf(t.Context(), o)
+			if err != nil || len(st.Mailboxes) != 1 {
+				t.Fatalf("%v; %+v", err, st)
+			}
+			n = st.Mailboxes[0].Unindexed
+		})
+		return n
+	}
+	h.index.at = func([]mail.Change) error {
+		for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(time.Millisecond) {
+			if files, _ := filepath.Glob(filepath.Join(h.dir, "mail/INBOX/[nc]*/*")); len(files) == 10 {
+				break
+			}
+		}
+		return errors.New("locked")
+	}
+	if _, err := h.try(s); err == nil {
+		t.Fatal("notmuch is told though it is locked")
+	}
+	if n := unindexed(); n != 10 {
+		t.Errorf("status tells of %d, all of 10 are on disk", n)
+	}
+	h.index.at = func(changes []mail.Change) error {
+		for _, c := range changes {
+			if fi, err := os.Stat(c.Path); err == nil && fi.Size() > plan.Large {
+				return errors.New("it takes minutes")
+			}
+		}
+		return nil
+	}
+	if _, err := h.try(s); err == nil {
+		t.Error("the long ones are left out")
+	}
+	if left := unindexed(); left != 3 {
+		t.Errorf("%d of 10 are not in notmuch, of which 3 are long", left)
+	}
+	h.index.at = nil
+	h.sync(s)
+	if left := unindexed(); left != 0 {
+		t.Errorf("status tells of %d", left)
+	}
 	h.check(s)
 }
 

@@ -21,6 +21,9 @@ type work struct {
 	open  bool
 	path  string // of the mail that it is at; "" for the commit
 	since time.Time
+
+	waiting int // that wait until another program's lock is gone
+	waits   time.Time
 }
 
 const (
@@ -41,6 +44,31 @@ func (w *work) end() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.open = false
+}
+
+// wait notes that another program's lock is waited for, until stop is called.
+func (w *work) wait() (stop func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.waiting++; w.waiting == 1 {
+		w.waits = time.Now()
+	}
+	return func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.waiting--
+	}
+}
+
+// Waiting tells since when this process waits until another program lets go of the write lock;
+// zero while it does not.
+func Waiting() time.Time {
+	atWork.mu.Lock()
+	defer atWork.mu.Unlock()
+	if atWork.waiting == 0 {
+		return time.Time{}
+	}
+	return atWork.waits
 }
 
 // Busy tells in words at what libnotmuch is, and since when; "" while it is at nothing. What it

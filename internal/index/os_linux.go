@@ -32,7 +32,9 @@ func (x *Index) waitForLock(ctx context.Context, most time.Duration, told func(s
 	tick := time.NewTicker(pollLock)
 	defer tick.Stop()
 	while := time.After(most / 30)
-	for {
+	stop := func() {}
+	defer func() { stop() }()
+	for waits := false; ; waits = true {
 		// Xapian locks the first byte (flint_lock.cc).
 		lock := unix.Flock_t{Type: unix.F_WRLCK, Whence: 0, Start: 0, Len: 1}
 		if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &lock); err != nil {
@@ -40,6 +42,9 @@ func (x *Index) waitForLock(ctx context.Context, most time.Duration, told func(s
 		}
 		if lock.Type == unix.F_UNLCK {
 			return nil
+		}
+		if !waits {
+			stop = atWork.wait()
 		}
 		select {
 		case <-ctx.Done():

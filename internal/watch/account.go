@@ -1,7 +1,6 @@
 package watch
 
 import (
-	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -19,28 +18,29 @@ type account struct {
 	wake  chan struct{} // there is something for work
 	again chan struct{} // for watch: connect now, or try the connection
 
-	mu      sync.Mutex
-	wants   want
-	asked   []chan Outcome
-	over    bool // nobody is answered any more
-	syncing bool
-	ended   time.Time     // of the last sync
-	took    time.Duration // the last sync
-	wrote   time.Time     // when a sync last wrote something here, as far as it said
-	follow  int           // syncs in a row that found nothing and were due to what they themselves had done
-	hold    time.Time     // no sync before that, unless somebody asks
-	pausing bool          // that is so since the server is not to be signed in at
-	drop    func()        // ends the connection that watches; nil if there is none
-	jumped  bool          // the next waits are short
-	tried   bool          // there was a connection, or a reason for none
-	fails   int           // connections in a row that did not hold
-	away    bool          // that was told
-	held    bool          // one did
-	sure    *time.Timer
-	stands  chan struct{} // gets a value when state is another
-	state   State
-	busy    string        // what another program has kept the last sync from
-	did     chan struct{} // is closed when a sync has changed something
+	mu        sync.Mutex
+	wants     want
+	asked     []chan Outcome
+	over      bool // nobody is answered any more
+	syncing   bool
+	ended     time.Time     // of the last sync
+	took      time.Duration // the last sync
+	wrote     time.Time     // when a sync last wrote something here, as far as it said
+	follow    int           // syncs in a row that found nothing and were due to what they themselves had done
+	hold      time.Time     // no sync before that, unless somebody asks
+	pausing   bool          // that is so since the server is not to be signed in at
+	drop      func()        // ends the connection that watches; nil if there is none
+	jumped    bool          // the next waits are short
+	tried     bool          // there was a connection, or a reason for none
+	fails     int           // connections in a row that did not hold
+	away      bool          // that was told
+	held      bool          // one did
+	sure      *time.Timer
+	stands    chan struct{} // gets a value when state is another
+	state     State
+	busy      string        // what another program has kept the last sync from
+	busySince time.Time     // that is so
+	did       chan struct{} // is closed when a sync has changed something
 }
 
 // want is what is to be synchronised.
@@ -263,6 +263,9 @@ func (a *account) run(ctx context.Context, failing, busy *waits) {
 	defer a.mu.Unlock()
 	now := time.Now()
 	a.syncing, a.ended, a.took, a.state.Working, a.busy = false, now, now.Sub(begun), time.Time{}, ""
+	if !out.Busy {
+		a.busySince = time.Time{}
+	}
 	for _, c := range asked {
 		c <- out
 	}
@@ -276,6 +279,9 @@ func (a *account) run(ctx context.Context, failing, busy *waits) {
 	switch {
 	case out.Busy:
 		a.busy = out.Text
+		if a.busySince.IsZero() {
+			a.busySince = begun
+		}
 		a.hold = now.Add(busy.next())
 	case out.Fail:
 		a.away = a.away || out.Unreached
@@ -397,14 +403,16 @@ func (a *account) isAway() string {
 }
 
 func (a *account) now() State {
-	beside := ""
+	var beside []Doing
 	if a.Beside != nil {
 		beside = a.Beside()
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	state := a.state
-	state.Beside = cmp.Or(beside, a.busy)
+	if state.Beside = beside; len(beside) == 0 && a.busy != "" {
+		state.Beside = []Doing{{What: DoingBusy, Since: a.busySince, Text: a.busy}}
+	}
 	return state
 }
 

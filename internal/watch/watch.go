@@ -54,8 +54,8 @@ type Account struct {
 	// Back that there is one, for the first time or again. They are called in turn.
 	Away func(err error)
 	Back func(how string, again bool)
-	// Beside tells in words what goes on beside the syncs; "" if nothing does. May be nil.
-	Beside func() string
+	// Beside tells what goes on beside the syncs, or holds them up. May be nil.
+	Beside func() []Doing
 	// Say notes what is odd about the watching.
 	Say func(text string)
 }
@@ -129,8 +129,26 @@ type State struct {
 	Fault   string    `json:"fault,omitempty"`  // why there is none
 	Synced  time.Time `json:"synced,omitzero"`  // the last sync's end
 	Working time.Time `json:"working,omitzero"` // since when a sync is at work; zero while none is
-	Beside  string    `json:"beside,omitempty"` // what goes on beside the syncs
+	Beside  []Doing   `json:"beside,omitempty"` // what goes on beside the syncs, or holds them up
 }
+
+// Doing is one thing that goes on beside the syncs, or holds them up.
+type Doing struct {
+	What    string    `json:"what"`           // DoingFetch, DoingIndex, DoingLocked or DoingBusy
+	Since   time.Time `json:"since,omitzero"` // zero: not known
+	Mailbox string    `json:"mailbox,omitempty"`
+	Bytes   int64     `json:"bytes,omitempty"` // of the message
+	Came    int64     `json:"came,omitempty"`  // of these
+	Text    string    `json:"text"`            // in words
+}
+
+// What a Doing may be.
+const (
+	DoingFetch  = "fetch"  // a large message is on its way
+	DoingIndex  = "index"  // libnotmuch is at one thing for long
+	DoingLocked = "locked" // another program writes to notmuch's database
+	DoingBusy   = "busy"   // another program is at work on the account
+)
 
 // Watcher watches accounts. Its methods may be called from several goroutines.
 type Watcher struct {

@@ -257,20 +257,32 @@ func (c *Carrier) change(p Parcel, f func(*parcel)) {
 	}
 }
 
-// UnderWay tells in words what is being carried; "" if nothing is.
-func (c *Carrier) UnderWay() string {
+// Carried is what is being carried.
+type Carried struct {
+	Mailbox string
+	Size    int64
+	Came    int64 // of these
+	Begun   time.Time
+}
+
+func (c Carried) String() string {
+	return fmt.Sprintf("a message of %s in %s is on its way since %s, beside all else: %s are here",
+		megabytes(c.Size), c.Mailbox, c.Begun.Local().Format("15:04:05"), megabytes(c.Came))
+}
+
+// UnderWay tells what is being carried; ok is false if nothing is.
+func (c *Carrier) UnderWay() (what Carried, ok bool) {
 	if c == nil {
-		return ""
+		return what, false
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, o := range c.parcels {
 		if !o.begun.IsZero() {
-			return fmt.Sprintf("a message of %s in %s is on its way since %s, beside all else: %s are here",
-				megabytes(o.size), o.Mailbox, o.begun.Local().Format("15:04:05"), megabytes(o.came))
+			return Carried{o.Mailbox, o.size, o.came, o.begun}, true
 		}
 	}
-	return ""
+	return what, false
 }
 
 // load is the file of a message that is being carried, with the bytes of the wire.

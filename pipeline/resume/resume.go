@@ -193,8 +193,19 @@ func (r *Resumer) Messages(ctx context.Context) error {
 	if err := r.Line.TagAgain(ctx, items); err != nil {
 		return err
 	}
+	// A long text takes notmuch minutes: it is to keep none waiting, in no commit either.
+	long := func(it *deliver.Item) bool { return it.Row.Size >= plan.Large }
+	slices.SortStableFunc(items, func(a, b *deliver.Item) int {
+		if !long(a) && !long(b) {
+			return 0
+		}
+		return cmp.Compare(a.Row.Size, b.Row.Size)
+	})
 	for len(items) > 0 {
 		n := min(len(items), deliver.BatchSize)
+		if at := slices.IndexFunc(items[:n], long); at >= 0 {
+			n = max(at, 1)
+		}
 		if err := r.Line.Record(ctx, items[:n]); err != nil {
 			return err
 		}
