@@ -358,7 +358,9 @@ func (l *Looker) put(ctx context.Context, b *Mailbox, a plan.Actions, rows []led
 		l.mu.Unlock()
 		news.Gone = nil // the guard says the rest
 	}
-	news.Flags = slices.DeleteFunc(slices.Clone(a.Flags), func(c plan.FlagChange) bool { return l.own(b.Name, c) || filelessIn(rows, c.UID) })
+	news.Flags = slices.DeleteFunc(slices.Clone(a.Flags), func(c plan.FlagChange) bool {
+		return l.own(b.Name, c) || filelessIn(rows, c.UID) || l.waitsForDeletion(b, c)
+	})
 	if l.DryRun {
 		return l.foresee(ctx, b, news, held, theirs)
 	}
@@ -491,11 +493,7 @@ func (l *Looker) putFlags(ctx context.Context, b *Mailbox, changes []plan.FlagCh
 			}
 			continue
 		}
-		change := plan.FlagChange{UID: row.UID, Before: row.Flags, After: after[row.UID]}
-		if l.Deletions != plan.DeletionsKeep && b.deletedHere(row.UID) && !l.own(b.Name, change) {
-			// What became of its file the server could not be told. That it was
-			// changed there is then a reason to keep it, so that the row stays as
-			// it was, and with it the mailbox's marks.
+		if l.waitsForDeletion(b, plan.FlagChange{UID: row.UID, Before: row.Flags, After: after[row.UID]}) {
 			if b.Known.Complete {
 				b.Begin()
 			} else {
@@ -508,6 +506,13 @@ func (l *Looker) putFlags(ctx context.Context, b *Mailbox, changes []plan.FlagCh
 		}
 	}
 	return nil
+}
+
+// waitsForDeletion tells of a change of a message of whose file the server could not be told what
+// became of it. That it was changed there is then a reason to keep it, so that the row stays as it
+// was, and with it the mailbox's marks.
+func (l *Looker) waitsForDeletion(b *Mailbox, c plan.FlagChange) bool {
+	return l.Deletions != plan.DeletionsKeep && b.deletedHere(c.UID) && !l.own(b.Name, c)
 }
 
 // deletedHere tells whether a message's file was gone or marked for deletion when

@@ -10,6 +10,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
 // foresee takes out of what a dry run would tell the server what a run would not do
@@ -42,7 +43,11 @@ func (p *Pusher) foresee(ctx context.Context, b *Mailbox, o *plan.Outgoing) erro
 			return err
 		}
 	}
-	if o.Deleted, _, err = p.changedThere(ctx, b, o.Deleted); err != nil {
+	var kept []ledger.Message
+	if o.Deleted, kept, err = p.changedThere(ctx, b, o.Deleted); err != nil {
+		return err
+	}
+	if err := p.foreseeKept(b, kept); err != nil {
 		return err
 	}
 	if err := p.trashless(len(o.Deleted)); err != nil {
@@ -54,6 +59,26 @@ func (p *Pusher) foresee(ctx context.Context, b *Mailbox, o *plan.Outgoing) erro
 		o.Uploads = slices.DeleteFunc(o.Uploads, func(s plan.Untracked) bool { return s.Key == f.Key })
 	}
 	return err
+}
+
+// foreseeKept says which of the messages that a run would keep come again, since their files are
+// gone; the others lose their marks.
+func (p *Pusher) foreseeKept(b *Mailbox, kept []ledger.Message) error {
+	again := 0
+	for _, m := range kept {
+		_, here, err := b.Dir.Locate(m.Key, "")
+		if err != nil {
+			return err
+		}
+		if here {
+			b.Local.Marked = slices.DeleteFunc(slices.Clone(b.Local.Marked), func(l ledger.Message) bool { return l.UID == m.UID })
+		} else {
+			again++
+		}
+	}
+	p.doing(b, again, "fetch %s again")
+	p.Report.Tally(func(r *report.Report) { r.New += again })
+	return nil
 }
 
 // sameMessages keeps those messages out of what is to be moved or deleted that are
