@@ -66,7 +66,8 @@ labels do not go to Gmail any more.`,
 			Usage:     "pair other Maildirs with the server's mail",
 			ArgsUsage: "[ACCOUNT]...",
 			Description: `Pairs the mail in the account's folders with that on the server by what it is, as the first sync does: no mail is fetched, and nothing is sent.
-Flags that only the server has come into the names of files here, and to the tags: what was read there is not unread any more.`,
+Flags that only the server has come into the names of files here, and to the tags: what was read there is not unread any more.
+Where Message-ID and size are the same, the texts are not compared; verify --deep does that.`,
 			Flags:  flags(""),
 			Action: p.importMaildir,
 		}},
@@ -111,6 +112,9 @@ func (p *program) importOfflineIMAP(c *cli.Context) error {
 	if file == "" {
 		file = p.firstOf(filepath.Join(p.configHome(), "offlineimap", "config"), filepath.Join(p.getenv("HOME"), ".offlineimaprc"))
 	}
+	if err := noDirectory(file, "an .offlineimaprc"); err != nil {
+		return &usageError{err.Error(), c.Command.HelpName}
+	}
 	theirs, err := takeover.OfflineIMAPAccounts(file, p.getenv("HOME"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return &usageError{fmt.Sprintf("%s is not there: name the .offlineimaprc with --from", file), c.Command.HelpName}
@@ -153,6 +157,14 @@ func (p *program) firstOf(files ...string) string {
 	return files[len(files)-1]
 }
 
+// noDirectory refuses a directory in the place of a configuration.
+func noDirectory(path, what string) error {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return fmt.Errorf("%s is a directory, and not %s: name the file with --from", path, what)
+	}
+	return nil
+}
+
 func isFile(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.Mode().IsRegular()
@@ -180,6 +192,9 @@ func (p *program) importMbsync(c *cli.Context) error {
 		}
 	default:
 		file = p.firstOf(filepath.Join(p.configHome(), "isyncrc"), filepath.Join(p.getenv("HOME"), ".mbsyncrc"))
+		if err := noDirectory(file, "an .mbsyncrc"); err != nil {
+			return &usageError{err.Error(), c.Command.HelpName}
+		}
 	}
 	from := predecessor{name: "mbsync", command: "mbsync", at: "Path", none: fetchedFirst, file: file, lacks: cmp.Or(file, state)}
 	var theirs *takeover.MbsyncConfig
@@ -346,6 +361,9 @@ func (p *program) importMaildir(c *cli.Context) error {
 				out.say(a.Name + ": there was nothing to pair: all is synchronised already, or the Maildirs are not where `folder` in the configuration is")
 			default:
 				out.say(sum.text(c.Bool("dry-run")))
+				if !c.Bool("dry-run") && sum.paired > 0 {
+					out.say(fmt.Sprintf("%s: where Message-ID and size are the same, the texts were not compared; %s verify --deep %[1]s does, after the sync", a.Name, sum.program))
+				}
 			}
 			if !report.Clean() {
 				return errPartly

@@ -151,6 +151,7 @@ func TestWhatIsNotThereIsNamed(t *testing.T) {
 	}
 	m.must("notmuch", "new")
 	m.write("e", "")
+	m.must("mkdir", "d")
 	m.write("local", "\ufeffMaildirStore a\nPath ~/a/\n\nMaildirStore b\nPath ~/b/\n\nChannel c\nFar :a:\nNear :b:\n")
 	m.write("two", "[general]\naccounts = W\n[Account W]\nlocalrepository = L\nremoterepository = R\n[Repository L]\ntype = Maildir\nlocalfolders = ~/mail/w\n[Repository R]\ntype = Maildir\nlocalfolders = ~/r\n")
 	for words, want := range map[string]string{
@@ -163,10 +164,15 @@ func TestWhatIsNotThereIsNamed(t *testing.T) {
 		"offlineimap":            m.dir + "/.offlineimaprc is not there: name the .offlineimaprc with --from",
 		"lieer":                  "there is neither a directory of lieer's nor a configuration of ours: name the one with --from",
 		"lieer --from /nix":      "--from: /nix: there is no .gmailieer.json, as where gmi runs",
+		"offlineimap --from d":   "d is a directory, and not an .offlineimaprc: name the file with --from",
 		"mutt":                   `there is no import "mutt"; there is: mbsync, offlineimap, lieer, maildir`,
 	} {
 		if out, status := m.run(append([]string{name, "import"}, strings.Fields(words)...)...); status != exitUsage || !strings.Contains(out, want) {
 			t.Errorf("%s: status %d: %s", words, status, out)
 		}
+	}
+	m.must("mkdir", ".mbsyncrc")
+	if out, status := m.run(name, "import", "mbsync"); status != exitUsage || !strings.Contains(out, m.dir+"/.mbsyncrc is a directory, and not an .mbsyncrc: name the file with --from") {
+		t.Errorf("status %d: %s", status, out)
 	}
 }

@@ -38,7 +38,8 @@ func TestMaildirsArePaired(t *testing.T) {
 		"work/Archiv: 1 message paired",
 	}
 	says(t, m.must(name, "import", "maildir", "-n"), append(lines, "work: would pair 3 messages in 2 mailboxes; flags that the server alone has would come to their files and tags")...)
-	says(t, m.must(name, "import", "maildir", "work"), append(lines, "work: paired 3 messages in 2 mailboxes; next: notmuch imap sync -n work")...)
+	says(t, m.must(name, "import", "maildir", "work"), append(lines, "work: paired 3 messages in 2 mailboxes; next: notmuch imap sync -n work",
+		"work: where Message-ID and size are the same, the texts were not compared; notmuch imap verify --deep work does, after the sync")...)
 	m.hasTags(before)
 	m.holds(map[string]int{"INBOX": 3, "Archiv": 1})
 	if out := m.must("notmuch", "count", "--output=files", "*"); strings.TrimSpace(out) != "4" {
@@ -177,4 +178,22 @@ func TestLieerIsNotBelieved(t *testing.T) {
 	refused("X-GM-MSGID")
 	m.write("mail/work/.resume-pull.gmailieer.json", "{}")
 	refused("run `gmi pull` once more first")
+}
+
+// TestAnotherTextOfOneSizeIsFound by a comparison of the texts, which no import makes.
+func TestAnotherTextOfOneSizeIsFound(t *testing.T) {
+	t.Parallel()
+	s := dovecot(t)
+	appendAll(t, s, "INBOX", rawDovecot(0), rawDovecot(1))
+	m, _, _ := settle(t, s)
+	m.maildir("INBOX")
+	m.put("INBOX/cur/a:2,", rawDovecot(0))
+	m.put("INBOX/cur/b:2,", strings.Replace(rawDovecot(1), "body", "beef", 1))
+	m.must("notmuch", "new")
+	says(t, m.must(name, "import", "maildir"), "work/INBOX: 2 messages paired")
+	m.must(name, "sync")
+	out, status := m.run(name, "verify", "--deep", "work")
+	if status != exitPartly || !strings.Contains(out, "work/INBOX/2: content: ") || !strings.Contains(out, "1 with another text") {
+		t.Errorf("status %d: %s", status, out)
+	}
 }
