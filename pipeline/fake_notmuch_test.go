@@ -169,10 +169,17 @@ func (x *notmuch) Apply(_ context.Context, changes []mail.Change) ([]mail.Result
 			retag(m, c.Add, c.Remove)
 			name := maildir.WithFlags("cur/"+filepath.Base(c.Path), c.Set, c.Clear)
 			to := filepath.Join(filepath.Dir(filepath.Dir(c.Path)), name)
+			_, had := maildir.ParseName(c.Path)
+			if _, has := maildir.ParseName(name); has == had {
+				to = c.Path
+			}
+			if _, err := os.Stat(c.OldPath); err != nil {
+				m.Files = slices.DeleteFunc(m.Files, func(f string) bool { return f == c.OldPath })
+			}
 			if err := os.Rename(c.Path, to); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return nil, err
 			}
-			m.Files[slices.IndexFunc(m.Files, sameKey(c.Path))] = to
+			m.Files = append(slices.DeleteFunc(m.Files, sameKey(c.Path)), to)
 			out[i] = mail.Result{ID: id, Path: to}
 		case mail.OpRemove:
 			if id, m := byFile(c.Path); m != nil && len(m.Files) == 1 && id != "" {

@@ -26,7 +26,8 @@ type flagsStopped struct {
 func (c *flagsStopped) options(o *Options) { o.Deletions = DeletionsExpunge }
 
 // begin brings both sides to agree, and then flags mails 1 to 3: one gets letters, one
-// loses one, one both.
+// loses one, one both. Mail 4 is opened, which changes its name alone, as does mail 5, in a
+// mailbox where nothing else does.
 func (c *flagsStopped) begin() {
 	in := c.s.box("INBOX")
 	in.add(plainMail(1))
@@ -38,6 +39,8 @@ func (c *flagsStopped) begin() {
 	c.flag("INBOX", 1, "FS")
 	c.flag("INBOX", 2, "")
 	c.flag("INBOX", 3, "F")
+	c.flag("INBOX", 4, "")
+	c.flag("Work", 1, "")
 }
 
 // stop runs a sync that ends behind the effect of number at: here, with what was answered
@@ -137,6 +140,9 @@ func (c *flagsStopped) run(at int) bool {
 		}
 	}
 	c.atRest(c.s)
+	if in == "INBOX" {
+		c.named()
+	}
 	c.notmuchNew()
 	c.check(c.s)
 	return reached

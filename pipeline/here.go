@@ -2,7 +2,9 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
 
@@ -12,6 +14,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/local"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
 // viewHere gives the mailboxes that take part, with what is here of them.
@@ -36,7 +39,7 @@ func (r *run) viewHere(ctx context.Context, s Lister, there *listing) (*overview
 		}
 	}
 	r.prescan.Discard()
-	followed, err := r.followTags(ctx, r.views(o, o.boxes))
+	followed, err := r.followTags(ctx, r.views(o, all))
 	if err != nil {
 		return nil, err
 	}
@@ -45,6 +48,9 @@ func (r *run) viewHere(ctx context.Context, s Lister, there *listing) (*overview
 		return nil, err
 	}
 	r.sayUnreadable(all)
+	if err := r.tellNames(ctx, o, all, followed); err != nil {
+		return nil, err
+	}
 	o.scansUnstable = !still
 	if o.tags, err = r.here.ScanTags(ctx, r.views(o, o.boxes), o.trash); err != nil {
 		return nil, err
@@ -96,7 +102,8 @@ func (r *run) sayUnreadable(boxes []*box) {
 // followTags does here what notmuch could not (local.Reader.Unfollowed). all is false if
 // something of that is left.
 func (r *run) followTags(ctx context.Context, views []local.View) (all bool, err error) {
-	if r.DryRun || len(r.Only) > 0 {
+	renamed := slices.ContainsFunc(views, func(v local.View) bool { return len(v.Renamed) > 0 })
+	if r.DryRun || len(r.Only) > 0 && !renamed {
 		return true, nil
 	}
 	last, _, err := r.notes().TagNames.Get(ctx)
@@ -113,10 +120,95 @@ func (r *run) followTags(ctx context.Context, views []local.View) (all bool, err
 		}
 		r.rep.Step("tags followed")
 	}
-	if !all {
-		return false, nil
+	if !all || len(r.Only) > 0 {
+		return all, nil
 	}
 	return true, r.notes().TagNames.Set(ctx, journal.Revision{Revision: now})
+}
+
+// tellNames tells notmuch of files that have other names since it heard of them, so that what it
+// names is there, whatever becomes of the rest. followed: what was changed by tags while notmuch
+// had the older names is done; else they wait. What is left of it the next run finds again.
+func (r *run) tellNames(ctx context.Context, o *overview, boxes []*box, followed bool) error {
+	views := r.views(o, boxes)
+	var names []local.NewName
+	var err error
+	switch {
+	case r.DryRun:
+		return nil
+	case followed:
+		if names, err = r.here.NewNames(ctx, views); err != nil {
+			return err
+		}
+	}
+	if err := r.tellAll(ctx, boxes, names); err != nil {
+		return err
+	}
+	for _, v := range views {
+		if !followed && len(v.Renamed) > 0 {
+			v.Scanned = ""
+		}
+		if err := r.here.Heard(ctx, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tellPlaces tells notmuch of files that were put into other folders, and of which neither the
+// server was told nor notmuch with that.
+func (r *run) tellPlaces(ctx context.Context, o *overview) error {
+	if r.DryRun {
+		return nil
+	}
+	boxes := slices.Concat(o.boxes, o.unselected)
+	names, err := r.here.NewPlaces(ctx, r.views(o, boxes))
+	if err != nil {
+		return err
+	}
+	return r.tellAll(ctx, boxes, names)
+}
+
+func (r *run) tellAll(ctx context.Context, boxes []*box, names []local.NewName) error {
+	for part := range slices.Chunk(names, deliver.BatchSize) {
+		if err := r.tellSome(ctx, boxes, part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tellSome is tellAll of what goes into one commit.
+func (r *run) tellSome(ctx context.Context, boxes []*box, names []local.NewName) error {
+	changes := make([]mail.Change, len(names))
+	for i, n := range names {
+		changes[i] = n.Change
+	}
+	results, err := r.Index.Apply(ctx, changes)
+	if err != nil {
+		return err
+	}
+	r.rep.Step("new names told")
+	var c journal.Change
+	for i, n := range names {
+		if err := results[i].Err; err != nil && !results[i].NotMail && !errors.Is(err, fs.ErrNotExist) {
+			b := boxes[n.In]
+			b.local.Scanned = ""
+			b.line.Leave(&report.OwnError{Err: fmt.Errorf("notmuch could not be told of %s, and is told by the next sync: %w", n.Path, err)})
+			continue
+		}
+		if n.Row != nil {
+			c.Save = append(c.Save, *n.Row)
+		}
+	}
+	if c.Empty() {
+		return nil
+	}
+	if err := r.notes().Record(ctx, c); err != nil {
+		return err
+	}
+	r.rep.Step("new names recorded")
+	return nil
 }
 
 // makeTargets sees to it that there are mailboxes to move mail to by its tags.

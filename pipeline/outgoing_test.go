@@ -88,6 +88,20 @@ func (h *home) notmuchNew() {
 	h.do(h.index.save(db))
 }
 
+// named wants notmuch to name files that are there.
+func (h *home) named() {
+	h.t.Helper()
+	db, err := h.index.load()
+	h.do(err)
+	for id, m := range db {
+		for _, f := range m.Files {
+			if _, err := os.Lstat(f); err != nil {
+				h.t.Errorf("notmuch has %s of %s, which is not there", f, id)
+			}
+		}
+	}
+}
+
 // plainMail is a mail that comes back from its file as it was sent: rawMail has
 // a line that does not end in CRLF.
 func plainMail(n int) string { return strings.Replace(rawMail(n), "bare\n", "bare\r\n", 1) }

@@ -99,9 +99,6 @@ func (s Session) Deleter() probe.Deleter {
 // changes. It may be called again with changes that it did before.
 type Index interface {
 	Apply(ctx context.Context, changes []mail.Change) ([]mail.Result, error)
-	// Messages gives those of the messages with these ids that there are, by id, with their
-	// files below the directory under, and their others.
-	Messages(ctx context.Context, ids []string, under string) (map[string]mail.Tagged, error)
 	local.Index
 }
 

@@ -86,6 +86,9 @@ func (r *run) sync(ctx context.Context) error {
 	if err := r.removeUnseen(ctx); err != nil {
 		return err
 	}
+	if err := r.tellPlaces(ctx, all); err != nil {
+		return err
+	}
 	if err := r.linksAreCopies(ctx, all); err != nil {
 		return err
 	}

@@ -47,7 +47,8 @@ func (b *batch) flag(c mail.Change) (r mail.Result, err error) {
 	// What its reader did by renaming the file comes first, then the server's
 	// change.
 	to := withLetters(path, c.Set, c.Clear)
-	after := append(slices.DeleteFunc(slices.Clone(files), func(f string) bool { return sameFile(f, to) }), to)
+	was := func(f string) bool { return sameFile(f, to) || f == c.OldPath && !exists(f) }
+	after := append(slices.DeleteFunc(slices.Clone(files), was), to)
 	want := b.asFiles(with(have, c.Add, c.Remove), files, after, c.Set+c.Clear)
 	add, remove := without(want, have), without(have, want)
 
@@ -72,6 +73,12 @@ func (b *batch) flag(c mail.Change) (r mail.Result, err error) {
 		if err := again.Close(); err != nil {
 			return r, err
 		}
+	}
+	if slices.Contains(files, c.OldPath) && !exists(c.OldPath) {
+		if err := b.forget(c.OldPath); err != nil {
+			return r, err
+		}
+		files = without(files, []string{c.OldPath})
 	}
 	return r, b.forgetOldNames(files, r.Path)
 }

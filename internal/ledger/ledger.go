@@ -48,7 +48,7 @@ type Message struct {
 	UID         imap.UID
 	State       State
 	Key         string      // maildir key of the mail's file; "" if there is none
-	Name        string      // where the file was last, below the folder; a hint, the key counts
+	Name        string      // where the file was when notmuch was told of it, below the folder; a hint, the key counts
 	ID          string      // notmuch message id; "" if notmuch does not take the file
 	Size        int64       // RFC822.SIZE as told, in bytes
 	WireSize    int64       // bytes that came
@@ -65,10 +65,12 @@ type Message struct {
 
 // Row is what comparing a mailbox with the server needs of a message.
 type Row struct {
-	UID     imap.UID
-	State   State
-	Flags   []string // rows share them: not to be written to
+	UID   imap.UID
+	State State
+	Flags []string // rows share them: not to be written to
+
 	Key     string
+	Name    string // as in Message
 	StubKey string
 }
 

@@ -150,9 +150,9 @@ func TestRowsAreThoseOfOneUIDValidityByUID(t *testing.T) {
 	}
 	got, err := l.Rows(t.Context(), "INBOX", 14)
 	want := []Row{
-		{UID: 2, State: Present, Flags: []string{`\Seen`, "x"}, Key: present(2).Key},
+		{UID: 2, State: Present, Flags: []string{`\Seen`, "x"}, Key: present(2).Key, Name: present(2).Name},
 		{UID: 10, State: Stub},
-		{UID: 300, State: Present, Flags: []string{`\Seen`}, Key: present(300).Key},
+		{UID: 300, State: Present, Flags: []string{`\Seen`}, Key: present(300).Key, Name: present(300).Name},
 	}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v", got, err)

@@ -65,7 +65,7 @@ func (l *Ledger) Forget(ctx context.Context, mailbox string, metas ...string) er
 
 // Rows gives a mailbox's messages under one UIDVALIDITY, by UID.
 func (l *Ledger) Rows(ctx context.Context, mailbox string, uidValidity uint64) (out []Row, err error) {
-	rows, err := l.db.QueryContext(ctx, `SELECT uid, state, flags, key, stubkey FROM message
+	rows, err := l.db.QueryContext(ctx, `SELECT uid, state, flags, key, name, stubkey FROM message
 		WHERE mailbox = (SELECT id FROM mailbox WHERE name = ?) AND uidvalidity = ? ORDER BY uid`, mailbox, int64(uidValidity))
 	if err != nil {
 		return nil, l.fail(err)
@@ -77,9 +77,10 @@ func (l *Ledger) Rows(ctx context.Context, mailbox string, uidValidity uint64) (
 	var state, flags sql.RawBytes
 	for rows.Next() {
 		var r Row
-		if err := rows.Scan(&r.UID, &state, &flags, &r.Key, &r.StubKey); err != nil {
+		if err := rows.Scan(&r.UID, &state, &flags, &r.Key, &r.Name, &r.StubKey); err != nil {
 			return nil, l.fail(err)
 		}
+		r.Key = within(r.Name, r.Key)
 		var ok bool
 		if r.State, ok = states[string(state)]; !ok {
 			r.State = State(state)
@@ -95,6 +96,15 @@ func (l *Ledger) Rows(ctx context.Context, mailbox string, uidValidity uint64) (
 		return nil, l.fail(err)
 	}
 	return out, nil
+}
+
+// within gives a word as the part of a text that it is, if it is one, so that it takes no room
+// of its own: a file's key is most of its name.
+func within(text, word string) string {
+	if i := strings.Index(text, word); i >= 0 {
+		return text[i : i+len(word)]
+	}
+	return word
 }
 
 const columns = `(SELECT name FROM mailbox WHERE mailbox.id = message.mailbox), uidvalidity, uid, state, key, name, id, size, wiresize, date, flags,

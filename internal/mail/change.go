@@ -10,7 +10,8 @@ const (
 	OpAdd Op = iota + 1
 	// OpFlag applies Add and Remove to the message of the file Path, and
 	// Set/Clear (maildir letters) to the file's name. A file's own flags that
-	// notmuch has not seen yet are kept. Result.Path is the new path.
+	// notmuch has not seen yet are kept, and names that the file had are forgotten,
+	// with OldPath, which may be one in another folder. Result.Path is the new path.
 	OpFlag
 	// OpRemove forgets the file Path, which is gone from disk or about to be. Add and
 	// Remove are for its message, if that has other files.

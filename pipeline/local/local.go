@@ -103,6 +103,8 @@ func (r *Reader) of(k ledger.Mailbox) Mailbox {
 // Folder is what is here of a mailbox.
 type Folder struct {
 	plan.Local // what its owner changed
+	// Renamed are files that notmuch may know by another name.
+	Renamed []Renamed
 	// MissingUnconfirmed are messages without a file, of a mailbox that is not agreed upon.
 	MissingUnconfirmed []ledger.Message
 	// Scanned is what the journal is to remember of the scan, once all that it found is dealt
@@ -121,7 +123,7 @@ func (f *Folder) unread(err error) error {
 	if _, ok := errors.AsType[*fs.PathError](err); !ok {
 		return err
 	}
-	f.Local, f.Scanned, f.Unread, f.Err = plan.Local{}, "", true, err
+	f.Local, f.Renamed, f.Scanned, f.Unread, f.Err = plan.Local{}, nil, "", true, err
 	return nil
 }
 

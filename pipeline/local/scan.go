@@ -48,7 +48,7 @@ func (r *Reader) scan(ctx context.Context, m *Mailbox, before *Prescan, out *Fol
 			return err
 		}
 	}
-	out.Changed, out.Local, out.Scanned = f.changed, f.Local, f.scanned
+	out.Changed, out.Local, out.Renamed, out.Scanned = f.changed, f.Local, f.renamed, f.scanned
 	untracked := func(key string) bool {
 		return slices.ContainsFunc(f.Untracked, func(s plan.Untracked) bool { return s.Key == key })
 	}
@@ -66,7 +66,7 @@ func (r *Reader) scan(ctx context.Context, m *Mailbox, before *Prescan, out *Fol
 	case f.Doubt != "" && len(f.Missing) > 0:
 		// The mail that comes now makes the folder look well again.
 		return r.Journal.Scanned.Set(ctx, m.Name, journal.ScanDoubted(f.Doubt))
-	case !f.Nothing() || f.gone:
+	case !f.Nothing() || f.gone || len(f.renamed) > 0:
 		return nil
 	}
 	return r.MarkScanned(ctx, m.Name, f.scanned)
@@ -128,6 +128,7 @@ func (r *Reader) scanUnsent(ctx context.Context, m *Mailbox, out *Folder) error 
 	if err != nil {
 		return err
 	}
+	out.Renamed = f.renamed
 	n := len(f.Flags) + len(f.Marked) + len(f.Missing)
 	for _, s := range f.Untracked {
 		if s.New() {
@@ -145,6 +146,7 @@ func (r *Reader) scanUnsent(ctx context.Context, m *Mailbox, out *Folder) error 
 // Found is what a folder holds, against the rows of the ledger.
 type Found struct {
 	plan.Local
+	renamed   []Renamed
 	changed   [2]time.Time // of the folder
 	known     ledger.Mailbox
 	scanned   journal.Scan // as the journal is to remember it
@@ -179,6 +181,10 @@ func (r *Reader) Compare(ctx context.Context, m Mailbox, last journal.Scan) (*Fo
 	if f.Local, err = r.compare(ctx, &m, rows, files, replaced); err != nil {
 		return nil, err
 	}
+	if f.Untracked, f.renamed, err = r.newFiles(ctx, &m, rows, files); err != nil {
+		return nil, err
+	}
+	f.renamed = append(f.renamed, renamedOf(rows, files)...)
 	why, doubted := last.Doubt()
 	switch {
 	case f.gone:
@@ -215,6 +221,7 @@ func (r *Reader) scanUnagreed(ctx context.Context, m *Mailbox, out *Folder) erro
 	if err != nil {
 		return err
 	}
+	out.Renamed = renamedOf(rows, files)
 	var missing, marked []imap.UID
 	for _, row := range rows {
 		if row.State != ledger.Present || row.Key == "" || plan.HasFlag(row.Flags, `\Deleted`) {
@@ -285,7 +292,7 @@ func (r *Reader) changed(all []View) (out []View, err error) {
 	return out, nil
 }
 
-// compare sorts out what is in the folder and what is not. A file without
+// compare sorts out what of the rows is in the folder and what is not. A file without
 // letters, as in new, says nothing about flags, unless the folder was replaced.
 func (r *Reader) compare(ctx context.Context, m *Mailbox, rows []ledger.Row, files *maildir.Listing, replaced bool) (l plan.Local, err error) {
 	var marked, missing []imap.UID
@@ -316,10 +323,7 @@ func (r *Reader) compare(ctx context.Context, m *Mailbox, rows []ledger.Row, fil
 	if l.Marked, err = r.Ledger.GetMany(ctx, m.Name, m.Known.UIDValidity, marked); err != nil {
 		return l, err
 	}
-	if l.Missing, err = r.Ledger.GetMany(ctx, m.Name, m.Known.UIDValidity, missing); err != nil {
-		return l, err
-	}
-	l.Untracked, err = r.newFiles(ctx, m, rows, files)
+	l.Missing, err = r.Ledger.GetMany(ctx, m.Name, m.Known.UIDValidity, missing)
 	return l, err
 }
 

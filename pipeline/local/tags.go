@@ -20,6 +20,9 @@ type Index interface {
 	// changed after since; all of them, and whole, if since means nothing to the
 	// database.
 	Changes(ctx context.Context, since mail.Revision, under string) (now mail.Revision, tagged []mail.Tagged, whole bool, err error)
+	// Messages gives those of the messages with these ids that there are, by id, with their
+	// files below the directory under, and their others.
+	Messages(ctx context.Context, ids []string, under string) (map[string]mail.Tagged, error)
 	// Revision is what Changes starts from to give what changes from now on.
 	Revision(ctx context.Context) (uuid string, revision uint64, err error)
 }

@@ -24,6 +24,10 @@ type database struct {
 
 func (d *database) Revision(context.Context) (string, uint64, error) { return d.uuid, 9, nil }
 
+func (d *database) Messages(context.Context, []string, string) (map[string]mail.Tagged, error) {
+	return nil, nil
+}
+
 func (d *database) Changes(_ context.Context, since mail.Revision, _ string) (mail.Revision, []mail.Tagged, bool, error) {
 	whole := since.UUID != d.uuid
 	some := slices.DeleteFunc(slices.Clone(d.all), func(t mail.Tagged) bool { return !whole && !d.changed(t.ID) })

@@ -18,30 +18,33 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
-// newFiles finds the files that are neither of a row of the ledger nor a stub.
-// That one was ruled out holds for this folder, and that it is a twin only while
-// the other file is there.
-func (r *Reader) newFiles(ctx context.Context, m *Mailbox, rows []ledger.Row, files *maildir.Listing) (out []plan.Untracked, err error) {
+// newFiles finds the files that are neither of a row of the ledger nor a stub, and may be
+// such as notmuch knows by another name. That one was ruled out holds for this folder, and
+// that it is a twin only while the other file is there.
+func (r *Reader) newFiles(ctx context.Context, m *Mailbox, rows []ledger.Row, files *maildir.Listing) (out []plan.Untracked, renamed []Renamed, err error) {
 	all, err := r.Untracked(ctx, m.Name, m.Dir, rows, files)
 	if err != nil || len(all) == 0 {
-		return nil, err
+		return nil, nil, err
+	}
+	for _, f := range all {
+		renamed = append(renamed, Renamed{Name: f.Name, id: f.ID})
 	}
 	old, err := r.Ledger.OtherValidity(ctx, m.Name, m.Known.UIDValidity)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	sent, err := r.Journal.NeverUpload.All(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	twins, err := r.Journal.TwinSaid.All(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var before map[string]journal.Text
 	if !r.UploadHere {
 		if before, err = r.Journal.HereBefore.All(ctx); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	for _, f := range all {
@@ -50,14 +53,14 @@ func (r *Reader) newFiles(ctx context.Context, m *Mailbox, rows []ledger.Row, fi
 		}
 		if f.RuledOut = f.RuledOut || string(sent[f.Key]) == m.Name || string(before[f.Key]) == m.Name; !f.RuledOut && !f.Own {
 			if f.Twin, err = r.twin(ctx, m, f, files); err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			in, _ := twins[f.Key].Said()
 			f.Stayed = f.Twin && (string(in) == m.Name || in == journal.SaidOnce)
 		}
 		out = append(out, f)
 	}
-	return out, nil
+	return out, renamed, nil
 }
 
 // twin tells whether another file of the folder is the server's message with the
