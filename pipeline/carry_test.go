@@ -82,6 +82,32 @@ func TestNoRunWaitsForALargeMail(t *testing.T) {
 	}
 }
 
+// What is whole is taken by the process after the one that carried it; of what that one was at
+// nothing is.
+func TestALargeMailIsCarriedOverAStop(t *testing.T) {
+	t.Parallel()
+	c := newCarried(t)
+	inbox := c.server.box("INBOX")
+	huge := inbox.add(hugeMail(1))
+	c.run()
+	if _, err := c.carry(); err != nil || c.lies() != 1 {
+		t.Fatalf("it is carried: %v, %d files", err, c.lies())
+	}
+	for _, other := range []string{"14.99.494e424f58.part", "no parcel"} {
+		if err := os.WriteFile(filepath.Join(c.dir, "state", "large", other), []byte("half a mail"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.carrier = NewCarrier(filepath.Join(c.dir, "state"), c.options(c.server, nil).Now)
+	if boxes := c.carrier.Sweep(); !slices.Equal(boxes, []string{"INBOX"}) || c.lies() != 1 {
+		t.Errorf("the next process has what is of %q, in %d files", boxes, c.lies())
+	}
+	if rep := c.run(); rep.New != 1 || !rep.Clean() || c.server.fetched[huge] != 1 || c.lies() != 0 {
+		t.Errorf("fetched %d times, %d files are left: %+v", c.server.fetched[huge], c.lies(), rep)
+	}
+	c.check(c.server)
+}
+
 // What cannot be carried comes by the run, with all that is tried there.
 func TestALargeMailThatCannotBeCarried(t *testing.T) {
 	t.Parallel()

@@ -41,9 +41,9 @@ func (o *parcel) awaited() bool { return o.carried.IsZero() && o.wanted }
 
 // Carrier brings large messages beside the runs of an account, over a connection of its own,
 // so that no run waits for them: a run that meets one orders it, leaves it, and takes it when
-// it is here. What it carries lies in a directory of its own and is lost with the process: it
-// is no mail yet. The nil Carrier carries nothing. Its methods may be called from several
-// goroutines.
+// it is here. What it carries lies in a directory of its own, and is no mail yet: the next
+// process has what of it is whole. The nil Carrier carries nothing. Its methods may be called
+// from several goroutines.
 type Carrier struct {
 	dir   string
 	now   func() time.Time
@@ -68,10 +68,21 @@ const (
 )
 
 // NewCarrier gives a carrier that keeps what it carries below this directory of the account's.
-// What an earlier one left there goes.
+// What an earlier one has carried it has, too; what that one was at goes.
 func NewCarrier(dir string, now func() time.Time) *Carrier {
 	c := &Carrier{dir: filepath.Join(dir, "large"), now: now, ordered: make(chan struct{}, 1)}
-	_ = os.RemoveAll(c.dir) // it is in nobody's way
+	files, _ := os.ReadDir(c.dir) // none is as good
+	for _, f := range files {
+		path := filepath.Join(c.dir, f.Name())
+		var p Parcel
+		_, err := fmt.Sscanf(f.Name(), "%d.%d.%x", &p.UIDValidity, &p.UID, &p.Mailbox)
+		fi, gone := f.Info()
+		if err != nil || gone != nil || c.path(p) != path || !fi.Mode().IsRegular() {
+			_ = os.RemoveAll(path) // it is in nobody's way
+			continue
+		}
+		c.parcels = append(c.parcels, &parcel{Parcel: p, size: fi.Size(), carried: now()})
+	}
 	return c
 }
 
