@@ -3,10 +3,13 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/look"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/push"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/verify"
 )
 
@@ -27,10 +30,20 @@ func Remembered(ctx context.Context, l *ledger.Ledger) (m verify.Memory, err err
 		return out
 	}
 	m.HereBefore, m.NeverUpload, m.FoldersBefore, m.FoldersSaid = all(j.HereBefore), all(j.NeverUpload), all(j.Before), all(j.FolderSaid)
+	m.HeldHere, m.HeldThere = make(map[string]bool), make(map[string]bool)
+	standing, e4 := j.Standing.All(ctx)
+	for about := range standing {
+		switch kind, mailbox, _ := strings.Cut(about, "/"); kind {
+		case push.Held:
+			m.HeldHere[mailbox] = true
+		case look.Held:
+			m.HeldThere[mailbox] = true
+		}
+	}
 	twins, e := Twins(ctx, l)
 	at, _, e2 := j.Tags.Get(ctx)
 	old, e3 := j.Old.All(ctx)
 	m.Twins, m.TagsAt, m.Rules = twins, at.Revision, at.Rules
 	m.OldTags = func(mailbox, key string) plan.OldTags { return old[journal.AboutFile(mailbox, key)] }
-	return m, errors.Join(err, e, e2, e3)
+	return m, errors.Join(err, e, e2, e3, e4)
 }

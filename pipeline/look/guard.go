@@ -12,6 +12,9 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
+// Held is the kind of a standing fault: deletions on the server that are not believed.
+const Held = "gone"
+
 // Judge tells which of the deletions that the line holds are done, when all that came is known.
 // After a fault of the mailbox they stay for the next run, and all of them if the account was
 // left (ended). boxes are those that were looked into.
@@ -83,7 +86,7 @@ func (l *Looking) guardGone(ctx context.Context, boxes []*deliver.Mailbox) (map[
 			if l.Some {
 				next = "run sync without -m, which finds what was moved to other mailboxes; if they are in none,"
 			}
-			l.Standing(b.Name, "gone", fmt.Errorf("the server lists %d of %d messages no more%s; none was removed here, since that may be a mistake: "+
+			l.Standing(b.Name, Held, fmt.Errorf("the server lists %d of %d messages no more%s; none was removed here, since that may be a mistake: "+
 				"%s with --yes-delete=%s", len(items), s.Have, doubt, next, report.AnswerFor(l.Account, b.Name)))
 			l.Report.Tally(func(r *report.Report) {
 				r.Held += len(items)

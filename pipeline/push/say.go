@@ -14,6 +14,9 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
+// Held is the kind of a standing fault: deletions here of which the server is not told.
+const Held = "held"
+
 // say tells what the server will be told, or would be.
 func (p *Pusher) say(ctx context.Context, b *Mailbox, o *plan.Outgoing) error {
 	if o.Held+o.Doubted > 0 {
@@ -28,7 +31,7 @@ func (p *Pusher) say(ctx context.Context, b *Mailbox, o *plan.Outgoing) error {
 		if len(b.Local.Marked) > 0 {
 			gone = "marked for deletion, or gone from its folder"
 		}
-		p.Standing(b.Name, "held", fmt.Errorf("%s %s, and %s: not deleted or moved on the server, since that may be a mistake; "+
+		p.Standing(b.Name, Held, fmt.Errorf("%s %s, and %s: not deleted or moved on the server, since that may be a mistake; "+
 			"look at the folder, then run sync with --yes-delete=%s, or with --restore to have them back", mail.Number(o.Held, "message is", "messages are"), gone, o.Why, report.AnswerFor(p.Account, b.Name)))
 	}
 	if o.Doubted > 0 {

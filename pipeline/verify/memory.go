@@ -16,8 +16,11 @@ type Memory struct {
 	// FoldersBefore are the folders that were here before the first sync, and FoldersSaid says
 	// why folders are of no mailbox, where a sync has found that out.
 	FoldersBefore, FoldersSaid map[string]string
-	TagsAt                     mail.Revision // up to where tags were looked at
-	Rules                      string        // what tags ordered then, as one word
+	// HeldHere and HeldThere are the mailboxes of which deletions here, or on the server, are held
+	// back until a person answers.
+	HeldHere, HeldThere map[string]bool
+	TagsAt              mail.Revision // up to where tags were looked at
+	Rules               string        // what tags ordered then, as one word
 	// OldTags gives the tags that order nothing of a file, since they were said of others.
 	OldTags func(mailbox, key string) plan.OldTags
 }

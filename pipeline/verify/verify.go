@@ -330,12 +330,18 @@ func (b *box) compare(ctx context.Context, uids []imap.UID, messages []mail.Mess
 				text := "its file is gone from the folder; the server has the message, and "
 				if b.Deletions == plan.DeletionsKeep || b.ReadOnly {
 					text += fmt.Sprintf("keeps it; `notmuch imap sync --restore %s` brings it back", b.Name)
+				} else if b.HeldHere[b.known.Name] {
+					text += "a sync keeps it until you say what is right: " + b.answer()
 				} else {
 					text += "a sync deletes it there, or moves it where it is here now"
 				}
 				b.differs(row.UID, NotHere, "%s", text)
 			case here:
-				b.differs(row.UID, NotThere, "the server has it no more; its file is in the folder, from where a sync removes it")
+				text := "the server has it no more; its file is in the folder, from where a sync removes it"
+				if b.HeldThere[b.known.Name] {
+					text = "the server has it no more; a sync keeps its file until you say what is right: " + b.answer()
+				}
+				b.differs(row.UID, NotThere, "%s", text)
 			}
 		case ledger.Stub:
 			if there {
@@ -369,6 +375,15 @@ func (b *box) compare(ctx context.Context, uids []imap.UID, messages []mail.Mess
 	}
 	b.result.Messages += len(stored)
 	return b.untracked(ctx, func(key string) bool { return !keys[key] }, stored)
+}
+
+// answer is what a person types where deletions are held back.
+func (b *box) answer() string {
+	text := fmt.Sprintf("`notmuch imap sync --yes-delete=%s` deletes it", mail.Typed(b.Name+"/"+b.known.Name))
+	if b.HeldHere[b.known.Name] {
+		text += fmt.Sprintf(", `notmuch imap sync --restore %s` brings it back", mail.Typed(b.Name))
+	}
+	return text
 }
 
 // message compares one that is on both sides.

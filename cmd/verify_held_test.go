@@ -1,0 +1,52 @@
+package cmd
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestVerifySaysThatADeletionIsHeld back, and what to type, which does what is said.
+func TestVerifySaysThatADeletionIsHeld(t *testing.T) {
+	t.Parallel()
+	for _, here := range []bool{true, false} {
+		for _, back := range []bool{true, false} {
+			if !here && back {
+				continue // the server has none to bring back
+			}
+			s := dovecot(t)
+			appendAll(t, s, "INBOX", rawDovecot(100), rawDovecot(101))
+			for i := range 8 {
+				appendAll(t, s, "Lists", rawDovecot(i))
+			}
+			m, _, _ := settle(t, s)
+			m.write("config.toml", m.read("config.toml")+"deletions = \"expunge\"\n")
+			m.must("notmuch", "new")
+			m.must(name, "sync")
+			text := "work/Lists/1: not there: the server has it no more; a sync keeps its file until you say what is right: `notmuch imap sync --yes-delete=work/Lists` deletes it"
+			if here {
+				files, err := filepath.Glob(filepath.Join(m.root, "Lists", "*", "*"))
+				if err != nil || len(files) != 8 {
+					t.Fatal(files, err)
+				}
+				m.must(append([]string{"rm"}, files...)...)
+				text = "work/Lists/1: not here: its file is gone from the folder; the server has the message, and a sync keeps it until you say what is right: `notmuch imap sync --yes-delete=work/Lists` deletes it, `notmuch imap sync --restore work` brings it back"
+			} else {
+				command(t, s, "SELECT Lists", `UID STORE 1:* +FLAGS (\Deleted)`, "UID EXPUNGE 1:*")
+			}
+			m.run(name, "sync") // finds that, and holds it back
+			out, status := m.run(name, "verify")
+			says(t, out, text)
+			if status != exitPartly || strings.Contains(out, "from where a sync removes it") || strings.Contains(out, "a sync deletes it there") {
+				t.Errorf("status %d: %s", status, out)
+			}
+			if back {
+				m.run(name, "sync", "--restore", "work")
+				says(t, m.must(name, "verify"), "work: all 10 messages are here")
+				continue
+			}
+			m.run(name, "sync", "--yes-delete=work/Lists")
+			says(t, m.must(name, "verify"), "work: all 2 messages are here")
+		}
+	}
+}
