@@ -167,16 +167,27 @@ func (x *notmuch) Apply(_ context.Context, changes []mail.Change) ([]mail.Result
 				continue
 			}
 			retag(m, c.Add, c.Remove)
-			name := maildir.WithFlags("cur/"+filepath.Base(c.Path), c.Set, c.Clear)
-			to := filepath.Join(filepath.Dir(filepath.Dir(c.Path)), name)
-			_, had := maildir.ParseName(c.Path)
-			if _, has := maildir.ParseName(name); has == had {
-				to = c.Path
-			}
 			if _, err := os.Stat(c.OldPath); err != nil {
 				m.Files = slices.DeleteFunc(m.Files, func(f string) bool { return f == c.OldPath })
 			}
-			if err := os.Rename(c.Path, to); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			// As the real one: under the name that it has now.
+			dir := maildir.Dir(filepath.Dir(filepath.Dir(c.Path)))
+			key, _ := maildir.ParseName(c.Path)
+			name, ok, err := dir.Find(key)
+			if err != nil {
+				return nil, err
+			}
+			if !ok {
+				out[i] = mail.Result{Path: c.Path, ID: id, Err: fs.ErrNotExist}
+				continue
+			}
+			c.Path = filepath.Join(string(dir), name)
+			_, had := maildir.ParseName(name)
+			to := filepath.Join(string(dir), maildir.WithFlags("cur/"+filepath.Base(name), c.Set, c.Clear))
+			if _, has := maildir.ParseName(to); has == had {
+				to = c.Path
+			}
+			if err := os.Rename(c.Path, to); err != nil {
 				return nil, err
 			}
 			m.Files = append(slices.DeleteFunc(m.Files, sameKey(c.Path)), to)

@@ -7,9 +7,11 @@ import (
 
 	"github.com/emersion/go-imap/v2"
 
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/conn"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/look"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/pull"
@@ -32,6 +34,12 @@ func (c lookedOver) StillThere(ctx context.Context, mailbox string, uidValidity 
 func (r *run) newLooking(o *overview, did push.Result) *look.Looking {
 	stays := maps.Clone(o.stays)
 	maps.DeleteFunc(stays, func(name string, _ bool) bool { return did.Left[name] })
+	missing := make(map[string]bool)
+	for _, b := range slices.Concat(o.boxes, o.unselected) {
+		for _, m := range slices.Concat(b.local.Missing, b.local.MissingUnconfirmed) {
+			missing[journal.About(m)] = true
+		}
+	}
 	return look.New(look.Options{
 		Account: r.Name, Line: r.line, Ledger: r.Ledger, Here: r.here, Match: r.match, Report: r.rep, Keys: &r.keys, Now: r.Now,
 		Journal: r.notes(), Told: r.told, Ruled: r.ruled, Links: r.links, Old: r.old, MovedHere: r.arrivals.Moved,
@@ -44,6 +52,7 @@ func (r *run) newLooking(o *overview, did push.Result) *look.Looking {
 		},
 		Overview: look.Overview{
 			Trash: o.trash, Daily: o.daily, Listed: o.listed, MayHaveMoved: o.mayHaveMoved || len(did.Left) > 0, Stays: stays, Stored: did.Stored,
+			WasMissing: func(row ledger.Message) bool { return missing[journal.About(row)] },
 		},
 	})
 }

@@ -57,6 +57,9 @@ type Item struct {
 	Known    bool           // no news: a file that was there before, or a change that came from here
 	Linked   bool           // the mail is here already, in another mailbox
 	Beside   Beside         // which other files of its message were tagged before it was there
+	Absent   bool           // its file was gone already when the folder was read
+
+	left bool // its file is not as the run has seen it: the next one judges what became of it
 }
 
 // news tells whether an item is a mail that its owner has to hear of.

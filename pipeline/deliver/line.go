@@ -79,6 +79,9 @@ type Options struct {
 	// Twins gives the paths of the other files that messages have in their folders; nil: they
 	// have none.
 	Twins func(ctx context.Context, items []*Item) (map[*Item][]string, error)
+	// ChangedSince tells whether a file that is to be removed has other letters than it had
+	// when its mail was linked to where it is now; nil: it has not.
+	ChangedSince func(row ledger.Message, letters string) bool
 	// Orders is what tags order; nil: nothing.
 	Orders Orders
 	// Ahead has much mail that comes at once indexed before Index is told of it, and tells how

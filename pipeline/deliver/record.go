@@ -30,6 +30,11 @@ func (l *Line) record(ctx context.Context, items []*Item, results []mail.Result)
 		row := it.Row
 		switch {
 		case res.Err == nil:
+		case it.Op == OpFlag && errors.Is(res.Err, fs.ErrNotExist) && !it.Absent && it.Row.Key != "":
+			// The user moved the file since, with the letters that it had: were the new
+			// flags agreed, it would look as if he had taken them off.
+			left[i] = true
+			continue
 		case errors.Is(res.Err, fs.ErrNotExist):
 			// The user took the file away since; what was agreed is agreed all
 			// the same.

@@ -52,7 +52,9 @@ func (l *Line) write(ctx context.Context) error {
 		}
 		next := make([]entry, 0, len(on)+1)
 		for _, it := range on {
-			next = append(next, entry{it})
+			if !it.left { // else it stays under way
+				next = append(next, entry{it})
+			}
 		}
 		if flush {
 			next = append(next, entry{})
@@ -117,7 +119,9 @@ func (l *Line) writeItems(ctx context.Context, items []*Item) error {
 	return nil
 }
 
-// place gives an item's file its name, or takes a gone message's file away.
+// place gives an item's file its name, or takes a gone message's file away. One that its owner
+// has moved, or whose letters he has changed, since the run has seen it is left to the next run:
+// that finds where it is, or does the same to the message where that is now.
 func (l *Line) place(it *Item) error {
 	switch {
 	case it.Spool != nil:
@@ -134,8 +138,14 @@ func (l *Line) place(it *Item) error {
 		l.Report.Step("file in place")
 	case it.Op == OpGone:
 		name, ok, err := it.Box.Dir.Locate(it.key(), it.name())
+		judged := it.Row.Key != "" && !it.Absent
 		if err != nil || !ok {
+			it.left = judged
 			return err
+		}
+		_, letters := maildir.ParseName(name)
+		if it.left = judged && l.ChangedSince != nil && l.ChangedSince(it.Row, letters); it.left {
+			return nil
 		}
 		it.setName(name)
 		if it.Row.Digest.IsZero() && it.Row.Key != "" { // an older ledger has none
@@ -143,7 +153,11 @@ func (l *Line) place(it *Item) error {
 				return err
 			}
 		}
-		if err := it.Box.Dir.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		err = it.Box.Dir.Remove(name)
+		if it.left = judged && errors.Is(err, fs.ErrNotExist); it.left {
+			return nil
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 		l.Report.Step("file removed")

@@ -13,12 +13,15 @@ import (
 type Links struct {
 	journal *Journal
 
-	mu   sync.Mutex
-	keys map[string][]string // of the new files, by About the messages that they are of
+	mu      sync.Mutex
+	keys    map[string][]string // of the new files, by About the messages that they are of
+	letters map[string]string   // of the old files when they were linked, likewise
 }
 
 // NewLinks starts a run's.
-func NewLinks(j *Journal) *Links { return &Links{journal: j, keys: make(map[string][]string)} }
+func NewLinks(j *Journal) *Links {
+	return &Links{journal: j, keys: make(map[string][]string), letters: make(map[string]string)}
+}
 
 // Note lets a change note that a message is about to be linked.
 func (l *Links) Note(c *Change, from, to ledger.Message, byTags bool) {
@@ -28,6 +31,22 @@ func (l *Links) Note(c *Change, from, to ledger.Message, byTags bool) {
 	l.journal.Linked.Put(c, to.Key, Linking{
 		Mailbox: from.Mailbox, UIDValidity: from.UIDValidity, UID: from.UID, To: to.Mailbox, ToValidity: to.UIDValidity, ToUID: to.UID, ByTags: byTags,
 	})
+}
+
+// Linked remembers which letters a message's file had when it was linked.
+func (l *Links) Linked(from ledger.Message, letters string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.letters[About(from)] = letters
+}
+
+// ChangedSince tells whether a message's file has other letters than when it was linked. One
+// that was not linked has not.
+func (l *Links) ChangedSince(from ledger.Message, letters string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	had, linked := l.letters[About(from)]
+	return linked && had != letters
 }
 
 // Forget lets a change forget the links of messages that are gone.

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
@@ -141,23 +142,63 @@ func (l *Looker) identify(ctx context.Context, b *Mailbox, uids []imap.UID) ([]m
 // flags that the server has; those that only the file has are what the next scan
 // tells the server of.
 func (l *Looker) adoptOne(ctx context.Context, b *Mailbox, m mail.Message, s plan.Untracked, beside deliver.Beside) (bool, error) {
-	name, ok, err := b.Dir.Locate(s.Key, s.Name)
-	if err != nil || !ok {
-		return false, err
-	}
 	here := b.Withheld[s.Key].Merged(m.Flags)
-	to := maildir.WithFlags(name, plan.Letters(here), "")
-	if err := b.Dir.Rename(name, to); errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	} else if err != nil {
+	to, ok, err := letter(b.Dir, s, plan.Letters(here))
+	if err != nil {
 		return false, err
 	}
 	row := s.Message
-	row.Mailbox, row.UIDValidity, row.UID, row.Name = b.Name, b.now.UIDValidity, m.UID, to
+	row.Mailbox, row.UIDValidity, row.UID = b.Name, b.now.UIDValidity, m.UID
 	row.Size, row.Date, row.Flags = m.Size, m.InternalDate.UTC().Truncate(time.Second), plan.StoredFlags(m.Flags)
+	if !ok {
+		return true, l.adoptMovedOn(ctx, b, s, row)
+	}
+	row.Name = to
 	it := &deliver.Item{Box: b.Mailbox, Op: deliver.OpAdd, Row: row, Known: true, Beside: beside}
 	it.Add, it.Remove = l.arriving(b, plan.StoredFlags(here), plan.ByHand)
 	return true, l.Line.Send(ctx, it)
+}
+
+// letter gives a file the letters of flags that its message has, but for those that its owner
+// took off since the folder was read. ok is false if the file is there no more, or gets other
+// names as fast as it is looked for.
+func letter(dir maildir.Dir, s plan.Untracked, letters string) (name string, ok bool, err error) {
+	_, were := maildir.ParseName(s.Name)
+	for range 3 {
+		from, ok, err := dir.Locate(s.Key, s.Name)
+		if err != nil || !ok {
+			return "", false, err
+		}
+		_, are := maildir.ParseName(from)
+		to := maildir.WithFlags(from, strings.Map(func(r rune) rune {
+			if strings.ContainsRune(were, r) && !strings.ContainsRune(are, r) {
+				return -1
+			}
+			return r
+		}, letters), "")
+		if err := dir.Rename(from, to); !errors.Is(err, fs.ErrNotExist) {
+			return to, err == nil, err
+		}
+	}
+	return "", false, nil
+}
+
+// adoptMovedOn records a message whose file was in the folder when that was read, and is there
+// no more: its owner has moved it on, or deleted it. The next run finds that by the row. Of the
+// flags it is to have those that the owner knew of; what the server has beside them the next
+// look brings.
+func (l *Looker) adoptMovedOn(ctx context.Context, b *Mailbox, s plan.Untracked, row ledger.Message) error {
+	_, letters := maildir.ParseName(s.Name)
+	withheld := b.Withheld[s.Key].Remove
+	known := slices.DeleteFunc(slices.Clone(row.Flags), func(f string) bool {
+		l := plan.Letters([]string{f})
+		return l != "" && plan.HasInfo(s.Name) && !strings.Contains(letters, l) && !plan.HasFlag(withheld, f)
+	})
+	b.unsettled = b.unsettled || len(known) < len(row.Flags)
+	row.State, row.Name, row.Flags = ledger.Present, s.Name, known
+	c := journal.Change{Save: []ledger.Message{row}}
+	l.Journal.Arriving.Forget(&c, s.Key)
+	return l.commit(ctx, c, "moved file recorded")
 }
 
 // notFound deals with files that were uploaded, and that are not among the new messages by

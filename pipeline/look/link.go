@@ -46,7 +46,7 @@ func (l *Looker) link(ctx context.Context, b *Mailbox, uids []imap.UID) ([]imap.
 	if err != nil {
 		return uids, ctx.Err() // as above
 	}
-	letter := make(map[imap.UID]string)
+	here := make(map[imap.UID][]string) // the flags that the file says
 	by := make(map[imap.UID]plan.Arrival)
 	var intents []ledger.Message
 	var c journal.Change
@@ -58,10 +58,11 @@ func (l *Looker) link(ctx context.Context, b *Mailbox, uids []imap.UID) ([]imap.
 		path := sources[from.Key]
 		// Flags that only the file has are what the next scan tells the server of.
 		var d plan.Delta
-		if _, l := maildir.ParseName(path); plan.HasInfo(path) {
-			d = plan.DeltaOf(from.Flags, l)
+		_, letters := maildir.ParseName(path)
+		if plan.HasInfo(path) {
+			d = plan.DeltaOf(from.Flags, letters)
 		}
-		letter[m.UID] = plan.Letters(l.Stored[from.Mailbox][from.UID].Merged(d.Merged(m.Flags)))
+		here[m.UID] = l.Stored[from.Mailbox][from.UID].Merged(d.Merged(m.Flags))
 		by[m.UID] = plan.ByOther
 		if _, ours := b.MovedFrom[m.UID]; ours || l.Ruled.Into(b.Name, from) {
 			by[m.UID] = plan.ByTags
@@ -74,6 +75,7 @@ func (l *Looker) link(ctx context.Context, b *Mailbox, uids []imap.UID) ([]imap.
 			return nil, err
 		}
 		l.Links.Note(&c, from, row, by[m.UID] == plan.ByTags)
+		l.Links.Linked(from, letters)
 		intents = append(intents, row)
 	}
 	if len(intents) == 0 {
@@ -85,11 +87,21 @@ func (l *Looker) link(ctx context.Context, b *Mailbox, uids []imap.UID) ([]imap.
 	}
 	linked := make(map[imap.UID]bool)
 	for _, row := range intents {
-		row.Name, err = b.Dir.Link(sources[copies[row.UID].Key], row.Key, letter[row.UID])
+		from, letters := copies[row.UID], plan.Letters(here[row.UID])
+		row.Name, err = b.Dir.Link(sources[from.Key], row.Key, letters)
 		if errors.Is(err, fs.ErrNotExist) {
-			continue // its user took it away this moment; the intent has no file and is overwritten by the fetch
+			path, ok, e := l.source(ctx, from, new(*plan.Unrecorded))
+			if e != nil {
+				return nil, e
+			}
+			if ok {
+				row.Name, err = b.Dir.Link(path, row.Key, letters)
+			}
+			if !ok || errors.Is(err, fs.ErrNotExist) {
+				continue // its user took it away this moment; the intent has no file and is overwritten by the fetch
+			}
 		}
-		if err == nil && letter[row.UID] == "" && plan.Letters(row.Flags) != "" {
+		if err == nil && letters == "" && plan.Letters(row.Flags) != "" {
 			// Without letters it would say nothing of what its owner took off.
 			name := row.Name
 			row.Name = "cur/" + row.Key + ":2,"
@@ -100,7 +112,7 @@ func (l *Looker) link(ctx context.Context, b *Mailbox, uids []imap.UID) ([]imap.
 		}
 		l.Report.Step("file linked")
 		it := &deliver.Item{Box: b.Mailbox, Op: deliver.OpAdd, Row: row, Before: b.Stubs[row.UID], Linked: true, Beside: deliver.BesideNone}
-		it.Add, it.Remove = l.arriving(b, row.Flags, by[row.UID])
+		it.Add, it.Remove = l.arriving(b, plan.StoredFlags(here[row.UID]), by[row.UID])
 		if err := l.Line.Send(ctx, it); err != nil {
 			return nil, err
 		}
@@ -114,6 +126,29 @@ func (l *Looker) link(ctx context.Context, b *Mailbox, uids []imap.UID) ([]imap.
 		}
 	})
 	return slices.DeleteFunc(slices.Clone(uids), func(u imap.UID) bool { return linked[u] }), nil
+}
+
+// source finds the file of a message, also where its owner has moved it since the folders were
+// read: what was gone then is nowhere, or a message of its own. files are those that no row has;
+// they are read when they are needed.
+func (l *Looker) source(ctx context.Context, row ledger.Message, files **plan.Unrecorded) (path string, ok bool, err error) {
+	path, ok, err = l.Here.FileOf(ctx, row)
+	if err != nil || ok {
+		return path, ok, err
+	}
+	if l.WasMissing(row) {
+		return "", false, nil
+	}
+	if *files == nil {
+		if *files, err = l.Here.Unrecorded(ctx); err != nil {
+			return "", false, err
+		}
+	}
+	f, ok := (*files).Take(row)
+	if !ok {
+		return "", false, nil
+	}
+	return f.Dir.Path(f.Name), true, nil
 }
 
 // askWhetherTheyStay asks which originals are still where they were, in mailboxes that
@@ -153,14 +188,12 @@ func (l *Looker) askWhetherTheyStay(ctx context.Context, b *Mailbox, originals [
 // them there.
 func (l *Looker) originals(ctx context.Context, b *Mailbox, listed []mail.Message) (out []ledger.Message, paths map[string]string, e plan.Evidence, err error) {
 	paths, e.Told, e.Stays = make(map[string]string), make(map[imap.UID]string), make(map[string]bool)
+	var unrecorded *plan.Unrecorded
 	add := func(row ledger.Message) error {
 		if _, known := paths[row.Key]; known || row.Key == "" {
 			return nil
 		}
-		path, here, err := l.Here.FileOf(ctx, row)
-		if !here {
-			path = ""
-		}
+		path, _, err := l.source(ctx, row, &unrecorded)
 		out, paths[row.Key] = append(out, row), path
 		e.Stays[row.Key] = l.Stays[row.Mailbox] || row.Mailbox == b.Name // a client may have put an edited mail in its place
 		return err

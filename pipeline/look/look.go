@@ -77,6 +77,8 @@ type Here interface {
 	match.Files
 	// Untracked gives those files of a mailbox's folder that have no row.
 	Untracked(ctx context.Context, mailbox string, dir maildir.Dir, rows []ledger.Row, files *maildir.Listing) ([]plan.Untracked, error)
+	// Unrecorded finds the files of all folders that no row has.
+	Unrecorded(ctx context.Context) (*plan.Unrecorded, error)
 	// WasHere tells whether a folder was here before the first sync.
 	WasHere(ctx context.Context, folder string) (bool, error)
 	// DeletedByTag tells whether tags want mail deleted that was here before its mailbox.
@@ -130,6 +132,7 @@ type Overview struct {
 	MayHaveMoved bool                               // mail may have moved between mailboxes: it is looked for here before it is downloaded
 	Stays        map[string]bool                    // mailboxes that no message has left, as far as is known
 	Stored       map[string]map[imap.UID]plan.Delta // flags that the server was just told, by mailbox
+	WasMissing   func(row ledger.Message) bool      // its file was gone when the folders were read
 }
 
 // Mailbox is one that is looked into.
@@ -457,7 +460,7 @@ func (l *Looker) putGone(ctx context.Context, b *Mailbox, gone, theirs []imap.UI
 		if b.vanished.Contains(row.UID) && row.Reason == plan.Unseen {
 			row.Reason = "" // the server says of itself that it was there
 		}
-		l.Line.Hold(&deliver.Item{Box: b.Mailbox, Op: deliver.OpGone, Row: row, Known: !others.Contains(row.UID)})
+		l.Line.Hold(&deliver.Item{Box: b.Mailbox, Op: deliver.OpGone, Row: row, Known: !others.Contains(row.UID), Absent: b.missingHere(row.UID)})
 	}
 	if len(both) == 0 {
 		return nil
@@ -501,7 +504,9 @@ func (l *Looker) putFlags(ctx context.Context, b *Mailbox, changes []plan.FlagCh
 			}
 			continue
 		}
-		if err := l.SendFlags(ctx, b.Mailbox, row, after[row.UID]); err != nil {
+		it := l.flagging(b.Mailbox, row, after[row.UID])
+		it.Absent = b.missingHere(row.UID)
+		if err := l.Line.Send(ctx, it); err != nil {
 			return err
 		}
 	}
@@ -528,9 +533,13 @@ func (b *Mailbox) missingHere(uid imap.UID) bool {
 
 // SendFlags sends the changed flags of one file down the line.
 func (l *Looking) SendFlags(ctx context.Context, m *deliver.Mailbox, row ledger.Message, after []string) error {
+	return l.Line.Send(ctx, l.flagging(m, row, after))
+}
+
+func (l *Looking) flagging(m *deliver.Mailbox, row ledger.Message, after []string) *deliver.Item {
 	it := m.Flagging(row, after, l.Tags)
 	it.Known = l.own(m.Name, plan.FlagChange{UID: row.UID, Before: row.Flags, After: after})
-	return l.Line.Send(ctx, it)
+	return it
 }
 
 // own tells whether a change of flags is what the server was just told.

@@ -162,13 +162,20 @@ func (m *Matcher) compare(ctx context.Context, s Session, dir maildir.Dir, liste
 			if !ok {
 				return nil
 			}
-			name, ok, err := dir.Locate(h.Key, h.Name)
-			if err != nil || !ok {
-				return err
-			}
-			file, err := maildir.Open(dir.Path(name))
+			file, err := open(dir, h)
 			if errors.Is(err, fs.ErrNotExist) {
-				return nil // renamed or taken away this moment
+				// It was taken away since it was read.
+				sum := mail.NewDigester()
+				if _, err := spool.Seek(0, io.SeekStart); err != nil {
+					return err
+				}
+				if _, err := io.Copy(sum, spool); err != nil {
+					return err
+				}
+				if sum.Sum() != h.Digest {
+					delete(pairs, l.UID)
+				}
+				return nil
 			}
 			if err != nil {
 				return err
@@ -180,6 +187,18 @@ func (m *Matcher) compare(ctx context.Context, s Session, dir maildir.Dir, liste
 			return errors.Join(err, file.Close())
 		},
 	})
+}
+
+// open opens a file of a folder under the name that it has now.
+func open(dir maildir.Dir, h plan.Untracked) (*os.File, error) {
+	name, ok, err := dir.Locate(h.Key, h.Name)
+	if err == nil && !ok {
+		err = fs.ErrNotExist
+	}
+	if err != nil {
+		return nil, err
+	}
+	return maildir.Open(dir.Path(name))
 }
 
 func alike(file, spool io.ReadSeeker, same func(here, there *mail.Content, file, spool io.ReadSeeker) (bool, error)) (bool, error) {

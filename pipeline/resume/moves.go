@@ -111,6 +111,13 @@ func (r *Resumer) finishLink(ctx context.Context, from *Mailbox, row ledger.Mess
 		add, remove, set, clear := plan.FlagTags(row.Flags, d.Merged(row.Flags))
 		return mail.Change{Op: mail.OpFlag, Path: b.Dir.Path(name), ID: now.ID, Add: add, Remove: remove, Set: set, Clear: clear}
 	}
+	var at plan.UnrecordedFile
+	var moved bool
+	if !here {
+		if at, moved = unrecorded.Take(row); moved && at.Dir == from.Dir { // it got a new name
+			old, here = at.Name, true
+		}
+	}
 	if here {
 		if changed(old); linked && len(d.Add)+len(d.Remove) > 0 {
 			if err := r.Line.Tell(ctx, []mail.Change{letter(to, link)}); err != nil {
@@ -129,7 +136,6 @@ func (r *Resumer) finishLink(ctx context.Context, from *Mailbox, row ledger.Mess
 		gone.Row.Name = old
 		return r.Line.Record(ctx, []*deliver.Item{gone})
 	}
-	at, moved := unrecorded.Take(row)
 	var c journal.Change
 	r.Line.Forget(&c, from.Mailbox, row)
 	if !moved {
