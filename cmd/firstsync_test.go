@@ -51,7 +51,7 @@ func TestTheFirstSyncPairs(t *testing.T) {
 	}
 	m.write("mail/work/Alt/cur/old:2,S", strings.ReplaceAll(rawDovecot(40), "\r\n", "\n"))
 	m.must("notmuch", "new")
-	before := m.must("notmuch", "dump")
+	before := m.must("notmuch", "dump", "--include=properties", "--include=tags")
 
 	const found = "work/INBOX: 14 messages paired; 2 are only here: they stay here; `notmuch imap upload work/INBOX` sends what is only here; 4 are only there: a sync fetches them; " +
 		"1 is unsure: another text here has its Message-ID; a sync fetches that, too, and uploads none"
@@ -112,7 +112,7 @@ func TestMailGoesToANewServer(t *testing.T) {
 	m.write("config.toml", m.read("config.toml")+"keywords = [\"todo\", \"mine\"]\n")
 	m.must(name, "sync")
 	m.must("notmuch", "tag", "+mine", "--", "id:d5@example.org", "or", "id:d100@example.org")
-	before := m.must("notmuch", "dump")
+	before := m.must("notmuch", "dump", "--include=properties", "--include=tags")
 	ledger := m.must("sh", "-c", "sha256sum state/notmuch-imap/work/*")
 
 	host, port, err := net.SplitHostPort(new.Addr())
@@ -178,7 +178,7 @@ func (m *mover) holds(want map[string]int) {
 func (m *mover) hasTags(dump string, and ...string) {
 	m.t.Helper()
 	var got []string
-	for l := range strings.Lines(m.must("notmuch", "dump")) {
+	for l := range strings.Lines(m.must("notmuch", "dump", "--include=properties", "--include=tags")) {
 		if !slices.ContainsFunc(and, func(id string) bool { return strings.HasSuffix(strings.TrimSpace(l), id) }) {
 			got = append(got, l)
 		}

@@ -57,7 +57,7 @@ func TestMbsyncsAccountsAreProposed(t *testing.T) {
 			if n := strings.TrimSpace(m.must("notmuch", "count", "folder:"+`"`+c.folder+`"`)); n != "2" {
 				t.Fatalf("mbsync has %s mails in %s", n, c.folder)
 			}
-			before := m.must("notmuch", "dump")
+			before := m.must("notmuch", "dump", "--include=properties", "--include=tags")
 			lines := append([]string{"[account.work]", `host = "` + host + `"`, "port = " + port, `tls = "none"`, "allow_plaintext = true", `user = "` + s.User + `"`, `auth = "login"`,
 				`password_command = ["sh", "-c", "cat ` + m.dir + `/secret"]`, `timeout = "30s"`, `deletions = "expunge"`}, c.lines...)
 			says(t, m.must(name, "import", "mbsync"), lines...)
@@ -92,7 +92,7 @@ func TestOfflineIMAPsAccountsAreProposed(t *testing.T) {
 		"[Repository here]\ntype = Maildir\nlocalfolders = %%(base)s/work\nsep = /\n\n[Repository there]\ntype = IMAP\nremotehost = %s\nremoteport = %s\nremoteuser = %s\nremotepassfile = ~/secret\nssl = no\nstarttls = no\nauth_mechanisms = LOGIN\n", host, port, s.User))
 	m.must("offlineimap", "-o", "-u", "quiet")
 	m.must("notmuch", "new")
-	before := m.must("notmuch", "dump")
+	before := m.must("notmuch", "dump", "--include=properties", "--include=tags")
 	lines := []string{"# OfflineIMAP's account My Mail, of " + m.dir + "/.offlineimaprc", "# not carried over: maxsize: all mail comes; the built-in hook `limit` keeps large mail away",
 		"[account.My-Mail]", `host = "` + host + `"`, "port = " + port, `tls = "none"`, "allow_plaintext = true", `user = "` + s.User + `"`, `auth = "login"`,
 		`password_file = "` + m.dir + `/secret"`, `folder = "work"`}

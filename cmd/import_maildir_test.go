@@ -32,7 +32,7 @@ func TestMaildirsArePaired(t *testing.T) {
 	put("INBOX/cur/mine:2,S", 30)
 	put(".Archiv/cur/c:2,S", 100)
 	m.must("notmuch", "new")
-	before := m.must("notmuch", "dump")
+	before := m.must("notmuch", "dump", "--include=properties", "--include=tags")
 	lines := []string{
 		"work/INBOX: 2 messages paired; 1 is only here: it stays here; `notmuch imap upload work/INBOX` sends what is only here; 1 is only there: a sync fetches it",
 		"work/Archiv: 1 message paired",
@@ -102,7 +102,7 @@ func TestLieerIsTakenOver(t *testing.T) {
 	put(first+99, "S", 99) // in the Trash
 	m.must("notmuch", "new")
 	m.must("notmuch", "tag", "+label", "--", "id:d4@example.org")
-	before := m.must("notmuch", "dump", "id:d0@example.org", "or", "id:d4@example.org", "or", "id:d99@example.org")
+	before := m.must("notmuch", "dump", "--include=properties", "--include=tags", "id:d0@example.org", "or", "id:d4@example.org", "or", "id:d99@example.org")
 
 	lines := []string{"work/[Gmail]/All Mail: 5 messages are paired; 1 is only here, and stays here: `upload` sends it; 1 is only there: a sync fetches it"}
 	says(t, m.must(name, "import", "lieer", "-n"), append(lines, "work: would pair 5 messages in 1 mailbox")...)
@@ -123,7 +123,7 @@ func TestLieerIsTakenOver(t *testing.T) {
 		}
 	}
 	m.sync()
-	if now := m.must("notmuch", "dump", "id:d0@example.org", "or", "id:d4@example.org", "or", "id:d99@example.org"); now != before {
+	if now := m.must("notmuch", "dump", "--include=properties", "--include=tags", "id:d0@example.org", "or", "id:d4@example.org", "or", "id:d99@example.org"); now != before {
 		t.Errorf("tags were\n%s\nand are\n%s", before, now)
 	}
 	for id, tags := range map[string]string{"d1": "inbox", "d2": "flagged inbox", "d3": "inbox"} {

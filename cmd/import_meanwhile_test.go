@@ -47,7 +47,7 @@ func TestTheOtherProgramGoesOn(t *testing.T) {
 				m.must("notmuch", "tag", "+flagged", "--", "id:d0@example.org")
 				run()
 				m.must("notmuch", "new")
-				before := m.must("notmuch", "dump")
+				before := m.must("notmuch", "dump", "--include=properties", "--include=tags")
 				files := m.must("notmuch", "count", "--output=files", "*")
 				held := m.must("find", m.root, "-name", "*:2,*", "-o", "-path", "*/new/*")
 

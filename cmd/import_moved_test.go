@@ -33,7 +33,7 @@ func TestWhatIsMovedThereSinceKeepsItsTags(t *testing.T) {
 				change()
 				move()
 			}
-			before := m.must("notmuch", "dump")
+			before := m.must("notmuch", "dump", "--include=properties", "--include=tags")
 			m.sync()
 			m.sync()
 			m.hasTags(before)

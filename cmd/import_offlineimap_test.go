@@ -59,7 +59,7 @@ func TestOfflineIMAPIsTakenOver(t *testing.T) {
 			}
 			m.write("mail/work/INBOX/cur/mine:2,S", strings.ReplaceAll(rawDovecot(30), "\r\n", "\n"))
 			m.must("notmuch", "new")
-			before := m.must("notmuch", "dump")
+			before := m.must("notmuch", "dump", "--include=properties", "--include=tags")
 			words := []string{name, "import", "offlineimap", "--from", filepath.Join(m.dir, "offlineimaprc")}
 			lines := []string{
 				"work/Archiv/2024: 2 messages are paired",

@@ -17,7 +17,7 @@ func TestARenamedMailboxIsTakenOver(t *testing.T) {
 	appendAll(t, s, "Other", rawDovecot(200))
 	m := newMover(t, s, "Verbatim", "*")
 	command(t, s, "RENAME Old New")
-	before := m.must("notmuch", "dump")
+	before := m.must("notmuch", "dump", "--include=properties", "--include=tags")
 	says(t, m.must(name, "import", "mbsync"), "work/New: 2 messages are paired", "work/INBOX: 2 messages are paired", "work/Other: 1 message is paired")
 	says(t, m.must(name, "sync"), "work: nothing new")
 	m.hasTags(before)
@@ -45,7 +45,7 @@ func TestOfflineIMAPsOwnNamesAreTakenOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.must("notmuch", "new")
-	before := m.must("notmuch", "dump")
+	before := m.must("notmuch", "dump", "--include=properties", "--include=tags")
 	says(t, m.must(name, "import", "offlineimap", "--from", filepath.Join(m.dir, "offlineimaprc")),
 		"work/INBOX: 2 messages are paired", "work/Archiv/2024: 2 messages are paired", "work/Lists: 2 messages are paired")
 	says(t, m.must(name, "sync"), "work: nothing new")

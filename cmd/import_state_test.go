@@ -85,7 +85,7 @@ func TestWhatMbsyncLetExpire(t *testing.T) {
 	program.run()
 	program.run()
 	m.must("notmuch", "new")
-	before := m.must("notmuch", "dump")
+	before := m.must("notmuch", "dump", "--include=properties", "--include=tags")
 	appendAll(t, s, "INBOX", rawDovecot(14))
 	wire := m.tapped()
 	says(t, m.must(program.words...), "work/INBOX: 5 messages are paired; 1 is only there: a sync fetches it; 9 were left there by mbsync, and stay there")

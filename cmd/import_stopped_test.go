@@ -49,7 +49,7 @@ func TestATakeOverThatWasStopped(t *testing.T) {
 		want[fmt.Sprint("box", b)] = 40
 	}
 	m := newMover(t, s, "Verbatim", "*")
-	before := m.must("notmuch", "dump")
+	before := m.must("notmuch", "dump", "--include=properties", "--include=tags")
 	for lines := range boxes + 1 {
 		m.must("rm", "-rf", "state")
 		m.killedAfter(lines, name, "import", "mbsync")

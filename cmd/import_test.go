@@ -181,7 +181,7 @@ func TestMbsyncIsTakenOver(t *testing.T) {
 				t.Fatal(err)
 			}
 			m.must("notmuch", "new")
-			before := m.must("notmuch", "dump")
+			before := m.must("notmuch", "dump", "--include=properties", "--include=tags")
 			words := []string{name, "import", "mbsync"}
 			if state != c.state {
 				words = append(words, "--from", state)
@@ -196,7 +196,7 @@ func TestMbsyncIsTakenOver(t *testing.T) {
 			if out, status := m.run(words...); status != 0 || !strings.Contains(out, "work/INBOX: is synchronised already\n") {
 				t.Errorf("status %d: %s", status, out)
 			}
-			if after := m.must("notmuch", "dump"); after != before {
+			if after := m.must("notmuch", "dump", "--include=properties", "--include=tags"); after != before {
 				t.Errorf("tags were\n%s\nand are\n%s", before, after)
 			}
 			if c.back {

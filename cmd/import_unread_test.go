@@ -40,7 +40,7 @@ func TestWhatIsNotTakenOverIsPaired(t *testing.T) {
 				"Channel c\nFar :far:\nNear :near:\nPatterns *\nCreate Near\nSyncState *\n", host, port, s.User, m.dir, c.near))
 			m.must("mbsync", "-aq")
 			m.must("notmuch", "new")
-			before := m.must("notmuch", "dump")
+			before := m.must("notmuch", "dump", "--include=properties", "--include=tags")
 			if c.spoil != nil {
 				c.spoil(m)
 			}

@@ -82,7 +82,7 @@ func TestWhatIsGoneFromAMailRootThatIsAnINBOX(t *testing.T) {
 	m.must("rm", m.file("d2@example.org"))
 	m.must("notmuch", "new")
 	m.must("notmuch", "tag", "+kept", "id:d1@example.org")
-	before := m.must("notmuch", "dump")
+	before := m.must("notmuch", "dump", "--include=properties", "--include=tags")
 	m.must(name, "import", "mbsync", "--from", "mbsyncrc")
 	m.must(name, "sync")
 	says(t, m.must(name, "sync"), "work: nothing new")

@@ -249,7 +249,7 @@ func (m *machine) state() string {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	dump, status := m.run("notmuch", "dump")
+	dump, status := m.run("notmuch", "dump", "--include=properties", "--include=tags")
 	if status != 0 {
 		m.t.Fatal(dump)
 	}

@@ -28,7 +28,7 @@ func TestAnUploadThatWasStopped(t *testing.T) {
 				want[folder] = 40
 			}
 			m.must("notmuch", "new")
-			before := m.must("notmuch", "dump")
+			before := m.must("notmuch", "dump", "--include=properties", "--include=tags")
 			count := func() (n int) {
 				lines, err := s.Command(`LIST "" * RETURN (STATUS (MESSAGES))`)
 				if err != nil {

@@ -28,7 +28,7 @@ func (w *world) verified(change ...func(*pipeline.Options)) *verify.Result {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	memory, err := pipeline.Remembered(ctx, l)
+	memory, err := pipeline.Remembered(ctx, "work", l, o.Index)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -211,7 +211,7 @@ func (x *notmuch) Changes(_ context.Context, since mail.Revision, under string) 
 		return now, nil, false, err
 	}
 	now = mail.Revision{UUID: "db" + x.uuid, N: x.revision()}
-	whole = since.UUID != now.UUID
+	whole = since.UUID != now.UUID || since.N > now.N
 	for id, m := range db {
 		if !whole && m.Mod <= since.N {
 			continue
@@ -261,8 +261,19 @@ func (x *notmuch) Messages(_ context.Context, ids []string, under string) (map[s
 	return out, err
 }
 
-func (x *notmuch) Revision(context.Context) (uuid string, revision uint64, err error) {
-	return "db" + x.uuid, x.revision(), nil
+func (x *notmuch) Stamped(context.Context, string) (now mail.Revision, stamps []string, err error) {
+	b, err := os.ReadFile(x.path + ".stamps")
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	if words := strings.Fields(string(b)); len(words) > 0 && words[0] == "db"+x.uuid {
+		stamps = words[1:]
+	}
+	return mail.Revision{UUID: "db" + x.uuid, N: x.revision()}, stamps, err
+}
+
+func (x *notmuch) Stamp(_ context.Context, _ string, stamps ...string) (bool, error) {
+	return true, os.WriteFile(x.path+".stamps", []byte("db"+x.uuid+" "+strings.Join(stamps, " ")), 0o600)
 }
 
 // revision counts the changes, and is kept apart: the last message to change may

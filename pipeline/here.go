@@ -39,7 +39,7 @@ func (r *run) viewHere(ctx context.Context, s Lister, there *listing) (*overview
 		}
 	}
 	r.prescan.Discard()
-	followed, err := r.followTags(ctx, r.views(o, all))
+	followed, err := r.followTags(ctx, r.views(o, all), o.trash)
 	if err != nil {
 		return nil, err
 	}
@@ -101,29 +101,31 @@ func (r *run) sayUnreadable(boxes []*box) {
 
 // followTags does here what notmuch could not (local.Reader.Unfollowed). all is false if
 // something of that is left.
-func (r *run) followTags(ctx context.Context, views []local.View) (all bool, err error) {
+func (r *run) followTags(ctx context.Context, views []local.View, trash string) (all bool, err error) {
 	renamed := slices.ContainsFunc(views, func(v local.View) bool { return len(v.Renamed) > 0 })
-	if r.DryRun || len(r.Only) > 0 && !renamed {
-		return true, nil
+	if err := r.here.JudgeDatabase(ctx); err != nil || r.DryRun || len(r.Only) > 0 && !renamed {
+		return true, err
 	}
-	last, _, err := r.notes().TagNames.Get(ctx)
+	f, err := r.here.Unfollowed(ctx, views, trash)
 	if err != nil {
 		return false, err
 	}
-	now, changes, all, err := r.here.Unfollowed(ctx, views, last.Revision)
-	if err != nil || now == last.Revision {
-		return true, err
-	}
-	for part := range slices.Chunk(changes, deliver.BatchSize) {
+	for part := range slices.Chunk(f.Changes, deliver.BatchSize) {
 		if err := r.line.Tell(ctx, part); err != nil {
 			return false, err
 		}
 		r.rep.Step("tags followed")
 	}
-	if !all || len(r.Only) > 0 {
-		return all, nil
+	if !f.Seen.Empty() {
+		if err := r.notes().Record(ctx, f.Seen); err != nil {
+			return false, err
+		}
+		r.rep.Step("mail of a notmuch database noted")
 	}
-	return true, r.notes().TagNames.Set(ctx, journal.Revision{Revision: now})
+	if !f.All || len(r.Only) > 0 {
+		return f.All, nil
+	}
+	return true, r.here.MarkNames(ctx, f.Now)
 }
 
 // tellNames tells notmuch of files that have other names since it heard of them, so that what it

@@ -7,14 +7,15 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/local"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/look"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/push"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/verify"
 )
 
-// Remembered is what a verification is to know of what runs remember.
-func Remembered(ctx context.Context, l *ledger.Ledger) (m verify.Memory, err error) {
+// Remembered is what a verification is to know of what runs of an account remember.
+func Remembered(ctx context.Context, account string, l *ledger.Ledger, index local.Index) (m verify.Memory, err error) {
 	j := journal.Of(l)
 	all := func(of journal.Notes[journal.Text]) map[string]string {
 		notes, e := of.All(ctx)
@@ -41,9 +42,9 @@ func Remembered(ctx context.Context, l *ledger.Ledger) (m verify.Memory, err err
 		}
 	}
 	twins, e := Twins(ctx, l)
-	at, _, e2 := j.Tags.Get(ctx)
+	at, unseen, e2 := (&local.Reader{Account: account, Ledger: l, Index: index, Journal: j, DryRun: true}).TagsTold(ctx)
 	old, e3 := j.Old.All(ctx)
-	m.Twins, m.TagsAt, m.Rules = twins, at.Revision, at.Rules
+	m.Twins, m.TagsAt, m.Rules, m.Unseen = twins, at.Revision, at.Rules, unseen
 	m.OldTags = func(mailbox, key string) plan.OldTags { return old[journal.AboutFile(mailbox, key)] }
 	return m, errors.Join(err, e, e2, e3, e4)
 }

@@ -92,13 +92,13 @@ func reportingRun(o Options, rep *report.Reporter) *run {
 // indexAhead has mail indexed ahead of its delivery. Where that makes another database, the
 // account's marks follow.
 func (r *run) indexAhead(ctx context.Context, changes []mail.Change, own int, progress func(done int)) error {
-	was, _, err := r.Index.Revision(ctx)
+	was, _, err := r.Index.Stamped(ctx, r.Name)
 	if err != nil {
 		return err
 	}
 	renewed, err := r.Ahead(ctx, changes, own, progress)
 	if renewed {
-		err = errors.Join(err, r.here.Renewed(ctx, was))
+		err = errors.Join(err, r.here.Renewed(ctx, was.UUID))
 	}
 	return err
 }

@@ -180,14 +180,17 @@ func (r *rebuilding) scans(ctx context.Context, made *notmuch.DB, dirs []string)
 // configure has the new database hold the configuration that the one in use has.
 func (r *rebuilding) configure(ctx context.Context, made *notmuch.DB) error {
 	var want []property
+	var uuid string
 	err := r.Index.read(ctx, func(db *notmuch.DB) (err error) {
-		want, err = storedConfig(db)
+		uuid, _ = revisionOf(handle(db))
+		want, err = storedConfig(db, "")
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	have, err := storedConfig(made)
+	restamp(want, uuid, made)
+	have, err := storedConfig(made, "")
 	if err != nil || slices.Equal(have, want) {
 		return err
 	}

@@ -373,7 +373,7 @@ func (x *Index) Changes(ctx context.Context, since mail.Revision, under string) 
 		now.UUID, now.N = revisionOf(handle(db))
 		tagged, whole = nil, since.UUID != now.UUID || since.N > now.N
 		query := "*"
-		if !whole {
+		if !whole && since.N > 0 {
 			query = fmt.Sprintf("lastmod:%d..", since.N+1)
 		}
 		ids, err := search(db, query, 0)

@@ -239,7 +239,7 @@ func (r *rebuilding) read(ctx context.Context) error {
 			return err
 		}
 		r.config = string(text)
-		r.stored, err = storedConfig(db)
+		r.stored, err = storedConfig(db, "")
 		return err
 	})
 	if err != nil {

@@ -177,9 +177,10 @@ func indexFile(db *notmuch.DB, path, id string) error {
 	return nil
 }
 
-// storedConfig gives the configuration that is in the database itself.
-func storedConfig(db *notmuch.DB) (out []property, err error) {
-	all := C.CString("")
+// storedConfig gives the configuration that is in the database itself, of the keys that begin
+// with this.
+func storedConfig(db *notmuch.DB, prefix string) (out []property, err error) {
+	all := C.CString(prefix)
 	defer C.free(unsafe.Pointer(all))
 	var list *C.notmuch_config_list_t
 	if status := C.notmuch_database_get_config_list(handle(db), all, &list); status != C.NOTMUCH_STATUS_SUCCESS {

@@ -49,6 +49,8 @@ type Journal struct {
 	Uploading Notes[Since]
 	Tags      Note[Revision]
 	TagNames  Note[Revision]
+	TagStamp  Note[Text]
+	Unseen    Notes[Unseen]
 	LastRun   Note[LastRun]
 	Secret    Note[Text]
 }
@@ -105,6 +107,8 @@ func Of(l *ledger.Ledger) *Journal {
 	declare(j, &j.Uploading, "uploading/", Mark, OfMailbox, "the agreement after which we began to put mail there")
 	declare(j, &j.Tags.notes, "tags", Mark, Alone, "the notmuch database whose tags the server was told")
 	declare(j, &j.TagNames.notes, "tags/names", Mark, Alone, "the notmuch database whose tags the files have")
+	declare(j, &j.TagStamp.notes, "tags/stamp", Mark, Alone, "the stamp of that database")
+	declare(j, &j.Unseen, "tags/unseen/", Mark, OfMailbox, "mail that was not yet seen in that database")
 	declare(j, &j.LastRun.notes, "last run", Mark, Alone, "how the last run went")
 	declare(j, &j.Secret.notes, "stub secret", Always, Alone, "the secret by which stubs are signed")
 	return j

@@ -94,3 +94,15 @@ func (r *Revision) UnmarshalText(text []byte) error {
 	}
 	return err
 }
+
+// Unseen are messages that were agreed on with another notmuch database, or an earlier state of
+// it, and were not yet seen in this one: its tags of them are not what their owner said.
+type Unseen struct {
+	UIDValidity uint64      `json:"uidvalidity"` // where the mailbox has another one by now, all are
+	UIDs        imap.UIDSet `json:"uids"`
+}
+
+// Has tells whether a message is among them.
+func (u Unseen) Has(uidValidity uint64, uid imap.UID) bool {
+	return u.UIDs != nil && (u.UIDValidity != uidValidity || u.UIDs.Contains(uid))
+}

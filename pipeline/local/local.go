@@ -71,6 +71,7 @@ type Reader struct {
 	// UploadHere: what was here before the first sync is new mail as any other.
 	UploadHere bool
 
+	judged *database       // what this run knows of notmuch's
 	before map[string]bool // folders that are here before the first sync, which this is
 
 	marking sync.Mutex

@@ -15,9 +15,8 @@ import (
 )
 
 // applyRules finds what tags order of the messages that changed: that a mail goes to another
-// mailbox, or that it is deleted. A database that was made anew, or restored, lacks tags that
-// nobody took off. done is false where it is to be looked for again.
-func (r *Reader) applyRules(ctx context.Context, all []View, tagged []mail.Tagged, trash string, rebuilt bool) (done bool, err error) {
+// mailbox, or that it is deleted. done is false where it is to be looked for again.
+func (r *Reader) applyRules(ctx context.Context, d *database, all []View, tagged []mail.Tagged, trash string) (done bool, err error) {
 	if r.Tags.RulesFingerprint() == "" {
 		return true, nil
 	}
@@ -27,7 +26,7 @@ func (r *Reader) applyRules(ctx context.Context, all []View, tagged []mail.Tagge
 			done = false // once it is believed
 			continue
 		}
-		ordered, err := r.orders(ctx, v, byKey, trash, rebuilt)
+		ordered, err := r.orders(ctx, d, v, byKey, trash)
 		if err != nil {
 			return false, err
 		}
@@ -38,8 +37,8 @@ func (r *Reader) applyRules(ctx context.Context, all []View, tagged []mail.Tagge
 
 // ordered is what a message's tags order of a file: to what mailbox it goes, or that it is
 // deleted. old are those of its tags that were said of other files.
-func (r *Reader) ordered(mailbox, trash string, tags []string, old plan.OldTags, rebuilt bool) (to string, deleted bool) {
-	to, deleted = r.Tags.Ordered(mailbox, trash, r.Deletions, tags, old, rebuilt)
+func (r *Reader) ordered(mailbox, trash string, tags []string, old plan.OldTags) (to string, deleted bool) {
+	to, deleted = r.Tags.Ordered(mailbox, trash, r.Deletions, tags, old)
 	if r.Restore {
 		to = ""
 	}
@@ -49,12 +48,12 @@ func (r *Reader) ordered(mailbox, trash string, tags []string, old plan.OldTags,
 // DeletedByTag tells whether a mail that was here before its mailbox is deleted for its tags: of
 // several files nobody knows which was meant.
 func (r *Reader) DeletedByTag(mailbox, trash string, t mail.Tagged) bool {
-	_, deleted := r.ordered(mailbox, trash, t.Tags, nil, false)
+	_, deleted := r.ordered(mailbox, trash, t.Tags, nil)
 	return deleted && len(t.Paths)+len(t.Others) == 1
 }
 
 // orders finds what is ordered of the messages of one mailbox, by the keys of their files.
-func (r *Reader) orders(ctx context.Context, v *View, byKey map[string]mail.Tagged, trash string, rebuilt bool) (done bool, err error) {
+func (r *Reader) orders(ctx context.Context, d *database, v *View, byKey map[string]mail.Tagged, trash string) (done bool, err error) {
 	rows, err := r.Ledger.Rows(ctx, v.Name, v.Known.UIDValidity)
 	if err != nil {
 		return false, err
@@ -69,14 +68,14 @@ func (r *Reader) orders(ctx context.Context, v *View, byKey map[string]mail.Tagg
 		}
 		have++
 		t, ok := byKey[row.Key]
-		if !ok || plan.HasFlag(row.Flags, `\Deleted`) {
+		if !ok || d.unseen(v, row.UID) || plan.HasFlag(row.Flags, `\Deleted`) {
 			continue
 		}
-		old, err := r.oldTags(ctx, &over, v.Name, row.Key, t.Tags, rebuilt)
+		old, err := r.oldTags(ctx, &over, v.Name, row.Key, t.Tags)
 		if err != nil {
 			return false, err
 		}
-		to, deleted := r.ordered(v.Name, trash, t.Tags, old, rebuilt)
+		to, deleted := r.ordered(v.Name, trash, t.Tags, old)
 		if !deleted && to == "" {
 			continue
 		}
@@ -107,9 +106,9 @@ func (r *Reader) orders(ctx context.Context, v *View, byKey map[string]mail.Tagg
 // oldTags gives those tags that order nothing of a file, since they were said of others before
 // it was there. One that was changed since may be given again, and counts then: that is put
 // into over.
-func (r *Reader) oldTags(ctx context.Context, over *journal.Change, mailbox, key string, tags []string, rebuilt bool) (plan.OldTags, error) {
+func (r *Reader) oldTags(ctx context.Context, over *journal.Change, mailbox, key string, tags []string) (plan.OldTags, error) {
 	old, noted, err := r.Old.Of(ctx, mailbox, key)
-	if err != nil || !noted || rebuilt { // a database that was made anew lacks tags that nobody took off
+	if err != nil || !noted {
 		return old, err
 	}
 	still := plan.OldTags(old).Still(tags)

@@ -5,13 +5,10 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/emersion/go-imap/v2"
-
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
-	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
 // Index is notmuch's database.
@@ -23,8 +20,11 @@ type Index interface {
 	// Messages gives those of the messages with these ids that there are, by id, with their
 	// files below the directory under, and their others.
 	Messages(ctx context.Context, ids []string, under string) (map[string]mail.Tagged, error)
-	// Revision is what Changes starts from to give what changes from now on.
-	Revision(ctx context.Context) (uuid string, revision uint64, err error)
+	// Stamped gives what Changes starts from to give what changes from now on, and the
+	// stamps that the database got for an account; zero if there is no database.
+	Stamped(ctx context.Context, account string) (now mail.Revision, stamps []string, err error)
+	// Stamp gives it these in their place. done is false if another program writes to it.
+	Stamp(ctx context.Context, account string, stamps ...string) (done bool, err error)
 }
 
 // ScanTags finds the tags that the user changed and that the server is to have,
@@ -37,27 +37,28 @@ func (r *Reader) ScanTags(ctx context.Context, all []View, trash string) (mail.R
 	if r.ReadOnly || len(r.Tags.Keywords) == 0 && !r.Tags.TagFlags && rules == "" {
 		return mail.Revision{}, nil
 	}
-	since, _, err := r.Journal.Tags.Get(ctx) // without one, all is compared
+	d, err := r.database(ctx)
 	if err != nil {
 		return mail.Revision{}, err
 	}
-	now, tagged, whole, err := r.Index.Changes(ctx, since.Revision, r.Root)
+	since := d.told // without one, all is compared
+	now, tagged, _, err := r.Index.Changes(ctx, since.Revision, r.Root)
 	if err != nil {
 		return mail.Revision{}, err
 	}
 	folders, looked := byFolder(all, tagged)
 	for v, byKey := range folders {
-		if err := r.addTags(ctx, v, byKey, whole, since.UUID != ""); err != nil {
+		if err := r.addTags(ctx, d, v, byKey); err != nil {
 			return mail.Revision{}, err
 		}
 	}
-	if rules != since.Rules && !whole {
+	if rules != since.Rules && since.UUID != "" {
 		// New rules are about all mail.
 		if _, tagged, _, err = r.Index.Changes(ctx, mail.Revision{}, r.Root); err != nil {
 			return mail.Revision{}, err
 		}
 	}
-	ruled, err := r.applyRules(ctx, all, tagged, trash, whole && since.UUID != "")
+	ruled, err := r.applyRules(ctx, d, all, tagged, trash)
 	if err != nil || !looked || !ruled {
 		return mail.Revision{}, err
 	}
@@ -65,28 +66,28 @@ func (r *Reader) ScanTags(ctx context.Context, all []View, trash string) (mail.R
 }
 
 // addTags adds to what Scan found in a folder what the tags of its messages, by the keys of
-// their files, say beside what was agreed on. whole: the database is another one than before,
-// if tags were looked at before.
-func (r *Reader) addTags(ctx context.Context, v *View, byKey map[string]mail.Tagged, whole, before bool) error {
+// their files, say beside what was agreed on.
+func (r *Reader) addTags(ctx context.Context, d *database, v *View, byKey map[string]mail.Tagged) error {
 	rows, err := r.Ledger.Rows(ctx, v.Name, v.Known.UIDValidity)
 	if err != nil {
 		return err
 	}
+	first := d.told.UUID == ""
 	for _, row := range rows {
-		if row.State != ledger.Present || row.Key == "" {
+		if row.State != ledger.Present || row.Key == "" || d.unseen(v, row.UID) {
 			continue
 		}
 		have, ok := byKey[row.Key]
 		if !ok {
 			continue
 		}
-		d := r.Tags.DeltaAgain(r.Tags.TagDelta(row.Flags, have.Tags), r.Told[v.Name][row.UID], have.Tags)
-		if whole {
-			d = r.Tags.Unlost(d, before)
+		delta := r.Tags.DeltaAgain(r.Tags.TagDelta(row.Flags, have.Tags), r.Told[v.Name][row.UID], have.Tags)
+		if first {
+			delta = r.Tags.Unlost(delta)
 		}
-		v.AddFlags(row.UID, d)
+		v.AddFlags(row.UID, delta)
 	}
-	if whole {
+	if first || d.another {
 		return nil // what it lacks nobody took off
 	}
 	for i := range v.Untracked { // a file that was moved has its message's tags with it
@@ -127,26 +128,42 @@ func byFolder(views []View, tagged []mail.Tagged) (out map[*View]map[string]mail
 	return out, all
 }
 
-// Unfollowed gives the changes by which what is here becomes what its tags want, where
-// notmuch could not see to it: files get the letters of tags that their owner changed when
-// notmuch knew them by an older name, and a database that was made anew gets the tags of
-// keywords, which no file has. since is up to where that was done, now up to where it will
-// be. all is false if something of that is left, since notmuch lacks the mail yet or a folder
-// cannot be read.
-func (r *Reader) Unfollowed(ctx context.Context, views []View, since mail.Revision) (now mail.Revision, changes []mail.Change, all bool, err error) {
-	if since.UUID == "" {
-		now.UUID, now.N, err = r.Index.Revision(ctx)
-		return now, nil, true, err
+// Followed is what Unfollowed found.
+type Followed struct {
+	Now mail.Revision // of the database that was looked at
+	// Changes are those by which what is here becomes what its tags want, where notmuch could
+	// not see to it.
+	Changes []mail.Change
+	// Seen notes of mail that a database has that it is known there. It is recorded when the
+	// changes are done.
+	Seen journal.Change
+	All  bool // nothing of that is left
+}
+
+// Unfollowed finds what notmuch could not see to: files get the letters of tags that their
+// owner changed when notmuch knew them by an older name, and mail that another database has
+// now gets the tags that were agreed on.
+func (r *Reader) Unfollowed(ctx context.Context, views []View, trash string) (f Followed, err error) {
+	d, err := r.database(ctx)
+	if err != nil {
+		return f, err
 	}
-	now, tagged, whole, err := r.Index.Changes(ctx, since, r.Root)
-	switch {
-	case err != nil:
-	case whole:
-		changes, all, err = r.keywordsAgain(ctx, views, tagged)
-	default:
-		changes, all, err = r.unwritten(ctx, views, tagged)
+	f.Now, f.All = d.now, true
+	if d.now == d.named.Revision || d.named.UUID == "" {
+		return f, nil
 	}
-	return now, changes, all, err
+	now, tagged, _, err := r.Index.Changes(ctx, d.named.Revision, r.Root)
+	if err != nil {
+		return f, err
+	}
+	f.Now = now
+	settled, all, err := r.settle(ctx, d, views, tagged, trash, &f)
+	if err != nil {
+		return f, err
+	}
+	changes, written, err := r.unwritten(ctx, views, slices.DeleteFunc(tagged, func(t mail.Tagged) bool { return settled[t.ID] }))
+	f.Changes, f.All = append(f.Changes, changes...), all && written
+	return f, err
 }
 
 // unwritten gives the changes of names that tags want. all is false if a folder that
@@ -180,60 +197,15 @@ func (r *Reader) unwritten(ctx context.Context, views []View, tagged []mail.Tagg
 	return changes, all, nil
 }
 
-// keywordsAgain gives the changes that bring a new database the tags of the keywords
-// that were agreed on. all is false if it lacks a message that has some.
-func (r *Reader) keywordsAgain(ctx context.Context, views []View, tagged []mail.Tagged) (changes []mail.Change, all bool, err error) {
-	all = true
-	folders, _ := byFolder(views, tagged)
-	for i := range views {
-		b := &views[i]
-		rows, err := r.Ledger.Rows(ctx, b.Name, b.Known.UIDValidity)
-		if err != nil {
-			return nil, false, err
-		}
-		var lacking []imap.UID
-		for _, row := range rows {
-			var tags []string
-			for _, f := range row.Flags {
-				if tag := plan.KeywordTag(f); tag != "" && !r.Tags.IsOrder(tag) {
-					tags = append(tags, tag)
-				}
-			}
-			if len(tags) == 0 || row.State != ledger.Present || row.Key == "" {
-				continue
-			}
-			have, ok := folders[b][row.Key]
-			if !ok {
-				lacking = append(lacking, row.UID)
-				continue
-			}
-			tags = slices.DeleteFunc(tags, func(t string) bool { return slices.Contains(have.Tags, t) })
-			if len(tags) > 0 {
-				changes = append(changes, mail.Change{Op: mail.OpFlag, Path: have.Paths[0], ID: have.ID, Add: tags})
-			}
-		}
-		messages, err := r.Ledger.GetMany(ctx, b.Name, b.Known.UIDValidity, lacking)
-		if err != nil {
-			return nil, false, err
-		}
-		for _, m := range messages {
-			// What notmuch never took for a mail has no id, and what is gone is dealt with.
-			if _, here, err := b.Dir.Locate(m.Key, m.Name); m.ID != "" && (here || err != nil) {
-				all = false
-			}
-		}
-	}
-	return changes, all, nil
-}
-
 // Renewed has the marks that count in the database was count in the one that took its place,
 // which has all that it had. That begins anew to count, so all tags are compared once more; and as
 // it is no database that was lost, what a message lacks there was taken off.
 func (r *Reader) Renewed(ctx context.Context, was string) error {
-	now, _, err := r.Index.Revision(ctx)
+	db, _, err := r.Index.Stamped(ctx, r.Account)
 	if err != nil {
 		return err
 	}
+	now := db.UUID
 	r.marking.Lock()
 	defer r.marking.Unlock()
 	r.renewed = [2]string{was, now}

@@ -14,24 +14,33 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
-// database is notmuch's, with what it has of messages. Those of which changed is true have
+// notmuch is its database, with what it has of messages. Those of which changed is true have
 // changed since any revision of it.
-type database struct {
+type notmuch struct {
 	uuid    string
+	stamps  []string
+	later   uint64 // how often it changed since
 	all     []mail.Tagged
 	changed func(id string) bool
 }
 
-func (d *database) Revision(context.Context) (string, uint64, error) { return d.uuid, 9, nil }
+func (d *notmuch) Stamped(context.Context, string) (mail.Revision, []string, error) {
+	return mail.Revision{UUID: d.uuid, N: 9 + d.later}, d.stamps, nil
+}
 
-func (d *database) Messages(context.Context, []string, string) (map[string]mail.Tagged, error) {
+func (d *notmuch) Messages(context.Context, []string, string) (map[string]mail.Tagged, error) {
 	return nil, nil
 }
 
-func (d *database) Changes(_ context.Context, since mail.Revision, _ string) (mail.Revision, []mail.Tagged, bool, error) {
+func (d *notmuch) Stamp(_ context.Context, _ string, stamps ...string) (bool, error) {
+	d.stamps = stamps
+	return true, nil
+}
+
+func (d *notmuch) Changes(_ context.Context, since mail.Revision, _ string) (mail.Revision, []mail.Tagged, bool, error) {
 	whole := since.UUID != d.uuid
-	some := slices.DeleteFunc(slices.Clone(d.all), func(t mail.Tagged) bool { return !whole && !d.changed(t.ID) })
-	return mail.Revision{UUID: d.uuid, N: 9}, some, whole, nil
+	some := slices.DeleteFunc(slices.Clone(d.all), func(t mail.Tagged) bool { return !whole && since.N > 0 && !d.changed(t.ID) })
+	return mail.Revision{UUID: d.uuid, N: 9 + d.later}, some, whole, nil
 }
 
 // ordered says where messages go by their tags.
@@ -61,7 +70,7 @@ func TestScanTags(t *testing.T) {
 	for name, c := range map[string]struct {
 		setup func(r *Reader)
 		tags  string // of the message a
-		more  func(a *account, m *Mailbox, d *database)
+		more  func(a *account, m *Mailbox, d *notmuch)
 		want  string
 		again bool // its tags are looked at again
 	}{
@@ -74,19 +83,19 @@ func TestScanTags(t *testing.T) {
 		"moved without a tag":         {rules, "work", nil, "a to Old", false},
 		"deleted":                     {rules, "inbox deleted", nil, "marked a", false},
 		"deleted, kept there":         {func(r *Reader) { rules(r); r.Deletions = plan.DeletionsKeep }, "inbox deleted", nil, "", false},
-		"deleted in the Trash":        {rules, "inbox deleted", func(_ *account, m *Mailbox, _ *database) { m.Name = "Trash" }, "", false},
+		"deleted in the Trash":        {rules, "inbox deleted", func(_ *account, m *Mailbox, _ *notmuch) { m.Name = "Trash" }, "", false},
 		"not yet tagged by its owner": {func(r *Reader) { rules(r); r.Tags.NewTags = []string{"new"} }, "new", nil, "", false},
-		"its file is gone":            {rules, "inbox filed", func(a *account, m *Mailbox, _ *database) { a.do(m.Dir.Remove("cur/a:2,S")) }, "missing a", false},
-		"in doubt": {rules, "inbox filed", func(a *account, m *Mailbox, _ *database) {
+		"its file is gone":            {rules, "inbox filed", func(a *account, m *Mailbox, _ *notmuch) { a.do(m.Dir.Remove("cur/a:2,S")) }, "missing a", false},
+		"in doubt": {rules, "inbox filed", func(a *account, m *Mailbox, _ *notmuch) {
 			a.do(a.Journal.Scanned.Set(a.t.Context(), m.Name, journal.ScanDoubted(plan.DoubtReplaced)))
 		}, "doubt", true},
-		"not agreed": {rules, "inbox filed", func(_ *account, m *Mailbox, _ *database) { m.Status.UIDValidity++ }, "", true},
-		"two mails with one Message-ID": {rules, "inbox filed", func(a *account, m *Mailbox, d *database) {
+		"not agreed": {rules, "inbox filed", func(_ *account, m *Mailbox, _ *notmuch) { m.Status.UIDValidity++ }, "", true},
+		"two mails with one Message-ID": {rules, "inbox filed", func(a *account, m *Mailbox, d *notmuch) {
 			a.write(*m, "cur/other:2,S", mailOf(0)+"another text\n")
 			a.do(a.Journal.NeverUpload.Set(a.t.Context(), "other", journal.Text(m.Name)))
 			d.all[0].Others = []string{m.path("cur/other:2,S")}
 		}, "ruled out other", false},
-		"a new database": {rules, "", func(_ *account, _ *Mailbox, d *database) { d.uuid = "new" }, "b to Archive", false}, // what nobody took off says nothing, what is there does
+		"a new database": {rules, "", func(_ *account, _ *Mailbox, d *notmuch) { d.uuid = "new" }, "", false}, // nobody knows who said what is there
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -94,7 +103,7 @@ func TestScanTags(t *testing.T) {
 			m := a.agree("INBOX", 2)
 			a.Deletions, a.Believed = plan.DeletionsTrash, func(string) bool { return false }
 			c.setup(a.Reader)
-			d := &database{uuid: "db", changed: func(id string) bool { return id == idOf(0) }}
+			d := &notmuch{uuid: "db", changed: func(id string) bool { return id == idOf(0) }}
 			for n, tags := range []string{c.tags, "inbox filed"} {
 				d.all = append(d.all, mail.Tagged{ID: idOf(n), Paths: []string{m.path("cur/" + string(rune('a'+n)) + ":2,S")}, Tags: strings.Fields(tags)})
 			}
@@ -127,13 +136,14 @@ func TestNewRulesAreAboutAllMail(t *testing.T) {
 	a := newAccount(t)
 	m := a.agree("INBOX", 3)
 	a.Tags.Moves = []plan.MoveRule{{From: "INBOX", With: "filed", To: "Archive"}}
-	d := &database{uuid: "db", changed: func(id string) bool { return id == idOf(1) }}
+	d := &notmuch{uuid: "db", changed: func(id string) bool { return id == idOf(1) }}
 	for n := range 3 {
 		d.all = append(d.all, mail.Tagged{ID: idOf(n), Paths: []string{m.path(fmt.Sprintf("cur/%c:2,S", 'a'+n))}, Tags: []string{"filed"}})
 	}
 	a.Index = d
 	a.do(a.Journal.Tags.Set(t.Context(), journal.Revision{Revision: mail.Revision{UUID: "db", N: 8}}))
 	for _, want := range []string{"a to Archive, b to Archive, c to Archive", "b to Archive"} {
+		a.do(a.JudgeDatabase(t.Context()))
 		f := a.scan(m)
 		at, err := a.ScanTags(t.Context(), []View{{Mailbox: m, Folder: &f}}, "")
 		a.do(err)
@@ -154,7 +164,7 @@ func TestUnfollowed(t *testing.T) {
 	a.do(err)
 	row.Flags = append(row.Flags, "work")
 	a.do(a.ledger.Save(t.Context(), row))
-	d := &database{uuid: "db", changed: func(string) bool { return true }}
+	d := &notmuch{uuid: "db", changed: func(string) bool { return true }}
 	d.all = []mail.Tagged{
 		{ID: idOf(0), Paths: []string{m.path("cur/a:2,")}, Set: "F"},
 		{ID: idOf(1), Paths: []string{m.path("cur/b:2,S")}},
@@ -165,25 +175,37 @@ func TestUnfollowed(t *testing.T) {
 	for _, c := range []struct {
 		since string
 		want  string
-		all   bool
 	}{
-		{"", "", true},
-		{"db", "cur/a:2,S set F []", true},
-		{"old", "cur/b:2,S set  [work]", true},
+		{"", ""},
+		{"db", "cur/a:2,S set F []"},
+		{"old", "cur/a:2,S set S [], cur/b:2,S set S [work]"}, // its tags are not its owner's
 	} {
-		now, changes, all, err := a.Unfollowed(t.Context(), views, mail.Revision{UUID: c.since, N: 1})
+		a.do(a.Journal.TagNames.Set(t.Context(), journal.Revision{Revision: mail.Revision{UUID: c.since, N: 1}}))
+		a.do(a.JudgeDatabase(t.Context()))
+		follow, err := a.Unfollowed(t.Context(), views, "")
 		a.do(err)
 		var got []string
-		for _, ch := range changes {
+		for _, ch := range follow.Changes {
 			got = append(got, fmt.Sprintf("%s set %s %v", strings.TrimPrefix(ch.Path, string(m.Dir)+"/"), ch.Set, ch.Add))
 		}
-		if strings.Join(got, ", ") != c.want || all != c.all || now.UUID != "db" {
-			t.Errorf("since %q: %q, all %v, now %v", c.since, got, all, now)
+		if strings.Join(got, ", ") != c.want || !follow.All || follow.Now.UUID != "db" {
+			t.Errorf("since %q: %q, all %v, now %v", c.since, got, follow.All, follow.Now)
 		}
 	}
-	d.all = d.all[:1] // it lacks the mail with the keyword yet
-	if _, _, all, err := a.Unfollowed(t.Context(), views, mail.Revision{UUID: "old"}); all || err != nil {
-		t.Errorf("all %v, %v", all, err)
+	// The mail with the keyword comes to a new database when its mark has moved on.
+	d.uuid = "new"
+	b := d.all[1]
+	d.all = d.all[:1]
+	for _, want := range []int{1, 1, 0} {
+		a.do(a.JudgeDatabase(t.Context()))
+		follow, err := a.Unfollowed(t.Context(), views, "")
+		a.do(err)
+		a.do(a.Journal.Record(t.Context(), follow.Seen))
+		a.do(a.MarkNames(t.Context(), follow.Now))
+		if len(follow.Changes) != want {
+			t.Errorf("%+v, want %d", follow.Changes, want)
+		}
+		d.all, d.later = []mail.Tagged{b}, d.later+1
 	}
 }
 

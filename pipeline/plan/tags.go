@@ -117,14 +117,13 @@ func (t *Tags) MovedBy(mailbox string, tags []string, old OldTags, is func(MoveR
 }
 
 // Ordered gives what a message's tags order of a file: to what mailbox it goes, or that it is
-// deleted. old are those of its tags that were said of other files; rebuilt, that the database was
-// made anew, and lacks tags that nobody took off.
-func (t *Tags) Ordered(mailbox, trash string, deletions Deletions, tags []string, old OldTags, rebuilt bool) (to string, deleted bool) {
+// deleted. old are those of its tags that were said of other files.
+func (t *Tags) Ordered(mailbox, trash string, deletions Deletions, tags []string, old OldTags) (to string, deleted bool) {
 	if t.Deletes(tags, old) {
 		// What is in the Trash has the tag since it was put there.
 		return "", deletions != DeletionsKeep && (deletions != DeletionsTrash || trash != mailbox)
 	}
-	rule, _ := t.MovedBy(mailbox, tags, old, func(m MoveRule) bool { return m.With != "" || !rebuilt })
+	rule, _ := t.MovedBy(mailbox, tags, old, func(MoveRule) bool { return true })
 	return rule.To, false
 }
 
@@ -284,14 +283,14 @@ func (t *Tags) DeltaAgain(d Delta, told, tags []string) Delta {
 	return d
 }
 
-// Unlost leaves out of a delta of tags what a database says that was made anew: it lacks tags
-// that nobody took off. Where no tags were looked at before, it may be new as well; but what
-// lacks a tag that all new mail gets has lost it by its owner.
-func (t *Tags) Unlost(d Delta, before bool) Delta {
+// Unlost leaves out of a delta of tags what a database says of which none were looked at
+// before: it may be new, and lack tags that nobody took off. But what lacks a tag that all new
+// mail gets has lost it by its owner.
+func (t *Tags) Unlost(d Delta) Delta {
 	d.Remove = nil
 	d.Add = slices.DeleteFunc(slices.Clone(d.Add), func(f string) bool {
 		return slices.ContainsFunc(FlagRows(), func(r FlagRow) bool {
-			return r.Absent && r.Flag == f && (before || !slices.Contains(t.NewTags, r.Tag))
+			return r.Absent && r.Flag == f && !slices.Contains(t.NewTags, r.Tag)
 		})
 	})
 	return d

@@ -1,6 +1,9 @@
 package verify
 
 import (
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
@@ -21,8 +24,16 @@ type Memory struct {
 	HeldHere, HeldThere map[string]bool
 	TagsAt              mail.Revision // up to where tags were looked at
 	Rules               string        // what tags ordered then, as one word
+	// Unseen tells whether what notmuch's database has of a message was not yet seen in it, since it
+	// is another one than the one in which tags were agreed on: they order nothing; nil: none.
+	Unseen func(known ledger.Mailbox, uid imap.UID) bool
 	// OldTags gives the tags that order nothing of a file, since they were said of others.
 	OldTags func(mailbox, key string) plan.OldTags
+}
+
+// seen tells whether a message's tags may be its owner's doing.
+func (m *Memory) seen(known ledger.Mailbox, uid imap.UID) bool {
+	return m.Unseen == nil || !m.Unseen(known, uid)
 }
 
 func (m *Memory) wasHere(folder string) bool {

@@ -400,12 +400,12 @@ func (b *box) message(row *ledger.Message, m mail.Message) {
 	}
 	sent := here // what of that a sync sees
 	tagged, indexed := b.side.files[string(b.dir)][row.Key]
-	if indexed {
+	if indexed && b.seen(b.known, row.UID) {
 		said := b.Tags.TagDelta(row.Flags, tagged.Tags)
 		here = said.Merged(here)
 		switch {
 		case b.whole:
-			sent = b.Tags.Unlost(said, b.TagsAt.UUID != "").Merged(sent)
+			sent = b.Tags.Unlost(said).Merged(sent)
 		case b.news[tagged.ID]:
 			sent = here
 		}
@@ -442,10 +442,10 @@ func (b *box) leaves(row *ledger.Message, letters string, tagged mail.Tagged) st
 	if strings.Contains(letters, "T") && b.Deletions != plan.DeletionsKeep {
 		return "the name of its file marks it as deleted (T), and " + deletes
 	}
-	if !b.whole && !b.news[tagged.ID] && b.Rules == b.Tags.RulesFingerprint() {
-		return "" // a sync has seen its tags
+	if !b.whole && !b.news[tagged.ID] && b.Rules == b.Tags.RulesFingerprint() || !b.seen(b.known, row.UID) {
+		return "" // a sync has seen its tags, or they are of another database
 	}
-	to, deleted := b.Tags.Ordered(b.known.Name, b.trash, b.Deletions, tagged.Tags, b.oldTags(row.Key), b.whole && b.TagsAt.UUID != "")
+	to, deleted := b.Tags.Ordered(b.known.Name, b.trash, b.Deletions, tagged.Tags, b.oldTags(row.Key))
 	if !deleted && to == "" {
 		return ""
 	}

@@ -1,0 +1,68 @@
+package index
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	notmuch "github.com/zenhack/go.notmuch"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+)
+
+// stampKey begins the key, in the configuration that the database itself holds, of what an
+// account has stamped it with: the database's uuid, since `notmuch restore` puts that
+// configuration into any database, and the stamps. To set it changes no message, nor the
+// revision.
+const stampKey = "notmuch-imap."
+
+// Stamped gives the revision of the database, and the stamps that it got for an account; zero
+// if there is no database.
+func (x *Index) Stamped(ctx context.Context, account string) (now mail.Revision, stamps []string, err error) {
+	err = x.read(ctx, func(db *notmuch.DB) error {
+		now.UUID, now.N = revisionOf(handle(db))
+		stamps = nil
+		all, err := storedConfig(db, stampKey+account)
+		for _, c := range all {
+			if words := strings.Fields(c.Value); c.Key == stampKey+account && len(words) > 0 && words[0] == now.UUID {
+				stamps = words[1:]
+			}
+		}
+		return err
+	})
+	return now, stamps, err
+}
+
+// Stamp gives the database these stamps for an account, in the place of those that it has. done
+// is false if another program writes to it for longer than is worth waiting, or there is none.
+func (x *Index) Stamp(ctx context.Context, account string, stamps ...string) (done bool, err error) {
+	release, err := x.take(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer release()
+	if x.missing {
+		return false, nil
+	}
+	if err := x.waitForLock(ctx, min(time.Second, x.lockWait), nil); err != nil {
+		return false, ctx.Err()
+	}
+	if err := x.calm(ctx); err != nil {
+		return false, err
+	}
+	return true, x.once(notmuch.DBReadWrite, func(db *notmuch.DB) error {
+		uuid, _ := revisionOf(handle(db))
+		return storeConfig(db, []property{{stampKey + account, strings.Join(append([]string{uuid}, stamps...), " ")}})
+	})
+}
+
+// restamp has the configuration of a database that is made of another one, with all its tags, say
+// of its own stamps what that one's says of its.
+func restamp(config []property, uuid string, made *notmuch.DB) {
+	own, _ := revisionOf(handle(made))
+	for i, c := range config {
+		if stamps, is := strings.CutPrefix(c.Value, uuid+" "); is && strings.HasPrefix(c.Key, stampKey) {
+			config[i].Value = own + " " + stamps
+		}
+	}
+}
