@@ -445,6 +445,7 @@ func (l *Looker) putGone(ctx context.Context, b *Mailbox, gone, theirs []imap.UI
 	}
 	others := mail.UIDSet(theirs)
 	var both []ledger.Message
+	var files *plan.Unrecorded
 	for _, row := range rows {
 		if row.Fileless() {
 			if err := l.commit(ctx, journal.Change{Forget: []ledger.Message{row}}, "deletions recorded"); err != nil {
@@ -460,7 +461,11 @@ func (l *Looker) putGone(ctx context.Context, b *Mailbox, gone, theirs []imap.UI
 		if b.vanished.Contains(row.UID) && row.Reason == plan.Unseen {
 			row.Reason = "" // the server says of itself that it was there
 		}
-		l.Line.Hold(&deliver.Item{Box: b.Mailbox, Op: deliver.OpGone, Row: row, Known: !others.Contains(row.UID), Absent: b.missingHere(row.UID)})
+		absent, err := l.absent(ctx, b, row, &files)
+		if err != nil {
+			return err
+		}
+		l.Line.Hold(&deliver.Item{Box: b.Mailbox, Op: deliver.OpGone, Row: row, Known: !others.Contains(row.UID), Absent: absent})
 	}
 	if len(both) == 0 {
 		return nil
@@ -488,6 +493,7 @@ func (l *Looker) putFlags(ctx context.Context, b *Mailbox, changes []plan.FlagCh
 	if err != nil {
 		return err
 	}
+	var files *plan.Unrecorded
 	for _, row := range rows {
 		if row.Fileless() {
 			row.Flags = after[row.UID]
@@ -505,7 +511,9 @@ func (l *Looker) putFlags(ctx context.Context, b *Mailbox, changes []plan.FlagCh
 			continue
 		}
 		it := l.flagging(b.Mailbox, row, after[row.UID])
-		it.Absent = b.missingHere(row.UID)
+		if it.Absent, err = l.absent(ctx, b, row, &files); err != nil {
+			return err
+		}
 		if err := l.Line.Send(ctx, it); err != nil {
 			return err
 		}
@@ -525,6 +533,18 @@ func (l *Looker) waitsForDeletion(b *Mailbox, c plan.FlagChange) bool {
 func (b *Mailbox) deletedHere(uid imap.UID) bool {
 	is := func(m ledger.Message) bool { return m.UID == uid }
 	return slices.ContainsFunc(b.Local.Missing, is) || slices.ContainsFunc(b.Local.Marked, is)
+}
+
+// absent tells of a message whose file was gone before this run: only one that was there when the
+// folders were read may have been moved since, which the next run judges. What was gone already is
+// not always among what is missing: a deletion that the server is not to be told of, or was told
+// of before, is none. So a file that is nowhere counts as gone before.
+func (l *Looker) absent(ctx context.Context, b *Mailbox, row ledger.Message, files **plan.Unrecorded) (bool, error) {
+	if l.ReadOnly || row.Key == "" || b.missingHere(row.UID) {
+		return true, nil
+	}
+	_, here, err := l.source(ctx, row, files)
+	return !here, err
 }
 
 func (b *Mailbox) missingHere(uid imap.UID) bool {
