@@ -261,15 +261,15 @@ func (x *notmuch) Messages(_ context.Context, ids []string, under string) (map[s
 	return out, err
 }
 
-func (x *notmuch) Stamped(context.Context, string) (now mail.Revision, stamps []string, err error) {
+func (x *notmuch) Stamped(context.Context, string) (now mail.Revision, of string, stamps []string, err error) {
 	b, err := os.ReadFile(x.path + ".stamps")
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
-	if words := strings.Fields(string(b)); len(words) > 0 && words[0] == "db"+x.uuid {
-		stamps = words[1:]
+	if words := strings.Fields(string(b)); len(words) > 0 {
+		of, stamps = words[0], words[1:]
 	}
-	return mail.Revision{UUID: "db" + x.uuid, N: x.revision()}, stamps, err
+	return mail.Revision{UUID: "db" + x.uuid, N: x.revision()}, of, stamps, err
 }
 
 func (x *notmuch) Stamp(_ context.Context, _ string, stamps ...string) (bool, error) {

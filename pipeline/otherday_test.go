@@ -27,6 +27,8 @@ func otherDays() map[string]struct{ before, after func(h *home) } {
 	anew := func(h *home) {
 		h.do(h.index.save(map[string]*indexed{}))
 		h.index.uuid = "another"
+		h.do(os.Remove(h.index.path + ".stamps"))
+		h.do(os.Remove(h.index.path + ".revision"))
 	}
 	return map[string]struct{ before, after func(h *home) }{
 		"made anew":        {func(*home) {}, func(h *home) { anew(h); h.notmuchNew() }},
@@ -121,6 +123,58 @@ func TestTagsOfAnotherDayOrderNothing(t *testing.T) {
 					h.quiet(s, rules)
 				})
 			}
+		}
+	}
+}
+
+// A database that notmuch compact has made of the one that there was has another UUID, and its
+// tags are what their owner said: what waited is done, and that nothing else was is no news.
+func TestACompactedDatabaseIsTheSame(t *testing.T) {
+	for wire, caps := range wires() {
+		for _, tagFlags := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/%v", wire, tagFlags), func(t *testing.T) {
+				t.Parallel()
+				rules := func(o *Options) {
+					filing(o)
+					o.Keywords, o.TagFlags = []string{"todo", "work"}, tagFlags
+				}
+				s, h := newServer(caps...), newHome(t)
+				in := s.box("INBOX")
+				s.box("Trash")
+				s.box("Archive")
+				for i := range 8 {
+					in.add(plainMail(i), `\Seen`)
+				}
+				in.flag(5, `\Seen`, "todo")
+				h.sync(s, rules)
+				h.tag(id(7), []string{"work"}, nil)
+				h.sync(s, rules)
+				h.quiet(s, rules)
+				h.index.uuid = "compacted"
+				h.quiet(s, rules)
+				h.tag(id(1), nil, []string{"inbox"})
+				h.tag(id(2), []string{"deleted"}, nil)
+				h.tag(id(3), []string{"work"}, nil)
+				h.tag(id(4), nil, []string{"todo"})
+				h.index.uuid = "again"
+				h.sync(s, rules)
+				h.sync(s, rules)
+				for m, want := range map[int]string{0: "INBOX", 1: "Archive", 2: "Trash"} {
+					if got := s.holding(id(m)); !slices.Equal(got, []string{want}) {
+						t.Errorf("mail %d is in %v, want %s", m, got, want)
+					}
+				}
+				if got := in.msgs[in.uidOf(3)].flags; !plan.HasFlag(got, "work") {
+					t.Errorf("what was tagged has %v", got)
+				}
+				if got := in.msgs[in.uidOf(4)].flags; plan.HasFlag(got, "todo") {
+					t.Errorf("what was untagged has %v", got)
+				}
+				if n := h.said("another one than at the last sync"); n != 0 {
+					t.Errorf("it says %d times that the database is another one", n)
+				}
+				h.quiet(s, rules)
+			})
 		}
 	}
 }

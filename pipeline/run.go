@@ -92,7 +92,7 @@ func reportingRun(o Options, rep *report.Reporter) *run {
 // indexAhead has mail indexed ahead of its delivery. Where that makes another database, the
 // account's marks follow.
 func (r *run) indexAhead(ctx context.Context, changes []mail.Change, own int, progress func(done int)) error {
-	was, _, err := r.Index.Stamped(ctx, r.Name)
+	was, _, _, err := r.Index.Stamped(ctx, r.Name)
 	if err != nil {
 		return err
 	}

@@ -12,25 +12,25 @@ import (
 
 // stampKey begins the key, in the configuration that the database itself holds, of what an
 // account has stamped it with: the database's uuid, since `notmuch restore` puts that
-// configuration into any database, and the stamps. To set it changes no message, nor the
+// configuration into any database, and notmuch compact gives it another one; and the stamps. To set it changes no message, nor the
 // revision.
 const stampKey = "notmuch-imap."
 
-// Stamped gives the revision of the database, and the stamps that it got for an account; zero
-// if there is no database.
-func (x *Index) Stamped(ctx context.Context, account string) (now mail.Revision, stamps []string, err error) {
+// Stamped gives the revision of the database, and the stamps that it got for an account, when
+// its uuid was of; zero if there is no database.
+func (x *Index) Stamped(ctx context.Context, account string) (now mail.Revision, of string, stamps []string, err error) {
 	err = x.read(ctx, func(db *notmuch.DB) error {
 		now.UUID, now.N = revisionOf(handle(db))
-		stamps = nil
+		of, stamps = "", nil
 		all, err := storedConfig(db, stampKey+account)
 		for _, c := range all {
-			if words := strings.Fields(c.Value); c.Key == stampKey+account && len(words) > 0 && words[0] == now.UUID {
-				stamps = words[1:]
+			if words := strings.Fields(c.Value); c.Key == stampKey+account && len(words) > 0 {
+				of, stamps = words[0], words[1:]
 			}
 		}
 		return err
 	})
-	return now, stamps, err
+	return now, of, stamps, err
 }
 
 // Stamp gives the database these stamps for an account, in the place of those that it has. done

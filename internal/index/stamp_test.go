@@ -12,9 +12,12 @@ import (
 // stamps gives the stamps of an account, and the revision.
 func (w *world) stamps(account string) (string, uint64) {
 	w.Helper()
-	now, stamps, err := w.x.Stamped(w.Context(), account)
+	now, of, stamps, err := w.x.Stamped(w.Context(), account)
 	if err != nil {
 		w.Fatal(err)
+	}
+	if of != "" && of != now.UUID {
+		stamps = append(stamps, "of", of)
 	}
 	return strings.Join(stamps, " "), now.N
 }
@@ -49,7 +52,7 @@ func TestAStampIsOfOneDatabase(t *testing.T) {
 	}
 	w.quiet()
 	uuid := func() string {
-		now, _, err := w.x.Stamped(t.Context(), "work")
+		now, _, _, err := w.x.Stamped(t.Context(), "work")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -60,6 +63,7 @@ func TestAStampIsOfOneDatabase(t *testing.T) {
 	if got, _ := w.stamps("work"); got != "two one" || uuid() == was {
 		t.Errorf("after a rebuild of %s: %q, the database is %s", was, got, uuid())
 	}
+	rebuilt := uuid()
 	dump := filepath.Join(w.dir, "dump")
 	w.notmuch("dump", "--output="+dump)
 	put := func() {
@@ -77,8 +81,15 @@ func TestAStampIsOfOneDatabase(t *testing.T) {
 	put()
 	w.notmuch("new")
 	w.notmuch("restore", "--input="+dump)
-	if got, _ := w.stamps("work"); got != "" {
-		t.Errorf("a database of which a dump was put into another has its stamps: %q", got)
+	if got, _ := w.stamps("work"); got != "two one of "+rebuilt {
+		t.Errorf("where a dump of another database was put in: %q, and that was %s", got, rebuilt)
+	}
+	w.stamp("work", "three")
+	_, before = w.stamps("work")
+	was = uuid()
+	w.notmuch("compact", "--quiet")
+	if got, now := w.stamps("work"); got != "three of "+was || now != before || uuid() == was {
+		t.Errorf("after %s was compacted: %q, revision %d after %d, database %s", was, got, now, before, uuid())
 	}
 }
 

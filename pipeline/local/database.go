@@ -45,7 +45,8 @@ func (r *Reader) database(ctx context.Context) (*database, error) {
 // on. It says so if it is not, and notes what is to be seen anew in it. A database bears the stamp
 // that it got with the last agreement, and the one before: a run that was stopped between the two
 // notes is no matter. One without it was put back from a backup, however much was changed in it
-// since; one with another uuid that has it was made of the one that there was.
+// since. One with another uuid that has it was made of the one that there was: by a rebuild, or by
+// notmuch compact, which keeps the stamp as it is, and the revisions.
 func (r *Reader) JudgeDatabase(ctx context.Context) error {
 	d := new(database)
 	var stamp journal.Text
@@ -58,8 +59,9 @@ func (r *Reader) JudgeDatabase(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var of string
 	var stamps []string
-	if d.now, stamps, err = r.Index.Stamped(ctx, r.Account); err != nil {
+	if d.now, of, stamps, err = r.Index.Stamped(ctx, r.Account); err != nil {
 		return err
 	}
 	r.judged = d
@@ -71,8 +73,9 @@ func (r *Reader) JudgeDatabase(ctx context.Context) error {
 		return nil // none was known, or there is none
 	}
 	same := before == d.now.UUID
-	bears := slices.Contains(stamps, string(stamp))
-	if same && d.now.N >= d.named.N && d.now.N >= d.told.N && (stamp == "" || bears) {
+	later := d.now.N >= d.named.N && d.now.N >= d.told.N
+	bears := slices.Contains(stamps, string(stamp)) && (of == d.now.UUID || of == before && later)
+	if same && later && (stamp == "" || bears) {
 		return nil
 	}
 	begin := mail.Revision{UUID: d.now.UUID}

@@ -21,8 +21,9 @@ type Index interface {
 	// files below the directory under, and their others.
 	Messages(ctx context.Context, ids []string, under string) (map[string]mail.Tagged, error)
 	// Stamped gives what Changes starts from to give what changes from now on, and the
-	// stamps that the database got for an account; zero if there is no database.
-	Stamped(ctx context.Context, account string) (now mail.Revision, stamps []string, err error)
+	// stamps that the database got for an account, when its UUID was of; zero if there is no
+	// database.
+	Stamped(ctx context.Context, account string) (now mail.Revision, of string, stamps []string, err error)
 	// Stamp gives it these in their place. done is false if another program writes to it.
 	Stamp(ctx context.Context, account string, stamps ...string) (done bool, err error)
 }
@@ -201,7 +202,7 @@ func (r *Reader) unwritten(ctx context.Context, views []View, tagged []mail.Tagg
 // which has all that it had. That begins anew to count, so all tags are compared once more; and as
 // it is no database that was lost, what a message lacks there was taken off.
 func (r *Reader) Renewed(ctx context.Context, was string) error {
-	db, _, err := r.Index.Stamped(ctx, r.Account)
+	db, _, _, err := r.Index.Stamped(ctx, r.Account)
 	if err != nil {
 		return err
 	}

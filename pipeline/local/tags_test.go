@@ -24,8 +24,8 @@ type notmuch struct {
 	changed func(id string) bool
 }
 
-func (d *notmuch) Stamped(context.Context, string) (mail.Revision, []string, error) {
-	return mail.Revision{UUID: d.uuid, N: 9 + d.later}, d.stamps, nil
+func (d *notmuch) Stamped(context.Context, string) (mail.Revision, string, []string, error) {
+	return mail.Revision{UUID: d.uuid, N: 9 + d.later}, d.uuid, d.stamps, nil
 }
 
 func (d *notmuch) Messages(context.Context, []string, string) (map[string]mail.Tagged, error) {
