@@ -404,7 +404,7 @@ func TestANewDatabaseReadsNothing(t *testing.T) {
 		m.Tags = []string{"inbox"}
 	}
 	h.do(h.index.save(db))
-	h.index.uuid = "another"
+	h.index.another()
 	for range 2 {
 		h.sync(s, tagged)
 	}

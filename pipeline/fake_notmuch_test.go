@@ -272,6 +272,12 @@ func (x *notmuch) Stamped(context.Context, string) (now mail.Revision, of string
 	return mail.Revision{UUID: "db" + x.uuid, N: x.revision()}, of, stamps, err
 }
 
+// another makes it a database of its own, which nobody has stamped.
+func (x *notmuch) another() {
+	x.uuid = "another"
+	_ = os.Remove(x.path + ".stamps") // there may be none
+}
+
 func (x *notmuch) Stamp(_ context.Context, _ string, stamps ...string) (bool, error) {
 	return true, os.WriteFile(x.path+".stamps", []byte("db"+x.uuid+" "+strings.Join(stamps, " ")), 0o600)
 }

@@ -26,8 +26,7 @@ func otherDays() map[string]struct{ before, after func(h *home) } {
 	}
 	anew := func(h *home) {
 		h.do(h.index.save(map[string]*indexed{}))
-		h.index.uuid = "another"
-		h.do(os.Remove(h.index.path + ".stamps"))
+		h.index.another()
 		h.do(os.Remove(h.index.path + ".revision"))
 	}
 	return map[string]struct{ before, after func(h *home) }{

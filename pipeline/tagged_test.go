@@ -360,7 +360,7 @@ func TestRulesAndDatabasesThatAreNew(t *testing.T) {
 	for i := 1; i < 4; i++ {
 		h.tag(id(i), nil, []string{"inbox", "unread"})
 	}
-	h.index.uuid = "another"
+	h.index.another()
 	h.quiet(s, keywords, afew)
 	h.quiet(s, keywords, afew)
 	if len(in.msgs) != 3 {

@@ -66,7 +66,7 @@ func TestANewDatabaseGetsTheTagsOfKeywordsBack(t *testing.T) {
 				h.sync(s, o)
 				h.sync(s, o)
 				h.do(h.index.save(map[string]*indexed{}))
-				h.index.uuid = "another"
+				h.index.another()
 				if empty {
 					h.sync(s, o)
 				}

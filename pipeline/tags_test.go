@@ -69,7 +69,7 @@ func TestTagsReachTheServerAsKeywords(t *testing.T) {
 				m.Tags = []string{"inbox"}
 			}
 			h.do(h.index.save(l))
-			h.index.uuid = "another"
+			h.index.another()
 			h.sync(s, keywords)
 			if !plan.SameFlags(in.msgs[1].flags, []string{"work", "todo/x"}) {
 				t.Errorf("a new database: %v", in.msgs[1].flags)

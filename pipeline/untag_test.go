@@ -149,7 +149,7 @@ func TestANewDatabaseTakesNoKeywordOffAMovedMail(t *testing.T) {
 			h.move("INBOX", 1, "Archive", true)
 			h.notmuchNew()
 			h.tag(id(1), nil, []string{"todo"})
-			h.index.uuid = "another"
+			h.index.another()
 			for range 3 {
 				h.sync(s, use)
 			}
