@@ -320,6 +320,12 @@ func TestAnErrorOfThisMachineIsNoSuccess(t *testing.T) {
 							continue
 						}
 						missed = 0
+						state := m.state
+						if strings.Contains(strings.Join(hits, " "), `"\27\3\3`) { // a record of TLS
+							// A connection that is lost again and again is no error of this machine: mail
+							// may come by another road then, and is tagged so.
+							state = func() string { return strings.ReplaceAll(m.state(), "+fetch-salvaged ", "") }
+						}
 						if strings.HasPrefix(f.call, "newfstatat") && strings.Contains(strings.Join(hits, " "), ".glass") {
 							// libnotmuch 0.37 takes a database for a new one, and empties it, where
 							// it cannot stat its tables: `notmuch tag` does that, too.
@@ -333,12 +339,12 @@ func TestAnErrorOfThisMachineIsNoSuccess(t *testing.T) {
 							t.Errorf("%s at %d: a stack trace: %s", errno, at, out)
 						}
 						if status == 0 {
-							if got := m.state(); got != want {
+							if got := state(); got != want {
 								t.Errorf("%s at %d passed for success (%s):\n%s\nis not\n%s\nafter\n%s", errno, at, hits, got, want, out)
 							}
 						}
 						m.sync()
-						if got := m.state(); got != want {
+						if got := state(); got != want {
 							t.Errorf("after %s at %d (%s), status %d, the next run ends in\n%s\nnot in\n%s\nthe first said\n%s", errno, at, hits, status, got, want, out)
 						}
 					}
