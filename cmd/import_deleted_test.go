@@ -55,13 +55,7 @@ func TestMailboxesThatAreNoMoreAreKnown(t *testing.T) {
 					m.must(name, "sync")
 					says(t, m.must(name, "sync"), "work: nothing new")
 					says(t, m.must(name, "upload", "work"), "work: nothing new")
-					if bodies, uploads := wire.asked(); bodies+uploads != 0 {
-						t.Errorf("%d were fetched, and %d sent", bodies, uploads)
-					}
-					m.hasTags(before)
-					if now := m.there(); !slices.Equal(now, there) {
-						t.Errorf("the server has %q, and had %q", now, there)
-					}
+					m.untouched(wire, before, there)
 				})
 			}
 		}
@@ -88,13 +82,20 @@ func TestMailboxesOfOfflineIMAPThatAreNoMoreAreKnown(t *testing.T) {
 			says(t, m.must(program.words...), "work/New: 2 messages are paired", "work/Gone"+sep+"a: the server has it no more: 2 messages stay here, in Gone"+sep+"a")
 			m.must(name, "sync")
 			says(t, m.must(name, "upload", "work"), "work: nothing new")
-			if bodies, uploads := wire.asked(); bodies+uploads != 0 {
-				t.Errorf("%d were fetched, and %d sent", bodies, uploads)
-			}
-			m.hasTags(before)
-			if now := m.there(); !slices.Equal(now, there) {
-				t.Errorf("the server has %q, and had %q", now, there)
-			}
+			m.untouched(wire, before, there)
 		})
+	}
+}
+
+// untouched asserts that nothing was fetched or sent since, that notmuch has the tags that it had
+// before, and the server its mail.
+func (m *mover) untouched(wire *tap, before string, there []string) {
+	m.t.Helper()
+	if bodies, uploads := wire.asked(); bodies+uploads != 0 {
+		m.t.Errorf("%d were fetched, and %d sent", bodies, uploads)
+	}
+	m.hasTags(before)
+	if now := m.there(); !slices.Equal(now, there) {
+		m.t.Errorf("the server has %q, and had %q", now, there)
 	}
 }

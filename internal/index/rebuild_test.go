@@ -120,6 +120,12 @@ func difference(a, b string) string {
 func (w *world) whole() {
 	w.Helper()
 	w.quiet()
+	w.sound()
+}
+
+// sound asserts that Xapian finds nothing amiss.
+func (w *world) sound() {
+	w.Helper()
 	if out := w.run("xapian-check", w.x.DatabasePath()); !strings.Contains(out, "No errors found") {
 		w.Errorf("xapian-check: %s", out)
 	}
@@ -190,21 +196,28 @@ func TestARebuiltDatabaseIsTheOneThatWas(t *testing.T) {
 	w.whole()
 }
 
-// The same of real mails, with all that is odd about them.
-func TestADatabaseOfRealMailIsRebuilt(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
+// realMail writes the mails that are read by the tests of internal/mail, with all that is odd
+// about them.
+func (w *world) realMail() {
+	w.Helper()
 	files, err := filepath.Glob("../mail/testdata/mail/*")
 	if err != nil || len(files) == 0 {
-		t.Fatal("no mail", err)
+		w.Fatal("no mail", err)
 	}
 	for i, f := range files {
 		text, err := os.ReadFile(f)
 		if err != nil {
-			t.Fatal(err)
+			w.Fatal(err)
 		}
 		w.write(filepath.Join(w.root, fmt.Sprintf("box%d", i%3), "cur", fmt.Sprintf("%d:2,S", i)), string(text))
 	}
+}
+
+// The same of real mails.
+func TestADatabaseOfRealMailIsRebuilt(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.realMail()
 	w.notmuch("new", "--quiet")
 	before := w.holds()
 	w.rebuild(3)

@@ -11,9 +11,9 @@ import (
 )
 
 // stampKey begins the key, in the configuration that the database itself holds, of what an
-// account has stamped it with: the database's uuid, since `notmuch restore` puts that
-// configuration into any database, and notmuch compact gives it another one; and the stamps. To set it changes no message, nor the
-// revision.
+// account has stamped it with: the stamps, behind the uuid that the database had then.
+// `notmuch restore` puts that configuration into any database, and notmuch compact gives a
+// database another uuid. To set it changes no message, nor the revision.
 const stampKey = "notmuch-imap."
 
 // Stamped gives the revision of the database, and the stamps that it got for an account, when

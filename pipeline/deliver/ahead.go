@@ -54,7 +54,7 @@ gather:
 		}
 		changes = append(changes, c)
 	}
-	if err := index(ctx, changes, l.new, l.Report.Ahead()); err != nil {
+	if err := index(ctx, changes, l.new, l.Report.Indexing()); err != nil {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}

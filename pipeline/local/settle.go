@@ -32,10 +32,7 @@ func (r *Reader) settle(ctx context.Context, d *database, views []View, tagged [
 	if len(d.notSeen) == 0 {
 		return ids, true, nil
 	}
-	byDir := make(map[string]*View, len(views))
-	for i := range views {
-		byDir[string(views[i].Dir)] = &views[i]
-	}
+	byDir := byDirectory(views)
 	rows := make(map[*View]map[string]ledger.Row)
 	seen := make(map[*View]map[string]bool) // by key
 	for _, t := range tagged {

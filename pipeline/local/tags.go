@@ -103,10 +103,7 @@ func (r *Reader) addTags(ctx context.Context, d *database, v *View, byKey map[st
 // the file. all is false if some are in a mailbox that is not agreed upon, or that cannot
 // be read: its tags are looked at again later.
 func byFolder(views []View, tagged []mail.Tagged) (out map[*View]map[string]mail.Tagged, all bool) {
-	byDir := make(map[string]*View, len(views))
-	for i := range views {
-		byDir[string(views[i].Dir)] = &views[i]
-	}
+	byDir := byDirectory(views)
 	all = true
 	out = make(map[*View]map[string]mail.Tagged)
 	for _, t := range tagged {
@@ -127,6 +124,15 @@ func byFolder(views []View, tagged []mail.Tagged) (out map[*View]map[string]mail
 		}
 	}
 	return out, all
+}
+
+// byDirectory gives mailboxes by the directories of their folders.
+func byDirectory(views []View) map[string]*View {
+	out := make(map[string]*View, len(views))
+	for i := range views {
+		out[string(views[i].Dir)] = &views[i]
+	}
+	return out
 }
 
 // Followed is what Unfollowed found.

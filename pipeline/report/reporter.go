@@ -157,9 +157,9 @@ func (r *Reporter) Left() int {
 	return r.total.Messages - r.done.Messages
 }
 
-// Ahead gives a function that tells how many more messages than are dealt with by now notmuch has
+// Indexing gives a function that tells how many more messages than are dealt with by now notmuch has
 // already.
-func (r *Reporter) Ahead() func(messages int) {
+func (r *Reporter) Indexing() func(messages int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	base := r.done.Messages
