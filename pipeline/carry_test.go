@@ -30,9 +30,16 @@ type carried struct {
 
 func newCarried(t *testing.T) *carried {
 	t.Helper()
+	c := newUncarried(t)
+	c.sync(c.server)
+	return c
+}
+
+// newUncarried is one that was never synced.
+func newUncarried(t *testing.T) *carried {
+	t.Helper()
 	c := &carried{home: newHome(t), server: newServer("UIDPLUS", "CONDSTORE")}
 	c.server.box("INBOX").add(rawMail(0))
-	c.sync(c.server)
 	c.carrier = NewCarrier(filepath.Join(c.dir, "state"), c.options(c.server, nil).Now)
 	return c
 }
@@ -58,10 +65,21 @@ func (c *carried) lies() int {
 
 func TestNoRunWaitsForALargeMail(t *testing.T) {
 	t.Parallel()
-	c := newCarried(t)
+	t.Run("later", func(t *testing.T) { noRunWaits(t, newCarried(t), 0) })
+	t.Run("in the first sync", func(t *testing.T) { noRunWaits(t, newUncarried(t), 1) })
+	t.Run("under another UIDVALIDITY", func(t *testing.T) {
+		c := newCarried(t)
+		c.server.box("INBOX").validity++
+		noRunWaits(t, c, 0)
+	})
+}
+
+// noRunWaits has a large mail come, in a run to which so many others are new.
+func noRunWaits(t *testing.T, c *carried, others int) {
+	t.Helper()
 	inbox := c.server.box("INBOX")
 	huge := inbox.add(hugeMail(1)) // by itself, so that its size is not asked for otherwise
-	if rep := c.run(); rep.New != 0 || !rep.Clean() || c.server.fetched[huge] != 0 {
+	if rep := c.run(); rep.New != others || !rep.Clean() || c.server.fetched[huge] != 0 {
 		t.Fatalf("the run that met it: %+v", rep)
 	}
 	inbox.add(rawMail(2))

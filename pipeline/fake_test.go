@@ -24,6 +24,7 @@ type server struct {
 	boxes    map[string]*serverBox
 	asked    []string
 	fetched  map[imap.UID]int // bodies handed out
+	sent     []int            // their sizes, in their order
 	dials    int
 	// dialErr, if set, is what a dial gives.
 	dialErr func(n int) error
@@ -402,6 +403,7 @@ func (s *session) Fetch(_ context.Context, uids imap.UIDSet, sink mail.Sink) (er
 		}
 		err = hand(sink, u, m, raw, s.server.fat)
 		s.server.fetched[u]++
+		s.server.sent = append(s.server.sent, len(raw))
 		return err == nil
 	})
 	return err

@@ -84,13 +84,16 @@ func (w *worker) look(ctx context.Context, b *box) error {
 	if err != nil {
 		return err
 	}
-	small, large := plan.BySize(f.Fetch, b.line.Sizes)
+	small, large, huge := plan.BySize(f.Fetch, b.line.Sizes)
 	rank := pull.Usual
 	if mail.InboxName(b.Name) == "INBOX" {
 		rank = pull.Awaited
 	}
 	w.give(b, rank, plan.Batches(small))
 	w.give(b, pull.Large, large)
+	for _, uid := range huge {
+		w.give(b, pull.RankOfHuge(b.line.Sizes[uid]), [][]imap.UID{{uid}})
+	}
 	// Stubs come last: a message that hangs must not keep new mail waiting.
 	w.give(b, pull.Last, slices.Collect(slices.Chunk(due, 200)))
 	return nil

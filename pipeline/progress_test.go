@@ -96,6 +96,29 @@ func TestINBOXComesFirstAndLargeMailLast(t *testing.T) {
 	h.check(s)
 }
 
+// Of large mail the smaller comes first, whatever mailbox it is in, and however old it is.
+func TestTheSmallerOfLargeMailComesFirst(t *testing.T) {
+	t.Parallel()
+	h, s := newHome(t), newServer("UIDPLUS")
+	of := func(units int) string { return strings.Repeat("0123456789abcde\n", units*plan.Large/16) }
+	for i, units := range []int{3, 18, 1, 36} {
+		for _, box := range []string{"INBOX", "Lists"} {
+			s.box(box).add(rawMail(10*i+len(box)) + of(units))
+		}
+	}
+	h.sync(s, func(o *Options) { o.Connections = 1 })
+	var order []int // in units, of those that come alone
+	for _, size := range s.sent {
+		if size > plan.Huge {
+			order = append(order, size/plan.Large)
+		}
+	}
+	if !slices.Equal(order, []int{18, 18, 36, 36}) || slices.Max(s.sent[:4]) > plan.Huge {
+		t.Errorf("they came in the order %v: %v bytes", order, s.sent)
+	}
+	h.check(s)
+}
+
 // A server that does not say how large its messages are is asked once, and loses nothing;
 // what there is to ask for one message, nobody asks.
 func TestSizesCostNothing(t *testing.T) {

@@ -89,7 +89,7 @@ func (r *run) pull(ctx context.Context, first *worker, o *overview, boxes []*box
 
 // toFetch is the mailbox as it is fetched from.
 func (b *box) toFetch() *pull.Mailbox {
-	return &pull.Mailbox{Mailbox: b.line, UIDValidity: b.uidValidity, Stubs: b.stubs, Add: b.add, Remove: b.remove, Carries: b.known.Complete}
+	return &pull.Mailbox{Mailbox: b.line, UIDValidity: b.uidValidity, Stubs: b.stubs, Add: b.add, Remove: b.remove}
 }
 
 // fetching is what fetching needs of a run, when its mailboxes are known.

@@ -278,27 +278,40 @@ func lastPerUID(cs []FlagChange) []FlagChange {
 	return out
 }
 
-// Large is from how many bytes on a mail would keep others waiting on a slow line.
-const Large = 256 << 10
+// Large is from how many bytes on a mail would keep others waiting on a slow line, and Huge from
+// how many on it has a batch for itself.
+const (
+	Large = 256 << 10
+	Huge  = 16 * Large
+)
 
-// BySize parts large messages from the others. Of the large ones a batch has several only
-// as far as all of it takes no longer than one. What is not known to be large is not.
-func BySize(uids []imap.UID, sizes map[imap.UID]int64) (small []imap.UID, large [][]imap.UID) {
-	const most = 16 * Large
+// BySize parts large messages from the others, which have the newest first. Of the large ones the
+// smallest come first, and a batch has several only as far as all of it is no more than one that
+// is not huge. What is not known to be large is not.
+func BySize(uids []imap.UID, sizes map[imap.UID]int64) (small []imap.UID, large [][]imap.UID, huge []imap.UID) {
 	var sum int64
-	for _, u := range slices.Backward(slices.Sorted(slices.Values(uids))) {
+	newest := func(a, b imap.UID) int { return cmp.Compare(b, a) }
+	for _, u := range slices.SortedFunc(slices.Values(uids), func(a, b imap.UID) int {
+		if sizes[a] < Large && sizes[b] < Large {
+			return newest(a, b)
+		}
+		return cmp.Or(cmp.Compare(sizes[a], sizes[b]), newest(a, b))
+	}) {
 		size := sizes[u]
 		switch {
 		case size < Large:
 			small = append(small, u)
 			continue
-		case len(large) == 0 || sum+size > most:
+		case size >= Huge:
+			huge = append(huge, u)
+			continue
+		case len(large) == 0 || sum+size > Huge:
 			large, sum = append(large, nil), 0
 		}
 		sum += size
 		large[len(large)-1] = append(large[len(large)-1], u)
 	}
-	return small, large
+	return small, large, huge
 }
 
 // Batches cuts UIDs, newest first, into fetch commands. The first is small so

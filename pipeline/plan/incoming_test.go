@@ -246,15 +246,18 @@ func TestAnOriginalThatIsToStayComes(t *testing.T) {
 	}
 }
 
-// Large mails come for themselves, so many at once as take no longer than one; what is not
-// known to be large is small. The newest come first.
+// Large mails come for themselves, the smallest first, so many at once as take no longer than one;
+// a huge one comes alone. What is not known to be large is small, and of that the newest come first.
 func TestLargeMailsArePartedFromTheOthers(t *testing.T) {
-	sizes := map[imap.UID]int64{1: 5, 2: Large, 3: 15 * Large, 4: 40 * Large, 6: Large - 1, 7: Large}
-	small, large := BySize([]imap.UID{7, 6, 5, 4, 3, 2, 1}, sizes)
+	sizes := map[imap.UID]int64{1: 5, 2: Large, 3: 15 * Large, 4: 40 * Large, 6: Large - 1, 7: Large, 8: 17 * Large, 9: 17 * Large, 10: Huge}
+	small, large, huge := BySize([]imap.UID{7, 8, 6, 5, 10, 4, 3, 9, 2, 1}, sizes)
 	if want := []imap.UID{6, 5, 1}; !slices.Equal(small, want) {
 		t.Errorf("small: %v, not %v", small, want)
 	}
-	if want := [][]imap.UID{{7}, {4}, {3, 2}}; !slices.EqualFunc(large, want, slices.Equal) {
+	if want := [][]imap.UID{{7, 2}, {3}}; !slices.EqualFunc(large, want, slices.Equal) {
 		t.Errorf("large: %v, not %v", large, want)
+	}
+	if want := []imap.UID{10, 9, 8, 4}; !slices.Equal(huge, want) {
+		t.Errorf("huge: %v, not %v", huge, want)
 	}
 }

@@ -55,9 +55,6 @@ type Carrier struct {
 }
 
 const (
-	// worthCarrying is from how many bytes on a message is carried: it would have a batch for
-	// itself.
-	worthCarrying = 16 * plan.Large
 	// carrierTries is how often it is tried: then the run asks for the message itself, by
 	// whatever way there is.
 	carrierTries = 2
@@ -145,7 +142,7 @@ func (c *Carrier) path(p Parcel) string {
 // order gives the file with a message that is carried. Without one it orders it, and waits
 // tells whether that is worth waiting for; first, whether it was not ordered before.
 func (c *Carrier) order(p Parcel, size int64) (file string, waits, first bool) {
-	if c == nil || size < worthCarrying {
+	if c == nil || size < plan.Huge {
 		return "", false, false
 	}
 	c.mu.Lock()
@@ -320,7 +317,7 @@ func (w *Worker) carried(ctx context.Context, b *Mailbox, uids []imap.UID) (now 
 		file, waits, first := "", false, false
 		size := max(b.Sizes[uid], b.Stubs[uid].Size) // of a stub's message, no list has told it
 		// What a hook puts off is asked for by each run: it would be carried without end.
-		if b.Carries && b.Stubs[uid].State != ledger.Deferred {
+		if b.Stubs[uid].State != ledger.Deferred {
 			file, waits, first = w.Carrier.order(p, size)
 		}
 		if first {

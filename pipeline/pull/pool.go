@@ -4,11 +4,14 @@ package pull
 
 import (
 	"cmp"
+	"math/bits"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
 // Rank is which messages come before which, whatever mailbox they are in.
@@ -18,9 +21,13 @@ type Rank int
 const (
 	Awaited Rank = iota // their owner waits for them
 	Usual
-	Large // none of these is to keep others waiting
-	Last  // those that did not come before
+	Large             // none of these is to keep others waiting
+	Last  Rank = 1000 // those that did not come before
 )
+
+// RankOfHuge is that of one of so many bytes, of which each would have all others wait: one that
+// is twice as large comes later, whatever mailbox it is in.
+func RankOfHuge(size int64) Rank { return Large + Rank(bits.Len64(uint64(size/plan.Huge))) }
 
 // Unit is one piece of work: a mailbox to look into, or messages of it to fetch.
 type Unit[M comparable] struct {

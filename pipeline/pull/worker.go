@@ -63,7 +63,6 @@ type Mailbox struct {
 	UIDValidity      uint64                      // of its messages, as they are fetched
 	Stubs            map[imap.UID]ledger.Message // those that stand for messages of it
 	Add, Remove      []string                    // tags by rule
-	Carries          bool                        // its large messages are carried
 }
 
 // Options is what fetching needs of a run.
