@@ -99,19 +99,17 @@ func TestWatchTellsItsServiceManager(t *testing.T) {
 	heard("STOPPING=1")
 }
 
-// TestAReloadBehindALongTextIsHeardOf: while what is under way when the configuration is to be
+// TestAReloadBehindOneMailIsHeardOf: while what is under way when the configuration is to be
 // read again is not done, the manager goes on to hear from the watch, and that it stops.
-func TestAReloadBehindALongTextIsHeardOf(t *testing.T) {
+func TestAReloadBehindOneMailIsHeardOf(t *testing.T) {
 	t.Parallel()
 	w := newWatching(t, `mailboxes = ["INBOX"]`)
 	heard := w.asManager()
+	text, release := w.heldText("long")
 	w.start()
 	heard("READY=1")
-	appendAll(t, w.server, "INBOX", longText("long", 8))
-	w.until("status says what notmuch is at", func() bool {
-		out, _ := w.run(name, "status")
-		return strings.Contains(strings.Join(strings.Fields(out), " "), "notmuch is indexing")
-	})
+	appendAll(t, w.server, "INBOX", text)
+	w.untilHeld()
 	if err := w.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
@@ -123,4 +121,5 @@ func TestAReloadBehindALongTextIsHeardOf(t *testing.T) {
 	}
 	w.stop(syscall.SIGTERM)
 	heard("STOPPING=1")
+	release()
 }
