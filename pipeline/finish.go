@@ -22,6 +22,7 @@ func (r *run) finish(ctx context.Context, err error) (*report.Report, error) {
 	r.ask.End()
 	if !r.DryRun {
 		r.ask.Clear()
+		r.sweepShelf(ctx)
 	}
 	if cause := context.Cause(ctx); cause != nil && ctx.Err() != nil {
 		err = cause

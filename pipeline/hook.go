@@ -8,6 +8,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/hooks"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/pull"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
@@ -68,4 +69,15 @@ func (r *run) postSync(ctx context.Context) error {
 		Removed: rep.Removed, Faults: len(rep.Faults),
 	}, time.Time{})
 	return err
+}
+
+// shelf has what came of messages that hooks put off.
+func (o *Options) shelf() pull.Shelf { return pull.NewShelf(o.Ledger.Dir()) }
+
+// sweepShelf removes what is no more put off.
+func (r *run) sweepShelf(ctx context.Context) {
+	r.shelf().Sweep(func(p pull.Parcel) bool {
+		row, ok, err := r.Ledger.Get(ctx, p.Mailbox, p.UIDValidity, p.UID)
+		return err != nil || ok && row.State == ledger.Deferred
+	})
 }

@@ -255,6 +255,50 @@ func TestDeferredMessageComesWithALaterRun(t *testing.T) {
 	}
 }
 
+// What a hook has seen, and puts off, is not downloaded a second time, and has all its bytes when it
+// comes. What lies beside the account's state for that goes when it is no more put off.
+func TestDeferredMessageIsDownloadedOnce(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]hooks.Action{"passed": hooks.Pass, "skipped": hooks.Skip, "deleted": hooks.Defer, "damaged": hooks.Pass} {
+		s, h := inbox(2), newHome(t)
+		odd := s.box("INBOX").add(rawMail(7) + "two ends\r\r\nof lines\rand none")
+		action := hooks.Defer
+		later := hook(func(context.Context, *hooks.Event) (hooks.Verdict, error) { return hooks.Verdict{Action: action}, nil }, hooks.PreWrite)
+		lies := func() []string {
+			files, _ := filepath.Glob(filepath.Join(h.dir, "state", "deferred", "*"))
+			return files
+		}
+		for range 3 {
+			if rep := h.sync(s, with(later)); rep.Deferred != 3 || !rep.Clean() {
+				t.Errorf("%s: %+v", name, rep)
+			}
+		}
+		if s.fetched[odd] != 1 || s.fetched[1] != 1 || len(lies()) != 3 {
+			t.Errorf("%s: fetched %v times, %q", name, s.fetched, lies())
+		}
+		switch action = end; name {
+		case "deleted":
+			s.box("INBOX").expunge(odd)
+		case "damaged":
+			for _, path := range lies() {
+				if err := os.Truncate(path, 20); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		s.box("INBOX").flag(1, `\Flagged`)
+		rep := h.sync(s, with(later))
+		if want := map[string]int{"passed": 1, "damaged": 2}[name]; want > 0 {
+			if h.check(s); rep.New != 3 || s.fetched[odd] != want || h.row(odd).WireSize != int64(len(s.box("INBOX").msgs[odd].raw)) {
+				t.Errorf("%s: fetched %v times, %+v, %+v", name, s.fetched, h.row(odd), rep)
+			}
+		}
+		if left := map[string]int{"deleted": 2}[name]; len(lies()) != left {
+			t.Errorf("%s: %q are left", name, lies())
+		}
+	}
+}
+
 // Whatever hooks do, the mail comes, and one line says what they did.
 func TestBadHooksCostNoMail(t *testing.T) {
 	t.Parallel()

@@ -97,7 +97,7 @@ func (r *run) fetching(o *overview) *pull.Fetching {
 	return pull.New(pull.Options{
 		Line: r.line, Index: r.Index, Ledger: r.Ledger, Hooks: r.ask, Report: r.rep, Keys: &r.keys, Now: r.Now, Timeout: r.Timeout, Tags: &r.Tags,
 		Origin: stub.Origin{Account: r.Name, Address: r.Address, Secret: r.secret.text, Exchange: o.exchange},
-		Wanted: r.wants, Trash: o.trash, Carrier: r.Carrier,
+		Wanted: r.wants, Trash: o.trash, Carrier: r.Carrier, Shelf: r.shelf(),
 		RestoreTags: func(ctx context.Context, m *pull.Mailbox, it *deliver.Item) error {
 			return r.rememberRemoved(ctx, &r.Tags, arrival{m.Name, o.trash, m.Add, m.Remove}, it)
 		},

@@ -2,7 +2,9 @@ package maildir
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -75,6 +77,24 @@ func (s *Spool) Write(p []byte) (int, error) {
 		p = p[i+1:]
 	}
 	return n, s.err
+}
+
+// Restore takes a mail as it was stored before, when it had so many bytes on the wire.
+func (s *Spool) Restore(r io.Reader, wire int64) error {
+	if s.wire = wire; s.Wrote != nil {
+		s.Wrote(int(wire))
+	}
+	buf := make([]byte, bufSize)
+	for {
+		n, err := r.Read(buf)
+		s.put(buf[:n])
+		switch {
+		case errors.Is(err, io.EOF):
+			return s.err
+		case err != nil || s.err != nil:
+			return cmp.Or(err, s.err)
+		}
+	}
 }
 
 func (s *Spool) put(p []byte) {

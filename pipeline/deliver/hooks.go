@@ -41,6 +41,9 @@ func (l *Line) preWrite(ctx context.Context, items []*Item) ([]*Item, error) {
 			continue
 		case it.Op == OpAdd:
 			kept = append(kept, KeptAway(it.Row, it.Before, out, l.Now()))
+			if out.Action == hooks.Defer && l.PutOff != nil {
+				l.PutOff(it.Row, path)
+			}
 		}
 		off = append(off, it)
 	}

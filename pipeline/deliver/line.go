@@ -82,6 +82,8 @@ type Options struct {
 	// ChangedSince tells whether a file that is to be removed has other letters than it had
 	// when its mail was linked to where it is now; nil: it has not.
 	ChangedSince func(row ledger.Message, letters string) bool
+	// PutOff keeps what came of a message that a hook puts off; nil: it comes again.
+	PutOff func(row ledger.Message, file string)
 	// Orders is what tags order; nil: nothing.
 	Orders Orders
 	// Ahead has much mail that comes at once indexed before Index is told of it, and tells how

@@ -18,14 +18,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
-// Parcel is a message that is too large to be waited for.
-type Parcel struct {
-	Mailbox     string
-	UIDValidity uint64
-	UID         imap.UID
-}
-
-// parcel is what is known of one.
+// parcel is what is known of a message that is too large to be waited for.
 type parcel struct {
 	Parcel
 	size    int64
@@ -71,10 +64,9 @@ func NewCarrier(dir string, now func() time.Time) *Carrier {
 	files, _ := os.ReadDir(c.dir) // none is as good
 	for _, f := range files {
 		path := filepath.Join(c.dir, f.Name())
-		var p Parcel
-		_, err := fmt.Sscanf(f.Name(), "%d.%d.%x", &p.UIDValidity, &p.UID, &p.Mailbox)
-		fi, gone := f.Info()
-		if err != nil || gone != nil || c.path(p) != path || !fi.Mode().IsRegular() {
+		p, ok := parcelOf(f.Name())
+		fi, err := f.Info()
+		if !ok || err != nil || !fi.Mode().IsRegular() {
 			_ = os.RemoveAll(path) // it is in nobody's way
 			continue
 		}
@@ -136,7 +128,7 @@ func (c *Carrier) Sweep() (mailboxes []string) {
 }
 
 func (c *Carrier) path(p Parcel) string {
-	return filepath.Join(c.dir, fmt.Sprintf("%d.%d.%x", p.UIDValidity, p.UID, p.Mailbox))
+	return filepath.Join(c.dir, p.file())
 }
 
 // order gives the file with a message that is carried. Without one it orders it, and waits
@@ -313,7 +305,7 @@ func (l *load) Discard() {
 // which it delivers if they are here, and leaves for another run if they are not.
 func (w *Worker) carried(ctx context.Context, b *Mailbox, uids []imap.UID) (now []imap.UID, err error) {
 	for _, uid := range uids {
-		p := Parcel{b.Name, b.UIDValidity, uid}
+		p := b.parcel(uid)
 		file, waits, first := "", false, false
 		size := max(b.Sizes[uid], b.Stubs[uid].Size) // of a stub's message, no list has told it
 		// What a hook puts off is asked for by each run: it would be carried without end.

@@ -163,7 +163,11 @@ func (w *Worker) sink(ctx context.Context, b *Mailbox, came map[imap.UID]bool, f
 			if len(b.Sizes) == 0 {
 				w.Report.Announced(size)
 			}
-			return w.spool(b)
+			s, err := w.spool(b)
+			if err != nil {
+				return nil, err // not s: a nil *Spool is no nil Spool
+			}
+			return s, nil
 		},
 		Done: func(m mail.Message, spool mail.Spool) error {
 			s, ok := spool.(*maildir.Spool)
@@ -203,7 +207,7 @@ func (w *Worker) madeUp(m mail.Message, came *maildir.Spool) bool {
 }
 
 // spool begins a mail, of which it is counted how much came.
-func (w *Worker) spool(b *Mailbox) (mail.Spool, error) {
+func (w *Worker) spool(b *Mailbox) (*maildir.Spool, error) {
 	s, err := b.Dir.Spool(w.Keys.New(w.Now()))
 	if err != nil {
 		return nil, err

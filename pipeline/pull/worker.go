@@ -65,6 +65,8 @@ type Mailbox struct {
 	Add, Remove      []string                    // tags by rule
 }
 
+func (b *Mailbox) parcel(uid imap.UID) Parcel { return Parcel{b.Name, b.UIDValidity, uid} }
+
 // Options is what fetching needs of a run.
 type Options struct {
 	Line   *deliver.Line
@@ -80,6 +82,7 @@ type Options struct {
 	Trash   string      // the mailbox that is the Trash, "" if there is none
 	Origin  stub.Origin // what all stubs of the account say of it
 	Carrier *Carrier    // of large messages; nil: they are waited for
+	Shelf   Shelf       // of messages that hooks have put off
 
 	// Known gives all mailboxes that the ledger knows, by name.
 	Known func(context.Context) ([]*Mailbox, error)
@@ -139,7 +142,7 @@ func (w *Worker) fetchAllowed(ctx context.Context, b *Mailbox, batch []imap.UID)
 		return err
 	}
 	batch = slices.DeleteFunc(slices.Clone(batch), func(uid imap.UID) bool {
-		waits := w.Carrier.underWay(Parcel{b.Name, b.UIDValidity, uid})
+		waits := w.Carrier.underWay(b.parcel(uid))
 		if waits {
 			w.Report.Note(b.Name, "UID %d is large, and on its way by a watch", uid)
 			w.await(b, uid)
@@ -152,6 +155,9 @@ func (w *Worker) fetchAllowed(ctx context.Context, b *Mailbox, batch []imap.UID)
 	}
 	for _, uid := range batch {
 		w.dealt[uid] = !slices.Contains(uids, uid)
+	}
+	if uids, err = w.unshelve(ctx, b, uids); err != nil {
+		return err
 	}
 	if uids, err = w.carried(ctx, b, uids); err != nil || len(uids) == 0 {
 		return err
