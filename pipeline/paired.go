@@ -2,7 +2,9 @@ package pipeline
 
 import (
 	"context"
+	"slices"
 
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/push"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
@@ -37,6 +39,31 @@ func (r *run) pushPaired(ctx context.Context) error {
 	next.ask.Clear()
 	r.rep.Tally(func(rep *report.Report) { rep.Mailboxes, rep.Changed = before.Mailboxes, before.Changed })
 	return err
+}
+
+// keepDeleted says of mail that was moved here and deleted on the server meanwhile that it stays,
+// and has pushPaired upload it: its owner has just put it somewhere. Where not all mailboxes
+// were looked into, it may have been moved there, and the next run judges.
+func (r *run) keepDeleted(all *overview, looked []*box) {
+	if !r.tellsPaired() || len(r.Only) > 0 || r.pool.Ended() || slices.ContainsFunc(looked, func(b *box) bool { return b.line.MarksKept() }) {
+		return
+	}
+	deleted := r.looking.Deleted()
+	for _, b := range all.boxes {
+		keys := deleted[b.Name]
+		if len(keys) == 0 {
+			continue
+		}
+		r.rep.Note(b.Name, "%s moved here and deleted on the server meanwhile: kept", mail.Number(len(keys), "message was", "messages were"))
+		r.mu.Lock()
+		r.paired[b.Name] = true
+		r.mu.Unlock()
+		for _, s := range b.local.Untracked {
+			if slices.Contains(keys, s.Key) {
+				b.left.Untracked = append(b.left.Untracked, s)
+			}
+		}
+	}
 }
 
 // tellsPaired tells whether the server is told of what a first look leaves for it.

@@ -75,6 +75,7 @@ func (r *run) sync(ctx context.Context) error {
 		if err := r.pusher.Seen(ctx, r.looking.NotKept); err != nil {
 			return err
 		}
+		r.keepDeleted(all, changed)
 		if err := first.foreseePaired(ctx, all); err != nil {
 			return first.leaveAccount(ctx, err, report.AtConnect)
 		}

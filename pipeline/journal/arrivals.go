@@ -36,11 +36,13 @@ func (a *Arrivals) Noted(key string) bool {
 	return noted
 }
 
-// Moved tells whether this run has noted that a file arrives with a message that was moved.
-func (a *Arrivals) Moved(key string) bool {
+// Moved gives the message, as it was, that was moved to where a file arrives, if this run has
+// noted that.
+func (a *Arrivals) Moved(key string) (ledger.Message, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.noted[key].From.UID != 0
+	from := a.noted[key].From
+	return from, from.UID != 0
 }
 
 // Recorded lets a change that records rows forget that their files arrive.

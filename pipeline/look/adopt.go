@@ -71,7 +71,7 @@ func (l *Looker) adopt(ctx context.Context, b *Mailbox, fetch []imap.UID, rows [
 			continue
 		}
 		beside := deliver.BesideRecorded
-		if l.MovedHere(s.Key) {
+		if _, moved := l.MovedHere(s.Key); moved {
 			beside = deliver.BesideNone
 		}
 		if done[m.UID], err = l.adoptOne(ctx, b, m, s, beside); err != nil {
@@ -143,7 +143,15 @@ func (l *Looker) identify(ctx context.Context, b *Mailbox, uids []imap.UID) ([]m
 // tells the server of.
 func (l *Looker) adoptOne(ctx context.Context, b *Mailbox, m mail.Message, s plan.Untracked, beside deliver.Beside) (bool, error) {
 	here := b.Withheld[s.Key].Merged(m.Flags)
-	to, ok, err := letter(b.Dir, s, plan.Letters(here))
+	from, stray, moved := l.wasOf(s.Key)
+	if moved {
+		here = b.Withheld[s.Key].Merged(l.flagsHere(from, s.Name, m))
+	}
+	// The server is told of them where the message is now.
+	b.found.Paired = b.found.Paired || stray && !plan.SameFlags(plan.StoredFlags(here), plan.StoredFlags(m.Flags))
+	// What was taken off on the server of a mail that was moved here is off.
+	_, off, _, clear := l.Tags.FromFlags(from.Flags, here)
+	to, ok, err := letter(b.Dir, s, plan.Letters(here), clear)
 	if err != nil {
 		return false, err
 	}
@@ -156,13 +164,27 @@ func (l *Looker) adoptOne(ctx context.Context, b *Mailbox, m mail.Message, s pla
 	row.Name = to
 	it := &deliver.Item{Box: b.Mailbox, Op: deliver.OpAdd, Row: row, Known: true, Beside: beside}
 	it.Add, it.Remove = l.arriving(b, plan.StoredFlags(here), plan.ByHand)
+	it.Remove = slices.Concat(it.Remove, off)
 	return true, l.Line.Send(ctx, it)
 }
 
+// wasOf gives the message that a file was of before it was moved here, as it was agreed on. It
+// may be a stray, which has come.
+func (l *Looking) wasOf(key string) (from ledger.Message, strayed, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if i := slices.IndexFunc(l.strays, func(s stray) bool { return s.Key == key }); i >= 0 {
+		l.strays[i].came = true
+		return l.strays[i].Row, true, true
+	}
+	from, ok = l.MovedHere(key)
+	return from, false, ok
+}
+
 // letter gives a file the letters of flags that its message has, but for those that its owner
-// took off since the folder was read. ok is false if the file is there no more, or gets other
+// took off since the folder was read, and takes others off. ok is false if the file is there no more, or gets other
 // names as fast as it is looked for.
-func letter(dir maildir.Dir, s plan.Untracked, letters string) (name string, ok bool, err error) {
+func letter(dir maildir.Dir, s plan.Untracked, letters, clear string) (name string, ok bool, err error) {
 	_, were := maildir.ParseName(s.Name)
 	for range 3 {
 		from, ok, err := dir.Locate(s.Key, s.Name)
@@ -175,7 +197,7 @@ func letter(dir maildir.Dir, s plan.Untracked, letters string) (name string, ok 
 				return -1
 			}
 			return r
-		}, letters), "")
+		}, letters), clear)
 		if err := dir.Rename(from, to); !errors.Is(err, fs.ErrNotExist) {
 			return to, err == nil, err
 		}

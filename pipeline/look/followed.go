@@ -118,7 +118,8 @@ func (l *Looker) leftAgain(ctx context.Context, b *Mailbox, v *plan.View, rows [
 // deleted there: it is no more where its row says.
 type stray struct {
 	plan.Move
-	in *deliver.Mailbox // in whose folder the file is
+	in   *deliver.Mailbox // in whose folder the file is
+	came bool             // it was found where it was moved to on the server
 }
 
 // FindStrays finds them, after the push and before any look, among the moves that it did not
@@ -131,7 +132,7 @@ func (l *Looker) FindStrays(ctx context.Context, boxes []*Mailbox, unmade []plan
 		for _, m := range unmade {
 			if m.Row.Mailbox == b.Name {
 				in := boxes[slices.IndexFunc(boxes, func(in *Mailbox) bool { return in.Name == m.To })]
-				strays, rows = append(strays, stray{m.Move, in.Mailbox}), append(rows, m.Row)
+				strays, rows = append(strays, stray{Move: m.Move, in: in.Mailbox}), append(rows, m.Row)
 			}
 		}
 		there, err := l.conn.StillThere(ctx, b.Name, b.Known.UIDValidity, ledger.UIDs(rows))
@@ -161,37 +162,58 @@ func (l *Looking) Strayed(row ledger.Message) bool {
 // does against a deletion here and against the rules: there is one place where all who
 // look at the account see it, and nobody has to ask which of two copies is meant. A
 // stray that came nowhere was deleted there; since its owner has just put it somewhere,
-// the next run uploads it.
+// it is uploaded.
 func (l *Looker) follow(ctx context.Context, b *Mailbox, fetch []imap.UID) error {
-	l.mu.Lock()
-	strays := slices.DeleteFunc(slices.Clone(l.strays), func(s stray) bool { return s.in == b.Mailbox })
-	l.mu.Unlock()
-	if len(strays) == 0 || len(fetch) == 0 {
-		return nil
-	}
-	listed, err := l.identify(ctx, b, fetch)
+	listed, came, err := l.straysIn(ctx, b, fetch)
 	if err != nil {
 		return err
+	}
+	for _, m := range listed {
+		if s, ok := came[m.UID]; ok {
+			if err := l.followOne(ctx, b, m, s); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// straysIn tells which of the messages that are new in the mailbox are strays whose files are in
+// other folders. It gives what the server told of all of them, too.
+func (l *Looker) straysIn(ctx context.Context, b *Mailbox, fetch []imap.UID) (listed []mail.Message, came map[imap.UID]stray, err error) {
+	l.mu.Lock()
+	strays := slices.DeleteFunc(slices.Clone(l.strays), func(s stray) bool { return s.in == b.Mailbox || s.came })
+	l.mu.Unlock()
+	if len(strays) == 0 || len(fetch) == 0 {
+		return nil, nil, nil
+	}
+	if listed, err = l.identify(ctx, b, fetch); err != nil {
+		return nil, nil, err
 	}
 	here := make([]plan.Untracked, len(strays))
 	for i, s := range strays {
 		here[i] = plan.Untracked{Message: s.Row}
 	}
 	pairs, err := l.Match.Pair(ctx, l.conn.Session(), listed, here, plan.Evidence{Drafts: plan.ForDrafts(b.Listed), Exact: true})
-	if err != nil {
-		return err
+	came = make(map[imap.UID]stray)
+	for uid, h := range pairs {
+		came[uid] = strays[slices.IndexFunc(strays, func(s stray) bool { return sameMessage(s.Row, h.Message) })]
 	}
-	for _, m := range listed {
-		h, ok := pairs[m.UID]
-		if !ok {
-			continue
-		}
-		s := strays[slices.IndexFunc(strays, func(s stray) bool { return sameMessage(s.Row, h.Message) })]
-		if err := l.followOne(ctx, b, m, s); err != nil {
-			return err
+	return listed, came, err
+}
+
+// Deleted gives the strays that came nowhere, when all mailboxes were looked at: the keys of
+// their files, by the mailbox in whose folder they are.
+func (l *Looking) Deleted() map[string][]string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := make(map[string][]string)
+	for _, s := range l.strays {
+		if !s.came {
+			out[s.in.Name] = append(out[s.in.Name], s.Key)
 		}
 	}
-	return nil
+	return out
 }
 
 func sameMessage(a, b ledger.Message) bool {
@@ -206,19 +228,21 @@ func (l *Looker) followOne(ctx context.Context, b *Mailbox, m mail.Message, s st
 		return err
 	}
 	// Flags that were changed here and on the server: both hold.
-	_, letters := maildir.ParseName(name)
-	var d plan.Delta
-	if plan.HasInfo(name) {
-		d = plan.DeltaOf(s.Row.Flags, letters)
-	}
 	row := s.Row
 	row.Mailbox, row.Key = b.Name, l.Keys.New(l.Now())
-	row.Name = "cur/" + row.Key + ":2," + plan.Letters(d.Merged(m.Flags))
+	row.Name = "cur/" + row.Key + ":2," + plan.Letters(l.flagsHere(s.Row, name, m))
 	if err := os.Rename(s.in.Dir.Path(name), b.Dir.Path(row.Name)); errors.Is(err, fs.ErrNotExist) {
 		return nil // taken away this moment
 	} else if err != nil {
 		return err
 	}
+	l.mu.Lock()
+	for i := range l.strays {
+		if l.strays[i].Key == s.Key {
+			l.strays[i].Key = row.Key // adopt finds it by that
+		}
+	}
+	l.mu.Unlock()
 	l.Report.Step("file followed")
 	l.Report.Note(b.Name, "a mail that was in %s was moved to %s here and to %s on the server: it is in %s now", s.Row.Mailbox, s.in.Name, b.Name, b.Name)
 	b.Local.Untracked = append(b.Local.Untracked, plan.Untracked{Message: row})

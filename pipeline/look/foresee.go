@@ -10,20 +10,21 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
-// foresee says what a run would do of what is new in a mailbox. Where the guard holds deletions
-// back until all is known that came, gone are the messages.
-func (l *Looker) foresee(ctx context.Context, b *Mailbox, news plan.Actions, held bool, gone []imap.UID) (err error) {
-	if held {
-		rows, err := l.Ledger.GetMany(ctx, b.Name, b.now.UIDValidity, gone)
-		if err != nil {
-			return err
-		}
-		for _, row := range rows {
+// foresee says what a run would do of what is new in a mailbox. gone are the messages that are
+// deleted there, which are judged when all is known that came.
+func (l *Looker) foresee(ctx context.Context, b *Mailbox, news plan.Actions, gone []imap.UID) (err error) {
+	rows, err := l.Ledger.GetMany(ctx, b.Name, b.now.UIDValidity, gone)
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		if !row.Fileless() {
 			l.Line.Hold(&deliver.Item{Box: b.Mailbox, Op: deliver.OpGone, Row: row})
 		}
 	}
@@ -36,7 +37,6 @@ func (l *Looker) foresee(ctx context.Context, b *Mailbox, news plan.Actions, hel
 	l.Report.Tally(func(r *report.Report) {
 		r.New += len(news.Fetch)
 		r.Flagged += len(news.Flags)
-		r.Removed += len(news.Gone)
 	})
 	return nil
 }
@@ -44,26 +44,60 @@ func (l *Looker) foresee(ctx context.Context, b *Mailbox, news plan.Actions, hel
 // foresees takes out of the messages that are new in a mailbox those whose file is here already.
 // Which are left is noted, where some may have come from another mailbox.
 func (l *Looker) foresees(ctx context.Context, b *Mailbox, uids []imap.UID) ([]imap.UID, error) {
-	if len(uids) > 0 && len(b.Local.Untracked) > 0 {
-		_, pairs, err := l.pairNew(ctx, b, uids)
-		if err != nil {
-			return nil, err
-		}
-		uids = slices.DeleteFunc(slices.Clone(uids), func(u imap.UID) bool { _, here := pairs[u]; return here })
-	}
-	if !l.MayHaveMoved || len(uids) == 0 {
-		return uids, nil
-	}
-	listed, err := l.conn.Session().Identify(ctx, mail.UIDSet(uids))
+	listed, came, err := l.straysIn(ctx, b, uids)
 	if err != nil {
 		return nil, err
 	}
+	known := make(map[imap.UID]bool)
+	for _, m := range listed {
+		if s, ok := came[m.UID]; ok {
+			known[m.UID] = true
+			l.foreseeStray(b, s.in.Dir, s.Key, m)
+		}
+	}
+	if len(uids) > 0 && len(b.Local.Untracked) > 0 {
+		listed, pairs, err := l.pairNew(ctx, b, uids)
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range listed {
+			if s, ok := pairs[m.UID]; ok {
+				known[m.UID] = true
+				l.foreseeStray(b, b.Dir, s.Key, m)
+			}
+		}
+	}
+	uids = slices.DeleteFunc(slices.Clone(uids), func(u imap.UID) bool { return known[u] })
+	if !l.MayHaveMoved || len(uids) == 0 {
+		return uids, nil
+	}
+	if listed, err = l.conn.Session().Identify(ctx, mail.UIDSet(uids)); err != nil {
+		return nil, err
+	}
+	copies, sources, err := l.copies(ctx, b, listed)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range listed {
+		if from, ok := copies[m.UID]; ok {
+			b.found.Left.AddFlags(m.UID, plan.Changed(plan.StoredFlags(m.Flags), plan.StoredFlags(l.flagsHere(from, sources[from.Key], m))))
+		}
+	}
+	l.Report.Tally(func(r *report.Report) { r.Linked += len(copies) })
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, m := range listed {
 		l.foreseen[placeless(m.MessageID, m.Size, m.InternalDate)] = true
 	}
 	return uids, nil
+}
+
+// foreseeStray notes that a stray has come, if a file is one, and what its message is told of flags.
+func (l *Looker) foreseeStray(b *Mailbox, dir maildir.Dir, key string, m mail.Message) {
+	from, strayed, _ := l.wasOf(key)
+	if name, ok, err := dir.Locate(key, ""); strayed && ok && err == nil { // else it goes this moment
+		b.found.Left.AddFlags(m.UID, plan.Changed(plan.StoredFlags(m.Flags), plan.StoredFlags(l.flagsHere(from, name, m))))
+	}
 }
 
 // placeless is what a message is known by wherever it is.

@@ -25,10 +25,6 @@ func (l *Looking) Judge(ctx context.Context, boxes []*deliver.Mailbox, ended boo
 		if stay[it] {
 			return false
 		}
-		if l.DryRun {
-			l.Report.Tally(func(r *report.Report) { r.Removed++ })
-			return false
-		}
 		// What left a mailbox by our doing needs only that the mail is known where it
 		// went, which may be any other one.
 		needs := []*deliver.Mailbox{it.Box}
@@ -38,7 +34,11 @@ func (l *Looking) Judge(ctx context.Context, boxes []*deliver.Mailbox, ended boo
 		case it.Forgotten():
 			needs = slices.DeleteFunc(slices.Clone(boxes), func(m *deliver.Mailbox) bool { return m == it.Box })
 		}
-		return !ended && !slices.ContainsFunc(needs, (*deliver.Mailbox).MarksKept)
+		goes := !ended && !slices.ContainsFunc(needs, (*deliver.Mailbox).MarksKept)
+		if goes && l.DryRun {
+			l.Report.Tally(func(r *report.Report) { r.Removed++ })
+		}
+		return goes && !l.DryRun
 	}, err
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"slices"
 	"time"
 
@@ -34,17 +35,9 @@ func (l *Looker) link(ctx context.Context, b *Mailbox, uids []imap.UID) ([]imap.
 		return uids, nil
 	}
 	b.sized(listed)
-	originals, sources, e, err := l.originals(ctx, b, listed)
-	if err != nil {
-		return nil, err
-	}
-	if err := l.askWhetherTheyStay(ctx, b, originals, e); err != nil {
-		return uids, ctx.Err() // as above
-	}
-	e.Drafts = plan.ForDrafts(b.Listed)
-	copies, err := l.Match.Copies(ctx, l.conn.Session(), listed, originals, e)
-	if err != nil {
-		return uids, ctx.Err() // as above
+	copies, sources, err := l.copies(ctx, b, listed)
+	if err != nil || len(copies) == 0 {
+		return uids, err
 	}
 	here := make(map[imap.UID][]string) // the flags that the file says
 	by := make(map[imap.UID]plan.Arrival)
@@ -52,17 +45,11 @@ func (l *Looker) link(ctx context.Context, b *Mailbox, uids []imap.UID) ([]imap.
 	var c journal.Change
 	for _, m := range listed {
 		from, ok := copies[m.UID]
-		if !ok || sources[from.Key] == "" {
+		if !ok {
 			continue
 		}
-		path := sources[from.Key]
-		// Flags that only the file has are what the next scan tells the server of.
-		var d plan.Delta
-		_, letters := maildir.ParseName(path)
-		if plan.HasInfo(path) {
-			d = plan.DeltaOf(from.Flags, letters)
-		}
-		here[m.UID] = l.Stored[from.Mailbox][from.UID].Merged(d.Merged(m.Flags))
+		_, letters := maildir.ParseName(sources[from.Key])
+		here[m.UID] = l.flagsHere(from, sources[from.Key], m)
 		by[m.UID] = plan.ByOther
 		if _, ours := b.MovedFrom[m.UID]; ours || l.Ruled.Into(b.Name, from) {
 			by[m.UID] = plan.ByTags
@@ -117,6 +104,8 @@ func (l *Looker) link(ctx context.Context, b *Mailbox, uids []imap.UID) ([]imap.
 			return nil, err
 		}
 		linked[row.UID] = true
+		// The server is told of them where the message is now.
+		b.found.Paired = b.found.Paired || !plan.SameFlags(row.Flags, plan.StoredFlags(here[row.UID]))
 	}
 	l.Report.Tally(func(r *report.Report) {
 		for uid := range linked {
@@ -126,6 +115,35 @@ func (l *Looker) link(ctx context.Context, b *Mailbox, uids []imap.UID) ([]imap.
 		}
 	})
 	return slices.DeleteFunc(slices.Clone(uids), func(u imap.UID) bool { return linked[u] }), nil
+}
+
+// copies tells which of the messages that are new in the mailbox are here already, of which
+// others, and the paths of the files of these, by key. It fails of this machine or the context
+// alone: it only saves downloads.
+func (l *Looker) copies(ctx context.Context, b *Mailbox, listed []mail.Message) (of map[imap.UID]ledger.Message, sources map[string]string, err error) {
+	originals, sources, e, err := l.originals(ctx, b, listed)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := l.askWhetherTheyStay(ctx, b, originals, e); err != nil {
+		return nil, nil, ctx.Err()
+	}
+	e.Drafts = plan.ForDrafts(b.Listed)
+	if of, err = l.Match.Copies(ctx, l.conn.Session(), listed, originals, e); err != nil {
+		return nil, nil, ctx.Err()
+	}
+	maps.DeleteFunc(of, func(_ imap.UID, from ledger.Message) bool { return sources[from.Key] == "" })
+	return of, sources, nil
+}
+
+// flagsHere gives the flags that a message has here, whose file was that of another one: those
+// that the server has, and what was changed here.
+func (l *Looking) flagsHere(from ledger.Message, path string, m mail.Message) []string {
+	var d plan.Delta
+	if _, letters := maildir.ParseName(path); plan.HasInfo(path) {
+		d = plan.DeltaOf(from.Flags, letters)
+	}
+	return l.Stored[from.Mailbox][from.UID].Merged(d.Merged(m.Flags))
 }
 
 // source finds the file of a message, also where its owner has moved it since the folders were

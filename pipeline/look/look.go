@@ -101,8 +101,8 @@ type Options struct {
 	Ruled   *journal.RuledMoves
 	Links   *journal.Links
 	Old     *journal.OldTags
-	// MovedHere tells whether a file that arrives is of a message that was moved by this run.
-	MovedHere func(key string) bool
+	// MovedHere gives the message, as it was, that this run has moved to where a file arrives.
+	MovedHere func(key string) (ledger.Message, bool)
 
 	Tags       *plan.Tags
 	Deletions  plan.Deletions
@@ -365,7 +365,7 @@ func (l *Looker) put(ctx context.Context, b *Mailbox, a plan.Actions, rows []led
 		return l.own(b.Name, c) || filelessIn(rows, c.UID) || l.waitsForDeletion(b, c)
 	})
 	if l.DryRun {
-		return l.foresee(ctx, b, news, held, theirs)
+		return l.foresee(ctx, b, news, theirs)
 	}
 	if len(a.Fetch) > 0 || len(b.Due) > 0 {
 		if err := l.conn.Enter(ctx, b.Name, b.now.UIDValidity); err != nil {

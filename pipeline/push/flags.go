@@ -59,10 +59,7 @@ func (p *Pusher) pushFlags(ctx context.Context, b *Mailbox, sel *mail.Selected) 
 	n := len(b.Local.Flags)
 	p.Report.Tally(func(r *report.Report) { r.Pushed += n })
 	// The push may be repeated: what was told stays told.
-	if p.did.Stored[b.Name] == nil {
-		p.did.Stored[b.Name] = make(map[imap.UID]plan.Delta)
-	}
-	maps.Copy(p.did.Stored[b.Name], b.Local.Flags)
+	p.did.told(b.Name, b.Local.Flags)
 	for u := range b.Local.Flags {
 		b.await(u, change[u])
 	}
@@ -116,14 +113,26 @@ func (p *Pusher) staysHere(ctx context.Context, b *Mailbox, flag string, n int) 
 }
 
 // sameFlagged tells whether the messages whose flags the server is to change are still
-// those that were agreed on, at the price of a round trip.
+// those that were agreed on, at the price of a round trip. Those that are there no more are
+// left out: where somebody has moved them, the look finds them, with what was changed here.
 func (p *Pusher) sameFlagged(ctx context.Context, b *Mailbox) (bool, error) {
 	rows, err := p.Ledger.GetMany(ctx, b.Name, b.Known.UIDValidity, slices.Collect(maps.Keys(b.Local.Flags)))
 	if err != nil {
 		return false, err
 	}
-	_, err = p.sameMessages(ctx, b, rows)
-	return !b.Contradicted, err
+	same, err := p.sameMessages(ctx, b, rows)
+	if err != nil || b.Contradicted {
+		return false, err
+	}
+	there, gone := mail.UIDSet(ledger.UIDs(same)), make(map[imap.UID]plan.Delta)
+	for _, u := range ledger.UIDs(rows) { // a dry run may know some of no row yet
+		if !there.Contains(u) {
+			gone[u] = b.Local.Flags[u]
+			delete(b.Local.Flags, u)
+		}
+	}
+	p.did.told(b.Name, gone)
+	return true, nil
 }
 
 // intendFlagsThere notes which flags of a mailbox's messages are about to be told.

@@ -168,14 +168,22 @@ type Orders struct {
 // Result is what a push has done to the account; what it has done in a mailbox is the
 // mailbox's.
 type Result struct {
-	// Stored are the flags that the server was told, by mailbox: of a message that
-	// somebody moved meanwhile they are not with it.
+	// Stored are the flags that the server was told, by mailbox, and those of messages that
+	// it has there no more: of a message that somebody moved they are not with it.
 	Stored map[string]map[imap.UID]plan.Delta
 	// Left are mailboxes that mail may have left.
 	Left map[string]bool
 	// Unmade are moves that were not made, for whatever reason, of mail whose file is
 	// where it was put: others may have moved or deleted it on the server.
 	Unmade []plan.Unmade
+}
+
+// told adds to what the server was told of flags.
+func (r *Result) told(mailbox string, flags map[imap.UID]plan.Delta) {
+	if r.Stored[mailbox] == nil {
+		r.Stored[mailbox] = make(map[imap.UID]plan.Delta)
+	}
+	maps.Copy(r.Stored[mailbox], flags)
 }
 
 // Push tells the server what the user changed here, mailbox by mailbox. That mail was
@@ -206,7 +214,7 @@ func (p *Pusher) Push(ctx context.Context, c Connection, o Orders) (Result, erro
 		}
 		whole = whole && all
 	}
-	if !p.DryRun && !p.Restore {
+	if !p.Restore {
 		p.did.Unmade = p.unmade(o.Plans)
 	}
 	if p.all = whole && !p.Some; !p.all || p.awaits() {
@@ -236,7 +244,7 @@ func (p *Pusher) pushMailbox(ctx context.Context, b *Mailbox, o *plan.Outgoing) 
 			b.Leave(err)
 		}
 		if !p.Restore {
-			p.did.Stored[b.Name] = b.Local.Flags
+			p.did.told(b.Name, b.Local.Flags)
 		}
 	}
 	if err := p.say(ctx, b, o); err != nil {
@@ -291,7 +299,11 @@ func (p *Pusher) unmade(plans map[string]*plan.Outgoing) (out []plan.Unmade) {
 		if b == nil || b.Aside {
 			continue
 		}
-		for _, moves := range []map[string][]plan.Move{plans[name].Moves, plans[name].Waiting} {
+		ways := []map[string][]plan.Move{plans[name].Waiting}
+		if !p.DryRun { // else they would be made
+			ways = append(ways, plans[name].Moves)
+		}
+		for _, moves := range ways {
 			for to, ms := range moves {
 				for _, m := range ms {
 					if in := p.boxes[to]; in != nil && !in.Aside && b.missingHere(m.Row.UID) && !b.Taken[m.Row.UID] {
@@ -383,6 +395,7 @@ func (p *Pusher) tell(ctx context.Context, b *Mailbox, o *plan.Outgoing) error {
 	if same, err := p.sameFlagged(ctx, b); err != nil || !same {
 		return err
 	}
+	p.doing(b, len(b.Local.Flags), changesFlags)
 	// What is refused of it keeps nothing else from being tried.
 	if err := p.refused(ctx, b, p.expungeCopied(ctx, b), ledger.UIDs(b.copied), always(changeExpunge)); err != nil {
 		return err

@@ -38,11 +38,9 @@ func (p *Pusher) say(ctx context.Context, b *Mailbox, o *plan.Outgoing) error {
 		p.Standing(b.Name, "doubted", fmt.Errorf("%s: %s not sent to the server; look at the folder, then run sync with --yes-delete=%s if it is right, "+
 			"or with --restore if the server is", o.Why, mail.Number(o.Doubted, "new message or flag that was taken off is", "new messages and flags that were taken off are"), report.AnswerFor(p.Account, b.Name)))
 	}
-	if !p.Restore {
-		p.doing(b, len(b.Local.Flags), "change the flags of %s on the server")
-	}
 	// What of this is not done after a look at the server is not said either.
 	if p.DryRun && !p.Restore {
+		p.doing(b, len(b.Local.Flags), changesFlags)
 		for _, to := range slices.Sorted(maps.Keys(o.Moves)) {
 			p.doing(b, len(o.Moves[to]), movesTo, b.Name, to)
 		}
@@ -82,7 +80,10 @@ func (p *Pusher) tallyArriving(r *report.Report, to string, rows []ledger.Messag
 	r.Ours += len(rows)
 }
 
-const movesTo = "move %s on the server: %s -> %s"
+const (
+	changesFlags = "change the flags of %s on the server"
+	movesTo      = "move %s on the server: %s -> %s"
+)
 
 // doing says, in a line of its own, what is about to be done with so many messages, or
 // would be.

@@ -16,7 +16,7 @@ import (
 // foresee takes out of what a dry run would tell the server what a run would not do
 // after a look at it. Nothing is changed by that.
 func (p *Pusher) foresee(ctx context.Context, b *Mailbox, o *plan.Outgoing) error {
-	if p.Restore || o.Moved()+len(o.Deleted)+len(o.Uploads) == 0 || b.NotThere {
+	if p.Restore || len(b.Local.Flags)+o.Moved()+len(o.Deleted)+len(o.Uploads) == 0 || b.NotThere {
 		return nil
 	}
 	if err := p.conn.Connect(ctx); err != nil {
@@ -24,6 +24,9 @@ func (p *Pusher) foresee(ctx context.Context, b *Mailbox, o *plan.Outgoing) erro
 	}
 	sel, err := p.conn.Examine(ctx, b.Name, nil)
 	if err != nil {
+		return err
+	}
+	if same, err := p.sameFlagged(ctx, b); err != nil || !same {
 		return err
 	}
 	for to, ms := range o.Moves {
@@ -34,9 +37,8 @@ func (p *Pusher) foresee(ctx context.Context, b *Mailbox, o *plan.Outgoing) erro
 		if rows, err = p.sameMessages(ctx, b, rows); err != nil {
 			return err
 		}
-		o.Moves[to] = slices.DeleteFunc(ms, func(m plan.Move) bool {
-			return !slices.ContainsFunc(rows, func(r ledger.Message) bool { return r.UID == m.Row.UID })
-		})
+		there := mail.UIDSet(ledger.UIDs(rows))
+		o.Wait(func(m plan.Move, in string) bool { return in == to && !there.Contains(m.Row.UID) })
 	}
 	for to, rows := range o.Tagged {
 		if o.Tagged[to], err = p.sameMessages(ctx, b, rows); err != nil {
@@ -51,6 +53,7 @@ func (p *Pusher) foresee(ctx context.Context, b *Mailbox, o *plan.Outgoing) erro
 		return err
 	}
 	if err := p.trashless(len(o.Deleted)); err != nil {
+		b.KeepMarks()
 		p.Standing(b.Name, "push", err)
 		o.Deleted = nil
 	}
