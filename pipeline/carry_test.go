@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -100,8 +101,7 @@ func noRunWaits(t *testing.T, c *carried, others int) {
 	}
 }
 
-// What is whole is taken by the process after the one that carried it; of what that one was at
-// nothing is.
+// What is whole is taken by the process after the one that carried it. What nobody goes on with goes.
 func TestALargeMailIsCarriedOverAStop(t *testing.T) {
 	t.Parallel()
 	c := newCarried(t)
@@ -111,8 +111,9 @@ func TestALargeMailIsCarriedOverAStop(t *testing.T) {
 	if _, err := c.carry(); err != nil || c.lies() != 1 {
 		t.Fatalf("it is carried: %v, %d files", err, c.lies())
 	}
-	for _, other := range []string{"14.99.494e424f58.part", "no parcel"} {
-		if err := os.WriteFile(filepath.Join(c.dir, "state", "large", other), []byte("half a mail"), 0o600); err != nil {
+	for _, other := range []string{"14.99.494e424f58.part", "no parcel", "no parcel.part"} {
+		path, old := filepath.Join(c.dir, "state", "large", other), c.now.Add(-25*time.Hour)
+		if err := errors.Join(os.WriteFile(path, []byte("half a mail"), 0o600), os.Chtimes(path, old, old)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -124,6 +125,66 @@ func TestALargeMailIsCarriedOverAStop(t *testing.T) {
 		t.Errorf("fetched %d times, %d files are left: %+v", c.server.fetched[huge], c.lies(), rep)
 	}
 	c.check(c.server)
+}
+
+// What is half here is gone on with, by the next connection or the next process, behind all but its
+// last bytes.
+func TestALargeMailIsGoneOnWith(t *testing.T) {
+	t.Parallel()
+	const cut = 3 << 20
+	for _, stops := range []bool{false, true} {
+		c := newCarried(t)
+		inbox := c.server.box("INBOX")
+		huge := inbox.add(hugeMail(1))
+		inbox.msgs[huge].fault = &serverFault{cut: cut, times: 1}
+		c.run()
+		if _, err := c.carry(); err == nil || c.lies() != 1 {
+			t.Fatalf("it is cut: %v, %d files", err, c.lies())
+		}
+		if stops {
+			c.carrier = NewCarrier(filepath.Join(c.dir, "state"), c.options(c.server, nil).Now)
+		}
+		if rep := c.run(); rep.New != 0 || !rep.Clean() {
+			t.Fatalf("the run that orders it again: %+v", rep)
+		}
+		if _, err := c.carry(); err != nil || c.server.fetched[huge] != 0 || asks(c.server, fmt.Sprintf("REST %d", cut-1<<20)) != 1 {
+			t.Errorf("after a stop (%v): %v, %q", stops, err, c.server.asked)
+		}
+		if rep := c.run(); rep.New != 1 || c.lies() != 0 {
+			t.Errorf("the run that takes it: %+v", rep)
+		}
+		c.check(c.server)
+	}
+}
+
+// One whose line is cut again and again comes by the carrier as long as more of it comes. A server that
+// gives no rest, or another one, gives the whole.
+func TestALargeMailWhoseRestDoesNotCome(t *testing.T) {
+	t.Parallel()
+	for name, rest := range map[string]func(string) (string, error){
+		"none":     func(string) (string, error) { return "", nil },
+		"refused":  func(string) (string, error) { return "", &mail.Fault{Kind: mail.KindNo, Op: "UID FETCH"} },
+		"too much": func(rest string) (string, error) { return "more" + rest, nil },
+		"too few":  func(rest string) (string, error) { return rest[1:], nil },
+	} {
+		c := newCarried(t)
+		c.server.rest = rest
+		inbox := c.server.box("INBOX")
+		huge := inbox.add(hugeMail(1))
+		inbox.msgs[huge].fault = &serverFault{cut: 3 << 20, times: 2}
+		for range 4 { // cut, no rest, cut, no rest
+			if rep := c.run(); rep.New != 0 || !rep.Clean() || c.server.fetched[huge] != 0 {
+				t.Fatalf("%s: the run that orders it: %+v", name, rep)
+			}
+			if _, err := c.carry(); err == nil {
+				t.Fatalf("%s: it came", name)
+			}
+		}
+		if rep := c.run(); rep.New != 1 || c.server.fetched[huge] != 1 || c.lies() != 0 {
+			t.Errorf("%s: the run that fetches it: %+v, %d files", name, rep, c.lies())
+		}
+		c.check(c.server)
+	}
 }
 
 // What cannot be carried comes by the run, with all that is tried there.

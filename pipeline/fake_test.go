@@ -63,6 +63,8 @@ type server struct {
 	tells func(*mail.Selected)
 	// hides are messages that no list has that is asked for.
 	hides imap.UIDSet
+	// rest, if set, alters what it gives of a message whose beginning is here.
+	rest func(string) (string, error)
 	// effect, if set, is called when a command has changed something, before it is
 	// answered.
 	effect func(verb string)
@@ -109,6 +111,8 @@ type serverFault struct {
 	leaves bool
 	// silent are the items to which no answer comes.
 	silent []string
+	// cut is after how many bytes of it the connection dies.
+	cut int
 	// times is how often it happens; 0 means always.
 	times int
 }
@@ -390,6 +394,15 @@ func (s *session) Fetch(_ context.Context, uids imap.UIDSet, sink mail.Sink) (er
 			switch {
 			case f.plain != "":
 				raw = f.plain
+			case f.cut > 0:
+				s.dead, s.name = true, ""
+				sp, failed := sink.Open(int64(len(raw)))
+				if err = failed; err == nil {
+					_, _ = sp.Write([]byte(raw[:f.cut]))
+					sp.Discard()
+					err = &mail.Fault{Kind: mail.KindCut, Op: "UID FETCH"}
+				}
+				return false
 			case f.death:
 				s.dead, s.name = true, ""
 				err = &mail.Fault{Kind: mail.KindCut, Op: "UID FETCH"}
@@ -419,6 +432,21 @@ func hand(sink mail.Sink, u imap.UID, m *serverMail, raw string, fat int64) erro
 		return err
 	}
 	return sink.Done(mail.Message{UID: u, Flags: m.flags, InternalDate: m.date, Size: int64(len(m.raw)) + fat, BodySize: int64(len(raw))}, sp)
+}
+
+func (s *session) FetchRest(_ context.Context, uid imap.UID, from int64, sink mail.Sink) (err error) {
+	defer s.ask("REST %d", from)()
+	s.each(mail.UIDSet([]imap.UID{uid}), func(u imap.UID, m *serverMail) bool {
+		rest := m.raw[min(int64(len(m.raw)), from):]
+		if s.server.rest != nil {
+			rest, err = s.server.rest(rest)
+		}
+		if err == nil && rest != "" {
+			err = hand(sink, u, m, rest, s.server.fat)
+		}
+		return false
+	})
+	return err
 }
 
 func (s *session) FetchOne(ctx context.Context, uid imap.UID, sink mail.Sink) (*mail.Exchange, error) {

@@ -71,6 +71,8 @@ type Fetcher interface {
 	// Fetch streams the messages of one batch. A nil error does not mean that
 	// all of them came.
 	Fetch(ctx context.Context, uids imap.UIDSet, sink mail.Sink) error
+	// FetchRest streams what a message has behind its first bytes.
+	FetchRest(ctx context.Context, uid imap.UID, from int64, sink mail.Sink) error
 	// FetchOne fetches one message with the tolerant reader. The exchange is
 	// there beside an error, too.
 	FetchOne(ctx context.Context, uid imap.UID, sink mail.Sink) (*mail.Exchange, error)

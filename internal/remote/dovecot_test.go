@@ -116,6 +116,11 @@ func TestDovecotCompressed(t *testing.T) {
 		t.Fatal(err)
 	}
 	fetch(2 * n)
+	var b basket
+	whole := strings.ReplaceAll(text, "\n", "\r\n")
+	if err := s.FetchRest(t.Context(), 2, 5000, b.sink()); err != nil || len(b.bodies) != 1 || b.bodies[0] != whole[5000:] || b.got[0].Size != int64(len(whole)) {
+		t.Errorf("the rest of a mail: %v, %d mails, %+v", err, len(b.bodies), b.got)
+	}
 	if got := strings.Count(h.String(t), " COMPRESS DEFLATE\n"); got != 1 {
 		t.Errorf("COMPRESS was said %d times", got)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 
 	"github.com/emersion/go-imap/v2"
@@ -129,6 +130,8 @@ type incoming struct {
 	s     *Session
 	sink  mail.Sink
 	asked imap.UIDSet
+	items string // of each message
+	body  string // the one of them that is its body
 	// alone: one message was asked for, and a body that comes without a UID is
 	// its.
 	alone  imap.UID
@@ -157,12 +160,12 @@ const (
 )
 
 func newIncoming(s *Session, uids imap.UIDSet, sink mail.Sink) *incoming {
-	return &incoming{s: s, sink: sink, asked: normal(uids), told: make(map[imap.UID]mail.Message),
+	return &incoming{s: s, sink: sink, asked: normal(uids), items: fetchItems, body: "BODY[]", told: make(map[imap.UID]mail.Message),
 		bySeq: make(map[uint32]mail.Message), done: make(map[imap.UID]bool)}
 }
 
 func (in *incoming) open(item string, size int64) (io.Writer, error) {
-	if item != "BODY[]" || size == 0 {
+	if item != in.body || size == 0 {
 		return nil, nil
 	}
 	if in.spool != nil { // a second body in one response
@@ -293,7 +296,7 @@ func (s *Session) fetchInto(ctx context.Context, in *incoming, h handler) (answe
 	a := answer{status: "OK"} // nothing asked for, nothing refused
 	for _, part := range sets(in.asked) {
 		var err error
-		a, err = s.command(ctx, "UID FETCH "+part+" "+fetchItems, h)
+		a, err = s.command(ctx, "UID FETCH "+part+" "+in.items, h)
 		if in.fails != nil {
 			in.drop()
 			return a, in.fails
@@ -324,6 +327,20 @@ func (s *Session) Fetch(ctx context.Context, uids imap.UIDSet, sink mail.Sink) e
 		return err
 	}
 	a, err := s.fetchInto(ctx, newIncoming(s, uids, sink), handler{})
+	if err != nil {
+		return err
+	}
+	return s.refused(a, "UID FETCH")
+}
+
+// FetchRest streams what a message has behind so many bytes of its own, which Fetch has brought
+// before. The message that the sink gets is told of as by Fetch, with the size of the whole. A server
+// that cannot do that brings nothing, or something that does not add up to the size.
+func (s *Session) FetchRest(ctx context.Context, uid imap.UID, from int64, sink mail.Sink) error {
+	in := newIncoming(s, imap.UIDSet{{Start: uid, Stop: uid}}, sink)
+	in.items = fmt.Sprintf("(UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[]<%d.%d>)", from, math.MaxInt32)
+	in.body = fmt.Sprintf("BODY[]<%d>", from)
+	a, err := s.fetchInto(ctx, in, handler{})
 	if err != nil {
 		return err
 	}

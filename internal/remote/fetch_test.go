@@ -233,6 +233,30 @@ func TestFetchOne(t *testing.T) {
 	}
 }
 
+// Of a message whose beginning is here the rest comes, and nothing that is something else.
+func TestFetchRest(t *testing.T) {
+	t.Parallel()
+	const about = "* 1 FETCH (UID 5 FLAGS () RFC822.SIZE 9 "
+	for body, want := range map[string]string{
+		"BODY[]<4> {5}\r\n56789)\r\n": "56789",
+		"BODY[]<4> \"56789\")\r\n":    "56789",
+		"BODY[]<4> \"\")\r\n":         "", // it has no more
+		"BODY[]<0> {5}\r\n12345)\r\n": "",
+		"BODY[] {5}\r\n12345)\r\n":    "",
+		"BODY[]<4> NIL)\r\n":          "",
+	} {
+		s := examined(t, "IMAP4rev1", [2]string{"UID FETCH 5 (UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[]<4.2147483647>)", about + body})
+		var b basket
+		err := s.FetchRest(t.Context(), 5, 4, b.sink())
+		if err != nil || strings.Join(b.bodies, "|") != want || want != "" && b.got[0].Size != 9 {
+			t.Errorf("%q: %v, %q, %+v", body, err, b.bodies, b.got)
+		}
+	}
+	s := examined(t, "IMAP4rev1", [2]string{"UID FETCH 5", "{tag} NO not that\r\n"})
+	var b basket
+	wantFault(t, s.FetchRest(t.Context(), 5, 4, b.sink()), mail.KindNo)
+}
+
 func TestFlagsAndIdentify(t *testing.T) {
 	t.Parallel()
 	s := examined(t, "IMAP4rev1 CONDSTORE",

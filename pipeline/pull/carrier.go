@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,6 +26,7 @@ type parcel struct {
 	came    int64
 	begun   time.Time // zero: nobody is at it
 	carried time.Time // that it is here; zero: it is not
+	gained  bool      // more of it is here than when it was begun, though not all
 	failed  int
 	wanted  bool // since it was tried last
 }
@@ -35,8 +37,8 @@ func (o *parcel) awaited() bool { return o.carried.IsZero() && o.wanted }
 // Carrier brings large messages beside the runs of an account, over a connection of its own,
 // so that no run waits for them: a run that meets one orders it, leaves it, and takes it when
 // it is here. What it carries lies in a directory of its own, and is no mail yet: the next
-// process has what of it is whole. The nil Carrier carries nothing. Its methods may be called
-// from several goroutines.
+// connection, or the next process, goes on with what is half here. The nil Carrier carries
+// nothing. Its methods may be called from several goroutines.
 type Carrier struct {
 	dir   string
 	now   func() time.Time
@@ -55,20 +57,28 @@ const (
 	keptFor = 15 * time.Minute
 	// alive is how long ago somebody has written to what is being carried.
 	alive = time.Minute
+	// halfFor is how long what is half here is kept, with nobody at it.
+	halfFor = 24 * time.Hour
+	// again is how many bytes before its end of what is half here come again: these a machine
+	// that stopped may not have kept.
+	again = 1 << 20
 )
 
 // NewCarrier gives a carrier that keeps what it carries below this directory of the account's.
-// What an earlier one has carried it has, too; what that one was at goes.
+// What an earlier one has carried it has, too.
 func NewCarrier(dir string, now func() time.Time) *Carrier {
 	c := &Carrier{dir: filepath.Join(dir, "large"), now: now, ordered: make(chan struct{}, 1)}
 	files, _ := os.ReadDir(c.dir) // none is as good
 	for _, f := range files {
-		path := filepath.Join(c.dir, f.Name())
-		p, ok := parcelOf(f.Name())
+		name, half := strings.CutSuffix(f.Name(), part)
+		p, ok := parcelOf(name)
 		fi, err := f.Info()
-		if !ok || err != nil || !fi.Mode().IsRegular() {
-			_ = os.RemoveAll(path) // it is in nobody's way
+		if !ok || err != nil || !fi.Mode().IsRegular() || half && now().Sub(fi.ModTime()) > halfFor {
+			_ = os.RemoveAll(filepath.Join(c.dir, f.Name())) // it is in nobody's way
 			continue
+		}
+		if half {
+			continue // it is gone on with when it is ordered
 		}
 		c.parcels = append(c.parcels, &parcel{Parcel: p, size: fi.Size(), carried: now()})
 	}
@@ -81,7 +91,11 @@ func NewTaker(dir string, now func() time.Time) *Carrier {
 	c := &Carrier{dir: filepath.Join(dir, "large"), now: now, takes: true}
 	files, _ := os.ReadDir(c.dir) // none is as good
 	for _, f := range files {
-		if fi, err := f.Info(); err == nil && now().Sub(fi.ModTime()) > keptFor {
+		kept := keptFor
+		if strings.HasSuffix(f.Name(), part) {
+			kept = halfFor
+		}
+		if fi, err := f.Info(); err == nil && now().Sub(fi.ModTime()) > kept {
 			_ = os.Remove(filepath.Join(c.dir, f.Name())) // of one that was killed; it is in nobody's way
 		}
 	}
@@ -100,7 +114,13 @@ func (c *Carrier) of(p Parcel) (file string, waits bool) {
 		return c.path(p), false
 	}
 	fi, err := os.Stat(c.path(p) + part)
-	return "", err == nil && c.now().Sub(fi.ModTime()) < alive
+	if err != nil {
+		return "", false
+	}
+	if waits = c.now().Sub(fi.ModTime()) < alive; !waits {
+		_ = os.Remove(c.path(p) + part) // it comes as a whole
+	}
+	return "", waits
 }
 
 // sweep removes what was carried and nobody took. c.mu is held.
@@ -151,6 +171,7 @@ func (c *Carrier) order(p Parcel, size int64) (file string, waits, first bool) {
 	case !c.parcels[i].carried.IsZero():
 		return c.path(p), false, false
 	case c.parcels[i].failed >= carrierTries:
+		_ = os.Remove(c.path(p) + part) // it comes as a whole
 		return "", false, false
 	default:
 		c.parcels[i].wanted = true
@@ -202,49 +223,86 @@ func (c *Carrier) Next() (p Parcel, ok bool) {
 	return p, false
 }
 
-// Carry brings a message that is ordered, over a session on which its mailbox is open. Any
-// error has it fail: what is wrong with the server the next run meets, and tells.
+// Carry brings a message that is ordered, or the rest of it, over a session on which its mailbox
+// is open. Any error has it fail: what is wrong with the server the next run meets, and tells.
 func (c *Carrier) Carry(ctx context.Context, s interface {
 	Fetch(ctx context.Context, uids imap.UIDSet, sink mail.Sink) error
+	FetchRest(ctx context.Context, uid imap.UID, from int64, sink mail.Sink) error
 }, p Parcel) error {
-	c.change(p, func(o *parcel) { o.begun, o.came = c.now(), 0 })
-	came := false
-	err := s.Fetch(ctx, mail.UIDSet([]imap.UID{p.UID}), mail.Sink{
+	half := c.path(p) + part
+	var from int64
+	if fi, err := os.Stat(half); err == nil && fi.Mode().IsRegular() {
+		from = max(0, fi.Size()-again)
+	}
+	c.change(p, func(o *parcel) { o.begun, o.came = c.now(), from })
+	whole, odd := false, false
+	sink := mail.Sink{
 		Open: func(int64) (mail.Spool, error) {
 			if err := os.MkdirAll(c.dir, 0o700); err != nil {
 				return nil, err
 			}
-			f, err := os.OpenFile(c.path(p)+part, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-			return &load{File: f, wrote: func(n int) { c.change(p, func(o *parcel) { o.came += int64(n) }) }}, err
+			f, err := os.OpenFile(half, os.O_WRONLY|os.O_CREATE, 0o600)
+			if err != nil {
+				return nil, err
+			}
+			_, err = f.Seek(from, io.SeekStart)
+			if err = errors.Join(err, f.Truncate(from)); err != nil {
+				return nil, errors.Join(err, f.Close())
+			}
+			return &load{File: f, wrote: func(n int) { c.change(p, func(o *parcel) { o.came += int64(n) }) }}, nil
 		},
 		Done: func(m mail.Message, s mail.Spool) error {
 			l, ok := s.(*load)
 			if !ok || m.UID != p.UID {
+				odd = true
 				s.Discard()
 				return nil
 			}
-			came = true
 			// Under its name it is whole, also after the machine stopped: another process takes it then.
-			if err := errors.Join(l.Sync(), l.Close()); err != nil {
+			size, err := l.Seek(0, io.SeekCurrent)
+			if err = errors.Join(err, l.Sync(), l.Close()); err != nil {
 				return err
 			}
-			return os.Rename(c.path(p)+part, c.path(p))
+			if odd = from > 0 && size != m.Size; odd {
+				return nil
+			}
+			whole = true
+			return os.Rename(half, c.path(p))
 		},
-	})
-	if err == nil && !came {
+	}
+	var err error
+	if from > 0 {
+		err = s.FetchRest(ctx, p.UID, from, sink)
+	} else {
+		err = s.Fetch(ctx, mail.UIDSet([]imap.UID{p.UID}), sink)
+	}
+	if _, refused := mail.Refused(err); refused || err == nil && !whole {
+		odd = true
+	}
+	if err == nil && !whole {
 		err = &mail.Fault{Kind: mail.KindNoData, Op: "UID FETCH", Mailbox: p.Mailbox, UID: p.UID}
 	}
 	c.change(p, func(o *parcel) {
+		o.gained = !odd && o.came > from+again
 		if o.begun = (time.Time{}); err == nil {
 			o.carried = c.now()
+		}
+		if odd {
+			_ = os.Remove(half) // it is begun anew
 		}
 	})
 	return err
 }
 
-// Failed says that a message could not be carried.
+// Failed says that a message could not be carried. Where more of it is here than before, that is
+// no failure of its own.
 func (c *Carrier) Failed(p Parcel) {
-	c.change(p, func(o *parcel) { o.failed, o.wanted = o.failed+1, false })
+	c.change(p, func(o *parcel) {
+		if !o.gained {
+			o.failed++
+		}
+		o.gained, o.wanted = false, false
+	})
 }
 
 func (c *Carrier) change(p Parcel, f func(*parcel)) {
@@ -296,10 +354,8 @@ func (l *load) Write(p []byte) (int, error) {
 	return l.File.Write(p)
 }
 
-func (l *load) Discard() {
-	_ = l.Close() // nothing of it is wanted
-	_ = os.Remove(l.Name())
-}
+// Discard leaves what is here to be gone on with.
+func (l *load) Discard() { _ = l.Close() } // what is lost of it comes again
 
 // carried gives those of the messages that are to be fetched now: not those that are carried,
 // which it delivers if they are here, and leaves for another run if they are not.
