@@ -193,13 +193,25 @@ func (x *notmuch) Apply(_ context.Context, changes []mail.Change) ([]mail.Result
 			m.Files = append(slices.DeleteFunc(m.Files, sameKey(c.Path)), to)
 			out[i] = mail.Result{ID: id, Path: to}
 		case mail.OpRemove:
-			if id, m := byFile(c.Path); m != nil && len(m.Files) == 1 && id != "" {
-				out[i].Tags = slices.Clone(append([]string{}, m.Tags...))
+			// As the real one: under whatever name it has the file.
+			same := sameKey(c.Path)
+			m := db[c.ID]
+			if m == nil || !slices.ContainsFunc(m.Files, same) && len(c.Add)+len(c.Remove) == 0 {
+				_, m = byKey(c.Path)
 			}
-			forget(c.Path)
-			if m := db[c.ID]; m != nil {
-				retag(m, c.Add, c.Remove)
+			if m == nil {
+				continue
 			}
+			for _, f := range slices.Clone(m.Files) {
+				if same(f) {
+					forget(f)
+				}
+			}
+			if len(m.Files) == 0 {
+				out[i].Tags = append([]string{}, m.Tags...)
+				continue
+			}
+			retag(m, c.Add, c.Remove)
 		}
 	}
 	return out, x.save(db)

@@ -23,6 +23,7 @@ type meanwhile struct {
 	user   string // what is done to the file meanwhile
 	mutt   bool   // files get new names when they are moved
 	at     int
+	tagged bool   // its owner has tagged the mail
 	folder string // in which the file was then, "" if there was none
 	behind string // the effect
 }
@@ -37,6 +38,12 @@ func (c *meanwhile) begin() {
 		c.s.box(box).add(plainMail(90+i), `\Seen`)
 	}
 	c.sync(c.s)
+	if db, err := c.index.load(); err != nil {
+		c.t.Fatal(err)
+	} else if m := db[id(1)]; m != nil {
+		m.Tags, c.tagged = append(m.Tags, "mine"), true
+		c.do(c.index.save(db))
+	}
 	switch c.what {
 	case "move":
 		c.move("INBOX", 1, "Work", c.mutt)
@@ -178,6 +185,9 @@ func (c *meanwhile) look() {
 		}
 	}
 	c.notmuchNew()
+	if db, err := c.index.load(); err != nil || c.tagged && c.user != "remove" && len(got) > 0 && (db[id(1)] == nil || !slices.Contains(db[id(1)].Tags, "mine")) {
+		c.t.Errorf("notmuch has %+v of the mail, %v", db[id(1)], err)
+	}
 	c.quiet(c.s)
 	c.check(c.s)
 }

@@ -75,7 +75,7 @@ func reportingRun(o Options, rep *report.Reporter) *run {
 	r.twins = &twins{ledger: o.Ledger, ours: r.arrivals.Noted, rep: rep}
 	line := deliver.Options{
 		Index: o.Index, Ledger: o.Ledger, Journal: lineNotes{o.notes(), r.noted, r.IsOrder}, Hooks: r.ask, Report: r.rep, Now: o.Now,
-		NewTags: o.NewTags, Batch: o.Batch, FlagTags: plan.FlagTags, Twins: r.twins.of, ChangedSince: r.links.ChangedSince, PutOff: r.shelf().Put,
+		NewTags: o.NewTags, Batch: o.Batch, FlagTags: plan.FlagTags, Twins: r.twins.of, Elsewhere: r.elsewhere, ChangedSince: r.links.ChangedSince, PutOff: r.shelf().Put,
 	}
 	if o.RulesFingerprint() != "" || len(o.OrderTags) > 0 {
 		line.Orders = lineOrders{&r.Tags, r.old, o.Index, o.Root}

@@ -64,6 +64,13 @@ func ParseName(name string) (key, flags string) {
 	return key, flags
 }
 
+// Place is what stays of a file's path when its flags change, and with them its name: its folder
+// and its key.
+func Place(path string) string {
+	key, _ := ParseName(path)
+	return filepath.Join(filepath.Dir(filepath.Dir(path)), key)
+}
+
 // FileName gives the name below the folder of a file with these flags: without
 // flags it is new, as a delivery is; with flags it belongs in cur.
 func FileName(key, flags string) string {

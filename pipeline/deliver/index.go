@@ -13,6 +13,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 )
 
 // How much goes into one commit of the notmuch database. A program that reads
@@ -107,14 +108,27 @@ type preindexed struct {
 // indexItems applies one batch and records it.
 func (l *Line) indexItems(ctx context.Context, items []*Item) error {
 	results := make([]mail.Result, len(items))
-	var changes []mail.Change
-	var into []*mail.Result // what they give
+	back, err := putBack(items)
+	if err != nil {
+		return err
+	}
+	changes, err := l.elsewhere(ctx, slices.DeleteFunc(slices.Clone(items), func(it *Item) bool { return back[it] }))
+	if err != nil {
+		return err
+	}
+	into := make([]*mail.Result, len(changes), len(changes)+len(items)) // what they give
+	for i := range into {
+		into[i] = new(mail.Result)
+	}
 	known := make(map[int]*preindexed)
 	var files []coming
 	if err := l.untagGone(ctx, items); err != nil {
 		return err
 	}
 	for i, it := range items {
+		if back[it] {
+			continue
+		}
 		c, err := it.change(l.NewTags)
 		if err != nil {
 			return err
@@ -208,6 +222,44 @@ func (l *Line) flagTwins(ctx context.Context, items []*Item) (changes []mail.Cha
 		}
 	}
 	return changes, err
+}
+
+// putBack gives those of the messages whose rows went before that have a file again where it was:
+// notmuch is not to forget it.
+func putBack(items []*Item) (map[*Item]bool, error) {
+	back := make(map[*Item]bool)
+	in := make(map[maildir.Dir]*maildir.Listing)
+	for _, it := range items {
+		if !it.Forgotten() {
+			continue
+		}
+		files, err := in[it.Box.Dir], error(nil)
+		if files == nil {
+			if files, err = it.Box.Dir.Scan(); errors.Is(err, fs.ErrNotExist) {
+				files, err = new(maildir.Listing), nil
+			}
+			if in[it.Box.Dir] = files; err != nil {
+				return nil, err
+			}
+		}
+		key, _ := maildir.ParseName(it.Row.StubName)
+		_, back[it] = files.Find(key)
+	}
+	return back, nil
+}
+
+// elsewhere is Elsewhere of those of the items that are gone.
+func (l *Line) elsewhere(ctx context.Context, items []*Item) ([]mail.Change, error) {
+	var gone []*Item
+	for _, it := range items {
+		if it.Op == OpGone && it.Row.State == ledger.Present && it.Row.ID != "" {
+			gone = append(gone, it)
+		}
+	}
+	if l.Elsewhere == nil || len(gone) == 0 {
+		return nil, nil
+	}
+	return l.Elsewhere(ctx, gone)
 }
 
 // untagGone gives messages that are gone the tags that go with them: those of flags

@@ -114,6 +114,9 @@ func (it *Item) name() string {
 	return cmp.Or(it.Row.Name, "cur/"+it.Row.Key)
 }
 
+// Place is where the file that the item is about was last (maildir.Place).
+func (it *Item) Place() string { return maildir.Place(it.Box.Dir.Path(it.name())) }
+
 func (it *Item) setName(name string) {
 	if it.Op == OpStub || it.Row.Key == "" {
 		it.Row.StubName = name

@@ -79,6 +79,9 @@ type Options struct {
 	// Twins gives the paths of the other files that messages have in their folders; nil: they
 	// have none.
 	Twins func(ctx context.Context, items []*Item) (map[*Item][]string, error)
+	// Elsewhere gives what notmuch is to hear before it hears that messages are gone: where their
+	// mail is now, of which it would have no other name; nil: it is nowhere.
+	Elsewhere func(ctx context.Context, gone []*Item) ([]mail.Change, error)
 	// ChangedSince tells whether a file that is to be removed has other letters than it had
 	// when its mail was linked to where it is now; nil: it has not.
 	ChangedSince func(row ledger.Message, letters string) bool
@@ -225,12 +228,6 @@ func (l *Line) Held() []*Item {
 func (l *Line) Finish(ctx context.Context, goes func(*Item) bool) error {
 	for _, it := range l.Held() {
 		if !goes(it) {
-			continue
-		}
-		if it.Forgotten() && it.Box.Dir.Has(it.Row.StubName) { // it was put back meanwhile
-			if err := it.Box.End(ctx); err != nil {
-				return err
-			}
 			continue
 		}
 		if err := l.put(ctx, entry{it}); err != nil {

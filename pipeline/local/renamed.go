@@ -67,7 +67,7 @@ func (r *Reader) NewNames(ctx context.Context, views []View) (out []NewName, err
 			if *name != f.Name {
 				*name = f.Name
 				out = append(out, NewName{mail.Change{Op: mail.OpFlag, Path: v.path(f.Name), ID: id}, in, m})
-				renamed[place(v.path(f.Name))] = true
+				renamed[maildir.Place(v.path(f.Name))] = true
 			}
 		}
 	}
@@ -81,9 +81,9 @@ func (r *Reader) NewNames(ctx context.Context, views []View) (out []NewName, err
 	others, err := r.otherNames(ctx, views, func(v *View, was string) bool {
 		switch dir := filepath.Dir(filepath.Dir(was)); {
 		case dir == string(v.Dir):
-			return !renamed[place(was)]
+			return !renamed[maildir.Place(was)]
 		default:
-			return read[dir] && !renamed[place(was)] && !missing[place(was)]
+			return read[dir] && !renamed[maildir.Place(was)] && !missing[maildir.Place(was)]
 		}
 	})
 	return append(out, others...), err
@@ -149,12 +149,6 @@ func (r *Reader) messages(ctx context.Context, v *View) (map[imap.UID]*ledger.Me
 		out[ms[i].UID] = &ms[i]
 	}
 	return out, err
-}
-
-// place is what stays of a file's path when its name changes.
-func place(path string) string {
-	key, _ := maildir.ParseName(path)
-	return filepath.Join(filepath.Dir(filepath.Dir(path)), key)
 }
 
 func gone(path string) bool {

@@ -224,7 +224,7 @@ func (p *Pusher) settleIn(ctx context.Context, b *Mailbox, as []journal.Arrival)
 		}
 		it.Add, it.Remove = p.arriving(b, row.Flags)
 		items = append(items, it)
-		if at := p.boxes[a.From.Mailbox]; at != nil && !at.Dir.Has(a.From.Name) {
+		if at := p.boxes[a.From.Mailbox]; at != nil {
 			items = append(items, at.Forgetting(a.From))
 		}
 	}

@@ -180,13 +180,13 @@ func (r *Resumer) Forgotten(ctx context.Context) error {
 		return err
 	}
 	var items []*deliver.Item
-	var back journal.Change
+	var over journal.Change
 	for _, key := range slices.Sorted(maps.Keys(rows)) {
 		row := rows[key]
-		if b := boxes[row.Mailbox]; b != nil && !b.Dir.Has(row.Name) {
+		if b := boxes[row.Mailbox]; b != nil {
 			items = append(items, b.Forgetting(row))
 		} else {
-			r.Journal.Forgotten.Forget(&back, key) // the file was put back, or its mailbox is forgotten
+			r.Journal.Forgotten.Forget(&over, key) // its mailbox is forgotten
 		}
 	}
 	for part := range slices.Chunk(items, deliver.BatchSize) {
@@ -194,10 +194,10 @@ func (r *Resumer) Forgotten(ctx context.Context) error {
 			return err
 		}
 	}
-	if back.Empty() {
+	if over.Empty() {
 		return nil
 	}
-	return r.commit(ctx, back, "forgotten files found")
+	return r.commit(ctx, over, "forgotten files found")
 }
 
 // RuledMoves finds what interrupted runs have moved by tags. What is still where it
