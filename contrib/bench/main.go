@@ -35,6 +35,7 @@ type bench struct {
 	idle      int // mails of part i
 	oneWay    time.Duration
 	large     int // MB
+	far       int // mails of part l
 	changed   int // mails in the mailbox of part d
 	runs      int
 	watch     int           // mails of part w
@@ -44,7 +45,7 @@ type bench struct {
 // parts are what can be measured, in the order of the output.
 func (b *bench) parts() map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
-		"a": b.firstSync, "c": b.largeMail, "d": b.changes, "e": b.fsync, "w": b.watching,
+		"a": b.firstSync, "c": b.largeMail, "d": b.changes, "e": b.fsync, "l": b.slowLines, "w": b.watching,
 		"b": b.idleSync(fmt.Sprintf("(b) idle sync of %d mailboxes, %v each way", b.mailboxes, b.oneWay), 3, imaptest.Corpus, b.oneWay),
 		"i": b.idleSync(fmt.Sprintf("(i) idle sync of %d mails in %d mailboxes", b.idle/b.mailboxes*b.mailboxes, b.mailboxes), b.idle/b.mailboxes, notes, 0),
 		"f": b.outgoing(fmt.Sprintf("(f) %d tags changed here and %d new mails here, among %d", flagChanges, newMails, b.changed), b.changed, 0,
@@ -84,7 +85,7 @@ func main() {
 
 func run(ctx context.Context) (err error) {
 	b := &bench{out: os.Stdout}
-	parts := flag.String("parts", "abcdefghiw", "what to measure: a first sync, b idle sync, c a large message, d changes there, e fsync, f tags and new mail here, g renames here, h uploads, i idle sync of much mail, w watch")
+	parts := flag.String("parts", "abcdefghilw", "what to measure: a first sync, b idle sync, c a large message, d changes there, e fsync, f tags and new mail here, g renames here, h uploads, i idle sync of much mail, l first sync over slow lines, w watch")
 	sizes := flag.String("n", "2000,20000", "mails of the first syncs")
 	binary := flag.String("binary", "./notmuch-imap", "the program; empty measures mbsync and notmuch new alone")
 	temp := flag.String("dir", os.TempDir(), "make the scratch directory below this one; a file system in memory hides what fsync costs")
@@ -94,6 +95,7 @@ func run(ctx context.Context) (err error) {
 	flag.IntVar(&b.idle, "idle", 50_000, "mails in the mailboxes of part i, together")
 	flag.DurationVar(&b.oneWay, "delay", 25*time.Millisecond, "of the network in parts b and h, each way")
 	flag.IntVar(&b.large, "mb", 200, "size of the large message")
+	flag.IntVar(&b.far, "far", 2000, "mails of the first syncs of part l")
 	flag.IntVar(&b.changed, "changed", 2000, "mails in the mailbox of part d, 240 or more for each of -runs")
 	flag.IntVar(&b.runs, "runs", 1, "repeat parts a, b and d this often and take medians")
 	flag.IntVar(&b.watch, "watch", 500, "mails that come in part w, one by one")
@@ -102,8 +104,8 @@ func run(ctx context.Context) (err error) {
 	if flag.NArg() > 0 {
 		return fmt.Errorf("no arguments, please: %q", flag.Args())
 	}
-	if b.runs < 1 || b.changed < 240*b.runs || b.mailboxes < 1 || b.idle < b.mailboxes || b.large < 1 || b.watch < 1 || b.rest <= 0 {
-		return errors.New("-runs, -mailboxes, -mb, -watch and -rest are 1 or more, -idle is -mailboxes or more, -changed is 240 or more for each of -runs")
+	if b.runs < 1 || b.changed < 240*b.runs || b.mailboxes < 1 || b.idle < b.mailboxes || b.large < 1 || b.far < 1 || b.watch < 1 || b.rest <= 0 {
+		return errors.New("-runs, -mailboxes, -mb, -far, -watch and -rest are 1 or more, -idle is -mailboxes or more, -changed is 240 or more for each of -runs")
 	}
 	for s := range strings.SplitSeq(*sizes, ",") {
 		n, err := strconv.Atoi(s)

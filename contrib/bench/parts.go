@@ -35,6 +35,18 @@ func (b *bench) server(ctx context.Context, mails iter.Seq2[time.Time, []byte]) 
 	return s, nil
 }
 
+// counted adds to octets those of each mail.
+func counted(mails iter.Seq2[time.Time, []byte], octets *int) iter.Seq2[time.Time, []byte] {
+	return func(yield func(time.Time, []byte) bool) {
+		for date, mail := range mails {
+			*octets += len(mail)
+			if !yield(date, mail) {
+				return
+			}
+		}
+	}
+}
+
 // alternate gives the clients in the other order each time, so that neither
 // always finds the server's files in memory.
 func alternate(clients []*client, i int) []*client {
@@ -57,14 +69,7 @@ func (b *bench) firstSync(ctx context.Context) error {
 
 func (b *bench) firstSyncOf(ctx context.Context, n int) (err error) {
 	octets := 0
-	s, err := b.server(ctx, func(yield func(time.Time, []byte) bool) {
-		for date, mail := range imaptest.Corpus(b.seed, n) {
-			octets += len(mail)
-			if !yield(date, mail) {
-				return
-			}
-		}
-	})
+	s, err := b.server(ctx, counted(imaptest.Corpus(b.seed, n), &octets))
 	if err != nil {
 		return err
 	}

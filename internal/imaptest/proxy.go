@@ -31,12 +31,14 @@ type Proxy struct {
 	cancel      context.CancelFunc
 	running     sync.WaitGroup
 	flights     atomic.Int64
-	rate        atomic.Int64 // bytes a second on each connection and in each direction; 0: as they come
+	rate        atomic.Int64 // bytes a second in each direction, over all connections; 0: as they come
 	connections atomic.Int64
 
 	mu     sync.Mutex
 	silent bool // new lines are dead
 	lines  map[*line]bool
+	// up and down are until when what was let through so far fills each direction.
+	up, down time.Time
 }
 
 // line is one connection that the proxy carries.
@@ -90,8 +92,20 @@ func (p *Proxy) Cut() {
 	}
 }
 
-// Slow lets so many bytes a second through on each connection, in each direction.
+// Slow lets so many bytes a second through in each direction, over all connections: they share
+// a line.
 func (p *Proxy) Slow(bytes int) { p.rate.Store(int64(bytes)) }
+
+// pace takes a place on the line for so many bytes, and tells when they are through.
+func (p *Proxy) pace(free *time.Time, bytes int, rate int64) time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if now := time.Now(); free.Before(now) {
+		*free = now
+	}
+	*free = free.Add(time.Duration(bytes) * time.Second / time.Duration(rate))
+	return *free
+}
 
 // Silence has nothing arrive any more on the connections that there are, for ever, as
 // where a router has forgotten them; and on new ones, until it is over.
@@ -161,14 +175,14 @@ func (p *Proxy) serve(client net.Conn) {
 	turn.Store(true)
 	var both sync.WaitGroup
 	both.Go(func() {
-		p.carry(ctx, l, server, client, func() {
+		p.carry(ctx, l, &p.up, server, client, func() {
 			if turn.Swap(false) {
 				p.flights.Add(1)
 			}
 		}, func() {})
 	})
 	both.Go(func() {
-		p.carry(ctx, l, client, server, func() {}, func() { turn.Store(true) })
+		p.carry(ctx, l, &p.down, client, server, func() {}, func() { turn.Store(true) })
 	})
 	both.Wait()
 }
@@ -180,9 +194,9 @@ type chunk struct {
 }
 
 // carry copies from to to, oneWay late, until the end or the first error, which
-// ends the other direction as well. taken is called after each read, given
-// before each write.
-func (p *Proxy) carry(ctx context.Context, l *line, to, from net.Conn, taken, given func()) {
+// ends the other direction as well. free is the direction's place on the line.
+// taken is called after each read, given before each write.
+func (p *Proxy) carry(ctx context.Context, l *line, free *time.Time, to, from net.Conn, taken, given func()) {
 	queue := make(chan chunk, chunksInFlight)
 	var reader sync.WaitGroup
 	reader.Go(func() {
@@ -226,7 +240,7 @@ func (p *Proxy) carry(ctx context.Context, l *line, to, from net.Conn, taken, gi
 			continue
 		}
 		if rate := p.rate.Load(); rate > 0 {
-			timer.Reset(time.Duration(len(c.data)) * time.Second / time.Duration(rate))
+			timer.Reset(time.Until(p.pace(free, len(c.data), rate)))
 			select {
 			case <-timer.C:
 			case <-ctx.Done():
