@@ -237,6 +237,12 @@ func OfFolders(locals map[string]*Local, p Policy) map[string]*Outgoing {
 				row := *m
 				row.Key, row.Name, row.Digest = s.Key, s.Name, s.Digest
 				out[name].Renamed = append(out[name].Renamed, row)
+				if _, letters := maildir.ParseName(s.Name); HasInfo(s.Name) {
+					locals[name].AddFlags(m.UID, p.lettered(m, letters))
+					if MarkedDeleted(&row) {
+						locals[name].Marked = append(locals[name].Marked, row)
+					}
+				}
 				locals[name].AddFlags(m.UID, p.tagged(m, s))
 			default:
 				s.Twin = false // it is a message of its own, which is about to come
@@ -294,6 +300,13 @@ func OfFolders(locals map[string]*Local, p Policy) map[string]*Outgoing {
 		guard(locals, out, p)
 	}
 	return out
+}
+
+// MarkedDeleted tells whether the name of a message's file marks it as deleted, and that was not
+// agreed on.
+func MarkedDeleted(row *ledger.Message) bool {
+	_, letters := maildir.ParseName(row.Name)
+	return strings.Contains(letters, "T") && !HasFlag(row.Flags, `\Deleted`)
 }
 
 // contents are mails that a mailbox has, or is about to have.

@@ -79,6 +79,20 @@ func (b *Mailbox) missingHere(uid imap.UID) bool {
 	return slices.ContainsFunc(b.Local.Missing, func(m ledger.Message) bool { return m.UID == uid })
 }
 
+// know takes messages out of what is here whose files have other names now, when that is
+// recorded: no other message may get these.
+func (b *Mailbox) know(renamed []ledger.Message) {
+	for _, m := range renamed {
+		is := func(l ledger.Message) bool { return l.UID == m.UID }
+		b.Local.Missing = slices.DeleteFunc(b.Local.Missing, is)
+		b.Local.Untracked = slices.DeleteFunc(b.Local.Untracked, func(s plan.Untracked) bool { return s.Key == m.Key })
+		b.Local.Marked = slices.DeleteFunc(b.Local.Marked, is) // the push may be repeated
+		if plan.MarkedDeleted(&m) {
+			b.Local.Marked = append(b.Local.Marked, m)
+		}
+	}
+}
+
 // markDeletionHandled lets the look record what is known of messages that were deleted here:
 // the server was told as far as it lets us.
 func (b *Mailbox) markDeletionHandled(uids []imap.UID) {

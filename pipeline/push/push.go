@@ -237,6 +237,7 @@ func (p *Pusher) pushMailbox(ctx context.Context, b *Mailbox, o *plan.Outgoing) 
 	}
 	defer b.putBack()
 	if p.DryRun {
+		b.know(o.Renamed)
 		if err := p.foresee(ctx, b, o); err != nil {
 			if ctx.Err() != nil || report.ScopeOf(err, report.AtMailbox) > report.ScopeMailbox {
 				return false, err
@@ -338,11 +339,7 @@ func (p *Pusher) tell(ctx context.Context, b *Mailbox, o *plan.Outgoing) error {
 		if err := p.rename(ctx, b, o.Renamed); err != nil {
 			return err
 		}
-		// From here on they are known: no other message may get their files.
-		for _, m := range o.Renamed {
-			b.Local.Missing = slices.DeleteFunc(b.Local.Missing, func(l ledger.Message) bool { return l.UID == m.UID })
-			b.Local.Untracked = slices.DeleteFunc(b.Local.Untracked, func(s plan.Untracked) bool { return s.Key == m.Key })
-		}
+		b.know(o.Renamed)
 	}
 	if p.Restore {
 		return p.restore(ctx, b, o)
