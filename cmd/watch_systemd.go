@@ -26,6 +26,9 @@ func (p *program) manager() manager {
 	return m
 }
 
+// managerPatience is how long a manager may take to take a word.
+const managerPatience = 10 * time.Second
+
 // tell tells it lines. That nobody listens costs nothing: whoever wants to know starts us anew.
 func (m manager) tell(lines ...string) {
 	if m.socket == "" {
@@ -39,7 +42,8 @@ func (m manager) tell(lines ...string) {
 	if err != nil {
 		return
 	}
-	_, _ = conn.Write([]byte(strings.Join(lines, "\n"))) // as above
+	_ = conn.SetWriteDeadline(time.Now().Add(managerPatience)) // else one that reads no more keeps us from ending
+	_, _ = conn.Write([]byte(strings.Join(lines, "\n")))       // as above
 	_ = conn.Close()
 }
 
