@@ -48,8 +48,9 @@ func (m *mover) tapped() *tap {
 				_ = from.Close()
 				continue
 			}
+			// What is answered has been kept before.
 			go func() { _, _ = io.Copy(from, to); _ = from.Close() }()
-			go func() { _, _ = io.Copy(io.MultiWriter(to, w), from); _ = to.Close() }()
+			go func() { _, _ = io.Copy(io.MultiWriter(w, to), from); _ = to.Close() }()
 		}
 	}()
 	_, port, _ := net.SplitHostPort(l.Addr().String())

@@ -17,9 +17,13 @@ func TestWatchGoesOnWithARebuiltDatabase(t *testing.T) {
 	w.until("what was there is here", w.here("path:work/INBOX/**", 2))
 	w.run("notmuch", "tag", "+mine", "-unread", "id:first@example.org")
 	w.until("the tag is a flag there", w.there(`\Seen`, "EXAMINE INBOX", "FETCH 1 (FLAGS)"))
-	if out, status := w.run(name, "index", "--rebuild"); status != 0 {
-		t.Fatalf("exit status %d: %s", status, out)
-	}
+	w.until("the database is made anew", func() bool {
+		out, status := w.run(name, "index", "--rebuild")
+		if status != 0 && status != exitLater { // the watch was at work
+			t.Fatalf("exit status %d: %s", status, out)
+		}
+		return status == 0
+	})
 	w.run("notmuch", "tag", "-unread", "id:second@example.org")
 	w.until("a tag in the new database is a flag there", w.there(`\Seen`, "EXAMINE INBOX", "FETCH 2 (FLAGS)"))
 	appendAll(t, w.server, "INBOX", watchMail("third"))
@@ -27,6 +31,7 @@ func TestWatchGoesOnWithARebuiltDatabase(t *testing.T) {
 	if !w.here("tag:mine", 1)() {
 		t.Error("a tag was lost")
 	}
+	w.rests()
 	if status := w.stop(syscall.SIGTERM); status != exitInterrupted {
 		t.Errorf("exit status %d", status)
 	}

@@ -46,12 +46,21 @@ func TestAnUploadThatWasStopped(t *testing.T) {
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
+			ended := make(chan struct{})
+			go func() { defer close(ended); _ = cmd.Wait() }() // it is killed, or was faster
 			for count() < at {
+				select {
+				case <-ended:
+					if n := count(); n < at {
+						t.Fatalf("it ended when %d were there", n)
+					}
+				default:
+				}
 			}
 			if err := cmd.Process.Signal(syscall.SIGKILL); err != nil {
 				t.Log(err) // it was faster
 			}
-			_ = cmd.Wait() // it was killed
+			<-ended
 			m.must(name, "upload", "work")
 			m.holds(want)
 			says(t, m.must(name, "upload", "work"), "work: nothing new")

@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 )
 
@@ -43,12 +42,7 @@ func TestWatchWaitsForRoom(t *testing.T) {
 			// the first word for the end of the second. No word is said to nobody.
 			say := func(word string) {
 				t.Helper()
-				var pipe *os.File
-				w.until("the script waits for "+word, func() bool {
-					var err error
-					pipe, err = os.OpenFile(filepath.Join(w.dir, word), os.O_WRONLY|syscall.O_NONBLOCK, 0)
-					return err == nil
-				})
+				pipe := w.toReader(word)
 				_, err := pipe.WriteString("\n")
 				if err := errors.Join(err, pipe.Close()); err != nil {
 					t.Fatal(err)

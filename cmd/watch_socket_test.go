@@ -20,9 +20,10 @@ func TestHooksAndStatusAskTheWatch(t *testing.T) {
 	w.start()
 	w.until("mail is here", w.here("id:first@example.org", 1))
 	w.until("it watches", func() bool { out, _ := w.run(name, "status"); return strings.Contains(out, "by NOTIFY since") })
-	if out, status := w.run(name, "status", "--json"); status != 0 || !regexp.MustCompile(`"watch":\{"running_since":"[^"]+","how":"notify","since":"[^"]+"\}`).MatchString(out) {
-		t.Errorf("%d %s", status, out)
-	}
+	w.until("a program is told the same, between two syncs", func() bool {
+		out, status := w.run(name, "status", "--json")
+		return status == 0 && regexp.MustCompile(`"watch":\{"running_since":"[^"]+","how":"notify","since":"[^"]+"\}`).MatchString(out)
+	})
 	if out, _ := w.run(name, "status", "--line"); out != "mail: ok, watched\n" {
 		t.Errorf("%q", out)
 	}
@@ -52,9 +53,7 @@ func TestHooksAndStatusAskTheWatch(t *testing.T) {
 	}
 
 	// One that does not answer is asked no more.
-	if err := w.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	thaw := w.freeze()
 	appendAll(t, w.server, "INBOX", watchMail("fourth"))
 	if out, status := w.run(name, "hook", "post-new"); status != 0 || !w.here("id:fourth@example.org", 1)() {
 		t.Errorf("beside a watch that does not answer: %d %q", status, out)
@@ -65,9 +64,7 @@ func TestHooksAndStatusAskTheWatch(t *testing.T) {
 	if out, status := w.run(name, "status", "--line"); status != 0 || out != "work: the watch does not answer\n" {
 		t.Errorf("in one line: %d %s", status, out)
 	}
-	if err := w.cmd.Process.Signal(syscall.SIGCONT); err != nil {
-		t.Fatal(err)
-	}
+	thaw()
 
 	// There is one watch, wherever its socket would be, and it leaves nothing behind that keeps the next from its work.
 	for _, dir := range []string{w.runtime, "", t.TempDir()} {

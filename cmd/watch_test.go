@@ -16,7 +16,10 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/notmuch-imap/notmuch-imap/internal/imaptest"
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 )
 
 // watching is a user's machine with a watch that runs as a process of its own, and its
@@ -117,9 +120,15 @@ func (w *watching) stop(sig os.Signal) int {
 	if err := w.cmd.Process.Signal(sig); err != nil {
 		w.t.Fatal(err)
 	}
+	return w.ends()
+}
+
+// ends waits until the watch has ended, and gives its exit status.
+func (w *watching) ends() int {
+	w.t.Helper()
 	select {
 	case <-w.exited:
-	case <-time.After(time.Minute):
+	case <-time.After(2 * time.Minute):
 		w.t.Fatal("it does not end")
 	}
 	exit, ok := errors.AsType[*exec.ExitError](w.ended)
@@ -127,6 +136,75 @@ func (w *watching) stop(sig os.Signal) int {
 		return 0
 	}
 	return exit.ExitCode()
+}
+
+// freeze stops the watch between two syncs: one that is stopped in the midst of a sync keeps
+// everybody from the account. thaw has it go on.
+func (w *watching) freeze() (thaw func()) {
+	w.t.Helper()
+	to := func(sig syscall.Signal) {
+		w.t.Helper()
+		if err := w.cmd.Process.Signal(sig); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	thaw = func() { w.t.Helper(); to(syscall.SIGCONT) }
+	w.until("it is between two syncs", func() bool {
+		to(syscall.SIGSTOP)
+		// It is told when all its threads have stopped.
+		if err := unix.Waitid(unix.P_PID, w.cmd.Process.Pid, nil, unix.WSTOPPED, nil); err != nil {
+			w.t.Fatal(err)
+		}
+		l, err := ledger.Open(w.t.Context(), filepath.Join(w.dir, "state", name, "work"))
+		if errors.Is(err, ledger.ErrBusy) {
+			thaw()
+			return false
+		}
+		if err == nil {
+			err = l.Close()
+		}
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		return true
+	})
+	return thaw
+}
+
+// rests waits until a sync finds nothing to do.
+func (w *watching) rests() {
+	w.t.Helper()
+	w.until("nothing is left to do", func() bool {
+		out, status := w.run(name, "sync")
+		return status == 0 && strings.Contains(out, nothingNew)
+	})
+}
+
+// toReader opens a pipe of the machine for writing as soon as somebody reads it.
+func (w *watching) toReader(file string) (pipe *os.File) {
+	w.t.Helper()
+	w.until("somebody reads "+file, func() bool {
+		var err error
+		pipe, err = os.OpenFile(filepath.Join(w.dir, file), os.O_WRONLY|syscall.O_NONBLOCK, 0)
+		return err == nil
+	})
+	return pipe
+}
+
+// session gives the line of Dovecot's about the one session that the watch keeps. A sync has one
+// of its own for a moment.
+func (w *watching) session() (line string) {
+	w.t.Helper()
+	w.until("there is the watch's session alone", func() bool {
+		out, err := w.server.Doveadm("who", "-1")
+		if err != nil {
+			w.t.Fatalf("%v: %s", err, out)
+		}
+		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+		line = strings.Join(strings.Fields(lines[len(lines)-1]), " ")
+		return len(lines) == 2
+	})
+	return line
 }
 
 // until waits for something to become true.
@@ -221,6 +299,7 @@ func TestWatchOutlivesItsServerAndAStop(t *testing.T) {
 	w.start()
 	appendAll(t, w.server, "INBOX", watchMail("first"))
 	w.until("mail is here", w.here("id:first@example.org", 1))
+	w.until("it watches", w.said("work: connected, by NOTIFY"))
 	// Dovecot ends every session, as a server that is restarted.
 	if out, err := w.server.Doveadm("kick", w.server.User); err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -259,20 +338,14 @@ func TestWatchReadsTheConfigurationAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	pid := func() string {
-		out, err := w.server.Doveadm("who", "-1")
-		if err != nil {
-			t.Fatalf("%v: %s", err, out)
-		}
-		return string(out)
-	}
-	before := pid()
+	w.until("it watches", w.said("work: connected, by NOTIFY"))
+	before := w.session()
 	for text, wrong := range map[string]string{"nonsense": "config.toml:1: ", strings.Replace(string(text), "[account.work]", "[account.work]\ntls_ca_file = \"nowhere\"", 1): "tls_ca_file"} {
 		hangUp(text)
 		w.until("it says what is wrong", w.said("the configuration is not read again: "))
 		w.until("it says what is wrong with it", w.said(wrong))
 	}
-	if now := pid(); now != before {
+	if now := w.session(); now != before {
 		t.Errorf("it has connected again: %s\nthen: %s", before, now)
 	}
 	appendAll(t, w.server, "INBOX", watchMail("more"))
@@ -293,11 +366,12 @@ func TestWatchEndsWithoutItsDatabase(t *testing.T) {
 	w.start()
 	w.until("mail is here", w.here("id:first@example.org", 1))
 	database := filepath.Join(w.dir, "mail", ".notmuch")
+	thaw := w.freeze()
 	if err := os.Rename(database, database+".away"); err != nil {
 		t.Fatal(err)
 	}
-	<-w.exited
-	if exit, ok := errors.AsType[*exec.ExitError](w.ended); !ok || exit.ExitCode() != exitBroken || !w.said("the notmuch database is gone: put it back")() {
+	thaw()
+	if w.ends() != exitBroken || !w.said("the notmuch database is gone: put it back")() {
 		t.Errorf("it ended with %v", w.ended)
 	}
 	if _, err := os.Stat(database); err == nil {
@@ -320,22 +394,21 @@ func TestWatchEndsWithoutItsDatabase(t *testing.T) {
 // TestWatchSaysThatAServerIsAway once, and when it is back.
 func TestWatchSaysThatAServerIsAway(t *testing.T) {
 	t.Parallel()
-	w := newWatching(t, `timeout = "2s"`)
+	w := newWatching(t, "")
 	p := w.through(0)
 	w.args = []string{"watch"} // what all are told
 	appendAll(t, w.server, "INBOX", watchMail("first"))
 	w.start()
 	w.until("it watches, and mail is here", func() bool { return w.said("work: connected, by NOTIFY")() && w.said("1 new")() })
-	p.Silence(true)
-	p.Cut()
-	w.until("it is said that it is away", w.said("no answer"))
+	p.Away(true)
+	w.until("it is said that it is away", w.said("the connection was cut"))
 	w.until("status knows it", func() bool { out, _ := w.run(name, "status", "--line"); return strings.Contains(out, "not connected") })
 	if out, status := w.run("notmuch", "tag", "+flagged", "--", "*"); status != 0 {
 		t.Fatal(out)
 	}
 	w.until("a sync meets it, too", func() bool { out, _ := w.run(name, "status", "--line"); return strings.Contains(out, "1 undone") })
 	out, status := w.run(name, "status")
-	if status != exitPartly || strings.Count(out, "no answer") != 1 || strings.Contains(out, "due with the next sync") {
+	if status != exitPartly || strings.Count(out, "the connection was cut") != 1 || strings.Contains(out, "due with the next sync") {
 		t.Errorf("status tells the fault twice: %d %s", status, out)
 	}
 	w.until("a hook is told what is known", func() bool {
@@ -345,8 +418,10 @@ func TestWatchSaysThatAServerIsAway(t *testing.T) {
 	if out, status := w.run("env", "-u", "XDG_RUNTIME_DIR", name, "status"); status != exitPartly || !strings.Contains(out, "it cannot be asked: XDG_RUNTIME_DIR is not") {
 		t.Errorf("without XDG_RUNTIME_DIR: %d %s", status, out)
 	}
-	p.Silence(false)
-	w.until("it is said that it is back", w.said("work: connected again"))
+	p.Away(false)
+	w.until("it is said that it is back, and what went", func() bool {
+		return w.said("work: connected again")() && w.said("work: 1 change of flags sent")()
+	})
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.lines) != 5 { // that it is there, what came, that it is away, what went, that it is back
@@ -368,10 +443,7 @@ func TestWatchThatIsInterruptedSaysNothingOfItsConfiguration(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pipe, err := os.OpenFile(file, os.O_WRONLY, 0) // as soon as it is read
-	if err != nil {
-		t.Fatal(err)
-	}
+	pipe := w.toReader("config.toml")
 	if err := w.cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
@@ -383,7 +455,7 @@ func TestWatchThatIsInterruptedSaysNothingOfItsConfiguration(t *testing.T) {
 	if err := errors.Join(err, pipe.Close()); err != nil {
 		t.Fatal(err)
 	}
-	<-w.exited
+	w.ends()
 	if !w.said("interrupted")() || w.said("not read again")() {
 		t.Error("it said something else than that it was interrupted")
 	}

@@ -35,7 +35,10 @@ type Proxy struct {
 	connections atomic.Int64
 
 	mu     sync.Mutex
-	silent bool // new lines are dead
+	silent bool          // new lines are dead
+	away   bool          // new lines are cut
+	most   int           // bytes of the server that a line brings; 0: all
+	more   chan struct{} // closed when most is another
 	lines  map[*line]bool
 	// up and down are until when what was let through so far fills each direction.
 	up, down time.Time
@@ -43,8 +46,9 @@ type Proxy struct {
 
 // line is one connection that the proxy carries.
 type line struct {
-	cancel context.CancelFunc
-	dead   atomic.Bool // nothing arrives any more, on either side
+	cancel  context.CancelFunc
+	dead    atomic.Bool // nothing arrives any more, on either side
+	brought int         // bytes of the server, the held ones too
 }
 
 // NewProxy starts a proxy on a free port of 127.0.0.1 to target, a host:port.
@@ -55,7 +59,7 @@ func NewProxy(target string, oneWay time.Duration) (*Proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Proxy{target: target, oneWay: oneWay, listener: l, lines: make(map[*line]bool)}
+	p := &Proxy{target: target, oneWay: oneWay, listener: l, more: make(chan struct{}), lines: make(map[*line]bool)}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.running.Go(p.accept)
 	return p, nil
@@ -96,6 +100,51 @@ func (p *Proxy) Cut() {
 // a line.
 func (p *Proxy) Slow(bytes int) { p.rate.Store(int64(bytes)) }
 
+// Hold lets so many bytes of the server through on each connection, and keeps what is behind them
+// until it is called anew; 0 lets all through.
+func (p *Proxy) Hold(bytes int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.most = bytes
+	close(p.more)
+	p.more = make(chan struct{})
+}
+
+// passes waits until the connection may bring so many bytes more of the server; false if it ended.
+func (p *Proxy) passes(ctx context.Context, l *line, n int) bool {
+	l.brought += n
+	for {
+		p.mu.Lock()
+		most, more := p.most, p.more
+		p.mu.Unlock()
+		if most == 0 || l.brought <= most {
+			return true
+		}
+		select {
+		case <-more:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// Away ends all connections that there are, and until it is over each new one as soon as it is
+// made, as where the server behind a router is being restarted.
+func (p *Proxy) Away(on bool) {
+	p.mu.Lock()
+	p.away = on
+	p.mu.Unlock()
+	if on {
+		p.Cut()
+	}
+}
+
+func (p *Proxy) isAway() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.away
+}
+
 // pace takes a place on the line for so many bytes, and tells when they are through.
 func (p *Proxy) pace(free *time.Time, bytes int, rate int64) time.Time {
 	p.mu.Lock()
@@ -124,6 +173,9 @@ func (p *Proxy) begin(l *line) (end func()) {
 	defer p.mu.Unlock()
 	p.lines[l] = true
 	l.dead.Store(p.silent)
+	if p.away {
+		l.cancel()
+	}
 	return func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -147,6 +199,10 @@ func (p *Proxy) accept() {
 			return // Close; a listener on loopback has no other end
 		}
 		p.connections.Add(1)
+		if p.isAway() {
+			_ = client.Close() // nothing was written
+			continue
+		}
 		p.running.Go(func() { p.serve(client) })
 	}
 }
@@ -179,10 +235,13 @@ func (p *Proxy) serve(client net.Conn) {
 			if turn.Swap(false) {
 				p.flights.Add(1)
 			}
-		}, func() {})
+		}, func(int) bool { return true })
 	})
 	both.Go(func() {
-		p.carry(ctx, l, &p.down, client, server, func() {}, func() { turn.Store(true) })
+		p.carry(ctx, l, &p.down, client, server, func() {}, func(n int) bool {
+			turn.Store(true)
+			return p.passes(ctx, l, n)
+		})
 	})
 	both.Wait()
 }
@@ -194,9 +253,10 @@ type chunk struct {
 }
 
 // carry copies from to to, oneWay late, until the end or the first error, which
-// ends the other direction as well. free is the direction's place on the line.
-// taken is called after each read, given before each write.
-func (p *Proxy) carry(ctx context.Context, l *line, free *time.Time, to, from net.Conn, taken, given func()) {
+// ends the other direction as well. free is the direction's place on the line. taken
+// is called after each read, given before each write with its number of bytes; false
+// drops it, and all that follows.
+func (p *Proxy) carry(ctx context.Context, l *line, free *time.Time, to, from net.Conn, taken func(), given func(int) bool) {
 	queue := make(chan chunk, chunksInFlight)
 	var reader sync.WaitGroup
 	reader.Go(func() {
@@ -247,7 +307,9 @@ func (p *Proxy) carry(ctx context.Context, l *line, free *time.Time, to, from ne
 				return
 			}
 		}
-		given()
+		if !given(len(c.data)) {
+			return
+		}
 		if err := deliver(to, c.data); err != nil {
 			l.cancel()
 			return
