@@ -467,6 +467,7 @@ func importText(from predecessor, a *config.Account, b taking.Box) string {
 	} else {
 		add(b.Stay, "is only here, and stays here: `upload` sends it", "are only here, and stay here: `upload` sends them")
 	}
+	add(b.Both, "came on both sides since: a sync pairs it", "came on both sides since: a sync pairs them")
 	add(b.There, "is only there: a sync fetches it", "are only there: a sync fetches them")
 	switch {
 	case a.ReadOnly:

@@ -143,12 +143,14 @@ func (l *Looker) identify(ctx context.Context, b *Mailbox, uids []imap.UID) ([]m
 // tells the server of.
 func (l *Looker) adoptOne(ctx context.Context, b *Mailbox, m mail.Message, s plan.Untracked, beside deliver.Beside) (bool, error) {
 	here := b.Withheld[s.Key].Merged(m.Flags)
-	from, stray, moved := l.wasOf(s.Key)
-	if moved {
+	from, _ := l.wasOf(s.Key)
+	if !l.Match.Ours(s.Key) {
+		// Flags that the file alone has are told when it is recorded.
+		here = l.flagsHere(from, s.Name, m)
+		b.found.Paired = b.found.Paired || !plan.SameFlags(plan.StoredFlags(here), plan.StoredFlags(m.Flags))
+	} else if from.UID != 0 {
 		here = b.Withheld[s.Key].Merged(l.flagsHere(from, s.Name, m))
 	}
-	// The server is told of them where the message is now.
-	b.found.Paired = b.found.Paired || stray && !plan.SameFlags(plan.StoredFlags(here), plan.StoredFlags(m.Flags))
 	// What was taken off on the server of a mail that was moved here is off.
 	_, off, _, clear := l.Tags.FromFlags(from.Flags, here)
 	to, ok, err := letter(b.Dir, s, plan.Letters(here), clear)
@@ -168,17 +170,16 @@ func (l *Looker) adoptOne(ctx context.Context, b *Mailbox, m mail.Message, s pla
 	return true, l.Line.Send(ctx, it)
 }
 
-// wasOf gives the message that a file was of before it was moved here, as it was agreed on. It
-// may be a stray, which has come.
-func (l *Looking) wasOf(key string) (from ledger.Message, strayed, ok bool) {
+// wasOf gives the message that a file was of before it was moved here, as it was agreed on. A
+// stray has come by that.
+func (l *Looking) wasOf(key string) (from ledger.Message, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if i := slices.IndexFunc(l.strays, func(s stray) bool { return s.Key == key }); i >= 0 {
 		l.strays[i].came = true
-		return l.strays[i].Row, true, true
+		return l.strays[i].Row, true
 	}
-	from, ok = l.MovedHere(key)
-	return from, false, ok
+	return l.MovedHere(key)
 }
 
 // letter gives a file the letters of flags that its message has, but for those that its owner

@@ -52,7 +52,7 @@ func (l *Looker) foresees(ctx context.Context, b *Mailbox, uids []imap.UID) ([]i
 	for _, m := range listed {
 		if s, ok := came[m.UID]; ok {
 			known[m.UID] = true
-			l.foreseeStray(b, s.in.Dir, s.Key, m)
+			l.foreseeFlags(b, s.in.Dir, s.Key, m)
 		}
 	}
 	if len(uids) > 0 && len(b.Local.Untracked) > 0 {
@@ -63,7 +63,7 @@ func (l *Looker) foresees(ctx context.Context, b *Mailbox, uids []imap.UID) ([]i
 		for _, m := range listed {
 			if s, ok := pairs[m.UID]; ok {
 				known[m.UID] = true
-				l.foreseeStray(b, b.Dir, s.Key, m)
+				l.foreseeFlags(b, b.Dir, s.Key, m)
 			}
 		}
 	}
@@ -92,10 +92,11 @@ func (l *Looker) foresees(ctx context.Context, b *Mailbox, uids []imap.UID) ([]i
 	return uids, nil
 }
 
-// foreseeStray notes that a stray has come, if a file is one, and what its message is told of flags.
-func (l *Looker) foreseeStray(b *Mailbox, dir maildir.Dir, key string, m mail.Message) {
-	from, strayed, _ := l.wasOf(key)
-	if name, ok, err := dir.Locate(key, ""); strayed && ok && err == nil { // else it goes this moment
+// foreseeFlags notes what the server is to be told of a message whose file is here, when it is
+// recorded as that.
+func (l *Looker) foreseeFlags(b *Mailbox, dir maildir.Dir, key string, m mail.Message) {
+	from, _ := l.wasOf(key)
+	if name, ok, err := dir.Locate(key, ""); ok && err == nil { // else it goes this moment
 		b.found.Left.AddFlags(m.UID, plan.Changed(plan.StoredFlags(m.Flags), plan.StoredFlags(l.flagsHere(from, name, m))))
 	}
 }

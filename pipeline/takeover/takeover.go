@@ -61,12 +61,13 @@ type Box struct {
 	Mailbox string `json:"mailbox"`
 	Folder  string `json:"folder,omitempty"` // below the account's
 	Paired  int    `json:"paired"`
-	Left    int    `json:"left"`       // not here by the other program's doing: they stay on the server
-	Here    int    `json:"only_here"`  // files that it did not know
-	Stay    int    `json:"stay_here"`  // those of them that nobody sends unasked
-	There   int    `json:"only_there"` // messages that it did not know
-	Gone    int    `json:"gone_here"`  // whose file was removed since
-	Removed int    `json:"gone_there"` // that the server has no more
+	Left    int    `json:"left"`           // not here by the other program's doing: they stay on the server
+	Here    int    `json:"only_here"`      // files that it did not know
+	Stay    int    `json:"stay_here"`      // those of them that nobody sends unasked
+	There   int    `json:"only_there"`     // messages that it did not know
+	Both    int    `json:"both,omitempty"` // mails that came on both sides since, as what was moved here and there: a sync pairs them
+	Gone    int    `json:"gone_here"`      // whose file was removed since
+	Removed int    `json:"gone_there"`     // that the server has no more
 	Known   bool   `json:"known,omitempty"`
 	Deleted bool   `json:"deleted,omitempty"` // the server has the mailbox no more
 	None    bool   `json:"none,omitempty"`    // there is no agreement
@@ -463,8 +464,12 @@ func (a *Account) take(ctx context.Context, s Session, m mail.Mailbox, sel *mail
 			journal.Of(a.Ledger).HereBefore.Put(&c, f.Key, journal.Text(m.Name))
 		}
 	}
-	if out.Refused, err = unpaired(string(dir), some, there); err != nil || out.Refused != "" {
+	if out.Both, out.Refused, err = unpaired(string(dir), some, there, agreed.UIDNext); err != nil || out.Refused != "" {
 		return err
+	}
+	out.There -= out.Both
+	if agreed.Gmail == nil {
+		out.Here -= out.Both
 	}
 	if a.DryRun {
 		return nil
@@ -525,15 +530,20 @@ func ofGmail(keys map[uint64]string, there map[imap.UID]mail.Message, files *mai
 	return a
 }
 
-// unpaired gives why an agreement lacks something: a file and a message of which it knows
-// nothing are the same mail, so that a sync would send and fetch it. Else "".
-func unpaired(dir string, files []maildir.File, there map[imap.UID]mail.Message) (string, error) {
+// unpaired finds mail of which an agreement knows neither file nor message. What came to the server
+// since, which gave it UIDs from next on, a sync pairs: both are how many. Of what was there
+// before, the agreement lacks something, and a sync would send and fetch it: why says so.
+func unpaired(dir string, files []maildir.File, there map[imap.UID]mail.Message, next imap.UID) (both int, why string, err error) {
 	if len(files) == 0 || len(there) == 0 {
-		return "", nil
+		return 0, "", nil
 	}
 	byID := make(map[string]imap.UID)
+	anonymous := false // some message of before has no Message-ID
 	for uid, m := range there {
-		if m.MessageID != "" {
+		switch {
+		case m.MessageID == "":
+			anonymous = anonymous || uid < next
+		case byID[m.MessageID] == 0 || uid < byID[m.MessageID]:
 			byID[m.MessageID] = uid
 		}
 	}
@@ -543,17 +553,20 @@ func unpaired(dir string, files []maildir.File, there map[imap.UID]mail.Message)
 			continue // it goes elsewhere this moment
 		}
 		if err != nil {
-			return "", err
+			return 0, "", err
 		}
 		id := h.MessageID()
-		if uid, ok := byID[id]; ok {
-			return fmt.Sprintf("it knows neither UID %d nor %s, which are the same mail (%s): what it remembers is not whole", uid, f.Name, id), nil
-		}
-		if id == "" && len(byID) < len(there) {
-			return fmt.Sprintf("it does not know %s, nor messages on the server that have no Message-ID either: one may be the other", f.Name), nil
+		switch uid, ok := byID[id]; {
+		case ok && uid >= next:
+			both++
+			delete(byID, id) // one more file of it is not paired
+		case ok:
+			return 0, fmt.Sprintf("it knows neither UID %d nor %s, which are the same mail (%s): what it remembers is not whole", uid, f.Name, id), nil
+		case id == "" && anonymous:
+			return 0, fmt.Sprintf("it does not know %s, nor messages on the server that have no Message-ID either: one may be the other", f.Name), nil
 		}
 	}
-	return "", nil
+	return both, "", nil
 }
 
 // flags are what both sides had: the letters that were agreed on, and those flags that the
