@@ -34,11 +34,13 @@ func TestVerifySaysThatADeletionIsHeld(t *testing.T) {
 			} else {
 				command(t, s, "SELECT Lists", `UID STORE 1:* +FLAGS (\Deleted)`, "UID EXPUNGE 1:*")
 			}
-			m.run(name, "sync") // finds that, and holds it back
-			out, status := m.run(name, "verify")
-			says(t, out, text)
-			if status != exitPartly || strings.Contains(out, "from where a sync removes it") || strings.Contains(out, "a sync deletes it there") {
-				t.Errorf("status %d: %s", status, out)
+			for range 2 { // before a sync has found that, and held it back, and after
+				out, status := m.run(name, "verify")
+				says(t, out, text)
+				if status != exitPartly || strings.Contains(out, "from where a sync removes it") || strings.Contains(out, "a sync deletes it there") {
+					t.Errorf("status %d: %s", status, out)
+				}
+				m.run(name, "sync")
 			}
 			if back {
 				m.run(name, "sync", "--restore", "work")
@@ -48,5 +50,40 @@ func TestVerifySaysThatADeletionIsHeld(t *testing.T) {
 			m.run(name, "sync", "--yes-delete=work/Lists")
 			says(t, m.must(name, "verify"), "work: all 2 messages are here")
 		}
+	}
+}
+
+// TestVerifySaysOfMovedMailThatASyncMovesIt however much it is: what is elsewhere was not deleted.
+func TestVerifySaysOfMovedMailThatASyncMovesIt(t *testing.T) {
+	t.Parallel()
+	for _, here := range []bool{true, false} {
+		s := dovecot(t)
+		var raws []string
+		for i := range 60 {
+			raws = append(raws, rawDovecot(i))
+		}
+		appendAll(t, s, "Lists", raws...)
+		appendAll(t, s, "Other", rawDovecot(100))
+		m, _, _ := settle(t, s)
+		m.must("notmuch", "new")
+		m.must(name, "sync")
+		text := "work/Lists/1: not there: the server has it no more; its file is in the folder, from where a sync removes it"
+		if here {
+			files, err := filepath.Glob(filepath.Join(m.root, "Lists", "*", "*"))
+			if err != nil || len(files) != 60 {
+				t.Fatal(files, err)
+			}
+			m.must(append(append([]string{"mv"}, files...), filepath.Join(m.root, "Other", "cur"))...)
+			text = "work/Lists/1: not here: its file is gone from the folder; the server has the message, and a sync deletes it there, or moves it where it is here now"
+		} else {
+			command(t, s, "SELECT Lists", "UID MOVE 1:* Other")
+		}
+		out, status := m.run(name, "verify")
+		says(t, out, text)
+		if status != exitPartly || strings.Contains(out, "until you say") {
+			t.Errorf("status %d: %s", status, out)
+		}
+		m.must(name, "sync")
+		says(t, m.must(name, "verify"), "work: all 61 messages are here")
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -135,6 +136,11 @@ type side struct {
 	news   map[string]bool                   // ids of the messages whose tags a sync looks at
 	whole  bool                              // it looks at those of all, as in a database that is new to it
 	trash  string
+
+	gone   []gone                 // what is told when all mailboxes are compared
+	locals map[string]*plan.Local // what lacks here, by mailbox
+	lost   []lost                 // what lacks there
+	places places                 // of the server's messages
 }
 
 func (s *side) tell(d Difference) {
@@ -152,7 +158,7 @@ func (s *side) tell(d Difference) {
 // connection; what a server refuses for one mailbox is a difference. Nobody else may
 // work on the account meanwhile.
 func Sides(ctx context.Context, a Account, session Session) (*Result, []Body, error) {
-	s := &side{Account: a, result: Result{Account: a.Name, Differences: make(map[Kind]int)}}
+	s := &side{Account: a, result: Result{Account: a.Name, Differences: make(map[Kind]int)}, locals: make(map[string]*plan.Local), places: make(places)}
 	list, err := session.List(ctx, mail.Listing{Skip: func(mail.Mailbox) bool { return true }})
 	if err != nil {
 		return nil, nil, err
@@ -197,6 +203,7 @@ func Sides(ctx context.Context, a Account, session Session) (*Result, []Body, er
 			return nil, nil, fmt.Errorf("%s: %w", m.Name, err)
 		}
 	}
+	s.tellGone(list)
 	if len(a.Only) == 0 {
 		err = s.strays(known, list)
 	}
@@ -274,7 +281,7 @@ func (s *side) mailbox(ctx context.Context, session Session, known ledger.Mailbo
 	if err != nil {
 		return err
 	}
-	b := &box{side: s, known: known, dir: dir, files: files}
+	b := &box{side: s, known: known, now: sel.Status, dir: dir, files: files}
 	return b.compare(ctx, there, messages, rows)
 }
 
@@ -296,6 +303,7 @@ func list(ctx context.Context, session Session, name string) (sel *mail.Selected
 type box struct {
 	*side
 	known ledger.Mailbox
+	now   mail.Status
 	dir   maildir.Dir
 	files *maildir.Listing
 }
@@ -314,7 +322,7 @@ func (b *box) compare(ctx context.Context, uids []imap.UID, messages []mail.Mess
 	}
 	keys := make(map[string]bool, len(rows))
 	listed := make(map[imap.UID]bool, len(rows))
-	var both []imap.UID
+	var both, missing, vanished []imap.UID
 	for _, row := range rows {
 		keys[row.Key], keys[row.StubKey] = true, true
 		listed[row.UID] = true
@@ -327,21 +335,9 @@ func (b *box) compare(ctx context.Context, uids []imap.UID, messages []mail.Mess
 			case there && here:
 				both = append(both, row.UID)
 			case there:
-				text := "its file is gone from the folder; the server has the message, and "
-				if b.Deletions == plan.DeletionsKeep || b.ReadOnly {
-					text += fmt.Sprintf("keeps it; `notmuch imap sync --restore %s` brings it back", b.Name)
-				} else if b.HeldHere[b.known.Name] {
-					text += "a sync keeps it until you say what is right: " + b.answer()
-				} else {
-					text += "a sync deletes it there, or moves it where it is here now"
-				}
-				b.differs(row.UID, NotHere, "%s", text)
+				missing = append(missing, row.UID)
 			case here:
-				text := "the server has it no more; its file is in the folder, from where a sync removes it"
-				if b.HeldThere[b.known.Name] {
-					text = "the server has it no more; a sync keeps its file until you say what is right: " + b.answer()
-				}
-				b.differs(row.UID, NotThere, "%s", text)
+				vanished = append(vanished, row.UID)
 			}
 		case ledger.Stub:
 			if there {
@@ -355,7 +351,13 @@ func (b *box) compare(ctx context.Context, uids []imap.UID, messages []mail.Mess
 			}
 		}
 	}
+	if err := b.notBoth(ctx, rows, uids, missing, vanished); err != nil {
+		return err
+	}
 	for _, uid := range uids {
+		if m := byUID[uid]; m.MessageID != "" {
+			b.places.add(m.MessageID, m.Size, b.known.Name)
+		}
 		if !listed[uid] {
 			b.differs(uid, NotHere, "it is on the server; a sync fetches it")
 		}
@@ -375,15 +377,6 @@ func (b *box) compare(ctx context.Context, uids []imap.UID, messages []mail.Mess
 	}
 	b.result.Messages += len(stored)
 	return b.untracked(ctx, func(key string) bool { return !keys[key] }, stored)
-}
-
-// answer is what a person types where deletions are held back.
-func (b *box) answer() string {
-	text := fmt.Sprintf("`notmuch imap sync --yes-delete=%s` deletes it", mail.Typed(b.Name+"/"+b.known.Name))
-	if b.HeldHere[b.known.Name] {
-		text += fmt.Sprintf(", `notmuch imap sync --restore %s` brings it back", mail.Typed(b.Name))
-	}
-	return text
 }
 
 // message compares one that is on both sides.
@@ -415,8 +408,13 @@ func (b *box) message(row *ledger.Message, m mail.Message) {
 	} else if words, add, remove := untrue(tagged, row.Key, name); words != "" && b.NamesHaveFlags {
 		b.differs(row.UID, Flags, "its tags in notmuch are not those of its file's name: %s; as its name says it is after %s", words, tagging(tagged.ID, add, remove))
 	}
-	if leaves := b.leaves(row, letters, tagged); leaves != "" && !b.ReadOnly {
-		b.differs(row.UID, Leaving, "%s", leaves)
+	if leaves, deleted := b.leaves(row, letters, tagged); leaves != "" && !b.ReadOnly {
+		if deleted {
+			b.local().Marked = append(b.local().Marked, *row)
+			b.gone = append(b.gone, gone{b, row.UID, Leaving, leaves})
+		} else {
+			b.differs(row.UID, Leaving, "%s", leaves)
+		}
 	}
 	switch {
 	case !indexed && row.ID != "":
@@ -430,32 +428,32 @@ func (b *box) message(row *ledger.Message, m mail.Message) {
 }
 
 // leaves says why and how a message leaves the mailbox with the next sync, though it and its
-// file are there; "" if it stays.
-func (b *box) leaves(row *ledger.Message, letters string, tagged mail.Tagged) string {
+// file are there; "" if it stays. deleted is that it was deleted here, and not moved.
+func (b *box) leaves(row *ledger.Message, letters string, tagged mail.Tagged) (how string, deleted bool) {
 	if plan.HasFlag(row.Flags, `\Deleted`) {
-		return "" // it was asked for already
+		return "", false // it was asked for already
 	}
 	deletes := "a sync deletes it on the server"
 	if b.Deletions != plan.DeletionsExpunge && b.known.Name != b.trash {
 		deletes = "a sync moves it to the Trash on the server"
 	}
 	if strings.Contains(letters, "T") && b.Deletions != plan.DeletionsKeep {
-		return "the name of its file marks it as deleted (T), and " + deletes
+		return "the name of its file marks it as deleted (T), and " + deletes, true
 	}
 	if !b.whole && !b.news[tagged.ID] && b.Rules == b.Tags.RulesFingerprint() || !b.seen(b.known, row.UID) {
-		return "" // a sync has seen its tags, or they are of another database
+		return "", false // a sync has seen its tags, or they are of another database
 	}
 	to, deleted := b.Tags.Ordered(b.known.Name, b.trash, b.Deletions, tagged.Tags, b.oldTags(row.Key))
 	if !deleted && to == "" {
-		return ""
+		return "", false
 	}
 	if same, err := maildir.OneMail(slices.Concat(tagged.Paths, tagged.Others)); err != nil || !same {
-		return "" // a sync leaves it where it is, and says so
+		return "", false // a sync leaves it where it is, and says so
 	}
 	if deleted {
-		return fmt.Sprintf("it has the tag %s, and %s", b.Tags.DeletedTag, deletes)
+		return fmt.Sprintf("it has the tag %s, and %s", b.Tags.DeletedTag, deletes), true
 	}
-	return fmt.Sprintf("a sync moves it to %s, where its tags want it", to)
+	return fmt.Sprintf("a sync moves it to %s, where its tags want it", to), false
 }
 
 func (b *box) oldTags(key string) plan.OldTags {
@@ -530,6 +528,8 @@ func untrue(t mail.Tagged, key, name string) (words string, add, remove []string
 		if k == key {
 			_, l = maildir.ParseName(name)
 			says = says || plan.HasInfo(name)
+		} else if _, err := os.Lstat(path); err != nil {
+			continue // notmuch has not heard that it is gone
 		}
 		letters, says = letters+l, says || plan.HasInfo(path)
 	}
@@ -596,6 +596,7 @@ func (b *box) untracked(ctx context.Context, unknown func(key string) bool, ther
 			return err
 		}
 		placeholder := mail.EnvelopeOf(h).Fields.IsPlaceholder()
+		b.local().Untracked = append(b.local().Untracked, plan.Untracked{Message: ledger.Message{Mailbox: b.known.Name, Key: f.Key, Name: f.Name, ID: h.MessageID(), Size: f.Size, Digest: digest}})
 		d := Difference{Mailbox: b.known.Name, File: filepath.Join(b.known.Folder, f.Name), Kind: NotThere}
 		switch uid, copied := uids[digest]; {
 		case f.Size == 0:
