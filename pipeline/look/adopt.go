@@ -151,8 +151,11 @@ func (l *Looker) adoptOne(ctx context.Context, b *Mailbox, m mail.Message, s pla
 	} else if from.UID != 0 {
 		here = b.Withheld[s.Key].Merged(l.flagsHere(from, s.Name, m))
 	}
-	// What was taken off on the server of a mail that was moved here is off.
-	_, off, _, clear := l.Tags.FromFlags(from.Flags, here)
+	var off []string
+	var clear string
+	if from.UID != 0 { // what was taken off on the server of a mail that was moved here is off
+		_, off, _, clear = l.Tags.FromFlags(from.Flags, here)
+	}
 	to, ok, err := letter(b.Dir, s, plan.Letters(here), clear)
 	if err != nil {
 		return false, err
