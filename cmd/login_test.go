@@ -89,7 +89,7 @@ func (n *member) logsIn(status int, browse func(address string, p *os.Process) s
 // signsIn is logsIn for any command that does.
 func (n *member) signsIn(status int, browse func(address string, p *os.Process) string, args ...string) string {
 	n.t.Helper()
-	ctx, cancel := context.WithTimeout(n.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(n.t.Context(), tooLong)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(n.home, "bin", name), args...)
 	cmd.Env = n.env
@@ -460,7 +460,7 @@ func TestLoginBrowser(t *testing.T) {
 		}
 		defer pipe.Close()
 		// A browser that does not come ends the test.
-		_ = pipe.SetReadDeadline(time.Now().Add(30 * time.Second))
+		_ = pipe.SetReadDeadline(time.Now().Add(tooLong))
 		if got, err := bufio.NewReader(pipe).ReadString('\n'); err != nil || got != address+"\n" {
 			t.Errorf("opened: %q, %v", got, err)
 		}

@@ -81,7 +81,7 @@ func (r *reader) screen() string {
 // within waits until something is so.
 func (r *reader) within(what string, so func() bool) {
 	r.t.Helper()
-	deadline := time.After(time.Minute)
+	deadline := time.After(tooLong)
 	poll := time.NewTicker(20 * time.Millisecond)
 	defer poll.Stop()
 	for !so() {

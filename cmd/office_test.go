@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/imaptest"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
@@ -43,7 +42,7 @@ func newOffice(t *testing.T) *office {
 // run runs the program as one types it, and gives what it prints.
 func (o *office) run(status int, args ...string) string {
 	o.t.Helper()
-	ctx, cancel := context.WithTimeout(o.t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(o.t.Context(), tooLong)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(o.dir, "bin", name), args...)
 	cmd.Env = o.env

@@ -72,7 +72,7 @@ func newMachine(t *testing.T) *machine {
 // run runs a command and gives its output and exit status.
 func (m *machine) run(args ...string) (out string, status int) {
 	m.t.Helper()
-	ctx, cancel := context.WithTimeout(m.t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(m.t.Context(), tooLong)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Env, cmd.Dir = m.env, m.dir

@@ -266,7 +266,7 @@ func await(ts *testscript.TestScript, _ bool, _ []string) {
 	select {
 	case c := <-f.accepted:
 		f.accepted <- c // for the end
-	case <-time.After(30 * time.Second):
+	case <-time.After(tooLong):
 		ts.Fatalf("nobody connected")
 	}
 }

@@ -65,7 +65,7 @@ func TestASecretThatDoesNotComeHoldsUpOneAccountAlone(t *testing.T) {
 		t.Errorf("status does not say it: %s", out)
 	}
 	w.stop(syscall.SIGTERM)
-	if err := r.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+	if err := r.SetReadDeadline(time.Now().Add(tooLong)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := io.Copy(io.Discard, r); err != nil {

@@ -56,7 +56,7 @@ func newNewcomer(t *testing.T, env ...string) *newcomer {
 // run runs the program, without a terminal.
 func (n *newcomer) run(status int, stdin string, args ...string) string {
 	n.t.Helper()
-	ctx, cancel := context.WithTimeout(n.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(n.t.Context(), tooLong)
 	defer cancel()
 	// setsid takes the terminal away that the tests may have.
 	cmd := exec.CommandContext(ctx, "setsid", append([]string{"--wait", args[0]}, args[1:]...)...)

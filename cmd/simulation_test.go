@@ -329,7 +329,7 @@ func (s *simulation) run(name string) {
 		stoppedAt(w, at)
 		return
 	}
-	ctx, cancel := context.WithTimeout(s.t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(s.t.Context(), tooLong)
 	if how == "box" {
 		ctx, cancel = context.WithTimeout(s.t.Context(), time.Duration(at)*5*time.Millisecond)
 	}

@@ -55,7 +55,7 @@ func TestNotAllAccountsAtOnce(t *testing.T) {
 		select {
 		case c := <-accepted:
 			return c
-		case <-time.After(30 * time.Second):
+		case <-time.After(tooLong):
 			t.Fatal("nobody connected")
 			return nil
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
-	"time"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
@@ -14,7 +13,7 @@ import (
 // verified compares the world with its server, text by text, and wants them equal.
 func (w *world) verified(change ...func(*pipeline.Options)) *verify.Result {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), tooLong)
 	defer cancel()
 	l, err := ledger.OpenReadOnly(ctx, w.state())
 	if err != nil {

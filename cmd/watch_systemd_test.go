@@ -69,7 +69,7 @@ func (w *watching) asManager() (heard func(part string) string) {
 	w.t.Cleanup(func() { _ = conn.Close(); <-read }) // nothing hangs on it
 	return func(part string) (all string) {
 		w.t.Helper()
-		for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		for end := time.Now().Add(tooLong); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 			mu.Lock()
 			for len(told) > 0 && !strings.Contains(all, part) {
 				all, told = all+told[0], told[1:]

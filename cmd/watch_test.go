@@ -128,7 +128,7 @@ func (w *watching) ends() int {
 	w.t.Helper()
 	select {
 	case <-w.exited:
-	case <-time.After(2 * time.Minute):
+	case <-time.After(tooLong):
 		w.t.Fatal("it does not end")
 	}
 	exit, ok := errors.AsType[*exec.ExitError](w.ended)
@@ -210,7 +210,7 @@ func (w *watching) session() (line string) {
 // until waits for something to become true.
 func (w *watching) until(what string, f func() bool) {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(w.t.Context(), tooLong)
 	defer cancel()
 	for !f() {
 		select {

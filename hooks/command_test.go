@@ -46,6 +46,41 @@ func within(t *testing.T, d time.Duration) context.Context {
 	return ctx
 }
 
+// dueWhen gives a context whose time is up as soon as a file has a line.
+func dueWhen(t *testing.T, file string) context.Context {
+	t.Helper()
+	d := due{t.Context(), make(chan struct{})}
+	gone := make(chan struct{})
+	t.Cleanup(func() { <-gone })
+	go func() {
+		defer close(gone)
+		defer close(d.up)
+		for end := time.Now().Add(time.Minute); time.Now().Before(end) && d.Context.Err() == nil; time.Sleep(time.Millisecond) {
+			if text, err := os.ReadFile(file); err == nil && strings.HasSuffix(string(text), "\n") {
+				return
+			}
+		}
+	}()
+	return d
+}
+
+// due is a context whose time is up when the channel is closed.
+type due struct {
+	context.Context
+	up chan struct{}
+}
+
+func (d due) Done() <-chan struct{} { return d.up }
+
+func (d due) Err() error {
+	select {
+	case <-d.up:
+		return context.DeadlineExceeded
+	default:
+		return nil
+	}
+}
+
 func TestExecutableGetsTheEventTwice(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -150,7 +185,7 @@ func ended(t *testing.T, file string) {
 	}
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	late := time.After(20 * time.Second)
+	late := time.After(2 * time.Minute)
 	for {
 		// A zombie that nobody reaps is gone as well.
 		stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
@@ -175,11 +210,15 @@ func TestHangingExecutableIsKilledWithItsChildren(t *testing.T) {
 		dir := t.TempDir()
 		for mode, run := range runners(t, "cd "+dir+"; "+script) {
 			e := sample()
-			_, err := run(within(t, 2*time.Second), &e)
+			child := filepath.Join(dir, "child")
+			_, err := run(dueWhen(t, child), &e)
 			if !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("%s, %s: %v", script, mode, err)
 			}
-			ended(t, filepath.Join(dir, "child"))
+			ended(t, child)
+			if err := os.Remove(child); err != nil {
+				t.Error(err)
+			}
 		}
 	}
 }
@@ -192,12 +231,16 @@ func TestChildThatHoldsTheOutputKeepsNobody(t *testing.T) {
 	if err != nil || !slices.Equal(v.Add, []string{"x"}) {
 		t.Errorf("%+v %v", v, err)
 	}
-	ended(t, filepath.Join(dir, "child"))
+	child := filepath.Join(dir, "child")
+	ended(t, child)
+	if err := os.Remove(child); err != nil {
+		t.Error(err)
+	}
 	run, stop := Stream("test", sh("cd "+dir+"; sleep 1000 & echo $! >child; exit 0"))
-	if _, err := run(within(t, 2*time.Second), &e); err == nil {
+	if _, err := run(dueWhen(t, child), &e); err == nil {
 		t.Error("an answer came")
 	}
-	ended(t, filepath.Join(dir, "child"))
+	ended(t, child)
 	if err := stop(); err != nil {
 		t.Error(err)
 	}

@@ -28,10 +28,10 @@ import (
 const (
 	// startTimeout bounds StartDovecot when its context has no deadline of
 	// its own; a start takes about 100 ms on an idle machine.
-	startTimeout = 30 * time.Second
+	startTimeout = 2 * time.Minute
 	// greetTimeout is how long one connection waits for its greeting before
 	// another is tried.
-	greetTimeout = time.Second
+	greetTimeout = 5 * time.Second
 	// stopTimeout bounds Close, which takes a few milliseconds.
 	stopTimeout = 5 * time.Second
 	// maxBase is the longest directory that Dovecot's sockets fit below:

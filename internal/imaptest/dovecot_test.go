@@ -301,7 +301,7 @@ func TestDovecotDiesWithItsProcess(t *testing.T) {
 		t.Fatal("dovecot does not run")
 	}
 	cmd.Process.Kill()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	poll := time.NewTicker(5 * time.Millisecond)
 	defer poll.Stop()
 	for groupRuns(master) {

@@ -60,7 +60,7 @@ func through(t *testing.T, target string, oneWay time.Duration) (*Proxy, *net.TC
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
-	if err := c.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(2 * time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	return p, c.(*net.TCPConn) //nolint:forcetypeassert // of a dial to TCP

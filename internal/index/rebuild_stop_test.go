@@ -198,7 +198,7 @@ func (w *world) waited() {
 		w.Fatal(err)
 	}
 	inode := fmt.Sprintf(":%d ", stat.Ino)
-	for {
+	for end := time.Now().Add(5 * time.Minute); time.Now().Before(end); {
 		locks, err := os.ReadFile("/proc/locks")
 		if err != nil {
 			w.Fatal(err)
@@ -210,6 +210,7 @@ func (w *world) waited() {
 		}
 		time.Sleep(time.Millisecond)
 	}
+	w.Fatal("nobody waits for the lock")
 }
 
 // A mail reader renames files and tells notmuch nothing, before and during a rebuild. The next

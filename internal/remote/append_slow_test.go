@@ -53,7 +53,7 @@ func appendOfAFileThatChanges(t *testing.T, now string) {
 }
 
 // pipe gives a session over a connection without buffers, after the sign-in.
-func pipe(t *testing.T, timeout time.Duration, caps string, script func(*peer)) *Session {
+func pipe(t *testing.T, timeout time.Duration, caps string, script func(*peer), change ...func(*Options)) *Session {
 	t.Helper()
 	here, there := net.Pipe()
 	done := make(chan struct{})
@@ -67,6 +67,9 @@ func pipe(t *testing.T, timeout time.Duration, caps string, script func(*peer)) 
 	o := plain(1)
 	o.Timeout = timeout
 	o.DialContext = func(context.Context, string, string) (net.Conn, error) { return here, nil }
+	for _, f := range change {
+		f(&o)
+	}
 	s := dialed(t, o)
 	t.Cleanup(func() {
 		_ = s.Close() // it may be closed already

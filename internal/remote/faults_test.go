@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
@@ -377,21 +378,17 @@ func TestOddNamesOfMailboxes(t *testing.T) {
 // TestAPersonMayTakeTimeForThePassword: the server's silence meanwhile is none.
 func TestAPersonMayTakeTimeForThePassword(t *testing.T) {
 	t.Parallel()
-	o := plain(serve(t, func(p *peer) {
-		p.greet("IMAP4rev1")
-		p.hang()
-	}))
-	o.Timeout = time.Second
-	o.Password = func(ctx context.Context) (string, error) {
-		late, cancel := context.WithTimeout(ctx, 2*o.Timeout)
-		defer cancel()
-		<-late.Done()
-		return testSecret, nil
-	}
-	s := dialed(t, o)
-	if s.Greeting() != "ready" || !s.Alive() {
-		t.Errorf("greeting %q", s.Greeting())
-	}
+	synctest.Test(t, func(t *testing.T) {
+		s := pipe(t, time.Minute, "IMAP4rev1", (*peer).hang, func(o *Options) {
+			o.Password = func(context.Context) (string, error) {
+				time.Sleep(2 * o.Timeout) // of the bubble
+				return testSecret, nil
+			}
+		})
+		if s.Greeting() != "ready" || !s.Alive() {
+			t.Errorf("greeting %q", s.Greeting())
+		}
+	})
 }
 
 // TestPasswordThatCannotBeHad is no fault of the server's.

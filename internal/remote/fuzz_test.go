@@ -80,7 +80,7 @@ func FuzzResponse(f *testing.F) {
 			}
 		}()
 		o := plain(143)
-		o.Timeout, o.MaxLiteral, o.Note = time.Second, 1<<20, func(s string) {
+		o.Timeout, o.MaxLiteral, o.Note = time.Minute, 1<<20, func(s string) {
 			if !utf8.ValidString(s) || strings.ContainsAny(s, "\r\n\x1b") {
 				t.Errorf("note %q", s)
 			}

@@ -6,17 +6,16 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
-// idler is a server with ten messages in INBOX that says lines after its "+", answers DONE
-// by bye ("{tag} OK done"), and never if that is "".
-func idler(t *testing.T, o func(*Options), plus, lines, bye string) *Session {
-	t.Helper()
-	opts := plain(serve(t, func(p *peer) {
-		p.greet(testCaps + " IDLE")
+// idles is a server with ten messages in INBOX that says lines after its "+", answers DONE
+// by bye ("{tag} OK done"), and never if that is "". It has greeted.
+func idles(t *testing.T, plus, lines, bye string) func(*peer) {
+	return func(p *peer) {
 		for {
 			tag, command := p.command()
 			switch {
@@ -46,6 +45,15 @@ func idler(t *testing.T, o func(*Options), plus, lines, bye string) *Session {
 				p.send("%s OK done\r\n", tag)
 			}
 		}
+	}
+}
+
+// idler is a session with it, in INBOX.
+func idler(t *testing.T, o func(*Options), plus, lines, bye string) *Session {
+	t.Helper()
+	opts := plain(serve(t, func(p *peer) {
+		p.greet(testCaps + " IDLE")
+		idles(t, plus, lines, bye)(p)
 	}))
 	if o != nil {
 		o(&opts)
@@ -96,41 +104,37 @@ func TestIdleEndsWithoutNews(t *testing.T) {
 // A connection that is dead does not answer DONE.
 func TestIdleThatWentMute(t *testing.T) {
 	t.Parallel()
-	s := idler(t, func(o *Options) { o.Timeout = 100 * time.Millisecond }, "+ idling\r\n", "", "")
-	end := make(chan struct{})
-	close(end)
-	f := wantFault(t, s.Idle(t.Context(), end, func(mail.News) {}), mail.KindSilent)
-	if f.Op != "IDLE" || f.Mailbox != "INBOX" || s.Alive() {
-		t.Errorf("%+v, alive: %v", f, s.Alive())
-	}
+	synctest.Test(t, func(t *testing.T) {
+		s := pipe(t, time.Minute, testCaps+" IDLE", idles(t, "+ idling\r\n", "", ""))
+		if _, err := s.Examine(t.Context(), "INBOX", nil); err != nil {
+			t.Fatal(err)
+		}
+		end := make(chan struct{})
+		close(end)
+		f := wantFault(t, s.Idle(t.Context(), end, func(mail.News) {}), mail.KindSilent)
+		if f.Op != "IDLE" || f.Mailbox != "INBOX" || s.Alive() {
+			t.Errorf("%+v, alive: %v", f, s.Alive())
+		}
+	})
 }
 
 // One that drips during IDLE gets no more time after DONE.
 func TestIdleOfADrippingServerIsBounded(t *testing.T) {
 	t.Parallel()
-	done := make(chan struct{})
-	o := plain(serve(t, func(p *peer) {
-		p.greet(testCaps + " IDLE")
-		_, _ = p.command()
-		p.send("+ idling\r\n")
-		p.line() // DONE
-		for {
-			select {
-			case <-done:
-				return
-			case <-time.After(5 * time.Millisecond):
-				if _, err := p.Write([]byte("x")); err != nil {
-					return
-				}
+	synctest.Test(t, func(t *testing.T) {
+		const timeout = time.Minute
+		s := pipe(t, timeout, testCaps+" IDLE", func(p *peer) {
+			_, _ = p.command()
+			p.send("+ idling\r\n")
+			p.line() // DONE
+			for err := error(nil); err == nil; time.Sleep(timeout / 20) {
+				_, err = p.Write([]byte("x"))
 			}
-		}
-	}))
-	defer close(done)
-	o.Timeout = 100 * time.Millisecond
-	s := dialed(t, o)
-	end := make(chan struct{})
-	close(end)
-	wantFault(t, s.Idle(t.Context(), end, func(mail.News) {}), mail.KindSilent)
+		})
+		end := make(chan struct{})
+		close(end)
+		wantFault(t, s.Idle(t.Context(), end, func(mail.News) {}), mail.KindSilent)
+	})
 }
 
 func TestIdleRefused(t *testing.T) {
