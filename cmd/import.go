@@ -316,7 +316,7 @@ func (p *program) importFrom(c *cli.Context, from predecessor) error {
 			return p.importAccount(c, a, found.of[a.Name], from, keys, out)
 		})
 	}
-	if c.Bool("write") && len(found.missing) == 0 {
+	if c.Bool("write") && len(found.missing)+len(found.not) == 0 {
 		p.say("%s has all these accounts; next: %s import %s -n", cmp.Or(found.file, "the configuration"), p.typed(c.String("config"), ""), from.command)
 	}
 	if err != nil && !isEnding(err) || len(found.missing)+len(found.not) == 0 {
@@ -446,6 +446,8 @@ func importText(from predecessor, a *config.Account, b taking.Box) string {
 		return from.name + " does not have it; the first sync pairs what is in " + b.Folder + " by what the mail is"
 	case b.None:
 		return from.name + " does not have it; " + from.none
+	case b.Long:
+		return "not taken over: " + b.Refused
 	case b.Refused != "" && b.Mailbox == "":
 		return "not taken over: " + b.Refused + "; move it where the mailbox's folder is, or away, before a sync"
 	case b.Refused != "":

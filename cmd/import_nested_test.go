@@ -56,6 +56,9 @@ func TestAccountsOneInTheOther(t *testing.T) {
 	m.write(".offlineimaprc", strings.Replace(text, "A, B, C, D", "B", 1))
 	m.write("config.toml", conf+fmt.Sprintf("[account.mine]\nhost = %q\nport = %s\ntls = \"none\"\nallow_plaintext = true\nuser = \"x\"\npassword_file = \"secret\"\nfolder = \"work\"\n", host, port))
 	out, status = m.run(name, "import", "offlineimap", "--write")
+	if strings.Contains(out, "has all these accounts") {
+		t.Errorf("one is refused, and it says %s", out)
+	}
 	says(t, out, "OfflineIMAP has the mail of B in "+m.root+"/bee, and the configuration has that of mine in "+m.root+": one lies in the other, and it is not taken over; give each a directory of its own first")
 	if status != exitPartly {
 		t.Errorf("status %d", status)

@@ -3,6 +3,7 @@ package maildir
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -55,11 +56,33 @@ func (d Dir) Create() error {
 // lies behind a symbolic link is left out, and what nobody may read (EACCES). Any
 // other error is one: a folder that is left out looks like one that is gone.
 func Folders(root string) ([]string, error) {
-	var out []string
+	out, _, err := walk(root)
+	return out, err
+}
+
+// LongFolders gives those whose names are too long, which Folders leaves out: TooLong says it.
+func LongFolders(root string) ([]string, error) {
+	_, long, err := walk(root)
+	return long, err
+}
+
+// TooLong says of a folder that its name is longer than notmuch takes; "" if it is not.
+func TooLong(folder string) string {
+	if len(folder) <= maxFolder {
+		return ""
+	}
+	return fmt.Sprintf("the folder's name has %d bytes, and notmuch takes %d at most", len(folder), maxFolder)
+}
+
+// maxWalked bounds how deep is looked, in bytes: no path may become longer than systems take.
+const maxWalked = 1000
+
+// walk gives the maildirs below root, and those of them apart whose names are too long.
+func walk(root string) (out, long []string, err error) {
 	subs := subdirs()
-	var walk func(folder string) error
-	walk = func(folder string) error {
-		if len(folder) > maxFolder {
+	var in func(folder string) error
+	in = func(folder string) error {
+		if len(folder) > maxWalked {
 			return nil
 		}
 		entries, err := os.ReadDir(filepath.Join(root, folder))
@@ -76,21 +99,24 @@ func Folders(root string) ([]string, error) {
 			case slices.Contains(subs[:], e.Name()):
 				parts++
 			default:
-				if err := walk(filepath.Join(folder, e.Name())); err != nil {
+				if err := in(filepath.Join(folder, e.Name())); err != nil {
 					return err
 				}
 			}
 		}
-		if parts == len(subs) && folder != "" {
+		switch {
+		case parts < len(subs) || folder == "":
+		case len(folder) > maxFolder:
+			long = append(long, filepath.ToSlash(folder))
+		default:
 			out = append(out, filepath.ToSlash(folder))
 		}
 		return nil
 	}
-	if err := walk(""); err != nil {
-		return nil, err
-	}
+	err = in("")
 	slices.Sort(out)
-	return out, nil
+	slices.Sort(long)
+	return out, long, err
 }
 
 // RemoveEmpty takes the folder itself away, if no mail is left in it: its three

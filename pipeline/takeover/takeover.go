@@ -73,6 +73,7 @@ type Box struct {
 	None    bool   `json:"none,omitempty"`    // there is no agreement
 	Refused string `json:"refused,omitempty"`
 	Final   bool   `json:"final,omitempty"` // nothing mends that: it is refused ever after
+	Long    bool   `json:"long,omitempty"`  // the name of its folder is longer than notmuch takes: no sync takes it either
 }
 
 // Take takes over all mailboxes of which there is an agreement and of which the ledger
@@ -167,7 +168,13 @@ func Take(ctx context.Context, a Account, s Session) error {
 		}
 		a.Tell(Box{Folder: f, Refused: "it is not known of which mailbox its mail is, which a sync would fetch again"})
 	}
-	return nil
+	long, err := maildir.LongFolders(a.Root)
+	for _, f := range long {
+		if !claimed[strings.ToLower(f)] {
+			a.Tell(Box{Folder: f, Final: true, Long: true, Refused: maildir.TooLong(f) + ": give it a shorter one"})
+		}
+	}
+	return err
 }
 
 // deleted takes a mailbox over that the server has no more, as its folder and what the other
@@ -325,6 +332,10 @@ func (a *Account) box(ctx context.Context, s Session, m mail.Mailbox, taken *mai
 	for _, f := range a.Folders(m) {
 		if taken.Has(f) || !maildir.Dir(filepath.Join(a.Root, f)).Exists() {
 			continue
+		}
+		if why := maildir.TooLong(f); why != "" {
+			out.Final, out.Long = true, true
+			return refuse(why + ": rename the mailbox on the server, or exclude it with `mailboxes` in the configuration")
 		}
 		agreed, err := a.Read(filepath.Join(a.Root, f), m)
 		if errors.Is(err, takeover.ErrNone) {

@@ -195,7 +195,7 @@ func Sides(ctx context.Context, a Account, session Session) (*Result, []Body, er
 	})
 	for _, m := range boxes {
 		i := slices.IndexFunc(known, func(k ledger.Mailbox) bool { return k.Name == m.Name })
-		k := ledger.Mailbox{Name: m.Name}
+		k := ledger.Mailbox{Name: m.Name, Delim: m.Delim}
 		if i >= 0 {
 			k = known[i]
 		}
@@ -253,7 +253,11 @@ func (s *side) mailbox(ctx context.Context, session Session, known ledger.Mailbo
 		}
 		return err
 	}
+	_, unnamed := s.Layout.Folder(known.Name, known.Delim)
 	switch {
+	case known.UIDValidity == 0 && known.Folder == "" && unnamed != nil:
+		s.tell(Difference{Mailbox: known.Name, Kind: Mailbox, Text: unnamed.Error()})
+		return nil //nolint:nilerr // it is the difference that was told
 	case known.UIDValidity == 0:
 		if len(there) > 0 {
 			s.tell(Difference{Mailbox: known.Name, Kind: NotHere, Text: fmt.Sprintf("it was never synchronised; the server has %s in it, which a sync fetches, unless they are here", mail.Number(len(there), "message", "messages"))})
@@ -674,7 +678,13 @@ func (s *side) strays(known []ledger.Mailbox, list []mail.Mailbox) error {
 			s.tell(Difference{File: folder, Kind: NotThere, Text: text})
 		}
 	}
-	return nil
+	long, err := maildir.LongFolders(s.Root)
+	for _, folder := range long {
+		if !slices.ContainsFunc(known, func(k ledger.Mailbox) bool { return k.Folder == folder }) {
+			s.tell(Difference{File: folder, Kind: NotThere, Text: maildir.TooLong(folder) + ": no sync takes what is in it; give it a shorter one"})
+		}
+	}
+	return err
 }
 
 // takesPart tells whether a folder's mailbox would be synchronised, if there were one, with or
