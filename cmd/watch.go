@@ -295,6 +295,7 @@ func (v *vigil) account(ctx context.Context, a *config.Account, root string) wat
 		Sync: func(ctx context.Context, only []string, turn watch.Turn) watch.Outcome {
 			return v.sync(ctx, a, root, names, only, turn)
 		},
+		Settled: func(ctx context.Context) bool { return v.settled(ctx, a, root) },
 		Beside:  func() []watch.Doing { return beside(v.carriers[a.Name]) },
 		Paused:  func(ctx context.Context) time.Time { return v.paused(ctx, a) },
 		Tagged:  func(ctx context.Context) bool { return v.tagged(ctx, a, &seen) },
@@ -402,6 +403,23 @@ func (v *vigil) sync(ctx context.Context, a *config.Account, root string, names 
 		}
 	}
 	return o
+}
+
+// settled tells whether the server needs not hear of anything that is here.
+func (v *vigil) settled(ctx context.Context, a *config.Account, root string) bool {
+	is, err := inLedger(ctx, v.program, a, func(ctx context.Context, l *ledger.Ledger) (bool, error) {
+		if asked, err := v.orders(ctx, a, l, v.idx); err != nil || len(asked.retry)+len(asked.giveUp) > 0 {
+			return false, err
+		}
+		return pipeline.Settled(ctx, v.pipelineOptions(a, root, v.idx, l, v.keys, v.out))
+	})
+	if err != nil {
+		return false // the sync finds out
+	}
+	if is {
+		v.out.remark(a.Name, "what changed here needs no sync")
+	}
+	return is
 }
 
 // did tells whether something came, went there, or was changed here.

@@ -133,6 +133,46 @@ func TestWatchSignsInAfterAChangeOfThePassword(t *testing.T) {
 	w.until("it is watched with the right one", w.said("work: connected, by NOTIFY"))
 }
 
+// TestWatchSyncsOnceForEachEvent: what a sync does here is no reason for another one. The wire has one
+// connection for each, beside the one that watches.
+func TestWatchSyncsOnceForEachEvent(t *testing.T) {
+	t.Parallel()
+	w := newWatching(t, "connections = 1")
+	p := w.through(0)
+	appendAll(t, w.server, "INBOX", watchMail("first"))
+	w.start()
+	const own = "what changed here needs no sync"
+	times := func(words string) (n int) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		for _, line := range w.lines {
+			if strings.Contains(line, words) {
+				n++
+			}
+		}
+		return n
+	}
+	w.until("mail is here", w.here("id:first@example.org", 1))
+	before := 0
+	for i := range 6 {
+		id, was := fmt.Sprintf("mail%d", i), times(own)
+		appendAll(t, w.server, "INBOX", watchMail(id))
+		w.until("mail is here", w.here("id:"+id+"@example.org", 1))
+		w.until("what its sync wrote was heard of", func() bool { return times(own) > was })
+		if i == 0 { // the first sync has made folders, which is a reason
+			before = p.Connections()
+		}
+	}
+	if n := p.Connections() - before; n < 5 || n > 7 { // two for each, where what they write is a reason
+		t.Errorf("5 mails took %d connections", n)
+	}
+	w.run("notmuch", "tag", "+flagged", "id:mail0@example.org")
+	w.until("a tag is there", w.there(`\Flagged`, "EXAMINE INBOX", "FETCH 2 (FLAGS)"))
+	if status := w.stop(os.Interrupt); status != exitInterrupted {
+		t.Errorf("exit status %d", status)
+	}
+}
+
 // TestWatchBringsSmallMailBesideALargeOne: while a large mail is on its way nobody waits for it,
 // and it comes all the same; status tells of it.
 func TestWatchBringsSmallMailBesideALargeOne(t *testing.T) {

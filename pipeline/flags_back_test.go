@@ -18,6 +18,7 @@ import (
 // if it was killed there. It tells whether it came as far as that.
 func (h *home) killAt(s *server, at int) (killed bool) {
 	h.t.Helper()
+	h.ended = false
 	l, err := ledger.Open(h.t.Context(), filepath.Join(h.dir, "state"))
 	h.do(err)
 	o := h.options(s, l)

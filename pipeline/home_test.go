@@ -31,6 +31,7 @@ type home struct {
 	now    time.Time
 	events []report.Event
 	index  *notmuch
+	ended  bool // the last run came to its end, without a fault
 	// givenUp are messages of INBOX of which nothing is to be here.
 	givenUp []imap.UID
 	// placeholders are messages of INBOX that a hook left on the server.
@@ -102,9 +103,21 @@ func (h *home) tryIn(ctx context.Context, s *server, change ...func(*Options)) (
 	for _, f := range change {
 		f(&o)
 	}
+	// What a run before has said to be settled gives the next one nothing to tell the server.
+	settled := false
+	if h.ended && o.Step == nil {
+		if settled, err = Settled(context.WithoutCancel(ctx), o); err != nil {
+			settled = false // as the run will say
+		}
+	}
 	h.events = nil
 	s.asked = nil
-	return Sync(ctx, o)
+	rep, err := Sync(ctx, o)
+	h.ended = err == nil && rep.Clean()
+	if settled && rep != nil && rep.Pushed+rep.Moved+rep.Deleted+rep.Uploaded > 0 {
+		h.t.Errorf("all was said to be settled: %+v", rep)
+	}
+	return rep, err
 }
 
 // files gives the mails of a mailbox's folder by name.

@@ -38,6 +38,7 @@ type account struct {
 	sure      *time.Timer
 	stands    chan struct{} // gets a value when state is another
 	state     State
+	clean     bool          // the last sync came to its end, without a fault
 	busy      string        // what another program has kept the last sync from
 	busySince time.Time     // that is so
 	did       chan struct{} // is closed when a sync has changed something
@@ -49,6 +50,7 @@ type want struct {
 	whole   bool            // or all
 	awaited bool            // a sync at work is to give way to it
 	own     bool            // a whole look since a sync may have changed the files itself; and for nothing else
+	local   bool            // a whole look for changes of files and tags here; and for nothing else
 	first   time.Time       // when the first of it came; zero: nothing is wanted
 	last    time.Time
 }
@@ -73,7 +75,7 @@ func (w *want) add(now time.Time, only string, own bool) {
 	if w.first.IsZero() {
 		w.first, w.own = now, own
 	}
-	w.last, w.own = now, w.own && own
+	w.last, w.own, w.local = now, w.own && own, false
 	w.awaited = w.awaited || !own
 	if only == "" {
 		w.whole = true
@@ -115,11 +117,13 @@ func (a *account) news(n mail.News) {
 // look wants the whole account looked at.
 func (a *account) look() { a.news(mail.News{}) }
 
-// changed says that something changed here.
-func (a *account) changed() {
+// changed says that something changed here: mail or tags, or else folders.
+func (a *account) changed(folders bool) {
 	a.mu.Lock()
 	now := time.Now()
+	local := !folders && (a.wants.first.IsZero() || a.wants.local)
 	a.wants.add(now, "", a.syncing || now.Before(a.ended.Add(a.times.Own)))
+	a.wants.local = local
 	// Its own hooks may write at any time, but then it is not kept from more than large mail.
 	a.wants.awaited = a.wants.awaited || !now.Before(a.wrote.Add(a.times.Own))
 	a.mu.Unlock()
@@ -180,9 +184,13 @@ func (a *account) work(ctx context.Context) {
 	for {
 		var timer <-chan time.Time
 		d, ok := a.due()
+		if ok && d <= 0 && a.isSettled(ctx) {
+			continue
+		}
 		if ok && d <= 0 {
-			full.Reset(a.times.Full)
-			a.run(ctx, &failing, &busy)
+			if a.run(ctx, &failing, &busy) {
+				full.Reset(a.times.Full)
+			}
 			if ctx.Err() != nil {
 				return
 			}
@@ -218,6 +226,28 @@ func (a *account) work(ctx context.Context) {
 	}
 }
 
+// isSettled tells whether what is wanted is a look for changes here of which it is known that the
+// server needs not hear, as of what a sync has written, and forgets it then.
+func (a *account) isSettled(ctx context.Context) bool {
+	a.mu.Lock()
+	w := a.wants
+	may := w.local && a.clean && len(a.asked) == 0 && a.Settled != nil
+	if may {
+		a.wants = want{}
+	}
+	a.mu.Unlock()
+	if !may || a.Settled(ctx) {
+		return may
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if meanwhile := a.wants; !meanwhile.first.IsZero() {
+		w.add(meanwhile.last, "", meanwhile.own)
+	}
+	a.wants = w
+	return false
+}
+
 // hasChanged gives what is closed when a sync has changed something from now on.
 func (a *account) hasChanged() <-chan struct{} {
 	a.mu.Lock()
@@ -245,8 +275,8 @@ func (a *account) leave() {
 	a.asked, a.over = nil, true
 }
 
-// run runs one sync.
-func (a *account) run(ctx context.Context, failing, busy *waits) {
+// run runs one sync, and tells whether it was of the whole account.
+func (a *account) run(ctx context.Context, failing, busy *waits) (whole bool) {
 	a.mu.Lock()
 	wants, asked := a.wants, a.asked
 	a.wants, a.asked, a.syncing, a.pausing, a.state.Working = want{}, nil, true, false, time.Now()
@@ -256,6 +286,7 @@ func (a *account) run(ctx context.Context, failing, busy *waits) {
 		only = nil
 	}
 	begun := time.Now()
+	whole = only == nil
 	out := a.Sync(ctx, only, Turn{a})
 	back := func() {}
 	defer func() { back() }()
@@ -263,6 +294,7 @@ func (a *account) run(ctx context.Context, failing, busy *waits) {
 	defer a.mu.Unlock()
 	now := time.Now()
 	a.syncing, a.ended, a.took, a.state.Working, a.busy = false, now, now.Sub(begun), time.Time{}, ""
+	a.clean = !out.Busy && !out.Fail && !out.More && out.Text == ""
 	if !out.Busy {
 		a.busySince = time.Time{}
 	}
@@ -274,7 +306,7 @@ func (a *account) run(ctx context.Context, failing, busy *waits) {
 		a.did = make(chan struct{})
 	}
 	if ctx.Err() != nil {
-		return
+		return whole
 	}
 	switch {
 	case out.Busy:
@@ -309,12 +341,12 @@ func (a *account) run(ctx context.Context, failing, busy *waits) {
 		if out.More {
 			a.wants.add(now, "", false)
 		}
-		return
+		return whole
 	}
 	// What was wanted still is. Of what failed as a whole it is not known what is left.
 	if out.Fail || wants.first.IsZero() {
 		a.wants.add(now, "", false)
-		return
+		return whole
 	}
 	if wants.whole {
 		a.wants.add(now, "", wants.own)
@@ -322,6 +354,7 @@ func (a *account) run(ctx context.Context, failing, busy *waits) {
 	for name := range wants.only {
 		a.wants.add(now, name, false)
 	}
+	return whole
 }
 
 // connected notes how the account is watched from now on. What may have been missed until

@@ -14,7 +14,7 @@ import (
 )
 
 // changed is what files says of the scene's account.
-func (s *scene) changed() { s.w.accounts[0].changed() }
+func (s *scene) changed() { s.w.accounts[0].changed(false) }
 
 func TestWhatASyncWritesDoesNotWakeItForEver(t *testing.T) {
 	t.Parallel()
@@ -37,6 +37,71 @@ func TestWhatASyncWritesDoesNotWakeItForEver(t *testing.T) {
 			t.Errorf("%v after a change at %v", got, begun)
 		}
 	})
+}
+
+// What a sync wrote is no reason for another one where all is known to be as was agreed on. What is
+// not sure, what somebody asks for, and the hourly look are not affected.
+func TestWhatASyncWroteIsNotSyncedAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		settled, asked := true, 0
+		s := watched(t, "IDLE NOTIFY", func(_ *scene, a *Account) {
+			a.Settled = func(context.Context) bool { asked++; return settled }
+		})
+		defer s.stop()
+		s.take()
+		s.comesTo(func([]string) Outcome { s.changed(); return Outcome{Did: true} })
+		for range 5 {
+			s.server.deliver("INBOX", 1, 0)
+			time.Sleep(10 * time.Second)
+		}
+		if got := s.names(); len(got) != 5 || asked != 5 {
+			t.Errorf("5 mails are %v, it was asked %d times", got, asked)
+		}
+		s.comesTo(nil)
+		for name, c := range map[string]struct {
+			do   func()
+			want []string
+		}{
+			"the user's":  {func() { settled = false; s.changed() }, []string{"*"}},
+			"nobody's":    {func() { s.changed() }, nil},
+			"a folder":    {func() { s.ends(); s.w.accounts[0].changed(true) }, []string{"INBOX", "*"}},
+			"beside news": {func() { s.ends(); s.changed(); s.server.deliver("INBOX", 1, 0) }, []string{"INBOX", "*"}},
+			"not settled": {func() { settled = false; s.ends(); s.changed() }, []string{"INBOX", "*"}},
+			"beside a fault": {func() {
+				s.comesTo(func([]string) Outcome { return Outcome{Text: "something was left"} })
+				s.ends()
+				s.changed()
+			}, []string{"INBOX", "*"}},
+			"hourly": {func() {
+				for range 31 {
+					s.ends()
+					s.changed()
+					time.Sleep(2 * time.Minute)
+				}
+				if got := s.names(); len(got) < 32 || !slices.Contains(got, "*") {
+					t.Errorf("in an hour: %v", got)
+				}
+			}, nil},
+		} {
+			time.Sleep(time.Minute)
+			s.take()
+			c.do()
+			time.Sleep(10 * time.Second)
+			if got := s.names(); !slices.Equal(got, c.want) {
+				t.Errorf("%s: %v", name, got)
+			}
+			settled = true
+			s.comesTo(nil)
+		}
+	})
+}
+
+// ends has a sync of INBOX begin and end.
+func (s *scene) ends() {
+	s.server.deliver("INBOX", 1, 0)
+	time.Sleep(time.Second)
+	synctest.Wait()
 }
 
 func TestWhatChangesDuringASyncIsSyncedAfterIt(t *testing.T) {
@@ -99,7 +164,7 @@ func TestAConnectionIsTriedWhenASyncCannotReachTheServer(t *testing.T) {
 		atRest(t, caps, func(t *testing.T, s *scene) {
 			s.comesTo(func([]string) Outcome { return Outcome{Fail: true, Unreached: true} })
 			before := s.idles()
-			s.w.accounts[0].changed()
+			s.changed()
 			time.Sleep(5 * time.Second)
 			if s.idles() == before {
 				t.Errorf("%s: it is not tried", caps)

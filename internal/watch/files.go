@@ -124,7 +124,7 @@ func (f *files) run(ctx context.Context) {
 				f.limited("files", err)
 			}
 			for _, a := range f.accounts {
-				a.changed()
+				a.changed(false)
 			}
 		}
 	}
@@ -153,16 +153,17 @@ func (f *files) event(e fsnotify.Event, tagged chan struct{}) {
 	if a == nil {
 		return
 	}
-	if e.Has(fsnotify.Create) {
-		switch dir := filepath.Base(filepath.Dir(e.Name)); {
-		case dir == "cur" || dir == "new": // a mail
+	dir := filepath.Base(filepath.Dir(e.Name))
+	isMail := dir == "cur" || dir == "new"
+	if e.Has(fsnotify.Create) && !isMail {
+		switch {
 		case filepath.Base(e.Name) == "tmp":
 			return
 		default:
 			f.add(e.Name) // a folder, or nothing that can be added
 		}
 	}
-	a.changed()
+	a.changed(!isMail)
 }
 
 // tags asks, after commits of notmuch's, whose mail was changed.
@@ -176,7 +177,7 @@ func (f *files) tags(ctx context.Context, tagged chan struct{}) {
 		_ = f.w.Add(f.database) // it may be another one; if it is none, Tagged sees that
 		for _, a := range f.accounts {
 			if a.Tagged(ctx) {
-				a.changed()
+				a.changed(false)
 			}
 		}
 		// Whoever tags a thousand mails commits as often.

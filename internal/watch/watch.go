@@ -42,6 +42,9 @@ type Account struct {
 	Dial  func(ctx context.Context) (Line, error)
 	// Sync is the ordinary sync of these mailboxes; of the whole account if there are none.
 	Sync func(ctx context.Context, only []string, turn Turn) Outcome
+	// Settled tells whether it is known of all that is here that the server needs not hear of it:
+	// a change was a sync's own doing, or is none that a sync takes there. May be nil.
+	Settled func(ctx context.Context) bool
 	// Paused gives the time until when the server is not to be signed in at; zero if it may.
 	Paused func(ctx context.Context) time.Time
 	// Tagged tells whether notmuch has changes of the account's mail that it had not when

@@ -294,3 +294,26 @@ func Once(ctx context.Context, said Notes[Text], about string, what Text, note b
 	}
 	return said.Set(ctx, about, what)
 }
+
+// Interrupted tells whether something is left of what a run was about to do: an intent.
+func (j *Journal) Interrupted(ctx context.Context) (bool, error) {
+	for _, k := range j.kinds {
+		if k.Life != Intent {
+			continue
+		}
+		texts, err := j.ledger.Metas(ctx, k.Key)
+		if err == nil && k.Form == Alone {
+			texts = make(map[string]string)
+			texts[k.Key], err = j.ledger.Meta(ctx, k.Key)
+		}
+		if err != nil {
+			return false, err
+		}
+		for _, text := range texts {
+			if text != "" {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
