@@ -33,7 +33,7 @@ const (
 	// another is tried.
 	greetTimeout = 5 * time.Second
 	// stopTimeout bounds Close, which takes a few milliseconds.
-	stopTimeout = 5 * time.Second
+	stopTimeout = time.Minute
 	// maxBase is the longest directory that Dovecot's sockets fit below:
 	// sun_path has 108 bytes, and the longest name that Dovecot appends to
 	// base_dir (plus our own "dc" directory) takes less than 48.
