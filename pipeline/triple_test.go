@@ -72,10 +72,10 @@ moved and unread again here          | I:S    | I:S    | A     -> A      | A    
 moved and marked for deletion here   | I      | I      | A:T   -> T      | T     | twice
 moved on both sides                  | I      | A      | A     -> A      | A     |
 moved on both sides, apart           | I      | A      | T     -> A      | A     |
-moved on both sides, apart, read here | I     | A      | T:S   -> A:S    | A:S   | twice
+moved on both sides, apart, read here | I     | A      | T:S   -> A:S    | A:S   |
 moved here, flagged there            | I      | I:F    | A:S   -> A:FS   | A:FS  |
-moved there, flagged here            | I      | A:F    | I:S   -> A:FS   | A:FS  | twice
-moved here, deleted there            | I      | -      | A     -> A      | A     | twice
+moved there, flagged here            | I      | A:F    | I:S   -> A:FS   | A:FS  |
+moved here, deleted there            | I      | -      | A     -> A      | A     |
 put into the Trash here              | I      | I      | T     -> T      | T     |
 put into the Trash there             | I      | T      | I     -> T      | T     |
 put into the Trash on both sides     | I      | T      | T     -> T      | T     |
@@ -89,7 +89,7 @@ one each                             | I A    | I      | A     -> T      | T    
 new here                             | *      | -      | I:S   -> I:S    | I:S   |
 new there                            | *      | I:F    | -     -> I:F    | I:F   |
 new on both sides                    | *      | I      | I     -> I      | I     |
-new on both sides, read here         | *      | I      | I:S   -> I:S    | I:S   | twice
+new on both sides, read here         | *      | I      | I:S   -> I:S    | I:S   |
 new on both sides, read there        | *      | I:S    | I     -> I:S    | I:S   |
 new on both sides, apart             | *      | I      | A     -> A I    | A I   |
 new in the Trash here                | *      | -      | T     -> T      | T     |
