@@ -15,6 +15,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
 // hugeMail is one that is not waited for.
@@ -86,6 +87,9 @@ func noRunWaits(t *testing.T, c *carried, others int) {
 	inbox.add(rawMail(2))
 	if rep := c.run(); rep.New != 1 || !rep.Clean() || c.server.fetched[huge] != 0 {
 		t.Fatalf("a run while it is on its way: %+v", rep)
+	}
+	if notes := c.of(report.EventNote); len(notes) > 0 {
+		t.Errorf("each run says of it %q", notes)
 	}
 	if boxes, err := c.carry(); err != nil || !slices.Equal(boxes, []string{"INBOX"}) || c.server.fetched[huge] != 1 || c.lies() != 1 {
 		t.Fatalf("it is carried: %v, %v", boxes, err)
@@ -363,6 +367,9 @@ func TestARunBesideAWatchTakesLargeMail(t *testing.T) {
 	lying("", ".part", c.now)
 	if rep := beside(); rep.New != 0 || !rep.Clean() || c.server.fetched[huge] != 1 {
 		t.Errorf("while it is on its way: %+v", rep)
+	}
+	if notes := c.of(report.EventNote); len(notes) != 1 || !strings.Contains(notes[0], "on its way by a watch") {
+		t.Errorf("a run beside the watch says of it %q", notes)
 	}
 	lying(".part", "", c.now)
 	if rep := beside(); rep.New != 1 || c.server.fetched[huge] != 1 || c.lies() != 0 {

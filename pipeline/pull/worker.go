@@ -144,7 +144,9 @@ func (w *Worker) fetchAllowed(ctx context.Context, b *Mailbox, batch []imap.UID)
 	batch = slices.DeleteFunc(slices.Clone(batch), func(uid imap.UID) bool {
 		waits := w.Carrier.underWay(b.parcel(uid))
 		if waits {
-			w.Report.Note(b.Name, "UID %d is large, and on its way by a watch", uid)
+			if w.Carrier.takes { // the carrier's own runs have said so when they ordered it
+				w.Report.Note(b.Name, "UID %d is large, and on its way by a watch", uid)
+			}
 			w.await(b, uid)
 		}
 		return waits
