@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"testing"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
@@ -104,6 +105,11 @@ func (x *notmuch) Apply(_ context.Context, changes []mail.Change) ([]mail.Result
 		slices.Sort(m.Tags)
 		m.Tags = slices.Compact(m.Tags)
 	}
+	was, err := x.load()
+	if err != nil {
+		return nil, err
+	}
+	settled := make(map[string]string) // by id: letters
 	out := make([]mail.Result, len(changes))
 	for i, c := range changes {
 		switch c.Op {
@@ -129,6 +135,7 @@ func (x *notmuch) Apply(_ context.Context, changes []mail.Change) ([]mail.Result
 				db[id] = m
 				retag(m, c.New, nil)
 			}
+			own := m.own()
 			if !slices.Contains(m.Files, c.Path) {
 				m.Files = append(slices.DeleteFunc(m.Files, sameKey(c.Path)), c.Path)
 			}
@@ -136,7 +143,8 @@ func (x *notmuch) Apply(_ context.Context, changes []mail.Change) ([]mail.Result
 			if c.Op == mail.OpReplace {
 				retag(m, forget(c.OldPath), nil)
 			}
-			retag(m, c.Add, c.Remove)
+			isOwn := func(tag string) bool { return known && slices.Contains(own, tag) }
+			retag(m, slices.DeleteFunc(slices.Clone(c.Add), isOwn), slices.DeleteFunc(slices.Clone(c.Remove), isOwn))
 			out[i] = mail.Result{ID: id, Path: c.Path, Duplicate: known}
 		case mail.OpReindex:
 			raw, err := os.ReadFile(c.Path)
@@ -167,6 +175,7 @@ func (x *notmuch) Apply(_ context.Context, changes []mail.Change) ([]mail.Result
 				continue
 			}
 			retag(m, c.Add, c.Remove)
+			settled[id] += c.Set + c.Clear
 			if _, err := os.Stat(c.OldPath); err != nil {
 				m.Files = slices.DeleteFunc(m.Files, func(f string) bool { return f == c.OldPath })
 			}
@@ -214,7 +223,96 @@ func (x *notmuch) Apply(_ context.Context, changes []mail.Change) ([]mail.Result
 			retag(m, c.Add, c.Remove)
 		}
 	}
+	for id, m := range db {
+		if old := was[id]; old == nil || settled[id] != "" || !slices.Equal(old.Files, m.Files) {
+			m.asFiles(old, settled[id])
+		}
+	}
 	return out, x.save(db)
+}
+
+// asFiles gives a message the tags of its files' letters, as the real one does: one that differed
+// from the letters before stays, but for the letters that are settled.
+func (m *indexed) asFiles(old *indexed, settled string) {
+	is := m.letters()
+	for _, row := range plan.FlagRows() {
+		if row.Tag == "" {
+			continue
+		}
+		has := slices.Contains(m.Tags, row.Tag)
+		want := strings.Contains(is, row.Letter) != row.Absent
+		own := old != nil && has != (strings.Contains(old.letters(), row.Letter) != row.Absent)
+		if has == want || own && !strings.Contains(settled, row.Letter) {
+			continue
+		}
+		m.Tags = slices.DeleteFunc(m.Tags, func(t string) bool { return t == row.Tag })
+		if want {
+			m.Tags = append(m.Tags, row.Tag)
+			slices.Sort(m.Tags)
+		}
+	}
+}
+
+// tag is `notmuch tag`: it gives the letters of a message's tags to those of its files that are where
+// it has them.
+func (x *notmuch) tag(t *testing.T, id string, add, remove []string) {
+	t.Helper()
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	db, err := x.load()
+	m := db[id]
+	if err != nil || m == nil {
+		return // it does not know the message yet
+	}
+	m.Tags = slices.DeleteFunc(append(m.Tags, add...), func(tag string) bool { return slices.Contains(remove, tag) })
+	slices.Sort(m.Tags)
+	m.Tags = slices.Compact(m.Tags)
+	set, clear := unwritten(m)
+	for i, f := range m.Files {
+		dir := filepath.Dir(filepath.Dir(f))
+		to := filepath.Join(dir, maildir.WithFlags("cur/"+filepath.Base(f), set, clear))
+		if err := os.Rename(f, to); err == nil {
+			m.Files[i] = to
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			t.Error(err)
+		}
+	}
+	if err := x.save(db); err != nil {
+		t.Error(err)
+	}
+}
+
+// own are the tags of flags that are not as the files' names have them.
+func (m *indexed) own() (tags []string) {
+	for _, row := range plan.FlagRows() {
+		if row.Tag != "" && slices.Contains(m.Tags, row.Tag) != (strings.Contains(m.letters(), row.Letter) != row.Absent) {
+			tags = append(tags, row.Tag)
+		}
+	}
+	return tags
+}
+
+// letters are those of all files of a message, by the names that are known.
+func (m *indexed) letters() (all string) {
+	for _, f := range m.Files {
+		_, letters := maildir.ParseName(f)
+		all += letters
+	}
+	return all
+}
+
+// unwritten gives the letters that a message's tags want set and cleared in its files' names.
+func unwritten(m *indexed) (set, clear string) {
+	for _, row := range plan.FlagRows() {
+		switch want := slices.Contains(m.Tags, row.Tag) != row.Absent; {
+		case row.Tag == "" || want == strings.Contains(m.letters(), row.Letter):
+		case want:
+			set += row.Letter
+		default:
+			clear += row.Letter
+		}
+	}
+	return set, clear
 }
 
 func (x *notmuch) Changes(_ context.Context, since mail.Revision, under string) (now mail.Revision, tagged []mail.Tagged, whole bool, err error) {
@@ -231,17 +329,8 @@ func (x *notmuch) Changes(_ context.Context, since mail.Revision, under string) 
 		inside := func(f string) bool { return strings.HasPrefix(f, under+"/") }
 		t := mail.Tagged{ID: id, Tags: m.Tags, Others: slices.DeleteFunc(slices.Clone(m.Files), inside),
 			Paths: slices.DeleteFunc(slices.Clone(m.Files), func(f string) bool { return !inside(f) })}
-		if all := strings.Join(m.Files, " "); !whole && slices.ContainsFunc(m.Files, func(f string) bool { _, err := os.Stat(f); return err != nil }) {
-			for _, row := range plan.FlagRows() {
-				_, letters, _ := strings.Cut(all, ":2,")
-				switch want := slices.Contains(m.Tags, row.Tag) != row.Absent; {
-				case row.Tag == "" || want == strings.Contains(letters, row.Letter):
-				case want:
-					t.Set += row.Letter
-				default:
-					t.Clear += row.Letter
-				}
-			}
+		if !whole {
+			t.Set, t.Clear = unwritten(m)
 		}
 		if len(t.Paths) > 0 {
 			tagged = append(tagged, t)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"path/filepath"
 	"slices"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
@@ -39,7 +40,7 @@ func (r *run) viewHere(ctx context.Context, s Lister, there *listing) (*overview
 		}
 	}
 	r.prescan.Discard()
-	followed, err := r.followTags(ctx, r.views(o, all), o.trash)
+	followed, err := r.followTags(ctx, all, r.views(o, all), o.trash)
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +49,7 @@ func (r *run) viewHere(ctx context.Context, s Lister, there *listing) (*overview
 		return nil, err
 	}
 	r.sayUnreadable(all)
-	if err := r.tellNames(ctx, o, all, followed); err != nil {
+	if err := r.tellNames(ctx, o, all); err != nil {
 		return nil, err
 	}
 	o.scansUnstable = !still
@@ -101,7 +102,7 @@ func (r *run) sayUnreadable(boxes []*box) {
 
 // followTags does here what notmuch could not (local.Reader.Unfollowed). all is false if
 // something of that is left.
-func (r *run) followTags(ctx context.Context, views []local.View, trash string) (all bool, err error) {
+func (r *run) followTags(ctx context.Context, boxes []*box, views []local.View, trash string) (all bool, err error) {
 	renamed := slices.ContainsFunc(views, func(v local.View) bool { return len(v.Renamed) > 0 })
 	if err := r.here.JudgeDatabase(ctx); err != nil || r.DryRun || len(r.Only) > 0 && !renamed {
 		return true, err
@@ -111,10 +112,11 @@ func (r *run) followTags(ctx context.Context, views []local.View, trash string) 
 		return false, err
 	}
 	for part := range slices.Chunk(f.Changes, deliver.BatchSize) {
-		if err := r.line.Tell(ctx, part); err != nil {
+		done, err := r.follow(ctx, boxes, part)
+		if err != nil {
 			return false, err
 		}
-		r.rep.Step("tags followed")
+		f.All = f.All && done
 	}
 	if !f.Seen.Empty() {
 		if err := r.notes().Record(ctx, f.Seen); err != nil {
@@ -128,28 +130,42 @@ func (r *run) followTags(ctx context.Context, views []local.View, trash string) 
 	return true, r.here.MarkNames(ctx, f.Now)
 }
 
-// tellNames tells notmuch of files that have other names since it heard of them, so that what it
-// names is there, whatever becomes of the rest. followed: what was changed by tags while notmuch
-// had the older names is done; else they wait. What is left of it the next run finds again.
-func (r *run) tellNames(ctx context.Context, o *overview, boxes []*box, followed bool) error {
-	views := r.views(o, boxes)
-	var names []local.NewName
-	var err error
-	switch {
-	case r.DryRun:
-		return nil
-	case followed:
-		if names, err = r.here.NewNames(ctx, views); err != nil {
-			return err
+// follow does some of it. all is false if a file's name could not be changed, as where its folder
+// cannot be written to: that keeps none of the others.
+func (r *run) follow(ctx context.Context, boxes []*box, changes []mail.Change) (all bool, err error) {
+	results, err := r.Index.Apply(ctx, changes)
+	if err != nil {
+		return false, err
+	}
+	r.rep.Step("tags followed")
+	all = true
+	for i, res := range results {
+		if res.Err == nil || res.NotMail || errors.Is(res.Err, fs.ErrNotExist) || errors.Is(res.Err, fs.ErrExist) {
+			continue
 		}
+		all = false
+		path := changes[i].Path
+		j := slices.IndexFunc(boxes, func(b *box) bool { return string(b.dir) == filepath.Dir(filepath.Dir(path)) })
+		boxes[j].line.Leave(&report.OwnError{Err: fmt.Errorf("%s cannot get the flags that its tags in notmuch say: %w", path, res.Err)})
+	}
+	return all, nil
+}
+
+// tellNames tells notmuch of files that have other names since it heard of them, so that what it
+// names is there, whatever becomes of the rest. What is left of it the next run finds again.
+func (r *run) tellNames(ctx context.Context, o *overview, boxes []*box) error {
+	if r.DryRun {
+		return nil
+	}
+	views := r.views(o, boxes)
+	names, err := r.here.NewNames(ctx, views)
+	if err != nil {
+		return err
 	}
 	if err := r.tellAll(ctx, boxes, names); err != nil {
 		return err
 	}
 	for _, v := range views {
-		if !followed && len(v.Renamed) > 0 {
-			v.Scanned = ""
-		}
 		if err := r.here.Heard(ctx, v); err != nil {
 			return err
 		}

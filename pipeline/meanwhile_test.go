@@ -114,6 +114,10 @@ func (c *meanwhile) act() {
 		rename("F" + letters)
 	case "unflag":
 		rename(strings.ReplaceAll(letters, "S", ""))
+	case "tag":
+		c.index.tag(c.t, id(1), []string{"flagged"}, nil)
+	case "untag":
+		c.index.tag(c.t, id(1), []string{"unread"}, nil)
 	case "rename":
 		key = "cur/again" + filepath.Base(key)
 		rename(letters)
@@ -157,9 +161,9 @@ func (c *meanwhile) want() (in []string, flags []string) {
 		in = []string{"Trash", "", home} // before the server had it, or it has one of its own
 	case c.user == "remove", c.user == "mark":
 		in = []string{"Trash"}
-	case c.user == "flag":
+	case c.user == "flag" || c.user == "tag":
 		flags = append(flags, `\Flagged`)
-	case c.user == "unflag":
+	case c.user == "unflag" || c.user == "untag":
 		flags = slices.DeleteFunc(flags, func(f string) bool { return f == `\Seen` })
 	}
 	return in, flags
@@ -202,7 +206,8 @@ func meanwhileFloor() int64 {
 
 // The owner of a mail does not wait for a sync to end. Behind each effect of a run that moves
 // the mail, uploads it, or hears that it came, was moved, flagged or deleted elsewhere, its file
-// is moved on or back, removed, marked, or gets other flags or another name. The next runs do
+// is moved on or back, removed, marked, or gets other flags, by its name or by notmuch, or another
+// name. The next runs do
 // with it what they would do had that been done after the run: the mail is there once, on both
 // sides, where it was put last, or where the server has it, with the flags of both.
 func TestItsOwnerGoesOnWorkingBehindEachEffect(t *testing.T) {
@@ -210,9 +215,9 @@ func TestItsOwnerGoesOnWorkingBehindEachEffect(t *testing.T) {
 	t.Run("cases", func(t *testing.T) {
 		for wire, caps := range map[string][]string{"bare": nil, "all": wires()["all"]} {
 			for what, users := range map[string]string{
-				"move": "on back remove mark flag unflag rename", "upload": "on back remove mark flag unflag rename", "save": "on remove flag rename",
-				"arrival": "on remove mark flag unflag rename", "moved": "on remove mark flag unflag rename", "deleted": "on remove mark flag rename",
-				"flagged": "on remove mark flag unflag rename",
+				"move": "on back remove mark flag unflag tag untag rename", "upload": "on back remove mark flag unflag rename", "save": "on remove flag rename",
+				"arrival": "on remove mark flag unflag rename", "moved": "on remove mark flag unflag tag untag rename", "deleted": "on remove mark flag rename",
+				"flagged": "on remove mark flag unflag tag untag rename",
 			} {
 				for user := range strings.FieldsSeq(users) {
 					for _, mutt := range []bool{false, true} {

@@ -79,10 +79,15 @@ func (h *home) notmuchNew() {
 		db[id].read(path, raw)
 		return err
 	}))
+	was, err := h.index.load()
+	h.do(err)
 	for id, m := range db {
 		m.Files = slices.DeleteFunc(m.Files, func(f string) bool { _, err := os.Lstat(f); return err != nil })
-		if len(m.Files) == 0 {
+		switch old := was[id]; {
+		case len(m.Files) == 0:
 			delete(db, id)
+		case old == nil || !slices.Equal(old.Files, m.Files):
+			m.asFiles(nil, "") // whatever its owner has tagged it with
 		}
 	}
 	h.do(h.index.save(db))

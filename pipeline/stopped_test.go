@@ -158,6 +158,8 @@ func (c *stopped) act() {
 		c.do(err)
 		_, letters := maildir.ParseName(from)
 		c.put("Later", string(raw), letters)
+	case "tag":
+		c.index.tag(c.t, id(1), []string{"replied"}, nil)
 	case "delete":
 		c.do(os.Remove(c.path("Work", from)))
 	}
@@ -196,8 +198,11 @@ func (c *stopped) run() (reached bool) {
 	reached = c.stop()
 	c.act()
 	c.settle()
-	in := map[string]string{"back": "INBOX", "on": "Later", "nothing": "Work", "copy": "Work"}[c.user]
+	in := map[string]string{"back": "INBOX", "on": "Later", "nothing": "Work", "copy": "Work", "tag": "Work"}[c.user]
 	flags := `[\Flagged \Seen todo]`
+	if c.user == "tag" {
+		flags = `[\Answered \Flagged \Seen todo]`
+	}
 	one := in + flags
 	switch {
 	case c.user == "copy":
@@ -237,14 +242,14 @@ func (c *stopped) run() (reached bool) {
 
 // A run with moves is stopped behind each of its effects, or goes on without the
 // mailboxes that it moved mail between; its user then moves the mail back, on to a
-// third folder, copies or deletes it. Every mail that nobody deleted is there, once,
+// third folder, copies, deletes or tags it. Every mail that nobody deleted is there, once,
 // where it was put last, with its flags and tags.
 func TestAStopBehindEachEffectOfMoves(t *testing.T) {
 	var stops atomic.Int64
 	t.Run("cases", func(t *testing.T) {
 		for wire, caps := range stopServers() {
 			for _, how := range []string{stopCancelled, stopUnheard, stopSource, stopTarget} {
-				for i, user := range []string{"back", "on", "copy", "delete", "nothing"} {
+				for i, user := range []string{"back", "on", "copy", "delete", "nothing", "tag"} {
 					for j, deletions := range []Deletions{DeletionsExpunge, DeletionsTrash} {
 						// Where nothing is deleted, this matters less.
 						if i > 0 && user != "delete" && (len(wire)+i)%2 != j {

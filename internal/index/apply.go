@@ -331,7 +331,8 @@ func (b *batch) add(c mail.Change, carried []string) (r mail.Result, err error) 
 	if !known {
 		before = slices.DeleteFunc(slices.Clone(files), func(f string) bool { return f == r.Path })
 	}
-	want := with(b.asFiles(have, before, withoutOldNames(files, r.Path), ""), add, remove)
+	own := b.ownTags(have, before)
+	want := with(b.asFiles(have, before, withoutOldNames(files, r.Path), ""), without(add, own), without(remove, own))
 	if err := retag(m, without(want, have), without(have, want)); err != nil {
 		return r, err
 	}

@@ -174,11 +174,10 @@ func (b *batch) asFiles(tags, before, after []string, settled string) []string {
 	if !says {
 		return tags
 	}
-	was, said := lettersOfAll(before)
+	own := b.ownTags(tags, before)
 	for _, row := range letterRows() {
-		own := said && slices.Contains(tags, row.tag) != (strings.Contains(was, row.letter) != row.absent)
 		switch {
-		case own && !strings.Contains(settled, row.letter):
+		case slices.Contains(own, row.tag) && !strings.Contains(settled, row.letter):
 		case strings.Contains(is, row.letter) != row.absent:
 			tags = with(tags, []string{row.tag}, nil)
 		default:
@@ -188,8 +187,20 @@ func (b *batch) asFiles(tags, before, after []string, settled string) []string {
 	return tags
 }
 
-// unwritten gives the letters that tags want set and cleared in the names of files, if
-// notmuch could not do it: one of them is not where the database has it.
+// ownTags gives the tags of flags of which a message's tags say something else than its files'
+// names: notmuch could not write that into them.
+func (b *batch) ownTags(tags, files []string) (own []string) {
+	letters, says := lettersOfAll(files)
+	for _, row := range letterRows() {
+		if b.syncFlags && says && slices.Contains(tags, row.tag) != (strings.Contains(letters, row.letter) != row.absent) {
+			own = append(own, row.tag)
+		}
+	}
+	return own
+}
+
+// unwritten gives the letters that tags want set and cleared in the names of files: notmuch could
+// not do it, since one was not where the database had it, or its folder could not be written to.
 func unwritten(tags, files []string) (set, clear string) {
 	letters, says := lettersOfAll(files)
 	if !says {
@@ -203,9 +214,6 @@ func unwritten(tags, files []string) (set, clear string) {
 		default:
 			set += row.letter
 		}
-	}
-	if set+clear == "" || !slices.ContainsFunc(files, func(f string) bool { return !exists(f) }) {
-		return "", ""
 	}
 	return set, clear
 }

@@ -65,6 +65,6 @@ type Tagged struct {
 	Others []string // absolute, of its other files
 	Tags   []string
 	// Set and Clear are maildir letters that its tags want set and cleared, and that
-	// notmuch could not give its files, since one was renamed before that.
+	// notmuch could not give its files.
 	Set, Clear string
 }

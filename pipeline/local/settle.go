@@ -4,6 +4,7 @@ import (
 	"context"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/emersion/go-imap/v2"
 
@@ -234,9 +235,10 @@ func (r *Reader) keeps(ctx context.Context, files []ownFile, keyword string) (bo
 	return true, nil
 }
 
-// lettersOf gives the letters that stand for tags as a file's name has them, set or not.
+// lettersOf gives the letters that stand for tags as a file's name has them, set or not. To
+// notmuch a file in new has none.
 func lettersOf(name string) (set, clear string) {
-	if !plan.HasInfo(name) {
+	if !plan.HasInfo(name) && !strings.HasPrefix(name, "new/") {
 		return "", ""
 	}
 	_, letters := maildir.ParseName(name)
