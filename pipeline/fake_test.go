@@ -26,6 +26,9 @@ type server struct {
 	fetched  map[imap.UID]int // bodies handed out
 	sent     []int            // their sizes, in their order
 	dials    int
+	// lingers has it be at what was given to it over a connection that is cut: catchUp does that.
+	lingers bool
+	late    []func()
 	// dialErr, if set, is what a dial gives.
 	dialErr func(n int) error
 	listErr error

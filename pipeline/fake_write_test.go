@@ -60,6 +60,11 @@ func (s *session) Exchange(ctx context.Context, command string) (ex *mail.Exchan
 			defer s.server.effect(verb)
 		}
 		if s.server.writes++; s.server.writes == s.server.cutAt {
+			if s.server.lingers && (verb == "UID COPY" || verb == "UID MOVE") {
+				s.server.lingersAt(verb, s.server.boxes[s.name], args)
+				s.dead, s.name = true, ""
+				return ex, &mail.Fault{Kind: mail.KindCut, Op: verb}
+			}
 			defer func() { s.dead, s.name = true, "" }()
 			defer func() { err = &mail.Fault{Kind: mail.KindCut, Op: verb} }()
 		}
@@ -302,8 +307,15 @@ func (s *session) append(name string, uploads []mail.Upload, stored func(int, ma
 		if s.server.writes++; s.server.writes == s.server.cutAt || s.server.unheard {
 			s.dead, s.name = true, ""
 			err := &mail.Fault{Kind: mail.KindCut, Op: "APPEND"}
-			for ; i < len(out); i++ {
-				out[i].Err = err
+			for j := i; j < len(out); j++ {
+				out[j].Err = err
+				if raw, e := os.ReadFile(uploads[j].Path); s.server.lingers && j > i && e == nil {
+					s.server.late = append(s.server.late, func() {
+						s.server.mu.Lock()
+						defer s.server.mu.Unlock()
+						b.msgs[b.add(strings.ReplaceAll(string(raw), "\n", "\r\n"), uploads[j].Flags...)].date = uploads[j].InternalDate
+					})
+				}
 			}
 			return out, err
 		}
@@ -317,6 +329,39 @@ func (s *session) append(name string, uploads []mail.Upload, stored func(int, ma
 		tell(i)
 	}
 	return out, nil
+}
+
+// lingersAt has the server take later what a mailbox holds now into another one, message by message.
+func (s *server) lingersAt(verb string, b *serverBox, args string) {
+	set, name, _ := strings.Cut(args, " ")
+	to := s.boxes[strings.Trim(name, `"`)]
+	for _, uid := range parseUIDs(set) {
+		m := b.msgs[uid]
+		if m == nil {
+			continue
+		}
+		s.late = append(s.late, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			to.msgs[to.add(m.raw, slices.Clone(m.flags)...)].date = m.date
+			if verb == "UID MOVE" && b.msgs[uid] != nil {
+				b.expunge(uid)
+			}
+		})
+	}
+}
+
+// catchUp has the server do so many of the things that it lingers at.
+func (s *server) catchUp(n int) {
+	for ; n > 0; n-- {
+		s.mu.Lock()
+		do := func() {}
+		if len(s.late) > 0 {
+			do, s.late = s.late[0], s.late[1:]
+		}
+		s.mu.Unlock()
+		do()
+	}
 }
 
 // unwanted tells whether the server refuses a mail.

@@ -64,7 +64,11 @@ func (h *home) options(s *server, l *ledger.Ledger) Options {
 	return Options{
 		Account: Account{
 			Name: "work", Address: "me@example.org", Root: filepath.Join(h.dir, "mail"), Dial: s.dial, Index: h.index, Ledger: l,
-			Now:  func() time.Time { return h.now },
+			Now: func() time.Time { return h.now },
+			Pause: func(ctx context.Context, _ time.Duration) error {
+				s.catchUp(1)
+				return ctx.Err()
+			},
 			Emit: func(e report.Event) bool { h.events = append(h.events, e); return true },
 		},
 		Policy: Policy{Tags: plan.Tags{NewTags: []string{"inbox", "unread"}}, Connections: 2, Timeout: 5 * time.Second},

@@ -121,6 +121,9 @@ func (o Options) withDefaults() Options {
 	if o.Deletions == "" {
 		o.Deletions = DeletionsTrash
 	}
+	if o.Pause == nil {
+		o.Pause = report.Pause
+	}
 	if o.Hooks != nil {
 		o.Index = apart{o.Index, o.Hooks}
 	}
@@ -155,6 +158,8 @@ type Account struct {
 	Hooks *hooks.Runner
 
 	Now func() time.Time
+	// Pause waits, or gives the context's error; nil: it waits by the clock.
+	Pause func(ctx context.Context, d time.Duration) error
 	// Emit is told what happens while it happens, and tells whether somebody could read
 	// it: what is told once is told again until then. Calls are serialised. May be nil.
 	Emit func(report.Event) (shown bool)

@@ -22,7 +22,7 @@ func (c pushedOver) Session() push.Session {
 // newPusher gives the one by which this run tells the server what changed here.
 func (r *run) newPusher() *push.Pusher {
 	return push.New(push.Options{
-		Account: r.Name, Line: r.line, Ledger: r.Ledger, Here: r.here, Hooks: r.ask, Match: r.match, Report: r.rep, Now: r.Now,
+		Account: r.Name, Line: r.line, Ledger: r.Ledger, Here: r.here, Hooks: r.ask, Match: r.match, Report: r.rep, Now: r.Now, Pause: r.Pause,
 		Journal: r.notes(), Told: r.told, Arrivals: r.arrivals, Ruled: r.ruled, Old: r.old,
 		Tags: &r.Tags, Deletions: r.Deletions,
 		ReadOnly: r.ReadOnly, DryRun: r.DryRun, Full: r.Full, Restore: r.Restore, Some: len(r.Only) > 0,

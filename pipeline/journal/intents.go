@@ -2,6 +2,7 @@ package journal
 
 import (
 	"context"
+	"time"
 
 	"github.com/emersion/go-imap/v2"
 
@@ -56,12 +57,13 @@ type Moving struct {
 	UIDs        []imap.UID           `json:"uids"`
 	To          string               `json:"to"`
 	ToValidity  uint64               `json:"to_validity"`
-	ToNext      imap.UID             `json:"to_next"` // the new messages have this UID or a higher one
-	Copied      bool                 `json:"copied"`  // by COPY, and the server said so
-	Verb        string               `json:"verb"`    // MOVE or COPY; "", from an older version, is COPY
-	Deleted     bool                 `json:"deleted"` // to the Trash, since they were deleted here
-	Absent      []imap.UID           `json:"absent"`  // those that have no file in the mailbox's folder
-	Files       map[imap.UID]Arrival `json:"files"`   // the files of those that were moved here
+	ToNext      imap.UID             `json:"to_next"`     // the new messages have this UID or a higher one
+	Copied      bool                 `json:"copied"`      // by COPY, and the server said so
+	Verb        string               `json:"verb"`        // MOVE or COPY; "", from an older version, is COPY
+	Deleted     bool                 `json:"deleted"`     // to the Trash, since they were deleted here
+	Absent      []imap.UID           `json:"absent"`      // those that have no file in the mailbox's folder
+	Files       map[imap.UID]Arrival `json:"files"`       // the files of those that were moved here
+	At          time.Time            `json:"at,omitzero"` // when it was asked for; zero from an older version
 	ByTags      bool                 `json:"-"`
 }
 
@@ -69,9 +71,10 @@ type Moving struct {
 // which it was not looked for yet. What a server says of new UIDs is looked at before it
 // is believed, so that it is no row yet.
 type Arrival struct {
-	Row  ledger.Message `json:"row"`  // as it will be; its UID is 0 if the server did not tell it
-	Next imap.UID       `json:"next"` // it has this UID or a higher one
-	From ledger.Message `json:"from"` // the row of the message that was moved; zero for an upload
+	Row  ledger.Message `json:"row"`         // as it will be; its UID is 0 if the server did not tell it
+	Next imap.UID       `json:"next"`        // it has this UID or a higher one
+	From ledger.Message `json:"from"`        // the row of the message that was moved; zero for an upload
+	At   time.Time      `json:"at,omitzero"` // when an upload was last known to be under way; zero from an older version
 }
 
 // Linking is, by the key of the new file, that a message is linked into the folder of the

@@ -136,26 +136,15 @@ func (p *Pusher) settleIn(ctx context.Context, b *Mailbox, as []journal.Arrival)
 	if err := p.conn.Connect(ctx); err != nil {
 		return err
 	}
-	sel, err := p.conn.Examine(ctx, b.Name, nil)
-	switch {
-	case err != nil && p.conn.Alive() && probe.DeletedSince(ctx, p.conn.Session(), b.Name), err == nil && sel.UIDValidity != b.Known.UIDValidity:
-		return p.commit(ctx, c, "arrivals forgotten")
-	case err != nil:
-		return err
-	}
-	var listed []mail.Message
-	if sel.Messages > 0 {
-		if listed, err = p.conn.Session().Identify(ctx, mail.UIDsFrom(max(from, 1))); err != nil {
-			return err
+	unheard, lingers := 0, false
+	is := func(a journal.Arrival) bool { return a.Row.UID == 0 && a.From.UID == 0 }
+	for _, s := range here {
+		if a := byKey[s.Key]; is(a) {
+			unheard, lingers = unheard+1, lingers || p.mayLinger(a.At)
 		}
 	}
-	gone := plan.PassedOf(rows, listed, max(from, 1), sel.UIDNext, here)
-	listed = slices.DeleteFunc(listed, func(m mail.Message) bool { return plan.Taken(rows, m.UID) })
-	found := make(map[string]ledger.Message)
-	becomes := func(m mail.Message, key string) {
-		row := byKey[key].Row
-		row.State, row.UID, row.Size, row.Date = ledger.Present, m.UID, m.Size, m.InternalDate.UTC()
-		found[key] = row
+	if !lingers {
+		unheard = 0
 	}
 	e := plan.Evidence{Told: make(map[imap.UID]string)}
 	for _, s := range here {
@@ -163,11 +152,33 @@ func (p *Pusher) settleIn(ctx context.Context, b *Mailbox, as []journal.Arrival)
 			e.Told[s.UID] = s.Key
 		}
 	}
-	pairs, err := p.Match.Pair(ctx, p.conn.Session(), listed, here, e)
+	var at arrivals
+	err = p.linger(ctx, b.Name, unheard, func() (done int, err error) {
+		at, err = p.lookForArrivals(ctx, b, rows, max(from, 1), here, e)
+		for _, s := range at.pairs {
+			if is(byKey[s.Key]) {
+				done++
+			}
+		}
+		if at.over {
+			done = unheard
+		}
+		return done, err
+	})
 	if err != nil {
 		return err
 	}
-	for uid, s := range pairs {
+	if at.over {
+		return p.commit(ctx, c, "arrivals forgotten")
+	}
+	listed, gone := at.listed, at.gone
+	found := make(map[string]ledger.Message)
+	becomes := func(m mail.Message, key string) {
+		row := byKey[key].Row
+		row.State, row.UID, row.Size, row.Date = ledger.Present, m.UID, m.Size, m.InternalDate.UTC()
+		found[key] = row
+	}
+	for uid, s := range at.pairs {
 		becomes(listed[slices.IndexFunc(listed, func(m mail.Message) bool { return m.UID == uid })], s.Key)
 	}
 	here = slices.DeleteFunc(here, func(s plan.Untracked) bool { _, ok := found[s.Key]; return ok })
@@ -234,6 +245,34 @@ func (p *Pusher) settleIn(ctx context.Context, b *Mailbox, as []journal.Arrival)
 		}
 	}
 	return p.commit(ctx, c, "arrivals found")
+}
+
+// arrivals is what a look into a mailbox tells of files that were given to the server.
+type arrivals struct {
+	over   bool                        // it is another mailbox, or none
+	listed []mail.Message              // what came since, and has no row
+	gone   *plan.Passed                // what came since, and is there no more
+	pairs  map[imap.UID]plan.Untracked // which of the files are which of listed
+}
+
+// lookForArrivals looks for files that the server may have taken as messages from that UID on.
+func (p *Pusher) lookForArrivals(ctx context.Context, b *Mailbox, rows []ledger.Row, from imap.UID, files []plan.Untracked, e plan.Evidence) (at arrivals, err error) {
+	sel, err := p.conn.Examine(ctx, b.Name, nil)
+	switch {
+	case err != nil && p.conn.Alive() && probe.DeletedSince(ctx, p.conn.Session(), b.Name), err == nil && sel.UIDValidity != b.Known.UIDValidity:
+		return arrivals{over: true}, nil
+	case err != nil:
+		return at, err
+	}
+	if sel.Messages > 0 {
+		if at.listed, err = p.conn.Session().Identify(ctx, mail.UIDsFrom(from)); err != nil {
+			return at, err
+		}
+	}
+	at.gone = plan.PassedOf(rows, at.listed, from, sel.UIDNext, files)
+	at.listed = slices.DeleteFunc(at.listed, func(m mail.Message) bool { return plan.Taken(rows, m.UID) })
+	at.pairs, err = p.Match.Pair(ctx, p.conn.Session(), at.listed, files, e)
+	return at, err
 }
 
 // cameBy finds files of messages that were moved, and that are recorded in another mailbox

@@ -35,8 +35,20 @@ func (p *Pusher) finishMove(ctx context.Context, b *Mailbox, m *journal.Moving) 
 	case err != nil:
 		return err
 	}
-	left, err := p.conn.Session().Search(ctx, mail.UIDSet(m.UIDs))
-	if err != nil {
+	var left imap.UIDSet
+	leave := 0 // of these the server may still be at moving
+	if m.Verb == "MOVE" && p.mayLinger(m.At) {
+		leave = len(m.UIDs)
+	}
+	if err := p.linger(ctx, b.Name, leave, func() (done int, err error) {
+		left, err = p.conn.Session().Search(ctx, mail.UIDSet(m.UIDs))
+		for _, u := range m.UIDs {
+			if !left.Contains(u) {
+				done++
+			}
+		}
+		return done, err
+	}); err != nil {
 		return err
 	}
 	if m.Verb == "MOVE" {
@@ -47,8 +59,15 @@ func (p *Pusher) finishMove(ctx context.Context, b *Mailbox, m *journal.Moving) 
 		return err
 	}
 	if !m.Copied {
-		to, err := p.copied(ctx, m, rows, nil)
-		if err != nil {
+		var to map[imap.UID]imap.UID
+		come := 0 // of these the server may still be at copying
+		if m.Verb != "MOVE" && p.mayLinger(m.At) {
+			come = len(rows)
+		}
+		if err := p.linger(ctx, m.To, come, func() (done int, err error) {
+			to, err = p.copied(ctx, m, rows, nil)
+			return len(to), err
+		}); err != nil {
 			return err
 		}
 		rows = slices.DeleteFunc(rows, func(row ledger.Message) bool { return to[row.UID] == 0 })

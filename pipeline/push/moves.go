@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/emersion/go-imap/v2"
 
@@ -132,6 +133,7 @@ func (p *Pusher) transferPart(ctx context.Context, b *Mailbox, verb string, part
 // uncopied remembers messages of which the server has no copy, though it said so. The next run
 // looks for them once more, and then it is as if the server had refused them.
 func (p *Pusher) uncopied(ctx context.Context, b *Mailbox, m *journal.Moving, rows []ledger.Message, to *Mailbox) error {
+	m.At = time.Time{} // it has answered: it is at nothing any more
 	if err := p.intendMove(ctx, m, rows, to); err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ import (
 func (p *Pusher) newMove(b *Mailbox, verb string, rows []ledger.Message, to *Mailbox, keys map[imap.UID]string) *journal.Moving {
 	m := &journal.Moving{
 		Mailbox: b.Name, UIDValidity: b.Known.UIDValidity, UIDs: ledger.UIDs(rows), To: to.Name, ToValidity: to.Known.UIDValidity, ToNext: to.Known.UIDNext,
-		Verb: verb, Deleted: p.trashFor(b) == to.Name, Files: make(map[imap.UID]journal.Arrival),
+		Verb: verb, Deleted: p.trashFor(b) == to.Name, Files: make(map[imap.UID]journal.Arrival), At: p.Now().UTC(),
 	}
 	m.ByTags = keys == nil && !m.Deleted
 	for _, row := range rows {
@@ -36,16 +36,13 @@ func (p *Pusher) newMove(b *Mailbox, verb string, rows []ledger.Message, to *Mai
 	return m
 }
 
-// intendMove records a move that is about to be asked for, unless it leaves nothing
-// that could be mistaken.
+// intendMove records a move that is about to be asked for.
 func (p *Pusher) intendMove(ctx context.Context, m *journal.Moving, rows []ledger.Message, to *Mailbox) error {
 	var c journal.Change
 	if to.Known.UIDValidity != 0 { // else it is not synchronised
 		p.Journal.Uploading.Put(&c, to.Name, to.since())
 	}
-	if m.Verb == "COPY" || len(m.Files) > 0 {
-		p.Journal.Moving.Put(&c, m.Mailbox, *m)
-	}
+	p.Journal.Moving.Put(&c, m.Mailbox, *m)
 	if m.ByTags {
 		p.Ruled.Note(&c, rows, to.Name)
 	}

@@ -108,6 +108,7 @@ type Options struct {
 	Match   *match.Matcher
 	Report  *report.Reporter
 	Now     func() time.Time
+	Pause   func(ctx context.Context, d time.Duration) error // waits, or gives the context's error
 
 	Journal  *journal.Journal
 	Told     *journal.ToldFlags

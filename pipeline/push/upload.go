@@ -18,6 +18,10 @@ import (
 // pushUploads gives the server the files that are new here, but for those that
 // it has already from a run that was interrupted. sel is nil if there can be none.
 func (p *Pusher) pushUploads(ctx context.Context, b *Mailbox, sel *mail.Selected, files []plan.Untracked) error {
+	sel, err := p.lingering(ctx, b, sel, files)
+	if err != nil {
+		return err
+	}
 	var refusals []refusedUpload
 	for alone := false; len(files) > 0; alone = true {
 		unvisited := sel == nil
@@ -61,6 +65,27 @@ func (p *Pusher) pushUploads(ctx context.Context, b *Mailbox, sel *mail.Selected
 	return nil
 }
 
+// lingering waits for those of the files that were sent by this run over a connection that is
+// lost, as long as the server may be at them, and opens the mailbox again.
+func (p *Pusher) lingering(ctx context.Context, b *Mailbox, sel *mail.Selected, files []plan.Untracked) (*mail.Selected, error) {
+	var sent []plan.Untracked
+	for _, f := range files {
+		if p.Arrivals.Noted(f.Key) {
+			sent = append(sent, f)
+		}
+	}
+	if len(sent) == 0 {
+		return sel, nil
+	}
+	return sel, p.linger(ctx, b.Name, len(sent), func() (done int, err error) {
+		if sel, err = p.openFor(ctx, b); err != nil {
+			return 0, err
+		}
+		absent, err := p.absent(ctx, b, sel, sent)
+		return len(sent) - len(absent), err
+	})
+}
+
 // maxListAge is how old STATUS may be to be believed where mail must not be uploaded
 // that has come by itself, as to Sent from a server that keeps what it sends. A look
 // before the upload is as old as a round trip.
@@ -86,17 +111,17 @@ func (p *Pusher) intendUploads(ctx context.Context, b *Mailbox, files []plan.Unt
 	var c journal.Change
 	p.Journal.Uploading.Put(&c, b.Name, b.since())
 	for i := range files {
-		p.Arrivals.Note(&c, b.uploading(files[i], uploads[i]))
+		p.Arrivals.Note(&c, p.uploading(b, files[i], uploads[i]))
 	}
 	return p.commit(ctx, c, "arrivals noted")
 }
 
 // uploading is the arrival of a file that is given to the server.
-func (b *Mailbox) uploading(f plan.Untracked, u mail.Upload) journal.Arrival {
+func (p *Pusher) uploading(b *Mailbox, f plan.Untracked, u mail.Upload) journal.Arrival {
 	row := f.Message
 	row.Mailbox, row.UIDValidity, row.UID, row.Flags = b.Name, b.Known.UIDValidity, 0, u.Flags
 	row.Date = u.InternalDate.UTC().Truncate(time.Second)
-	return journal.Arrival{Row: row, Next: max(b.Known.UIDNext, 1)}
+	return journal.Arrival{Row: row, Next: max(b.Known.UIDNext, 1), At: p.Now().UTC()}
 }
 
 // uploadStored records as which message the server has taken a file, as far as it says so.
@@ -149,7 +174,7 @@ func (p *Pusher) upload(ctx context.Context, b *Mailbox, files []plan.Untracked,
 	}
 	var noted error
 	results, err := p.conn.Session().Append(ctx, b.Name, uploads, func(i int, as mail.Appended) {
-		noted = errors.Join(noted, p.uploadStored(ctx, b.uploading(files[i], uploads[i]), as))
+		noted = errors.Join(noted, p.uploadStored(ctx, p.uploading(b, files[i], uploads[i]), as))
 		p.Report.Tally(func(r *report.Report) { r.Uploaded++ })
 		p.Report.Step("message uploaded")
 		// Its flags are those that it was sent with; if the server has others,
