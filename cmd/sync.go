@@ -261,7 +261,10 @@ func (p *program) syncAccount(ctx context.Context, a *config.Account, root strin
 		return endBroken, err
 	}
 	defer func() { err = errors.Join(err, done()) }()
-	o := p.pipelineOptions(a, root, idx, l, keys, out)
+	o, err := p.pipelineOptions(ctx, a, root, idx, l, keys, out)
+	if err != nil {
+		return endBroken, err
+	}
 	if !req.dryRun {
 		o.Carrier = pipeline.NewTaker(state, time.Now)
 	}
@@ -335,9 +338,9 @@ func (p *program) indexOptions(out *output) index.Options {
 }
 
 // pipelineOptions is an account's sync as the configuration has it.
-func (p *program) pipelineOptions(a *config.Account, root string, idx *index.Index, l *ledger.Ledger, keys *secrets, out *output) pipeline.Options {
+func (p *program) pipelineOptions(ctx context.Context, a *config.Account, root string, idx *index.Index, l *ledger.Ledger, keys *secrets, out *output) (o pipeline.Options, err error) {
 	names := &remote.Names{}
-	return pipeline.Options{
+	o = pipeline.Options{
 		Account: pipeline.Account{
 			Name:     a.Name,
 			Address:  a.User,
@@ -372,6 +375,10 @@ func (p *program) pipelineOptions(a *config.Account, root string, idx *index.Ind
 			Trash:       a.Trash,
 		},
 	}
+	if o.OpenSpelling() {
+		o.Known, err = idx.AllTags(ctx)
+	}
+	return o, err
 }
 
 // moves are the rules by which tags move mail.

@@ -335,7 +335,11 @@ func (p *program) withAccount(ctx context.Context, a *config.Account, keys *secr
 	}
 	defer func() { _ = runner.Close() }() // what the hooks failed at was told
 	root := filepath.Join(idx.MailRoot(), filepath.FromSlash(a.Folder))
-	h := &hold{p.pipelineOptions(a, root, idx, l, keys, out), idx}
+	o, err := p.pipelineOptions(ctx, a, root, idx, l, keys, out)
+	if err != nil {
+		return err
+	}
+	h := &hold{o, idx}
 	h.options.Hooks = runner // whatever comes meanwhile is mail as in any other sync
 	return f(h)
 }

@@ -411,7 +411,11 @@ func (v *vigil) settled(ctx context.Context, a *config.Account, root string) boo
 		if asked, err := v.orders(ctx, a, l, v.idx); err != nil || len(asked.retry)+len(asked.giveUp) > 0 {
 			return false, err
 		}
-		return pipeline.Settled(ctx, v.pipelineOptions(a, root, v.idx, l, v.keys, v.out))
+		o, err := v.pipelineOptions(ctx, a, root, v.idx, l, v.keys, v.out)
+		if err != nil {
+			return false, err
+		}
+		return pipeline.Settled(ctx, o)
 	})
 	if err != nil {
 		return false // the sync finds out
@@ -486,7 +490,10 @@ func (v *vigil) locked(ctx context.Context, a *config.Account, root string, name
 		return nil, endBroken, err
 	}
 	defer func() { err = errors.Join(err, runner.Close()) }()
-	o := v.pipelineOptions(a, root, v.idx, l, v.keys, v.out)
+	o, err := v.pipelineOptions(ctx, a, root, v.idx, l, v.keys, v.out)
+	if err != nil {
+		return nil, endBroken, err
+	}
 	o.Emit, o.Dial, o.Refusals = v.event, v.dialer(a, v.keys, names, v.out), &names.Refusals
 	o.Carrier, o.GiveWay = v.carriers[a.Name], turn.Awaited
 	o.Step = func(string) { turn.Wrote() }

@@ -3,7 +3,6 @@ package pipeline
 import (
 	"context"
 	"slices"
-	"strings"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
@@ -41,7 +40,7 @@ func newNoted(o Options) noted {
 type lineNotes struct {
 	*journal.Journal
 	noted
-	isOrder func(tag string) bool
+	tags *plan.Tags
 }
 
 // lineOrders is what tags order, as the line has to know.
@@ -78,9 +77,9 @@ func (n lineNotes) Deleted(ctx context.Context, c *journal.Change, row ledger.Me
 	}
 	fromFlags := func(t string) bool {
 		return slices.ContainsFunc(plan.FlagRows(), func(f plan.FlagRow) bool { return f.Tag == t }) ||
-			slices.ContainsFunc(row.Flags, func(f string) bool { return strings.EqualFold(plan.KeywordTag(f), t) })
+			slices.ContainsFunc(row.Flags, func(f string) bool { return n.tags.StandsFor(t, f) })
 	}
-	return n.removed.Note(ctx, c, row.Digest, slices.DeleteFunc(slices.Clone(tags), func(t string) bool { return fromFlags(t) || n.isOrder(t) }))
+	return n.removed.Note(ctx, c, row.Digest, slices.DeleteFunc(slices.Clone(tags), func(t string) bool { return fromFlags(t) || n.tags.IsOrder(t) }))
 }
 
 // ToTellGone lets a change forget a message, and note that notmuch is yet to hear of its

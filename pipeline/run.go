@@ -14,7 +14,6 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/pipeline/local"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/look"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/match"
-	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/pull"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/push"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
@@ -74,8 +73,8 @@ func reportingRun(o Options, rep *report.Reporter) *run {
 	r.match = &match.Matcher{Files: r.here, Dir: o.Ledger.Dir(), Ours: r.arrivals.Noted}
 	r.twins = &twins{ledger: o.Ledger, ours: r.arrivals.Noted, rep: rep}
 	line := deliver.Options{
-		Index: o.Index, Ledger: o.Ledger, Journal: lineNotes{o.notes(), r.noted, r.IsOrder}, Hooks: r.ask, Report: r.rep, Now: o.Now,
-		NewTags: o.NewTags, Batch: o.Batch, FlagTags: plan.FlagTags, Twins: r.twins.of, Elsewhere: r.elsewhere, ChangedSince: r.links.ChangedSince, PutOff: r.shelf().Put,
+		Index: o.Index, Ledger: o.Ledger, Journal: lineNotes{o.notes(), r.noted, &r.Tags}, Hooks: r.ask, Report: r.rep, Now: o.Now,
+		NewTags: o.NewTags, Batch: o.Batch, FlagTags: r.FlagTags, Twins: r.twins.of, Elsewhere: r.elsewhere, ChangedSince: r.links.ChangedSince, PutOff: r.shelf().Put,
 	}
 	if o.RulesFingerprint() != "" || len(o.OrderTags) > 0 {
 		line.Orders = lineOrders{&r.Tags, r.old, o.Index, o.Root}

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/emersion/go-imap/v2"
@@ -74,6 +75,59 @@ func TestTagsReachTheServerAsKeywords(t *testing.T) {
 			if !plan.SameFlags(in.msgs[1].flags, []string{"work", "todo/x"}) {
 				t.Errorf("a new database: %v", in.msgs[1].flags)
 			}
+		})
+	}
+}
+
+// To a server a keyword is the same in any case, and it has the spelling of whoever came first.
+// Here the tag has one spelling, and a change of either side reaches the other.
+func TestTheServerSpellsAKeywordOtherwise(t *testing.T) {
+	for name, pattern := range map[string]string{"named": "work", "by a pattern": "w*"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, h := newServer("CONDSTORE"), newHome(t)
+			in := s.box("INBOX")
+			for i := range 4 {
+				in.add(plainMail(i))
+			}
+			keywords := func(o *Options) {
+				o.Keywords = []string{pattern}
+				if db, err := h.index.load(); o.OpenSpelling() {
+					h.do(err)
+					for _, m := range db {
+						o.Known = append(o.Known, m.Tags...)
+					}
+				}
+			}
+			is := func(when string, want ...string) { // of UID 1 and on: spelled by the server, and here
+				t.Helper()
+				h.sync(s, keywords)
+				for i, w := range want {
+					is := slices.ContainsFunc(in.msgs[imap.UID(i+1)].flags, func(f string) bool { return strings.EqualFold(f, "work") })
+					tags := slices.DeleteFunc(h.tags(id(i)), func(t string) bool { return !strings.EqualFold(t, "work") })
+					if is != (w != "") || strings.Join(tags, " ") != w {
+						t.Errorf("%s, UID %d: the server has it: %v, the tags are %q, want %q", when, i+1, is, tags, w)
+					}
+				}
+				h.quiet(s, keywords)
+			}
+			h.sync(s, keywords)
+			h.tag(id(0), []string{"work"}, nil)
+			h.tag(id(1), []string{"work"}, nil)
+			h.tag(id(2), []string{"work"}, nil)
+			h.sync(s, keywords)
+			for u := range imap.UID(4) {
+				in.flag(u+1, "Work") // another client gives it to the fourth, and the server has that spelling for all
+			}
+			is("given", "work", "work", "work", "work")
+			in.flag(1)
+			is("taken off on the server", "", "work", "work", "work")
+			h.tag(id(1), nil, []string{"work"})
+			h.tag(id(3), nil, []string{"work"})
+			is("taken off here", "", "", "work", "")
+			in.add(plainMail(4), "WORK")
+			in.flag(1, "WORK")
+			is("come", "work", "", "work", "", "work")
 		})
 	}
 }

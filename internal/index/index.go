@@ -322,6 +322,15 @@ func (x *Index) Tags(ctx context.Context, id string) (tags []string, known bool,
 	return tags, known, err
 }
 
+// AllTags gives the tags that any message has, sorted.
+func (x *Index) AllTags(ctx context.Context) (tags []string, err error) {
+	err = x.read(ctx, func(db *notmuch.DB) error {
+		tags, err = allTagsOf(db)
+		return err
+	})
+	return tags, err
+}
+
 // Files gives the paths of a message's files, sorted; none if notmuch does not
 // know it.
 func (x *Index) Files(ctx context.Context, id string) (files []string, err error) {

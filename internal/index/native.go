@@ -79,9 +79,18 @@ func message(m *notmuch.Message) *C.notmuch_message_t {
 // giving none at all, which go.notmuch makes an empty list of: that would look as if
 // their owner had taken them off.
 func tagsOf(m *notmuch.Message) ([]string, error) {
-	tags := C.notmuch_message_get_tags(message(m))
+	return listed(C.notmuch_message_get_tags(message(m)), "a message")
+}
+
+// allTagsOf gives the tags that any message has, sorted.
+func allTagsOf(db *notmuch.DB) ([]string, error) {
+	return listed(C.notmuch_database_get_all_tags(handle(db)), "the database")
+}
+
+// listed takes the tags out of a list, and ends it.
+func listed(tags *C.notmuch_tags_t, of string) ([]string, error) {
 	if tags == nil {
-		return nil, fmt.Errorf("%w: the tags of a message cannot be read", notmuch.ErrXapianException)
+		return nil, fmt.Errorf("%w: the tags of %s cannot be read", notmuch.ErrXapianException, of)
 	}
 	defer C.notmuch_tags_destroy(tags)
 	var out []string

@@ -150,7 +150,8 @@ func (r *Reader) asAgreed(ctx context.Context, d *database, t mail.Tagged, files
 		}
 	}
 	for _, k := range agreed {
-		if tag := plan.KeywordTag(k); tag != "" && !r.Tags.IsOrder(tag) {
+		has := func(tag string) bool { return r.Tags.StandsFor(tag, k) }
+		if tag := r.Tags.TagOf(k); tag != "" && !r.Tags.IsOrder(tag) && !slices.ContainsFunc(want, has) {
 			set(tag, true)
 		}
 	}

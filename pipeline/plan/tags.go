@@ -21,6 +21,9 @@ type Tags struct {
 	// Keywords are patterns of tags (path.Match) that go to the server as
 	// keywords; none means that no tags do.
 	Keywords []string
+	// Known are the tags of the database, where Keywords have patterns that leave a tag's
+	// spelling open (OpenSpelling).
+	Known []string
 	// TagFlags: notmuch does not rename files for its tags, so that the flags
 	// are in these.
 	TagFlags bool
@@ -153,7 +156,7 @@ func (t *Tags) FromFlags(before, after []string) (add, remove []string, set, cle
 	harmless := func(flags []string) []string {
 		return slices.DeleteFunc(slices.Clone(flags), func(f string) bool { return t.IsOrder(KeywordTag(f)) })
 	}
-	return FlagTags(harmless(before), harmless(after))
+	return t.FlagTags(harmless(before), harmless(after))
 }
 
 // InitialTags gives what a newly come message gets beside notmuch's new.tags.
@@ -165,7 +168,7 @@ func (t *Tags) InitialTags(flags, ruleAdd, ruleRemove []string) (add, remove []s
 
 // FlagTags gives the tags that a change of flags from old to new adds and
 // removes, and the maildir letters that it sets and clears.
-func FlagTags(before, after []string) (add, remove []string, set, clear string) {
+func (t *Tags) FlagTags(before, after []string) (add, remove []string, set, clear string) {
 	for _, r := range FlagRows() {
 		was, is := HasFlag(before, r.Flag), HasFlag(after, r.Flag)
 		if was == is {
@@ -185,13 +188,13 @@ func FlagTags(before, after []string) (add, remove []string, set, clear string) 
 		}
 	}
 	for _, k := range after {
-		if tag := KeywordTag(k); tag != "" && !HasFlag(before, k) {
+		if tag := t.TagOf(k); tag != "" && !HasFlag(before, k) {
 			add = append(add, tag)
 		}
 	}
 	for _, k := range before {
-		if tag := KeywordTag(k); tag != "" && !HasFlag(after, k) {
-			remove = append(remove, tag)
+		if !HasFlag(after, k) {
+			remove = append(remove, t.spellings(k)...)
 		}
 	}
 	return add, remove, set, clear
@@ -243,18 +246,67 @@ func KeywordTag(keyword string) string {
 	return keyword
 }
 
+// TagOf gives the tag that mail gets for a keyword, "" for one that has none (KeywordTag).
+// Keywords are the same in any case (RFC 9051 2.3.2), so that the server may have another
+// spelling than the tag: that of the configuration counts, else that of a tag which goes to the
+// server as the keyword, else the server's.
+func (t *Tags) TagOf(keyword string) string {
+	exact := KeywordTag(keyword)
+	if !strings.EqualFold(exact, keyword) {
+		return exact // the word of a program
+	}
+	is := func(tag string) bool { return strings.EqualFold(tag, exact) && t.goesUp(tag) }
+	if i := slices.IndexFunc(t.Keywords, is); i >= 0 {
+		return t.Keywords[i]
+	}
+	i := slices.IndexFunc(t.Known, is)
+	if i < 0 || is(exact) && slices.Contains(t.Known, exact) {
+		return exact
+	}
+	return t.Known[i]
+}
+
+// StandsFor tells whether a tag says of a mail that it has the keyword: in any spelling that
+// goes to the server, and in the server's.
+func (t *Tags) StandsFor(tag, keyword string) bool {
+	exact := KeywordTag(keyword)
+	return tag == exact && tag != "" || strings.EqualFold(tag, exact) && t.goesUp(tag)
+}
+
+// spellings gives the tags that stand for a keyword, TagOf's first: mail that lost the keyword
+// keeps none of them.
+func (t *Tags) spellings(keyword string) (out []string) {
+	for _, tag := range slices.Concat([]string{t.TagOf(keyword), KeywordTag(keyword)}, t.Keywords, t.Known) {
+		if t.StandsFor(tag, keyword) && !slices.Contains(out, tag) {
+			out = append(out, tag)
+		}
+	}
+	return out
+}
+
+// OpenSpelling tells whether Known counts: a pattern of Keywords may be of several tags.
+func (t *Tags) OpenSpelling() bool {
+	return slices.ContainsFunc(t.Keywords, func(p string) bool { return strings.ContainsAny(p, `*?[\`) })
+}
+
+// anyStandsFor tells whether one of the tags stands for a keyword.
+func (t *Tags) anyStandsFor(tags []string, keyword string) bool {
+	return slices.ContainsFunc(tags, func(tag string) bool { return t.StandsFor(tag, keyword) })
+}
+
 // TagDelta compares a message's tags with the flags and keywords that were
 // agreed on.
 func (t *Tags) TagDelta(flags, tags []string) (d Delta) {
 	for _, tag := range tags {
 		k := tagKeyword(tag)
-		if k == "" || !t.goesUp(tag) || slices.ContainsFunc(flags, func(f string) bool { return strings.EqualFold(KeywordTag(f), tag) }) {
+		has := func(f string) bool { return t.StandsFor(tag, f) }
+		if k == "" || !t.goesUp(tag) || slices.ContainsFunc(flags, has) || slices.ContainsFunc(d.Add, has) {
 			continue
 		}
 		d.Add = append(d.Add, k)
 	}
 	for _, f := range flags {
-		if tag := KeywordTag(f); tag != "" && t.goesUp(tag) && !slices.ContainsFunc(tags, func(t string) bool { return strings.EqualFold(t, tag) }) {
+		if tag := t.TagOf(f); tag != "" && t.goesUp(tag) && !t.anyStandsFor(tags, f) {
 			d.Remove = append(d.Remove, f)
 		}
 	}
@@ -267,16 +319,13 @@ func (t *Tags) TagDelta(flags, tags []string) (d Delta) {
 
 // DeltaAgain adds to a delta of tags what is to be told again.
 func (t *Tags) DeltaAgain(d Delta, told, tags []string) Delta {
-	has := func(tag string) bool {
-		return slices.ContainsFunc(tags, func(t string) bool { return strings.EqualFold(t, tag) })
-	}
 	for _, f := range told {
-		if tag := KeywordTag(f); tag != "" && t.goesUp(tag) {
-			d = ToldAgain(d, []string{f}, func(string) bool { return has(tag) })
+		if tag := t.TagOf(f); tag != "" && t.goesUp(tag) {
+			d = ToldAgain(d, []string{f}, func(string) bool { return t.anyStandsFor(tags, f) })
 		}
 		for _, row := range FlagRows() {
 			if row.Flag == f && row.Tag != "" && t.TagFlags {
-				d = ToldAgain(d, []string{f}, func(string) bool { return has(row.Tag) != row.Absent })
+				d = ToldAgain(d, []string{f}, func(string) bool { return slices.Contains(tags, row.Tag) != row.Absent })
 			}
 		}
 	}

@@ -108,7 +108,7 @@ func (r *Resumer) finishLink(ctx context.Context, from *Mailbox, row ledger.Mess
 		}
 	}
 	letter := func(b *Mailbox, name string) mail.Change {
-		add, remove, set, clear := plan.FlagTags(row.Flags, d.Merged(row.Flags))
+		add, remove, set, clear := r.Tags.FlagTags(row.Flags, d.Merged(row.Flags))
 		return mail.Change{Op: mail.OpFlag, Path: b.Dir.Path(name), ID: now.ID, Add: add, Remove: remove, Set: set, Clear: clear}
 	}
 	var at plan.UnrecordedFile

@@ -496,7 +496,7 @@ func (b *box) intact(row *ledger.Message) bool {
 // of those here what is sent; or, if they stay apart then, what makes them equal.
 func (b *box) settles(id string, agreed, here, sent, there []string) string {
 	sends, brings := plan.Changed(agreed, sent), plan.Changed(agreed, there)
-	add, remove, _, _ := plan.FlagTags(here, there)
+	add, remove, _, _ := b.Tags.FlagTags(here, there)
 	switch {
 	case b.ReadOnly && !plan.SameFlags(agreed, here):
 		return "what was changed here stays here (read_only)"
