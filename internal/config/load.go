@@ -16,6 +16,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/pelletier/go-toml/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
 // Bounds of the values.
@@ -231,7 +233,9 @@ func (r *reader) account(name string, table map[string]any) Account {
 	a.DropTag = t.tag("drop_tag", "fetch-drop")
 	a.ReadOnly = t.boolean("read_only")
 	a.Deletions = t.oneOf("deletions", "trash", "trash", "expunge", "keep")
-	a.Trash = t.string("trash")
+	if a.Trash = mail.InboxName(t.string("trash")); a.Trash == "INBOX" {
+		t.fail("trash", `is INBOX, where mail would be gone for good that is deleted; write the name of another mailbox, as "Trash", or leave trash out; deletions = "expunge" deletes for good`)
+	}
 	a.Keywords = t.globs("keywords")
 	a.DeletedTag = t.tag("deleted_tag", "")
 	a.Tags = t.tags("tags")
