@@ -163,7 +163,7 @@ func TestWatchSyncsOnceForEachEvent(t *testing.T) {
 			before = p.Connections()
 		}
 	}
-	if n := p.Connections() - before; n < 5 || n > 7 { // two for each, where what they write is a reason
+	if n := p.Connections() - before; n < 5 || n >= 2*5 { // two for each, where what they write is a reason; on a slow machine one may have two events
 		t.Errorf("5 mails took %d connections", n)
 	}
 	w.run("notmuch", "tag", "+flagged", "id:mail0@example.org")
