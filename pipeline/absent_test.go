@@ -78,3 +78,35 @@ func TestAFileThatWasGoneBeforeIsNotWaitedFor(t *testing.T) {
 		}
 	}
 }
+
+// What was deleted while deletions were kept back is deleted by the next sync under another policy.
+func TestDeletionsAreKeptNoMore(t *testing.T) {
+	t.Parallel()
+	for _, deletions := range []Deletions{DeletionsTrash, DeletionsExpunge} {
+		t.Run(string(deletions), func(t *testing.T) {
+			t.Parallel()
+			s, h := newServer("CONDSTORE"), newHome(t)
+			s.box("Trash")
+			in := s.box("INBOX")
+			for i := range 6 {
+				in.add(plainMail(i))
+			}
+			keep := func(o *Options) { o.Deletions = DeletionsKeep }
+			h.sync(s, keep)
+			h.sync(s, keep)
+			h.remove("INBOX", 1)
+			h.flag("INBOX", 2, "ST")
+			for range 3 {
+				h.sync(s, keep)
+			}
+			h.quiet(s, keep)
+			if len(in.msgs) != 6 {
+				t.Fatalf("%d messages while they are kept", len(in.msgs))
+			}
+			now := func(o *Options) { o.Deletions = deletions }
+			if rep := h.sync(s, now); rep.Deleted != 2 || len(in.msgs) != 4 || !rep.Clean() {
+				t.Errorf("%d messages, %+v", len(in.msgs), rep)
+			}
+		})
+	}
+}

@@ -25,6 +25,16 @@ func ScanOf(uidValidity uint64, changed [2]time.Time, identity string) Scan {
 	return Scan(fmt.Sprintf("%d %d %d %s", uidValidity, changed[0].UnixNano(), changed[1].UnixNano(), identity))
 }
 
+// Under is the scan under a policy by which something was left that another one has told; ""
+// is none.
+func (s Scan) Under(policy string) Scan {
+	if policy == "" {
+		return s
+	}
+	id := s.Identity()
+	return Scan(strings.TrimSuffix(string(s), id) + policy + " " + id)
+}
+
 // ScanAgain is a folder that is the right one, to be scanned again.
 func ScanAgain(identity string) Scan { return Scan(again + identity) }
 

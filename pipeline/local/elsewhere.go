@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
-	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
@@ -53,5 +52,5 @@ func (r *Reader) changedSinceScan(ctx context.Context, m *Mailbox) (bool, error)
 		return false, err
 	}
 	now, err := m.Dir.Changed()
-	return err == nil && last != journal.ScanOf(m.Known.UIDValidity, now, m.Dir.Identity()), err
+	return err == nil && last != r.scanOf(m, now), err
 }

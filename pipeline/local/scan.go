@@ -154,6 +154,16 @@ type Found struct {
 	gone      bool         // there is no folder
 }
 
+// scanOf is the scan of a folder that changed at these times. Where deletions are kept back the
+// server was not told of all, so that a scan of then says nothing under another policy.
+func (r *Reader) scanOf(m *Mailbox, changed [2]time.Time) journal.Scan {
+	policy := ""
+	if r.Deletions == plan.DeletionsKeep {
+		policy = string(r.Deletions)
+	}
+	return journal.ScanOf(m.Known.UIDValidity, changed, m.Dir.Identity()).Under(policy)
+}
+
 // Compare is the part of Scan that only reads. last is what the journal has of the
 // last scan.
 func (r *Reader) Compare(ctx context.Context, m Mailbox, last journal.Scan) (*Found, error) {
@@ -161,7 +171,7 @@ func (r *Reader) Compare(ctx context.Context, m Mailbox, last journal.Scan) (*Fo
 	if err != nil {
 		return nil, err
 	}
-	f := &Found{changed: now, known: m.Known, scanned: journal.ScanOf(m.Known.UIDValidity, now, m.Dir.Identity())}
+	f := &Found{changed: now, known: m.Known, scanned: r.scanOf(&m, now)}
 	if f.unchanged = last == f.scanned && !r.UploadHere; f.unchanged {
 		return f, nil
 	}
