@@ -120,6 +120,14 @@ func (x *notmuch) Apply(_ context.Context, changes []mail.Change) ([]mail.Result
 				dir := maildir.Dir(filepath.Dir(filepath.Dir(c.Path)))
 				key, _ := maildir.ParseName(c.Path)
 				if name, ok, e := dir.Find(key); ok && e == nil {
+					_, was := maildir.ParseName(c.Path)
+					_, is := maildir.ParseName(name)
+					relettered := func(tag string) bool {
+						return slices.ContainsFunc(plan.FlagRows(), func(row plan.FlagRow) bool {
+							return row.Tag == tag && strings.Contains(was, row.Letter) != strings.Contains(is, row.Letter)
+						})
+					}
+					c.Add, c.Remove = slices.DeleteFunc(slices.Clone(c.Add), relettered), slices.DeleteFunc(slices.Clone(c.Remove), relettered)
 					c.Path = filepath.Join(string(dir), name)
 					raw, err = os.ReadFile(c.Path)
 				}

@@ -299,6 +299,8 @@ func (b *batch) add(c mail.Change, carried []string) (r mail.Result, err error) 
 			return r, e
 		}
 		r.Path = path
+		relettered := b.relettered(c.Path, path)
+		c.Add, c.Remove = without(c.Add, relettered), without(c.Remove, relettered)
 		if m, err = b.db.AddMessage(path); errors.Is(err, notmuch.ErrFileError) {
 			if f, e := os.Open(path); e != nil {
 				err = e // says why

@@ -214,3 +214,26 @@ func TestChangesOfAFileThatWasRenamedSince(t *testing.T) {
 		})
 	}
 }
+
+// A file is told of by the name that it had, with the tags of its letters, and its owner has
+// taken one off since: that is no order to set it again.
+func TestAFileWhoseLettersWereChangedBeforeItIsTold(t *testing.T) {
+	t.Parallel()
+	for _, of := range []struct{ was, is, add, remove, want string }{
+		{"cur/a:2,S", "cur/a:2,", "", "unread", "unread"},
+		{"cur/a:2,", "cur/a:2,S", "unread", "", ""},
+		{"cur/a:2,FS", "cur/a:2,S", "flagged", "unread", ""},
+		{"cur/a:2,S", "cur/a:2,FS", "", "unread", "flagged"},
+	} {
+		t.Run(of.was+of.is, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			was := w.deliver("box/"+of.was, "a@example.org")
+			w.rename(was, "box/"+of.is)
+			w.apply(mail.Change{Op: mail.OpAdd, Path: was, ID: "a@example.org", Add: strings.Fields(of.add), Remove: strings.Fields(of.remove)})
+			if got := strings.TrimSpace(w.notmuch("search", "--output=tags", "--", "*")); got != of.want {
+				t.Errorf("it has the tags %q, want %q", got, of.want)
+			}
+		})
+	}
+}

@@ -159,6 +159,17 @@ func (b *batch) letterTags(path string) (add, remove []string) {
 	return add, remove
 }
 
+// relettered gives the tags of the letters that one name of a file has and the other has not: its
+// owner has changed these flags since they were read from the name.
+func (b *batch) relettered(was, is string) (tags []string) {
+	for _, row := range letterRows() {
+		if b.syncFlags && strings.Contains(lettersOf(was), row.letter) != strings.Contains(lettersOf(is), row.letter) {
+			tags = append(tags, row.tag)
+		}
+	}
+	return tags
+}
+
 // asFiles gives the tags of a message whose files the database knew as before, and
 // knows as after: those of flags are what `notmuch new` makes of the names
 // (notmuch_message_maildir_flags_to_tags), to which a flag that any of the files has

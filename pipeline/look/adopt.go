@@ -168,7 +168,8 @@ func (l *Looker) adoptOne(ctx context.Context, b *Mailbox, m mail.Message, s pla
 	}
 	row.Name = to
 	it := &deliver.Item{Box: b.Mailbox, Op: deliver.OpAdd, Row: row, Known: true, Beside: beside}
-	it.Add, it.Remove = l.arriving(b, plan.StoredFlags(here), plan.ByHand)
+	_, letters := maildir.ParseName(to)
+	it.Add, it.Remove = l.arriving(b, l.Tags.AsNamed(plan.StoredFlags(here), to, letters), plan.ByHand)
 	it.Remove = slices.Concat(it.Remove, off)
 	return true, l.Line.Send(ctx, it)
 }

@@ -415,6 +415,15 @@ func (t *Tags) Arriving(mailbox, trash string, flags, ruleAdd, ruleRemove []stri
 	return add, remove
 }
 
+// AsNamed gives flags as the name of a message's file says them, which notmuch goes by where it
+// minds letters: its owner may have changed them since. A tag that says something else is an order.
+func (t *Tags) AsNamed(flags []string, name, letters string) []string {
+	if t.TagFlags || !HasInfo(name) {
+		return flags
+	}
+	return DeltaOf(flags, letters).Merged(flags)
+}
+
 // ToldAgain adds to a delta what is to be told again: of the flags that the server was told
 // of, what is here.
 func ToldAgain(d Delta, told []string, here func(flag string) bool) Delta {

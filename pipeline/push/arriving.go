@@ -9,6 +9,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
@@ -233,7 +234,8 @@ func (p *Pusher) settleIn(ctx context.Context, b *Mailbox, as []journal.Arrival)
 		if a.From.UID != 0 {
 			it.Beside = deliver.BesideNone
 		}
-		it.Add, it.Remove = p.arriving(b, row.Flags)
+		_, letters := maildir.ParseName(name)
+		it.Add, it.Remove = p.arriving(b, p.Tags.AsNamed(row.Flags, name, letters))
 		items = append(items, it)
 		if at := p.boxes[a.From.Mailbox]; at != nil {
 			items = append(items, at.Forgetting(a.From))
