@@ -79,7 +79,7 @@ func (s *session) Exchange(ctx context.Context, command string) (ex *mail.Exchan
 				if s.server.forgets != nil && s.server.forgets(uid, flag) {
 					continue
 				}
-				m.flags = slices.DeleteFunc(slices.Clone(m.flags), func(f string) bool { return f == flag })
+				m.flags = slices.DeleteFunc(slices.Clone(m.flags), func(f string) bool { return strings.EqualFold(f, flag) })
 				if rest[0] == '+' {
 					m.flags = append(m.flags, flag)
 				}

@@ -128,6 +128,10 @@ func TestTheServerSpellsAKeywordOtherwise(t *testing.T) {
 			in.add(plainMail(4), "WORK")
 			in.flag(1, "WORK")
 			is("come", "work", "", "work", "", "work")
+			for _, i := range []int{0, 2, 4} {
+				h.tag(id(i), nil, []string{"work"})
+			}
+			is("taken off all", "", "", "", "", "")
 		})
 	}
 }

@@ -306,7 +306,7 @@ func (t *Tags) TagDelta(flags, tags []string) (d Delta) {
 		d.Add = append(d.Add, k)
 	}
 	for _, f := range flags {
-		if tag := t.TagOf(f); tag != "" && t.goesUp(tag) && !t.anyStandsFor(tags, f) {
+		if t.isSent(f) && !t.anyStandsFor(tags, f) {
 			d.Remove = append(d.Remove, f)
 		}
 	}
@@ -320,7 +320,7 @@ func (t *Tags) TagDelta(flags, tags []string) (d Delta) {
 // DeltaAgain adds to a delta of tags what is to be told again.
 func (t *Tags) DeltaAgain(d Delta, told, tags []string) Delta {
 	for _, f := range told {
-		if tag := t.TagOf(f); tag != "" && t.goesUp(tag) {
+		if t.isSent(f) {
 			d = ToldAgain(d, []string{f}, func(string) bool { return t.anyStandsFor(tags, f) })
 		}
 		for _, row := range FlagRows() {
@@ -348,12 +348,22 @@ func (t *Tags) Unlost(d Delta) Delta {
 // goesUp tells whether the configuration sends a tag to the server. A tag that orders
 // something is no keyword either way: what the server has of it is not taken here, so
 // that its absence here says nothing.
-func (t *Tags) goesUp(tag string) bool {
+func (t *Tags) goesUp(tag string) bool { return t.selected(tag, func(s string) string { return s }) }
+
+// isSent tells whether the server is told that a keyword was taken off: a tag that stands for it,
+// in any spelling, is sent, whether or not any mail has that still.
+func (t *Tags) isSent(keyword string) bool {
+	tag := t.TagOf(keyword)
+	return tag != "" && (t.goesUp(tag) || t.selected(tag, strings.ToLower))
+}
+
+// selected is goesUp, of tags and patterns as they are spelled.
+func (t *Tags) selected(tag string, spelled func(string) string) bool {
 	if t.IsOrder(tag) {
 		return false
 	}
 	// To path.Match a slash is more than a letter; in a tag it is none.
-	flat := func(s string) string { return strings.ReplaceAll(s, "/", "\x00") }
+	flat := func(s string) string { return strings.ReplaceAll(spelled(s), "/", "\x00") }
 	return slices.ContainsFunc(t.Keywords, func(p string) bool {
 		ok, _ := path.Match(flat(p), flat(tag)) // the configuration has checked it
 		return ok
