@@ -8,7 +8,6 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
-	"github.com/notmuch-imap/notmuch-imap/pipeline/show"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
@@ -17,7 +16,7 @@ const (
 	TagFailed   = stub.LabelFailed  // on a stub
 	TagSalvaged = plan.TagSalvaged  // on a mail that came by another road
 	TagSkipped  = stub.LabelSkipped // on a stub of a message that a hook left on the server
-	TagUnsent   = show.TagUnsent    // on new mail that the server refused
+	TagUnsent   = plan.TagUnsent    // on new mail that the server refused
 )
 
 // KeyOf gives the key of a row's message.

@@ -41,6 +41,9 @@ type Tags struct {
 // TagSalvaged is on a mail that came by another road.
 const TagSalvaged = "fetch-salvaged"
 
+// TagUnsent is on new mail that the server refused.
+const TagUnsent = "upload-failed"
+
 // MoveRule is a rule by which the mail of a mailbox goes to another one: one of With
 // and Without is set.
 type MoveRule struct {
@@ -233,7 +236,7 @@ func KeywordTag(keyword string) string {
 		return "spam"
 	case "nonjunk", "notjunk":
 		return ""
-	case "unread", "flagged", "replied", "passed", "draft", "deleted", "new", stub.LabelFailed, TagSalvaged, stub.LabelSkipped:
+	case "unread", "flagged", "replied", "passed", "draft", "deleted", "new", stub.LabelFailed, TagSalvaged, stub.LabelSkipped, TagUnsent:
 		return ""
 	}
 	// 200 bytes is NOTMUCH_TAG_MAX; a leading '-' could not be typed in `notmuch tag`.

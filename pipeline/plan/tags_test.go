@@ -17,7 +17,7 @@ func TestFlagTags(t *testing.T) {
 		"deleted":        {nil, []string{`\Deleted`}, nil, nil, "T", ""},
 		"forwarded":      {nil, []string{"$Forwarded"}, []string{"passed"}, nil, "P", ""},
 		"keyword":        {[]string{"old"}, []string{"todo"}, []string{"todo"}, []string{"old"}, "", ""},
-		"internal words": {nil, []string{"$MDNSent", "NonJunk", "unread", "-x", "a b", "fetch-failed"}, nil, nil, "", ""},
+		"internal words": {nil, []string{"$MDNSent", "NonJunk", "unread", "-x", "a b", "fetch-failed", "Fetch-Skipped", "fetch-salvaged", "Upload-Failed"}, nil, nil, "", ""},
 		"junk":           {nil, []string{"$Junk"}, []string{"spam"}, nil, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -26,9 +26,6 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
-// TagUnsent is on new mail that the server refused.
-const TagUnsent = "upload-failed"
-
 // Ledger has the rows of messages.
 type Ledger interface {
 	InState(ctx context.Context, states ...ledger.State) ([]ledger.Message, error)
@@ -284,13 +281,13 @@ func (s *Shower) showUnsent(ctx context.Context) error {
 		}
 		if ok {
 			about = append(about, key)
-			changes = append(changes, mail.Change{Op: mail.OpAdd, Path: b.Dir.Path(name), New: s.Tags.NewTags, Add: []string{TagUnsent}})
+			changes = append(changes, mail.Change{Op: mail.OpAdd, Path: b.Dir.Path(name), New: s.Tags.NewTags, Add: []string{plan.TagUnsent}})
 		}
 	}
 	for key, t := range tagged {
 		if _, still := unsent[key]; !still {
 			about = append(about, key)
-			changes = append(changes, mail.Change{Op: mail.OpFlag, Path: t.Path, ID: t.ID, Remove: []string{TagUnsent}})
+			changes = append(changes, mail.Change{Op: mail.OpFlag, Path: t.Path, ID: t.ID, Remove: []string{plan.TagUnsent}})
 		}
 	}
 	if len(changes) == 0 {
