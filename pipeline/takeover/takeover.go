@@ -383,7 +383,7 @@ func (a *Account) take(ctx context.Context, s Session, m mail.Mailbox, sel *mail
 	}
 	known := make(map[string]bool)
 	var rows []ledger.Message
-	var compare []int // rows without a Message-ID to go by
+	var nameless []ledger.Message // those without a Message-ID to go by
 	buf := make([]byte, 64<<10)
 	for _, x := range agreed.Messages {
 		msg, listed := there[x.UID]
@@ -435,7 +435,7 @@ func (a *Account) take(ctx context.Context, s Session, m mail.Mailbox, sel *mail
 			}
 			sure = sure || listed && id != "" && id == msg.MessageID
 			if listed && (id == "" || msg.MessageID == "") {
-				compare = append(compare, len(rows))
+				nameless = append(nameless, row)
 			}
 			if listed {
 				out.Paired++
@@ -458,7 +458,7 @@ func (a *Account) take(ctx context.Context, s Session, m mail.Mailbox, sel *mail
 		out.Refused = "nothing says that the folder is the mailbox's"
 		return nil
 	}
-	if out.Refused, err = a.sample(ctx, s, dir, rows, compare); err != nil || out.Refused != "" {
+	if out.Refused, err = a.headersAgree(ctx, s, dir, nameless); err != nil || out.Refused != "" {
 		out.Final = true
 		return err
 	}
@@ -627,42 +627,33 @@ func idOf(path string) (string, error) {
 	return maildir.MadeUpID(path)
 }
 
-// samples is how many messages without a Message-ID are compared by other fields.
-const samples = 20
+// atOnce is of how many messages headers are asked for by one command.
+const atOnce = 500
 
-// sample compares some messages that no Message-ID vouches for; it gives why they are
-// not the files that they should be, or "".
-func (a *Account) sample(ctx context.Context, s Session, dir maildir.Dir, rows []ledger.Message, which []int) (string, error) {
-	var uids []imap.UID
-	at := make(map[imap.UID]int)
-	for i := range which {
-		if i%max(1, len(which)/samples) == 0 && len(uids) < samples {
-			row := rows[which[i]]
-			uids, at[row.UID] = append(uids, row.UID), which[i]
-		}
-	}
-	if len(uids) == 0 {
-		return "", nil
-	}
+// headersAgree compares the messages that no Message-ID vouches for by other fields, all of them: a
+// server that was restored has other mail under its newest numbers alone. It gives why they are not
+// the files that they should be, or "".
+func (a *Account) headersAgree(ctx context.Context, s Session, dir maildir.Dir, rows []ledger.Message) (string, error) {
 	fields := []string{"Date", "From", "Subject"}
-	told, err := s.Headers(ctx, mail.UIDSet(uids), fields...)
-	if err != nil {
-		return "", err
-	}
-	for _, uid := range uids {
-		raw, came := told[uid]
-		if !came {
-			continue
-		}
-		i := at[uid]
-		here, err := maildir.ReadHeader(filepath.Join(string(dir), rows[i].Name), fields...)
+	for part := range slices.Chunk(rows, atOnce) {
+		told, err := s.Headers(ctx, mail.UIDSet(ledger.UIDs(part)), fields...)
 		if err != nil {
 			return "", err
 		}
-		there := mail.ParseHeader(raw, fields...)
-		for _, f := range fields {
-			if mail.FoldSpace(here.Get(f)) != mail.FoldSpace(there.Get(f)) {
-				return fmt.Sprintf("UID %d has another %s on the server than %s", uid, f, rows[i].Name), nil
+		for _, row := range part {
+			raw, came := told[row.UID]
+			if !came {
+				continue
+			}
+			here, err := maildir.ReadHeader(filepath.Join(string(dir), row.Name), fields...)
+			if err != nil {
+				return "", err
+			}
+			there := mail.ParseHeader(raw, fields...)
+			for _, f := range fields {
+				if mail.FoldSpace(here.Get(f)) != mail.FoldSpace(there.Get(f)) {
+					return fmt.Sprintf("UID %d has another %s on the server than %s", row.UID, f, row.Name), nil
+				}
 			}
 		}
 	}
