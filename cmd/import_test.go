@@ -263,7 +263,7 @@ func TestWhatMbsyncSaysIsNotBelieved(t *testing.T) {
 	}
 	const anonymous = "From: a@example.org\r\nSubject: number %d\r\nDate: Mon, 01 Mar 2021 04:05:06 +0000\r\n\r\nx\r\n"
 	raws = nil
-	for i := range 60 {
+	for i := range 160 {
 		raws = append(raws, fmt.Sprintf(anonymous, i))
 	}
 	appendAll(t, s, "Anonymous", raws...)
@@ -279,7 +279,7 @@ func TestWhatMbsyncSaysIsNotBelieved(t *testing.T) {
 	state("Renumbered", "FarUidValidity 1", "FarUidValidity 2")
 	state("Exchanged", "\n1 1 \n2 2 \n", "\n1 2 \n2 1 \n")
 	state("Short", "\n5 5 \n6 6 \n", "\n")
-	state("Anonymous", "\n65 65 \n66 66 \n", "\n65 66 \n66 65 \n") // as the newest of a server that was restored
+	state("Anonymous", "\n165 165 \n166 166 \n", "\n165 166 \n166 165 \n") // as the newest of a server that was restored
 	out, status := m.run(name, "import", "mbsync")
 	if status != exitPartly {
 		t.Errorf("status %d", status)
@@ -290,7 +290,7 @@ func TestWhatMbsyncSaysIsNotBelieved(t *testing.T) {
 		"work/Renumbered: not taken over, the first sync pairs it by what the mail is: the server's UIDVALIDITY is ",
 		"work/Exchanged: not taken over, the first sync pairs it by what the mail is: UID 1 has the Message-ID d0@example.org on the server, and d1@example.org in new/",
 		"work/Short: not taken over, the first sync pairs it by what the mail is: it knows neither UID ",
-		"work/Anonymous: not taken over, the first sync pairs it by what the mail is: UID 65 has another Subject on the server than new/",
+		"work/Anonymous: not taken over, the first sync pairs it by what the mail is: UID 165 has another Subject on the server than new/",
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)

@@ -2,8 +2,10 @@ package remote
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -104,19 +106,32 @@ func (s *Session) Namespace(ctx context.Context) (prefix string, told bool, err 
 	return "", false, nil
 }
 
-// Headers asks for some fields of the headers of messages. What came is there beside an
-// error, too.
+// headersAtOnce is of how many messages one command asks for headers: less than an exchange keeps,
+// since a server may tell of flags between.
+const headersAtOnce = maxFetched / 2
+
+// Headers asks for some fields of the headers of messages, which are named one by one. What came is
+// there beside an error, too.
 func (s *Session) Headers(ctx context.Context, uids imap.UIDSet, fields ...string) (map[imap.UID][]byte, error) {
 	out := make(map[imap.UID][]byte)
-	ex, err := s.say(ctx, "UID FETCH", s.mailbox, fmt.Sprintf("UID FETCH %s (UID BODY.PEEK[HEADER.FIELDS (%s)])", uids.String(), strings.Join(fields, " ")))
-	for _, f := range ex.Fetched {
-		for name, v := range f.Items {
-			if strings.HasPrefix(name, "BODY[HEADER.FIELDS") && len(v.Text) > 0 {
-				out[f.UID] = v.Text
+	all, ok := uids.Nums()
+	if !ok {
+		return nil, &mail.Fault{Kind: mail.KindBad, Op: "UID FETCH", Mailbox: s.mailbox, Err: errors.New("of messages without number no headers are asked for")}
+	}
+	for part := range slices.Chunk(all, headersAtOnce) {
+		ex, err := s.say(ctx, "UID FETCH", s.mailbox, fmt.Sprintf("UID FETCH %s (UID BODY.PEEK[HEADER.FIELDS (%s)])", mail.UIDSet(part).String(), strings.Join(fields, " ")))
+		for _, f := range ex.Fetched {
+			for name, v := range f.Items {
+				if strings.HasPrefix(name, "BODY[HEADER.FIELDS") && len(v.Text) > 0 {
+					out[f.UID] = v.Text
+				}
 			}
 		}
+		if err != nil {
+			return out, err
+		}
 	}
-	return out, err
+	return out, nil
 }
 
 // MailboxSize gives the bytes of a mailbox (RFC 8438); 0 if the server does not tell.

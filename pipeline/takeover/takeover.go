@@ -627,7 +627,7 @@ func idOf(path string) (string, error) {
 	return maildir.MadeUpID(path)
 }
 
-// atOnce is of how many messages headers are asked for by one command.
+// atOnce is of how many messages headers are kept.
 const atOnce = 500
 
 // headersAgree compares the messages that no Message-ID vouches for by other fields, all of them: a
