@@ -121,7 +121,11 @@ func (r *run) survey(ctx context.Context, there *listing, rows []ledger.Mailbox)
 	o.daily = plan.DailyOf(list, o.trash)
 	for _, want := range r.Only {
 		if !o.listed[want] {
-			r.faults.mailbox(r.newBox(mail.Mailbox{Name: want}, ledger.Mailbox{}), errors.New("the server has no such mailbox"))
+			text := "the server has no such mailbox"
+			if r.UploadHere {
+				text += "; `notmuch imap folder create " + mail.Typed(r.Name+"/"+want) + "` makes it"
+			}
+			r.faults.mailbox(r.newBox(mail.Mailbox{Name: want}, ledger.Mailbox{}), errors.New(text))
 		}
 	}
 	// INBOX first: it is where the mail is that its owner waits for.

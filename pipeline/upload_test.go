@@ -275,3 +275,28 @@ func TestAnAcknowledgedMailIsNotSentAgain(t *testing.T) {
 		t.Errorf("the server has %q", got)
 	}
 }
+
+// What was here before the first run is not uploaded unasked either where that was an upload of
+// one mailbox alone.
+func TestAnUploadOfOneMailboxFirst(t *testing.T) {
+	t.Parallel()
+	s, h := newServer("UIDPLUS", "CONDSTORE"), newHome(t)
+	s.box("INBOX")
+	for i, folder := range []string{"INBOX", "Old", "Old/Older"} {
+		h.maildir(folder)
+		h.put(folder, plainMail(i), "S")
+	}
+	if rep := h.sync(s, func(o *Options) { o.Only, o.UploadHere = []string{"INBOX"}, true }); rep.Uploaded != 1 || !rep.Clean() {
+		t.Errorf("the upload: %+v", rep)
+	}
+	for range 2 {
+		if rep := h.sync(s); rep.Uploaded != 0 || !slices.Equal(s.names(), []string{"INBOX"}) {
+			t.Errorf("a sync after it: %+v, the server has %q", rep, s.names())
+		}
+	}
+	if rep := h.sync(s, func(o *Options) { o.UploadHere = true }); rep.Uploaded != 2 || !slices.Equal(s.names(), []string{"INBOX", "Old", "Old/Older"}) {
+		t.Errorf("an upload of all: %+v, the server has %q", rep, s.names())
+	}
+	h.quiet(s)
+	h.check(s)
+}

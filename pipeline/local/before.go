@@ -27,16 +27,19 @@ func (r *Reader) NoteBefore(ctx context.Context, first bool, only []string) erro
 			r.Journal.Before.Put(&c, f, journal.SaidOnce)
 		}
 	}
-	switch {
-	case r.DryRun:
+	if r.DryRun {
 		return nil
-	case r.UploadHere:
+	}
+	if r.UploadHere {
 		err := r.Journal.HereBefore.DropWhere(ctx, func(_ string, in journal.Text) bool { return len(only) == 0 || slices.Contains(only, string(in)) })
 		if err == nil && len(only) == 0 {
-			err = r.Journal.Before.DropWhere(ctx, func(string, journal.Text) bool { return true })
+			return r.Journal.Before.DropWhere(ctx, func(string, journal.Text) bool { return true })
 		}
-		return err
-	case c.Empty():
+		if err != nil {
+			return err
+		}
+	}
+	if c.Empty() {
 		return nil
 	}
 	return r.record(ctx, c, "folders noted")
