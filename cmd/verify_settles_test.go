@@ -1,10 +1,13 @@
 package cmd
 
 import (
+	"fmt"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
 // TestWhatVerifySaysSettlesADifference does: the command that a line names, or else a sync.
@@ -59,6 +62,10 @@ func TestWhatVerifySaysSettlesADifference(t *testing.T) {
 		"a note of mbsync": {byName, nil, func(m *mover) {
 			m.put("INBOX/cur/note:2,", "From: a@example.org\nSubject: [placeholder] large\nX-TUID: 123456789012\n\nHaving a size of 2M, this message is over the MaxSize limit.\n")
 		}, `: not there: INBOX/cur/note:2,: a note that mbsync left in place of a large mail, which nothing sends; remove it`},
+		"a stub of another account": {byName, nil, func(m *mover) {
+			key := stub.NewKey("old", "INBOX", 14, 2)
+			m.put("INBOX/cur/note-of-ours:2,", fmt.Sprintf("From: a@example.org\nSubject: [not fetched] large\nMessage-ID: <%s>\n%s: v=1; key=%s\nX-Notmuch-Imap-Account: old\nX-Notmuch-Imap-Mailbox: INBOX\n\nnote\n", key.MessageID(), stub.Field, key))
+		}, `: not there: INBOX/cur/note-of-ours:2,: a stub of a mail that did not come, of which this account knows nothing, as of an account that has another name now: nothing sends it; remove it, if it is not wanted`},
 		"cut off": {byName, nil, func(m *mover) { m.must("sh", "-c", "echo Message-ID: '<d1@example.org>' > "+m.file("d1@example.org")) },
 			`/2: content: its file was changed since it came; move that away, and ` + "`notmuch imap sync --restore work` brings what the server has"},
 		"unknown to notmuch": {byName, nil, func(m *mover) {

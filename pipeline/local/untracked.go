@@ -89,6 +89,7 @@ func (r *Reader) Untracked(ctx context.Context, mailbox string, dir maildir.Dir,
 		known[row.Key], known[row.StubKey] = true, true
 	}
 	var out []plan.Untracked
+	left := 0
 	buf := make([]byte, 64<<10)
 	some, err := l.Some(func(key string) bool { return !known[key] })
 	if err != nil {
@@ -106,15 +107,20 @@ func (r *Reader) Untracked(ctx context.Context, mailbox string, dir maildir.Dir,
 			return nil, err
 		}
 		h := mail.EnvelopeOf(head.Header())
-		is, err := r.isStub(ctx, h.Fields, path)
-		if err == nil && is {
-			is, err = r.isOurs(ctx, h.MessageID, sum.Sum())
+		is, whole, err := r.isStub(ctx, h.Fields, path)
+		if err == nil && (is || whole) {
+			var ours bool
+			ours, err = r.isOurs(ctx, h.MessageID, sum.Sum())
+			is, whole = is && ours, whole && ours
 		}
 		if err != nil {
 			return nil, err
 		}
 		if is {
 			continue
+		}
+		if whole {
+			left++
 		}
 		if h.MessageID == "" {
 			if h.MessageID, err = maildir.MadeUpID(path); errors.Is(err, fs.ErrNotExist) {
@@ -123,25 +129,44 @@ func (r *Reader) Untracked(ctx context.Context, mailbox string, dir maildir.Dir,
 				return nil, err
 			}
 		}
-		out = append(out, plan.Untracked{RuledOut: h.Fields.IsPlaceholder(), Message: ledger.Message{
+		out = append(out, plan.Untracked{RuledOut: whole || h.Fields.IsPlaceholder(), Message: ledger.Message{
 			Mailbox: mailbox, Key: f.Key, Name: f.Name, ID: h.MessageID, Size: size, WireSize: size, Digest: sum.Sum(), Date: f.ModTime.UTC().Truncate(time.Second),
 		}, Sent: h.Date.UTC().Truncate(time.Second), Added: sum.Left(), Own: r.Own[f.Key]})
 	}
+	r.sayLeft(mailbox, left)
 	return out, nil
+}
+
+// sayLeft says in an upload, once of each mailbox, how many stubs of which the ledger knows
+// nothing are in its folder, as of an account that has another name now.
+func (r *Reader) sayLeft(mailbox string, n int) {
+	if n == 0 || !r.UploadHere {
+		return
+	}
+	if _, said := r.LeftSaid.LoadOrStore(mailbox, true); !said {
+		r.Report.Note(mailbox, "%s here for mail that stayed on another server, or that this account has not heard of: no upload sends that", mail.Number(n, "stub stands", "stubs stand"))
+	}
 }
 
 // isStub tells whether the mail at path, of whose header there are the fields of a
 // claim, is one of our stubs, also if it was moved or copied. We signed it; or the
 // secret of then is lost, or it is older than signatures, and the ledger has a stub of
-// this key that is not at its place, or that this is a copy of.
-func (r *Reader) isStub(ctx context.Context, h mail.Header, path string) (bool, error) {
+// this key that is not at its place, or that this is a copy of. Else whole tells whether
+// it may be the stub of an account of which nothing is known.
+func (r *Reader) isStub(ctx context.Context, h mail.Header, path string) (is, whole bool, err error) {
 	c, err := stub.ClaimOf(h)
 	if err == nil && c.SignedBy(r.Secret) {
-		return true, nil
+		return true, false, nil
 	}
 	if err != nil || c.Mailed {
-		return false, nil //nolint:nilerr // then it is none
+		return false, false, nil //nolint:nilerr // then it is none
 	}
+	is, err = r.hasStub(ctx, c, path)
+	return is, !is && c.Whole(), err
+}
+
+// hasStub tells whether the ledger has a stub as the mail at path claims to be.
+func (r *Reader) hasStub(ctx context.Context, c stub.Claim, path string) (bool, error) {
 	rows, err := r.Ledger.InState(ctx, ledger.Stub, ledger.GivenUp, ledger.Skipped, ledger.Deferred)
 	if err != nil {
 		return false, err

@@ -23,10 +23,20 @@ type Claim struct {
 	// Mailed: it came by the way of mail, or does not have the Message-ID that a stub
 	// of this key has.
 	Mailed bool
+	// Named: the account and the mailbox that it names are those of its key, as in each stub
+	// whose mailbox's name fits into a line.
+	Named bool
 }
 
+// Whole tells whether a claim agrees with itself in all that a stub has, also one of an account
+// whose ledger and secret are not to be had, as after it got another name. It proves nothing:
+// who knows how can write such a mail.
+func (c Claim) Whole() bool { return c.Named && !c.Mailed }
+
 // ClaimFields are the fields that a claim is read from.
-func ClaimFields() []string { return []string{Field, "Message-ID", "Received"} }
+func ClaimFields() []string {
+	return []string{Field, "Message-ID", "Received", accountField, mailboxField}
+}
 
 // ClaimOf reads a claim out of the fields that ClaimFields names. The error is
 // ErrNotStub: there is none.
@@ -43,7 +53,16 @@ func ClaimOf(h mail.Header) (Claim, error) {
 	if !ok {
 		return Claim{}, ErrNotStub
 	}
-	return Claim{key, params["sig"], h.Has("Received") || h.MessageID() != key.MessageID()}, nil
+	named := NewKey(decoded(h.Get(accountField)), decoded(h.Get(mailboxField)), 0, 0).Hash == key.Hash
+	return Claim{key, params["sig"], h.Has("Received") || h.MessageID() != key.MessageID(), named}, nil
+}
+
+// decoded gives a field's value as it was before it was encoded (RFC 2047).
+func decoded(value string) string {
+	if s, err := new(mime.WordDecoder).DecodeHeader(value); err == nil {
+		return s
+	}
+	return value
 }
 
 // Sign gives what only who has the account's secret can say of a stub.

@@ -25,6 +25,12 @@ import (
 // salvagedHeader says how many bytes of the mail a stub has.
 const salvagedHeader = "X-Notmuch-Imap-Salvaged"
 
+// accountField and mailboxField name what a stub's key is of.
+const (
+	accountField = "X-Notmuch-Imap-Account"
+	mailboxField = "X-Notmuch-Imap-Mailbox"
+)
+
 // A stub's X-Label is the tag that it has in notmuch.
 const (
 	LabelFailed  = "fetch-failed"  // the server does not hand the message over
@@ -153,8 +159,8 @@ func (o Origin) header(m *bytes.Buffer, s Salvaged, prefix, subject, from, id st
 	}
 	field("X-Label", label)
 	field(Field, "v=1; key="+key.String()+"; sig="+Sign(o.Secret, key))
-	field("X-Notmuch-Imap-Account", mime.QEncoding.Encode("utf-8", mail.OneLine(o.Account, 200)))
-	field("X-Notmuch-Imap-Mailbox", mime.QEncoding.Encode("utf-8", mail.OneLine(o.Mailbox, 200)))
+	field(accountField, mime.QEncoding.Encode("utf-8", mail.OneLine(o.Account, 200)))
+	field(mailboxField, mime.QEncoding.Encode("utf-8", mail.OneLine(o.Mailbox, 200)))
 	field(salvagedHeader, strconv.Itoa(s.Size()))
 	field("Auto-Submitted", "auto-generated")
 	field("MIME-Version", "1.0")

@@ -599,6 +599,10 @@ func (b *box) untracked(ctx context.Context, unknown func(key string) bool, ther
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
+		note, err := b.isNote(b.dir.Path(f.Name))
+		if err != nil {
+			return err
+		}
 		placeholder := mail.EnvelopeOf(h).Fields.IsPlaceholder()
 		b.local().Untracked = append(b.local().Untracked, plan.Untracked{Message: ledger.Message{Mailbox: b.known.Name, Key: f.Key, Name: f.Name, ID: h.MessageID(), Size: f.Size, Digest: digest}})
 		d := Difference{Mailbox: b.known.Name, File: filepath.Join(b.known.Folder, f.Name), Kind: NotThere}
@@ -609,6 +613,8 @@ func (b *box) untracked(ctx context.Context, unknown func(key string) bool, ther
 			d.Kind, d.Text = Copy, fmt.Sprintf("one more of the mail of UID %d, which nothing sends; remove it, if one is enough", uid)
 		case b.Twins[f.Key] == b.known.Name:
 			continue
+		case note:
+			d.Text = "a stub of a mail that did not come, of which this account knows nothing, as of an account that has another name now: nothing sends it; remove it, if it is not wanted"
 		case b.HereBefore[f.Key] == b.known.Name && b.ReadOnly:
 			d.Text = "no message on the server is this file, which was here before the first sync, and stays here (read_only)"
 		case b.HereBefore[f.Key] == b.known.Name:
