@@ -36,10 +36,7 @@ func TestDovecotLosesItsIndex(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := maildirDovecot(t, hide...)
-			var raws []string
-			for i := range 12 {
-				raws = append(raws, rawDovecot(i))
-			}
+			raws := rawsDovecot(12)
 			appendAll(t, s, "INBOX", raws...)
 			for range 20 {
 				command(t, s, "SELECT INBOX", `UID STORE 1:3 +FLAGS (\Flagged)`, `UID STORE 1:3 -FLAGS (\Flagged)`)
@@ -79,10 +76,7 @@ func TestDovecotIsRestoredFromABackup(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := maildirDovecot(t, hide...)
-			var raws []string
-			for i := range 10 {
-				raws = append(raws, rawDovecot(i))
-			}
+			raws := rawsDovecot(10)
 			appendAll(t, s, "INBOX", raws[:6]...)
 			backup := filepath.Join(t.TempDir(), "backup")
 			copyAll := func(from, to string) {

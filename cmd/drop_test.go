@@ -46,11 +46,7 @@ func TestDovecotDeletesExactlyOneMessage(t *testing.T) {
 				for _, marked := range []bool{false, true} {
 					box := fmt.Sprintf("Work%d%t", len(to), marked)
 					command(t, s, "CREATE "+box)
-					var raws []string
-					for i := range 9 {
-						raws = append(raws, rawDovecot(i))
-					}
-					appendAll(t, s, box, raws...)
+					appendAll(t, s, box, rawsDovecot(9)...)
 					if marked {
 						command(t, s, "SELECT "+box, `UID STORE 2,7 +FLAGS (\Deleted)`)
 					}
@@ -86,6 +82,14 @@ func TestDovecotDeletesExactlyOneMessage(t *testing.T) {
 			}
 		})
 	}
+}
+
+// rawsDovecot are the first n of these mails.
+func rawsDovecot(n int) (raws []string) {
+	for i := range n {
+		raws = append(raws, rawDovecot(i))
+	}
+	return raws
 }
 
 func rawDovecot(i int) string {

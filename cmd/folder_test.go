@@ -47,10 +47,7 @@ func TestFoldersAndTagsReachADovecot(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := dovecot(t, hide...)
-			var raws []string
-			for i := range 10 {
-				raws = append(raws, rawDovecot(i))
-			}
+			raws := rawsDovecot(10)
 			anonymous := strings.Replace(rawDovecot(50), "Message-ID", "X-ID", 1)
 			appendAll(t, s, "INBOX", append(raws, anonymous)...)
 			appendAll(t, s, "Trash", rawDovecot(200))

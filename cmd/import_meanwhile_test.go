@@ -15,11 +15,7 @@ func TestTheOtherProgramGoesOn(t *testing.T) {
 			t.Run(from+" "+strings.TrimSpace(key), func(t *testing.T) {
 				t.Parallel()
 				s := dovecot(t)
-				var raws []string
-				for i := range 8 {
-					raws = append(raws, rawDovecot(i))
-				}
-				appendAll(t, s, "INBOX", raws...)
+				appendAll(t, s, "INBOX", rawsDovecot(8)...)
 				appendAll(t, s, "Archiv", rawDovecot(100))
 				var m *mover
 				run := func() { m.mbsync() }

@@ -39,10 +39,7 @@ func TestOfflineIMAPIsTakenOver(t *testing.T) {
 		t.Run(fmt.Sprint(c), func(t *testing.T) {
 			t.Parallel()
 			s := dovecot(t)
-			var raws []string
-			for i := range 12 {
-				raws = append(raws, rawDovecot(i))
-			}
+			raws := rawsDovecot(12)
 			const anonymous = "From: a@example.org\r\nSubject: no id\r\nDate: Mon, 01 Mar 2021 04:05:06 +0000\r\n\r\n"
 			raws = append(raws, anonymous+"one\r\n", anonymous+"two\r\n", rawDovecot(3))
 			appendAll(t, s, "INBOX", raws...)

@@ -70,11 +70,7 @@ func TestTheStateIsTheChannels(t *testing.T) {
 func TestWhatMbsyncLetExpire(t *testing.T) {
 	t.Parallel()
 	s := dovecot(t)
-	var raws []string
-	for i := range 12 {
-		raws = append(raws, rawDovecot(i))
-	}
-	appendAll(t, s, "INBOX", raws...)
+	appendAll(t, s, "INBOX", rawsDovecot(12)...)
 	command(t, s, "SELECT INBOX", `UID STORE 1:12 +FLAGS (\Seen)`)
 	m, host, port := settle(t, s)
 	program := mbsyncOf("Path ~/mail/work/\nInbox ~/mail/work/INBOX\nSubFolders Verbatim")(m, host, port)

@@ -150,10 +150,7 @@ func TestMbsyncIsTakenOver(t *testing.T) {
 		t.Run(fmt.Sprint(c), func(t *testing.T) {
 			t.Parallel()
 			s := dovecot(t)
-			var raws []string
-			for i := range 12 {
-				raws = append(raws, rawDovecot(i))
-			}
+			raws := rawsDovecot(12)
 			const anonymous = "From: a@example.org\r\nSubject: no id\r\nDate: Mon, 01 Mar 2021 04:05:06 +0000\r\n\r\n"
 			raws = append(raws, anonymous+"one\r\n", anonymous+"two\r\n", rawDovecot(3), // a second copy
 				"Message-ID: <big@example.org>\r\nSubject: big\r\n\r\n"+strings.Repeat("xxxxxxxxxxxxxxxxxxxxxxxxxx\r\n", 1500))
@@ -254,10 +251,7 @@ func TestMbsyncIsTakenOver(t *testing.T) {
 func TestWhatMbsyncSaysIsNotBelieved(t *testing.T) {
 	t.Parallel()
 	s := dovecot(t)
-	var raws []string
-	for i := range 6 {
-		raws = append(raws, rawDovecot(i))
-	}
+	raws := rawsDovecot(6)
 	for _, box := range []string{"Renumbered", "Exchanged", "Anonymous", "Short", "Well"} {
 		appendAll(t, s, box, raws...)
 	}

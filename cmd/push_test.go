@@ -18,11 +18,7 @@ func TestDovecotIsToldOfChangedFlags(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := dovecot(t, hide...)
-			var raws []string
-			for i := range 6 {
-				raws = append(raws, rawDovecot(i))
-			}
-			appendAll(t, s, "INBOX", raws...)
+			appendAll(t, s, "INBOX", rawsDovecot(6)...)
 			appendAll(t, s, "Archiv&AOk-/2024", rawDovecot(100))
 			w := newWorld(t, s.Addr(), s.User, s.Password)
 			w.sync()
@@ -87,10 +83,7 @@ func TestTwoMachinesAndADovecot(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := dovecot(t, hide...)
-			var raws []string
-			for i := range 8 {
-				raws = append(raws, rawDovecot(i))
-			}
+			raws := rawsDovecot(8)
 			appendAll(t, s, "INBOX", raws...)
 			appendAll(t, s, "Archiv&AOk-/2024", rawDovecot(100))
 			appendAll(t, s, "Trash", rawDovecot(200))

@@ -151,10 +151,7 @@ func TestNotmuchHearsOfEveryNewName(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			s := dovecot(t)
-			var raws []string
-			for i := range 6 {
-				raws = append(raws, rawDovecot(i))
-			}
+			raws := rawsDovecot(6)
 			if c.many {
 				for i := 20; i < 80; i++ {
 					raws = append(raws, rawDovecot(i))

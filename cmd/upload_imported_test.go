@@ -64,11 +64,7 @@ func TestWhatIsDeletedHereIsDeletedByTheFirstSync(t *testing.T) {
 		t.Run(fmt.Sprint(before), func(t *testing.T) {
 			t.Parallel()
 			s := dovecot(t)
-			var raws []string
-			for i := range 10 {
-				raws = append(raws, rawDovecot(i))
-			}
-			appendAll(t, s, "INBOX", raws...)
+			appendAll(t, s, "INBOX", rawsDovecot(10)...)
 			appendAll(t, s, "Trash", rawDovecot(50))
 			m, _, _ := settle(t, s)
 			m.write("config.toml", m.read("config.toml")+"trash = \"Trash\"\n")

@@ -58,11 +58,7 @@ func TestVerifySaysOfMovedMailThatASyncMovesIt(t *testing.T) {
 	t.Parallel()
 	for _, here := range []bool{true, false} {
 		s := dovecot(t)
-		var raws []string
-		for i := range 60 {
-			raws = append(raws, rawDovecot(i))
-		}
-		appendAll(t, s, "Lists", raws...)
+		appendAll(t, s, "Lists", rawsDovecot(60)...)
 		appendAll(t, s, "Other", rawDovecot(100))
 		m, _, _ := settle(t, s)
 		m.must("notmuch", "new")
