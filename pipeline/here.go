@@ -140,13 +140,14 @@ func (r *run) follow(ctx context.Context, boxes []*box, changes []mail.Change) (
 	r.rep.Step("tags followed")
 	all = true
 	for i, res := range results {
-		if res.Err == nil || res.NotMail || errors.Is(res.Err, fs.ErrNotExist) || errors.Is(res.Err, fs.ErrExist) {
+		why := res.Undone()
+		if why == nil || errors.Is(why, fs.ErrExist) {
 			continue
 		}
 		all = false
 		path := changes[i].Path
 		j := slices.IndexFunc(boxes, func(b *box) bool { return string(b.dir) == filepath.Dir(filepath.Dir(path)) })
-		boxes[j].line.Leave(&report.OwnError{Err: fmt.Errorf("%s cannot get the flags that its tags in notmuch say: %w", path, res.Err)})
+		boxes[j].line.Leave(&report.OwnError{Err: fmt.Errorf("%s cannot get the flags that its tags in notmuch say: %w", path, why)})
 	}
 	return all, nil
 }
@@ -209,7 +210,7 @@ func (r *run) tellSome(ctx context.Context, boxes []*box, names []local.NewName)
 	r.rep.Step("new names told")
 	var c journal.Change
 	for i, n := range names {
-		if err := results[i].Err; err != nil && !results[i].NotMail && !errors.Is(err, fs.ErrNotExist) {
+		if err := results[i].Undone(); err != nil {
 			b := boxes[n.In]
 			b.local.Scanned = ""
 			b.line.Leave(&report.OwnError{Err: fmt.Errorf("notmuch could not be told of %s, and is told by the next sync: %w", n.Path, err)})

@@ -1,5 +1,10 @@
 package mail
 
+import (
+	"errors"
+	"io/fs"
+)
+
 // Op is one kind of change to the notmuch database.
 type Op int
 
@@ -49,6 +54,15 @@ type Result struct {
 	Tags    []string
 	NotMail bool  // notmuch does not take the file for a mail, now or ever; Err may say why
 	Err     error // this change alone failed; the others stand
+}
+
+// Undone gives why a change is yet to be done; nil where it is done, or never will be, since its
+// file is gone by now, or is none that notmuch takes.
+func (r Result) Undone() error {
+	if r.NotMail || errors.Is(r.Err, fs.ErrNotExist) {
+		return nil
+	}
+	return r.Err
 }
 
 // Revision is a state of the notmuch database. N grows with every change, in the

@@ -11,7 +11,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"sync"
 	"time"
 
@@ -207,8 +206,8 @@ func (l *Line) Forget(c *journal.Change, m *Mailbox, row ledger.Message) {
 func (l *Line) Tell(ctx context.Context, changes []mail.Change) error {
 	results, err := l.Index.Apply(ctx, changes)
 	for _, res := range results {
-		if res.Err != nil && !res.NotMail && !errors.Is(res.Err, fs.ErrNotExist) {
-			err = errors.Join(err, fmt.Errorf("notmuch could not be told of %s: %w", res.Path, res.Err))
+		if why := res.Undone(); why != nil {
+			err = errors.Join(err, fmt.Errorf("notmuch could not be told of %s: %w", res.Path, why))
 		}
 	}
 	return err
