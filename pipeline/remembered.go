@@ -3,11 +3,10 @@ package pipeline
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"strings"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
-	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/local"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/look"
@@ -49,20 +48,13 @@ func Remembered(ctx context.Context, account string, l *ledger.Ledger, index loc
 	old, e3 := j.Old.All(ctx)
 	m.Twins, m.TagsAt, m.Rules, m.Unseen = twins, at.Revision, at.Rules, unseen
 	m.OldTags = func(mailbox, key string) plan.OldTags { return old[journal.AboutFile(mailbox, key)] }
-	m.Note = isNote
+	m.Note, m.NoteFields = isNote, stub.ClaimFields()
 	return m, errors.Join(err, e, e2, e3, e4)
 }
 
-// isNote tells whether the file at path, of which there may be none, says by all that a stub has
-// that it is one: no sync sends it, whoever wrote it.
-func isNote(path string) (bool, error) {
-	h, err := maildir.ReadHeader(path, stub.ClaimFields()...)
-	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			err = nil
-		}
-		return false, err
-	}
+// isNote tells whether a file says by all that a stub has that it is one: no sync sends it, whoever
+// wrote it.
+func isNote(h mail.Header) bool {
 	c, err := stub.ClaimOf(h)
-	return err == nil && c.Whole(), nil
+	return err == nil && c.Whole()
 }

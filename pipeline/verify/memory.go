@@ -29,16 +29,10 @@ type Memory struct {
 	Unseen func(known ledger.Mailbox, uid imap.UID) bool
 	// OldTags gives the tags that order nothing of a file, since they were said of others.
 	OldTags func(mailbox, key string) plan.OldTags
-	// Note tells whether the file at path, of which there may be none, is a stub of which nobody
-	// knows, as of another account; nil: none is.
-	Note func(path string) (bool, error)
-}
-
-func (m *Memory) isNote(path string) (bool, error) {
-	if m.Note == nil {
-		return false, nil
-	}
-	return m.Note(path)
+	// Note tells by these fields of a file's header whether it is a stub of which nobody knows,
+	// as of another account; nil: none is.
+	Note       func(mail.Header) bool
+	NoteFields []string
 }
 
 // seen tells whether a message's tags may be its owner's doing.

@@ -595,12 +595,8 @@ func (b *box) untracked(ctx context.Context, unknown func(key string) bool, ther
 		if err != nil {
 			return err
 		}
-		h, err := maildir.ReadHeader(b.dir.Path(f.Name), "Subject", "X-TUID", "Message-ID")
+		h, err := maildir.ReadHeader(b.dir.Path(f.Name), slices.Concat(b.NoteFields, []string{"Subject", "X-TUID", "Message-ID"})...)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		note, err := b.isNote(b.dir.Path(f.Name))
-		if err != nil {
 			return err
 		}
 		placeholder := mail.EnvelopeOf(h).Fields.IsPlaceholder()
@@ -613,7 +609,7 @@ func (b *box) untracked(ctx context.Context, unknown func(key string) bool, ther
 			d.Kind, d.Text = Copy, fmt.Sprintf("one more of the mail of UID %d, which nothing sends; remove it, if one is enough", uid)
 		case b.Twins[f.Key] == b.known.Name:
 			continue
-		case note:
+		case b.Note != nil && b.Note(h):
 			d.Text = "a stub of a mail that did not come, of which this account knows nothing, as of an account that has another name now: nothing sends it; remove it, if it is not wanted"
 		case b.HereBefore[f.Key] == b.known.Name && b.ReadOnly:
 			d.Text = "no message on the server is this file, which was here before the first sync, and stays here (read_only)"
