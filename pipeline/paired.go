@@ -34,7 +34,6 @@ func (r *run) pushPaired(ctx context.Context) error {
 	before := r.rep.Report()
 	next := reportingRun(o, r.rep)
 	next.first = r.first // whose sign-in is enough for both
-	next.here.LeftSaid = r.here.LeftSaid
 	err = next.sync(ctx)
 	next.ask.End()
 	next.ask.Clear()

@@ -70,9 +70,6 @@ type Reader struct {
 	DryRun   bool // nothing is noted
 	// UploadHere: what was here before the first sync is new mail as any other.
 	UploadHere bool
-	// LeftSaid are the mailboxes of which an upload has said what it leaves here; one that sends
-	// nothing needs none.
-	LeftSaid *sync.Map
 
 	judged *database       // what this run knows of notmuch's
 	before map[string]bool // folders that are here before the first sync, which this is

@@ -140,11 +140,8 @@ func (r *Reader) Untracked(ctx context.Context, mailbox string, dir maildir.Dir,
 // sayLeft says in an upload, once of each mailbox, how many stubs of which the ledger knows
 // nothing are in its folder, as of an account that has another name now.
 func (r *Reader) sayLeft(mailbox string, n int) {
-	if n == 0 || !r.UploadHere {
-		return
-	}
-	if _, said := r.LeftSaid.LoadOrStore(mailbox, true); !said {
-		r.Report.Note(mailbox, "%s here for mail that stayed on another server, or that this account has not heard of: no upload sends that", mail.Number(n, "stub stands", "stubs stand"))
+	if n > 0 && r.UploadHere {
+		r.Report.NoteOnce(mailbox, "%s here for mail that stayed on another server, or that this account has not heard of: no upload sends that", mail.Number(n, "stub stands", "stubs stand"))
 	}
 }
 

@@ -25,13 +25,14 @@ type Reporter struct {
 	ahead int64  // bytes of the total that belong to messages whose size was not known to Expect
 	// indexed is how many are recorded, or will be soon, since notmuch has them.
 	indexed int
+	noted   map[[2]string]bool // by mailbox and format, what was told once
 }
 
 // NewReporter starts from a report in which nothing happened yet. listen is told of
 // every event, one at a time, and tells whether somebody could read it; step is called after
 // every durable effect with its name. Both may be nil.
 func NewReporter(start Report, now func() time.Time, listen func(Event) bool, step func(effect string)) *Reporter {
-	return &Reporter{account: start.Account, sum: start, now: now, listen: listen, effect: step}
+	return &Reporter{account: start.Account, sum: start, now: now, listen: listen, effect: step, noted: make(map[[2]string]bool)}
 }
 
 // Emit tells of an event; its time and account are filled in. It tells whether somebody
@@ -50,6 +51,18 @@ func (r *Reporter) Emit(e Event) bool {
 // could read that.
 func (r *Reporter) Note(mailbox, format string, args ...any) bool {
 	return r.Emit(Event{Type: EventNote, Mailbox: mailbox, Text: fmt.Sprintf(format, args...)})
+}
+
+// NoteOnce is Note, of each mailbox once, whatever the arguments.
+func (r *Reporter) NoteOnce(mailbox, format string, args ...any) {
+	about := [2]string{mailbox, format}
+	r.mu.Lock()
+	noted := r.noted[about]
+	r.noted[about] = true
+	r.mu.Unlock()
+	if !noted {
+		r.Note(mailbox, format, args...)
+	}
 }
 
 // Fault puts a fault into the report and tells of it, and whether somebody could read that.
