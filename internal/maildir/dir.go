@@ -412,7 +412,7 @@ func Move(from, to string) error {
 		return err
 	}
 	tmp := filepath.Join(filepath.Dir(filepath.Dir(to)), "tmp", filepath.Base(to))
-	if err := copyFile(from, tmp); err != nil {
+	if err := Copy(from, tmp); err != nil {
 		return err
 	}
 	if err := rename(tmp, to); err != nil {
@@ -440,7 +440,7 @@ func (d Dir) Link(path, key, flags string) (name string, err error) {
 	if err != nil && !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist) {
 		// Another file system, or one without hard links.
 		tmp := filepath.Join(string(d), "tmp", key)
-		if err = copyFile(path, tmp); err == nil {
+		if err = Copy(path, tmp); err == nil {
 			err = rename(tmp, to)
 		}
 	}
@@ -450,8 +450,8 @@ func (d Dir) Link(path, key, flags string) (name string, err error) {
 	return name, nil
 }
 
-// copyFile makes a durable copy, or none.
-func copyFile(from, to string) (err error) {
+// Copy makes a durable copy of a file under a name that nothing has, or none.
+func Copy(from, to string) (err error) {
 	src, err := Open(from)
 	if err != nil {
 		return err

@@ -292,17 +292,17 @@ func TestLinkSharesOrCopies(t *testing.T) {
 	}
 	// As on another file system.
 	tmp := filepath.Join(string(to), "tmp", "c")
-	if err := copyFile(src, tmp); err != nil {
+	if err := Copy(src, tmp); err != nil {
 		t.Fatal(err)
 	}
 	c, err := os.Stat(tmp)
 	if err != nil || os.SameFile(a, c) || to.bytes(t, "tmp/c") != "one\ntwo" || !c.ModTime().Equal(day()) || c.Mode() != 0o600 {
 		t.Errorf("the copy: %v %v", c, err)
 	}
-	if err := copyFile(src, tmp); !errors.Is(err, fs.ErrExist) || to.bytes(t, "tmp/c") != "one\ntwo" {
+	if err := Copy(src, tmp); !errors.Is(err, fs.ErrExist) || to.bytes(t, "tmp/c") != "one\ntwo" {
 		t.Errorf("a copy onto a file: %v", err)
 	}
-	if err := copyFile(src+"x", tmp+"x"); !errors.Is(err, fs.ErrNotExist) {
+	if err := Copy(src+"x", tmp+"x"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a copy of nothing: %v", err)
 	}
 }

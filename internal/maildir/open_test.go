@@ -33,7 +33,7 @@ func TestOnlyRegularFilesAreRead(t *testing.T) {
 		"content": func(path string) error { _, err := Content(path); return err },
 		"size":    func(path string) error { _, err := WireSize(path); return err },
 		"bytes":   func(path string) error { _, err := Read(path, make([]byte, 10), io.Discard); return err },
-		"copied":  func(path string) error { return copyFile(path, filepath.Join(t.TempDir(), "copy")) },
+		"copied":  func(path string) error { return Copy(path, filepath.Join(t.TempDir(), "copy")) },
 	} {
 		for _, name := range []string{"fifo", "directory", "socket", "link"} {
 			if err := read(d.Path("cur/" + name)); !errors.Is(err, fs.ErrInvalid) {

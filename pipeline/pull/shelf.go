@@ -11,6 +11,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 )
 
 // Parcel is a message whose bytes are here, or on their way, and that is no mail yet.
@@ -45,19 +46,8 @@ func (s Shelf) Put(row ledger.Message, file string) {
 	if os.MkdirAll(s.dir, 0o700) != nil || os.Rename(file, s.path(p)) == nil {
 		return
 	}
-	from, err := os.Open(file)
-	if err != nil {
-		return
-	}
-	defer from.Close() //nolint:errcheck // only read
-	to, err := os.OpenFile(s.path(p), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return
-	}
-	_, err = io.Copy(to, from)
-	if closed := to.Close(); err != nil || closed != nil {
-		s.remove(p)
-	}
+	s.remove(p)
+	_ = maildir.Copy(file, s.path(p)) // it lies on another file system
 }
 
 // Sweep removes what is not to stay.
