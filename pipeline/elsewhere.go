@@ -14,9 +14,6 @@ import (
 // mail is now, if it would have no other name of that. Else a mail that its owner moves while a
 // run, or what an interrupted one has left, is ended, would lose its tags.
 func (r *run) elsewhere(ctx context.Context, gone []*deliver.Item) ([]mail.Change, error) {
-	if len(gone) == 0 {
-		return nil, nil
-	}
 	ids := make([]string, len(gone))
 	going := make(map[string]bool)
 	for i, it := range gone {

@@ -32,11 +32,11 @@ func (r *Reader) NoteBefore(ctx context.Context, first bool, only []string) erro
 	}
 	if r.UploadHere {
 		err := r.Journal.HereBefore.DropWhere(ctx, func(_ string, in journal.Text) bool { return len(only) == 0 || slices.Contains(only, string(in)) })
-		if err == nil && len(only) == 0 {
-			return r.Journal.Before.DropWhere(ctx, func(string, journal.Text) bool { return true })
-		}
 		if err != nil {
 			return err
+		}
+		if len(only) == 0 {
+			return r.Journal.Before.DropWhere(ctx, func(string, journal.Text) bool { return true })
 		}
 	}
 	if c.Empty() {

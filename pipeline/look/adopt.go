@@ -168,8 +168,7 @@ func (l *Looker) adoptOne(ctx context.Context, b *Mailbox, m mail.Message, s pla
 	}
 	row.Name = to
 	it := &deliver.Item{Box: b.Mailbox, Op: deliver.OpAdd, Row: row, Known: true, Beside: beside}
-	_, letters := maildir.ParseName(to)
-	it.Add, it.Remove = l.arriving(b, l.Tags.AsNamed(plan.StoredFlags(here), to, letters), plan.ByHand)
+	it.Add, it.Remove = l.arriving(b, l.Tags.AsNamed(plan.StoredFlags(here), to), plan.ByHand)
 	it.Remove = slices.Concat(it.Remove, off)
 	return true, l.Line.Send(ctx, it)
 }
@@ -187,8 +186,8 @@ func (l *Looking) wasOf(key string) (from ledger.Message, ok bool) {
 }
 
 // letter gives a file the letters of flags that its message has, but for those that its owner
-// took off since the folder was read, and takes others off. ok is false if the file is there no more, or gets other
-// names as fast as it is looked for.
+// took off since the folder was read, and takes others off. ok is false if the file is there no
+// more, or gets other names as fast as it is looked for.
 func letter(dir maildir.Dir, s plan.Untracked, letters, clear string) (name string, ok bool, err error) {
 	_, were := maildir.ParseName(s.Name)
 	for range 3 {

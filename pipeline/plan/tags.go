@@ -11,6 +11,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
@@ -430,10 +431,11 @@ func (t *Tags) Arriving(mailbox, trash string, flags, ruleAdd, ruleRemove []stri
 
 // AsNamed gives flags as the name of a message's file says them, which notmuch goes by where it
 // minds letters: its owner may have changed them since. A tag that says something else is an order.
-func (t *Tags) AsNamed(flags []string, name, letters string) []string {
+func (t *Tags) AsNamed(flags []string, name string) []string {
 	if t.TagFlags || !HasInfo(name) {
 		return flags
 	}
+	_, letters := maildir.ParseName(name)
 	return DeltaOf(flags, letters).Merged(flags)
 }
 

@@ -9,7 +9,6 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
-	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
@@ -137,15 +136,15 @@ func (p *Pusher) settleIn(ctx context.Context, b *Mailbox, as []journal.Arrival)
 	if err := p.conn.Connect(ctx); err != nil {
 		return err
 	}
-	unheard, lingers := 0, false
-	is := func(a journal.Arrival) bool { return a.Row.UID == 0 && a.From.UID == 0 }
+	unheard := func(a journal.Arrival) bool { return a.Row.UID == 0 && a.From.UID == 0 }
+	want, may := 0, false // of these the server may still be at storing
 	for _, s := range here {
-		if a := byKey[s.Key]; is(a) {
-			unheard, lingers = unheard+1, lingers || p.mayLinger(a.At)
+		if a := byKey[s.Key]; unheard(a) {
+			want, may = want+1, may || p.mayLinger(a.At)
 		}
 	}
-	if !lingers {
-		unheard = 0
+	if !may {
+		want = 0
 	}
 	e := plan.Evidence{Told: make(map[imap.UID]string)}
 	for _, s := range here {
@@ -154,15 +153,15 @@ func (p *Pusher) settleIn(ctx context.Context, b *Mailbox, as []journal.Arrival)
 		}
 	}
 	var at arrivals
-	err = p.linger(ctx, b.Name, unheard, func() (done int, err error) {
+	err = p.linger(ctx, b.Name, want, func() (done int, err error) {
 		at, err = p.lookForArrivals(ctx, b, rows, max(from, 1), here, e)
 		for _, s := range at.pairs {
-			if is(byKey[s.Key]) {
+			if unheard(byKey[s.Key]) {
 				done++
 			}
 		}
 		if at.over {
-			done = unheard
+			done = want
 		}
 		return done, err
 	})
@@ -234,8 +233,7 @@ func (p *Pusher) settleIn(ctx context.Context, b *Mailbox, as []journal.Arrival)
 		if a.From.UID != 0 {
 			it.Beside = deliver.BesideNone
 		}
-		_, letters := maildir.ParseName(name)
-		it.Add, it.Remove = p.arriving(b, p.Tags.AsNamed(row.Flags, name, letters))
+		it.Add, it.Remove = p.arriving(b, p.Tags.AsNamed(row.Flags, name))
 		items = append(items, it)
 		if at := p.boxes[a.From.Mailbox]; at != nil {
 			items = append(items, at.Forgetting(a.From))
