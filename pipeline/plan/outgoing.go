@@ -226,7 +226,7 @@ func OfFolders(locals map[string]*Local, p Policy) map[string]*Outgoing {
 			case m != nil && (locals[name].Closed || locals[m.Mailbox].Closed):
 				out[name].Later, out[m.Mailbox].Later = true, true
 				out[m.Mailbox].Waiting[name] = append(out[m.Mailbox].Waiting[name], Move{*m, s.Key})
-			case m == nil && !s.Own && have[name].has(s):
+			case m == nil && p.Whole && !s.Own && have[name].has(s):
 				// Both files are of one message, which has no row yet.
 				s.Twin, out[name].Later = true, true
 				out[name].Twins = append(out[name].Twins, *s)
