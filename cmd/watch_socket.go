@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/config"
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/watch"
 )
 
@@ -79,23 +80,14 @@ func (p *program) lockWatch(conf string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	for began := time.Now(); ; time.Sleep(lockLook) {
-		err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		switch {
-		case err == nil:
-			return lock, nil
-		case !errors.Is(err, unix.EWOULDBLOCK):
-			return nil, errors.Join(err, lock.Close())
-		case time.Since(began) > lockPatience:
-			return nil, errors.Join(errWatched, lock.Close())
+	if err := ledger.TryLock(lock); err != nil {
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = errWatched
 		}
+		return nil, errors.Join(err, lock.Close())
 	}
+	return lock, nil
 }
-
-const (
-	lockPatience = 200 * time.Millisecond // whoever asks by watchRuns has the lock for a moment
-	lockLook     = 20 * time.Millisecond
-)
 
 // watchRuns tells whether some process is the watch of the configuration.
 func (p *program) watchRuns(conf string) bool {

@@ -21,16 +21,8 @@ func takeLock(path string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = lock(f, unix.LOCK_EX)
-	for range looks {
-		if !errors.Is(err, ErrBusy) {
-			break
-		}
-		time.Sleep(look)
-		err = lock(f, unix.LOCK_EX)
-	}
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
+	if err = TryLock(f); err != nil {
+		return nil, errors.Join(busy(f, err), f.Close())
 	}
 	err = f.Truncate(0)
 	if err == nil {
@@ -42,26 +34,46 @@ func takeLock(path string) (*os.File, error) {
 	return f, nil
 }
 
-// Who only looks holds the lock for far less than look.
 const (
-	look  = 5 * time.Millisecond
-	looks = 4
+	look = 5 * time.Millisecond
+	// One that was killed may leave its lock for a moment to a child that it had just begun.
+	leaves = 200 * time.Millisecond
+	// Who only looks has it for far less, but it is the machine that says when it goes on.
+	looks = 10 * time.Second
 )
 
-// lock takes the lock, or says who has it.
-func lock(f *os.File, how int) error {
-	err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
-	switch {
-	case errors.Is(err, unix.EWOULDBLOCK):
-		holder := ""
-		if b, _ := io.ReadAll(io.NewSectionReader(f, 0, 32)); len(b) > 0 {
-			holder = fmt.Sprintf(" (process %s)", strings.TrimSpace(string(b)))
+// TryLock takes a lock for this process alone, or gives unix.EWOULDBLOCK where another has it so.
+// Who only looks whether it is taken, by LOCK_SH, is waited for.
+func TryLock(f *os.File) error {
+	for began, owned := time.Now(), time.Duration(0); ; time.Sleep(look) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Since(began) > looks {
+			return err
 		}
-		return fmt.Errorf("%w%s", ErrBusy, holder)
-	case err != nil:
+		// Beside one that looks there is room for another that does.
+		switch err := unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB); {
+		case err == nil:
+			if err := unix.Flock(int(f.Fd()), unix.LOCK_UN); err != nil {
+				return err
+			}
+		case !errors.Is(err, unix.EWOULDBLOCK) || owned >= leaves:
+			return err
+		default:
+			owned += look
+		}
+	}
+}
+
+// busy makes of an error of a lock what its user reads: who has it, if that is why.
+func busy(f *os.File, err error) error {
+	if !errors.Is(err, unix.EWOULDBLOCK) {
 		return fmt.Errorf("cannot lock %s: %w", f.Name(), err)
 	}
-	return nil
+	holder := ""
+	if b, _ := io.ReadAll(io.NewSectionReader(f, 0, 32)); len(b) > 0 {
+		holder = fmt.Sprintf(" (process %s)", strings.TrimSpace(string(b)))
+	}
+	return fmt.Errorf("%w%s", ErrBusy, holder)
 }
 
 // Busy gives ErrBusy, with the process, if a run is at work on the account of the ledger
@@ -74,8 +86,8 @@ func Busy(dir string) error {
 	if err != nil {
 		return err
 	}
-	if err = lock(f, unix.LOCK_SH); err != nil {
-		return errors.Join(err, f.Close())
+	if err = unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB); err != nil {
+		return errors.Join(busy(f, err), f.Close())
 	}
 	return dropLock(f)
 }
