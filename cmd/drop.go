@@ -78,7 +78,7 @@ func (p *program) drop(c *cli.Context) error {
 			if err != nil {
 				return err
 			}
-			k.conn = conn.New(h.options.Dial)
+			k.conn = conn.New(h.options.Dial, nil)
 			defer k.conn.Close()
 			for j, t := range targets {
 				if err := k.remove(c.Context, h, t, answers[j]); err != nil {

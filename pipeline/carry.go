@@ -30,7 +30,7 @@ const arrivalsApart = 5 * time.Second
 // of its own. arrived is told the mailboxes of messages that are here, and of those that did
 // not come: a run takes it from there. The error says why one did not.
 func Carry(ctx context.Context, a Account, arrived func(mailboxes []string)) (err error) {
-	c := conn.New(a.Dial)
+	c := conn.New(a.Dial, a.Pause)
 	defer c.Close()
 	var some []string
 	tell := func() {

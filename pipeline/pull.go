@@ -76,7 +76,7 @@ func (r *run) pull(ctx context.Context, first *worker, o *overview, boxes []*box
 	workers, working := errgroup.WithContext(ctx)
 	workers.Go(func() error { return first.loop(working) })
 	for range r.Connections - 1 {
-		w := &worker{run: r, conn: conn.New(r.Dial), spare: true}
+		w := &worker{run: r, conn: conn.New(r.Dial, r.Pause), spare: true}
 		w.fetcher = fetching.Worker(fetchedOver{w.conn})
 		workers.Go(func() error { return w.loop(working) })
 	}
@@ -95,7 +95,7 @@ func (b *box) toFetch() *pull.Mailbox {
 // fetching is what fetching needs of a run, when its mailboxes are known.
 func (r *run) fetching(o *overview) *pull.Fetching {
 	return pull.New(pull.Options{
-		Line: r.line, Index: r.Index, Ledger: r.Ledger, Hooks: r.ask, Report: r.rep, Keys: &r.keys, Now: r.Now, Timeout: r.Timeout, Tags: &r.Tags,
+		Line: r.line, Index: r.Index, Ledger: r.Ledger, Hooks: r.ask, Report: r.rep, Keys: &r.keys, Now: r.Now, Pause: r.Pause, Timeout: r.Timeout, Tags: &r.Tags,
 		Origin: stub.Origin{Account: r.Name, Address: r.Address, Secret: r.secret.text, Exchange: o.exchange},
 		Wanted: r.wants, Trash: o.trash, Carrier: r.Carrier, Shelf: r.shelf(),
 		RestoreTags: func(ctx context.Context, m *pull.Mailbox, it *deliver.Item) error {

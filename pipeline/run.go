@@ -59,7 +59,7 @@ func newRun(o Options) *run {
 }
 
 func reportingRun(o Options, rep *report.Reporter) *run {
-	r := &run{Options: o, rep: rep, first: conn.New(o.Dial), paired: make(map[string]bool), noted: newNoted(o)}
+	r := &run{Options: o, rep: rep, first: conn.New(o.Dial, o.Pause), paired: make(map[string]bool), noted: newNoted(o)}
 	r.secret = &secret{journal: o.notes(), dryRun: o.DryRun, step: rep.Step}
 	r.signIn = &signIn{o, r.secret}
 	r.faults = &faults{Options: o, rep: rep, signIn: r.signIn, standing: r.standing, unanswered: r.unanswered}

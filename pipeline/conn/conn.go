@@ -30,6 +30,7 @@ type Session interface {
 // Conn is a connection. It belongs to one goroutine.
 type Conn[S Session] struct {
 	dial    func(context.Context) (S, error)
+	pause   func(context.Context, time.Duration) error
 	session S
 	open    bool // there is a session, dead or alive
 	waits   func(why error, wait time.Duration)
@@ -39,8 +40,14 @@ type Conn[S Session] struct {
 	uidValidity uint64
 }
 
-// New gives a connection that is made when it is needed.
-func New[S Session](dial func(context.Context) (S, error)) *Conn[S] { return &Conn[S]{dial: dial} }
+// New gives a connection that is made when it is needed. pause waits, or gives the context's
+// error; nil: it waits by the clock.
+func New[S Session](dial func(context.Context) (S, error), pause func(context.Context, time.Duration) error) *Conn[S] {
+	if pause == nil {
+		pause = report.Pause
+	}
+	return &Conn[S]{dial: dial, pause: pause}
+}
 
 // Session is the session; the zero one if there is none.
 func (c *Conn[S]) Session() S { return c.session }
@@ -74,7 +81,7 @@ func (c *Conn[S]) Connect(ctx context.Context) error {
 		if c.waits != nil {
 			c.waits(err, wait)
 		}
-		if err := report.Pause(ctx, wait); err != nil {
+		if err := c.pause(ctx, wait); err != nil {
 			return err
 		}
 		waited += wait

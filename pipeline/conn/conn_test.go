@@ -23,7 +23,7 @@ func TestRoomForAConnectionIsWaitedFor(t *testing.T) {
 					return nil, &mail.Fault{Kind: mail.KindCrowded}
 				}
 				return &session{}, nil
-			}).OnWait(func(error, time.Duration) { told++ })
+			}, nil).OnWait(func(error, time.Duration) { told++ })
 			begun := time.Now()
 			err := c.Connect(t.Context())
 			if (err == nil) != (room < 6) || dials != min(room, 5) || told != dials-1 || time.Since(begun) != want {
@@ -79,7 +79,7 @@ func (s *session) Close() error    { s.closed = true; return errors.New("hung up
 // open any more.
 func TestAMailboxIsOpenedOnce(t *testing.T) {
 	s := &server{uidValidity: 7}
-	c, ctx := New(s.dial), t.Context()
+	c, ctx := New(s.dial, nil), t.Context()
 	enter := func(mailbox string, dials, examines int) {
 		t.Helper()
 		if err := c.Enter(ctx, mailbox, 7); err != nil {
@@ -116,7 +116,7 @@ func TestAMailboxIsOpenedOnce(t *testing.T) {
 // UIDs of another UIDVALIDITY are fetched from no mailbox, however often it is tried.
 func TestAnotherUIDValidityIsAFault(t *testing.T) {
 	s := &server{uidValidity: 7}
-	c := New(s.dial)
+	c := New(s.dial, nil)
 	for range 2 {
 		if err := c.Enter(t.Context(), "INBOX", 6); err == nil || !strings.Contains(err.Error(), "from 6 to 7") {
 			t.Errorf("entered: %v", err)
@@ -128,7 +128,7 @@ func TestAnotherUIDValidityIsAFault(t *testing.T) {
 func TestAShortThrottleIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &server{refuse: &mail.Fault{Kind: mail.KindThrottled, RetryAfter: report.Patience}}
-		c := New(s.dial)
+		c := New(s.dial, nil)
 		begun := time.Now()
 		if err := c.Connect(t.Context()); err != nil || s.dials != 2 || time.Since(begun) < report.Patience {
 			t.Errorf("%v after %d dials and %v", err, s.dials, time.Since(begun))

@@ -69,7 +69,7 @@ func (w *Worker) fetchBatch(ctx context.Context, b *Mailbox, uids []imap.UID) (m
 		w.lived()
 	}
 	if wait, ok := report.Throttled(err); ok && wait <= report.Patience {
-		err = report.Pause(ctx, wait)
+		err = w.Pause(ctx, wait)
 	}
 	for _, u := range uids {
 		if !came[u] {
@@ -111,7 +111,7 @@ func (w *Worker) fetchAlone(ctx context.Context, b *Mailbox, uid imap.UID) (fail
 		if wait > report.Patience {
 			return false, err
 		}
-		if err := report.Pause(ctx, wait); err != nil {
+		if err := w.Pause(ctx, wait); err != nil {
 			return false, err
 		}
 	}

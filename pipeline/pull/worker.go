@@ -76,6 +76,7 @@ type Options struct {
 	Report *report.Reporter
 	Keys   *maildir.Keys // of files to come
 	Now    func() time.Time
+	Pause  func(ctx context.Context, d time.Duration) error // waits, or gives the context's error
 
 	Timeout time.Duration // longest silence of the server; bounds the salvage of one message
 	Tags    *plan.Tags
