@@ -296,6 +296,7 @@ func (v *vigil) account(ctx context.Context, a *config.Account, root string) wat
 			return v.sync(ctx, a, root, names, only, turn)
 		},
 		Settled: func(ctx context.Context) bool { return v.settled(ctx, a, root) },
+		Agreed:  func(ctx context.Context, told map[string]mail.Status) []string { return v.agreed(ctx, a, told) },
 		Beside:  func() []watch.Doing { return beside(v.carriers[a.Name]) },
 		Paused:  func(ctx context.Context) time.Time { return v.paused(ctx, a) },
 		Tagged:  func(ctx context.Context) bool { return v.tagged(ctx, a, &seen) },
@@ -424,6 +425,20 @@ func (v *vigil) settled(ctx context.Context, a *config.Account, root string) boo
 		v.out.remark(a.Name, "what changed here needs no sync")
 	}
 	return is
+}
+
+// agreed gives which of the mailboxes that the server told of are as they were agreed on.
+func (v *vigil) agreed(ctx context.Context, a *config.Account, told map[string]mail.Status) []string {
+	names, err := inLedger(ctx, v.program, a, func(ctx context.Context, l *ledger.Ledger) ([]string, error) {
+		return pipeline.Agreed(ctx, pipeline.Options{Account: pipeline.Account{Ledger: l, Now: time.Now}}, told)
+	})
+	if err != nil {
+		return nil // the sync finds out
+	}
+	if len(names) > 0 {
+		v.out.remark(a.Name, "what the server tells of "+strings.Join(names, ", ")+" is known")
+	}
+	return names
 }
 
 // did tells whether something came, went there, or was changed here.

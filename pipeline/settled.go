@@ -8,6 +8,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/local"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
@@ -20,10 +21,7 @@ func Settled(ctx context.Context, o Options) (bool, error) {
 	if r.ReadOnly || r.RulesFingerprint() != "" && r.Trash == "" {
 		return false, nil // the server knows which mailbox is the Trash
 	}
-	if interrupted, err := o.notes().Interrupted(ctx); err != nil || interrupted {
-		return false, err
-	}
-	if intended, err := r.Ledger.Any(ctx, ledger.Intended); err != nil || intended {
+	if stopped, err := o.stopped(ctx); err != nil || stopped {
 		return false, err
 	}
 	known, err := r.Ledger.Mailboxes(ctx)
@@ -58,6 +56,33 @@ func Settled(ctx context.Context, o Options) (bool, error) {
 		return false, err
 	}
 	return !slices.ContainsFunc(views, func(v local.View) bool { return !same(v.Folder) }), nil
+}
+
+// Agreed gives which mailboxes are on the server, by what it tells of them, as they were agreed on
+// with it: a sync would not look into them. It reads, and changes nothing.
+func Agreed(ctx context.Context, o Options, told map[string]mail.Status) ([]string, error) {
+	if stopped, err := o.stopped(ctx); err != nil || stopped {
+		return nil, err
+	}
+	known, err := o.Ledger.Mailboxes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, k := range known {
+		if now, ok := told[k.Name]; ok && plan.NeedOf(k, now, false, false) == plan.NeedNothing {
+			names = append(names, k.Name)
+		}
+	}
+	return names, nil
+}
+
+// stopped tells whether the run before left something to be ended.
+func (o *Options) stopped(ctx context.Context) (bool, error) {
+	if interrupted, err := o.notes().Interrupted(ctx); err != nil || interrupted {
+		return interrupted, err
+	}
+	return o.Ledger.Any(ctx, ledger.Intended)
 }
 
 // same tells whether nothing in a folder is other than it was agreed on.

@@ -4,9 +4,11 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
 // settled tells whether all that is here is known to be as it was agreed on.
@@ -22,6 +24,23 @@ func (h *home) settled(s *server, change ...func(*Options)) (is bool) {
 		}
 	})
 	return is
+}
+
+// agreed gives the mailboxes that are known to be on the server as it was agreed on.
+func (h *home) agreed(s *server) (names []string) {
+	h.t.Helper()
+	list, err := (&session{server: s}).List(h.t.Context(), mail.Listing{})
+	h.do(err)
+	told := map[string]mail.Status{"Elsewhere": *list[0].Status}
+	for _, m := range list {
+		told[m.Name] = *m.Status
+	}
+	h.withLedger(s, func(o Options) {
+		names, err = Agreed(h.t.Context(), o, told)
+		h.do(err)
+	})
+	slices.Sort(names)
+	return names
 }
 
 // After a sync all that is here is settled, whatever the sync did; after each change of the user's it
@@ -47,19 +66,27 @@ func TestWhatASyncDidIsSettled(t *testing.T) {
 		in.add(plainMail(1), `\Seen`)
 		in.add(plainMail(2))
 		s.box("Archive").add(plainMail(3))
-		if h.withLedger(s, func(Options) {}); h.settled(s, tags) {
+		if h.withLedger(s, func(Options) {}); h.settled(s, tags) || h.agreed(s) != nil {
 			t.Errorf("%s: before any sync all is settled", name)
 		}
-		for _, news := range []func(){
+		both := []string{"Archive", "INBOX"}
+		for i, news := range []func(){
 			func() {}, func() { in.add(plainMail(4)) }, func() { in.flag(2, `\Seen`, `\Flagged`, "todo") }, func() { in.expunge(4) },
 			func() { h.flag("INBOX", 2, "S") }, func() { h.put("Archive", plainMail(5), "S") },
 		} {
 			news()
+			there := i > 0 && i < 4
+			if got := h.agreed(s); i > 0 && slices.Equal(got, both) == there {
+				t.Errorf("%s: before sync %d %q are agreed on", name, i+1, got)
+			}
 			if rep := h.sync(s, tags); !rep.Clean() {
 				t.Fatalf("%s: %+v", name, rep)
 			}
 			if h.sync(s, tags); !h.settled(s, tags) { // what a run uploads it sees in the next
 				t.Errorf("%s: what a sync did is not settled", name)
+			}
+			if got := h.agreed(s); !slices.Equal(got, both) {
+				t.Errorf("%s: after sync %d %q are agreed on", name, i+1, got)
 			}
 		}
 		if change == nil {
@@ -77,7 +104,7 @@ func TestWhatIsNotSureIsNotSettled(t *testing.T) {
 	s, h := inbox(3), newHome(t)
 	s.box("INBOX").refuse = errors.New("not now")
 	h.withLedger(s, func(o Options) { _, _ = Sync(t.Context(), o) })
-	if h.settled(s) {
+	if h.settled(s) || h.agreed(s) != nil {
 		t.Error("a mailbox that did not come is settled")
 	}
 	s.box("INBOX").refuse = nil
@@ -87,7 +114,7 @@ func TestWhatIsNotSureIsNotSettled(t *testing.T) {
 	h.withLedger(s, func(o Options) {
 		h.do(o.notes().IntendFlags(t.Context(), []ledger.Message{{Mailbox: "INBOX", UIDValidity: 14, UID: 1}}))
 	})
-	if h.settled(s) {
+	if h.settled(s) || h.agreed(s) != nil {
 		t.Error("an intent is settled")
 	}
 }

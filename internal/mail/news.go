@@ -4,6 +4,8 @@ package mail
 type News struct {
 	// Mailbox is where; "" if that is not told, and it may be anywhere.
 	Mailbox string
+	// Status is how that mailbox is now; zero if it is not told.
+	Status Status
 	// Gone: messages left it, or may have. They may be in another mailbox now.
 	Gone bool
 	// Over: the server has too much to tell, and tells no more until it is asked again

@@ -22,7 +22,8 @@ func awaiting(t *testing.T, s *Session, want mail.News, do func()) {
 	end, ended := make(chan struct{}), false
 	var got []mail.News
 	err := s.Idle(ctx, end, func(n mail.News) {
-		if got = append(got, n); n == want && !ended {
+		got = append(got, n)
+		if n.Status = (mail.Status{}); n == want && !ended {
 			ended = true
 			close(end)
 		}

@@ -61,11 +61,12 @@ func (s *Session) Notify(ctx context.Context, tell func(mail.News)) error {
 }
 
 // differences tells what became of the mailboxes between two answers to NOTIFY.
-func differences(before, now statusMap, newsOf func(wire string, gone bool) mail.News, tell func(mail.News)) {
+func differences(before, now statusMap, newsOf func(wire string, now mail.Status, gone bool) mail.News, tell func(mail.News)) {
 	for wire, st := range now {
 		was, known := before[wire]
 		if !strings.HasPrefix(wire, "\x00") && (!known || completed(st, was) != was) {
-			tell(newsOf(wire, !known || left(was, completed(st, was))))
+			whole := completed(st, was)
+			tell(newsOf(wire, sure(whole, st), !known || left(was, whole)))
 		}
 	}
 	for wire := range before {
@@ -87,7 +88,7 @@ func (s *Session) statusNews(tell func(mail.News)) error {
 			continue // the same under its name here
 		}
 		before, known := s.notified[wire]
-		whole := now.UIDNext != 0
+		told, whole := now, now.UIDNext != 0
 		now = completed(now, before)
 		if known && whole && now == before {
 			continue
@@ -98,16 +99,16 @@ func (s *Session) statusNews(tell func(mail.News)) error {
 			}
 			s.notified[wire] = now
 		}
-		tell(s.newsOf(wire, !known || left(before, now)))
+		tell(s.newsOf(wire, sure(now, told), !known || left(before, now)))
 	}
 	return nil
 }
 
 // newsOf are of the mailbox that has this name on the wire. gone tells that mail may have left it.
-func (s *Session) newsOf(wire string, gone bool) mail.News {
-	news := mail.News{Mailbox: s.plainName(wire), Gone: gone}
+func (s *Session) newsOf(wire string, now mail.Status, gone bool) mail.News {
+	news := mail.News{Mailbox: s.plainName(wire), Status: now, Gone: gone}
 	if s.wireName(news.Mailbox) != wire {
-		news.Mailbox = "" // its name here is another one
+		news.Mailbox, news.Status = "", mail.Status{} // its name here is another one
 	}
 	return news
 }
@@ -122,6 +123,15 @@ func completed(now, before mail.Status) mail.Status {
 	now.UIDValidity = cmp.Or(now.UIDValidity, before.UIDValidity)
 	now.HighestModSeq = cmp.Or(now.HighestModSeq, before.HighestModSeq)
 	return now
+}
+
+// sure gives a status that was completed, unless what was told is without the mod-sequence: then
+// flags may have changed that it does not show.
+func sure(completed, told mail.Status) mail.Status {
+	if told.HighestModSeq == 0 {
+		return mail.Status{}
+	}
+	return completed
 }
 
 // left tells whether messages may have left a mailbox between two statuses.

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/emersion/go-imap/v2"
+
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
@@ -42,6 +44,7 @@ func TestNotifyTellsOfAllMailboxes(t *testing.T) {
 			"* STATUS INBOX (MESSAGES 11 UIDNEXT 21 UIDVALIDITY 14 HIGHESTMODSEQ 6)\r\n"+ // new mail
 			"* STATUS INBOX (UIDVALIDITY 14 HIGHESTMODSEQ 7)\r\n"+ // flags
 			"* STATUS INBOX (MESSAGES 10 UIDNEXT 21 UIDVALIDITY 14 HIGHESTMODSEQ 8)\r\n"+ // an expunge
+			"* STATUS INBOX (MESSAGES 11 UIDNEXT 22 UIDVALIDITY 14)\r\n"+ // without what flags would change
 			"* STATUS Entw&APw-rfe (MESSAGES 3 UIDNEXT 4 UIDVALIDITY 15 HIGHESTMODSEQ 9)\r\n"+
 			"* STATUS New (MESSAGES 3 UIDNEXT 4 UIDVALIDITY 16)\r\n"+ // was not there
 			"* STATUS a&b (MESSAGES 3 UIDNEXT 4 UIDVALIDITY 16)\r\n"+ // no name in UTF-7
@@ -52,7 +55,15 @@ func TestNotifyTellsOfAllMailboxes(t *testing.T) {
 	if text := h.String(t); !strings.Contains(text, "NOTIFY SET STATUS (personal (MessageNew MessageExpunge FlagChange MailboxName))\n") {
 		t.Errorf("the transcript is\n%s", text)
 	}
-	want := []mail.News{{Mailbox: "INBOX"}, {Mailbox: "INBOX"}, {Mailbox: "INBOX", Gone: true}, {Mailbox: "Entwürfe"}, {Mailbox: "New", Gone: true}, {Gone: true}, {Gone: true}}
+	inbox := func(messages uint32, next imap.UID, modseq uint64) mail.Status {
+		return mail.Status{Messages: messages, UIDNext: next, UIDValidity: 14, HighestModSeq: modseq}
+	}
+	want := []mail.News{
+		{Mailbox: "INBOX", Status: inbox(11, 21, 6)}, {Mailbox: "INBOX", Status: inbox(11, 21, 7)},
+		{Mailbox: "INBOX", Status: inbox(10, 21, 8), Gone: true}, {Mailbox: "INBOX"},
+		{Mailbox: "Entwürfe", Status: mail.Status{Messages: 3, UIDNext: 4, UIDValidity: 15, HighestModSeq: 9}},
+		{Mailbox: "New", Gone: true}, {Gone: true}, {Gone: true},
+	}
 	end := make(chan struct{})
 	var got []mail.News
 	if err := s.Idle(t.Context(), end, func(n mail.News) {
@@ -89,7 +100,10 @@ func TestNotifyAgain(t *testing.T) {
 		}
 	}
 	slices.SortStableFunc(got[2:], func(a, b mail.News) int { return strings.Compare(b.Mailbox, a.Mailbox) }) // of one answer, in any order
-	if want := []mail.News{{Mailbox: "INBOX"}, {Mailbox: "INBOX"}, {Mailbox: "INBOX", Gone: true}, {Gone: true}, {Gone: true}}; !slices.Equal(got, want) {
+	if want := []mail.News{
+		{Mailbox: "INBOX", Status: mail.Status{Messages: 10, UIDNext: 20, UIDValidity: 14, HighestModSeq: 6}}, {Mailbox: "INBOX", Status: mail.Status{Messages: 11, UIDNext: 21, UIDValidity: 14, HighestModSeq: 7}},
+		{Mailbox: "INBOX", Status: mail.Status{Messages: 10, UIDNext: 21, UIDValidity: 14, HighestModSeq: 8}, Gone: true}, {Gone: true}, {Gone: true},
+	}; !slices.Equal(got, want) {
 		t.Errorf("told %+v, want %+v", got, want)
 	}
 	if none, set := strings.Count(h.String(t), " NOTIFY NONE\n"), strings.Count(h.String(t), " NOTIFY SET "); none != 3 || set != 4 {

@@ -46,12 +46,12 @@ type account struct {
 
 // want is what is to be synchronised.
 type want struct {
-	only    map[string]bool // these mailboxes
-	whole   bool            // or all
-	awaited bool            // a sync at work is to give way to it
-	own     bool            // a whole look since a sync may have changed the files itself; and for nothing else
-	local   bool            // a whole look for changes of files and tags here; and for nothing else
-	first   time.Time       // when the first of it came; zero: nothing is wanted
+	told    map[string]mail.News // these mailboxes, by the last that was told of each
+	here    bool                 // all, for changes of files and tags here
+	whole   bool                 // all, for another reason
+	awaited bool                 // a sync at work is to give way to it
+	own     bool                 // a sync may have changed the files itself; and nothing else is wanted
+	first   time.Time            // when the first of it came; zero: nothing is wanted
 	last    time.Time
 }
 
@@ -70,21 +70,40 @@ func signal(c chan struct{}) {
 	}
 }
 
-// add adds to what is wanted. a.mu is held.
-func (w *want) add(now time.Time, only string, own bool) {
+// at notes when something came to be wanted. a.mu is held, as for the next.
+func (w *want) at(now time.Time, own bool) {
 	if w.first.IsZero() {
 		w.first, w.own = now, own
 	}
-	w.last, w.own, w.local = now, w.own && own, false
+	w.last, w.own = now, w.own && own
 	w.awaited = w.awaited || !own
-	if only == "" {
+}
+
+// add adds what the server tells. Without a mailbox it may be any of them.
+func (w *want) add(now time.Time, n mail.News) {
+	w.at(now, false)
+	if n.Mailbox == "" {
 		w.whole = true
 		return
 	}
-	if w.only == nil {
-		w.only = make(map[string]bool)
+	if w.told == nil {
+		w.told = make(map[string]mail.News)
 	}
-	w.only[only] = true
+	n.Gone = n.Gone || w.told[n.Mailbox].Gone
+	w.told[n.Mailbox] = n
+}
+
+// then adds what came to be wanted later.
+func (w want) then(later want) want {
+	if later.first.IsZero() {
+		return w
+	}
+	for _, n := range later.told {
+		w.add(later.last, n)
+	}
+	w.last, w.own = later.last, w.own && later.own
+	w.here, w.whole, w.awaited = w.here || later.here, w.whole || later.whole, w.awaited || later.awaited
+	return w
 }
 
 // maxOnly is how many mailboxes are synchronised by name: more than these are as much work
@@ -92,24 +111,28 @@ func (w *want) add(now time.Time, only string, own bool) {
 const maxOnly = 20
 
 // names gives the mailboxes that are wanted; nil for all.
+//
+// Mail that left a mailbox may be in another one: only a look at all of them sees that it was
+// moved.
 func (w *want) names() []string {
-	if w.whole || len(w.only) > maxOnly {
+	if w.whole || w.here || len(w.told) > maxOnly {
 		return nil
 	}
-	return slices.Sorted(maps.Keys(w.only))
+	for _, n := range w.told {
+		if n.Gone {
+			return nil
+		}
+	}
+	return slices.Sorted(maps.Keys(w.told))
 }
 
-// news takes what the server tells. Mail that left a mailbox may be in another one: only a
-// look at all of them sees that it was moved.
+// news takes what the server tells.
 func (a *account) news(n mail.News) {
 	if n.Mailbox != "" && a.Selects != nil && !a.Selects(n.Mailbox) {
 		return
 	}
-	if n.Gone {
-		n.Mailbox = ""
-	}
 	a.mu.Lock()
-	a.wants.add(time.Now(), n.Mailbox, false)
+	a.wants.add(time.Now(), n)
 	a.mu.Unlock()
 	signal(a.wake)
 }
@@ -121,9 +144,8 @@ func (a *account) look() { a.news(mail.News{}) }
 func (a *account) changed(folders bool) {
 	a.mu.Lock()
 	now := time.Now()
-	local := !folders && (a.wants.first.IsZero() || a.wants.local)
-	a.wants.add(now, "", a.syncing || now.Before(a.ended.Add(a.times.Own)))
-	a.wants.local = local
+	a.wants.at(now, a.syncing || now.Before(a.ended.Add(a.times.Own)))
+	a.wants.here, a.wants.whole = true, a.wants.whole || folders
 	// Its own hooks may write at any time, but then it is not kept from more than large mail.
 	a.wants.awaited = a.wants.awaited || !now.Before(a.wrote.Add(a.times.Own))
 	a.mu.Unlock()
@@ -184,7 +206,7 @@ func (a *account) work(ctx context.Context) {
 	for {
 		var timer <-chan time.Time
 		d, ok := a.due()
-		if ok && d <= 0 && a.isSettled(ctx) {
+		if ok && d <= 0 && a.isKnown(ctx) {
 			continue
 		}
 		if ok && d <= 0 {
@@ -226,26 +248,46 @@ func (a *account) work(ctx context.Context) {
 	}
 }
 
-// isSettled tells whether what is wanted is a look for changes here of which it is known that the
-// server needs not hear, as of what a sync has written, and forgets it then.
-func (a *account) isSettled(ctx context.Context) bool {
+// isKnown forgets what of that which is wanted needs no sync, as what a sync itself wrote here
+// and what the server tells of that, and tells whether nothing is left.
+func (a *account) isKnown(ctx context.Context) bool {
 	a.mu.Lock()
 	w := a.wants
-	may := w.local && a.clean && len(a.asked) == 0 && a.Settled != nil
+	may := a.clean && len(a.asked) == 0 && !w.whole
 	if may {
 		a.wants = want{}
 	}
 	a.mu.Unlock()
-	if !may || a.Settled(ctx) {
-		return may
+	if !may {
+		return false
+	}
+	if w.here && a.Settled != nil {
+		w.here = !a.Settled(ctx)
+	}
+	a.forgetAgreed(ctx, w.told)
+	if !w.here && len(w.told) == 0 {
+		return true
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if meanwhile := a.wants; !meanwhile.first.IsZero() {
-		w.add(meanwhile.last, "", meanwhile.own)
-	}
-	a.wants = w
+	a.wants = w.then(a.wants)
 	return false
+}
+
+// forgetAgreed takes out of what was told the mailboxes that are as they were agreed on.
+func (a *account) forgetAgreed(ctx context.Context, told map[string]mail.News) {
+	statuses := make(map[string]mail.Status)
+	for name, n := range told {
+		if n.Status != (mail.Status{}) {
+			statuses[name] = n.Status
+		}
+	}
+	if len(statuses) == 0 || a.Agreed == nil {
+		return
+	}
+	for _, name := range a.Agreed(ctx, statuses) {
+		delete(told, name)
+	}
 }
 
 // hasChanged gives what is closed when a sync has changed something from now on.
@@ -339,21 +381,17 @@ func (a *account) run(ctx context.Context, failing, busy *waits) (whole bool) {
 			back = func() { a.Back(how, again) }
 		}
 		if out.More {
-			a.wants.add(now, "", false)
+			a.wants.add(now, mail.News{})
 		}
 		return whole
 	}
 	// What was wanted still is. Of what failed as a whole it is not known what is left.
 	if out.Fail || wants.first.IsZero() {
-		a.wants.add(now, "", false)
+		a.wants.add(now, mail.News{})
 		return whole
 	}
-	if wants.whole {
-		a.wants.add(now, "", wants.own)
-	}
-	for name := range wants.only {
-		a.wants.add(now, name, false)
-	}
+	wants.first, wants.last = now, now
+	a.wants = wants.then(a.wants)
 	return whole
 }
 

@@ -66,7 +66,7 @@ func TestWhatASyncWroteIsNotSyncedAgain(t *testing.T) {
 			"the user's":  {func() { settled = false; s.changed() }, []string{"*"}},
 			"nobody's":    {func() { s.changed() }, nil},
 			"a folder":    {func() { s.ends(); s.w.accounts[0].changed(true) }, []string{"INBOX", "*"}},
-			"beside news": {func() { s.ends(); s.changed(); s.server.deliver("INBOX", 1, 0) }, []string{"INBOX", "*"}},
+			"beside news": {func() { s.ends(); s.changed(); s.server.deliver("INBOX", 1, 0) }, []string{"INBOX", "INBOX"}},
 			"not settled": {func() { settled = false; s.ends(); s.changed() }, []string{"INBOX", "*"}},
 			"beside a fault": {func() {
 				s.comesTo(func([]string) Outcome { return Outcome{Text: "something was left"} })
@@ -93,6 +93,78 @@ func TestWhatASyncWroteIsNotSyncedAgain(t *testing.T) {
 			}
 			settled = true
 			s.comesTo(nil)
+		}
+	})
+}
+
+// What the server tells of a sync's own doing is no reason for another one, also where that moved
+// mail. What is not as it was agreed on, or is not told exactly, is one.
+func TestWhatASyncDidThereIsNoNews(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var agreed map[string]mail.Status // by who syncs
+		s := watched(t, "IDLE NOTIFY", func(s *scene, a *Account) {
+			a.Settled = func(context.Context) bool { return true }
+			a.Agreed = func(_ context.Context, told map[string]mail.Status) (names []string) {
+				for name, st := range told {
+					if agreed[name] == st {
+						names = append(names, name)
+					}
+				}
+				return names
+			}
+		})
+		defer s.stop()
+		agree := func() { agreed = s.server.statuses() }
+		for name, c := range map[string]struct {
+			do   func([]string) Outcome // in a sync of INBOX, of which the server tells
+			want []string
+		}{
+			"a flag": {func([]string) Outcome { s.server.deliver("INBOX", 0, 0); agree(); return Outcome{} }, nil},
+			"a move": {func([]string) Outcome {
+				s.server.deliver("INBOX", 0, 1)
+				s.server.deliver("Archive", 1, 0)
+				agree()
+				return Outcome{}
+			}, nil},
+			"and files here": {func([]string) Outcome { s.changed(); s.server.deliver("INBOX", 0, 0); agree(); return Outcome{} }, nil},
+			"others' flag":   {func([]string) Outcome { agree(); s.server.deliver("INBOX", 0, 0); return Outcome{} }, []string{"INBOX"}},
+			"others' move":   {func([]string) Outcome { agree(); s.server.deliver("INBOX", 0, 1); return Outcome{} }, []string{"*"}},
+			"others' mail besides": {func([]string) Outcome {
+				s.server.deliver("INBOX", 0, 1)
+				agree()
+				s.server.deliver("Archive", 1, 0)
+				return Outcome{}
+			}, []string{"Archive"}},
+			"not told exactly": {func([]string) Outcome {
+				s.server.vague = true
+				s.server.deliver("INBOX", 0, 0)
+				agree()
+				return Outcome{}
+			}, []string{"INBOX"}},
+			"after a fault": {func([]string) Outcome {
+				s.server.deliver("INBOX", 0, 0)
+				agree()
+				return Outcome{Text: "something was left"}
+			}, []string{"INBOX"}},
+			"and a change of boxes": {func([]string) Outcome {
+				s.server.deliver("INBOX", 0, 0)
+				agree()
+				s.w.accounts[0].look()
+				return Outcome{}
+			}, []string{"*"}},
+		} {
+			s.comesTo(nil)
+			s.ends()
+			time.Sleep(time.Minute)
+			s.take()
+			s.comesTo(func(only []string) Outcome { s.comesTo(nil); return c.do(only) })
+			s.server.deliver("INBOX", 1, 0)
+			time.Sleep(time.Minute)
+			if got := s.names(); !slices.Equal(got, append([]string{"INBOX"}, c.want...)) {
+				t.Errorf("%s: %v, want INBOX and %v", name, got, c.want)
+			}
+			s.server.vague = false
 		}
 	})
 }

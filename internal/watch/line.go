@@ -220,7 +220,7 @@ func (l *line) idling(ctx context.Context, box string) error {
 		case first:
 			l.news(mail.News{Mailbox: box})
 		case sel.Status != *known:
-			l.news(mail.News{Mailbox: box, Gone: true})
+			l.news(mail.News{Mailbox: box, Status: sel.Status, Gone: true})
 			// Beside a busy mailbox the last of the news may have been on its way.
 			if !l.heard && !l.mute {
 				l.mute = true
@@ -354,7 +354,7 @@ func (l *line) poll(ctx context.Context) error {
 		}
 		now[m.Name] = *m.Status
 		if before, ok := l.known[m.Name]; ok && before != *m.Status && m.Name != l.box {
-			l.news(mail.News{Mailbox: m.Name, Gone: m.Status.Messages < before.Messages})
+			l.news(mail.News{Mailbox: m.Name, Status: *m.Status, Gone: m.Status.Messages < before.Messages})
 		}
 	}
 	if l.boxes > 0 && l.boxes != len(now) {

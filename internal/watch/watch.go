@@ -45,6 +45,9 @@ type Account struct {
 	// Settled tells whether it is known of all that is here that the server needs not hear of it:
 	// a change was a sync's own doing, or is none that a sync takes there. May be nil.
 	Settled func(ctx context.Context) bool
+	// Agreed gives which of these mailboxes are as they were agreed on with the server: what it
+	// told of them was a sync's own doing, or has come already. May be nil.
+	Agreed func(ctx context.Context, told map[string]mail.Status) []string
 	// Paused gives the time until when the server is not to be signed in at; zero if it may.
 	Paused func(ctx context.Context) time.Time
 	// Tagged tells whether notmuch has changes of the account's mail that it had not when

@@ -2,6 +2,7 @@ package watch
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -31,6 +32,14 @@ type server struct {
 	lines    []*fakeLine
 	dials    []time.Time
 	idles    int
+	vague    bool // its news are without the status
+}
+
+// statuses are those of all mailboxes.
+func (s *server) statuses() map[string]mail.Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.boxes)
 }
 
 func (s *server) deliver(box string, came, left int) {
@@ -44,7 +53,11 @@ func (s *server) deliver(box string, came, left int) {
 	for _, l := range s.lines {
 		if !s.deaf && !l.stale && (l.box == "" || l.box == box) {
 			l.stale = s.rotates
-			l.news = append(l.news, mail.News{Mailbox: box, Gone: left > 0})
+			n := mail.News{Mailbox: box, Status: st, Gone: left > 0}
+			if s.vague {
+				n.Status = mail.Status{}
+			}
+			l.news = append(l.news, n)
 			signal(l.wake)
 		}
 	}
