@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// TestAnotherTextIsNotPaired though size, date or Message-ID are those of a mail of the server;
-// a footer, or the name of a list before the subject, makes no other mail.
+// TestAnotherTextIsNotPaired though size, date or Message-ID are those of a mail of the server, nor
+// one that only begins alike, as that of a file that a full disk cut off. The name of a list before
+// the subject, and what other programs add to a header, make no other mail.
 func TestAnotherTextIsNotPaired(t *testing.T) {
 	t.Parallel()
 	s := dovecot(t)
@@ -28,7 +29,13 @@ func TestAnotherTextIsNotPaired(t *testing.T) {
 		raw("list", "[list] list", "text"), // the same, with the list's name
 		raw("", "mine", "the same text"),   // the same
 		raw("foot", "foot", "text\r\n-- \r\na list"),
+		raw("less", "less", "text"),           // it has more here
+		raw("cut", "cut", "text, to the end"), // cut off here
+		raw("cut2", "cut2", strings.Repeat("text\r\n", 200)),
+		raw("head", "head", "text"), // a header alone is here
+		raw("mutt", "mutt", "text"),
 	}
+	const added = "X-TUID: 123456789012\r\nStatus: RO\r\nContent-Length: 6\r\nLines: 1\r\n"
 	if err := s.AppendAll("INBOX", func(yield func(time.Time, []byte) bool) {
 		for i, r := range there {
 			if !yield(date.Add(time.Duration(i)*time.Hour), []byte(r)) {
@@ -40,7 +47,8 @@ func TestAnotherTextIsNotPaired(t *testing.T) {
 	}
 	m, _, _ := settle(t, s)
 	m.maildir("INBOX")
-	for i, r := range []string{raw("", "none", "een twee drie"), raw("near", "near", "another text, as of a draft"), there[2], raw("list", "list", "text"), there[4], raw("foot", "foot", "text")} {
+	for i, r := range []string{raw("", "none", "een twee drie"), raw("near", "near", "another text, as of a draft"), there[2], raw("list", "list", "text"), there[4], raw("foot", "foot", "text"),
+		raw("less", "less", "text\r\n-- \r\na list"), added + strings.TrimSuffix(there[7], " end\r\n"), there[8][:len(there[8])-700], strings.TrimSuffix(there[9], "text\r\n"), added + there[10]} {
 		file := fmt.Sprintf("INBOX/cur/%d:2,S", i)
 		m.put(file, r)
 		if err := os.Chtimes(filepath.Join(m.root, file), date, date.Add(time.Duration(i)*time.Hour)); err != nil {
@@ -49,12 +57,12 @@ func TestAnotherTextIsNotPaired(t *testing.T) {
 	}
 	m.must("notmuch", "new")
 	const found = "work/INBOX: 4 messages paired; 1 is only here: it stays here; `notmuch imap upload work/INBOX` sends what is only here; 1 is only there: a sync fetches it; " +
-		"1 is unsure: another text here has its Message-ID; a sync fetches that, too, and uploads none"
+		"6 are unsure: other texts here have their Message-IDs; a sync fetches that, too, and uploads none"
 	says(t, m.must(name, "sync", "-n"), found)
 	says(t, m.must(name, "sync"), found)
 	m.sync()
-	if n := strings.TrimSpace(m.must("notmuch", "count", "--output=files", "*")); n != "8" {
+	if n := strings.TrimSpace(m.must("notmuch", "count", "--output=files", "*")); n != "18" {
 		t.Errorf("%s files", n)
 	}
-	m.holds(map[string]int{"INBOX": 6})
+	m.holds(map[string]int{"INBOX": 11})
 }

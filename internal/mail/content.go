@@ -17,11 +17,8 @@ type Content struct {
 
 // Is tells whether two mails are the same. A mailing list may have put its name before
 // the subject.
-func (c *Content) Is(o *Content) bool { return c.body == o.body && c.Headed(o) }
-
-// Headed tells whether two mails are so by their headers.
-func (c *Content) Headed(o *Content) bool {
-	return c.from == o.from && c.date == o.date && (strings.HasSuffix(c.subject, o.subject) || strings.HasSuffix(o.subject, c.subject))
+func (c *Content) Is(o *Content) bool {
+	return c.body == o.body && c.from == o.from && c.date == o.date && (strings.HasSuffix(c.subject, o.subject) || strings.HasSuffix(o.subject, c.subject))
 }
 
 // maxHead is how much of a mail's header is looked at, in bytes.
@@ -69,55 +66,4 @@ func ContentOf(from io.Reader) (*Content, error) {
 	}
 	hash.Sum(c.body[:0])
 	return c, nil
-}
-
-// Extends tells whether the text of one of two mails is that of the other, with something
-// below it, as a list or a server puts a footer there. Errors are those of a and b.
-func Extends(a, b io.Reader) (bool, error) {
-	x, y := bufio.NewReader(a), bufio.NewReader(b)
-	for _, r := range []*bufio.Reader{x, y} {
-		if err := skipHead(r); err != nil {
-			return false, err
-		}
-	}
-	for {
-		c, err := nextOf(x)
-		d, err2 := nextOf(y)
-		switch {
-		case errors.Is(err, io.EOF) && (err2 == nil || errors.Is(err2, io.EOF)), errors.Is(err2, io.EOF) && err == nil:
-			return true, nil
-		case err != nil || err2 != nil:
-			return false, errors.Join(err, err2)
-		case c != d:
-			return false, nil
-		}
-	}
-}
-
-// skipHead reads on to a mail's text.
-func skipHead(r *bufio.Reader) error {
-	for whole := true; ; {
-		line, err := r.ReadSlice('\n')
-		switch {
-		case errors.Is(err, bufio.ErrBufferFull):
-			whole = false // of a long line
-		case errors.Is(err, io.EOF):
-			return nil
-		case err != nil:
-			return err
-		case whole && len(bytes.TrimRight(line, "\r\n")) == 0:
-			return nil
-		default:
-			whole = true
-		}
-	}
-}
-
-// nextOf gives the next byte, but for CR.
-func nextOf(r *bufio.Reader) (byte, error) {
-	for {
-		if c, err := r.ReadByte(); err != nil || c != '\r' {
-			return c, err
-		}
-	}
 }
