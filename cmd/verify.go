@@ -137,7 +137,7 @@ func (p *program) verifyAccount(ctx context.Context, v *verification, keys *secr
 		}
 		of = verify.Account{
 			Name: a.Name, Root: o.Root, Layout: o.Layout, Ledger: o.Ledger, Index: o.Index, Selects: o.Selects, Only: v.only, Tags: &o.Tags, Tell: lines.tell, Memory: memory,
-			NamesHaveFlags: !o.TagFlags, ReadOnly: a.ReadOnly, Deletions: o.Deletions, Trash: o.Trash,
+			NamesHaveFlags: !o.TagFlags, ReadOnly: a.ReadOnly, Deletions: o.Deletions, Trash: o.Trash, Deep: v.deep,
 			Progress: func(done, total int) {
 				if out.json {
 					return
@@ -258,6 +258,9 @@ func verifiedText(r *verify.Result, deep bool) string {
 	}
 	if r.Copies > 0 {
 		text += "; " + count(r.Copies, "file is one more of a mail", "files are one more of a mail each")
+	}
+	if r.Unsized > 0 {
+		text += fmt.Sprintf("; %s another size on the server than here, as where a server does not count exactly: --deep compares their texts", count(r.Unsized, "has", "have"))
 	}
 	if r.Left > 0 {
 		text += fmt.Sprintf("; %s on the server, see: %s stubs --all", count(r.Left, "stays", "stay"), name)

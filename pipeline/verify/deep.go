@@ -81,11 +81,14 @@ func (s *side) batch(ctx context.Context, session Session, of Body, folder strin
 		s.tell(Difference{Mailbox: of.Mailbox, Kind: Mailbox, Text: "the server renumbered it meanwhile"})
 		return nil, nil
 	}
-	got := make(map[imap.UID]mail.Digest, len(uids))
+	got := make(map[imap.UID]*digest, len(uids))
 	sink := mail.Sink{
-		Open: func(int64) (mail.Spool, error) { return &digest{mail.NewDigester()}, nil },
+		Open: func(int64) (mail.Spool, error) { return &digest{Digester: mail.NewDigester()}, nil },
 		Done: func(m mail.Message, spool mail.Spool) error {
-			got[m.UID] = spool.(*digest).Sum()
+			d := spool.(*digest) //nolint:forcetypeassert // it is what Open gave
+			d.sum = d.Sum()
+			d.size -= d.Left()
+			got[m.UID] = d
 			return nil
 		},
 	}
@@ -115,22 +118,24 @@ func (s *side) batch(ctx context.Context, session Session, of Body, folder strin
 			continue // it went meanwhile
 		}
 		kind, text := Content, ""
-		here, err := digestOf(dir, row.Key)
+		here, err := contentOf(dir, row.Key)
 		switch {
 		case err != nil:
 			kind, text = NotHere, "its file cannot be read: "+err.Error()
-		case here.IsZero():
+		case here.Digest.IsZero():
 			continue // it was moved or deleted meanwhile
 		case !came:
 			kind, text = NotFetched, "its bytes are not to be had now: "+words[row.UID]
-		case here == there:
+		case here.Digest == there.sum:
 			s.result.Compared++
 			settled = append(settled, row.UID)
 			continue
-		case here == row.Digest:
-			text = "its text on the server is another than the one that came; " + s.anew()
-		case there == row.Digest:
+		case there.sum == row.Digest:
 			text = "its file was changed since it came; " + s.anew()
+		case here.Size-here.Added < there.size && !maildir.Ours(row.Key):
+			text = fmt.Sprintf("its file, which another program wrote, has %d bytes less than the mail on the server, as one that was cut off; %s", there.size-(here.Size-here.Added), s.anew())
+		case here.Digest == row.Digest:
+			text = "its text on the server is another than the one that came; " + s.anew()
 		default:
 			text = "its text is another here than on the server"
 		}
@@ -140,18 +145,18 @@ func (s *side) batch(ctx context.Context, session Session, of Body, folder strin
 }
 
 // digest takes a message's bytes.
-type digest struct{ *mail.Digester }
-
-func (digest) Discard() {}
-
-// digestOf gives the digest of the file with a key; zero if it is gone.
-func digestOf(dir maildir.Dir, key string) (mail.Digest, error) {
-	name, ok, err := dir.Find(key)
-	if err != nil || !ok {
-		return mail.Digest{}, err
-	}
-	return maildir.Digest(filepath.Join(string(dir), name))
+type digest struct {
+	*mail.Digester
+	sum  mail.Digest
+	size int64 // without what sum leaves out
 }
+
+func (d *digest) Write(p []byte) (int, error) {
+	d.size += int64(len(p))
+	return d.Digester.Write(p)
+}
+
+func (*digest) Discard() {}
 
 // Done is what of an account was found equal byte by byte: a file of lines, so that one
 // that was cut off costs itself alone.

@@ -76,6 +76,8 @@ type Account struct {
 	Tell func(Difference)
 	// Progress is told how many of how many messages are compared. May be nil.
 	Progress func(done, total int)
+	// Deep: all texts are compared afterwards, with Bytes.
+	Deep bool
 }
 
 // Kind is in what the two sides differ.
@@ -110,10 +112,11 @@ type Difference struct {
 type Result struct {
 	Account     string       `json:"account"`
 	Mailboxes   int          `json:"mailboxes"`
-	Messages    int          `json:"messages"`         // that are on both sides
-	Left        int          `json:"left"`             // that stay on the server: hooks did not want them, or they were given up
-	Copies      int          `json:"copies,omitempty"` // files of mail that has another one in its folder
-	Compared    int          `json:"compared"`         // whose bytes were compared
+	Messages    int          `json:"messages"`          // that are on both sides
+	Left        int          `json:"left"`              // that stay on the server: hooks did not want them, or they were given up
+	Copies      int          `json:"copies,omitempty"`  // files of mail that has another one in its folder
+	Compared    int          `json:"compared"`          // whose bytes were compared
+	Unsized     int          `json:"unsized,omitempty"` // that have another size on the server than here, by which nothing is known, as so many have
 	Differences map[Kind]int `json:"differences,omitempty"`
 }
 
@@ -130,12 +133,13 @@ type Body struct {
 // side is an account while it is compared.
 type side struct {
 	Account
-	result Result
-	bodies []Body
-	files  map[string]map[string]mail.Tagged // notmuch's, by directory and key
-	news   map[string]bool                   // ids of the messages whose tags a sync looks at
-	whole  bool                              // it looks at those of all, as in a database that is new to it
-	trash  string
+	result  Result
+	bodies  []Body
+	doubted []doubted
+	files   map[string]map[string]mail.Tagged // notmuch's, by directory and key
+	news    map[string]bool                   // ids of the messages whose tags a sync looks at
+	whole   bool                              // it looks at those of all, as in a database that is new to it
+	trash   string
 
 	gone   []gone                 // what is told when all mailboxes are compared
 	locals map[string]*plan.Local // what lacks here, by mailbox
@@ -201,6 +205,11 @@ func Sides(ctx context.Context, a Account, session Session) (*Result, []Body, er
 		}
 		if err := s.mailbox(ctx, session, k); err != nil {
 			return nil, nil, fmt.Errorf("%s: %w", m.Name, err)
+		}
+	}
+	if !a.Deep {
+		if err := s.resolve(ctx, session); err != nil {
+			return nil, nil, err
 		}
 	}
 	s.tellGone(list)
@@ -370,14 +379,22 @@ func (b *box) compare(ctx context.Context, uids []imap.UID, messages []mail.Mess
 	if err != nil {
 		return err
 	}
+	d := doubted{of: Body{Mailbox: b.known.Name, UIDValidity: b.known.UIDValidity}, folder: b.known.Folder}
 	for _, row := range slices.Backward(stored) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		b.message(&row, byUID[row.UID])
-		if b.intact(&row) {
+		file, intact := b.intact(&row)
+		if intact {
 			b.bodies = append(b.bodies, Body{b.known.Name, b.known.UIDValidity, row.UID})
 		}
+		if intact && !file.Digest.IsZero() && doubts(&row, byUID[row.UID], file) {
+			d.uids = append(d.uids, row.UID)
+		}
+	}
+	if len(d.uids) > 0 {
+		b.doubted = append(b.doubted, d)
 	}
 	b.result.Messages += len(stored)
 	return b.untracked(ctx, func(key string) bool { return !keys[key] }, stored)
@@ -472,24 +489,24 @@ func (s *side) anew() string {
 	return fmt.Sprintf("move that away, and `notmuch imap sync --restore %s` brings what the server has", s.Name)
 }
 
-// intact tells whether a message's file is as it came.
-func (b *box) intact(row *ledger.Message) bool {
-	digest, err := digestOf(b.dir, row.Key)
-	if err == nil && digest.IsZero() { // it got another name this moment, or went
-		digest, err = digestOf(b.dir, row.Key)
+// intact tells whether a message's file is as it came, and gives its size and digest.
+func (b *box) intact(row *ledger.Message) (file plan.Untracked, intact bool) {
+	file, err := contentOf(b.dir, row.Key)
+	if err == nil && file.Digest.IsZero() { // it got another name this moment, or went
+		file, err = contentOf(b.dir, row.Key)
 	}
 	_, here, e := b.dir.Find(row.Key)
 	switch err = errors.Join(err, e); {
 	case err != nil:
 		b.differs(row.UID, NotHere, "its file cannot be read: %v; %s", err, b.anew())
-	case digest.IsZero() && here:
+	case file.Digest.IsZero() && here:
 		b.differs(row.UID, NotHere, "its file cannot be read: it is a link to nothing; %s", b.anew())
-	case digest.IsZero(), row.Digest.IsZero(), digest == row.Digest:
-		return true
+	case file.Digest.IsZero(), row.Digest.IsZero(), file.Digest == row.Digest:
+		return file, true
 	default:
 		b.differs(row.UID, Content, "its file was changed since it came; %s", b.anew())
 	}
-	return false
+	return file, false
 }
 
 // settles says what a sync does about flags that are others here and there, of which it sees
@@ -619,8 +636,13 @@ func (b *box) untracked(ctx context.Context, unknown func(key string) bool, ther
 			if err != nil {
 				return err
 			}
-			if i := slices.IndexFunc(others, func(o ledger.Message) bool { return o.Mailbox != b.known.Name }); i >= 0 && h.MessageID() != "" {
-				d.Text = fmt.Sprintf("the server has its mail elsewhere, as UID %d of %s; the file was here before the first sync, and stays", others[i].UID, others[i].Mailbox)
+			i := slices.IndexFunc(others, func(o ledger.Message) bool { return o.Mailbox == b.known.Name })
+			switch {
+			case len(others) == 0 || h.MessageID() == "":
+			case i < 0:
+				d.Text = fmt.Sprintf("the server has its mail elsewhere, as UID %d of %s; the file was here before the first sync, and stays", others[0].UID, others[0].Mailbox)
+			default:
+				d.Text = fmt.Sprintf("it has the Message-ID of UID %d and another text, or its beginning alone, as after a full disk; the file was here before the first sync, and stays; remove it, if it is not wanted", others[i].UID)
 			}
 		case b.NeverUpload[f.Key] == b.known.Name:
 			d.Text = "no message on the server is this file, which the server had once: nothing sends it again"
