@@ -47,7 +47,7 @@ func crashSync(dir, addr string, at int64, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	w.remote = remote.Options{Host: host, Port: n, TLS: "none", AllowPlaintext: true, User: "user", Timeout: 10 * time.Second,
+	w.remote = remote.Options{Host: host, Port: n, TLS: "none", AllowPlaintext: true, User: "user", Timeout: time.Minute,
 		Password: func(context.Context) (string, error) { return "pass", nil }}
 	if user := os.Getenv("CRASH_USER"); user != "" {
 		w.remote.User = user

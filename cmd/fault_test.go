@@ -14,10 +14,6 @@ func faultMail(n int) string {
 	return fmt.Sprintf("From: a@example.org\r\nMessage-ID: <f%d@example.org>\r\nSubject: mail %d\r\n\r\nbody %d\r\n%s", n, n, n, strings.Repeat("x", n*7%900)+"\r\n")
 }
 
-// faultTimeout is how long a silence of the server lasts; a busy machine must
-// not be taken for one.
-const faultTimeout = 2 * time.Second
-
 // TestEveryFault lets a server break one rule, each that is known of one, and
 // asserts that the run ends and all other mail is there byte for byte; that a
 // second run finds nothing new; and that a server that heals gets its mail
@@ -69,7 +65,7 @@ func testFault(t *testing.T, caps string, fault imaptest.Fault) {
 		}
 	})
 	w := newWorld(t, s.Addr(), "user", "pass phrase")
-	w.remote.Timeout = faultTimeout
+	w.remote.DialContext = s.Dial
 	w.remote.Note = func(n string) { w.notes = append(w.notes, n) }
 
 	rep := w.sync()

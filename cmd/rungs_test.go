@@ -25,7 +25,7 @@ func rungWorld(t *testing.T, raw string, rungs imaptest.Rungs) (*world, *imaptes
 	b.Mails[1].Rungs = rungs
 	s := newScript(t, "IMAP4rev1 UIDPLUS", nil, b)
 	w := newWorld(t, s.Addr(), "user", "pass phrase")
-	w.remote.Timeout = faultTimeout
+	w.remote.DialContext = s.Dial
 	return w, b.Mails[1], s
 }
 

@@ -106,7 +106,6 @@ func TestAMailboxThatIsRefusedForAMoment(t *testing.T) {
 					came(s, "Work", 1001)
 					s.Break(imaptest.Refused(command, "Work", line))
 					if line == "nothing" {
-						w.remote.Timeout = silentTimeout
 						s.Break(imaptest.SilentAbout("Work", command))
 						w.sync(use) // in the next one it is left out
 					}

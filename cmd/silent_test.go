@@ -28,16 +28,13 @@ func scripted(t *testing.T, caps string, use func(*pipeline.Options)) (*imaptest
 	}
 	s := newScript(t, caps, nil, boxes...)
 	w := newWorld(t, s.Addr(), "user", "pass phrase")
+	w.remote.DialContext = s.Dial
 	if rep := w.sync(use); !rep.Clean() {
 		t.Fatalf("%+v", rep)
 	}
 	s.Log()
 	return s, w
 }
-
-// silentTimeout is how long a silence lasts that is sure to come; a busy machine must not
-// be taken for one.
-const silentTimeout = 2 * time.Second
 
 // came puts a mail into a mailbox on the server.
 func came(s *imaptest.Script, mailbox string, n int) {
@@ -108,7 +105,6 @@ func TestAMailboxThatNeverAnswers(t *testing.T) {
 					o.Selects, o.Connections, o.Remind = selects, connections, 24*time.Hour
 				}
 				s, w := scripted(t, tc.caps, use)
-				w.remote.Timeout = silentTimeout
 				s.Break(imaptest.SilentAbout("Other", tc.silent...))
 				left := !tc.excluded && !slices.Equal(tc.silent, []string{"LIST"})
 
@@ -206,7 +202,7 @@ func TestAServerThatAnswersForNoMailbox(t *testing.T) {
 	use := func(*pipeline.Options) {}
 	s, w := scripted(t, "IMAP4rev1", use)
 	came(s, "Other", 1000)
-	w.remote.Timeout = silentTimeout
+	w.remote.DialContext, w.remote.Timeout = nil, time.Second // by the clock
 	s.Break(imaptest.SilentAbout("", "STATUS"))
 	rep := w.sync(use)
 	if len(rep.Faults) != 1 || rep.Faults[0].Scope != pipeline.ScopeAccount || !rep.Nothing() {
@@ -216,6 +212,7 @@ func TestAServerThatAnswersForNoMailbox(t *testing.T) {
 		t.Errorf("remembered: %v", all)
 	}
 	s.Heal()
+	w.remote.Timeout = time.Minute
 	if rep := w.sync(use); rep.New != 1 || !rep.Clean() {
 		t.Errorf("healed: %+v", rep)
 	}

@@ -62,7 +62,7 @@ func newWorld(t testing.TB, addr, user, password string) *world {
 	}
 	w := &world{t: t, dir: t.TempDir(), now: time.Now()}
 	w.remote = remote.Options{
-		Host: host, Port: n, TLS: "none", AllowPlaintext: true, User: user, Timeout: 10 * time.Second, Names: &remote.Names{},
+		Host: host, Port: n, TLS: "none", AllowPlaintext: true, User: user, Timeout: time.Minute, Names: &remote.Names{},
 		Password: func(context.Context) (string, error) { return password, nil },
 	}
 	w.open()

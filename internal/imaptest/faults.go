@@ -72,6 +72,15 @@ func raw(format string) func(*scriptConn, *Asked) (bool, error) {
 	}
 }
 
+// rawThatLacks answers with exactly these bytes, of which the client waits for more: its next command
+// never comes.
+func rawThatLacks(format string) func(*scriptConn, *Asked) (bool, error) {
+	return func(c *scriptConn, a *Asked) (bool, error) {
+		c.mute = true
+		return raw(format)(c, a)
+	}
+}
+
 // expand fills in what a literal answer needs.
 func expand(format string, a *Asked) string {
 	m := a.Mail
@@ -150,7 +159,7 @@ func bodyFaults() []Fault {
 		fault("end inside a literal", "GOIMAP.md", thenHangUp("* {seq} FETCH ({attr} BODY[] {lit}\r\n{half}", false)),
 		fault("reset inside a literal", "GOIMAP.md", thenHangUp("* {seq} FETCH ({attr} BODY[] {lit}\r\n{half}", true)),
 		fault("literal announced too small", "GOIMAP.md", raw("* {seq} FETCH ({attr} BODY[] {10}\r\n{raw})\r\n")),
-		fault("literal announced too large", "GOIMAP.md", raw("* {seq} FETCH ({attr} BODY[] {100000}\r\n{raw})\r\n")),
+		fault("literal announced too large", "GOIMAP.md", rawThatLacks("* {seq} FETCH ({attr} BODY[] {100000}\r\n{raw})\r\n")),
 		fault("silence before any byte", "GOIMAP.md", thenSilence("")),
 		fault("half a line, then silence", "GOIMAP.md", thenSilence("* {seq} FETCH (UID {ui")),
 		fault("silence inside a literal", "GOIMAP.md", thenSilence("* {seq} FETCH ({attr} BODY[] {lit}\r\n{half}")),

@@ -3,10 +3,12 @@ package imaptest
 import (
 	"bufio"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -36,6 +38,8 @@ type Script struct {
 	conns  map[net.Conn]bool
 	total  int // connections so far
 	closed bool
+	hasty  bool            // a client came by Dial
+	mute   map[string]bool // where the clients are that are told nothing more
 }
 
 // ScriptBox is one mailbox of a Script. Its fields are the test's before Start,
@@ -95,7 +99,7 @@ func NewScript(caps string, fault *Fault, boxes ...*ScriptBox) (*Script, error) 
 	if err != nil {
 		return nil, err
 	}
-	s := &Script{Caps: caps, Fault: fault, listener: l, boxes: boxes, conns: make(map[net.Conn]bool)}
+	s := &Script{Caps: caps, Fault: fault, listener: l, boxes: boxes, conns: make(map[net.Conn]bool), mute: make(map[string]bool)}
 	if fault != nil && fault.Prepare != nil {
 		fault.Prepare(s)
 	}
@@ -164,6 +168,37 @@ func (s *Script) Log() []string {
 	return log
 }
 
+// Dial connects to the server. On such a connection a silence of it is as long as its client waits
+// at once: when all that came before it is read, the deadline of that is over.
+func (s *Script) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	s.connMu.Lock()
+	s.hasty = true
+	s.connMu.Unlock()
+	conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	return hastyConn{conn, s}, nil
+}
+
+// hastyConn is the client's end of a connection that Dial made.
+type hastyConn struct {
+	net.Conn
+	s *Script
+}
+
+func (c hastyConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if errors.Is(err, io.EOF) {
+		c.s.connMu.Lock()
+		defer c.s.connMu.Unlock()
+		if c.s.mute[c.LocalAddr().String()] {
+			err = os.ErrDeadlineExceeded
+		}
+	}
+	return n, err
+}
+
 // Close ends the server and its connections.
 func (s *Script) Close() error {
 	s.connMu.Lock()
@@ -198,6 +233,7 @@ func (s *Script) serve() {
 				_ = conn.Close() // it may be closed already
 				s.connMu.Lock()
 				delete(s.conns, conn)
+				delete(s.mute, conn.RemoteAddr().String())
 				s.connMu.Unlock()
 			}()
 			c.talk()
@@ -221,6 +257,7 @@ type scriptConn struct {
 	after     func() error // without the server's lock, before the tagged answer
 	final     string       // instead of "OK done", for the command that is being answered
 	last      bool         // hang up after the tagged answer
+	mute      bool         // be silent after the tagged answer
 	literals  []string     // the mails of an APPEND
 	no        string       // the answer to an APPEND that is refused
 	refusedAt int          // which of its mails that is about
@@ -233,7 +270,14 @@ func (c *scriptConn) send(format string, args ...any) {
 
 // hang waits until the client hangs up.
 func (c *scriptConn) hang() error {
-	_ = c.w.Flush()                 // what was said is said
+	_ = c.w.Flush() // what was said is said
+	c.s.connMu.Lock()
+	hasty := c.s.hasty
+	c.s.mute[c.RemoteAddr().String()] = hasty
+	c.s.connMu.Unlock()
+	if tcp, ok := c.Conn.(*net.TCPConn); ok && hasty {
+		_ = tcp.CloseWrite() // the client may be gone
+	}
 	_, _ = io.Copy(io.Discard, c.r) // ends with the connection
 	return errHangUp
 }
@@ -276,6 +320,10 @@ func (c *scriptConn) talk() {
 		c.send("%s %s\r\n", tag, c.final)
 		if command == "LOGOUT" || c.last {
 			_ = c.w.Flush() // the client may be gone
+			return
+		}
+		if c.mute {
+			_ = c.hang()
 			return
 		}
 	}

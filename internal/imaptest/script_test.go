@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"slices"
@@ -212,5 +213,37 @@ func TestScriptCloseWaitsForNobody(t *testing.T) {
 			t.Fatalf("%q: Close hangs", name)
 		}
 		_ = d.Close() // it is dead
+	}
+}
+
+// TestASilenceIsOverAtOnceForWhoDials: all that came before it is read, and a server that hangs up is not
+// taken for one that is silent.
+func TestASilenceIsOverAtOnceForWhoDials(t *testing.T) {
+	t.Parallel()
+	for want, f := range map[error]*Fault{
+		os.ErrDeadlineExceeded: SilentAbout("INBOX", "EXAMINE"),
+		io.EOF:                 {Name: "hangs up", Command: func(_ *scriptConn, command, _ string) (bool, error) { return command == "EXAMINE", errHangUp }},
+	} {
+		s, err := NewScript("IMAP4rev1", f, Box("INBOX"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := s.Dial(t.Context(), "tcp", s.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(conn, "a EXAMINE \"INBOX\"\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		all, err := io.ReadAll(conn)
+		if errors.Is(want, io.EOF) {
+			want = nil // which ReadAll does not tell
+		}
+		if !errors.Is(err, want) || !strings.HasPrefix(string(all), "* OK [CAPABILITY") {
+			t.Errorf("%q, %v; want %v", all, err, want)
+		}
+		if err := errors.Join(conn.Close(), s.Close()); err != nil {
+			t.Error(err)
+		}
 	}
 }
