@@ -41,10 +41,10 @@ func (r *run) recallTold(ctx context.Context) error {
 
 // resume ends what an interrupted run has left here.
 func (r *run) resume(ctx context.Context) error {
-	if err := r.shower.Retire(ctx); err != nil {
+	if err := recoverAll(ctx, r.recoverHere()); err != nil {
 		return err
 	}
-	if err := recoverAll(ctx, r.recoverHere()); err != nil {
+	if err := r.shower.Retire(ctx); err != nil {
 		return err
 	}
 	return r.resumer.Messages(ctx)

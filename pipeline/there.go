@@ -36,8 +36,25 @@ func (r *run) sayWait(why error, wait time.Duration) {
 }
 
 // viewThere lists the server's mailboxes with their status, when what an interrupted run
-// left there is ended.
+// left there is ended. Where mailboxes have other names since, that is done once more with these.
 func (w *worker) viewThere(ctx context.Context) (*listing, error) {
+	there, err := w.listThere(ctx)
+	if err != nil {
+		return nil, err
+	}
+	renamed, err := w.followRenamed(ctx, there)
+	if err != nil || !renamed {
+		return there, err
+	}
+	w.prescan.Discard() // it has them by the names of before
+	if err := w.resume(ctx); err != nil {
+		return nil, err
+	}
+	return w.listThere(ctx)
+}
+
+// listThere is viewThere by the names that the ledger has.
+func (w *worker) listThere(ctx context.Context) (*listing, error) {
 	if err := w.unanswered.Recall(ctx); err != nil {
 		return nil, err
 	}

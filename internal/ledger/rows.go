@@ -286,6 +286,7 @@ func remove(ctx context.Context, tx *sql.Tx, mailbox string, uidValidity uint64,
 // Change is what one transaction records.
 type Change struct {
 	Mailbox *Mailbox          // the row of a mailbox, before its messages; nil: none
+	Was     string            // the name that Mailbox had, whose messages it keeps; "": the same
 	Save    []Message         // their mailboxes must be recorded
 	Forget  []Message         // by Mailbox, UIDValidity and UID alone; unknown ones are no error
 	Metas   map[string]string // values of the account; "" forgets one
@@ -309,6 +310,11 @@ func (l *Ledger) Record(ctx context.Context, c Change) error {
 			}
 		}
 		if c.Mailbox != nil {
+			if c.Was != "" {
+				if _, err := tx.ExecContext(ctx, "UPDATE mailbox SET name = ? WHERE name = ?", c.Mailbox.Name, c.Was); err != nil {
+					return err
+				}
+			}
 			if err := saveMailbox(ctx, tx, *c.Mailbox); err != nil {
 				return err
 			}

@@ -12,6 +12,7 @@ type Journal struct {
 	ledger *ledger.Ledger
 	kinds  []Kind
 
+	Renaming  Notes[Renaming]
 	Told      Notes[Told]
 	Flags     Note[[]Flagging]
 	Back      Note[[]MovedBack]
@@ -61,8 +62,9 @@ func Of(l *ledger.Ledger) *Journal {
 
 	// Intents, in the order in which a run ends what an earlier one left of them. What
 	// is to be put right here comes first, before the server is connected to, since what
-	// is compared with the rows must be as the user left it; and before that it is recalled
-	// what the server was told of flags.
+	// is compared with the rows must be as the user left it: first the files are where the
+	// rows say. Before the rest it is recalled what the server was told of flags.
+	declare(j, &j.Renaming, "renaming/", Intent, OfMailbox, "a mailbox that has another name")
 	declare(j, &j.Told, "told/", Intent, OfMessage, "flags that the server was told of")
 	declare(j, &j.Flags.notes, "flags", Intent, Alone, "changed flags")
 	declare(j, &j.Back.notes, "back", Intent, Alone, "files that are moved back")

@@ -1,0 +1,282 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
+)
+
+// witnesses is how many messages are asked for to tell whether a mailbox is another one.
+const witnesses = 100
+
+// followRenamed finds mailboxes that have another name on the server since the last run, and gives
+// them that here, too: then what waits in them is done where they are now. Where it cannot be told
+// for sure, one mailbox is gone and the other is new. any tells whether there were some.
+func (w *worker) followRenamed(ctx context.Context, there *listing) (any bool, err error) {
+	if w.PairOnly {
+		return false, nil
+	}
+	rows, err := w.Ledger.Mailboxes(ctx)
+	if err != nil {
+		return false, err
+	}
+	var same []plan.Renamed
+	for _, r := range plan.MayBeRenamed(rows, there.mailboxes, w.selects) {
+		is, err := w.isRenamed(ctx, r, rows, there.mailboxes)
+		switch {
+		case err == nil && is:
+			same = append(same, r)
+		case err != nil && (ctx.Err() != nil || report.ScopeOf(err, report.AtMailbox) != report.ScopeMailbox):
+			return false, err
+		}
+	}
+	taken := maildir.NewTaken(w.Root)
+	for _, k := range rows {
+		taken.Put(k.Folder)
+	}
+	for _, r := range plan.Certain(same) {
+		to := r.Known
+		to.Name, to.Delim = r.Now.Name, r.Now.Delim
+		to.Folder = w.folderRenamed(r, taken)
+		if w.DryRun {
+			// What is to be done in it shows when it has the name.
+			w.rep.Note(to.Name, "would: %s is called so on the server now, and its folder here goes along", mail.Typed(w.Name+"/"+r.Known.Name))
+			i := slices.IndexFunc(there.mailboxes, func(m mail.Mailbox) bool { return m.Name == to.Name })
+			there.mailboxes[i] = mail.Mailbox{Name: r.Known.Name, Delim: to.Delim, Unasked: true}
+			continue
+		}
+		taken.Put(to.Folder)
+		if to.Folder != r.Known.Folder {
+			if err := w.newBox(r.Now, to).dir.Create(); err != nil {
+				return any, err
+			}
+		}
+		if err := w.notes().Rename(ctx, r.Known, to, w.Root); err != nil {
+			return any, err
+		}
+		w.rep.Step("mailbox renamed")
+		any = true
+		w.rep.Note(to.Name, "%s is called so on the server now; its folder here is %s, and what waited in it goes on", mail.Typed(w.Name+"/"+r.Known.Name), to.Folder)
+	}
+	return any, nil
+}
+
+// isRenamed asks the server for the messages by which a mailbox is known.
+func (w *worker) isRenamed(ctx context.Context, r plan.Renamed, rows []ledger.Mailbox, list []mail.Mailbox) (bool, error) {
+	known, err := w.witnesses(ctx, r)
+	if err != nil {
+		return false, err
+	}
+	var there []mail.Message
+	if len(known) > 0 {
+		sel, err := w.conn.Examine(ctx, r.Now.Name, nil)
+		if err != nil || sel.UIDValidity != r.Now.Status.UIDValidity {
+			return false, err
+		}
+		uids := mail.EveryUID()
+		if r.Numbered() {
+			uids = mail.UIDSet(ledger.UIDs(known))
+		}
+		if sel.Messages > 0 {
+			if there, err = w.conn.Session().Identify(ctx, uids); err != nil {
+				return false, err
+			}
+		}
+	}
+	n := 0
+	for _, k := range rows {
+		if k.UIDValidity == r.Known.UIDValidity {
+			n++
+		}
+	}
+	for _, m := range list {
+		if m.Status != nil && m.Status.UIDValidity == r.Known.UIDValidity {
+			n++
+		}
+	}
+	return r.Same(known, there, n == 2), nil
+}
+
+// witnesses gives messages by which a mailbox is known: the newest, or all if their UIDs are of
+// another UIDVALIDITY.
+func (w *worker) witnesses(ctx context.Context, r plan.Renamed) ([]ledger.Message, error) {
+	rows, err := w.Ledger.Rows(ctx, r.Known.Name, r.Known.UIDValidity)
+	if err != nil {
+		return nil, err
+	}
+	var some []ledger.Message
+	for _, row := range slices.Backward(rows) {
+		if row.State == ledger.Present && row.Key != "" && (len(some) < witnesses || !r.Numbered()) {
+			some = append(some, ledger.Message{UID: row.UID})
+		}
+	}
+	return w.Ledger.GetMany(ctx, r.Known.Name, r.Known.UIDValidity, ledger.UIDs(some))
+}
+
+// folderRenamed gives the folder that a mailbox gets with its other name: one that had a name of
+// its own keeps it.
+func (w *worker) folderRenamed(r plan.Renamed, taken *maildir.Taken) string {
+	was, err := w.Layout.Folder(r.Known.Name, r.Known.Delim)
+	if err != nil {
+		return r.Known.Folder
+	}
+	before, named := strings.CutSuffix(was, r.Known.Folder) // without the prefix that all have
+	is, err := w.Layout.Folder(r.Now.Name, r.Now.Delim)
+	if err != nil || !named {
+		return r.Known.Folder
+	}
+	if short, ok := strings.CutPrefix(is, before); ok && short != "" {
+		is = short
+	}
+	return maildir.Unclash(is, taken.Has)
+}
+
+// endRenaming moves the files of mailboxes that have another name into their folders of that, and
+// has notmuch know them there. It is done again after a crash in the middle of it.
+func (r *run) endRenaming(ctx context.Context) error {
+	all, err := r.notes().Renaming.All(ctx)
+	if err != nil || len(all) == 0 {
+		return err
+	}
+	boxes, err := r.knownBoxes(ctx)
+	if err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if b := boxes[name]; b != nil {
+			if err := r.moveFolder(ctx, b, maildir.Dir(filepath.Join(r.Root, all[name].From))); err != nil {
+				return err
+			}
+		}
+		if err := r.notes().Renaming.Drop(ctx, name); err != nil {
+			return err
+		}
+		r.rep.Step("folder renamed")
+	}
+	return nil
+}
+
+// moveFolder moves all mail of a folder into that of the mailbox.
+func (r *run) moveFolder(ctx context.Context, b *box, from maildir.Dir) error {
+	if err := b.dir.Create(); err != nil {
+		return err
+	}
+	// The folder is another directory now, and none that was restored, unless it was that before.
+	last, known, err := r.notes().Scanned.Get(ctx, b.Name)
+	if err != nil {
+		return err
+	}
+	if known && from.Identity() != "0" && maildir.SameIdentity(last.Identity(), from.Identity()) {
+		if err := r.notes().Scanned.Set(ctx, b.Name, journal.ScanAgain(b.dir.Identity())); err != nil {
+			return err
+		}
+	}
+	files, err := from.Scan()
+	if errors.Is(err, fs.ErrNotExist) {
+		files, err = &maildir.Listing{}, nil
+	}
+	if err != nil {
+		return err
+	}
+	mails, err := files.Files()
+	if err != nil {
+		return err
+	}
+	for _, f := range mails {
+		// One that cannot have its name there stays, and is a file of a folder of its own.
+		if err := maildir.Move(from.Path(f.Name), b.path(f.Name)); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	if err := errors.Join(b.dir.Sync(), ignoreGone(from.Sync())); err != nil {
+		return err
+	}
+	r.rep.Step("files moved")
+	if err := r.tellMoved(ctx, b, from); err != nil {
+		return err
+	}
+	if err := from.RemoveEmpty(); err != nil {
+		return err
+	}
+	for up := filepath.Dir(string(from)); strings.HasPrefix(up, r.Root+"/") && os.Remove(up) == nil; {
+		up = filepath.Dir(up)
+	}
+	return nil
+}
+
+// ignoreGone makes nothing of an error that says that a directory is not there.
+func ignoreGone(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// tellMoved has notmuch know the files of a mailbox where they are, of those that it knows in
+// the folder where they were.
+func (r *run) tellMoved(ctx context.Context, b *box, from maildir.Dir) error {
+	files, err := b.dir.Scan()
+	if err != nil {
+		return err
+	}
+	mails, err := files.Files()
+	if err != nil {
+		return err
+	}
+	const none = 1<<64 - 2 // no mailbox has this UIDVALIDITY
+	rows, err := r.Ledger.OtherValidity(ctx, b.Name, none)
+	if err != nil {
+		return err
+	}
+	ids := make(map[string]string, len(rows)) // by key
+	for _, row := range rows {
+		ids[row.Key] = row.ID
+	}
+	for part := range slices.Chunk(mails, deliver.BatchSize) {
+		var asked []string
+		of := make([]string, len(part))
+		for i, f := range part {
+			if of[i] = ids[f.Key]; of[i] == "" {
+				h, err := maildir.ReadHeader(b.path(f.Name))
+				if err != nil {
+					continue // notmuch hears of it when it is looked for
+				}
+				of[i] = h.MessageID()
+			}
+			asked = append(asked, of[i])
+		}
+		known, err := r.Index.Messages(ctx, asked, r.Root)
+		if err != nil {
+			return err
+		}
+		var changes []mail.Change
+		for i, f := range part {
+			for _, path := range known[of[i]].Paths {
+				if key, _ := maildir.ParseName(path); key == f.Key && filepath.Dir(filepath.Dir(path)) == string(from) {
+					changes = append(changes, mail.Change{Op: mail.OpFlag, Path: b.path(f.Name), OldPath: path, ID: of[i]})
+				}
+			}
+		}
+		if len(changes) == 0 {
+			continue
+		}
+		if _, err := r.Index.Apply(ctx, changes); err != nil {
+			return err
+		}
+		r.rep.Step("new places told")
+	}
+	return nil
+}
