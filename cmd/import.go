@@ -18,6 +18,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/internal/takeover"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	taking "github.com/notmuch-imap/notmuch-imap/pipeline/takeover"
 )
 
@@ -399,6 +400,10 @@ func (p *program) importAccount(c *cli.Context, a *config.Account, of *takeover.
 				folders, elsewhere[m.Name] = from.folders(of, h.options.Root, m)
 				return folders
 			},
+			Tags: &h.options.Tags,
+			Messages: func(ctx context.Context, ids []string) (map[string]mail.Tagged, error) {
+				return h.options.Index.Messages(ctx, ids, h.options.Root)
+			},
 			Read: func(folder string, m mail.Mailbox) (*takeover.Agreement, error) {
 				return from.read(c.Context, of, h.options.Root, folder, m)
 			},
@@ -470,6 +475,9 @@ func importText(from predecessor, a *config.Account, b taking.Box) string {
 		add(b.Stay, "is only here, and stays here: `upload` sends it", "are only here, and stay here: `upload` sends them")
 	}
 	add(b.Both, "came on both sides since: a sync pairs it", "came on both sides since: a sync pairs them")
+	if b.Tagged > 0 && !a.ReadOnly {
+		parts = append(parts, plan.StayingText(b.Tagged, a.Name))
+	}
 	add(b.There, "is only there: a sync fetches it", "are only there: a sync fetches them")
 	switch {
 	case a.ReadOnly:

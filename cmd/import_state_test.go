@@ -81,10 +81,12 @@ func TestWhatMbsyncLetExpire(t *testing.T) {
 	program.run()
 	program.run()
 	m.must("notmuch", "new")
+	m.write("config.toml", m.read("config.toml")+"[[account.work.moves]]\nfrom = \"INBOX\"\nwith = \"filed\"\nto = \"Filed\"\n")
+	m.must("notmuch", "tag", "+filed", "--", "id:d13@example.org")
 	before := m.must("notmuch", "dump", "--include=properties", "--include=tags")
 	appendAll(t, s, "INBOX", rawDovecot(14))
 	wire := m.tapped()
-	says(t, m.must(program.words...), "work/INBOX: 5 messages are paired; 1 is only there: a sync fetches it; 9 were left there by mbsync, and stay there")
+	says(t, m.must(program.words...), "work/INBOX: 5 messages are paired; 1 has tags by which `moves` takes it elsewhere: it stays; `notmuch imap sync --rules work` moves what its tags say; 1 is only there: a sync fetches it; 9 were left there by mbsync, and stay there")
 	says(t, m.must(name, "sync"), "work: 1 new")
 	if bodies, uploads := wire.asked(); bodies != 1 || uploads != 0 {
 		t.Errorf("fetched %d times, and sent %d", bodies, uploads)

@@ -40,6 +40,7 @@ A message that the server lists but does not hand over keeps nothing else from c
 			&cli.StringSliceFlag{Name: "mailbox", Aliases: []string{"m"}, Usage: "only this `MAILBOX`, by the server's name for it; may be given again"},
 			&cli.BoolFlag{Name: "full", Usage: "compare every mailbox as a whole, even if nothing seems to have changed, and ask again for all that failed"},
 			&cli.GenericFlag{Name: "yes-delete", Value: &answers{}, Usage: "delete also when very much of a mailbox is gone on one side, or its folder is in doubt; with =ACCOUNT/MAILBOX only there; may be given again"},
+			&cli.BoolFlag{Name: "rules", Usage: "have `moves` in the configuration move also mail that had its tags before it came to where it is"},
 			&cli.BoolFlag{Name: "restore", Usage: "bring back what is missing here, instead of deleting it on the server"},
 			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "say what would be done, and do nothing"},
 		}, append(outputFlags(), recordFlags()...)...),
@@ -56,7 +57,7 @@ func (p *program) syncAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	req := request{accounts: accounts, full: c.Bool("full"), restore: c.Bool("restore"), dryRun: c.Bool("dry-run")}
+	req := request{accounts: accounts, full: c.Bool("full"), restore: c.Bool("restore"), rules: c.Bool("rules"), dryRun: c.Bool("dry-run")}
 	if a, ok := c.Generic("yes-delete").(*answers); ok {
 		if req.yesDelete, req.yesIn, err = a.of(accounts); err != nil {
 			return &usageError{err.Error(), c.Command.HelpName}
@@ -103,6 +104,7 @@ type request struct {
 	yesDelete bool
 	yesIn     map[string][]string // mailboxes in which it is so, by account
 	restore   bool
+	rules     bool // tags of before move mail, too
 	upload    bool // also what was here before the first sync
 	uploaded  *int // takes how many were uploaded; nil: nobody asks
 	dryRun    bool
@@ -278,6 +280,7 @@ func (p *program) syncLocked(ctx context.Context, a *config.Account, o pipeline.
 	l := o.Ledger
 	o.Hooks = req.hooks
 	o.Only, o.Full, o.DryRun, o.YesDelete = req.only, req.full, req.dryRun, req.yesDelete
+	o.Rules = req.rules
 	o.Restore, o.YesDeleteIn = req.restore, req.yesIn[a.Name]
 	if o.UploadHere = req.upload; req.upload {
 		if err := p.inherit(ctx, a, &o); err != nil {

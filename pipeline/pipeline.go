@@ -213,7 +213,9 @@ type Request struct {
 	UploadHere bool
 	// PairOnly: what is here is paired with what is there in mailboxes that were never
 	// synchronised, and nothing else is done.
-	PairOnly  bool
+	PairOnly bool
+	// Rules: tags move also mail of which they were said before it was where it is.
+	Rules     bool
 	Restore   bool // where the folders differ from what was agreed, the server is right
 	YesDelete bool // let deletions beyond the guard through
 	// YesDeleteIn are mailboxes whose deletions are let through.

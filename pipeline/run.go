@@ -68,7 +68,7 @@ func reportingRun(o Options, rep *report.Reporter) *run {
 		Account: o.Name, Root: o.Root, Ledger: o.Ledger, Index: o.Index, Journal: o.notes(), Old: r.old, Report: r.rep,
 		Tags: o.Tags, Deletions: o.Deletions, Believed: r.yes, Selects: o.Selects,
 		Layout: o.Layout, Layouts: o.Folders, Were: o.Were, Own: o.Own,
-		ReadOnly: o.ReadOnly, Restore: o.Restore, DryRun: o.DryRun, UploadHere: o.UploadHere,
+		ReadOnly: o.ReadOnly, Restore: o.Restore, DryRun: o.DryRun, UploadHere: o.UploadHere, Rules: o.Rules,
 	}
 	r.match = &match.Matcher{Files: r.here, Dir: o.Ledger.Dir(), Ours: r.arrivals.Noted}
 	r.twins = &twins{ledger: o.Ledger, ours: r.arrivals.Noted, rep: rep}
@@ -76,9 +76,8 @@ func reportingRun(o Options, rep *report.Reporter) *run {
 		Index: o.Index, Ledger: o.Ledger, Journal: lineNotes{o.notes(), r.noted, &r.Tags}, Hooks: r.ask, Report: r.rep, Now: o.Now,
 		NewTags: o.NewTags, Batch: o.Batch, FlagTags: r.FlagTags, Twins: r.twins.of, Elsewhere: r.elsewhere, ChangedSince: r.links.ChangedSince, PutOff: r.shelf().Put,
 	}
-	if o.RulesFingerprint() != "" || len(o.OrderTags) > 0 {
-		line.Orders = lineOrders{&r.Tags, r.old, o.Index, o.Root}
-	}
+	line.Orders = lineOrders{&r.Tags, r.old, o.Index, o.Root}
+	line.Ordered = o.RulesFingerprint() != "" || len(o.OrderTags) > 0
 	if o.Ahead != nil {
 		line.Ahead = r.indexAhead
 	}

@@ -52,6 +52,7 @@ type Item struct {
 	Clear    string         // and those that go
 	Before   ledger.Message // what stood in the place of a mail that came; zero if nothing did
 	Wanted   bool           // the user asked for this mail: no hook keeps it away
+	IfKnown  *Tags          // in place of Add and Remove where notmuch knows the message; nil: they count for that, too
 	Salvaged bool           // it came by another road than a plain fetch
 	Resumed  bool           // an interrupted run had it in place
 	Known    bool           // no news: a file that was there before, or a change that came from here
@@ -61,6 +62,9 @@ type Item struct {
 
 	left bool // its file is not as the run has seen it: the next one judges what became of it
 }
+
+// Tags are what a message gets and loses.
+type Tags struct{ Add, Remove []string }
 
 // news tells whether an item is a mail that its owner has to hear of.
 func (it *Item) news() bool {

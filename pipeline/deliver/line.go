@@ -86,8 +86,9 @@ type Options struct {
 	ChangedSince func(row ledger.Message, letters string) bool
 	// PutOff keeps what came of a message that a hook puts off; nil: it comes again.
 	PutOff func(row ledger.Message, file string)
-	// Orders is what tags order; nil: nothing.
-	Orders Orders
+	// Orders is what tags order, Ordered whether they do.
+	Orders  Orders
+	Ordered bool
 	// Ahead has much mail that comes at once indexed before Index is told of it, and tells how
 	// many of it are so far. own is how many messages are in notmuch by this run. An error
 	// costs nothing but time. nil: nothing is.

@@ -17,6 +17,8 @@ import (
 type Orders interface {
 	// Ordering gives what of a message's tags orders something of its mail in a mailbox.
 	Ordering(mailbox string, tags []string) plan.OldTags
+	// Moving gives those by which a mail would be moved.
+	Moving(old plan.OldTags) plan.OldTags
 	// IsOrder tells whether a tag orders something, in any account.
 	IsOrder(tag string) bool
 	// Messages gives those of the messages with these ids that notmuch knows, by id: the
@@ -57,8 +59,12 @@ func (it *Item) messageID(path string) string {
 // the files' messages have already, of other files. So it does of the files that are here, for
 // tags that change with what comes. Where a message has files in other accounts, what comes here
 // changes no tag by which something is ordered: nobody could note it there.
+//
+// Mail that was here before its mailbox, and that notmuch knows, its owner has tagged and put where it
+// is: its tags change by its flags alone, and move it nowhere. What is deleted by them is so.
 func (l *Line) noteOldTags(ctx context.Context, files []coming, changes []mail.Change) error {
-	if l.Orders == nil || len(files) == 0 {
+	stands := func(f coming) bool { return f.it.IfKnown != nil }
+	if l.Orders == nil || len(files) == 0 || !l.Ordered && !slices.ContainsFunc(files, stands) {
 		return nil
 	}
 	ids := make([]string, len(files))
@@ -77,6 +83,10 @@ func (l *Line) noteOldTags(ctx context.Context, files []coming, changes []mail.C
 		}
 		t, is := known[id]
 		change := &changes[f.at]
+		stood := is && stands(f)
+		if stood {
+			change.Add, change.Remove = f.it.IfKnown.Add, f.it.IfKnown.Remove
+		}
 		rows, err := l.Ledger.ByMessageID(ctx, id)
 		if err != nil {
 			return err
@@ -97,9 +107,13 @@ func (l *Line) noteOldTags(ctx context.Context, files []coming, changes []mail.C
 		}
 		was := maps.Clone(old)
 		// A file that was here is judged once: what its owner says after a stop is said of it, too.
-		judged := f.it.follows(t, rows) && (!noted || !f.it.Known && f.it.Op != OpPreindex)
+		follows := f.it.follows(t, rows)
+		judged := (stood || follows) && (!noted || !f.it.Known && f.it.Op != OpPreindex)
 		if judged {
 			old = l.Orders.Ordering(f.it.Row.Mailbox, after)
+			if !follows {
+				old = l.Orders.Moving(old)
+			}
 			maps.Copy(old, was)
 		}
 		for _, tag := range slices.Concat(change.Add, change.Remove) {

@@ -71,10 +71,11 @@ type Moving struct {
 // which it was not looked for yet. What a server says of new UIDs is looked at before it
 // is believed, so that it is no row yet.
 type Arrival struct {
-	Row  ledger.Message `json:"row"`         // as it will be; its UID is 0 if the server did not tell it
-	Next imap.UID       `json:"next"`        // it has this UID or a higher one
-	From ledger.Message `json:"from"`        // the row of the message that was moved; zero for an upload
-	At   time.Time      `json:"at,omitzero"` // when an upload was last known to be under way; zero from an older version
+	Row  ledger.Message `json:"row"`            // as it will be; its UID is 0 if the server did not tell it
+	Next imap.UID       `json:"next"`           // it has this UID or a higher one
+	From ledger.Message `json:"from"`           // the row of the message that was moved; zero for an upload
+	At   time.Time      `json:"at,omitzero"`    // when an upload was last known to be under way; zero from an older version
+	Here bool           `json:"here,omitempty"` // an upload of what was here before the first sync
 }
 
 // Linking is, by the key of the new file, that a message is linked into the folder of the

@@ -70,6 +70,8 @@ type Reader struct {
 	DryRun   bool // nothing is noted
 	// UploadHere: what was here before the first sync is new mail as any other.
 	UploadHere bool
+	// Rules: tags move also the files of which they were said before they were there.
+	Rules bool
 
 	judged *database       // what this run knows of notmuch's
 	before map[string]bool // folders that are here before the first sync, which this is

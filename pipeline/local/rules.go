@@ -112,6 +112,9 @@ func (r *Reader) oldTags(ctx context.Context, over *journal.Change, mailbox, key
 		return old, err
 	}
 	still := plan.OldTags(old).Still(tags)
+	if r.Rules {
+		still = r.Tags.Deleting(still)
+	}
 	if len(still) < len(old) && !r.DryRun {
 		if r.Old.Put(over, mailbox, key, still); len(still) == 0 {
 			r.Old.Recorded(over, []ledger.Message{{Mailbox: mailbox, Key: key}})

@@ -53,8 +53,8 @@ func (r *Reader) ScanTags(ctx context.Context, all []View, trash string) (mail.R
 			return mail.Revision{}, err
 		}
 	}
-	if rules != since.Rules && since.UUID != "" {
-		// New rules are about all mail.
+	if (rules != since.Rules || r.Rules) && since.UUID != "" {
+		// New rules are about all mail, and so are all on request.
 		if _, tagged, _, err = r.Index.Changes(ctx, mail.Revision{}, r.Root); err != nil {
 			return mail.Revision{}, err
 		}

@@ -170,6 +170,10 @@ func (l *Looker) adoptOne(ctx context.Context, b *Mailbox, m mail.Message, s pla
 	it := &deliver.Item{Box: b.Mailbox, Op: deliver.OpAdd, Row: row, Known: true, Beside: beside}
 	it.Add, it.Remove = l.arriving(b, l.Tags.AsNamed(plan.StoredFlags(here), to), plan.ByHand)
 	it.Remove = slices.Concat(it.Remove, off)
+	if beside == deliver.BesideAny || l.UploadHere {
+		it.IfKnown = new(deliver.Tags)
+		it.IfKnown.Add, it.IfKnown.Remove = l.Tags.InitialTags(l.Tags.AsNamed(plan.StoredFlags(here), to), nil, off)
+	}
 	return true, l.Line.Send(ctx, it)
 }
 

@@ -118,8 +118,16 @@ func (l *Looker) keepHere(ctx context.Context, b *Mailbox, listed []mail.Message
 	rest := slices.DeleteFunc(slices.Clone(listed), func(m mail.Message) bool { _, ok := pairs[m.UID]; return ok })
 	unsure := len(plan.Unsure(rest, alone))
 	there := len(rest) - unsure
-	if len(here) > 0 && (!l.UploadHere || len(pairs) > 0) {
-		l.Report.Emit(report.Event{Type: report.EventMailbox, Mailbox: b.Name, Total: len(pairs), Text: l.foundHere(b.Name, len(pairs), len(moved), len(alone)-unsure, there, unsure)})
+	stay, err := l.staying(ctx, b, here, paired)
+	if err != nil {
+		return err
+	}
+	if len(here) > 0 && (!l.UploadHere || len(pairs) > 0 || stay > 0) {
+		text := l.foundHere(b.Name, len(pairs), len(moved), len(alone)-unsure, there, unsure)
+		if stay > 0 {
+			text += "; " + plan.StayingText(stay, l.Account)
+		}
+		l.Report.Emit(report.Event{Type: report.EventMailbox, Mailbox: b.Name, Total: len(pairs), Text: text})
 	}
 	if l.DryRun || l.UploadHere {
 		return nil
@@ -130,6 +138,26 @@ func (l *Looker) keepHere(ctx context.Context, b *Mailbox, listed []mail.Message
 	}
 	l.Journal.Before.Forget(&c, b.Known.Folder)
 	return l.commit(ctx, c, "mail here noted")
+}
+
+// staying is how many of the files that are about to be the mailbox's mail have tags by which a
+// rule would move it: these were there before, and order nothing.
+func (l *Looker) staying(ctx context.Context, b *Mailbox, here []plan.Untracked, paired map[string]bool) (n int, err error) {
+	if len(l.Tags.Moves) == 0 || l.ReadOnly || len(here) == 0 {
+		return 0, nil
+	}
+	comes := make(map[string]bool)
+	for _, s := range here {
+		comes[s.Key] = paired[s.Key] || l.UploadHere && s.New()
+	}
+	tagged, err := l.Tagged(ctx, string(b.Dir))
+	for _, t := range tagged {
+		_, moves := l.Tags.MovedBy(b.Name, t.Tags, nil, func(plan.MoveRule) bool { return true })
+		if moves && slices.ContainsFunc(t.Paths, func(p string) bool { key, _ := maildir.ParseName(p); return comes[key] }) {
+			n++
+		}
+	}
+	return n, err
 }
 
 // movedHere gives those of the files, by key, that are of messages of other mailboxes of which

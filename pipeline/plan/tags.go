@@ -11,6 +11,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
@@ -100,6 +101,24 @@ func (t *Tags) Ordering(mailbox string, tags []string) OldTags {
 		}
 	}
 	return out
+}
+
+// Moving gives those of old tags by which a mail would be moved, and Deleting those by which it
+// would be deleted.
+func (t *Tags) Moving(old OldTags) OldTags   { return t.split(old, false) }
+func (t *Tags) Deleting(old OldTags) OldTags { return t.split(old, true) }
+
+func (t *Tags) split(old OldTags, deleting bool) OldTags {
+	out := maps.Clone(old)
+	maps.DeleteFunc(out, func(tag string, on bool) bool { return (on && t.Deletes([]string{tag}, nil)) != deleting })
+	return out
+}
+
+// StayingText says that so many messages have tags by which a rule would move them, that were
+// there before, and what to type.
+func StayingText(n int, account string) string {
+	return mail.Number(n, "has tags by which `moves` takes it elsewhere: it stays", "have tags by which `moves` takes them elsewhere: they stay") +
+		"; `notmuch imap sync --rules " + mail.Typed(account) + "` moves what its tags say"
 }
 
 // Untagged tells whether a mail with these tags is one that the user's own hook is yet to tag:

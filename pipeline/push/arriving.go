@@ -234,6 +234,7 @@ func (p *Pusher) settleIn(ctx context.Context, b *Mailbox, as []journal.Arrival)
 			it.Beside = deliver.BesideNone
 		}
 		it.Add, it.Remove = p.arriving(b, p.Tags.AsNamed(row.Flags, name))
+		it.IfKnown = p.ifKnown(a.Here, p.Tags.AsNamed(row.Flags, name))
 		items = append(items, it)
 		if at := p.boxes[a.From.Mailbox]; at != nil {
 			items = append(items, at.Forgetting(a.From))

@@ -123,6 +123,8 @@ type Options struct {
 	Full      bool // what the server refused is tried again, whatever the schedule says
 	Restore   bool // where the folders differ from what was agreed, the server is right
 	Some      bool // not all mailboxes are asked for
+	// UploadHere: what was here before the first sync is new mail as any other.
+	UploadHere bool
 
 	// Standing reports a fault of a mailbox that stays until a person does something.
 	Standing func(mailbox, kind string, err error)
@@ -464,6 +466,16 @@ func (p *Pusher) openFor(ctx context.Context, b *Mailbox) (*mail.Selected, error
 // arriving gives the tags of a mail that comes to a mailbox by its owner's hand.
 func (p *Pusher) arriving(b *Mailbox, flags []string) (add, remove []string) {
 	return p.Tags.Arriving(b.Name, p.trash, flags, b.Add, b.Remove, plan.ByHand)
+}
+
+// ifKnown gives the tags of a mail that notmuch knows, if it was here before the first sync: those of
+// its flags. nil: it is as any other.
+func (p *Pusher) ifKnown(here bool, flags []string) *deliver.Tags {
+	if !here {
+		return nil
+	}
+	add, remove := p.Tags.InitialTags(flags, nil, nil)
+	return &deliver.Tags{Add: add, Remove: remove}
 }
 
 // commit records a change. What the server has answered is recorded also when the run

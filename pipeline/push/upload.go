@@ -121,7 +121,7 @@ func (p *Pusher) uploading(b *Mailbox, f plan.Untracked, u mail.Upload) journal.
 	row := f.Message
 	row.Mailbox, row.UIDValidity, row.UID, row.Flags = b.Name, b.Known.UIDValidity, 0, u.Flags
 	row.Date = u.InternalDate.UTC().Truncate(time.Second)
-	return journal.Arrival{Row: row, Next: max(b.Known.UIDNext, 1), At: p.Now().UTC()}
+	return journal.Arrival{Row: row, Next: max(b.Known.UIDNext, 1), At: p.Now().UTC(), Here: p.UploadHere}
 }
 
 // uploadStored records as which message the server has taken a file, as far as it says so.
@@ -163,9 +163,13 @@ func (p *Pusher) absent(ctx context.Context, b *Mailbox, sel *mail.Selected, fil
 // with others, and why it refused others. then is what the look will ask.
 func (p *Pusher) upload(ctx context.Context, b *Mailbox, files []plan.Untracked, alone bool, then *mail.Known) (again []plan.Untracked, refused []refusedUpload, err error) {
 	uploads := make([]mail.Upload, len(files))
+	own := ""
+	if !p.UploadHere { // else it is not known whether its owner has just written it
+		own = plan.Letters(plan.OwnFlags(b.Listed))
+	}
 	for i, f := range files {
 		_, letters := maildir.ParseName(f.Name)
-		uploads[i] = mail.Upload{Path: b.Dir.Path(f.Name), Size: f.Size, Flags: plan.FlagsOf(letters + plan.Letters(plan.OwnFlags(b.Listed))), InternalDate: plan.When(f.Sent, f.Date, p.Now()), Alone: alone}
+		uploads[i] = mail.Upload{Path: b.Dir.Path(f.Name), Size: f.Size, Flags: plan.FlagsOf(letters + own), InternalDate: plan.When(f.Sent, f.Date, p.Now()), Alone: alone}
 	}
 	if len(uploads) > 0 {
 		if err := p.intendUploads(ctx, b, files, uploads); err != nil {
@@ -183,6 +187,7 @@ func (p *Pusher) upload(ctx context.Context, b *Mailbox, files []plan.Untracked,
 		row.Flags = uploads[i].Flags
 		it := &deliver.Item{Box: b.Mailbox, Op: deliver.OpPreindex, Row: row, ID: row.ID, Beside: deliver.BesideRecorded}
 		it.Add, it.Remove = p.arriving(b, row.Flags)
+		it.IfKnown = p.ifKnown(p.UploadHere, row.Flags)
 		p.Line.Announce(ctx, it)
 		if as.UID != 0 && as.UIDValidity == b.Known.UIDValidity {
 			b.expect(as.UID, files[i].Key)

@@ -51,6 +51,10 @@ type Account struct {
 	// Tell is given each mailbox when it is done.
 	Tell   func(Box)
 	DryRun bool
+	// Tags is what tags order by the configuration, and Messages gives those of the messages with
+	// these ids that notmuch knows, by id.
+	Tags     *plan.Tags
+	Messages func(ctx context.Context, ids []string) (map[string]mail.Tagged, error)
 	// Called gives the mailbox that a folder is called by. Nil where folders of other accounts
 	// may be among them.
 	Called func(folder string, delim rune) (string, error)
@@ -66,6 +70,7 @@ type Box struct {
 	Stay    int    `json:"stay_here"`      // those of them that nobody sends unasked
 	There   int    `json:"only_there"`     // messages that it did not know
 	Both    int    `json:"both,omitempty"` // mails that came on both sides since, as what was moved here and there: a sync pairs them
+	Tagged  int    `json:"tagged"`         // that a rule would move for the tags that they have already
 	Gone    int    `json:"gone_here"`      // whose file was removed since
 	Removed int    `json:"gone_there"`     // that the server has no more
 	Known   bool   `json:"known,omitempty"`
@@ -482,13 +487,49 @@ func (a *Account) take(ctx context.Context, s Session, m mail.Mailbox, sel *mail
 	if agreed.Gmail == nil {
 		out.Here -= out.Both
 	}
-	if a.DryRun {
-		return nil
+	if out.Tagged, err = a.oldTags(ctx, rows, &c); err != nil || a.DryRun {
+		return err
 	}
 	c.Save, c.Mailbox = rows, &ledger.Mailbox{Name: m.Name, Folder: out.Folder, Delim: m.Delim, UIDValidity: sel.UIDValidity, UIDNext: agreed.UIDNext, Messages: uint32(len(rows)), Complete: true}
 	// All or nothing: a run that is stopped leaves whole mailboxes, and those of which
 	// nothing is known, with which the next one goes on.
 	return journal.Of(a.Ledger).Record(ctx, c)
+}
+
+// oldTags has a change note of what tags order nothing: those that mail has already, of which a rule
+// would move it. Where it is its owner has put it. It gives how many messages that is.
+func (a *Account) oldTags(ctx context.Context, rows []ledger.Message, c *journal.Change) (n int, err error) {
+	if a.Tags == nil || a.Tags.RulesFingerprint() == "" {
+		return 0, nil
+	}
+	rows = slices.DeleteFunc(slices.Clone(rows), func(m ledger.Message) bool { return m.State != ledger.Present || m.Name == "" })
+	ids := make([]string, len(rows))
+	for i, m := range rows {
+		ids[i] = m.ID
+	}
+	known, err := a.Messages(ctx, ids)
+	if err != nil {
+		return 0, err
+	}
+	notes := journal.Of(a.Ledger).Old
+	for _, m := range rows {
+		t, is := known[m.ID]
+		if !is {
+			continue
+		}
+		old := a.Tags.Ordering(m.Mailbox, t.Tags)
+		moving := a.Tags.Moving(old)
+		if len(t.Paths)+len(t.Others) == 1 { // of several files nobody knows which is to be deleted
+			old = moving
+		}
+		if len(moving) > 0 {
+			n++
+		}
+		if len(old) > 0 {
+			notes.Put(c, journal.AboutFile(m.Mailbox, m.Key), old)
+		}
+	}
+	return n, nil
 }
 
 // which gives the one of several files with the other program's number of a message that is this

@@ -1,0 +1,91 @@
+package pipeline
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestATakeOverLeavesTagsAndPlaces as they are of mail that notmuch knew: no rule of the
+// configuration gives or takes a tag, or moves a mail for one that it has. That is said, and what
+// to type. A tag that changes afterwards is obeyed, and so is all on request.
+func TestATakeOverLeavesTagsAndPlaces(t *testing.T) {
+	rules := func(o *Options) {
+		filing(o)
+		o.TagRules = func(string, rune) (add, remove []string) { return []string{"work"}, []string{"todo"} }
+	}
+	upload := func(o *Options) { o.UploadHere = true }
+	for name, first := range map[string]struct {
+		there bool // whether the server has the mail
+		said  int  // in how many mailboxes some are said to stay
+		ways  []func(*Options)
+	}{
+		"sync":        {true, 2, []func(*Options){nil}},
+		"import":      {true, 2, []func(*Options){func(o *Options) { o.PairOnly = true }, nil}},
+		"upload":      {false, 2, []func(*Options){upload}},
+		"then upload": {false, 0, []func(*Options){nil, upload}},
+		"both":        {true, 2, []func(*Options){upload}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, h := newServer(wires()["MOVE"]...), newHome(t)
+			for i, box := range []string{"INBOX", "INBOX", "INBOX", "Archive", "Archive", "Drafts", "Sent"} {
+				h.maildir(box)
+				if h.put(box, plainMail(i), ""); first.there {
+					s.box(box).add(plainMail(i))
+				}
+			}
+			for i, box := range []string{"Junk", "Trash", "INBOX", "Archive", "Drafts", "Sent"} {
+				s.box(box).add(plainMail(90+i), `\Seen`)
+			}
+			h.notmuchNew()
+			h.tag(id(0), []string{"todo"}, []string{"inbox"})
+			h.tag(id(1), []string{"spam"}, nil)
+			h.tag(id(4), nil, []string{"inbox"})
+			tags := func() string {
+				var out []string
+				for i := range 7 {
+					out = append(out, fmt.Sprint(i, h.tags(id(i)), s.holding(id(i))))
+				}
+				return strings.Join(out, "\n")
+			}
+			had := make(map[int]string)
+			for i := range 7 {
+				had[i] = fmt.Sprint(h.tags(id(i)))
+			}
+			said := 0
+			for _, way := range append(slices.Clone(first.ways), nil, nil) {
+				if way == nil {
+					way = func(*Options) {}
+				}
+				h.sync(s, rules, way)
+				said += h.said("2 have tags by which `moves` takes them elsewhere: they stay") + h.said("1 has tags by which `moves` takes it elsewhere: it stays")
+			}
+			for i, box := range []string{"INBOX", "INBOX", "INBOX", "Archive", "Archive", "Drafts", "Sent"} {
+				if fmt.Sprint(h.tags(id(i))) != had[i] || !slices.Equal(s.holding(id(i)), []string{box}) {
+					t.Errorf("mail %d has %v, in %v; before, %v, in %s", i, h.tags(id(i)), s.holding(id(i)), had[i], box)
+				}
+			}
+			if said != first.said {
+				t.Errorf("that they stay was said %d times, want %d", said, first.said)
+			}
+			h.tag(id(1), nil, []string{"spam"})
+			h.sync(s, rules)
+			h.tag(id(1), []string{"spam"}, nil)
+			h.sync(s, rules)
+			if got := s.holding(id(1)); !slices.Equal(got, []string{"Junk"}) {
+				t.Errorf("%s", tags())
+			}
+			h.sync(s, rules, func(o *Options) { o.Rules = true })
+			want := map[int]string{0: "Archive", 1: "Junk", 2: "INBOX", 3: "INBOX", 4: "Archive", 5: "Drafts", 6: "Sent"}
+			for _, i := range slices.Sorted(maps.Keys(want)) {
+				if got := s.holding(id(i)); !slices.Equal(got, []string{want[i]}) {
+					t.Errorf("by the rules mail %d is in %v, want %s", i, got, want[i])
+				}
+			}
+			h.quiet(s, rules)
+		})
+	}
+}
