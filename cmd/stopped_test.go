@@ -71,6 +71,7 @@ func TestAMoveIsStoppedOnADovecot(t *testing.T) {
 				} else {
 					stopped = stoppedAt(w, at)
 				}
+				w.left(s, at%5 == 0)
 				if stopped {
 					points++
 				}

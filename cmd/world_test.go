@@ -16,6 +16,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/imaptest"
 	"github.com/notmuch-imap/notmuch-imap/internal/index"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger/ledgertest"
 	"github.com/notmuch-imap/notmuch-imap/internal/remote"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
@@ -47,6 +48,7 @@ type world struct {
 	events []pipeline.Event
 	notes  []string
 	policy func(*pipeline.Options) // what its configuration wants beside; nil: nothing
+	pause  func(context.Context, time.Duration) error
 }
 
 // newWorld makes a world whose account is on the server at addr, without TLS.
@@ -60,7 +62,7 @@ func newWorld(t testing.TB, addr, user, password string) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, dir: t.TempDir(), now: time.Now()}
+	w := &world{t: t, dir: ledgertest.Dir(t), now: time.Now()}
 	w.remote = remote.Options{
 		Host: host, Port: n, TLS: "none", AllowPlaintext: true, User: user, Timeout: time.Minute, Names: &remote.Names{},
 		Password: func(context.Context) (string, error) { return password, nil },
@@ -98,7 +100,7 @@ func (w *world) options(l *ledger.Ledger) pipeline.Options {
 				return sessionOf(s), nil
 			},
 			Index: w.index, Ledger: l,
-			Now:  func() time.Time { return w.now },
+			Now: func() time.Time { return w.now }, Pause: w.pause,
 			Emit: func(e pipeline.Event) bool { w.events = append(w.events, e); return true },
 		},
 		Policy: pipeline.Policy{Tags: plan.Tags{NewTags: w.index.NewTags()}, Connections: 3, Timeout: w.remote.Timeout},

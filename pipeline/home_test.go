@@ -18,6 +18,7 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger/ledgertest"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
@@ -56,7 +57,7 @@ func pace() int {
 
 func newHome(t *testing.T) *home {
 	t.Helper()
-	dir := inMemory(t)
+	dir := ledgertest.Dir(t)
 	return &home{t: t, dir: dir, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), index: &notmuch{path: filepath.Join(dir, "index.json")}}
 }
 

@@ -206,22 +206,6 @@ func (st story) kill(h *home, s *server, at int) (_ *server, killed bool) {
 	return s, killed
 }
 
-// inMemory is a directory that no disk keeps waiting, if the system has one with
-// room: what a process that was killed has written stays there.
-func inMemory(t *testing.T) string {
-	t.Helper()
-	var room syscall.Statfs_t
-	if err := syscall.Statfs("/dev/shm", &room); err != nil || room.Bavail*uint64(room.Bsize) < 1<<30 { //nolint:gosec // a block has a size
-		return t.TempDir()
-	}
-	dir, err := os.MkdirTemp("/dev/shm", "pipeline")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return dir
-}
-
 // TestKillWhileBothWays kills a sync, by SIGKILL, after each of its effects on
 // either side, and every other time the one that goes on with it, too. The next
 // brings the end that the table wants, and the ones after that have nothing to

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger/ledgertest"
 )
 
 // A run that moves mail by its tags is stopped behind each of its effects, and then the
@@ -20,7 +22,7 @@ func TestATagThatIsPutBackAfterAStop(t *testing.T) {
 					t.Parallel()
 					for at := 1; ; at += pace() {
 						s, h := newServer(caps...), newHome(t)
-						h.dir = inMemory(t)
+						h.dir = ledgertest.Dir(t)
 						h.index.path = filepath.Join(h.dir, "index.json")
 						s.mute = wire == "mute" || wire == "bare"
 						for i, box := range []string{"INBOX", "INBOX", "INBOX", "Archive", "Trash"} {

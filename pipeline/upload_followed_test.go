@@ -12,6 +12,7 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger/ledgertest"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
@@ -92,7 +93,7 @@ func TestAnUploadThatOthersMoveOrDelete(t *testing.T) {
 						acted := 0
 						for at := 1; ; at++ {
 							s, h := newServer(caps...), newHome(t)
-							h.dir = inMemory(t)
+							h.dir = ledgertest.Dir(t)
 							h.index.path = filepath.Join(h.dir, "index.json")
 							s.mute = wire == "mute" || wire == "bare"
 							for i, box := range []string{"Sent", "INBOX", "Later", "Trash"} {
