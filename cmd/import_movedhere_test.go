@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -49,6 +50,69 @@ func TestWhatWasMovedIntoAFolderThatIsNotTakenOver(t *testing.T) {
 			m.holds(map[string]int{"INBOX": 2, "Archiv": 4})
 			m.hasTags(before)
 			says(t, m.must(name, "verify", "--deep"), "work: all 6 messages are here, equal in every word")
+		})
+	}
+}
+
+// TestWhatWasMovedHereBeforeAnImport is moved on the server, too, also mail that has no Message-ID to
+// be known by, or another size on the server than here: the server's text says which file it is now.
+// What was deleted here is deleted.
+func TestWhatWasMovedHereBeforeAnImport(t *testing.T) {
+	t.Parallel()
+	for _, named := range []bool{false, true} {
+		t.Run(fmt.Sprintf("%v", named), func(t *testing.T) {
+			t.Parallel()
+			s := dovecot(t)
+			var all []string
+			for i := range 5 {
+				all = append(all, fmt.Sprintf("From: a@example.org\r\nSubject: mail %d\r\nDate: Mon, 01 Mar 2021 04:05:%02d +0000\r\n\r\ntext %d\r\n", i%4, i%4, i%4))
+			}
+			all = append(all, "Message-ID: <sized@example.org>\r\nSubject: mail 1, whose file ends otherwise\r\n\r\ntext\r\n")
+			appendAll(t, s, "INBOX", all...)
+			appendAll(t, s, "Archiv", rawDovecot(100))
+			appendAll(t, s, "Trash", rawDovecot(200))
+			m := newMover(t, s, "Verbatim", "*")
+			m.write("config.toml", m.read("config.toml")+"trash = \"Trash\"\n")
+			files, err := filepath.Glob(filepath.Join(m.root, "INBOX", "*", "*"))
+			if err != nil || len(files) != len(all) {
+				t.Fatalf("%q, %v", files, err)
+			}
+			moved := 0
+			for _, f := range files {
+				raw, err := os.ReadFile(f)
+				if err != nil {
+					t.Fatal(err)
+				}
+				base, _, _ := strings.Cut(filepath.Base(f), ":2,")
+				if !named {
+					base, _, _ = strings.Cut(base, ",U=")
+				}
+				if strings.Contains(string(raw), "ends otherwise") {
+					m.write(f[len(m.dir)+1:], string(raw)+strings.Repeat("\n", 600))
+				}
+				switch {
+				case strings.Contains(string(raw), "Subject: mail 0"), strings.Contains(string(raw), "Subject: mail 1"):
+					m.must("mv", f, filepath.Join(m.root, "Archiv", "cur", base+":2,S"))
+					moved++
+				case strings.Contains(string(raw), "Subject: mail 2"):
+					m.must("rm", f)
+				}
+			}
+			if moved != 4 {
+				t.Fatalf("%d are moved", moved)
+			}
+			m.must("notmuch", "new")
+			before := m.must("notmuch", "dump", "--include=properties", "--include=tags")
+			m.must(name, "import", "mbsync", "--from", "mbsyncrc")
+			if out := m.must(name, "sync", "-n"); !strings.Contains(out, "1 deleted on the server") || !strings.Contains(out, "4 moved on the server") || strings.Contains(out, "upload") {
+				t.Errorf("the dry run says %s", out)
+			}
+			if out := m.must(name, "sync"); !strings.Contains(out, "4 moved on the server") || strings.Contains(out, "upload") {
+				t.Errorf("the sync says %s", out)
+			}
+			says(t, m.must(name, "sync"), "work: nothing new")
+			m.holds(map[string]int{"INBOX": 1, "Archiv": 5, "Trash": 2})
+			m.hasTags(before, "+inbox +unread -- id:notmuch-sha1-55fa03bec19afbad11b0c1eb7ed1053f0598a238") // it came into the Trash
 		})
 	}
 }

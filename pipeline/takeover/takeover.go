@@ -35,6 +35,9 @@ type Session interface {
 	Identify(ctx context.Context, uids imap.UIDSet) ([]mail.Message, error)
 	// Headers gives some fields of the headers of messages.
 	Headers(ctx context.Context, uids imap.UIDSet, fields ...string) (map[imap.UID][]byte, error)
+	// Fetch streams messages of that mailbox. A nil error does not mean that all of them came.
+	Fetch(ctx context.Context, uids imap.UIDSet, sink mail.Sink) error
+	Alive() bool
 }
 
 // Account is what is taken over.
@@ -58,6 +61,8 @@ type Account struct {
 	// Called gives the mailbox that a folder is called by. Nil where folders of other accounts
 	// may be among them.
 	Called func(folder string, delim rune) (string, error)
+
+	taking *taking
 }
 
 // Box is what became of a mailbox.
@@ -84,6 +89,7 @@ type Box struct {
 // Take takes over all mailboxes of which there is an agreement and of which the ledger
 // knows nothing yet. An error is one of this machine, the context, or the connection.
 func Take(ctx context.Context, a Account, s Session) error {
+	a.taking = &taking{files: make(map[string]bool)}
 	list, err := s.List(ctx, mail.Listing{Skip: func(mail.Mailbox) bool { return true }})
 	if err != nil {
 		return err
@@ -173,6 +179,9 @@ func Take(ctx context.Context, a Account, s Session) error {
 		}
 		a.Tell(Box{Folder: f, Refused: "it is not known of which mailbox its mail is, which a sync would fetch again"})
 	}
+	if err := a.follow(ctx, s, a.taking); err != nil {
+		return err
+	}
 	long, err := maildir.LongFolders(a.Root)
 	for _, f := range long {
 		if !claimed[strings.ToLower(f)] {
@@ -222,6 +231,7 @@ func (a *Account) deleted(ctx context.Context, folder string, list []mail.Mailbo
 			return false, err
 		}
 		row.Size = row.WireSize // by which it is known where the server has it now
+		a.taking.files[filepath.Join(folder, x.Key)] = true
 		rows = append(rows, row)
 	}
 	if len(rows) == 0 {
@@ -389,6 +399,7 @@ func (a *Account) take(ctx context.Context, s Session, m mail.Mailbox, sel *mail
 	known := make(map[string]bool)
 	var rows []ledger.Message
 	var nameless []ledger.Message // those without a Message-ID to go by
+	var gone []int                // of rows, without a file
 	buf := make([]byte, 64<<10)
 	for _, x := range agreed.Messages {
 		msg, listed := there[x.UID]
@@ -423,6 +434,7 @@ func (a *Account) take(ctx context.Context, s Session, m mail.Mailbox, sel *mail
 		case !here:
 			row.ID = msg.MessageID
 			out.Gone++
+			gone = append(gone, len(rows))
 		default:
 			known[x.Key] = true
 			header, err := describe(&row, string(dir), name, buf)
@@ -491,6 +503,13 @@ func (a *Account) take(ctx context.Context, s Session, m mail.Mailbox, sel *mail
 		return err
 	}
 	c.Save, c.Mailbox = rows, &ledger.Mailbox{Name: m.Name, Folder: out.Folder, Delim: m.Delim, UIDValidity: sel.UIDValidity, UIDNext: agreed.UIDNext, Messages: uint32(len(rows)), Complete: true}
+	for key := range known {
+		a.taking.files[filepath.Join(out.Folder, key)] = true
+	}
+	if len(gone) > 0 {
+		a.taking.left = append(a.taking.left, &leaving{m.Name, sel.UIDValidity, c, gone})
+		return nil
+	}
 	// All or nothing: a run that is stopped leaves whole mailboxes, and those of which
 	// nothing is known, with which the next one goes on.
 	return journal.Of(a.Ledger).Record(ctx, c)
