@@ -77,7 +77,7 @@ func reportingRun(o Options, rep *report.Reporter) *run {
 		NewTags: o.NewTags, Batch: o.Batch, FlagTags: r.FlagTags, Twins: r.twins.of, Elsewhere: r.elsewhere, ChangedSince: r.links.ChangedSince, PutOff: r.shelf().Put,
 	}
 	line.Orders = lineOrders{&r.Tags, r.old, o.Index, o.Root}
-	line.Ordered = o.RulesFingerprint() != "" || len(o.OrderTags) > 0
+	line.Ordered = o.HasRules() || len(o.OrderTags) > 0
 	if o.Ahead != nil {
 		line.Ahead = r.indexAhead
 	}

@@ -18,7 +18,7 @@ import (
 func Settled(ctx context.Context, o Options) (bool, error) {
 	o.DryRun, o.Hooks, o.Step, o.Emit = true, nil, nil, func(report.Event) bool { return true }
 	r := newRun(o.withDefaults())
-	if r.ReadOnly || r.RulesFingerprint() != "" && r.Trash == "" {
+	if r.ReadOnly || r.HasRules() && r.Trash == "" {
 		return false, nil // the server knows which mailbox is the Trash
 	}
 	if stopped, err := o.stopped(ctx); err != nil || stopped {

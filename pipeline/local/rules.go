@@ -17,7 +17,7 @@ import (
 // applyRules finds what tags order of the messages that changed: that a mail goes to another
 // mailbox, or that it is deleted. done is false where it is to be looked for again.
 func (r *Reader) applyRules(ctx context.Context, d *database, all []View, tagged []mail.Tagged, trash string) (done bool, err error) {
-	if r.Tags.RulesFingerprint() == "" {
+	if !r.Tags.HasRules() {
 		return true, nil
 	}
 	folders, done := byFolder(all, tagged)

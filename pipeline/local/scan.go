@@ -324,7 +324,7 @@ func (r *Reader) compare(ctx context.Context, m *Mailbox, rows []ledger.Row, fil
 			if strings.Contains(letters, "T") && !settled {
 				marked = append(marked, row.UID)
 			}
-			d := plan.ToldAgain(plan.DeltaOf(row.Flags, letters), plan.InName(r.Told[m.Name][row.UID]), func(f string) bool { return plan.HasFlag(plan.FlagsOf(letters), f) })
+			d := r.Tags.LetterDelta(row.Flags, letters, r.Told[m.Name][row.UID])
 			if len(d.Add)+len(d.Remove) > 0 {
 				l.Flags[row.UID] = d
 			}

@@ -46,7 +46,7 @@ func (r *Reader) settle(ctx context.Context, d *database, views []View, tagged [
 			continue
 		}
 		ids[t.ID] = true
-		if r.Tags.RulesFingerprint() != "" && r.Tags.Untagged(t.Tags) {
+		if r.Tags.HasRules() && r.Tags.Untagged(t.Tags) {
 			continue // its owner's hook is yet to tag it
 		}
 		changes, err := r.asAgreed(ctx, d, t, files, trash, &f.Seen)

@@ -34,7 +34,7 @@ type Index interface {
 // if it has none. The revision is that of the database up to which all tags were
 // looked at; zero if some must be looked at again.
 func (r *Reader) ScanTags(ctx context.Context, all []View, trash string) (mail.Revision, error) {
-	rules := r.Tags.RulesFingerprint()
+	rules := r.Tags.RulesFingerprint(r.Deletions)
 	if r.ReadOnly || len(r.Tags.Keywords) == 0 && !r.Tags.TagFlags && rules == "" {
 		return mail.Revision{}, nil
 	}
@@ -240,7 +240,7 @@ func (r *Reader) MarkTags(ctx context.Context, at mail.Revision) error {
 	if at.UUID == r.renewed[0] {
 		at = mail.Revision{UUID: r.renewed[1]}
 	}
-	now := journal.Revision{Revision: at, Rules: r.Tags.RulesFingerprint()}
+	now := journal.Revision{Revision: at, Rules: r.Tags.RulesFingerprint(r.Deletions)}
 	if last, _, err := r.Journal.Tags.Get(ctx); err != nil || last == now {
 		return err
 	}

@@ -79,6 +79,7 @@ func TestScanTags(t *testing.T) {
 		"an order is no tag":          {func(r *Reader) { keywords(r); rules(r) }, "inbox filed", nil, "a to Archive", false},
 		"flags in tags":               {func(r *Reader) { r.Tags.TagFlags = true }, "unread flagged", nil, `a +\Flagged, a -\Seen`, false},
 		"told before":                 {func(r *Reader) { keywords(r); r.Told = toldOf("work") }, "", nil, "a -work", false},
+		"told before, flags in tags":  {func(r *Reader) { r.Tags.TagFlags = true; r.Told = toldOf(`\Seen`) }, "unread", nil, `a -\Seen`, false},
 		"moved":                       {rules, "inbox filed", nil, "a to Archive", false},
 		"moved without a tag":         {rules, "work", nil, "a to Old", false},
 		"deleted":                     {rules, "inbox deleted", nil, "marked a", false},
@@ -108,7 +109,7 @@ func TestScanTags(t *testing.T) {
 				d.all = append(d.all, mail.Tagged{ID: idOf(n), Paths: []string{m.path("cur/" + string(rune('a'+n)) + ":2,S")}, Tags: strings.Fields(tags)})
 			}
 			a.Index = d
-			a.do(a.Journal.Tags.Set(t.Context(), journal.Revision{Revision: mail.Revision{UUID: "db", N: 8}, Rules: a.Tags.RulesFingerprint()}))
+			a.do(a.Journal.Tags.Set(t.Context(), journal.Revision{Revision: mail.Revision{UUID: "db", N: 8}, Rules: a.Tags.RulesFingerprint(a.Deletions)}))
 			if c.more != nil {
 				c.more(a, &m, d)
 			}
@@ -149,6 +150,29 @@ func TestNewRulesAreAboutAllMail(t *testing.T) {
 		a.do(err)
 		if got := ordered(&f); got != want {
 			t.Errorf("%q, want %q", got, want)
+		}
+		a.do(a.MarkTags(t.Context(), at))
+	}
+}
+
+// So are those of a database by which nothing was deleted while deletions were kept back.
+func TestDeletionsThatWereKeptAreAboutAllMail(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t)
+	m := a.agree("INBOX", 2)
+	a.Tags.DeletedTag, a.Believed = "deleted", func(string) bool { return false }
+	d := &notmuch{uuid: "db", changed: func(id string) bool { return false }}
+	d.all = []mail.Tagged{{ID: idOf(0), Paths: []string{m.path("cur/a:2,S")}, Tags: []string{"deleted"}}, {ID: idOf(1), Paths: []string{m.path("cur/b:2,S")}}}
+	a.Index = d
+	a.do(a.Journal.Tags.Set(t.Context(), journal.Revision{Revision: mail.Revision{UUID: "db", N: 8}}))
+	for i, want := range []string{"", "marked a", ""} {
+		a.Deletions = []plan.Deletions{plan.DeletionsKeep, plan.DeletionsTrash, plan.DeletionsExpunge}[i]
+		a.do(a.JudgeDatabase(t.Context()))
+		f := a.scan(m)
+		at, err := a.ScanTags(t.Context(), []View{{Mailbox: m, Folder: &f}}, "Trash")
+		a.do(err)
+		if got := ordered(&f); got != want {
+			t.Errorf("%s: %q, want %q", a.Deletions, got, want)
 		}
 		a.do(a.MarkTags(t.Context(), at))
 	}

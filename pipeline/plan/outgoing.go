@@ -142,7 +142,7 @@ func (p *Policy) tagged(m *ledger.Message, s *Untracked) Delta {
 
 // lettered gives what the letters of a message's file say of its flags, where it is now.
 func (p *Policy) lettered(m *ledger.Message, letters string) Delta {
-	return ToldAgain(DeltaOf(m.Flags, letters), InName(p.Told[m.Mailbox][m.UID]), func(f string) bool { return HasFlag(FlagsOf(letters), f) })
+	return p.Tags.LetterDelta(m.Flags, letters, p.Told[m.Mailbox][m.UID])
 }
 
 // OfFolders decides what the server is told of the local changes, by mailbox. It

@@ -153,12 +153,20 @@ func (t *Tags) Ordered(mailbox, trash string, deletions Deletions, tags []string
 	return rule.To, false
 }
 
-// RulesFingerprint is what tags order by the configuration, as one word; "" if nothing.
-func (t *Tags) RulesFingerprint() string {
-	if len(t.Moves) == 0 && t.DeletedTag == "" {
+// HasRules tells whether tags order anything by the configuration.
+func (t *Tags) HasRules() bool { return len(t.Moves) > 0 || t.DeletedTag != "" }
+
+// RulesFingerprint is what tags order by the configuration, as one word; "" if nothing. Where
+// deletions are kept back the server was not told of all, as in local's scans.
+func (t *Tags) RulesFingerprint(deletions Deletions) string {
+	if !t.HasRules() {
 		return ""
 	}
-	return fmt.Sprintf("%x", sha256.Sum256(fmt.Appendf(nil, "%q %q", t.Moves, t.DeletedTag)))[:16]
+	tag := t.DeletedTag
+	if deletions == DeletionsKeep {
+		tag = "" // it orders nothing
+	}
+	return fmt.Sprintf("%x", sha256.Sum256(fmt.Appendf(nil, "%q %q", t.Moves, tag)))[:16]
 }
 
 // TagNew is what by convention a mail has in new.tags until the user's own
@@ -482,7 +490,13 @@ func AsTold(agreed, there, told []string) []string {
 	return d.Merged(agreed)
 }
 
-// InName gives those flags that files have letters for.
-func InName(flags []string) []string {
-	return slices.DeleteFunc(slices.Clone(flags), func(f string) bool { return Letters([]string{f}) == "" })
+// LetterDelta compares the letters of a message's file with the flags that were agreed on. told
+// are flags that the server was told of: what of them the file says is told again. Where notmuch
+// does not rename files for its tags, letters say nothing of what was done to a tag.
+func (t *Tags) LetterDelta(flags []string, letters string, told []string) Delta {
+	again := slices.DeleteFunc(slices.Clone(told), func(f string) bool {
+		i := slices.IndexFunc(FlagRows(), func(r FlagRow) bool { return r.Flag == f })
+		return i < 0 || t != nil && t.TagFlags && FlagRows()[i].Tag != ""
+	})
+	return ToldAgain(DeltaOf(flags, letters), again, func(f string) bool { return HasFlag(FlagsOf(letters), f) })
 }

@@ -518,7 +518,7 @@ func (a *Account) take(ctx context.Context, s Session, m mail.Mailbox, sel *mail
 // oldTags has a change note of what tags order nothing: those that mail has already, of which a rule
 // would move it. Where it is its owner has put it. It gives how many messages that is.
 func (a *Account) oldTags(ctx context.Context, rows []ledger.Message, c *journal.Change) (n int, err error) {
-	if a.Tags == nil || a.Tags.RulesFingerprint() == "" {
+	if a.Tags == nil || !a.Tags.HasRules() {
 		return 0, nil
 	}
 	rows = slices.DeleteFunc(slices.Clone(rows), func(m ledger.Message) bool { return m.State != ledger.Present || m.Name == "" })

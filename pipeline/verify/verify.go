@@ -461,7 +461,7 @@ func (b *box) leaves(row *ledger.Message, letters string, tagged mail.Tagged) (h
 	if strings.Contains(letters, "T") && b.Deletions != plan.DeletionsKeep {
 		return "the name of its file marks it as deleted (T), and " + deletes, true
 	}
-	if !b.whole && !b.news[tagged.ID] && b.Rules == b.Tags.RulesFingerprint() || !b.seen(b.known, row.UID) {
+	if !b.whole && !b.news[tagged.ID] && b.Rules == b.Tags.RulesFingerprint(b.Deletions) || !b.seen(b.known, row.UID) {
 		return "", false // a sync has seen its tags, or they are of another database
 	}
 	to, deleted := b.Tags.Ordered(b.known.Name, b.trash, b.Deletions, tagged.Tags, b.oldTags(row.Key))
