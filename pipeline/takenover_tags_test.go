@@ -89,3 +89,57 @@ func TestATakeOverLeavesTagsAndPlaces(t *testing.T) {
 		})
 	}
 }
+
+// TestTagsOlderThanTheMailboxGoToTheServer as keywords, when mail that was tagged before becomes a
+// mailbox's: by an upload, or since the mailbox is asked for now, or is there now.
+func TestTagsOlderThanTheMailboxGoToTheServer(t *testing.T) {
+	words := func(o *Options) { o.Keywords = []string{"todo"} }
+	for name, tc := range map[string]struct {
+		before func(*Options)
+		then   func(*server, *Options)
+	}{
+		"upload":       {then: func(_ *server, o *Options) { o.UploadHere = true }},
+		"asked for":    {before: func(o *Options) { o.Selects = func(m string, _ rune) bool { return m != "Archive" } }},
+		"there by now": {then: func(s *server, _ *Options) { s.box("Later").add(plainMail(5)) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, h := newServer(wires()["MOVE"]...), newHome(t)
+			for i, box := range []string{"INBOX", "INBOX", "INBOX", "Archive", "Archive", "Later"} {
+				h.maildir(box)
+				h.put(box, plainMail(i), "")
+			}
+			s.box("INBOX").add(plainMail(0))
+			s.box("Archive").add(plainMail(3))
+			s.box("Archive").add(plainMail(4))
+			h.notmuchNew()
+			for i := range 6 {
+				h.tag(id(i), []string{"todo"}, nil)
+			}
+			if tc.before == nil {
+				tc.before = func(*Options) {}
+			}
+			for range 3 {
+				h.sync(s, words, tc.before)
+			}
+			h.sync(s, words, func(o *Options) {
+				if tc.then != nil {
+					tc.then(s, o)
+				}
+			})
+			h.sync(s, words)
+			n := 0
+			for _, name := range s.names() {
+				for _, m := range s.box(name).msgs {
+					if n++; !slices.Contains(m.flags, "todo") {
+						t.Errorf("%s has a mail without the keyword", name)
+					}
+				}
+			}
+			if n < 3 {
+				t.Errorf("%d mails", n)
+			}
+			h.quiet(s, words)
+		})
+	}
+}

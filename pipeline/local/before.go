@@ -31,6 +31,9 @@ func (r *Reader) NoteBefore(ctx context.Context, first bool, only []string) erro
 		return nil
 	}
 	if r.UploadHere {
+		if err := r.TagsAreOlder(ctx); err != nil {
+			return err
+		}
 		err := r.Journal.HereBefore.DropWhere(ctx, func(_ string, in journal.Text) bool { return len(only) == 0 || slices.Contains(only, string(in)) })
 		if err != nil {
 			return err

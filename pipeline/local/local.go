@@ -77,6 +77,7 @@ type Reader struct {
 	before map[string]bool // folders that are here before the first sync, which this is
 
 	marking sync.Mutex
+	older   bool      // tags are to be compared that are older than this run has seen
 	renewed [2]string // the database that was, and the one that took its place, if one did
 }
 

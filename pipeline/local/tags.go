@@ -230,6 +230,25 @@ func (r *Reader) Renewed(ctx context.Context, was string) error {
 	return nil
 }
 
+// TagsAreOlder has all tags compared once more, from the next run on: mail that is here becomes a
+// mailbox's, and was tagged before, so that notmuch does not tell it again. What this run marks
+// counts no more.
+func (r *Reader) TagsAreOlder(ctx context.Context) error {
+	r.marking.Lock()
+	defer r.marking.Unlock()
+	r.older = true
+	at, _, err := r.Journal.Tags.Get(ctx)
+	if err != nil || at.N == 0 {
+		return err
+	}
+	at.N = 0
+	if err := r.Journal.Tags.Set(ctx, at); err != nil {
+		return err
+	}
+	r.Report.Step("older tags noted")
+	return nil
+}
+
 // MarkTags notes up to where the server was told of tags.
 func (r *Reader) MarkTags(ctx context.Context, at mail.Revision) error {
 	if at.UUID == "" || r.DryRun {
@@ -237,6 +256,9 @@ func (r *Reader) MarkTags(ctx context.Context, at mail.Revision) error {
 	}
 	r.marking.Lock()
 	defer r.marking.Unlock()
+	if r.older {
+		return nil
+	}
 	if at.UUID == r.renewed[0] {
 		at = mail.Revision{UUID: r.renewed[1]}
 	}

@@ -76,6 +76,11 @@ func (l *Looker) rematch(ctx context.Context, b *Mailbox, v *plan.View, rows []l
 		}
 		v.Messages = append(v.Messages, listed...)
 		if !l.DryRun {
+			if fromDisk {
+				if err := l.Here.TagsAreOlder(ctx); err != nil {
+					return err
+				}
+			}
 			if err := l.rekey(ctx, b, pairs, listed, fromDisk); err != nil {
 				return err
 			}
