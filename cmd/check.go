@@ -330,14 +330,14 @@ func (c *checker) changes(ctx context.Context, a *config.Account, s *remote.Sess
 	if a.ReadOnly || a.Deletions != "trash" {
 		return
 	}
-	there := func(m mail.Mailbox) bool { return m.Name == a.Trash }
-	switch trash := mail.Trash(boxes); {
+	there := func(m mail.Mailbox) bool { return m.IsCalled(a.Trash) }
+	switch trash := mail.TrashOf(a.Trash, boxes); {
 	case a.Trash != "" && !slices.ContainsFunc(boxes, there):
 		c.warn("trash", "name one that is there, or leave trash out", "there is no mailbox %q: what is deleted here stays on the server", a.Trash)
 	case a.Trash == "" && trash == "":
 		c.warn("trash", `trash = "..." names it; or deletions = "expunge" or "keep"`, "no mailbox is the Trash: what is deleted here stays on the server")
 	default:
-		c.ok("trash", "what is deleted here goes to %s on the server", either(a.Trash, trash))
+		c.ok("trash", "what is deleted here goes to %s on the server", trash)
 	}
 }
 

@@ -62,7 +62,7 @@ func (r *run) newBox(m mail.Mailbox, known ledger.Mailbox) *box {
 	b.line = deliver.NewMailbox(m.Name, b.dir,
 		func(ctx context.Context) error { return r.recordMarks(ctx, b) },
 		func(err error) { r.faults.mailbox(b, err) })
-	b.line.Quiet = m.Name == r.Trash || m.For(`\Trash`, "Trash", "Deleted Items", "Deleted Messages") || m.For(`\Junk`, "Junk", "Spam") || plan.OwnFlags(m) != nil
+	b.line.Quiet = m.IsCalled(r.Trash) || m.For(`\Trash`, "Trash", "Deleted Items", "Deleted Messages") || m.For(`\Junk`, "Junk", "Spam") || plan.OwnFlags(m) != nil
 	return b
 }
 

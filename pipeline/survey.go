@@ -1,7 +1,6 @@
 package pipeline
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -117,7 +116,7 @@ func (r *run) survey(ctx context.Context, there *listing, rows []ledger.Mailbox)
 			return nil, err
 		}
 	}
-	o.trash = trashOf(r.Trash, list)
+	o.trash = mail.TrashOf(r.Trash, list)
 	o.daily = plan.DailyOf(list, o.trash)
 	for _, want := range r.Only {
 		if !o.listed[want] {
@@ -131,12 +130,6 @@ func (r *run) survey(ctx context.Context, there *listing, rows []ledger.Mailbox)
 	// INBOX first: it is where the mail is that its owner waits for.
 	slices.SortStableFunc(o.boxes, func(a, b *box) int { return rank(a) - rank(b) })
 	return o, nil
-}
-
-// trashOf gives the mailbox that is the account's Trash: the one of the
-// configuration, or the one that is found; "" if there is none.
-func trashOf(configured string, list []mail.Mailbox) string {
-	return cmp.Or(configured, mail.Trash(list))
 }
 
 func rank(b *box) int {

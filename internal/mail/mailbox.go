@@ -58,6 +58,36 @@ func InboxName(name string) string {
 	return name
 }
 
+// IsCalled tells whether a name that a person wrote is that of the mailbox: INBOX is the same in
+// any case, as to many servers are the mailboxes below it.
+func (m Mailbox) IsCalled(name string) bool {
+	below := func(s string) (string, bool) {
+		top, rest, ok := strings.Cut(s, string(m.Delim))
+		return rest, ok && m.Delim != 0 && InboxName(top) == "INBOX"
+	}
+	if m.Name == InboxName(name) {
+		return true
+	}
+	a, is := below(m.Name)
+	b, too := below(name)
+	return is && too && a == b
+}
+
+// TrashOf gives the mailbox that is an account's Trash: the one that the configuration names, as
+// the server spells it, or else Trash.
+func TrashOf(configured string, list []Mailbox) string {
+	if configured == "" {
+		return Trash(list)
+	}
+	if slices.ContainsFunc(list, func(m Mailbox) bool { return m.Name == configured }) {
+		return configured
+	}
+	if i := slices.IndexFunc(list, func(m Mailbox) bool { return m.IsCalled(configured) }); i >= 0 {
+		return list[i].Name
+	}
+	return configured
+}
+
 // Trash gives the mailbox that is an account's Trash: the one that the server marks
 // (RFC 6154 2), or one that is called as it usually is; "" if there is none.
 func Trash(list []Mailbox) string {

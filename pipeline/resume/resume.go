@@ -103,7 +103,7 @@ func (r *Resumer) Messages(ctx context.Context) error {
 	for _, name := range slices.Sorted(maps.Keys(boxes)) {
 		list = append(list, mail.Mailbox{Name: name, Delim: boxes[name].Known.Delim})
 	}
-	trash := cmp.Or(r.Trash, mail.Trash(list)) // as far as it is known without the server
+	trash := mail.TrashOf(r.Trash, list) // as far as it is known without the server
 	var unrecorded *plan.Unrecorded
 	var moved []ledger.Message
 	files := make(map[*Mailbox]*maildir.Listing)

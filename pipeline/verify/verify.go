@@ -174,7 +174,7 @@ func Sides(ctx context.Context, a Account, session Session) (*Result, []Body, er
 	if err := s.readIndex(ctx); err != nil {
 		return nil, nil, err
 	}
-	s.trash = cmp.Or(a.Trash, mail.Trash(list))
+	s.trash = mail.TrashOf(a.Trash, list)
 	there := make(map[string]bool)
 	var boxes []mail.Mailbox
 	for _, m := range list {
