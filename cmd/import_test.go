@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/imaptest"
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger/ledgertest"
 )
 
 // mover is somebody who comes from mbsync: a Dovecot, the Maildirs that mbsync made of
@@ -36,7 +37,7 @@ func settle(t *testing.T, s *imaptest.DovecotServer) (m *mover, host, port strin
 func settleAt(t testing.TB, host, port, user, password string) *mover {
 	t.Helper()
 	otherPrograms(t)
-	m := &mover{machine: &machine{t: t, dir: t.TempDir()}}
+	m := &mover{machine: &machine{t: t, dir: ledgertest.Dir(t)}}
 	m.root = filepath.Join(m.dir, "mail", "work")
 	for _, d := range []string{m.root, filepath.Join(m.dir, "bin")} {
 		if err := os.MkdirAll(d, 0o700); err != nil {

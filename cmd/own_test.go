@@ -21,6 +21,7 @@ import (
 	"github.com/emersion/go-imap/v2/imapclient"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/imaptest"
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger/ledgertest"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 )
 
@@ -41,7 +42,7 @@ func newMachine(t *testing.T) *machine {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = server.Close() })
-	m := &machine{t: t, dir: t.TempDir(), server: server}
+	m := &machine{t: t, dir: ledgertest.Dir(t), server: server}
 	me, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

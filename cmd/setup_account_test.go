@@ -28,6 +28,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/config"
 	"github.com/notmuch-imap/notmuch-imap/internal/imaptest"
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger/ledgertest"
 )
 
 // newcomer is somebody who has nothing but an address: no configuration, no
@@ -40,7 +41,7 @@ type newcomer struct {
 
 func newNewcomer(t *testing.T, env ...string) *newcomer {
 	t.Helper()
-	n := &newcomer{t: t, home: t.TempDir()}
+	n := &newcomer{t: t, home: ledgertest.Dir(t)}
 	me, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

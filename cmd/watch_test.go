@@ -20,6 +20,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/imaptest"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger/ledgertest"
 )
 
 // watching is a user's machine with a watch that runs as a process of its own, and its
@@ -48,7 +49,7 @@ func newWatching(t *testing.T, more string, hide ...string) *watching {
 func newWatchingOf(t *testing.T, more string, o imaptest.DovecotOptions) *watching {
 	t.Helper()
 	srv := dovecotOf(t, o)
-	m := &machine{t: t, dir: t.TempDir()}
+	m := &machine{t: t, dir: ledgertest.Dir(t)}
 	w := &watching{machine: m, server: srv, args: []string{"watch", "-v"}}
 	me, err := os.Executable()
 	if err != nil {
