@@ -310,7 +310,7 @@ func TestWhatMbsyncSaysIsNotBelieved(t *testing.T) {
 		t.Fatal(err)
 	}
 	out, status = m.run(name, "import", "mbsync", "--json")
-	if status != exitPartly || !strings.Contains(out, `{"account":"work","mailbox":"Well","paired":0,"left":0,"only_here":0,"stay_here":0,"only_there":0,"gone_here":0,"gone_there":0,"none":true}`) {
+	if status != exitPartly || !strings.Contains(out, `{"account":"work","mailbox":"Well","paired":0,"left":0,"only_here":0,"stay_here":0,"only_there":0,"tagged":0,"gone_here":0,"gone_there":0,"none":true}`) {
 		t.Errorf("status %d: %s", status, out)
 	}
 }
