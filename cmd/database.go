@@ -11,14 +11,12 @@ import (
 
 // errDatabaseGone says that there was a notmuch database, and is none. It is not made anew
 // by itself: it may only be away, and it had tags that are nowhere else.
-var errDatabaseGone = errors.New("the notmuch database is gone: put it back, or run `" + name + " sync`, which makes a new one of all mail that is here; tags that it alone had are lost then")
+var errDatabaseGone = errors.New("the notmuch database is gone: put it back, or run `" + name + " sync`, which makes a new one, and then `notmuch new`, which puts the mail into it that is here; tags that it alone had are lost then")
 
 // openIndex opens the notmuch database for runs of these accounts, and makes it where
 // nothing was synchronised yet; else it is errDatabaseGone that there is none.
 func (p *program) openIndex(ctx context.Context, accounts []config.Account, out *output) (*index.Index, error) {
-	look := p.indexOptions(out)
-	look.Existing = true
-	idx, err := index.Open(ctx, look)
+	idx, err := p.lookedInto(ctx, out)
 	if err != nil || !idx.Missing() {
 		return idx, err
 	}
@@ -30,6 +28,18 @@ func (p *program) openIndex(ctx context.Context, accounts []config.Account, out 
 		return nil, errDatabaseGone
 	}
 	return index.Open(ctx, p.indexOptions(out))
+}
+
+// lookedInto opens the notmuch database, and makes none. Accounts whose folders are one are
+// refused: nothing was written yet.
+func (p *program) lookedInto(ctx context.Context, out *output) (*index.Index, error) {
+	look := p.indexOptions(out)
+	look.Existing = true
+	idx, err := index.Open(ctx, look)
+	if err != nil {
+		return nil, err
+	}
+	return idx, p.apart(idx.MailRoot())
 }
 
 // synchronised tells whether any of the accounts has mail here.

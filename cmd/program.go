@@ -60,6 +60,8 @@ type program struct {
 	stderr io.Writer
 	getenv func(string) string
 	own    []hooks.Hook // beside those of the configuration
+
+	configured []config.Account // all of the configuration that was read last
 }
 
 // Main is the whole command: it reads os.Args and gives the exit status. The

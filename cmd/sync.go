@@ -93,7 +93,11 @@ func (p *program) load(c *cli.Context) (*config.Config, error) {
 	if err != nil {
 		return nil, &config.Error{Text: err.Error(), Err: err}
 	}
-	return config.Load(file, p.getenv)
+	conf, err := config.Load(file, p.getenv)
+	if err == nil {
+		p.configured = conf.Accounts
+	}
+	return conf, err
 }
 
 // request is what a sync is asked to do.
@@ -205,13 +209,11 @@ func (e *notDone) Unwrap() error { return e.err }
 // one also where there was one, and says so.
 func (p *program) indexOf(ctx context.Context, req request, out *output) (*index.Index, error) {
 	if req.dryRun {
-		look := p.indexOptions(out)
-		look.Existing = true
-		return index.Open(ctx, look)
+		return p.lookedInto(ctx, out)
 	}
 	idx, err := p.openIndex(ctx, req.accounts, out)
 	if errors.Is(err, errDatabaseGone) {
-		out.fault("the notmuch database is gone: a new one is made of all mail that is here, without the tags that the old one alone had; notmuch restore has them from a dump")
+		out.fault("the notmuch database is gone: a new one is made, and `notmuch new` puts the mail into it that is here, without the tags that the old one alone had; `notmuch restore` has them from a dump")
 		idx, err = index.Open(ctx, p.indexOptions(out))
 	}
 	return idx, err
