@@ -66,3 +66,44 @@ func TestAnotherTextIsNotPaired(t *testing.T) {
 	}
 	m.holds(map[string]int{"INBOX": 11})
 }
+
+// TestWhatWasMovedBeforeAFirstSyncIsNotDoubled by an upload: the server has it elsewhere, and it was
+// not here in that folder. What was here in both folders is sent, as what is here alone.
+func TestWhatWasMovedBeforeAFirstSyncIsNotDoubled(t *testing.T) {
+	t.Parallel()
+	s := dovecot(t)
+	raw := func(n int, named bool) string {
+		id := ""
+		if named {
+			id = fmt.Sprintf("Message-ID: <m%d@example.org>\r\n", n)
+		}
+		return id + fmt.Sprintf("From: a@example.org\r\nSubject: mail %d\r\nDate: Mon, 01 Mar 2021 04:05:06 +0000\r\n\r\ntext %d\r\n", n, n)
+	}
+	appendAll(t, s, "INBOX", raw(1, true), raw(2, false), raw(3, true))
+	appendAll(t, s, "Archiv", raw(100, true))
+	m, _, _ := settle(t, s)
+	m.maildir("INBOX")
+	m.maildir("Archiv")
+	m.put("Archiv/cur/1:2,S", raw(1, true))
+	m.put("Archiv/cur/2:2,S", "X-TUID: 123456789012\r\n"+raw(2, false))
+	m.put("Archiv/cur/3:2,S", raw(3, true))
+	m.put("INBOX/cur/3:2,S", raw(3, true))
+	m.put("Archiv/cur/4:2,S", raw(4, true))
+	m.must("notmuch", "new")
+	m.must(name, "sync")
+	const held = "work/Archiv: 2 files are here of mail that the server has in another mailbox alone: no upload sends one more of it; `notmuch imap verify` says where it is"
+	out := m.must(name, "upload", "-n", "work")
+	says(t, out, held)
+	if !strings.Contains(out, "work: would be: 2 uploaded") {
+		t.Errorf("the dry run says %s", out)
+	}
+	for range 2 {
+		says(t, m.must(name, "upload", "work"), held)
+		m.holds(map[string]int{"INBOX": 3, "Archiv": 3})
+	}
+	says(t, m.must(name, "sync"), "work: nothing new")
+	m.holds(map[string]int{"INBOX": 3, "Archiv": 3})
+	if out, _ := m.run(name, "verify"); strings.Count(out, "the server has its mail elsewhere, as UID ") != 2 {
+		t.Errorf("verify says %s", out)
+	}
+}

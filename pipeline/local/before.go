@@ -2,10 +2,13 @@ package local
 
 import (
 	"context"
+	"path/filepath"
 	"slices"
 
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
 // NoteBefore remembers what folders are here before the first sync. What lies in them
@@ -34,7 +37,13 @@ func (r *Reader) NoteBefore(ctx context.Context, first bool, only []string) erro
 		if err := r.TagsAreOlder(ctx); err != nil {
 			return err
 		}
-		err := r.Journal.HereBefore.DropWhere(ctx, func(_ string, in journal.Text) bool { return len(only) == 0 || slices.Contains(only, string(in)) })
+		elsewhere, err := r.heldElsewhere(ctx)
+		if err != nil {
+			return err
+		}
+		err = r.Journal.HereBefore.DropWhere(ctx, func(key string, in journal.Text) bool {
+			return !elsewhere[key] && (len(only) == 0 || slices.Contains(only, string(in)))
+		})
 		if err != nil {
 			return err
 		}
@@ -56,4 +65,54 @@ func (r *Reader) WasHere(ctx context.Context, folder string) (bool, error) {
 	}
 	_, before, err := r.Journal.Before.Get(ctx, folder)
 	return before, err
+}
+
+// heldElsewhere gives those of the files, by key, that were here before the first sync of which
+// the server has the mail elsewhere.
+func (r *Reader) heldElsewhere(ctx context.Context) (map[string]bool, error) {
+	before, err := r.Journal.HereBefore.All(ctx)
+	if err != nil || len(before) == 0 {
+		return nil, err
+	}
+	known, err := r.Ledger.Mailboxes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	held := make(map[string]bool)
+	for _, k := range known {
+		some := false
+		for _, in := range before {
+			some = some || string(in) == k.Name
+		}
+		if !some {
+			continue
+		}
+		files, err := r.untrackedOf(ctx, &Mailbox{Name: k.Name, Known: k, Dir: maildir.Dir(filepath.Join(r.Root, k.Folder))})
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range files {
+			if string(before[f.Key]) != k.Name {
+				continue
+			}
+			if held[f.Key], err = r.isElsewhere(ctx, k.Name, &f); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return held, nil
+}
+
+// isElsewhere tells whether the server has the mail of a file, which was here before the first
+// sync, in another mailbox, of whose folder it was not: a sync wrote it there. It was moved on
+// one of the two sides before anything was agreed on, and one more of it is not what an upload
+// is asked for. A copy that was in both folders is paired in the other one.
+func (r *Reader) isElsewhere(ctx context.Context, mailbox string, f *plan.Untracked) (bool, error) {
+	if f.Own || f.ID == "" {
+		return false, nil
+	}
+	rows, err := r.Ledger.ByMessageID(ctx, f.ID)
+	return slices.ContainsFunc(rows, func(m ledger.Message) bool {
+		return m.Mailbox != mailbox && m.State == ledger.Present && maildir.Ours(m.Key) && f.SameContent(&m)
+	}), err
 }

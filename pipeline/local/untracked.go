@@ -41,17 +41,25 @@ func (r *Reader) newFiles(ctx context.Context, m *Mailbox, rows []ledger.Row, fi
 	if err != nil {
 		return nil, nil, err
 	}
-	var before map[string]journal.Text
-	if !r.UploadHere {
-		if before, err = r.Journal.HereBefore.All(ctx); err != nil {
-			return nil, nil, err
-		}
+	before, err := r.Journal.HereBefore.All(ctx)
+	if err != nil {
+		return nil, nil, err
 	}
+	elsewhere := 0
 	for _, f := range all {
 		if f.Size == 0 || slices.ContainsFunc(old, func(o ledger.Message) bool { return o.Key == f.Key }) {
 			continue
 		}
-		if f.RuledOut = f.RuledOut || string(sent[f.Key]) == m.Name || string(before[f.Key]) == m.Name; !f.RuledOut && !f.Own {
+		wasHere := string(before[f.Key]) == m.Name
+		if wasHere && r.UploadHere {
+			if wasHere, err = r.isElsewhere(ctx, m.Name, &f); err != nil {
+				return nil, nil, err
+			}
+			if wasHere {
+				elsewhere++
+			}
+		}
+		if f.RuledOut = f.RuledOut || string(sent[f.Key]) == m.Name || wasHere; !f.RuledOut && !f.Own {
 			if f.Twin, err = r.twin(ctx, m, f, files); err != nil {
 				return nil, nil, err
 			}
@@ -59,6 +67,9 @@ func (r *Reader) newFiles(ctx context.Context, m *Mailbox, rows []ledger.Row, fi
 			f.Stayed = f.Twin && (string(in) == m.Name || in == journal.SaidOnce)
 		}
 		out = append(out, f)
+	}
+	if elsewhere > 0 {
+		r.Report.NoteOnce(m.Name, "%s here of mail that the server has in another mailbox alone: no upload sends one more of it; `notmuch imap verify` says where it is", mail.Number(elsewhere, "file is", "files are"))
 	}
 	return out, renamed, nil
 }

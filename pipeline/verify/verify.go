@@ -632,13 +632,19 @@ func (b *box) untracked(ctx context.Context, unknown func(key string) bool, ther
 			d.Text = "no message on the server is this file, which was here before the first sync, and stays here (read_only)"
 		case b.HereBefore[f.Key] == b.known.Name:
 			d.Text = fmt.Sprintf("no message on the server is this file, which was here before the first sync; `notmuch imap upload %s` sends it", mail.Typed(b.Name+"/"+b.known.Name))
-			others, err := b.Ledger.ByMessageID(ctx, h.MessageID())
+			id := h.MessageID()
+			if id == "" {
+				if id, err = maildir.MadeUpID(b.dir.Path(f.Name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+					return err
+				}
+			}
+			others, err := b.Ledger.ByMessageID(ctx, id)
 			if err != nil {
 				return err
 			}
 			i := slices.IndexFunc(others, func(o ledger.Message) bool { return o.Mailbox == b.known.Name })
 			switch {
-			case len(others) == 0 || h.MessageID() == "":
+			case len(others) == 0 || id == "":
 			case i < 0:
 				d.Text = fmt.Sprintf("the server has its mail elsewhere, as UID %d of %s; the file was here before the first sync, and stays", others[0].UID, others[0].Mailbox)
 			default:
