@@ -40,7 +40,7 @@ A message that the server lists but does not hand over keeps nothing else from c
 			&cli.StringSliceFlag{Name: "mailbox", Aliases: []string{"m"}, Usage: "only this `MAILBOX`, by the server's name for it; may be given again"},
 			&cli.BoolFlag{Name: "full", Usage: "compare every mailbox as a whole, even if nothing seems to have changed, and ask again for all that failed"},
 			&cli.GenericFlag{Name: "yes-delete", Value: &answers{}, Usage: "delete also when very much of a mailbox is gone on one side, or its folder is in doubt; with =ACCOUNT/MAILBOX only there; may be given again"},
-			&cli.BoolFlag{Name: "rules", Usage: "have `moves` in the configuration move also mail that had its tags before it came to where it is"},
+			&cli.BoolFlag{Name: "rules", Usage: "have moves in the configuration move also mail that had its tags before it came to where it is"},
 			&cli.BoolFlag{Name: "restore", Usage: "bring back what is missing here, instead of deleting it on the server"},
 			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "say what would be done, and do nothing"},
 		}, append(outputFlags(), recordFlags()...)...),
