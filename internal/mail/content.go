@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"io"
+	"mime"
 	"strings"
 )
 
@@ -17,16 +18,18 @@ type Content struct {
 
 // Is tells whether two mails are the same. A mailing list may have put its name before
 // the subject.
-func (c *Content) Is(o *Content) bool {
-	return c.body == o.body && c.from == o.from && c.date == o.date && (strings.HasSuffix(c.subject, o.subject) || strings.HasSuffix(o.subject, c.subject))
+func (c *Content) Is(o *Content) bool { return c.body == o.body && c.Headed(o) }
+
+// Headed tells whether two mails are so by their headers.
+func (c *Content) Headed(o *Content) bool {
+	return c.from == o.from && c.date == o.date && (strings.HasSuffix(c.subject, o.subject) || strings.HasSuffix(o.subject, c.subject))
 }
 
 // maxHead is how much of a mail's header is looked at, in bytes.
 const maxHead = 64 << 10
 
-// ContentOf reads a mail; its errors are those of from.
-func ContentOf(from io.Reader) (*Content, error) {
-	r := bufio.NewReader(from)
+// readHead reads the header of a mail.
+func readHead(r *bufio.Reader) ([]byte, error) {
 	var head bytes.Buffer
 	for head.Len() < maxHead {
 		line, err := r.ReadSlice('\n')
@@ -38,7 +41,17 @@ func ContentOf(from io.Reader) (*Content, error) {
 			return nil, err
 		}
 	}
-	h := ParseEnvelope(head.Bytes())
+	return head.Bytes(), nil
+}
+
+// ContentOf reads a mail; its errors are those of from.
+func ContentOf(from io.Reader) (*Content, error) {
+	r := bufio.NewReader(from)
+	head, err := readHead(r)
+	if err != nil {
+		return nil, err
+	}
+	h := ParseEnvelope(head)
 	c := &Content{from: FoldSpace(h.From), date: FoldSpace(h.Fields.Get("Date")), subject: FoldSpace(h.Subject)}
 	hash := sha256.New()
 	sum, blank := bufio.NewWriter(hash), 0
@@ -66,4 +79,72 @@ func ContentOf(from io.Reader) (*Content, error) {
 	}
 	hash.Sum(c.body[:0])
 	return c, nil
+}
+
+// maxFooter is how much a list or a server puts below a text, in bytes, at most.
+const maxFooter = 4 << 10
+
+// Extends tells whether the text of one of two mails is that of the other with something below
+// it, as a list or a server puts a footer there. The shorter one has to be whole, as far as can be
+// seen: what a full disk or a crash cut off ends in the midst of a line, or before the last
+// boundary of its parts. Errors are those of a and b.
+func Extends(a, b io.Reader) (bool, error) {
+	x, y := bufio.NewReader(a), bufio.NewReader(b)
+	end := ""
+	for _, r := range []*bufio.Reader{x, y} {
+		head, err := readHead(r)
+		if err != nil {
+			return false, err
+		}
+		_, params, err := mime.ParseMediaType(ParseHeader(head).Get("Content-Type"))
+		if b := params["boundary"]; err == nil && b != "" {
+			end = "--" + b + "--"
+		}
+	}
+	var line bytes.Buffer // as far as it may be the end of the parts
+	ended, whole := end == "", false
+	for {
+		c, err := nextOf(x)
+		d, err2 := nextOf(y)
+		switch {
+		case errors.Is(err, io.EOF) && err2 == nil:
+			return isFooter(y, ended && whole)
+		case errors.Is(err2, io.EOF) && err == nil:
+			return isFooter(x, ended && whole)
+		case errors.Is(err, io.EOF) && errors.Is(err2, io.EOF):
+			return true, nil
+		case err != nil || err2 != nil:
+			return false, errors.Join(err, err2)
+		case c != d:
+			return false, nil
+		}
+		if whole = c == '\n'; whole {
+			ended = ended || strings.TrimRight(line.String(), " \t") == end
+			line.Reset()
+		} else if line.Len() <= len(end) {
+			line.WriteByte(c)
+		}
+	}
+}
+
+// isFooter tells whether what is left of a mail, of which a byte was read, may stand below the
+// text of another one that is whole.
+func isFooter(r *bufio.Reader, whole bool) (bool, error) {
+	if !whole {
+		return false, nil
+	}
+	n, err := io.CopyN(io.Discard, r, maxFooter)
+	if errors.Is(err, io.EOF) {
+		return n < maxFooter, nil
+	}
+	return false, err
+}
+
+// nextOf gives the next byte, but for CR.
+func nextOf(r *bufio.Reader) (byte, error) {
+	for {
+		if c, err := r.ReadByte(); err != nil || c != '\r' {
+			return c, err
+		}
+	}
 }

@@ -70,7 +70,7 @@ func (l *Looker) rematch(ctx context.Context, b *Mailbox, v *plan.View, rows []l
 			return err
 		}
 		if fromDisk {
-			if err := l.Match.Compare(ctx, l.conn.Session(), b.Dir, listed, pairs, l.wantsText); err != nil {
+			if err := l.Match.CompareKept(ctx, l.conn.Session(), b.Dir, listed, pairs, l.wantsText); err != nil {
 				return err
 			}
 		}

@@ -123,9 +123,24 @@ func (digesting) Discard() {}
 
 // Compare takes those pairs back that are different mails, though they have one
 // Message-ID, as any mail can: one was saved here, and another one came there. Those of
-// which ask says so are fetched and compared with their files in the folder. Of two that
-// begin alike the shorter one may have been cut off, as by a full disk: they are different.
+// which ask says so are fetched and compared with their files in the folder.
 func (m *Matcher) Compare(ctx context.Context, s Session, dir maildir.Dir, listed []mail.Message, pairs map[imap.UID]plan.Untracked, ask func(mail.Message, plan.Untracked) bool) error {
+	return m.compare(ctx, s, dir, listed, pairs, ask, func(here, there *mail.Content, _, _ io.ReadSeeker) (bool, error) { return here.Is(there), nil })
+}
+
+// CompareKept is Compare of mail that has been here and there: a server, or a list, may have
+// put something below one of them since.
+func (m *Matcher) CompareKept(ctx context.Context, s Session, dir maildir.Dir, listed []mail.Message, pairs map[imap.UID]plan.Untracked, ask func(mail.Message, plan.Untracked) bool) error {
+	return m.compare(ctx, s, dir, listed, pairs, ask, func(here, there *mail.Content, file, spool io.ReadSeeker) (bool, error) {
+		if here.Is(there) || !here.Headed(there) {
+			return here.Is(there), nil
+		}
+		return mail.Extends(file, spool)
+	})
+}
+
+func (m *Matcher) compare(ctx context.Context, s Session, dir maildir.Dir, listed []mail.Message, pairs map[imap.UID]plan.Untracked, ask func(mail.Message, plan.Untracked) bool,
+	same func(here, there *mail.Content, file, spool io.ReadSeeker) (bool, error)) error {
 	var uids []imap.UID
 	for _, l := range listed {
 		if h, ok := pairs[l.UID]; ok && ask(l, h) {
@@ -165,7 +180,7 @@ func (m *Matcher) Compare(ctx context.Context, s Session, dir maildir.Dir, liste
 			if err != nil {
 				return err
 			}
-			is, err := alike(file, spool)
+			is, err := alike(file, spool, same)
 			if err == nil && !is {
 				delete(pairs, l.UID)
 			}
@@ -186,18 +201,21 @@ func open(dir maildir.Dir, h plan.Untracked) (*os.File, error) {
 	return maildir.Open(dir.Path(name))
 }
 
-func alike(file, spool io.ReadSeeker) (bool, error) {
+func alike(file, spool io.ReadSeeker, same func(here, there *mail.Content, file, spool io.ReadSeeker) (bool, error)) (bool, error) {
 	var read [2]*mail.Content
 	for i, f := range []io.ReadSeeker{file, spool} {
 		_, err := f.Seek(0, io.SeekStart)
 		if err == nil {
 			read[i], err = mail.ContentOf(f)
 		}
+		if err == nil {
+			_, err = f.Seek(0, io.SeekStart)
+		}
 		if err != nil {
 			return false, err
 		}
 	}
-	return read[0].Is(read[1]), nil
+	return same(read[0], read[1], file, spool)
 }
 
 // Unproven is what Compare is to ask of files that are new here: all but what the server
