@@ -118,6 +118,65 @@ func TestWhatVerifySaysSettlesADifference(t *testing.T) {
 	}
 }
 
+// TestWhatVerifySaysOfFoldersIsSo, of those that were here before the first sync: what it says that
+// makes a mailbox of a folder does, and else nothing does.
+func TestWhatVerifySaysOfFoldersIsSo(t *testing.T) {
+	t.Parallel()
+	s := dovecot(t)
+	appendAll(t, s, "INBOX", rawDovecot(0))
+	m, _, _ := settle(t, s)
+	m.write("config.toml", m.read("config.toml")+"mailboxes = [\"*\", \"!excl*\"]\n")
+	m.maildir("INBOX")
+	const (
+		upload  = "`notmuch imap upload work` makes it one, and sends all that was here before the first sync"
+		unnamed = "the server can have no mailbox of this name; give the folder another one"
+		refused = "; it is tried again after a while, or with --full"
+	)
+	folders := []struct{ folder, before, after string }{
+		{"Alt", upload, ""},
+		{"dot.", upload, ""},
+		{"we%ird", upload, ""},
+		{"excl", "", ""},
+		{"excl.", "", ""},
+		{"inbox", unnamed, unnamed},
+		{"~x", upload, refused},
+	}
+	for i, f := range folders {
+		m.maildir(f.folder)
+		m.put(fmt.Sprintf("%s/cur/own%d:2,S", f.folder, i), rawDovecot(i+1))
+	}
+	m.must("notmuch", "new")
+	m.must(name, "sync")
+	left := 0
+	says := func(when string, of func(i int) string) {
+		t.Helper()
+		left = 0
+		out, status := m.run(name, "verify")
+		for i, f := range folders {
+			line, want := regexp.MustCompile(`(?m)^work: not there: `+regexp.QuoteMeta(f.folder)+`: .*$`).FindString(out), of(i)
+			if (want == "") != (line == "") || !strings.HasSuffix(line, want) {
+				t.Errorf("%s, %s: %q, want %q", when, f.folder, line, want)
+			}
+			if want != "" {
+				left++
+			}
+		}
+		if status != exitPartly || !strings.Contains(out, fmt.Sprintf("%d difference", left)) {
+			t.Errorf("%s: status %d, not %d differences:\n%s", when, status, left, out)
+		}
+	}
+	says("at first", func(i int) string { return folders[i].before })
+	m.run(name, "upload", "work")
+	for _, when := range []string{"after the upload", "after a sync"} {
+		says(when, func(i int) string { return folders[i].after })
+		m.run(name, "sync", "--full")
+	}
+	m.holds(map[string]int{"INBOX": 1, "Alt": 1, "dot.": 1, "we%ird": 1})
+	if out, _ := m.run(name, "stubs", "--all"); strings.Contains(out, "upload") || strings.Contains(out, "folder create") {
+		t.Errorf("advises what was done:\n%s", out)
+	}
+}
+
 // store changes flags of a message in INBOX, and says more to the server then.
 func (m *mover) store(uid, what string, more ...string) {
 	m.t.Helper()

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
@@ -32,7 +33,7 @@ func Remembered(ctx context.Context, account string, l *ledger.Ledger, index loc
 		}
 		return out
 	}
-	m.HereBefore, m.NeverUpload, m.FoldersBefore, m.FoldersSaid = all(j.HereBefore), all(j.NeverUpload), all(j.Before), all(j.FolderSaid)
+	m.HereBefore, m.NeverUpload = all(j.HereBefore), all(j.NeverUpload)
 	m.HeldHere, m.HeldThere = make(map[string]bool), make(map[string]bool)
 	standing, e4 := j.Standing.All(ctx)
 	for about := range standing {
@@ -50,6 +51,43 @@ func Remembered(ctx context.Context, account string, l *ledger.Ledger, index loc
 	m.OldTags = func(mailbox, key string) plan.OldTags { return old[journal.AboutFile(mailbox, key)] }
 	m.Note, m.NoteFields = isNote, stub.ClaimFields()
 	return m, errors.Join(err, e, e2, e3, e4)
+}
+
+// Stray gives what says of an account's folder that is of no mailbox of a list, as s gives it, what
+// becomes of it, as runs judge it; "" if it takes no part.
+func Stray(o Options, s Lister) func(ctx context.Context, list []mail.Mailbox, folder string) (string, error) {
+	o.DryRun = true
+	r := newRun(o)
+	return func(ctx context.Context, list []mail.Mailbox, folder string) (string, error) {
+		sync, upload, err := r.here.Stray(ctx, folder, local.Listed{
+			Mailboxes: list, Personal: func(ctx context.Context) (string, error) { return personal(ctx, s, list) },
+		})
+		if err != nil {
+			return "", err
+		}
+		name := upload.Mailbox
+		if sync.Made {
+			name = sync.Mailbox
+		}
+		if sync.Made || upload.Made {
+			tries, refused, err := r.notes().Unavailable.Get(ctx, journal.AboutWord("CREATE", name))
+			switch {
+			case err != nil:
+				return "", err
+			case refused && tries.GivenUp:
+				return fmt.Sprintf("%s; `notmuch imap retry %s` asks again", tries.Reason, mail.Typed(o.Name+"/"+name)), nil
+			case refused:
+				return (&leftOut{"CREATE", tries.Reason}).Error(), nil
+			}
+		}
+		switch {
+		case sync.Made:
+			return "a sync makes it one", nil
+		case upload.Made:
+			return fmt.Sprintf("`notmuch imap upload %s` makes it one, and sends all that was here before the first sync", mail.Typed(o.Name)), nil
+		}
+		return sync.Why, nil
+	}
 }
 
 // isNote tells whether a file says by all that a stub has that it is one: no sync sends it, whoever

@@ -46,14 +46,10 @@ type Listed struct {
 // Folders sorts out what the list of mailboxes does not explain: mailboxes that
 // the server has no more, and folders here that are of none.
 func (r *Reader) Folders(ctx context.Context, l Listed) (out Folders, err error) {
-	there := make(map[string]bool, len(l.Mailboxes)) // mailboxes that can hold mail
-	taken := make(map[string]bool, len(l.Mailboxes)) // their folders
+	n := l.naming()
+	taken := make(map[string]bool, len(l.Mailboxes)) // folders of mailboxes that can hold mail
 	for _, m := range l.Mailboxes {
-		if m.Status == nil && m.Err == nil && !m.Unasked {
-			continue
-		}
-		there[m.Name] = true
-		if f, err := r.Layout.Folder(m.Name, m.Delim); err == nil {
+		if f, err := r.Layout.Folder(m.Name, m.Delim); err == nil && n.there[m.Name] {
 			taken[f] = true
 		}
 	}
@@ -62,16 +58,15 @@ func (r *Reader) Folders(ctx context.Context, l Listed) (out Folders, err error)
 	}
 	for _, k := range l.Rows {
 		taken[k.Folder] = true
-		if !there[k.Name] {
+		if !n.there[k.Name] {
 			if err := r.goneMailbox(ctx, k, &out); err != nil {
 				return out, err
 			}
 		}
 	}
-	if err := r.forgetSaid(ctx, there, taken); err != nil || r.ReadOnly || r.Restore {
+	if err := r.forgetSaid(ctx, n.there, taken); err != nil || r.ReadOnly || r.Restore {
 		return out, err
 	}
-	n := &naming{list: l.Mailboxes, personal: l.Personal, there: there, delim: mail.Delim(l.Mailboxes)}
 	err = r.eachFolder(taken, func(f string) error {
 		if slices.Contains(l.Wanted, f) {
 			return nil
@@ -167,12 +162,22 @@ func (r *Reader) goneMailbox(ctx context.Context, k ledger.Mailbox, out *Folders
 // naming is what the names of new mailboxes depend on.
 type naming struct {
 	list  []mail.Mailbox
-	there map[string]bool
+	there map[string]bool // those of it that can hold mail
 	delim rune
 	// prefix is what the user's own mailboxes begin with, once it was asked for.
 	personal func(ctx context.Context) (string, error)
 	prefix   string
 	asked    bool
+}
+
+func (l *Listed) naming() *naming {
+	n := &naming{list: l.Mailboxes, personal: l.Personal, there: make(map[string]bool, len(l.Mailboxes)), delim: mail.Delim(l.Mailboxes)}
+	for _, m := range l.Mailboxes {
+		if m.Status != nil || m.Err != nil || m.Unasked {
+			n.there[m.Name] = true
+		}
+	}
+	return n
 }
 
 // was gives what a folder that is uploaded would be called if it were named by its mailbox: that
@@ -184,7 +189,7 @@ func (r *Reader) was(folder string) string {
 			return f
 		}
 	}
-	if !r.UploadHere || r.Layout == maildir.MaildirPP { // which has names so by itself
+	if r.Layout == maildir.MaildirPP { // which has names so by itself
 		return ""
 	}
 	levels := strings.Split(folder, "/")
@@ -203,62 +208,105 @@ func (r *Reader) was(folder string) string {
 	return ""
 }
 
-// newFolder decides about a folder that is of no mailbox. What was here before
-// the account's first sync is not taken for something that its owner just made.
-func (r *Reader) newFolder(ctx context.Context, folder string, n *naming, out *Folders) error {
+// Fate is what a run makes of a folder that is of no mailbox.
+type Fate struct {
+	Mailbox string // what it is called: as its mailbox would be, if it can have one
+	Made    bool   // the server is asked to make that mailbox
+	Why     string // why it is not; "" if it would take no part either
+}
+
+// Stray gives what a sync makes of a folder that is of no mailbox, and what an upload does.
+func (r *Reader) Stray(ctx context.Context, folder string, l Listed) (sync, upload Fate, err error) {
+	n := l.naming()
+	if sync, err = r.fate(ctx, folder, false, n); err == nil {
+		upload, err = r.fate(ctx, folder, true, n)
+	}
+	return sync, upload, err
+}
+
+// fate decides about a folder that is of no mailbox. What was here before the account's first
+// sync is not taken for something that its owner just made, unless it is uploaded.
+func (r *Reader) fate(ctx context.Context, folder string, upload bool, n *naming) (f Fate, err error) {
+	name, err := r.Layout.Mailbox(folder, n.delim)
+	named := r.Layout.Names(folder, n.delim)
+	if upload {
+		if was := r.was(folder); was != "" && was != "INBOX" {
+			name, err = maildir.Mailbox(was, n.delim)
+			named = maildir.Nested.Names(was, n.delim)
+		}
+	}
+	if err != nil || !named {
+		return r.unnamed(ctx, folder, upload, n)
+	}
+	if f.Mailbox, err = n.below(ctx, name); err != nil {
+		return f, err
+	}
 	before, err := r.WasHere(ctx, folder)
-	if err != nil {
-		return err
+	switch {
+	case err != nil || strings.EqualFold(f.Mailbox, "INBOX") || r.Selects != nil && !r.Selects(f.Mailbox, n.delim):
+	case n.there[f.Mailbox]:
+		f.Why = fmt.Sprintf("its mailbox would be %s, whose folder is another one", f.Mailbox)
+	case before && !upload:
+		// The command gets what the folder is called, since it puts no prefix away.
+		f.Why = fmt.Sprintf("it was here before the first sync, and the server has no such mailbox; `notmuch imap folder create %s` lets the next sync make it", mail.Typed(r.Account+"/"+name))
+	default:
+		f.Made = true
 	}
-	before = before && !r.UploadHere
-	text, noted, err := r.Journal.FolderSaid.Get(ctx, folder)
-	if err != nil {
-		return err
+	return f, err
+}
+
+// unnamed is fate of a folder that is called as that of no mailbox is.
+func (r *Reader) unnamed(ctx context.Context, folder string, upload bool, n *naming) (Fate, error) {
+	f := Fate{Mailbox: folder, Why: "the server can have no mailbox of this name; give the folder another one"}
+	if strings.HasPrefix(folder, ".") && r.Layout != maildir.MaildirPP {
+		f.Why += ", or set layout = \"maildir++\", if it is called as that has it"
 	}
-	_, said := text.Said()
-	said = said && noted
+	if upload {
+		return f, nil
+	}
+	sent, err := r.fate(ctx, folder, true, n)
+	switch {
+	case sent.Made:
+		f.Why = fmt.Sprintf("a sync would give its mailbox a folder of another name; `notmuch imap upload %s` makes the mailbox, and sends all that was here before the first sync", mail.Typed(r.Account))
+	case sent.Why == "":
+		f.Why = ""
+	}
+	return f, err
+}
+
+// newFolder does with a folder that is of no mailbox what becomes of it.
+func (r *Reader) newFolder(ctx context.Context, folder string, n *naming, out *Folders) error {
 	detach := func(name string) {
 		m := r.of(ledger.Mailbox{Folder: folder})
 		m.Name = name
 		out.Detached = append(out.Detached, View{Mailbox: m, Folder: &Folder{}})
 	}
-	why := ""
-	name, err := r.Layout.Mailbox(folder, n.delim)
-	named := r.Layout.Names(folder, n.delim)
-	if was := r.was(folder); was != "" {
-		name, err = maildir.Mailbox(was, n.delim)
-		named = maildir.Nested.Names(was, n.delim)
+	text, noted, err := r.Journal.FolderSaid.Get(ctx, folder)
+	if err != nil {
+		return err
 	}
-	as := folder // how it is called
-	switch {
-	case err != nil || !named:
-		why = "the server can have no mailbox of this name; give the folder another one"
-		if strings.HasPrefix(folder, ".") && r.Layout != maildir.MaildirPP {
-			why += ", or set layout = \"maildir++\", if it is called as that has it"
-		}
-	case before && said:
-		detach(as)
-		return nil
-	default:
-		if as, err = n.below(ctx, name); err != nil {
+	if _, said := text.Said(); said && noted && !r.UploadHere {
+		if before, err := r.WasHere(ctx, folder); err != nil || before {
+			detach(folder)
 			return err
 		}
-		switch {
-		case strings.EqualFold(as, "INBOX") || r.Selects != nil && !r.Selects(as, n.delim):
-			return nil
-		case n.there[as]:
-			why = fmt.Sprintf("its mailbox would be %s, whose folder is another one", as)
-		case before:
-			why = fmt.Sprintf("it was here before the first sync, and the server has no such mailbox; `notmuch imap folder create %s` lets the next sync make it", mail.Typed(r.Account+"/"+as))
-		default:
-			out.Create = append(out.Create, NewFolder{mail.Mailbox{Name: as, Delim: n.delim}, folder})
-			return nil
-		}
 	}
-	detach(as)
-	return journal.Once(ctx, r.Journal.FolderSaid, folder, journal.Text(why), !r.DryRun, func() bool {
-		return r.Report.Note(as, "the folder %s does not go to the server: %s", folder, why)
-	})
+	f, err := r.fate(ctx, folder, r.UploadHere, n)
+	switch {
+	case err != nil:
+		return err
+	case f.Why != "":
+		detach(f.Mailbox)
+		return journal.Once(ctx, r.Journal.FolderSaid, folder, journal.Text(f.Why), !r.DryRun, func() bool {
+			return r.Report.Note(f.Mailbox, "the folder %s does not go to the server: %s", folder, f.Why)
+		})
+	case f.Made:
+		out.Create = append(out.Create, NewFolder{mail.Mailbox{Name: f.Mailbox, Delim: n.delim}, folder})
+	}
+	if noted && !r.DryRun { // it is so no more
+		return r.Journal.FolderSaid.Drop(ctx, folder)
+	}
+	return nil
 }
 
 // below puts the prefix before a mailbox's name, unless it has it, or other

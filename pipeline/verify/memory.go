@@ -16,9 +16,6 @@ type Memory struct {
 	// HereBefore are the mailboxes of files, by key, that were here before the first sync and
 	// are sent by an upload alone, and NeverUpload those of files that are not sent again.
 	HereBefore, NeverUpload map[string]string
-	// FoldersBefore are the folders that were here before the first sync, and FoldersSaid says
-	// why folders are of no mailbox, where a sync has found that out.
-	FoldersBefore, FoldersSaid map[string]string
 	// HeldHere and HeldThere are the mailboxes of which deletions here, or on the server, are held
 	// back until a person answers.
 	HeldHere, HeldThere map[string]bool
@@ -38,9 +35,4 @@ type Memory struct {
 // seen tells whether a message's tags may be its owner's doing.
 func (m *Memory) seen(known ledger.Mailbox, uid imap.UID) bool {
 	return m.Unseen == nil || !m.Unseen(known, uid)
-}
-
-func (m *Memory) wasHere(folder string) bool {
-	_, was := m.FoldersBefore[folder]
-	return was
 }

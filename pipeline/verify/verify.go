@@ -72,6 +72,9 @@ type Account struct {
 	ReadOnly       bool // the server is told nothing
 	Deletions      plan.Deletions
 	Trash          string // of the configuration; "" where it is to be found
+	// Stray says what becomes of a folder that is of no mailbox of this list; "" if it takes no
+	// part.
+	Stray func(ctx context.Context, list []mail.Mailbox, folder string) (string, error)
 	// Tell is given each difference as it is found.
 	Tell func(Difference)
 	// Progress is told how many of how many messages are compared. May be nil.
@@ -214,7 +217,7 @@ func Sides(ctx context.Context, a Account, session Session) (*Result, []Body, er
 	}
 	s.tellGone(list)
 	if len(a.Only) == 0 {
-		err = s.strays(known, list)
+		err = s.strays(ctx, known, list)
 	}
 	return &s.result, s.bodies, err
 }
@@ -665,9 +668,8 @@ func (b *box) untracked(ctx context.Context, unknown func(key string) bool, ther
 }
 
 // strays tells of folders that are of no mailbox.
-func (s *side) strays(known []ledger.Mailbox, list []mail.Mailbox) error {
+func (s *side) strays(ctx context.Context, known []ledger.Mailbox, list []mail.Mailbox) error {
 	there := make(map[string]bool, len(list))
-	delim := mail.Delim(list)
 	for _, m := range list {
 		there[m.Name] = true
 	}
@@ -683,8 +685,14 @@ func (s *side) strays(known []ledger.Mailbox, list []mail.Mailbox) error {
 		if i >= 0 && there[known[i].Name] {
 			continue
 		}
-		if i < 0 && !s.takesPart(folder, delim) {
-			continue // as its mailbox would not
+		next := ""
+		if i < 0 {
+			if next, err = s.Stray(ctx, list, folder); err != nil {
+				return err
+			}
+			if next == "" {
+				continue // it takes no part, as its mailbox would not
+			}
 		}
 		files, err := maildir.Dir(filepath.Join(s.Root, folder)).Scan()
 		if err != nil {
@@ -692,18 +700,12 @@ func (s *side) strays(known []ledger.Mailbox, list []mail.Mailbox) error {
 		}
 		if files.Len() > 0 {
 			text := fmt.Sprintf("the folder is of no mailbox of the server; %s in it", mail.Number(files.Len(), "mail is", "mails are"))
-			switch said := s.FoldersSaid[folder]; {
+			switch {
 			case i >= 0:
-			case said == "" && !s.Layout.Names(folder, delim):
-				text += "; the server can have no mailbox of this name; give the folder another one"
 			case s.ReadOnly:
 				text += ", and stays here (read_only)"
-			case s.wasHere(folder) && (said == "" || strings.Contains(said, "first sync")):
-				text += fmt.Sprintf("; `notmuch imap upload %s` makes it one, and sends all that was here before the first sync", s.Name)
-			case said != "":
-				text += "; " + said
 			default:
-				text += "; a sync makes it one"
+				text += "; " + next
 			}
 			s.tell(Difference{File: folder, Kind: NotThere, Text: text})
 		}
@@ -715,11 +717,4 @@ func (s *side) strays(known []ledger.Mailbox, list []mail.Mailbox) error {
 		}
 	}
 	return err
-}
-
-// takesPart tells whether a folder's mailbox would be synchronised, if there were one, with or
-// without the prefix that mailboxes may have.
-func (s *side) takesPart(folder string, delim rune) bool {
-	name, err := s.Layout.Mailbox(folder, delim)
-	return err != nil || s.Selects == nil || s.Selects(name, delim) || delim != 0 && s.Selects("INBOX"+string(delim)+name, delim)
 }

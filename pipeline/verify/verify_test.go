@@ -288,15 +288,23 @@ func TestWhatIsSaidOfWhatWasHereBefore(t *testing.T) {
 	}
 	folder("Inbox")
 	folder("Old")
+	folder("Takes no part")
 	if err := os.WriteFile(filepath.Join(w.Root, "INBOX", "cur", "own:2,S"), []byte(text(78)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	w.HereBefore, w.FoldersBefore = map[string]string{"own": "INBOX"}, map[string]string{"Inbox": "", "Old": ""}
-	inbox := "0 not there: Inbox the folder is of no mailbox of the server; 1 mail is in it; the server can have no mailbox of this name; give the folder another one"
-	w.sides(t, "0 not there: INBOX/cur/own:2,S no message on the server is this file, which was here before the first sync; `notmuch imap upload work/INBOX` sends it", inbox,
-		"0 not there: Old the folder is of no mailbox of the server; 1 mail is in it; `notmuch imap upload work` makes it one, and sends all that was here before the first sync")
+	w.HereBefore = map[string]string{"own": "INBOX"}
+	w.Stray = func(_ context.Context, list []mail.Mailbox, folder string) (string, error) {
+		if len(list) != 2 {
+			t.Errorf("%+v", list)
+		}
+		return map[string]string{"Inbox": "give it another name", "Old": "an upload makes it one"}[folder], nil
+	}
+	w.sides(t, "0 not there: INBOX/cur/own:2,S no message on the server is this file, which was here before the first sync; `notmuch imap upload work/INBOX` sends it",
+		"0 not there: Inbox the folder is of no mailbox of the server; 1 mail is in it; give it another name",
+		"0 not there: Old the folder is of no mailbox of the server; 1 mail is in it; an upload makes it one")
 	w.ReadOnly = true
-	w.sides(t, "0 not there: INBOX/cur/own:2,S no message on the server is this file, which was here before the first sync, and stays here (read_only)", inbox,
+	w.sides(t, "0 not there: INBOX/cur/own:2,S no message on the server is this file, which was here before the first sync, and stays here (read_only)",
+		"0 not there: Inbox the folder is of no mailbox of the server; 1 mail is in it, and stays here (read_only)",
 		"0 not there: Old the folder is of no mailbox of the server; 1 mail is in it, and stays here (read_only)")
 }
 
