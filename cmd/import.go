@@ -395,7 +395,7 @@ func (p *program) importAccount(c *cli.Context, a *config.Account, of *takeover.
 	elsewhere := make(map[string]string) // folders that are not below the account's, by mailbox
 	err := p.withAccount(c.Context, a, keys, out, func(h *hold) error {
 		account := taking.Account{
-			Root: h.options.Root, Ledger: h.options.Ledger, Selects: h.options.Selects, DryRun: c.Bool("dry-run"),
+			Root: h.options.Root, Ledger: h.options.Ledger, Program: from.command, Selects: h.options.Selects, DryRun: c.Bool("dry-run"),
 			Folders: func(m mail.Mailbox) (folders []string) {
 				folders, elsewhere[m.Name] = from.folders(of, h.options.Root, m)
 				return folders
@@ -445,6 +445,8 @@ func importText(from predecessor, a *config.Account, b taking.Box) string {
 	switch {
 	case b.Known:
 		return "is synchronised already"
+	case b.Again:
+		return from.name + " has gone on with it since it was taken over, and that is not taken over: " + b.Refused
 	case b.Deleted:
 		return "the server has it no more: " + count(b.Removed, "message stays", "messages stay") + " here, in " + b.Folder
 	case b.None && b.Folder != "":

@@ -59,7 +59,8 @@ type signIn struct {
 }
 
 // mayBegin tells whether the server is to be asked now: it does not want to be left alone, and
-// no hook puts the account off.
+// no program has gone on with
+// what was taken over from it, and no hook puts the account off.
 func (r *run) mayBegin(ctx context.Context) (bool, error) {
 	why, err := r.signIn.mustWait(ctx)
 	if err != nil {
@@ -68,6 +69,12 @@ func (r *run) mayBegin(ctx context.Context) (bool, error) {
 	if why != nil {
 		r.rep.Fault(*why)
 		return false, nil
+	}
+	if why, err := r.imported(ctx); err != nil || why != nil {
+		if why != nil {
+			r.rep.Fault(*why)
+		}
+		return false, err
 	}
 	return r.preSync(ctx)
 }

@@ -54,6 +54,9 @@ func (r *run) sync(ctx context.Context) error {
 	if err != nil {
 		return first.leaveAccount(ctx, err, report.AtList)
 	}
+	if err := r.ownNow(ctx, all.boxes); err != nil {
+		return err
+	}
 	err = r.line.Run(ctx, func(ctx context.Context) error {
 		if r.PairOnly {
 			return r.pull(ctx, first, all, neverComplete(all.boxes))

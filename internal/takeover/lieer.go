@@ -40,7 +40,11 @@ func Lieer(dir string) (*Agreement, error) {
 	if info, err := os.Stat(filepath.Join(dir, ".resume-pull.gmailieer.json")); err == nil && info.Size() > 0 {
 		return nil, errors.New("a pull of lieer was interrupted: run `gmi pull` once more first")
 	}
-	a := &Agreement{Gmail: make(map[uint64]string)}
+	is, err := StateOf(filepath.Join(dir, ".state.gmailieer.json"))
+	if err != nil {
+		return nil, err
+	}
+	a := &Agreement{Gmail: make(map[uint64]string), State: is}
 	for _, sub := range []string{"cur", "new"} {
 		entries, err := os.ReadDir(filepath.Join(dir, LieerFolder, sub))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -6,6 +6,8 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -31,6 +33,40 @@ type Agreement struct {
 	// Gmail has, in place of all that, the maildir keys of files by the numbers that Gmail
 	// gives messages. What flags were agreed on is not known then.
 	Gmail map[uint64]string
+	// State is the file that remembers it, as it was when it was read.
+	State State
+}
+
+// State is a file in which a program remembers what it agreed on.
+type State struct {
+	File   string
+	Digest string // in hexadecimal digits; "": there is none
+}
+
+// StateOf reads a state: with the journal beside it, in which a run has what the file has not yet.
+func StateOf(file string) (State, error) {
+	sum := sha256.New()
+	for i, name := range []string{file, file + ".journal"} {
+		text, err := os.ReadFile(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			if i == 0 {
+				return State{File: file}, nil
+			}
+			continue
+		}
+		if err != nil {
+			return State{}, err
+		}
+		sum.Write(text)
+	}
+	return State{file, hex.EncodeToString(sum.Sum(nil))}, nil
+}
+
+// Changed tells whether the program has changed its state since. A state that is gone it has not:
+// its owner has put the program away.
+func (s State) Changed() (bool, error) {
+	now, err := StateOf(s.File)
+	return err == nil && now.Digest != "" && now.Digest != s.Digest, err
 }
 
 // Agreed is one message of it.
@@ -69,6 +105,7 @@ func Mbsync(folder string, states ...string) (*Agreement, error) {
 	var found *mbsyncState
 	var files map[imap.UID][]string
 	at := ""
+	var is State
 	for _, state := range append([]string{own}, states...) {
 		if state == at {
 			continue
@@ -85,6 +122,10 @@ func Mbsync(folder string, states ...string) (*Agreement, error) {
 		}
 		if !info.Mode().IsRegular() {
 			continue
+		}
+		read, err := StateOf(state)
+		if err != nil {
+			return nil, err
 		}
 		f, err := os.Open(state)
 		if err != nil {
@@ -104,7 +145,7 @@ func Mbsync(folder string, states ...string) (*Agreement, error) {
 			// Folders that were made in one second have one UIDVALIDITY.
 			return nil, fmt.Errorf("it is not known whether %s or %s is its state", at, state)
 		case validity == s.near:
-			found, files, at = s, near, state
+			found, files, at, is = s, near, state, read
 		case state == own:
 			return nil, fmt.Errorf("%s is of another folder: it has the UIDVALIDITY %d, and the folder %d", state, s.near, validity)
 		}
@@ -122,6 +163,7 @@ func Mbsync(folder string, states ...string) (*Agreement, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", at, err)
 	}
+	a.State = is
 	return a, nil
 }
 

@@ -38,6 +38,40 @@ func write(t *testing.T, dir, name, text string) {
 	}
 }
 
+// goesOn wants of the state of an agreement that it is the file's, and that it is known to have changed
+// where the program writes into it or begins a run, and not where it is put away.
+func goesOn(t *testing.T, s State, file string) {
+	t.Helper()
+	if s.File != file {
+		t.Errorf("the state is %s, want %s", s.File, file)
+	}
+	changed := func(what string, want bool) {
+		t.Helper()
+		if got, err := s.Changed(); err != nil || got != want {
+			t.Errorf("%s: changed %v, %v", what, got, err)
+		}
+	}
+	changed("as it was", false)
+	dir, name := filepath.Split(file)
+	write(t, dir, name+".journal", "")
+	changed("a run that has begun", false)
+	write(t, dir, name+".journal", "x")
+	changed("a run that has done something", true)
+	if err := os.Remove(file + ".journal"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(file, file+".away"); err != nil {
+		t.Fatal(err)
+	}
+	changed("put away", false)
+	write(t, dir, name, "other")
+	changed("another text", true)
+	if err := os.Rename(file+".away", file); err != nil {
+		t.Fatal(err)
+	}
+	changed("as it was again", false)
+}
+
 func TestMbsync(t *testing.T) {
 	t.Parallel()
 	files := []string{"cur/a,U=1:2,S", "new/b,U=2", "cur/c,U=3,X=1:2,", "cur/mine:2,S", "cur/odd,U=x:2,"}
@@ -65,12 +99,17 @@ func TestMbsync(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, err := Mbsync(folder(t, c.state, files...))
+			at := folder(t, c.state, files...)
+			got, err := Mbsync(at)
 			if c.words != "" {
 				if err == nil || !strings.Contains(err.Error(), c.words) {
 					t.Errorf("%v does not say %q", err, c.words)
 				}
 				return
+			}
+			if err == nil {
+				goesOn(t, got.State, filepath.Join(at, ".mbsyncstate"))
+				got.State = State{}
 			}
 			if err != nil || !reflect.DeepEqual(got, c.want) {
 				t.Errorf("%v\n%+v, want\n%+v", err, got, c.want)

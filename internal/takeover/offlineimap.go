@@ -53,7 +53,7 @@ func OfflineIMAP(ctx context.Context, folder string, state OfflineIMAPState, lev
 	if busy(state.Lock) {
 		return nil, ErrBusy
 	}
-	letters, err := statusOf(ctx, state.Status, levels, wire, encoded(local), local)
+	letters, is, err := statusOf(ctx, state.Status, levels, wire, encoded(local), local)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +61,7 @@ func OfflineIMAP(ctx context.Context, folder string, state OfflineIMAPState, lev
 	if err != nil {
 		return nil, err
 	}
-	a := &Agreement{UIDValidity: validity, UIDNext: 1}
+	a := &Agreement{UIDValidity: validity, UIDNext: 1, State: is}
 	for uid, l := range letters {
 		key, here := files[uid]
 		if !here {
@@ -129,8 +129,8 @@ func busy(file string) bool {
 	return errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
 }
 
-// statusOf gives the letters that were agreed on, by UID.
-func statusOf(ctx context.Context, dir string, spellings ...[]string) (map[imap.UID]string, error) {
+// statusOf gives the letters that were agreed on, by UID, and the file that says so.
+func statusOf(ctx context.Context, dir string, spellings ...[]string) (map[imap.UID]string, State, error) {
 	for _, name := range slices.Backward(basenames(spellings...)) { // as the folder is called here first
 		for kind, read := range map[string]func(context.Context, string) (map[imap.UID]string, error){
 			"LocalStatus-sqlite": statusSQLite, "LocalStatus": statusText,
@@ -139,14 +139,18 @@ func statusOf(ctx context.Context, dir string, spellings ...[]string) (map[imap.
 			if info, err := os.Stat(file); err != nil || !info.Mode().IsRegular() {
 				continue
 			}
+			is, err := StateOf(file)
+			if err != nil {
+				return nil, State{}, err
+			}
 			out, err := read(ctx, file)
 			if err != nil {
-				return nil, fmt.Errorf("%s: %w", file, err)
+				return nil, State{}, fmt.Errorf("%s: %w", file, err)
 			}
-			return out, nil
+			return out, is, nil
 		}
 	}
-	return nil, ErrNone
+	return nil, State{}, ErrNone
 }
 
 func statusSQLite(ctx context.Context, file string) (out map[imap.UID]string, err error) {

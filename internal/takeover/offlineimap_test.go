@@ -62,6 +62,10 @@ func TestOfflineIMAP(t *testing.T) {
 				}
 				return
 			}
+			if err == nil {
+				goesOn(t, got.State, filepath.Join(state.Status, "LocalStatus", "A.B"))
+				got.State = State{}
+			}
 			if err != nil || !reflect.DeepEqual(got, c.want) {
 				t.Errorf("%v\n%+v, want\n%+v", err, got, c.want)
 			}

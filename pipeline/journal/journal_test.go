@@ -226,7 +226,7 @@ func TestAMailboxIsForgottenWithItsNotes(t *testing.T) {
 		return map[string]string{
 			"moving/" + box: "{}", "arriving/k": "{}", "forgotten/" + box + "/14/3": "{}", "ruled/" + box + "/14/3": "{}", "unsent/" + box + "/k": "{}",
 			"silent/STATUS/" + box: "{}", "standing/held/" + box: "t x", "before/" + folder: "said", "folder/" + folder: "said", "gone/14/" + box: "said",
-			`stays/\Seen/` + box: "said", "odd/" + box: "said", "scanned/" + box: "1", "uploading/" + box: "1 1", "uploaded/of " + box: box, "twin/of " + box: box,
+			`stays/\Seen/` + box: "said", "odd/" + box: "said", "imported/" + box: "{}", "scanned/" + box: "1", "uploading/" + box: "1 1", "uploaded/of " + box: box, "twin/of " + box: box,
 		}
 	}
 	all := about("a/b", "a.b")

@@ -40,6 +40,7 @@ type Journal struct {
 	Before      Notes[Text]
 	NeverUpload Notes[Text]
 	HereBefore  Notes[Text]
+	Imported    Notes[Imported]
 	GoneSaid    Notes[Text]
 	FolderSaid  Notes[Text]
 	TwinSaid    Notes[Text]
@@ -95,14 +96,15 @@ func Of(l *ledger.Ledger) *Journal {
 	declare(j, &j.Without.notes, "without", Memory, Alone, "what the server is asked without")                            // for 30 days, or until the server is another one
 
 	// What was decided, and what was said once.
-	declare(j, &j.NeverUpload, "uploaded/", Memory, OfFileIn, "a file that is not uploaded (again)")   // while it is in its mailbox's folder
-	declare(j, &j.HereBefore, "here/", Memory, OfFileIn, "a file that was here before the first sync") // until its owner asks for its upload, or while it is in its mailbox's folder
-	declare(j, &j.Before, "before/", Always, OfFolder, "a folder that was here before the first sync") // until it becomes a mailbox or is deleted by our commands: where it is gone it may only be unmounted
-	declare(j, &j.GoneSaid, "gone/", Memory, OfWord, "a mailbox that the server has no more")          // until it has it again, or the folder is gone, too
-	declare(j, &j.FolderSaid, "folder/", Memory, OfFolder, "a folder that does not go to the server")  // while there is one
-	declare(j, &j.TwinSaid, "twin/", Memory, OfFileIn, "a file that the mailbox has already")          // while it is in the folder
-	declare(j, &j.StaysSaid, "stays/", Memory, OfWord, "a flag that the server does not keep")         // as long as the mailbox
-	declare(j, &j.OddSaid, "odd/", Memory, OfMailbox, "a mailbox whose name no command can say")       // while the server lists it
+	declare(j, &j.NeverUpload, "uploaded/", Memory, OfFileIn, "a file that is not uploaded (again)")                               // while it is in its mailbox's folder
+	declare(j, &j.HereBefore, "here/", Memory, OfFileIn, "a file that was here before the first sync")                             // until its owner asks for its upload, or while it is in its mailbox's folder
+	declare(j, &j.Imported, "imported/", Memory, OfMailbox, "what another program remembered of a mailbox when it was taken over") // until its first sync
+	declare(j, &j.Before, "before/", Always, OfFolder, "a folder that was here before the first sync")                             // until it becomes a mailbox or is deleted by our commands: where it is gone it may only be unmounted
+	declare(j, &j.GoneSaid, "gone/", Memory, OfWord, "a mailbox that the server has no more")                                      // until it has it again, or the folder is gone, too
+	declare(j, &j.FolderSaid, "folder/", Memory, OfFolder, "a folder that does not go to the server")                              // while there is one
+	declare(j, &j.TwinSaid, "twin/", Memory, OfFileIn, "a file that the mailbox has already")                                      // while it is in the folder
+	declare(j, &j.StaysSaid, "stays/", Memory, OfWord, "a flag that the server does not keep")                                     // as long as the mailbox
+	declare(j, &j.OddSaid, "odd/", Memory, OfMailbox, "a mailbox whose name no command can say")                                   // while the server lists it
 
 	// Up to where both sides were compared.
 	declare(j, &j.Scanned, "scanned/", Mark, OfMailbox, "the last scan of a folder")

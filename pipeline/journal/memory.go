@@ -194,3 +194,10 @@ func (t *Text) UnmarshalText(text []byte) error { *t = Text(text); return nil }
 func (l LastRun) Same(o LastRun) bool {
 	return l.Contact.Equal(o.Contact) && l.Change.Equal(o.Change) && l.At.Equal(o.At) && slices.Equal(l.Faults, o.Faults)
 }
+
+// Imported is what was taken over of a mailbox, and from which program.
+type Imported struct {
+	Program string `json:"program"` // as the command that takes it over calls it
+	File    string `json:"file"`    // in which that remembers it; absolute
+	Digest  string `json:"digest"`  // of the file as it was read
+}

@@ -44,6 +44,8 @@ type Session interface {
 type Account struct {
 	Root   string // absolute path of the account's folder
 	Ledger *ledger.Ledger
+	// Program is the other one, as the command that takes it over calls it.
+	Program string
 	// Selects tells which mailboxes are synchronised; nil means all.
 	Selects func(mailbox string, delim rune) bool
 	// Read gives the other program's agreement about a folder, by its path, and a mailbox;
@@ -83,6 +85,7 @@ type Box struct {
 	None    bool   `json:"none,omitempty"`    // there is no agreement
 	Refused string `json:"refused,omitempty"`
 	Final   bool   `json:"final,omitempty"` // nothing mends that: it is refused ever after
+	Again   bool   `json:"again,omitempty"` // it was taken over before, and the other program has changed what it remembers since
 	Long    bool   `json:"long,omitempty"`  // the name of its folder is longer than notmuch takes: no sync takes it either
 }
 
@@ -95,6 +98,10 @@ func Take(ctx context.Context, a Account, s Session) error {
 		return err
 	}
 	known, err := a.Ledger.Mailboxes(ctx)
+	if err != nil {
+		return err
+	}
+	known, again, err := a.again(ctx, known)
 	if err != nil {
 		return err
 	}
@@ -120,7 +127,7 @@ func Take(ctx context.Context, a Account, s Session) error {
 			continue
 		}
 		if slices.ContainsFunc(known, func(k ledger.Mailbox) bool { return k.Name == m.Name }) {
-			a.Tell(Box{Mailbox: m.Name, Known: true})
+			a.Tell(Box{Mailbox: m.Name, Known: again[m.Name] == "", Again: again[m.Name] != "", Refused: again[m.Name]})
 			continue
 		}
 		box, err := a.box(ctx, s, m, taken)
@@ -189,6 +196,64 @@ func Take(ctx context.Context, a Account, s Session) error {
 		}
 	}
 	return err
+}
+
+// WentOn gives a mailbox in which no sync has been since it was taken over, but the program from
+// which it was, and what that is called; "" if there is none.
+func WentOn(ctx context.Context, l *ledger.Ledger) (mailbox, program string, err error) {
+	notes, err := journal.Of(l).Imported.All(ctx)
+	if err != nil {
+		return "", "", err
+	}
+	for _, m := range slices.Sorted(maps.Keys(notes)) {
+		if changed, err := wentOn(notes[m]); err != nil || changed {
+			return m, notes[m].Program, err
+		}
+	}
+	return "", "", nil
+}
+
+func wentOn(n journal.Imported) (bool, error) {
+	return takeover.State{File: n.File, Digest: n.Digest}.Changed()
+}
+
+// again forgets the mailboxes that no sync has been in since the other program, from which they were
+// taken over, changed what it remembers of them, and gives the rest: what was agreed on is what it
+// says now. why has, by name, those of the rest of which that cannot be read.
+func (a *Account) again(ctx context.Context, known []ledger.Mailbox) (rest []ledger.Mailbox, why map[string]string, err error) {
+	j := journal.Of(a.Ledger)
+	notes, err := j.Imported.All(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	why = make(map[string]string)
+	for _, k := range known {
+		n, is := notes[k.Name]
+		changed := false
+		if is && n.Program == a.Program {
+			if changed, err = wentOn(n); err != nil {
+				return nil, nil, err
+			}
+		}
+		if !changed {
+			rest = append(rest, k)
+			continue
+		}
+		if _, err := a.Read(filepath.Join(a.Root, k.Folder), mail.Mailbox{Name: k.Name, Delim: k.Delim}); err != nil && !errors.Is(err, takeover.ErrNever) {
+			rest, why[k.Name] = append(rest, k), err.Error()
+			continue
+		}
+		if a.DryRun {
+			continue
+		}
+		if err := j.ForgetMailbox(ctx, k, journal.Change{}); err != nil {
+			return nil, nil, err
+		}
+		if err := j.Before.Set(ctx, k.Folder, journal.SaidOnce); err != nil { // that it was here before is as true as it was
+			return nil, nil, err
+		}
+	}
+	return rest, why, nil
 }
 
 // deleted takes a mailbox over that the server has no more, as its folder and what the other
@@ -390,6 +455,10 @@ func (a *Account) take(ctx context.Context, s Session, m mail.Mailbox, sel *mail
 	if err != nil {
 		return err
 	}
+	state := agreed.State
+	if state.File, err = filepath.Abs(state.File); err != nil { // a sync may run in another directory
+		return err
+	}
 	if agreed.Gmail != nil {
 		if agreed = ofGmail(agreed.Gmail, there, files); agreed == nil {
 			out.Final, out.Refused = true, "the server does not tell what number a message has (X-GM-MSGID), as Gmail does"
@@ -503,6 +572,9 @@ func (a *Account) take(ctx context.Context, s Session, m mail.Mailbox, sel *mail
 		return err
 	}
 	c.Save, c.Mailbox = rows, &ledger.Mailbox{Name: m.Name, Folder: out.Folder, Delim: m.Delim, UIDValidity: sel.UIDValidity, UIDNext: agreed.UIDNext, Messages: uint32(len(rows)), Complete: true}
+	if state.Digest != "" {
+		journal.Of(a.Ledger).Imported.Put(&c, m.Name, journal.Imported{Program: a.Program, File: state.File, Digest: state.Digest})
+	}
 	for key := range known {
 		a.taking.files[filepath.Join(out.Folder, key)] = true
 	}
