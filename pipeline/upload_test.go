@@ -41,7 +41,12 @@ func TestUploadsAloneTakeTwoRoundTrips(t *testing.T) {
 		if rep := h.sync(s); rep.Uploaded != 2 || !rep.Clean() {
 			t.Fatalf("%+v", rep)
 		}
-		if !slices.Equal(s.asked, c.want) {
+		asked := slices.Clone(s.asked)
+		if i := slices.Index(asked, "EXAMINE INBOX"); c.came == other && i > 2 {
+			// Each mailbox is looked at by a connection of its own, and either may be the first.
+			asked = slices.Insert(slices.Delete(asked, i, i+1), 2, "EXAMINE INBOX")
+		}
+		if !slices.Equal(asked, c.want) {
 			t.Errorf("asked %q, want %q", s.asked, c.want)
 		}
 		h.check(s)
