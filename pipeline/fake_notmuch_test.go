@@ -353,11 +353,16 @@ func (x *notmuch) Messages(_ context.Context, ids []string, under string) (map[s
 	db, err := x.load()
 	out := make(map[string]mail.Tagged)
 	for _, id := range ids {
-		m := db[id]
+		m, of := db[id], id
+		for other, o := range db {
+			if slices.Contains(o.Files, id) {
+				m, of = o, other
+			}
+		}
 		if m == nil {
 			continue
 		}
-		t := mail.Tagged{ID: id, Tags: m.Tags}
+		t := mail.Tagged{ID: of, Tags: m.Tags}
 		for _, f := range m.Files {
 			if strings.HasPrefix(f, under+"/") {
 				t.Paths = append(t.Paths, f)

@@ -246,9 +246,9 @@ func (r *run) tellMoved(ctx context.Context, b *box, from maildir.Dir) error {
 		ids[row.Key] = row.ID
 	}
 	for part := range slices.Chunk(mails, deliver.BatchSize) {
-		var asked []string
-		of := make([]string, len(part))
+		of, was := make([]string, len(part)), make([]string, len(part))
 		for i, f := range part {
+			was[i] = from.Path(f.Name)
 			if of[i] = ids[f.Key]; of[i] == "" {
 				h, err := maildir.ReadHeader(b.path(f.Name))
 				if err != nil {
@@ -256,17 +256,17 @@ func (r *run) tellMoved(ctx context.Context, b *box, from maildir.Dir) error {
 				}
 				of[i] = h.MessageID()
 			}
-			asked = append(asked, of[i])
 		}
-		known, err := r.Index.Messages(ctx, asked, r.Root)
+		known, err := r.Index.Messages(ctx, mail.Asking(of, was), r.Root)
 		if err != nil {
 			return err
 		}
 		var changes []mail.Change
 		for i, f := range part {
-			for _, path := range known[of[i]].Paths {
+			t, _ := mail.Answer(known, of[i], was[i])
+			for _, path := range t.Paths {
 				if key, _ := maildir.ParseName(path); key == f.Key && filepath.Dir(filepath.Dir(path)) == string(from) {
-					changes = append(changes, mail.Change{Op: mail.OpFlag, Path: b.path(f.Name), OldPath: path, ID: of[i]})
+					changes = append(changes, mail.Change{Op: mail.OpFlag, Path: b.path(f.Name), OldPath: path, ID: t.ID})
 				}
 			}
 		}

@@ -12,10 +12,6 @@ import (
 // configuration gives or takes a tag, or moves a mail for one that it has. That is said, and what
 // to type. A tag that changes afterwards is obeyed, and so is all on request.
 func TestATakeOverLeavesTagsAndPlaces(t *testing.T) {
-	rules := func(o *Options) {
-		filing(o)
-		o.TagRules = func(string, rune) (add, remove []string) { return []string{"work"}, []string{"todo"} }
-	}
 	upload := func(o *Options) { o.UploadHere = true }
 	for name, first := range map[string]struct {
 		there bool // whether the server has the mail
@@ -30,64 +26,83 @@ func TestATakeOverLeavesTagsAndPlaces(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s, h := newServer(wires()["MOVE"]...), newHome(t)
-			for i, box := range []string{"INBOX", "INBOX", "INBOX", "Archive", "Archive", "Drafts", "Sent"} {
-				h.maildir(box)
-				if h.put(box, plainMail(i), ""); first.there {
-					s.box(box).add(plainMail(i))
-				}
-			}
-			for i, box := range []string{"Junk", "Trash", "INBOX", "Archive", "Drafts", "Sent"} {
-				s.box(box).add(plainMail(90+i), `\Seen`)
-			}
-			h.notmuchNew()
-			h.tag(id(0), []string{"todo"}, []string{"inbox"})
-			h.tag(id(1), []string{"spam"}, nil)
-			h.tag(id(4), nil, []string{"inbox"})
-			tags := func() string {
-				var out []string
-				for i := range 7 {
-					out = append(out, fmt.Sprint(i, h.tags(id(i)), s.holding(id(i))))
-				}
-				return strings.Join(out, "\n")
-			}
-			had := make(map[int]string)
-			for i := range 7 {
-				had[i] = fmt.Sprint(h.tags(id(i)))
-			}
-			said := 0
-			for _, way := range append(slices.Clone(first.ways), nil, nil) {
-				if way == nil {
-					way = func(*Options) {}
-				}
-				h.sync(s, rules, way)
-				said += h.said("2 have tags by which `moves` takes them elsewhere: they stay") + h.said("1 has tags by which `moves` takes it elsewhere: it stays")
-			}
-			for i, box := range []string{"INBOX", "INBOX", "INBOX", "Archive", "Archive", "Drafts", "Sent"} {
-				if fmt.Sprint(h.tags(id(i))) != had[i] || !slices.Equal(s.holding(id(i)), []string{box}) {
-					t.Errorf("mail %d has %v, in %v; before, %v, in %s", i, h.tags(id(i)), s.holding(id(i)), had[i], box)
-				}
-			}
-			if said != first.said {
-				t.Errorf("that they stay was said %d times, want %d", said, first.said)
-			}
-			h.tag(id(1), nil, []string{"spam"})
-			h.sync(s, rules)
-			h.tag(id(1), []string{"spam"}, nil)
-			h.sync(s, rules)
-			if got := s.holding(id(1)); !slices.Equal(got, []string{"Junk"}) {
-				t.Errorf("%s", tags())
-			}
-			h.sync(s, rules, func(o *Options) { o.Rules = true })
-			want := map[int]string{0: "Archive", 1: "Junk", 2: "INBOX", 3: "INBOX", 4: "Archive", 5: "Drafts", 6: "Sent"}
-			for _, i := range slices.Sorted(maps.Keys(want)) {
-				if got := s.holding(id(i)); !slices.Equal(got, []string{want[i]}) {
-					t.Errorf("by the rules mail %d is in %v, want %s", i, got, want[i])
-				}
-			}
-			h.quiet(s, rules)
+			takeOverLeavesTags(t, first.there, first.said, first.ways, plainMail)
+		})
+		// notmuch's id of a mail without Message-ID is of its file, also of what another program added.
+		t.Run(name+", without Message-ID", func(t *testing.T) {
+			t.Parallel()
+			takeOverLeavesTags(t, first.there, first.said, first.ways, func(n int) string { return strings.Replace(plainMail(n), "Message-ID", "X-ID", 1) })
 		})
 	}
+}
+
+// takeOverLeavesTags takes mail over in some ways, one after the other.
+func takeOverLeavesTags(t *testing.T, there bool, many int, ways []func(*Options), text func(n int) string) {
+	t.Helper()
+	rules := func(o *Options) {
+		filing(o)
+		o.TagRules = func(string, rune) (add, remove []string) { return []string{"work"}, []string{"todo"} }
+	}
+	ids := make([]string, 7)
+	s, h := newServer(wires()["MOVE"]...), newHome(t)
+	for i, box := range []string{"INBOX", "INBOX", "INBOX", "Archive", "Archive", "Drafts", "Sent"} {
+		h.maildir(box)
+		const added = "X-TUID: 123456789012\r\n"
+		file := added + text(i)
+		ids[i] = notmuchID([]byte(strings.ReplaceAll(file, "\r\n", "\n")))
+		if h.put(box, file, ""); there {
+			s.box(box).add(text(i))
+		}
+	}
+	for i, box := range []string{"Junk", "Trash", "INBOX", "Archive", "Drafts", "Sent"} {
+		s.box(box).add(plainMail(90+i), `\Seen`)
+	}
+	h.notmuchNew()
+	h.tag(ids[0], []string{"todo"}, []string{"inbox"})
+	h.tag(ids[1], []string{"spam"}, nil)
+	h.tag(ids[4], nil, []string{"inbox"})
+	tags := func() string {
+		var out []string
+		for i := range 7 {
+			out = append(out, fmt.Sprint(i, h.tags(ids[i]), s.holding(id(i))))
+		}
+		return strings.Join(out, "\n")
+	}
+	had := make(map[int]string)
+	for i := range 7 {
+		had[i] = fmt.Sprint(h.tags(ids[i]))
+	}
+	said := 0
+	for _, way := range append(slices.Clone(ways), nil, nil) {
+		if way == nil {
+			way = func(*Options) {}
+		}
+		h.sync(s, rules, way)
+		said += h.said("2 have tags by which `moves` takes them elsewhere: they stay") + h.said("1 has tags by which `moves` takes it elsewhere: it stays")
+	}
+	for i, box := range []string{"INBOX", "INBOX", "INBOX", "Archive", "Archive", "Drafts", "Sent"} {
+		if fmt.Sprint(h.tags(ids[i])) != had[i] || !slices.Equal(s.holding(id(i)), []string{box}) {
+			t.Errorf("mail %d has %v, in %v; before, %v, in %s", i, h.tags(ids[i]), s.holding(id(i)), had[i], box)
+		}
+	}
+	if said != many {
+		t.Errorf("that they stay was said %d times, want %d", said, many)
+	}
+	h.tag(ids[1], nil, []string{"spam"})
+	h.sync(s, rules)
+	h.tag(ids[1], []string{"spam"}, nil)
+	h.sync(s, rules)
+	if got := s.holding(id(1)); !slices.Equal(got, []string{"Junk"}) {
+		t.Errorf("%s", tags())
+	}
+	h.sync(s, rules, func(o *Options) { o.Rules = true })
+	want := map[int]string{0: "Archive", 1: "Junk", 2: "INBOX", 3: "INBOX", 4: "Archive", 5: "Drafts", 6: "Sent"}
+	for _, i := range slices.Sorted(maps.Keys(want)) {
+		if got := s.holding(id(i)); !slices.Equal(got, []string{want[i]}) {
+			t.Errorf("by the rules mail %d is in %v, want %s", i, got, want[i])
+		}
+	}
+	h.quiet(s, rules)
 }
 
 // TestTagsOlderThanTheMailboxGoToTheServer as keywords, when mail that was tagged before becomes a

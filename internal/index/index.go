@@ -359,6 +359,15 @@ func lookUp(db *notmuch.DB, id string, f func(*notmuch.Message) error) (found bo
 	return true, errors.Join(f(m), m.Close())
 }
 
+// lookUpFile is lookUp of the message that has a file, by its path.
+func lookUpFile(db *notmuch.DB, path string, f func(*notmuch.Message) error) (found bool, err error) {
+	m, err := find(db.FindMessageByFilename(path))
+	if m == nil || err != nil {
+		return false, err
+	}
+	return true, errors.Join(f(m), m.Close())
+}
+
 // Revision is what a query lastmod:REVISION.. starts from to find later
 // changes. It counts in the database with this uuid only.
 func (x *Index) Revision(ctx context.Context) (uuid string, revision uint64, err error) {
@@ -429,12 +438,16 @@ func taggedOf(m *notmuch.Message, under string) (t mail.Tagged, err error) {
 }
 
 // Messages gives those of the messages with these ids that have files, by id, with those below
-// the directory under, and their others.
+// the directory under, and their others. What begins with "/" is the path of a file in place of an id.
 func (x *Index) Messages(ctx context.Context, ids []string, under string) (map[string]mail.Tagged, error) {
 	out := make(map[string]mail.Tagged)
 	err := x.read(ctx, func(db *notmuch.DB) error {
 		for _, id := range ids {
-			_, err := lookUp(db, id, func(m *notmuch.Message) error {
+			look := lookUp
+			if filepath.IsAbs(id) {
+				look = lookUpFile
+			}
+			_, err := look(db, id, func(m *notmuch.Message) error {
 				t, err := taggedOf(m, under)
 				ghost, e := isGhost(db, m)
 				if err := errors.Join(err, e); err != nil || ghost {

@@ -45,6 +45,30 @@ func MessageID(value string) string {
 // tells it from others where there was NUL in it.
 func NotmuchID(id string) string { return untilNUL(id) }
 
+// Asking gives by what notmuch is to be asked for the messages of files, and has each file answered
+// from that by Answer: by id, and by path where the mail has no Message-ID. notmuch's own id of
+// that is of all bytes of the file, also of those that another program added, which MadeUpID leaves out.
+func Asking(ids, paths []string) []string {
+	var out []string
+	for i, id := range ids {
+		if id != "" {
+			out = append(out, id)
+		}
+		if id == "" || strings.HasPrefix(id, madeUp) {
+			out = append(out, paths[i])
+		}
+	}
+	return out
+}
+
+// Answer gives the message of the file with this id and path.
+func Answer(known map[string]Tagged, id, path string) (t Tagged, is bool) {
+	if t, is = known[id]; !is {
+		t, is = known[path]
+	}
+	return t, is
+}
+
 func untilNUL(s string) string {
 	if i := strings.IndexAny(s, "\x00\u0080"); i >= 0 {
 		return s[:i]

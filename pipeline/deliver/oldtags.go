@@ -21,8 +21,8 @@ type Orders interface {
 	Moving(old plan.OldTags) plan.OldTags
 	// IsOrder tells whether a tag orders something, in any account.
 	IsOrder(tag string) bool
-	// Messages gives those of the messages with these ids that notmuch knows, by id: the
-	// paths of what is in the account's folder, and of what is not.
+	// Messages gives those of the messages with these ids, or of the files with these paths, that
+	// notmuch knows: the paths of what is in the account's folder, and of what is not.
 	Messages(ctx context.Context, ids []string) (map[string]mail.Tagged, error)
 	// Of gives what is noted of a file, and Put lets a change note it.
 	Of(ctx context.Context, mailbox, key string) (map[string]bool, bool, error)
@@ -67,11 +67,12 @@ func (l *Line) noteOldTags(ctx context.Context, files []coming, changes []mail.C
 	if l.Orders == nil || len(files) == 0 || !l.Ordered && !slices.ContainsFunc(files, stands) {
 		return nil
 	}
-	ids := make([]string, len(files))
+	ids, paths := make([]string, len(files)), make([]string, len(files))
 	for i, f := range files {
-		ids[i] = f.it.messageID(changes[f.at].Path)
+		paths[i] = changes[f.at].Path
+		ids[i] = f.it.messageID(paths[i])
 	}
-	known, err := l.Orders.Messages(ctx, ids)
+	known, err := l.Orders.Messages(ctx, mail.Asking(ids, paths))
 	if err != nil {
 		return err
 	}
@@ -81,7 +82,7 @@ func (l *Line) noteOldTags(ctx context.Context, files []coming, changes []mail.C
 		if id == "" {
 			continue
 		}
-		t, is := known[id]
+		t, is := mail.Answer(known, id, paths[i])
 		change := &changes[f.at]
 		stood := is && stands(f)
 		if stood {

@@ -57,7 +57,7 @@ type Account struct {
 	Tell   func(Box)
 	DryRun bool
 	// Tags is what tags order by the configuration, and Messages gives those of the messages with
-	// these ids that notmuch knows, by id.
+	// these ids, or of the files with these paths, that notmuch knows.
 	Tags     *plan.Tags
 	Messages func(ctx context.Context, ids []string) (map[string]mail.Tagged, error)
 	// Called gives the mailbox that a folder is called by. Nil where folders of other accounts
@@ -568,7 +568,7 @@ func (a *Account) take(ctx context.Context, s Session, m mail.Mailbox, sel *mail
 	if agreed.Gmail == nil {
 		out.Here -= out.Both
 	}
-	if out.Tagged, err = a.oldTags(ctx, rows, &c); err != nil || a.DryRun {
+	if out.Tagged, err = a.oldTags(ctx, out.Folder, rows, &c); err != nil || a.DryRun {
 		return err
 	}
 	c.Save, c.Mailbox = rows, &ledger.Mailbox{Name: m.Name, Folder: out.Folder, Delim: m.Delim, UIDValidity: sel.UIDValidity, UIDNext: agreed.UIDNext, Messages: uint32(len(rows)), Complete: true}
@@ -589,22 +589,22 @@ func (a *Account) take(ctx context.Context, s Session, m mail.Mailbox, sel *mail
 
 // oldTags has a change note of what tags order nothing: those that mail has already, of which a rule
 // would move it. Where it is its owner has put it. It gives how many messages that is.
-func (a *Account) oldTags(ctx context.Context, rows []ledger.Message, c *journal.Change) (n int, err error) {
+func (a *Account) oldTags(ctx context.Context, folder string, rows []ledger.Message, c *journal.Change) (n int, err error) {
 	if a.Tags == nil || !a.Tags.HasRules() {
 		return 0, nil
 	}
 	rows = slices.DeleteFunc(slices.Clone(rows), func(m ledger.Message) bool { return m.State != ledger.Present || m.Name == "" })
-	ids := make([]string, len(rows))
+	ids, paths := make([]string, len(rows)), make([]string, len(rows))
 	for i, m := range rows {
-		ids[i] = m.ID
+		ids[i], paths[i] = m.ID, filepath.Join(a.Root, folder, m.Name)
 	}
-	known, err := a.Messages(ctx, ids)
+	known, err := a.Messages(ctx, mail.Asking(ids, paths))
 	if err != nil {
 		return 0, err
 	}
 	notes := journal.Of(a.Ledger).Old
-	for _, m := range rows {
-		t, is := known[m.ID]
+	for i, m := range rows {
+		t, is := mail.Answer(known, m.ID, paths[i])
 		if !is {
 			continue
 		}
