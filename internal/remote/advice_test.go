@@ -32,7 +32,7 @@ func made(tb testing.TB, change func(*x509.Certificate)) (tls.Certificate, *x509
 		tb.Fatal(err)
 	}
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "mail.example.org"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), IsCA: true, BasicConstraintsValid: true}
 	change(template)
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
@@ -78,7 +78,7 @@ func TestEveryWrongThingHasItsLine(t *testing.T) {
 	}
 	good, goodPool := made(t, func(*x509.Certificate) {})
 	expired, expiredPool := made(t, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })
-	future, futurePool := made(t, func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Minute) })
+	future, futurePool := made(t, func(c *x509.Certificate) { c.NotBefore, c.NotAfter = time.Now().Add(24*time.Hour), time.Now().Add(48*time.Hour) })
 	old, oldPool := made(t, func(c *x509.Certificate) { c.IPAddresses = nil })
 	other, otherPool := made(t, func(c *x509.Certificate) { c.IPAddresses, c.DNSNames = nil, []string{"imap.example.org"} })
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
