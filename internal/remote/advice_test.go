@@ -78,7 +78,9 @@ func TestEveryWrongThingHasItsLine(t *testing.T) {
 	}
 	good, goodPool := made(t, func(*x509.Certificate) {})
 	expired, expiredPool := made(t, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })
-	future, futurePool := made(t, func(c *x509.Certificate) { c.NotBefore, c.NotAfter = time.Now().Add(24*time.Hour), time.Now().Add(48*time.Hour) })
+	future, futurePool := made(t, func(c *x509.Certificate) {
+		c.NotBefore, c.NotAfter = time.Now().Add(24*time.Hour), time.Now().Add(48*time.Hour)
+	})
 	old, oldPool := made(t, func(c *x509.Certificate) { c.IPAddresses = nil })
 	other, otherPool := made(t, func(c *x509.Certificate) { c.IPAddresses, c.DNSNames = nil, []string{"imap.example.org"} })
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
