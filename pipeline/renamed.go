@@ -16,6 +16,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
@@ -52,10 +53,9 @@ func (w *worker) followRenamed(ctx context.Context, there *listing) (any bool, e
 		to.Name, to.Delim = r.Now.Name, r.Now.Delim
 		to.Folder = w.folderRenamed(r, taken)
 		if w.DryRun {
-			// What is to be done in it shows when it has the name.
 			w.rep.Note(to.Name, "would: %s is called so on the server now, and its folder here goes along", mail.Typed(w.Name+"/"+r.Known.Name))
-			i := slices.IndexFunc(there.mailboxes, func(m mail.Mailbox) bool { return m.Name == to.Name })
-			there.mailboxes[i] = mail.Mailbox{Name: r.Known.Name, Delim: to.Delim, Unasked: true}
+			there.callAsBefore(r)
+			w.renamed[r.Known.Name] = r.Now.Name
 			continue
 		}
 		taken.Put(to.Folder)
@@ -72,6 +72,51 @@ func (w *worker) followRenamed(ctx context.Context, there *listing) (any bool, e
 		w.rep.Note(to.Name, "%s is called so on the server now; its folder here is %s, and what waited in it goes on", mail.Typed(w.Name+"/"+r.Known.Name), to.Folder)
 	}
 	return any, nil
+}
+
+// callAsBefore lists a mailbox by the name that it has here, in place of the one that has that by now.
+func (l *listing) callAsBefore(r plan.Renamed) {
+	l.mailboxes = slices.DeleteFunc(l.mailboxes, func(m mail.Mailbox) bool { return m.Name == r.Known.Name })
+	i := slices.IndexFunc(l.mailboxes, func(m mail.Mailbox) bool { return m.Name == r.Now.Name })
+	l.mailboxes[i].Name = r.Known.Name
+}
+
+// asBefore are the names on the server of mailboxes that still have another one here, by that:
+// a dry run leaves it so, and looks into them all the same.
+type asBefore map[string]string
+
+func (n asBefore) dial(dial func(context.Context) (Session, error)) func(context.Context) (Session, error) {
+	return func(ctx context.Context) (Session, error) {
+		s, err := dial(ctx)
+		if err == nil {
+			s.Opener = opener{s.Opener, n}
+		}
+		return s, err
+	}
+}
+
+// opener opens mailboxes by the names that they have here.
+type opener struct {
+	probe.Opener
+	names asBefore
+}
+
+func (o opener) Examine(ctx context.Context, name string, known *mail.Known) (*mail.Selected, error) {
+	if now, ok := o.names[name]; ok {
+		name = now
+	}
+	return o.Opener.Examine(ctx, name, known)
+}
+
+// Mailbox is the selected mailbox by the name that it has here.
+func (o opener) Mailbox() string {
+	name := o.Opener.Mailbox()
+	for here, now := range o.names {
+		if now == name {
+			return here
+		}
+	}
+	return name
 }
 
 // isRenamed asks the server for the messages by which a mailbox is known.

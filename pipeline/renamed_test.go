@@ -58,20 +58,34 @@ func TestAMailboxIsRenamedOnTheServer(t *testing.T) {
 				t.Parallel()
 				s, h := renaming(t, wire)
 				s.rename("Old", "New/Name")
+				counts := func(rep *Report) [7]int {
+					return [...]int{rep.New, rep.Flagged, rep.Pushed, rep.Moved, rep.Deleted, rep.Uploaded, rep.Removed}
+				}
+				var would [7]int
 				if at == 0 {
-					h.sync(s, keepsTodo, func(o *Options) { o.DryRun = true })
+					s.box("New/Name").add(plainMail(9))
+					s.box("New/Name").flag(6, `\Seen`, `\Flagged`)
+					would = counts(h.sync(s, keepsTodo, func(o *Options) { o.DryRun = true }))
 					if s.writes > 0 || h.said("would: work/Old is called so on the server now") != 1 || len(h.files("Old")) != 7 {
 						t.Errorf("the dry run said %v", h.events)
 					}
 				} else {
 					h.stopAt(s, at, keepsTodo)
 				}
-				for range 2 {
-					if rep := h.sync(s, keepsTodo); !rep.Clean() || rep.Held > 0 {
+				for i := range 2 {
+					rep := h.sync(s, keepsTodo)
+					if !rep.Clean() || rep.Held > 0 {
 						t.Errorf("%+v %v", rep, h.events)
 					}
+					if did := counts(rep); at == 0 && i == 0 && did != would {
+						t.Errorf("the dry run said %v, the run did %v", would, did)
+					}
 				}
-				h.has(s, map[string]string{"INBOX": "", "New/Name": "1 2 20 30 5 6 7", "New/Name/Sub": "12", "Keep": "4", "Trash": "11 3"})
+				name := "1 2 20 30 5 6 7"
+				if at == 0 {
+					name += " 9"
+				}
+				h.has(s, map[string]string{"INBOX": "", "New/Name": name, "New/Name/Sub": "12", "Keep": "4", "Trash": "11 3"})
 				h.named()
 				h.quiet(s, keepsTodo)
 				for _, m := range s.box("New/Name").msgs {

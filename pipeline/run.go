@@ -51,6 +51,8 @@ type run struct {
 	largeBegun bool            // some large messages were asked for
 	paired     map[string]bool // mailboxes whose first look found mail here that is theirs
 	hooksBegan bool            // they let the run begin, and are told of its end
+
+	renamed asBefore // of a dry run
 }
 
 // newRun begins a run: the whole of it, or the part that a verb of its own needs.
@@ -59,7 +61,11 @@ func newRun(o Options) *run {
 }
 
 func reportingRun(o Options, rep *report.Reporter) *run {
-	r := &run{Options: o, rep: rep, first: conn.New(o.Dial, o.Pause), paired: make(map[string]bool), noted: newNoted(o)}
+	renamed := make(asBefore)
+	if o.DryRun {
+		o.Dial = renamed.dial(o.Dial)
+	}
+	r := &run{Options: o, rep: rep, renamed: renamed, first: conn.New(o.Dial, o.Pause), paired: make(map[string]bool), noted: newNoted(o)}
 	r.secret = &secret{journal: o.notes(), dryRun: o.DryRun, step: rep.Step}
 	r.signIn = &signIn{o, r.secret}
 	r.faults = &faults{Options: o, rep: rep, signIn: r.signIn, standing: r.standing, unanswered: r.unanswered}
