@@ -501,7 +501,8 @@ func TestTheShortFolderOfAMailboxBelowInbox(t *testing.T) {
 	}
 }
 
-// Mail that went to a mailbox that is new, or that has another name, is linked.
+// Mail that went to a mailbox that is new is linked, also where the one that it was in is gone;
+// that of a mailbox that has another name goes with its folder.
 func TestMailInANewMailboxIsNotFetchedAgain(t *testing.T) {
 	t.Parallel()
 	for wire, caps := range wires() {
@@ -509,20 +510,28 @@ func TestMailInANewMailboxIsNotFetchedAgain(t *testing.T) {
 		for i := range 4 {
 			s.box("INBOX").add(plainMail(i))
 			s.box("Old").add(plainMail(10 + i))
+			s.box("Gone").add(plainMail(20 + i))
 		}
 		h.sync(s)
 		for i := range 2 {
 			m := s.box("INBOX").expunge(imap.UID(i + 1))
 			s.box("New").msgs[s.box("New").add(m.raw, m.flags...)].date = m.date
 		}
+		for i := range 3 {
+			m := s.box("Gone").expunge(imap.UID(i + 1))
+			s.box("Copy").msgs[s.box("Copy").add(m.raw, m.flags...)].date = m.date
+		}
+		s.drop("Gone")
 		s.boxes["Other"] = s.boxes["Old"]
 		s.drop("Old")
-		if rep := h.sync(s); rep.Linked != 6 || !rep.Clean() || slices.Contains(s.asked, "FETCH") {
+		if rep := h.sync(s); rep.Linked != 5 || !rep.Clean() || slices.Contains(s.asked, "FETCH") {
 			t.Errorf("%s: %+v", wire, rep)
 		}
 		h.quiet(s)
-		if len(h.files("Old")) != 4 || len(h.files("Other")) != 4 || len(h.files("New")) != 2 {
-			t.Errorf("%s: %d, %d and %d files", wire, len(h.files("Old")), len(h.files("Other")), len(h.files("New")))
+		for folder, n := range map[string]int{"Old": 0, "Other": 4, "New": 2, "Gone": 4, "Copy": 3} {
+			if len(h.files(folder)) != n {
+				t.Errorf("%s: %s has %d files, want %d", wire, folder, len(h.files(folder)), n)
+			}
 		}
 	}
 }
