@@ -353,15 +353,9 @@ func (x *Index) message(ctx context.Context, id string, f func(*notmuch.Message)
 // lookUp lets f at the message with this id; found is false if there is none.
 func lookUp(db *notmuch.DB, id string, f func(*notmuch.Message) error) (found bool, err error) {
 	m, err := find(db.FindMessage(id))
-	if m == nil || err != nil {
-		return false, err
+	if m == nil && err == nil && filepath.IsAbs(id) { // or an id that looks so, as gateways from X.400 make them
+		m, err = find(db.FindMessageByFilename(id))
 	}
-	return true, errors.Join(f(m), m.Close())
-}
-
-// lookUpFile is lookUp of the message that has a file, by its path.
-func lookUpFile(db *notmuch.DB, path string, f func(*notmuch.Message) error) (found bool, err error) {
-	m, err := find(db.FindMessageByFilename(path))
 	if m == nil || err != nil {
 		return false, err
 	}
@@ -438,16 +432,12 @@ func taggedOf(m *notmuch.Message, under string) (t mail.Tagged, err error) {
 }
 
 // Messages gives those of the messages with these ids that have files, by id, with those below
-// the directory under, and their others. What begins with "/" is the path of a file in place of an id.
+// the directory under, and their others. An absolute path stands for the message of that file.
 func (x *Index) Messages(ctx context.Context, ids []string, under string) (map[string]mail.Tagged, error) {
 	out := make(map[string]mail.Tagged)
 	err := x.read(ctx, func(db *notmuch.DB) error {
 		for _, id := range ids {
-			look := lookUp
-			if filepath.IsAbs(id) {
-				look = lookUpFile
-			}
-			_, err := look(db, id, func(m *notmuch.Message) error {
+			_, err := lookUp(db, id, func(m *notmuch.Message) error {
 				t, err := taggedOf(m, under)
 				ghost, e := isGhost(db, m)
 				if err := errors.Join(err, e); err != nil || ghost {

@@ -447,7 +447,8 @@ func TestChangesSinceARevision(t *testing.T) {
 	}
 }
 
-// Messages gives what notmuch has of some messages, and not what it only has heard of.
+// Messages gives what notmuch has of some messages, and not what it only has heard of: by id, also
+// by one that looks like a path, as gateways from X.400 make them, and by the path of a file.
 func TestMessagesByID(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -456,8 +457,15 @@ func TestMessagesByID(t *testing.T) {
 	reply := filepath.Join(w.root, "work/new/m1")
 	w.write(reply, "From: a@example.org\nMessage-ID: <m1@example.org>\nIn-Reply-To: <ghost@example.org>\nSubject: re\n\ntext\n")
 	w.apply(mail.Change{Op: mail.OpAdd, Path: mine, New: []string{"inbox"}}, mail.Change{Op: mail.OpAdd, Path: other, Add: []string{"todo"}}, mail.Change{Op: mail.OpAdd, Path: reply})
-	got, err := w.x.Messages(ctx, []string{"m0@example.org", "ghost@example.org", "unknown@example.org", "m0@example.org"}, filepath.Join(w.root, "work"))
-	want := map[string]mail.Tagged{"m0@example.org": {ID: "m0@example.org", Paths: []string{mine}, Others: []string{other}, Tags: []string{"inbox", "todo", "unread"}}}
+	const x400 = "/C=DE/A=X@example.org"
+	gated, none := w.deliver("work/new/m2", x400), filepath.Join(w.root, "work/new/none")
+	w.apply(mail.Change{Op: mail.OpAdd, Path: gated})
+	got, err := w.x.Messages(ctx, []string{"m0@example.org", "ghost@example.org", "unknown@example.org", "m0@example.org", x400, reply, none}, filepath.Join(w.root, "work"))
+	want := map[string]mail.Tagged{
+		"m0@example.org": {ID: "m0@example.org", Paths: []string{mine}, Others: []string{other}, Tags: []string{"inbox", "todo", "unread"}},
+		x400:             {ID: x400, Paths: []string{gated}, Tags: []string{"unread"}},
+		reply:            {ID: "m1@example.org", Paths: []string{reply}, Tags: []string{"unread"}},
+	}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%v: %+v, want %+v", err, got, want)
 	}
