@@ -146,7 +146,7 @@ func (p *program) verifyAccount(ctx context.Context, v *verification, keys *secr
 			},
 		}
 		return p.reach(ctx, a, o.Dial, out, func(s pipeline.Session) error {
-			of.Stray = pipeline.Stray(o, s)
+			of.Strays = pipeline.Strays(o, s)
 			result, bodies, err = verify.Sides(ctx, of, s)
 			return err
 		})

@@ -37,7 +37,7 @@ func (w *world) verified(change ...func(*pipeline.Options)) *verify.Result {
 				w.t.Errorf("%s: %+v", w.dir, d)
 			}
 		}}
-	a.Stray = pipeline.Stray(o, session)
+	a.Strays = pipeline.Strays(o, session)
 	result, bodies, err := verify.Sides(ctx, a, session)
 	if err == nil {
 		var done *verify.Done

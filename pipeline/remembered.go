@@ -53,41 +53,47 @@ func Remembered(ctx context.Context, account string, l *ledger.Ledger, index loc
 	return m, errors.Join(err, e, e2, e3, e4)
 }
 
-// Stray gives what says of an account's folder that is of no mailbox of a list, as s gives it, what
-// becomes of it, as runs judge it; "" if it takes no part.
-func Stray(o Options, s Lister) func(ctx context.Context, list []mail.Mailbox, folder string) (string, error) {
+// Strays gives what says of an account's folders that are of no mailbox of a list, as s gives it,
+// what becomes of one, as runs judge it; "" if it takes no part.
+func Strays(o Options, s Lister) verify.Strays {
 	o.DryRun = true
 	r := newRun(o)
-	return func(ctx context.Context, list []mail.Mailbox, folder string) (string, error) {
-		sync, upload, err := r.here.Stray(ctx, folder, local.Listed{
-			Mailboxes: list, Personal: func(ctx context.Context) (string, error) { return personal(ctx, s, list) },
-		})
-		if err != nil {
-			return "", err
-		}
-		name := upload.Mailbox
-		if sync.Made {
-			name = sync.Mailbox
-		}
-		if sync.Made || upload.Made {
-			tries, refused, err := r.notes().Unavailable.Get(ctx, journal.AboutWord("CREATE", name))
-			switch {
-			case err != nil:
+	return func(list []mail.Mailbox) func(ctx context.Context, folder string) (string, error) {
+		fates := r.here.Strays(local.Listed{Mailboxes: list, Personal: func(ctx context.Context) (string, error) { return personal(ctx, s, list) }})
+		return func(ctx context.Context, folder string) (string, error) {
+			sync, upload, err := fates(ctx, folder)
+			if err != nil {
 				return "", err
-			case refused && tries.GivenUp:
-				return fmt.Sprintf("%s; `notmuch imap retry %s` asks again", tries.Reason, mail.Typed(o.Name+"/"+name)), nil
-			case refused:
-				return (&leftOut{"CREATE", tries.Reason}).Error(), nil
 			}
+			return r.strayText(ctx, sync, upload)
 		}
-		switch {
-		case sync.Made:
-			return "a sync makes it one", nil
-		case upload.Made:
-			return fmt.Sprintf("`notmuch imap upload %s` makes it one, and sends all that was here before the first sync", mail.Typed(o.Name)), nil
-		}
-		return sync.Why, nil
 	}
+}
+
+// strayText says what becomes of a folder that is of no mailbox.
+func (r *run) strayText(ctx context.Context, sync, upload local.Fate) (string, error) {
+	name := upload.Mailbox
+	if sync.Made {
+		name = sync.Mailbox
+	}
+	if sync.Made || upload.Made {
+		tries, refused, err := r.notes().Unavailable.Get(ctx, journal.AboutWord("CREATE", name))
+		switch {
+		case err != nil:
+			return "", err
+		case refused && tries.GivenUp:
+			return fmt.Sprintf("%s; `notmuch imap retry %s` asks again", tries.Reason, mail.Typed(r.Name+"/"+name)), nil
+		case refused:
+			return (&leftOut{"CREATE", tries.Reason}).Error(), nil
+		}
+	}
+	switch {
+	case sync.Made:
+		return "a sync makes it one", nil
+	case upload.Made:
+		return fmt.Sprintf("`notmuch imap upload %s` makes it one, and sends all that was here before the first sync", mail.Typed(r.Name)), nil
+	}
+	return sync.Why, nil
 }
 
 // isNote tells whether a file says by all that a stub has that it is one: no sync sends it, whoever

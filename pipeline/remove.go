@@ -160,8 +160,7 @@ func (rm *remover) unknown(folder string) *box {
 
 // messages gives all that the ledger has of the mailbox.
 func (rm *remover) messages(ctx context.Context) ([]ledger.Message, error) {
-	const none = 1<<64 - 2 // no mailbox has this UIDVALIDITY
-	return rm.Ledger.OtherValidity(ctx, rm.mailbox, none)
+	return rm.Ledger.EveryValidity(ctx, rm.mailbox)
 }
 
 // remove deletes the mailbox: on the server, which may refuse it, then here. The

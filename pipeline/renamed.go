@@ -44,6 +44,9 @@ func (w *worker) followRenamed(ctx context.Context, there *listing) (any bool, e
 			return false, err
 		}
 	}
+	if len(same) == 0 {
+		return false, nil
+	}
 	taken := maildir.NewTaken(w.Root)
 	for _, k := range rows {
 		taken.Put(k.Folder)
@@ -281,8 +284,7 @@ func (r *run) tellMoved(ctx context.Context, b *box, from maildir.Dir) error {
 	if err != nil {
 		return err
 	}
-	const none = 1<<64 - 2 // no mailbox has this UIDVALIDITY
-	rows, err := r.Ledger.OtherValidity(ctx, b.Name, none)
+	rows, err := r.Ledger.EveryValidity(ctx, b.Name)
 	if err != nil {
 		return err
 	}

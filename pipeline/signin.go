@@ -58,9 +58,8 @@ type signIn struct {
 	secret *secret // by which fingerprints are made
 }
 
-// mayBegin tells whether the server is to be asked now: it does not want to be left alone, and
-// no program has gone on with
-// what was taken over from it, and no hook puts the account off.
+// mayBegin tells whether the server is to be asked now: it does not want to be left alone, no
+// program has gone on with what was taken over from it, and no hook puts the account off.
 func (r *run) mayBegin(ctx context.Context) (bool, error) {
 	why, err := r.signIn.mustWait(ctx)
 	if err != nil {

@@ -228,6 +228,11 @@ func (l *Ledger) OtherValidity(ctx context.Context, mailbox string, uidValidity 
 	return l.query(ctx, "mailbox = (SELECT id FROM mailbox WHERE name = ?) AND uidvalidity <> ? ORDER BY uidvalidity, uid", mailbox, int64(uidValidity))
 }
 
+// EveryValidity gives all of a mailbox's messages.
+func (l *Ledger) EveryValidity(ctx context.Context, mailbox string) ([]Message, error) {
+	return l.query(ctx, "mailbox = (SELECT id FROM mailbox WHERE name = ?) ORDER BY uidvalidity, uid", mailbox)
+}
+
 // Count counts a mailbox's messages in any of the states.
 func (l *Ledger) Count(ctx context.Context, mailbox string, uidValidity uint64, states ...State) (n int, err error) {
 	err = l.db.QueryRowContext(ctx, `SELECT count(*) FROM message WHERE mailbox = (SELECT id FROM mailbox WHERE name = ?) AND uidvalidity = ?

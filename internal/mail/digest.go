@@ -106,6 +106,9 @@ func (d *Digester) Sum() Digest {
 	return Digest(d.hash.Sum(nil))
 }
 
+// Discard makes of it a Spool of which no more than this is kept.
+func (*Digester) Discard() {}
+
 // Left is the size of the header fields that the Digest left out, in bytes, with
 // line ends of CRLF.
 func (d *Digester) Left() int64 { return d.left }

@@ -66,6 +66,13 @@ type Item struct {
 // Tags are what a message gets and loses.
 type Tags struct{ Add, Remove []string }
 
+// TagsOfFlags are those that a message gets by its flags alone, and that it loses by those that
+// went off it.
+func TagsOfFlags(t *plan.Tags, flags, off []string) *Tags {
+	add, remove := t.InitialTags(flags, nil, off)
+	return &Tags{add, remove}
+}
+
 // news tells whether an item is a mail that its owner has to hear of.
 func (it *Item) news() bool {
 	return (it.Op == OpAdd || it.Op == OpReplace) && !it.Known && !it.Linked && !it.Box.Quiet && !plan.HasFlag(it.Row.Flags, `\Seen`)

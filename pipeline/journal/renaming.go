@@ -21,7 +21,6 @@ type Renaming struct {
 // the name of before is over.
 func (j *Journal) Rename(ctx context.Context, from, to ledger.Mailbox, root string) error {
 	c := ledger.Change{Mailbox: &to, Was: from.Name, Metas: make(map[string]string)}
-	was, is := filepath.Join(root, from.Folder), filepath.Join(root, to.Folder)
 	for _, k := range j.kinds {
 		texts, err := j.ledger.Metas(ctx, k.Key)
 		if err == nil && k.Form == Alone {
@@ -32,7 +31,7 @@ func (j *Journal) Rename(ctx context.Context, from, to ledger.Mailbox, root stri
 			return err
 		}
 		for key, text := range texts {
-			key2, text2 := k.renamed(key, from, to), renamedText(text, map[string]string{from.Name: to.Name}, was, is)
+			key2, text2 := k.renamed(key, from, to), renamedText(text, from, to, root)
 			if in, _ := Text(text).Said(); k.Form == OfFileIn && string(in) == from.Name {
 				text2 = strings.TrimSuffix(text, from.Name) + to.Name
 			}
@@ -69,9 +68,9 @@ func (k Kind) renamed(key string, from, to ledger.Mailbox) string {
 	}
 }
 
-// renamedText gives the text of a note with the other names of mailboxes, and with files that were
-// below one directory below another one.
-func renamedText(text string, names map[string]string, from, to string) string {
+// renamedText gives the text of a note with the other name of the mailbox, and with the files of its
+// folder, which is below root, in its other one.
+func renamedText(text string, from, to ledger.Mailbox, root string) string {
 	if !strings.HasPrefix(text, "{") && !strings.HasPrefix(text, "[") {
 		return text
 	}
@@ -81,7 +80,7 @@ func renamedText(text string, names map[string]string, from, to string) string {
 	if d.Decode(&v) != nil {
 		return text // it is no JSON, though it looks like it
 	}
-	changed := false
+	was, is, changed := filepath.Join(root, from.Folder)+"/", filepath.Join(root, to.Folder)+"/", false
 	var in func(key string, v any) any
 	in = func(key string, v any) any {
 		switch v := v.(type) {
@@ -94,21 +93,22 @@ func renamedText(text string, names map[string]string, from, to string) string {
 				v[i] = in(key, v[i])
 			}
 		case string:
-			name, known := names[v]
-			switch rest, below := strings.CutPrefix(v, from+"/"); {
-			case known && (strings.EqualFold(key, "mailbox") || strings.EqualFold(key, "to")):
+			switch rest, below := strings.CutPrefix(v, was); {
+			case v == from.Name && (strings.EqualFold(key, "mailbox") || strings.EqualFold(key, "to")):
 				changed = true
-				return name
-			case below && from != to:
+				return to.Name
+			case below && was != is:
 				changed = true
-				return to + "/" + rest
+				return is + rest
 			}
 		}
 		return v
 	}
-	v = in("", v)
+	if v = in("", v); !changed {
+		return text
+	}
 	out, err := encode(v)
-	if err != nil || !changed {
+	if err != nil {
 		return text
 	}
 	return out

@@ -78,13 +78,12 @@ func (r *Reader) heldElsewhere(ctx context.Context) (map[string]bool, error) {
 	if err != nil {
 		return nil, err
 	}
-	held := make(map[string]bool)
+	held, of := make(map[string]bool), make(map[string]bool)
+	for _, in := range before {
+		of[string(in)] = true
+	}
 	for _, k := range known {
-		some := false
-		for _, in := range before {
-			some = some || string(in) == k.Name
-		}
-		if !some {
+		if !of[k.Name] {
 			continue
 		}
 		files, err := r.untrackedOf(ctx, &Mailbox{Name: k.Name, Known: k, Dir: maildir.Dir(filepath.Join(r.Root, k.Folder))})

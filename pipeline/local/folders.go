@@ -215,13 +215,16 @@ type Fate struct {
 	Why     string // why it is not; "" if it would take no part either
 }
 
-// Stray gives what a sync makes of a folder that is of no mailbox, and what an upload does.
-func (r *Reader) Stray(ctx context.Context, folder string, l Listed) (sync, upload Fate, err error) {
+// Strays gives what tells of folders that are of no mailbox of a list what a sync makes of one, and
+// what an upload does.
+func (r *Reader) Strays(l Listed) func(ctx context.Context, folder string) (sync, upload Fate, err error) {
 	n := l.naming()
-	if sync, err = r.fate(ctx, folder, false, n); err == nil {
-		upload, err = r.fate(ctx, folder, true, n)
+	return func(ctx context.Context, folder string) (sync, upload Fate, err error) {
+		if sync, err = r.fate(ctx, folder, false, n); err == nil {
+			upload, err = r.fate(ctx, folder, true, n)
+		}
+		return sync, upload, err
 	}
-	return sync, upload, err
 }
 
 // fate decides about a folder that is of no mailbox. What was here before the account's first

@@ -168,11 +168,11 @@ func (l *Looker) adoptOne(ctx context.Context, b *Mailbox, m mail.Message, s pla
 	}
 	row.Name = to
 	it := &deliver.Item{Box: b.Mailbox, Op: deliver.OpAdd, Row: row, Known: true, Beside: beside}
-	it.Add, it.Remove = l.arriving(b, l.Tags.AsNamed(plan.StoredFlags(here), to), plan.ByHand)
+	flags := l.Tags.AsNamed(plan.StoredFlags(here), to)
+	it.Add, it.Remove = l.arriving(b, flags, plan.ByHand)
 	it.Remove = slices.Concat(it.Remove, off)
 	if beside == deliver.BesideAny || l.UploadHere {
-		it.IfKnown = new(deliver.Tags)
-		it.IfKnown.Add, it.IfKnown.Remove = l.Tags.InitialTags(l.Tags.AsNamed(plan.StoredFlags(here), to), nil, off)
+		it.IfKnown = deliver.TagsOfFlags(l.Tags, flags, off)
 	}
 	return true, l.Line.Send(ctx, it)
 }

@@ -100,9 +100,9 @@ func texts(ctx context.Context, s Session, e *plan.Evidence, uids []imap.UID) er
 		e.Text[u] = mail.Digest{}
 	}
 	return fetch(ctx, s, uids, mail.Sink{
-		Open: func(int64) (mail.Spool, error) { return digesting{mail.NewDigester()}, nil },
+		Open: func(int64) (mail.Spool, error) { return mail.NewDigester(), nil },
 		Done: func(m mail.Message, sp mail.Spool) error {
-			e.Text[m.UID] = sp.(digesting).Sum() //nolint:forcetypeassert // it is what Open gave
+			e.Text[m.UID] = sp.(*mail.Digester).Sum() //nolint:forcetypeassert // it is what Open gave
 			return nil
 		},
 	})
@@ -115,11 +115,6 @@ func fetch(ctx context.Context, s Session, uids []imap.UID, sink mail.Sink) erro
 	}
 	return nil
 }
-
-// digesting is a spool of which only the digest is kept.
-type digesting struct{ *mail.Digester }
-
-func (digesting) Discard() {}
 
 // Compare takes those pairs back that are different mails, though they have one
 // Message-ID, as any mail can: one was saved here, and another one came there. Those of

@@ -233,8 +233,11 @@ func (p *Pusher) settleIn(ctx context.Context, b *Mailbox, as []journal.Arrival)
 		if a.From.UID != 0 {
 			it.Beside = deliver.BesideNone
 		}
-		it.Add, it.Remove = p.arriving(b, p.Tags.AsNamed(row.Flags, name))
-		it.IfKnown = p.ifKnown(a.Here, p.Tags.AsNamed(row.Flags, name))
+		flags := p.Tags.AsNamed(row.Flags, name)
+		it.Add, it.Remove = p.arriving(b, flags)
+		if a.Here {
+			it.IfKnown = deliver.TagsOfFlags(p.Tags, flags, nil)
+		}
 		items = append(items, it)
 		if at := p.boxes[a.From.Mailbox]; at != nil {
 			items = append(items, at.Forgetting(a.From))

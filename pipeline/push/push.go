@@ -468,16 +468,6 @@ func (p *Pusher) arriving(b *Mailbox, flags []string) (add, remove []string) {
 	return p.Tags.Arriving(b.Name, p.trash, flags, b.Add, b.Remove, plan.ByHand)
 }
 
-// ifKnown gives the tags of a mail that notmuch knows, if it was here before the first sync: those of
-// its flags. nil: it is as any other.
-func (p *Pusher) ifKnown(here bool, flags []string) *deliver.Tags {
-	if !here {
-		return nil
-	}
-	add, remove := p.Tags.InitialTags(flags, nil, nil)
-	return &deliver.Tags{Add: add, Remove: remove}
-}
-
 // commit records a change. What the server has answered is recorded also when the run
 // is told to end in this moment.
 func (p *Pusher) commit(ctx context.Context, c journal.Change, step string) error {

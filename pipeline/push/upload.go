@@ -187,7 +187,9 @@ func (p *Pusher) upload(ctx context.Context, b *Mailbox, files []plan.Untracked,
 		row.Flags = uploads[i].Flags
 		it := &deliver.Item{Box: b.Mailbox, Op: deliver.OpPreindex, Row: row, ID: row.ID, Beside: deliver.BesideRecorded}
 		it.Add, it.Remove = p.arriving(b, row.Flags)
-		it.IfKnown = p.ifKnown(p.UploadHere, row.Flags)
+		if p.UploadHere {
+			it.IfKnown = deliver.TagsOfFlags(p.Tags, row.Flags, nil)
+		}
 		p.Line.Announce(ctx, it)
 		if as.UID != 0 && as.UIDValidity == b.Known.UIDValidity {
 			b.expect(as.UID, files[i].Key)

@@ -107,9 +107,9 @@ func (l *leaving) identify(ctx context.Context, s Session, uids []imap.UID, rows
 	sel, err := s.Examine(ctx, l.mailbox, nil)
 	if err == nil && sel.UIDValidity == l.uidValidity {
 		err = s.Fetch(ctx, mail.UIDSet(uids), mail.Sink{
-			Open: func(int64) (mail.Spool, error) { return &text{Digester: mail.NewDigester()}, nil },
+			Open: func(int64) (mail.Spool, error) { return mail.NewDigester(), nil },
 			Done: func(m mail.Message, spool mail.Spool) error {
-				digest := spool.(*text).Sum() //nolint:forcetypeassert // it is what Open gave
+				digest := spool.(*mail.Digester).Sum() //nolint:forcetypeassert // it is what Open gave
 				for _, f := range files {
 					if row := rows[m.UID]; row != nil && f.Digest == digest {
 						row.ID, row.Digest, row.WireSize = f.ID, digest, f.WireSize
@@ -125,8 +125,3 @@ func (l *leaving) identify(ctx context.Context, s Session, uids []imap.UID, rows
 	}
 	return nil
 }
-
-// text takes a message's bytes.
-type text struct{ *mail.Digester }
-
-func (*text) Discard() {}

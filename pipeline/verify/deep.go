@@ -156,8 +156,6 @@ func (d *digest) Write(p []byte) (int, error) {
 	return d.Digester.Write(p)
 }
 
-func (*digest) Discard() {}
-
 // Done is what of an account was found equal byte by byte: a file of lines, so that one
 // that was cut off costs itself alone.
 type Done struct {

@@ -293,11 +293,13 @@ func TestWhatIsSaidOfWhatWasHereBefore(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.HereBefore = map[string]string{"own": "INBOX"}
-	w.Stray = func(_ context.Context, list []mail.Mailbox, folder string) (string, error) {
+	w.Strays = func(list []mail.Mailbox) func(context.Context, string) (string, error) {
 		if len(list) != 2 {
 			t.Errorf("%+v", list)
 		}
-		return map[string]string{"Inbox": "give it another name", "Old": "an upload makes it one"}[folder], nil
+		return func(_ context.Context, folder string) (string, error) {
+			return map[string]string{"Inbox": "give it another name", "Old": "an upload makes it one"}[folder], nil
+		}
 	}
 	w.sides(t, "0 not there: INBOX/cur/own:2,S no message on the server is this file, which was here before the first sync; `notmuch imap upload work/INBOX` sends it",
 		"0 not there: Inbox the folder is of no mailbox of the server; 1 mail is in it; give it another name",
