@@ -22,14 +22,14 @@ import (
 // nothing can be said of any of them; Result.Err is of one change alone. Once
 // the lock is held ctx ends nothing: half a batch would be no sooner done.
 func (x *Index) Apply(ctx context.Context, changes []mail.Change) (results []mail.Result, err error) {
+	if len(changes) == 0 {
+		return nil, ctx.Err() // that waits for nobody
+	}
 	release, err := x.take(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
-	if len(changes) == 0 {
-		return nil, nil
-	}
 	x.sweeping.Do(x.sweep)
 	results = make([]mail.Result, len(changes))
 	done := make([]bool, len(changes))

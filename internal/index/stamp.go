@@ -34,21 +34,21 @@ func (x *Index) Stamped(ctx context.Context, account string) (now mail.Revision,
 }
 
 // Stamp gives the database these stamps for an account, in the place of those that it has. done
-// is false if another program writes to it for longer than is worth waiting, or there is none.
+// is false if somebody writes to it for longer than is worth waiting, this process or another, or
+// there is none.
 func (x *Index) Stamp(ctx context.Context, account string, stamps ...string) (done bool, err error) {
-	release, err := x.take(ctx)
+	within, cancel := context.WithTimeout(ctx, min(time.Second, x.lockWait))
+	defer cancel()
+	release, err := x.take(within)
 	if err != nil {
-		return false, err
+		return false, ctx.Err()
 	}
 	defer release()
 	if x.missing {
 		return false, nil
 	}
-	if err := x.waitForLock(ctx, min(time.Second, x.lockWait), nil); err != nil {
+	if x.waitForLock(within, x.lockWait, nil) != nil || x.calm(within) != nil {
 		return false, ctx.Err()
-	}
-	if err := x.calm(ctx); err != nil {
-		return false, err
 	}
 	return true, x.once(notmuch.DBReadWrite, func(db *notmuch.DB) error {
 		uuid, _ := revisionOf(handle(db))

@@ -109,3 +109,23 @@ func TestAStampWaitsForNobody(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// While this process is at one mail, which may take minutes, who has nothing to write that cannot
+// wait goes on.
+func TestWhatCanWaitWaitsForNoMail(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.stamp("work", "one")
+	w.x.turn <- struct{}{}
+	if done, err := w.x.Stamp(t.Context(), "work", "two"); done || err != nil {
+		t.Errorf("stamped: %v, %v", done, err)
+	}
+	if _, err := w.x.Apply(t.Context(), nil); err != nil {
+		t.Error(err)
+	}
+	if got, _ := w.stamps("work"); got != "one" {
+		t.Errorf("stamps %q", got)
+	}
+	<-w.x.turn
+	w.stamp("work", "two")
+}
