@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
@@ -268,38 +269,41 @@ func TestSeenIsPutBack(t *testing.T) {
 // not the run.
 func TestTimeThatIsUpWhileConnectingEndsOnlyTheLadder(t *testing.T) {
 	t.Parallel()
-	s, h := newServer(), newHome(t)
-	u := s.box("INBOX").add(rawMail(0))
-	s.box("INBOX").add(rawMail(1))
-	s.box("INBOX").msgs[u].fault = &serverFault{death: true}
-	rep := h.sync(s, func(o *Options) {
-		o.Timeout = 10 * time.Millisecond
-		o.Dial = func(ctx context.Context) (Session, error) {
-			if _, bounded := ctx.Deadline(); bounded {
-				<-ctx.Done()
-				return Session{}, ctx.Err()
+	synctest.Test(t, func(t *testing.T) {
+		s, h := newServer(), newHome(t)
+		u := s.box("INBOX").add(rawMail(0))
+		s.box("INBOX").add(rawMail(1))
+		s.box("INBOX").msgs[u].fault = &serverFault{death: true}
+		rep := h.sync(s, func(o *Options) {
+			o.Dial = func(ctx context.Context) (Session, error) {
+				if _, bounded := ctx.Deadline(); bounded {
+					<-ctx.Done()
+					return Session{}, ctx.Err()
+				}
+				return s.dial(ctx)
 			}
-			return s.dial(ctx)
+		})
+		if rep.New != 1 || rep.NewStubs != 1 || len(rep.Faults) != 0 {
+			t.Errorf("%+v", rep)
 		}
+		h.check(s, u)
 	})
-	if rep.New != 1 || rep.NewStubs != 1 || len(rep.Faults) != 0 {
-		t.Errorf("%+v", rep)
-	}
-	h.check(s, u)
 }
 
 // Also when the time for the whole ladder ends with the rung that set it.
 func TestSeenIsPutBackAfterTheTimeIsUp(t *testing.T) {
 	t.Parallel()
-	s, h := newServer(), newHome(t)
-	u := s.box("INBOX").add(rawMail(0))
-	m := s.box("INBOX").msgs[u]
-	m.fault = &serverFault{sets: true, silent: []string{"BODY", "BODY[]"}, items: map[string]string{"BODY[]": "never seen"}}
-	h.sync(s, func(o *Options) { o.Timeout = 50 * time.Millisecond })
-	if len(m.flags) != 0 {
-		t.Errorf("flags are %v", m.flags)
-	}
-	h.check(s, u)
+	synctest.Test(t, func(t *testing.T) {
+		s, h := newServer(), newHome(t)
+		u := s.box("INBOX").add(rawMail(0))
+		m := s.box("INBOX").msgs[u]
+		m.fault = &serverFault{sets: true, silent: []string{"BODY", "BODY[]"}, items: map[string]string{"BODY[]": "never seen"}}
+		h.sync(s, func(o *Options) { o.Connections = 1 }) // a silent server keeps all others waiting for its mutex
+		if !slices.Contains(s.asked, "UID STORE 1 -FLAGS.SILENT (\\Seen)") || len(m.flags) != 0 {
+			t.Errorf("flags are %v; asked %q", m.flags, s.asked)
+		}
+		h.check(s, u)
+	})
 }
 
 // Also when the mail is too long to be kept in memory, so that it is asked for
@@ -343,7 +347,7 @@ func inspecting(dial func(context.Context) (Session, error)) func(context.Contex
 
 func (h *home) inspect(s *server, uid imap.UID) *probe.Inspection {
 	h.t.Helper()
-	in, err := probe.Inspect(context.Background(), probe.InspectOptions{Target: Target{Mailbox: "INBOX", UIDValidity: 14, UID: uid}, Dial: inspecting(s.dial), Timeout: 5 * time.Second, Now: func() time.Time { return h.now }})
+	in, err := probe.Inspect(context.Background(), probe.InspectOptions{Target: Target{Mailbox: "INBOX", UIDValidity: 14, UID: uid}, Dial: inspecting(s.dial), Timeout: watchdog, Now: func() time.Time { return h.now }})
 	if err != nil {
 		h.t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
@@ -46,54 +47,60 @@ func (h *home) progress() (out []report.Event) {
 // comes. A sync after one that was interrupted knows it, too.
 func TestTotalsAreKnownFirst(t *testing.T) {
 	t.Parallel()
-	h, s := newHome(t), manyThere()
-	whole := func() report.Event {
-		t.Helper()
-		all := h.progress()
-		came := slices.IndexFunc(all, func(e report.Event) bool { return e.Done > 0 })
-		if came < 0 {
-			t.Fatal("nothing is told")
-		}
-		for _, e := range all[came:] {
-			if e.Total != all[came].Total || e.TotalBytes != all[came].TotalBytes {
-				t.Errorf("the totals change on the way: %+v, and then %+v", all[came], e)
+	// No clock goes on while the mailboxes are looked into, which bounds how long others wait for that.
+	synctest.Test(t, func(t *testing.T) {
+		h, s := newHome(t), manyThere()
+		whole := func() report.Event {
+			t.Helper()
+			all := h.progress()
+			came := slices.IndexFunc(all, func(e report.Event) bool { return e.Done > 0 })
+			if came < 0 {
+				t.Fatal("nothing is told")
 			}
+			for _, e := range all[came:] {
+				if e.Total != all[came].Total || e.TotalBytes != all[came].TotalBytes {
+					t.Errorf("the totals change on the way: %+v, and then %+v", all[came], e)
+				}
+			}
+			return all[len(all)-1]
 		}
-		return all[len(all)-1]
-	}
-	f := &frail{server: s, at: 13, away: -1} // at the second batch
-	if rep := h.within(t, f, func(o *Options) { o.Connections = 1 }); rep.New != 25 {
-		t.Fatalf("it was not interrupted: %+v", rep)
-	}
-	if e := whole(); e.Total != 121 || e.TotalBytes != s.bytes() || e.Done >= e.Total {
-		t.Errorf("of 121 messages and %d bytes is told: %+v", s.bytes(), e)
-	}
-	h.sync(s)
-	if e := whole(); e.Done != e.Total || e.DoneBytes != e.TotalBytes || e.Total >= 121 || e.TotalBytes < plan.Large || e.TotalBytes >= s.bytes() {
-		t.Errorf("of what was left is told: %+v", e)
-	}
-	h.check(s)
+		f := &frail{server: s, at: 13, away: -1} // at the second batch
+		if rep := h.within(t, f, func(o *Options) { o.Connections = 1 }); rep.New != 25 {
+			t.Fatalf("it was not interrupted: %+v", rep)
+		}
+		if e := whole(); e.Total != 121 || e.TotalBytes != s.bytes() || e.Done >= e.Total {
+			t.Errorf("of 121 messages and %d bytes is told: %+v", s.bytes(), e)
+		}
+		h.sync(s)
+		if e := whole(); e.Done != e.Total || e.DoneBytes != e.TotalBytes || e.Total >= 121 || e.TotalBytes < plan.Large || e.TotalBytes >= s.bytes() {
+			t.Errorf("of what was left is told: %+v", e)
+		}
+		h.check(s)
+	})
 }
 
 // The order in which mail comes over one connection.
 func TestINBOXComesFirstAndLargeMailLast(t *testing.T) {
 	t.Parallel()
-	h, s := newHome(t), manyThere()
-	h.sync(s, func(o *Options) { o.Connections = 1 })
-	box := ""
-	var order []string
-	for _, a := range s.asked {
-		if name, ok := strings.CutPrefix(a, "EXAMINE "); ok {
-			box = name
+	// No clock goes on while the mailboxes are looked into, which bounds how long others wait for that.
+	synctest.Test(t, func(t *testing.T) {
+		h, s := newHome(t), manyThere()
+		h.sync(s, func(o *Options) { o.Connections = 1 })
+		box := ""
+		var order []string
+		for _, a := range s.asked {
+			if name, ok := strings.CutPrefix(a, "EXAMINE "); ok {
+				box = name
+			}
+			if a == "FETCH" {
+				order = append(order, box)
+			}
 		}
-		if a == "FETCH" {
-			order = append(order, box)
+		if order = slices.Compact(order); !slices.Equal(order, []string{"INBOX", "Archive", "Lists", "INBOX"}) {
+			t.Errorf("mail came from %v: %q", order, s.asked)
 		}
-	}
-	if order = slices.Compact(order); !slices.Equal(order, []string{"INBOX", "Archive", "Lists", "INBOX"}) {
-		t.Errorf("mail came from %v: %q", order, s.asked)
-	}
-	h.check(s)
+		h.check(s)
+	})
 }
 
 // Of large mail the smaller comes first, whatever mailbox it is in, and however old it is.

@@ -40,22 +40,6 @@ func TestTheNoteBesideAMailIsOneWhereverARunIsStopped(t *testing.T) {
 		s.box("INBOX").add(plainMail(1))
 		h.sync(s, use)
 		s.box("INBOX").add("X-Nothing: of use\r\n\r\nbody\r\n")
-		stopped := func() bool {
-			n := 0
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			_, err := h.tryIn(ctx, s, use, func(o *Options) {
-				o.Step = func(string) {
-					if n++; n == at {
-						cancel()
-					}
-				}
-			})
-			if err != nil && ctx.Err() == nil {
-				t.Fatal(err)
-			}
-			return n >= at
-		}
 		notes := func(want int, when string) {
 			t.Helper()
 			h.sync(s, use)
@@ -77,10 +61,10 @@ func TestTheNoteBesideAMailIsOneWhereverARunIsStopped(t *testing.T) {
 				t.Errorf("stopped behind effect %d, %s: %d notes, %d in notmuch, want %d", at, when, files, shown, want)
 			}
 		}
-		reached = stopped()
+		reached = h.stopAt(s, at, use)
 		notes(1, "when it came")
 		s.box("INBOX").expunge(2)
-		reached = stopped() || reached
+		reached = h.stopAt(s, at, use) || reached
 		notes(0, "when it went")
 		if at > 60 {
 			t.Fatal("the run does not end")

@@ -513,7 +513,7 @@ func TestALongTextKeepsNoneWaitingAfterAStop(t *testing.T) {
 		return n
 	}
 	h.index.at = func([]mail.Change) error {
-		for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		for end := time.Now().Add(watchdog); time.Now().Before(end); time.Sleep(time.Millisecond) {
 			if files, _ := filepath.Glob(filepath.Join(h.dir, "mail/INBOX/[nc]*/*")); len(files) == 10 {
 				break
 			}

@@ -13,8 +13,8 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
-// watchdog is how long a run may take that ends at all.
-const watchdog = time.Minute
+// watchdog is how long a run may take that ends at all, on the slowest machine.
+const watchdog = 5 * time.Minute
 
 // frail is the way to a server on which a connection is lost at the command of
 // number at, and that is away then for some dials.

@@ -23,7 +23,7 @@ type waiting struct {
 func (w waiting) Apply(ctx context.Context, cs []mail.Change) ([]mail.Result, error) {
 	select {
 	case <-w.whole:
-	case <-time.After(time.Minute):
+	case <-time.After(5 * time.Minute):
 		return nil, errors.New("nothing more is written")
 	}
 	return w.world.Apply(ctx, cs)
