@@ -90,12 +90,11 @@ func TestEveryWrongThingHasItsLine(t *testing.T) {
 	pin := func(c tls.Certificate) string {
 		return fmt.Sprintf(`tls_pin = "sha256:%x"`, sha256.Sum256(c.Certificate[0]))
 	}
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	refusing, end, err := imaptest.Nobody()
 	if err != nil {
 		t.Fatal(err)
 	}
-	refusing := closed.Addr().(*net.TCPAddr).Port
-	_ = closed.Close() // nobody listens there now
+	t.Cleanup(func() { _ = end() }) // nothing hangs on it
 	secret := jwt(`{"exp":1000000000,"aud":"https://outlook.office.com","scp":"IMAP.AccessAsUser.All"}`)
 	rows := []struct {
 		name   string
@@ -113,7 +112,7 @@ func TestEveryWrongThingHasItsLine(t *testing.T) {
 		{"tunnel fails", nil, func(o *Options) { o.Tunnel = []string{"false"} }, mail.KindDial, []string{"by hand"}},
 		{"no proxy", nil, func(o *Options) { o.Proxy = fmt.Sprintf("127.0.0.1:%d", refusing) }, mail.KindDial, []string{"does the proxy run"}},
 		{"TLS where there is none", say("* OK hi\r\n"), func(o *Options) { o.TLS = "implicit" }, mail.KindTLS, []string{`tls = "starttls"`}},
-		{"no TLS where it is", say(""), func(o *Options) { o.Timeout = 100 * time.Millisecond }, mail.KindSilent, []string{`tls = "implicit"`}},
+		{"no TLS where it is", say(""), func(o *Options) { o.Timeout, o.DialContext = 100*time.Millisecond, connects }, mail.KindSilent, []string{`tls = "implicit"`}},
 		{"no STARTTLS", refuse("IMAP4rev1", "BAD unknown"), func(o *Options) { o.TLS = "starttls" }, mail.KindTLS, []string{`tls = "implicit"`, "993"}},
 		{"POP3", say("+OK hi\r\n"), func(*Options) {}, mail.KindMalformed, []string{"POP3", "993"}},
 		{"SMTP", say("220 mail.example.org ESMTP\r\n"), func(*Options) {}, mail.KindMalformed, []string{"SMTP", "993"}},

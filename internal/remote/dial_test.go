@@ -28,7 +28,7 @@ func embedded(t *testing.T) (*imaptest.Server, Options) {
 	}
 	t.Cleanup(func() { _ = srv.Close() }) // nothing hangs on it
 	return srv, Options{
-		Host: srv.Host(), Port: srv.Port(), TLS: "implicit", User: imaptest.User, Timeout: 10 * time.Second,
+		Host: srv.Host(), Port: srv.Port(), TLS: "implicit", User: imaptest.User, Timeout: 5 * time.Minute,
 		Password: func(context.Context) (string, error) { return imaptest.Password, nil },
 	}
 }
@@ -250,7 +250,7 @@ func TestSilence(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			o := plain(serve(t, c.script))
-			o.TLS, o.Timeout = c.tls, timeout
+			o.TLS, o.Timeout, o.DialContext = c.tls, timeout, connects
 			_, err := Dial(t.Context(), o)
 			_ = wantFault(t, err, mail.KindSilent)
 		})
