@@ -8,7 +8,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/config"
 	"github.com/notmuch-imap/notmuch-imap/internal/imaptest"
@@ -84,7 +83,7 @@ func TestCheckOfTLS(t *testing.T) {
 	}
 	check := func(a config.Account) string {
 		var out bytes.Buffer
-		a.Name, a.Host, a.Port, a.TLS, a.User, a.PasswordFile, a.Timeout = "work", srv.Host(), srv.Port(), config.TLSImplicit, imaptest.User, secret, 20*time.Second
+		a.Name, a.Host, a.Port, a.TLS, a.User, a.PasswordFile, a.Timeout = "work", srv.Host(), srv.Port(), config.TLSImplicit, imaptest.User, secret, tooLong
 		state := t.TempDir()
 		c := &checker{p: &program{stdout: &out, stderr: &out, getenv: func(string) string { return state }}, account: a.Name}
 		c.server(t.Context(), &a, c.p.newSecrets(nil), t.TempDir())

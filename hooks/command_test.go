@@ -55,7 +55,7 @@ func dueWhen(t *testing.T, file string) context.Context {
 	go func() {
 		defer close(gone)
 		defer close(d.up)
-		for end := time.Now().Add(time.Minute); time.Now().Before(end) && d.Context.Err() == nil; time.Sleep(time.Millisecond) {
+		for end := time.Now().Add(5 * time.Minute); time.Now().Before(end) && d.Context.Err() == nil; time.Sleep(time.Millisecond) {
 			if text, err := os.ReadFile(file); err == nil && strings.HasSuffix(string(text), "\n") {
 				return
 			}
@@ -185,7 +185,7 @@ func ended(t *testing.T, file string) {
 	}
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	late := time.After(2 * time.Minute)
+	late := time.After(5 * time.Minute)
 	for {
 		// A zombie that nobody reaps is gone as well.
 		stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")

@@ -120,7 +120,7 @@ func TestNothingIsLeftOfACommandThatIsEnded(t *testing.T) {
 			if err := <-done; !errors.Is(err, context.Canceled) {
 				t.Error(err)
 			}
-			if err := r.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+			if err := r.SetReadDeadline(time.Now().Add(5 * time.Minute)); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := io.Copy(io.Discard, r); err != nil {

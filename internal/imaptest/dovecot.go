@@ -28,12 +28,12 @@ import (
 const (
 	// startTimeout bounds StartDovecot when its context has no deadline of
 	// its own; a start takes about 100 ms on an idle machine.
-	startTimeout = 2 * time.Minute
+	startTimeout = 5 * time.Minute
 	// greetTimeout is how long one connection waits for its greeting before
 	// another is tried.
 	greetTimeout = 5 * time.Second
 	// stopTimeout bounds Close, which takes a few milliseconds.
-	stopTimeout = time.Minute
+	stopTimeout = 5 * time.Minute
 	// maxBase is the longest directory that Dovecot's sockets fit below:
 	// sun_path has 108 bytes, and the longest name that Dovecot appends to
 	// base_dir (plus our own "dc" directory) takes less than 48.

@@ -277,7 +277,7 @@ func TestDovecotDiesWithItsProcess(t *testing.T) {
 		select {}
 	}
 	t.Parallel()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestDovecotDiesWithItsProcess$", "-test.timeout=1m")
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestDovecotDiesWithItsProcess$", "-test.timeout=10m")
 	cmd.Env = append(os.Environ(), env+"="+t.TempDir())
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -301,7 +301,7 @@ func TestDovecotDiesWithItsProcess(t *testing.T) {
 		t.Fatal("dovecot does not run")
 	}
 	cmd.Process.Kill()
-	deadline := time.After(2 * time.Minute)
+	deadline := time.After(5 * time.Minute)
 	poll := time.NewTicker(5 * time.Millisecond)
 	defer poll.Stop()
 	for groupRuns(master) {

@@ -17,7 +17,7 @@ import (
 )
 
 // ioTimeout is the longest wait for one answer of the server.
-const ioTimeout = 60 * time.Second
+const ioTimeout = 5 * time.Minute
 
 // appendBatch is the number of mails in one APPEND of AppendAll.
 const appendBatch = 100

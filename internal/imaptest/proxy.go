@@ -17,7 +17,7 @@ const (
 	// 64 MB: at 25 ms that is no limit on what loopback can carry.
 	chunksInFlight = 2048
 	// proxyDial bounds the connection to the target.
-	proxyDial = 10 * time.Second
+	proxyDial = 5 * time.Minute
 )
 
 // Proxy is a TCP proxy that makes a server look far away: what either side

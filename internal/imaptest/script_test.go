@@ -60,7 +60,7 @@ func (d *dialogue) say(tag, command string) (answer, end string) {
 	for {
 		wait := silence
 		if d.patient {
-			wait = 30 * time.Second
+			wait = 5 * time.Minute
 		}
 		_ = d.SetReadDeadline(time.Now().Add(wait)) // else the test ends at its own timeout
 		line, err := d.r.ReadSlice('\n')
@@ -209,7 +209,7 @@ func TestScriptCloseWaitsForNobody(t *testing.T) {
 			if err != nil {
 				t.Errorf("%q: %v", name, err)
 			}
-		case <-time.After(30 * time.Second):
+		case <-time.After(5 * time.Minute):
 			t.Fatalf("%q: Close hangs", name)
 		}
 		_ = d.Close() // it is dead

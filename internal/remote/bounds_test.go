@@ -42,7 +42,7 @@ func endless(t *testing.T, caps, command, again string) (s *Session, taken *atom
 			p.send("%s OK done\r\n", tag)
 		}
 	}))
-	o.Timeout = 20 * time.Second
+	o.Timeout = 5 * time.Minute
 	return dialed(t, o), taken
 }
 

@@ -31,7 +31,7 @@ func TestDovecotMechanisms(t *testing.T) {
 			t.Cleanup(func() { _ = srv.Close() }) // nothing hangs on it
 			var h heard
 			secret, wrong := srv.Password, "wrong"
-			o := h.options(Options{Host: srv.Host, Port: srv.Port, TLS: "implicit", RootCAs: x509.NewCertPool(), User: srv.User, Timeout: 20 * time.Second,
+			o := h.options(Options{Host: srv.Host, Port: srv.Port, TLS: "implicit", RootCAs: x509.NewCertPool(), User: srv.User, Timeout: 5 * time.Minute,
 				Password: func(context.Context) (string, error) { return secret, nil }})
 			o.RootCAs.AppendCertsFromPEM(srv.CertPEM())
 			switch name {
@@ -135,7 +135,7 @@ func TestDovecotByTunnel(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = srv.Close() }) // nothing hangs on it
 	var h heard
-	s := dialed(t, h.options(Options{Tunnel: srv.Tunnel(), TLS: "none", User: srv.User, Timeout: 20 * time.Second, Version: "1"}))
+	s := dialed(t, h.options(Options{Tunnel: srv.Tunnel(), TLS: "none", User: srv.User, Timeout: 5 * time.Minute, Version: "1"}))
 	boxes, err := s.List(t.Context(), mail.Listing{})
 	if err != nil || len(boxes) != 1 || boxes[0].Name != "INBOX" {
 		t.Errorf("%v, %+v", err, boxes)

@@ -16,7 +16,7 @@ import (
 // awaiting idles on s until the news that want names has come, and calls do first.
 func awaiting(t *testing.T, s *Session, want mail.News, do func()) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	do()
 	end, ended := make(chan struct{}), false
@@ -53,7 +53,7 @@ func watched(t *testing.T, o imaptest.DovecotOptions) (*imaptest.DovecotServer, 
 		}
 	}
 	r := plain(srv.Port)
-	r.User, r.Timeout = srv.User, time.Minute
+	r.User, r.Timeout = srv.User, 5*time.Minute
 	r.Password = func(context.Context) (string, error) { return srv.Password, nil }
 	return srv, dialed(t, r)
 }

@@ -131,7 +131,7 @@ func TestNothingOfATunnelIsLeft(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for end := time.Now().Add(2 * time.Minute); running(pid); {
+		for end := time.Now().Add(5 * time.Minute); running(pid); {
 			if time.Now().After(end) {
 				t.Fatalf("process %d runs on", pid)
 			}
