@@ -1,8 +1,10 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"os"
@@ -25,8 +27,9 @@ const witnesses = 100
 
 // followRenamed finds mailboxes that have another name on the server since the last run, and gives
 // them that here, too: then what waits in them is done where they are now. Where it cannot be told
-// for sure, one mailbox is gone and the other is new. any tells whether there were some.
-func (w *worker) followRenamed(ctx context.Context, there *listing) (any bool, err error) {
+// for sure, one mailbox is gone and the other is new, or has its messages anew. It tells whether there
+// were some.
+func (w *worker) followRenamed(ctx context.Context, there *listing) (bool, error) {
 	if w.PairOnly {
 		return false, nil
 	}
@@ -44,44 +47,46 @@ func (w *worker) followRenamed(ctx context.Context, there *listing) (any bool, e
 			return false, err
 		}
 	}
-	if len(same) == 0 {
+	certain := plan.Certain(same, rows)
+	if len(certain) == 0 {
 		return false, nil
 	}
-	taken := maildir.NewTaken(w.Root)
-	for _, k := range rows {
-		taken.Put(k.Folder)
-	}
-	for _, r := range plan.Certain(same) {
-		to := r.Known
-		to.Name, to.Delim = r.Now.Name, r.Now.Delim
-		to.Folder = w.folderRenamed(r, taken)
-		if w.DryRun {
-			w.rep.Note(to.Name, "would: %s is called so on the server now, and its folder here goes along", mail.Typed(w.Name+"/"+r.Known.Name))
-			there.callAsBefore(r)
-			w.renamed[r.Known.Name] = r.Now.Name
-			continue
+	all := w.renamings(certain, rows)
+	if w.DryRun {
+		for _, r := range all {
+			w.rep.Note(r.To.Name, "would: %s is called so on the server now, and its folder here goes along", mail.Typed(w.Name+"/"+r.From.Name))
+			w.renamed[r.From.Name] = r.To.Name
 		}
-		taken.Put(to.Folder)
-		if to.Folder != r.Known.Folder {
-			if err := w.newBox(r.Now, to).dir.Create(); err != nil {
-				return any, err
+		there.callAsBefore(w.renamed)
+		return false, nil
+	}
+	for i, r := range all {
+		if r.To.Folder != r.From.Folder {
+			if err := w.newBox(certain[i].Now, r.To).dir.Create(); err != nil {
+				return false, err
 			}
 		}
-		if err := w.notes().Rename(ctx, r.Known, to, w.Root); err != nil {
-			return any, err
-		}
-		w.rep.Step("mailbox renamed")
-		any = true
-		w.rep.Note(to.Name, "%s is called so on the server now; its folder here is %s, and what waited in it goes on", mail.Typed(w.Name+"/"+r.Known.Name), to.Folder)
 	}
-	return any, nil
+	if err := w.notes().Rename(ctx, all, w.Root); err != nil {
+		return false, err
+	}
+	w.rep.Step("mailboxes renamed")
+	for _, r := range all {
+		w.rep.Note(r.To.Name, "%s is called so on the server now; its folder here is %s, and what waited in it goes on", mail.Typed(w.Name+"/"+r.From.Name), r.To.Folder)
+	}
+	return true, nil
 }
 
-// callAsBefore lists a mailbox by the name that it has here, in place of the one that has that by now.
-func (l *listing) callAsBefore(r plan.Renamed) {
-	l.mailboxes = slices.DeleteFunc(l.mailboxes, func(m mail.Mailbox) bool { return m.Name == r.Known.Name })
-	i := slices.IndexFunc(l.mailboxes, func(m mail.Mailbox) bool { return m.Name == r.Now.Name })
-	l.mailboxes[i].Name = r.Known.Name
+// callAsBefore lists mailboxes by the names that they have here, in place of those that have these by now.
+func (l *listing) callAsBefore(names asBefore) {
+	before := make(map[string]string, len(names))
+	for here, now := range names {
+		before[now] = here
+	}
+	l.mailboxes = slices.DeleteFunc(l.mailboxes, func(m mail.Mailbox) bool { return names[m.Name] != "" && before[m.Name] == "" })
+	for i, m := range l.mailboxes {
+		l.mailboxes[i].Name = cmp.Or(before[m.Name], m.Name)
+	}
 }
 
 // asBefore are the names on the server of mailboxes that still have another one here, by that:
@@ -174,9 +179,39 @@ func (w *worker) witnesses(ctx context.Context, r plan.Renamed) ([]ledger.Messag
 	return w.Ledger.GetMany(ctx, r.Known.Name, r.Known.UIDValidity, ledger.UIDs(some))
 }
 
-// folderRenamed gives the folder that a mailbox gets with its other name: one that had a name of
-// its own keeps it.
-func (w *worker) folderRenamed(r plan.Renamed, taken *maildir.Taken) string {
+// renamings gives mailboxes as they are with their other names. A folder that one of them leaves is
+// free for the others.
+func (w *worker) renamings(certain []plan.Renamed, rows []ledger.Mailbox) []journal.Renamed {
+	taken, goes := maildir.NewTaken(w.Root), make(map[string]string)
+	for _, r := range certain {
+		if folder := w.folderRenamed(r); folder != r.Known.Folder {
+			goes[r.Known.Name] = folder
+		}
+	}
+	for _, k := range rows {
+		if goes[k.Name] == "" {
+			taken.Put(k.Folder)
+		}
+	}
+	all := make([]journal.Renamed, len(certain))
+	for i, r := range certain {
+		to := r.Known
+		to.Name, to.Delim = r.Now.Name, r.Now.Delim
+		if folder := goes[r.Known.Name]; folder != "" {
+			to.Folder = maildir.Unclash(folder, taken.Has)
+			taken.Put(to.Folder)
+		}
+		all[i] = journal.Renamed{From: r.Known, To: to}
+	}
+	return all
+}
+
+// folderRenamed gives the folder that a mailbox would have with its other name: one that had a name of
+// its own keeps it, and so does one that is a link to another place.
+func (w *worker) folderRenamed(r plan.Renamed) string {
+	if fi, err := os.Lstat(filepath.Join(w.Root, r.Known.Folder)); err == nil && !fi.IsDir() {
+		return r.Known.Folder
+	}
 	was, err := w.Layout.Folder(r.Known.Name, r.Known.Delim)
 	if err != nil {
 		return r.Known.Folder
@@ -189,37 +224,74 @@ func (w *worker) folderRenamed(r plan.Renamed, taken *maildir.Taken) string {
 	if short, ok := strings.CutPrefix(is, before); ok && short != "" {
 		is = short
 	}
-	return maildir.Unclash(is, taken.Has)
+	return is
 }
 
 // endRenaming moves the files of mailboxes that have another name into their folders of that, and
 // has notmuch know them there. It is done again after a crash in the middle of it.
 func (r *run) endRenaming(ctx context.Context) error {
-	all, err := r.notes().Renaming.All(ctx)
-	if err != nil || len(all) == 0 {
-		return err
-	}
-	boxes, err := r.knownBoxes(ctx)
-	if err != nil {
-		return err
-	}
-	for _, name := range slices.Sorted(maps.Keys(all)) {
-		if b := boxes[name]; b != nil {
-			if err := r.moveFolder(ctx, b, maildir.Dir(filepath.Join(r.Root, all[name].From))); err != nil {
+	var boxes map[string]*box
+	for {
+		all, err := r.notes().Renaming.All(ctx)
+		if err != nil || len(all) == 0 {
+			return err
+		}
+		if boxes == nil {
+			if boxes, err = r.knownBoxes(ctx); err != nil {
 				return err
 			}
 		}
-		if err := r.notes().Renaming.Drop(ctx, name); err != nil {
+		name, free := nextRenaming(all)
+		n, b := all[name], boxes[name]
+		if b != nil && !free {
+			n.To = r.aside(n.From)
+			if err := r.notes().Renaming.Set(ctx, name, n); err != nil {
+				return err
+			}
+			r.rep.Step("folder goes aside")
+		}
+		if b != nil {
+			if err := r.moveFolder(ctx, b, maildir.Dir(filepath.Join(r.Root, n.From)), maildir.Dir(filepath.Join(r.Root, n.To))); err != nil {
+				return err
+			}
+		}
+		if b != nil && n.To != b.known.Folder {
+			err = r.notes().Renaming.Set(ctx, name, journal.Renaming{From: n.To, To: b.known.Folder})
+		} else {
+			err = r.notes().Renaming.Drop(ctx, name)
+		}
+		if err != nil {
 			return err
 		}
 		r.rep.Step("folder renamed")
 	}
-	return nil
 }
 
-// moveFolder moves all mail of a folder into that of the mailbox.
-func (r *run) moveFolder(ctx context.Context, b *box, from maildir.Dir) error {
-	if err := b.dir.Create(); err != nil {
+// nextRenaming gives the mailbox whose files go next, by its name: one into whose folder no other files
+// go on their way from there. free is false if each of them waits for another one.
+func nextRenaming(all map[string]journal.Renaming) (name string, free bool) {
+	names := slices.Sorted(maps.Keys(all))
+	for _, name := range names {
+		if !slices.ContainsFunc(names, func(o string) bool { return o != name && all[o].From == all[name].To }) {
+			return name, true
+		}
+	}
+	return names[0], false
+}
+
+// aside gives a folder beside another one in which nothing is.
+func (r *run) aside(folder string) string {
+	for i := 1; ; i++ {
+		name := filepath.Join(filepath.Dir(folder), fmt.Sprint("renamed-", i))
+		if _, err := os.Lstat(filepath.Join(r.Root, name)); errors.Is(err, fs.ErrNotExist) {
+			return name
+		}
+	}
+}
+
+// moveFolder moves all mail of a mailbox's folder into another one.
+func (r *run) moveFolder(ctx context.Context, b *box, from, to maildir.Dir) error {
+	if err := to.Create(); err != nil {
 		return err
 	}
 	// The folder is another directory now, and none that was restored, unless it was that before.
@@ -228,7 +300,7 @@ func (r *run) moveFolder(ctx context.Context, b *box, from maildir.Dir) error {
 		return err
 	}
 	if known && from.Identity() != "0" && maildir.SameIdentity(last.Identity(), from.Identity()) {
-		if err := r.notes().Scanned.Set(ctx, b.Name, journal.ScanAgain(b.dir.Identity())); err != nil {
+		if err := r.notes().Scanned.Set(ctx, b.Name, journal.ScanAgain(to.Identity())); err != nil {
 			return err
 		}
 	}
@@ -245,15 +317,15 @@ func (r *run) moveFolder(ctx context.Context, b *box, from maildir.Dir) error {
 	}
 	for _, f := range mails {
 		// One that cannot have its name there stays, and is a file of a folder of its own.
-		if err := maildir.Move(from.Path(f.Name), b.path(f.Name)); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) {
+		if err := maildir.Move(from.Path(f.Name), to.Path(f.Name)); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
 	}
-	if err := errors.Join(b.dir.Sync(), ignoreGone(from.Sync())); err != nil {
+	if err := errors.Join(to.Sync(), ignoreGone(from.Sync())); err != nil {
 		return err
 	}
 	r.rep.Step("files moved")
-	if err := r.tellMoved(ctx, b, from); err != nil {
+	if err := r.tellMoved(ctx, b, from, to); err != nil {
 		return err
 	}
 	if err := from.RemoveEmpty(); err != nil {
@@ -273,10 +345,10 @@ func ignoreGone(err error) error {
 	return err
 }
 
-// tellMoved has notmuch know the files of a mailbox where they are, of those that it knows in
-// the folder where they were.
-func (r *run) tellMoved(ctx context.Context, b *box, from maildir.Dir) error {
-	files, err := b.dir.Scan()
+// tellMoved has notmuch know the files of a mailbox in the folder where they are, of those that it
+// knows in the one where they were.
+func (r *run) tellMoved(ctx context.Context, b *box, from, to maildir.Dir) error {
+	files, err := to.Scan()
 	if err != nil {
 		return err
 	}
@@ -297,7 +369,7 @@ func (r *run) tellMoved(ctx context.Context, b *box, from maildir.Dir) error {
 		for i, f := range part {
 			was[i] = from.Path(f.Name)
 			if of[i] = ids[f.Key]; of[i] == "" {
-				h, err := maildir.ReadHeader(b.path(f.Name))
+				h, err := maildir.ReadHeader(to.Path(f.Name))
 				if err != nil {
 					continue // notmuch hears of it when it is looked for
 				}
@@ -313,7 +385,7 @@ func (r *run) tellMoved(ctx context.Context, b *box, from maildir.Dir) error {
 			t, _ := mail.Answer(known, of[i], was[i])
 			for _, path := range t.Paths {
 				if key, _ := maildir.ParseName(path); key == f.Key && filepath.Dir(filepath.Dir(path)) == string(from) {
-					changes = append(changes, mail.Change{Op: mail.OpFlag, Path: b.path(f.Name), OldPath: path, ID: t.ID})
+					changes = append(changes, mail.Change{Op: mail.OpFlag, Path: to.Path(f.Name), OldPath: path, ID: t.ID})
 				}
 			}
 		}

@@ -2,18 +2,31 @@ package pipeline
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 )
 
-// rename renames a mailbox on the server, with those below it.
-func (s *server) rename(from, to string) {
-	for _, name := range s.names() {
-		if rest, ok := strings.CutPrefix(name, from); ok && (rest == "" || rest[0] == '/') {
-			s.boxes[to+rest] = s.boxes[name]
-			delete(s.boxes, name)
+// rename renames mailboxes on the server, all at once, with those below them: from a name to
+// one, and so on.
+func (s *server) rename(names ...string) {
+	before := maps.Clone(s.boxes)
+	for i := 0; i < len(names); i += 2 {
+		for name := range before {
+			if rest, ok := strings.CutPrefix(name, names[i]); ok && (rest == "" || rest[0] == '/') {
+				delete(s.boxes, name)
+			}
+		}
+	}
+	for i := 0; i < len(names); i += 2 {
+		for name, b := range before {
+			if rest, ok := strings.CutPrefix(name, names[i]); ok && (rest == "" || rest[0] == '/') {
+				s.boxes[names[i+1]+rest] = b
+			}
 		}
 	}
 }
@@ -25,7 +38,8 @@ func renaming(t *testing.T, wire string) (*server, *home) {
 	s, h := newServer(wires()[wire]...), newHome(t)
 	s.mute = wire == "bare"
 	s.box("INBOX").add(plainMail(20))
-	s.box("Keep")
+	s.box("Keep").validity = 17
+	s.box("Keep").add(plainMail(21))
 	s.box("Trash")
 	for i := range 7 {
 		s.box("Old").add(plainMail(i + 1))
@@ -47,59 +61,79 @@ func renaming(t *testing.T, wire string) (*server, *home) {
 func keepsTodo(o *Options) { o.Keywords = []string{"todo"} }
 
 // A mailbox that is renamed on the server is the same one: its folder, its rows, what waits and
-// the tags go along, also if a run is stopped in the middle of that.
+// the tags go along, also if a run is stopped in the middle of that, and if another one has, or had,
+// its name.
 func TestAMailboxIsRenamedOnTheServer(t *testing.T) {
-	for _, wire := range []string{"all", "bare"} {
-		for at := 0; at < 16; at += min(pace(), 5) { // behind each effect of the renaming, and some more
-			if at > 0 && underRace && at%5 != 0 {
-				continue
+	for name, tc := range map[string]struct {
+		names     []string
+		old, keep string // what Old and Keep are called
+		anew      string // a mailbox that is made then
+	}{
+		"anew":          {names: []string{"Old", "New/Name"}, old: "New/Name", keep: "Keep"},
+		"exchanged":     {names: []string{"Old", "Keep", "Keep", "Old"}, old: "Keep", keep: "Old"},
+		"one after one": {names: []string{"Old", "Keep", "Keep", "Kept"}, old: "Keep", keep: "Kept", anew: "Old"},
+	} {
+		for _, wire := range []string{"all", "bare"} {
+			for at := 0; at < 16; at += min(pace(), 5) { // behind each effect of the renaming, and some more
+				if at > 0 && underRace && at%5 != 0 {
+					continue
+				}
+				t.Run(fmt.Sprint(name, " ", wire, " stopped at ", at), func(t *testing.T) {
+					t.Parallel()
+					s, h := renaming(t, wire)
+					s.rename(tc.names...)
+					want := map[string]string{"INBOX": "", tc.old + "/Sub": "12", tc.keep: "21 4", "Trash": "11 3"}
+					if tc.anew != "" && at > 0 {
+						s.box(tc.anew).validity = 99
+						s.box(tc.anew).add(plainMail(50))
+						want[tc.anew] = "50"
+					}
+					counts := func(rep *Report) [7]int {
+						return [...]int{rep.New, rep.Flagged, rep.Pushed, rep.Moved, rep.Deleted, rep.Uploaded, rep.Removed}
+					}
+					var would [7]int
+					if at == 0 {
+						s.box(tc.old).add(plainMail(9))
+						s.box(tc.old).flag(6, `\Seen`, `\Flagged`)
+						would = counts(h.sync(s, keepsTodo, func(o *Options) { o.DryRun = true }))
+						if s.writes > 0 || h.said("would: work/Old is called so on the server now") != 1 || len(h.files("Old")) != 7 {
+							t.Errorf("the dry run said %v", h.events)
+						}
+					} else {
+						h.stopAt(s, at, keepsTodo)
+					}
+					for i := range 2 {
+						rep := h.sync(s, keepsTodo)
+						if !rep.Clean() || rep.Held > 0 {
+							t.Errorf("%+v %v", rep, h.events)
+						}
+						if did := counts(rep); at == 0 && i == 0 && did != would {
+							t.Errorf("the dry run said %v, the run did %v", would, did)
+						}
+					}
+					want[tc.old] = "1 2 20 30 5 6 7"
+					if at == 0 {
+						want[tc.old] += " 9"
+					}
+					h.has(s, want)
+					h.named()
+					h.quiet(s, keepsTodo)
+					for _, m := range s.box(tc.old).msgs {
+						if strings.Contains(m.raw, "<m2@") != slices.Contains(m.flags, "todo") || strings.Contains(m.raw, "<m1@") && !slices.Contains(m.flags, `\Seen`) {
+							t.Errorf("%.50q has %q", m.raw, m.flags)
+						}
+					}
+					if tags := h.tags("m2@example.org"); !slices.Contains(tags, "mine") {
+						t.Errorf("tags %q", tags)
+					}
+					folders, err := maildir.Folders(h.path("", ""))
+					h.do(err)
+					slices.Sort(folders)
+					if want := slices.Sorted(maps.Keys(want)); !slices.Equal(s.names(), want) || !slices.Equal(folders, want) {
+						t.Errorf("there are %q, and here %q", s.names(), folders)
+					}
+				})
 			}
-			t.Run(fmt.Sprint(wire, " stopped at ", at), func(t *testing.T) {
-				t.Parallel()
-				s, h := renaming(t, wire)
-				s.rename("Old", "New/Name")
-				counts := func(rep *Report) [7]int {
-					return [...]int{rep.New, rep.Flagged, rep.Pushed, rep.Moved, rep.Deleted, rep.Uploaded, rep.Removed}
-				}
-				var would [7]int
-				if at == 0 {
-					s.box("New/Name").add(plainMail(9))
-					s.box("New/Name").flag(6, `\Seen`, `\Flagged`)
-					would = counts(h.sync(s, keepsTodo, func(o *Options) { o.DryRun = true }))
-					if s.writes > 0 || h.said("would: work/Old is called so on the server now") != 1 || len(h.files("Old")) != 7 {
-						t.Errorf("the dry run said %v", h.events)
-					}
-				} else {
-					h.stopAt(s, at, keepsTodo)
-				}
-				for i := range 2 {
-					rep := h.sync(s, keepsTodo)
-					if !rep.Clean() || rep.Held > 0 {
-						t.Errorf("%+v %v", rep, h.events)
-					}
-					if did := counts(rep); at == 0 && i == 0 && did != would {
-						t.Errorf("the dry run said %v, the run did %v", would, did)
-					}
-				}
-				name := "1 2 20 30 5 6 7"
-				if at == 0 {
-					name += " 9"
-				}
-				h.has(s, map[string]string{"INBOX": "", "New/Name": name, "New/Name/Sub": "12", "Keep": "4", "Trash": "11 3"})
-				h.named()
-				h.quiet(s, keepsTodo)
-				for _, m := range s.box("New/Name").msgs {
-					if strings.Contains(m.raw, "<m2@") != slices.Contains(m.flags, "todo") || strings.Contains(m.raw, "<m1@") && !slices.Contains(m.flags, `\Seen`) {
-						t.Errorf("%.50q has %q", m.raw, m.flags)
-					}
-				}
-				if tags := h.tags("m2@example.org"); !slices.Contains(tags, "mine") {
-					t.Errorf("tags %q", tags)
-				}
-				if _, err := os.Lstat(h.path("Old", "")); err == nil || len(s.boxes) != 5 {
-					t.Errorf("there is a folder Old, and %q", s.names())
-				}
-			})
 		}
 	}
 }
@@ -117,7 +151,7 @@ func TestWhatIsARenamedMailbox(t *testing.T) {
 				s.box("Old").validity = 15
 				s.box("Old").add(plainMail(40))
 			},
-			want: map[string]string{"2025": "1 2 20 30 5 6 7", "2025/Sub": "12", "Old": "40", "Keep": "4", "Trash": "11 3"}, old: true,
+			want: map[string]string{"2025": "1 2 20 30 5 6 7", "2025/Sub": "12", "Old": "40", "Keep": "21 4", "Trash": "11 3"}, old: true,
 		},
 		"its messages have other UIDs": {
 			do: func(h *home, s *server) {
@@ -128,18 +162,18 @@ func TestWhatIsARenamedMailbox(t *testing.T) {
 					b.msgs[u+10] = b.expunge(u)
 				}
 			},
-			want: map[string]string{"New": "1 2 20 30 5 6 7", "New/Sub": "12", "Keep": "4", "Trash": "11 3"},
+			want: map[string]string{"New": "1 2 20 30 5 6 7", "New/Sub": "12", "Keep": "21 4", "Trash": "11 3"},
 		},
 		"its folder has the name, too": {
 			do: func(h *home, s *server) {
 				s.rename("Old", "New")
 				h.do(os.Rename(h.path("Old", ""), h.path("New", "")))
 			},
-			want: map[string]string{"New": "1 2 20 30 5 6 7", "New/Sub": "12", "Keep": "4", "Trash": "11 3"},
+			want: map[string]string{"New": "1 2 20 30 5 6 7", "New/Sub": "12", "Keep": "21 4", "Trash": "11 3"},
 		},
 		"there is a folder of the name": {
 			do:   func(h *home, s *server) { s.rename("Old", "New"); h.maildir("New"); h.put("New", plainMail(31), "") },
-			want: map[string]string{"New": "1 2 20 30 31 5 6 7", "New/Sub": "12", "Keep": "4", "Trash": "11 3"},
+			want: map[string]string{"New": "1 2 20 30 31 5 6 7", "New/Sub": "12", "Keep": "21 4", "Trash": "11 3"},
 		},
 		"some of it is gone, and some came": {
 			do: func(h *home, s *server) {
@@ -147,7 +181,7 @@ func TestWhatIsARenamedMailbox(t *testing.T) {
 				s.box("New").expunge(5)
 				s.box("New").add(plainMail(41))
 			},
-			want: map[string]string{"New": "1 2 20 30 41 6 7", "New/Sub": "12", "Keep": "4", "Trash": "11 3"},
+			want: map[string]string{"New": "1 2 20 30 41 6 7", "New/Sub": "12", "Keep": "21 4", "Trash": "11 3"},
 		},
 	} {
 		for _, wire := range []string{"all", "bare"} {

@@ -290,11 +290,11 @@ func remove(ctx context.Context, tx *sql.Tx, mailbox string, uidValidity uint64,
 
 // Change is what one transaction records.
 type Change struct {
-	Mailbox *Mailbox          // the row of a mailbox, before its messages; nil: none
-	Was     string            // the name that Mailbox had, whose messages it keeps; "": the same
-	Save    []Message         // their mailboxes must be recorded
-	Forget  []Message         // by Mailbox, UIDValidity and UID alone; unknown ones are no error
-	Metas   map[string]string // values of the account; "" forgets one
+	Mailbox *Mailbox           // the row of a mailbox, before its messages; nil: none
+	Renamed map[string]Mailbox // mailboxes that have another name, by that of before, with their messages; they may exchange names
+	Save    []Message          // their mailboxes must be recorded
+	Forget  []Message          // by Mailbox, UIDValidity and UID alone; unknown ones are no error
+	Metas   map[string]string  // values of the account; "" forgets one
 }
 
 // Record records a change, all or nothing: what is forgotten goes first.
@@ -314,16 +314,33 @@ func (l *Ledger) Record(ctx context.Context, c Change) error {
 				return err
 			}
 		}
+		if err := rename(ctx, tx, c.Renamed); err != nil {
+			return err
+		}
 		if c.Mailbox != nil {
-			if c.Was != "" {
-				if _, err := tx.ExecContext(ctx, "UPDATE mailbox SET name = ? WHERE name = ?", c.Mailbox.Name, c.Was); err != nil {
-					return err
-				}
-			}
 			if err := saveMailbox(ctx, tx, *c.Mailbox); err != nil {
 				return err
 			}
 		}
 		return save(ctx, tx, c.Save)
 	})
+}
+
+// rename gives mailboxes other names. Names are unique at each moment, so that all go by way of one
+// that no mailbox has: with a NUL before it.
+func rename(ctx context.Context, tx *sql.Tx, renamed map[string]Mailbox) error {
+	for was := range renamed {
+		if _, err := tx.ExecContext(ctx, "UPDATE mailbox SET name = char(0) || name WHERE name = ?", was); err != nil {
+			return err
+		}
+	}
+	for was, b := range renamed {
+		if _, err := tx.ExecContext(ctx, "UPDATE mailbox SET name = ? WHERE name = char(0) || ?", b.Name, was); err != nil {
+			return err
+		}
+		if err := saveMailbox(ctx, tx, b); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -1,8 +1,10 @@
 package journal
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"maps"
 	"path/filepath"
 	"strings"
 
@@ -16,11 +18,27 @@ type Renaming struct {
 	To   string `json:"to"`
 }
 
-// Rename gives a mailbox another name and folder: its row, its messages, and all notes about it,
-// its folder and its files, all or nothing. root is the account's folder. What a command met under
-// the name of before is over.
-func (j *Journal) Rename(ctx context.Context, from, to ledger.Mailbox, root string) error {
-	c := ledger.Change{Mailbox: &to, Was: from.Name, Metas: make(map[string]string)}
+// Renamed is a mailbox that has another name and folder.
+type Renamed struct{ From, To ledger.Mailbox }
+
+// renamings are mailboxes that have other names, all at once: one may have the name and the folder
+// that another one had.
+type renamings struct {
+	root    string                    // the account's folder
+	names   map[string]string         // by the names of before
+	folders map[string]string         // by the folders of before
+	mailbox map[string]ledger.Mailbox // as they are now, by the names of before
+}
+
+// Rename gives mailboxes other names and folders: their rows, their messages, and all notes about them,
+// their folders and their files, all or nothing. root is the account's folder. What a command met under
+// a name of before is over.
+func (j *Journal) Rename(ctx context.Context, all []Renamed, root string) error {
+	n := renamings{root, make(map[string]string), make(map[string]string), make(map[string]ledger.Mailbox)}
+	for _, r := range all {
+		n.names[r.From.Name], n.folders[r.From.Folder], n.mailbox[r.From.Name] = r.To.Name, r.To.Folder, r.To
+	}
+	over, metas := make(map[string]string), make(map[string]string)
 	for _, k := range j.kinds {
 		texts, err := j.ledger.Metas(ctx, k.Key)
 		if err == nil && k.Form == Alone {
@@ -31,46 +49,56 @@ func (j *Journal) Rename(ctx context.Context, from, to ledger.Mailbox, root stri
 			return err
 		}
 		for key, text := range texts {
-			key2, text2 := k.renamed(key, from, to), renamedText(text, from, to, root)
-			if in, _ := Text(text).Said(); k.Form == OfFileIn && string(in) == from.Name {
-				text2 = strings.TrimSuffix(text, from.Name) + to.Name
-			}
+			key2, text2 := n.key(k, key), n.text(k, text)
 			if key2 == key && text2 == text || text == "" {
 				continue
 			}
-			c.Metas[key] = ""
+			over[key] = ""
 			if k.Key != j.Unavailable.kind.Key {
-				c.Metas[key2] = text2
+				metas[key2] = text2
 			}
 		}
 	}
-	if from.Folder != to.Folder {
-		text, err := encode(Renaming{from.Folder, to.Folder})
+	for _, r := range all {
+		if r.From.Folder == r.To.Folder {
+			continue
+		}
+		text, err := encode(Renaming{r.From.Folder, r.To.Folder})
 		if err != nil {
 			return err
 		}
-		c.Metas[j.Renaming.key(to.Name)] = text
+		metas[j.Renaming.key(r.To.Name)] = text
 	}
-	return j.ledger.Record(ctx, c)
+	maps.Copy(over, metas) // a note of another one may be where one was
+	return j.ledger.Record(ctx, ledger.Change{Renamed: n.mailbox, Metas: over})
 }
 
-// renamed gives the key of a note as it is when the mailbox has its other name and folder.
-func (k Kind) renamed(key string, from, to ledger.Mailbox) string {
-	switch rest := strings.TrimPrefix(key, k.Key); {
-	case k.Form == OfFolder && rest == from.Folder:
-		return k.Key + to.Folder
-	case from.Name == "" || k.Mailbox(key) != from.Name:
+// key gives the key of a note as it is when the mailboxes have their other names and folders.
+func (n *renamings) key(k Kind, key string) string {
+	rest := strings.TrimPrefix(key, k.Key)
+	if k.Form == OfFolder {
+		return k.Key + cmp.Or(n.folders[rest], rest)
+	}
+	of := k.Mailbox(key)
+	switch name := n.names[of]; {
+	case name == "":
 		return key
 	case k.Form == OfWord:
-		return strings.TrimSuffix(key, from.Name) + to.Name
+		return strings.TrimSuffix(key, of) + name
 	default:
-		return k.Key + to.Name + rest[len(from.Name):]
+		return k.Key + name + rest[len(of):]
 	}
 }
 
-// renamedText gives the text of a note with the other name of the mailbox, and with the files of its
-// folder, which is below root, in its other one.
-func renamedText(text string, from, to ledger.Mailbox, root string) string {
+// text gives the text of a note with the other names of the mailboxes, and with the files of their
+// folders in their other ones.
+func (n *renamings) text(k Kind, text string) string {
+	if k.Form == OfFileIn {
+		of, _ := Text(text).Said()
+		if name := n.names[string(of)]; name != "" {
+			return strings.TrimSuffix(text, string(of)) + name
+		}
+	}
 	if !strings.HasPrefix(text, "{") && !strings.HasPrefix(text, "[") {
 		return text
 	}
@@ -80,7 +108,7 @@ func renamedText(text string, from, to ledger.Mailbox, root string) string {
 	if d.Decode(&v) != nil {
 		return text // it is no JSON, though it looks like it
 	}
-	was, is, changed := filepath.Join(root, from.Folder)+"/", filepath.Join(root, to.Folder)+"/", false
+	changed := false
 	var in func(key string, v any) any
 	in = func(key string, v any) any {
 		switch v := v.(type) {
@@ -93,14 +121,15 @@ func renamedText(text string, from, to ledger.Mailbox, root string) string {
 				v[i] = in(key, v[i])
 			}
 		case string:
-			switch rest, below := strings.CutPrefix(v, was); {
-			case v == from.Name && (strings.EqualFold(key, "mailbox") || strings.EqualFold(key, "to")):
-				changed = true
-				return to.Name
-			case below && was != is:
-				changed = true
-				return is + rest
+			is := v
+			if filepath.IsAbs(v) {
+				is = n.path(v)
 			}
+			if name := n.names[v]; name != "" && (strings.EqualFold(key, "mailbox") || strings.EqualFold(key, "to")) {
+				is = name
+			}
+			changed = changed || is != v
+			return is
 		}
 		return v
 	}
@@ -112,4 +141,14 @@ func renamedText(text string, from, to ledger.Mailbox, root string) string {
 		return text
 	}
 	return out
+}
+
+// path gives the path of a mail's file in its folder of now; other texts as they are.
+func (n *renamings) path(s string) string {
+	sub := filepath.Dir(s) // "cur" or "new"
+	folder, err := filepath.Rel(n.root, filepath.Dir(sub))
+	if to := n.folders[folder]; err == nil && to != "" {
+		return filepath.Join(n.root, to, filepath.Base(sub), filepath.Base(s))
+	}
+	return s
 }

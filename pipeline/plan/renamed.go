@@ -18,9 +18,10 @@ type Renamed struct {
 // Numbered tells whether the messages have the UIDs that they had.
 func (r Renamed) Numbered() bool { return r.Known.UIDValidity == r.Now.Status.UIDValidity }
 
-// MayBeRenamed gives the mailboxes that the server has no more, or has anew, each with every one
-// that is new there and may be it: the same UIDVALIDITY, and no message less that was ever in it;
-// or else a mailbox that is gone, and one with as many messages. takes tells which ones take part.
+// MayBeRenamed gives the mailboxes that the server has no more by their names, each with every one
+// that is new there, or has a name that another one had, and may be it: the same UIDVALIDITY, and
+// no message less that was ever in it; or else a mailbox that is gone, and a new one with as many
+// messages. takes tells which ones take part.
 func MayBeRenamed(rows []ledger.Mailbox, list []mail.Mailbox, takes func(mail.Mailbox) bool) (out []Renamed) {
 	there := make(map[string]mail.Mailbox, len(list))
 	for _, m := range list {
@@ -28,9 +29,9 @@ func MayBeRenamed(rows []ledger.Mailbox, list []mail.Mailbox, takes func(mail.Ma
 			there[m.Name] = m
 		}
 	}
-	known := make(map[string]bool, len(rows))
+	known := make(map[string]uint64, len(rows)) // UIDVALIDITY
 	for _, k := range rows {
-		known[k.Name] = true
+		known[k.Name] = k.UIDValidity
 	}
 	for _, k := range rows {
 		m, is := there[k.Name]
@@ -38,11 +39,12 @@ func MayBeRenamed(rows []ledger.Mailbox, list []mail.Mailbox, takes func(mail.Ma
 			continue
 		}
 		for _, m := range list {
-			if m.Status == nil || m.Odd || known[m.Name] || !takes(m) {
+			validity, had := known[m.Name]
+			if m.Status == nil || m.Odd || had && (validity == 0 || validity == m.Status.UIDValidity) || !takes(m) {
 				continue
 			}
 			r := Renamed{k, m}
-			if r.Numbered() && m.Status.UIDNext >= k.UIDNext || !r.Numbered() && !is && m.Status.Messages > 0 && m.Status.Messages == k.Messages {
+			if r.Numbered() && m.Status.UIDNext >= k.UIDNext || !r.Numbered() && !is && !had && m.Status.Messages > 0 && m.Status.Messages == k.Messages {
 				out = append(out, r)
 			}
 		}
@@ -117,12 +119,27 @@ func sameMail(rows []ledger.Message, there []mail.Message) bool {
 	return true
 }
 
-// Certain gives those renamings of which neither mailbox is in another one.
-func Certain(all []Renamed) []Renamed {
+// Certain gives those renamings of which neither mailbox is in another one, and whose name no other
+// mailbox of the ledger has, unless that has another one by them, too.
+func Certain(all []Renamed, rows []ledger.Mailbox) []Renamed {
 	from, to := make(map[string]int), make(map[string]int)
 	for _, r := range all {
 		from[r.Known.Name]++
 		to[r.Now.Name]++
 	}
-	return slices.DeleteFunc(slices.Clone(all), func(r Renamed) bool { return from[r.Known.Name] > 1 || to[r.Now.Name] > 1 })
+	out := slices.DeleteFunc(slices.Clone(all), func(r Renamed) bool { return from[r.Known.Name] > 1 || to[r.Now.Name] > 1 })
+	for {
+		has := make(map[string]bool, len(rows))
+		for _, k := range rows {
+			has[k.Name] = true
+		}
+		for _, r := range out {
+			delete(has, r.Known.Name)
+		}
+		n := len(out)
+		out = slices.DeleteFunc(out, func(r Renamed) bool { return has[r.Now.Name] })
+		if len(out) == n {
+			return out
+		}
+	}
 }
