@@ -211,11 +211,17 @@ func (d Dir) Scan() (*Listing, error) {
 		// over under both names.
 		if now, err := d.Changed(); err != nil {
 			return nil, err
-		} else if now == before && time.Since(now[0]) > tick && time.Since(now[1]) > tick {
+		} else if now == before && !Fresh(now) {
 			break
 		}
 	}
 	return l, nil
+}
+
+// Fresh tells whether a folder that changed at these times, as Changed gives them, may change
+// once more without that showing in them.
+func Fresh(changed [2]time.Time) bool {
+	return time.Since(changed[0]) <= tick || time.Since(changed[1]) <= tick
 }
 
 // Changed gives when a name in new and in cur changed last; zero of one that is

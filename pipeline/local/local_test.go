@@ -1,6 +1,7 @@
 package local
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -252,6 +253,28 @@ func TestScanIsNoted(t *testing.T) {
 	a.do(os.RemoveAll(string(m.Dir)))
 	if a.scan(m); scanned() != before {
 		t.Errorf("%q was %q", scanned(), before)
+	}
+}
+
+// What changes in a folder right after a scan is seen by the next one, also where the clock of
+// the file system has not gone on since the change before.
+func TestAScanIsNotNotedOfAFolderThatChangedJustNow(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t)
+	m := a.agree("INBOX", 2)
+	// Later than now, so that it is just now however long the scan takes.
+	tick := time.Now().Add(time.Hour)
+	at := func() {
+		a.do(errors.Join(os.Chtimes(m.path("cur"), tick, tick), os.Chtimes(m.path("new"), tick, tick)))
+	}
+	at()
+	if f := a.scan(m); brief(&f) != "" {
+		t.Errorf("before: %s", brief(&f))
+	}
+	a.rename(m, "cur/a:2,S", "cur/a:2,FS")
+	at()
+	if f := a.scan(m); brief(&f) != `a +\Flagged` {
+		t.Errorf("%q is seen of a flag", brief(&f))
 	}
 }
 

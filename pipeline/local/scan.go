@@ -175,6 +175,10 @@ func (r *Reader) Compare(ctx context.Context, m Mailbox, last journal.Scan) (*Fo
 	if f.unchanged = last == f.scanned && !r.UploadHere; f.unchanged {
 		return f, nil
 	}
+	if maildir.Fresh(now) {
+		// What changes from here on may not show in the times.
+		f.scanned = journal.ScanAgain(f.scanned.Identity())
+	}
 	files, err := m.Dir.Scan()
 	f.gone = errors.Is(err, fs.ErrNotExist)
 	if err != nil && !f.gone {
