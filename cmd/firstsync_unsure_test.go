@@ -67,11 +67,12 @@ func TestAnotherTextIsNotPaired(t *testing.T) {
 	m.holds(map[string]int{"INBOX": 11})
 }
 
-// TestWhatWasMovedBeforeAFirstSyncIsNotDoubled by an upload: the server has it elsewhere, and it was
-// not here in that folder. What was here in both folders is sent, as what is here alone.
+// TestWhatWasMovedBeforeAFirstSyncIsNotDoubled by an upload, whatever was done before it: the server
+// has it elsewhere, and it was not here in that folder. Nor is a file sent that has the Message-ID of
+// a mail of its mailbox and another text, as one that was cut off. What was here in both folders is
+// sent, as what is here alone, and a dry run says so.
 func TestWhatWasMovedBeforeAFirstSyncIsNotDoubled(t *testing.T) {
 	t.Parallel()
-	s := dovecot(t)
 	raw := func(n int, named bool) string {
 		id := ""
 		if named {
@@ -79,31 +80,62 @@ func TestWhatWasMovedBeforeAFirstSyncIsNotDoubled(t *testing.T) {
 		}
 		return id + fmt.Sprintf("From: a@example.org\r\nSubject: mail %d\r\nDate: Mon, 01 Mar 2021 04:05:06 +0000\r\n\r\ntext %d\r\n", n, n)
 	}
-	appendAll(t, s, "INBOX", raw(1, true), raw(2, false), raw(3, true))
-	appendAll(t, s, "Archiv", raw(100, true))
-	m, _, _ := settle(t, s)
-	m.maildir("INBOX")
-	m.maildir("Archiv")
-	m.put("Archiv/cur/1:2,S", raw(1, true))
-	m.put("Archiv/cur/2:2,S", "X-TUID: 123456789012\r\n"+raw(2, false))
-	m.put("Archiv/cur/3:2,S", raw(3, true))
-	m.put("INBOX/cur/3:2,S", raw(3, true))
-	m.put("Archiv/cur/4:2,S", raw(4, true))
-	m.must("notmuch", "new")
-	m.must(name, "sync")
-	const held = "work/Archiv: 2 files are here of mail that the server has in another mailbox alone: no upload sends one more of it; `notmuch imap verify` says where it is"
-	out := m.must(name, "upload", "-n", "work")
-	says(t, out, held)
-	if !strings.Contains(out, "work: would be: 2 uploaded") {
-		t.Errorf("the dry run says %s", out)
-	}
-	for range 2 {
-		says(t, m.must(name, "upload", "work"), held)
-		m.holds(map[string]int{"INBOX": 3, "Archiv": 3})
-	}
-	says(t, m.must(name, "sync"), "work: nothing new")
-	m.holds(map[string]int{"INBOX": 3, "Archiv": 3})
-	if out, _ := m.run(name, "verify"); strings.Count(out, "the server has its mail elsewhere, as UID ") != 2 {
-		t.Errorf("verify says %s", out)
+	for _, before := range [][]string{nil, {name, "import", "maildir"}, {name, "sync"}} {
+		t.Run(fmt.Sprint(before), func(t *testing.T) {
+			t.Parallel()
+			s := dovecot(t)
+			for box, mails := range map[string][]string{"INBOX": {raw(1, true), raw(2, false), raw(3, true), raw(5, true)}, "Archiv": {raw(100, true)}} {
+				if err := s.AppendAll(box, func(yield func(time.Time, []byte) bool) {
+					for _, r := range mails {
+						if !yield(time.Date(2021, 3, 1, 4, 5, 6, 0, time.UTC), []byte(r)) {
+							return
+						}
+					}
+				}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			m, _, _ := settle(t, s)
+			m.maildir("INBOX")
+			m.maildir("Archiv")
+			m.maildir("Sent") // of which the server has no mailbox
+			m.put("Archiv/cur/1:2,S", raw(1, true))
+			m.put("Archiv/cur/2:2,S", "X-TUID: 123456789012\r\n"+raw(2, false))
+			m.put("Archiv/cur/3:2,S", raw(3, true))
+			m.put("INBOX/cur/3:2,S", raw(3, true))
+			m.put("INBOX/cur/5:2,S", strings.TrimSuffix(raw(5, true), "ext 5\r\n"))
+			m.put("Archiv/cur/4:2,S", raw(4, true))
+			m.put("Sent/cur/6:2,S", raw(6, true))
+			m.must("notmuch", "new")
+			if before != nil {
+				m.must(before...)
+			}
+			told := func(out string, texts ...string) {
+				t.Helper()
+				for _, want := range append(texts,
+					"work/Archiv: 2 files are here of mail that the server has in another mailbox alone: no upload sends one more of it; `notmuch imap verify` says where it is\n",
+					"work/INBOX: 1 file has the Message-ID of a mail of the server, and another text or its beginning alone: no upload sends that; `notmuch imap verify` says which\n") {
+					if strings.Count(out, want) != 1 {
+						t.Errorf("not once %q in %s", want, out)
+					}
+				}
+				for _, not := range []string{"stay here", "does not go to the server", "`notmuch imap upload"} {
+					if strings.Contains(out, not) {
+						t.Errorf("%q in %s", not, out)
+					}
+				}
+			}
+			told(m.must(name, "upload", "-n", "work"), " 3 uploaded")
+			told(m.must(name, "upload", "work"), " 3 uploaded")
+			m.holds(map[string]int{"INBOX": 4, "Archiv": 3, "Sent": 1})
+			told(m.must(name, "upload", "work"), "work: nothing new\n")
+			if out := m.must(name, "sync"); out != "work: nothing new\n" {
+				t.Errorf("%s", out)
+			}
+			m.holds(map[string]int{"INBOX": 4, "Archiv": 3, "Sent": 1})
+			if out, _ := m.run(name, "verify"); strings.Count(out, "the server has its mail elsewhere, as UID ") != 2 || strings.Count(out, "it has the Message-ID of UID ") != 1 {
+				t.Errorf("verify says %s", out)
+			}
+		})
 	}
 }

@@ -28,28 +28,26 @@ func TestOneUploadSendsAll(t *testing.T) {
 				if there > 0 {
 					m.put("INBOX/cur/there:2,S", rawDovecot(9))
 				}
+				if there > 0 {
+					// Another text with the Message-ID of a mail of the server, which no upload sends.
+					m.put("INBOX/cur/draft:2,S", strings.Replace(rawDovecot(8), "\r\n\r\n", "\r\n\r\nanother\r\nnever seen text", 1))
+				}
 				m.must("notmuch", "new")
 				if before != nil {
 					m.must(before...)
 				}
-				n, unsure := 10-there, 0
-				if there > 0 && before == nil {
-					// Another text with the Message-ID of a mail of the server.
-					m.put("INBOX/cur/draft:2,S", strings.Replace(rawDovecot(8), "\r\n\r\n", "\r\n\r\nanother\r\nnever seen text", 1))
-					m.must("notmuch", "new")
-					unsure = 1
-				}
-				if out := m.must(name, "upload", "-n", "work"); !strings.Contains(out, "would be: ") || !strings.Contains(out, fmt.Sprintf(" %d uploaded", 3*n+unsure)) || strings.Contains(out, "stay") {
+				n := 10 - there
+				if out := m.must(name, "upload", "-n", "work"); !strings.Contains(out, "would be: ") || !strings.Contains(out, fmt.Sprintf(" %d uploaded", 3*n)) || strings.Contains(out, "stay") {
 					t.Errorf("%s", out)
 				}
-				if out := m.must(name, "upload", "work/INBOX"); !strings.Contains(out, fmt.Sprintf(" %d uploaded", n+unsure)) || strings.Contains(out, "stay") {
+				if out := m.must(name, "upload", "work/INBOX"); !strings.Contains(out, fmt.Sprintf(" %d uploaded", n)) || strings.Contains(out, "stay") {
 					t.Errorf("%s", out)
 				}
-				m.holds(map[string]int{"INBOX": n + there + unsure})
+				m.holds(map[string]int{"INBOX": n + there})
 				if out := m.must(name, "upload", "work"); !strings.Contains(out, fmt.Sprintf(" %d uploaded", 2*n)) {
 					t.Errorf("%s", out)
 				}
-				m.holds(map[string]int{"INBOX": n + there + unsure, "Sent": n, "A": n})
+				m.holds(map[string]int{"INBOX": n + there, "Sent": n, "A": n})
 				says(t, m.must(name, "upload", "work"), "work: nothing new")
 				says(t, m.must(name, "sync"), "work: nothing new")
 			})

@@ -4,11 +4,31 @@ import (
 	"context"
 	"slices"
 
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/push"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
+
+// pairFirst has an upload do first what a sync does, where there are mailboxes of which none came to
+// its end: only when all are looked into it is known what the server has elsewhere.
+func (o Options) pairFirst(ctx context.Context) (Options, error) {
+	if !o.UploadHere || o.DryRun || !o.tellsPaired() {
+		return o, nil
+	}
+	known, err := o.Ledger.Mailboxes(ctx)
+	if err != nil {
+		return o, err
+	}
+	first := o
+	first.UploadHere, first.Only = false, nil
+	first.then = &Request{UploadHere: true, Only: o.Only, YesDelete: o.YesDelete, YesDeleteIn: o.YesDeleteIn, Attended: o.Attended, Remind: o.Remind}
+	if len(known) == 0 || slices.ContainsFunc(known, func(k ledger.Mailbox) bool { return !k.Complete && first.selectsKnown(k) }) {
+		return first, nil
+	}
+	return o, nil
+}
 
 // pushPaired tells the server what a first look has left for it: flags that only the files have
 // with which this run has paired its messages, and, if that is asked for, those files that are
@@ -21,6 +41,9 @@ func (r *run) pushPaired(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if r.then != nil {
+		return r.uploadPaired(ctx, known)
+	}
 	o := r.Options
 	o.Request = Request{UploadHere: r.UploadHere, Attended: r.Attended, Remind: r.Remind}
 	for _, k := range known {
@@ -32,13 +55,48 @@ func (r *run) pushPaired(ctx context.Context) error {
 		return nil
 	}
 	before := r.rep.Report()
-	next := reportingRun(o, r.rep)
-	next.first = r.first // whose sign-in is enough for both
+	next := r.next(o)
 	err = next.sync(ctx)
 	next.ask.End()
 	next.ask.Clear()
 	r.rep.Tally(func(rep *report.Report) { rep.Mailboxes, rep.Changed = before.Mailboxes, before.Changed })
 	return err
+}
+
+// uploadPaired uploads what is here alone, when what is here is paired with what is in all mailboxes.
+// A mailbox that could not be looked into may have it.
+func (r *run) uploadPaired(ctx context.Context, known []ledger.Mailbox) error {
+	if r.looking == nil {
+		return nil // the account was left, which is said
+	}
+	for _, b := range r.listed {
+		if slices.ContainsFunc(known, func(k ledger.Mailbox) bool { return k.Name == b.Name && k.Complete }) {
+			continue
+		}
+		r.rep.Fault(report.Failure{Mailbox: b.Name, Scope: report.ScopeMailbox, Text: "not all of this mailbox could be looked into, and it may have what is here: nothing that was here before is uploaded yet; " +
+			"run the upload again, or leave the mailbox out by `mailboxes` in the configuration"})
+		return nil
+	}
+	before := r.rep.Report()
+	o := r.Options
+	o.Request = *r.then
+	next := r.next(o)
+	r.rep.Tally(func(rep *report.Report) { rep.Mailboxes, rep.Held, rep.HeldIn = 0, 0, nil }) // they are looked at anew
+	err := next.sync(ctx)
+	if err == nil {
+		err = next.pushPaired(ctx)
+	}
+	next.ask.End()
+	next.ask.Clear()
+	r.rep.Tally(func(rep *report.Report) { rep.Changed, rep.Stubs = max(rep.Changed, before.Changed), before.Stubs })
+	return err
+}
+
+// next is a run that goes on with this one's report and connection, whose sign-in is enough for both.
+func (r *run) next(o Options) *run {
+	next := reportingRun(o, r.rep)
+	next.first = r.first
+	return next
 }
 
 // keepDeleted says of mail that was moved here and deleted on the server meanwhile that it stays,
@@ -73,7 +131,7 @@ func (o *Options) tellsPaired() bool { return !o.PairOnly && !o.ReadOnly && !o.R
 func (r *run) endsPaired() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.tellsPaired() && len(r.paired) > 0
+	return r.tellsPaired() && (r.then != nil || len(r.paired) > 0)
 }
 
 // foreseePaired says what pushPaired would tell the server, which it does by itself.
@@ -96,4 +154,27 @@ func (w *worker) foreseePaired(ctx context.Context, all *overview) error {
 	o.Plans = plan.OfFolders(locals, plan.Policy{Deletions: w.Deletions, Yes: w.yes, Daily: all.daily, Whole: true, Some: true})
 	_, err := w.newPusher().Push(ctx, pushedOver{w.conn}, o)
 	return err
+}
+
+// foreseeHeld takes out of what a dry run would upload what is held back once all is paired.
+func (r *run) foreseeHeld(ctx context.Context, all *overview) error {
+	if !r.DryRun || !r.UploadHere {
+		return nil
+	}
+	for _, b := range all.boxes {
+		held := make(map[plan.Held]int)
+		var sent []plan.Untracked
+		for _, f := range b.left.Untracked {
+			why, err := r.here.HeldBack(ctx, b.Name, &f, r.looking.Coming(b.Name, &f))
+			if err != nil {
+				return err
+			}
+			if held[why]++; why == plan.NotHeld {
+				sent = append(sent, f)
+			}
+		}
+		b.left.Untracked = sent
+		r.here.SayHeld(b.Name, held)
+	}
+	return nil
 }

@@ -211,6 +211,8 @@ type Request struct {
 	// UploadHere: the server is given also the mail and the folders that were here before
 	// the first sync.
 	UploadHere bool
+	// then is asked for when this is done; nil: nothing.
+	then *Request
 	// PairOnly: what is here is paired with what is there in mailboxes that were never
 	// synchronised, and nothing else is done.
 	PairOnly bool

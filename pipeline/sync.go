@@ -19,9 +19,12 @@ import (
 // Sync brings an account's mailboxes and the store here to the same state. The error is one of
 // this machine or of the context; what the server did wrong is in the report.
 func Sync(ctx context.Context, o Options) (*report.Report, error) {
-	r := newRun(o.withDefaults())
+	o, err := o.withDefaults().pairFirst(ctx)
+	r := newRun(o)
 	defer r.first.Close()
-	err := r.sync(ctx)
+	if err == nil {
+		err = r.sync(ctx)
+	}
 	if err == nil {
 		err = r.pushPaired(ctx)
 	}
@@ -54,6 +57,7 @@ func (r *run) sync(ctx context.Context) error {
 	if err != nil {
 		return first.leaveAccount(ctx, err, report.AtList)
 	}
+	r.listed = all.boxes
 	if err := r.ownNow(ctx, all.boxes); err != nil {
 		return err
 	}
@@ -76,6 +80,9 @@ func (r *run) sync(ctx context.Context) error {
 			return err
 		}
 		if err := r.pusher.Seen(ctx, r.looking.NotKept); err != nil {
+			return err
+		}
+		if err := r.foreseeHeld(ctx, all); err != nil {
 			return err
 		}
 		r.keepDeleted(all, changed)

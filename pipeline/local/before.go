@@ -37,12 +37,12 @@ func (r *Reader) NoteBefore(ctx context.Context, first bool, only []string) erro
 		if err := r.TagsAreOlder(ctx); err != nil {
 			return err
 		}
-		elsewhere, err := r.heldElsewhere(ctx)
+		held, err := r.heldHere(ctx)
 		if err != nil {
 			return err
 		}
 		err = r.Journal.HereBefore.DropWhere(ctx, func(key string, in journal.Text) bool {
-			return !elsewhere[key] && (len(only) == 0 || slices.Contains(only, string(in)))
+			return !held[key] && (len(only) == 0 || slices.Contains(only, string(in)))
 		})
 		if err != nil {
 			return err
@@ -67,9 +67,9 @@ func (r *Reader) WasHere(ctx context.Context, folder string) (bool, error) {
 	return before, err
 }
 
-// heldElsewhere gives those of the files, by key, that were here before the first sync of which
-// the server has the mail elsewhere.
-func (r *Reader) heldElsewhere(ctx context.Context) (map[string]bool, error) {
+// heldHere gives those of the files, by key, that were here before the first sync and that no
+// upload sends.
+func (r *Reader) heldHere(ctx context.Context) (map[string]bool, error) {
 	before, err := r.Journal.HereBefore.All(ctx)
 	if err != nil || len(before) == 0 {
 		return nil, err
@@ -94,24 +94,23 @@ func (r *Reader) heldElsewhere(ctx context.Context) (map[string]bool, error) {
 			if string(before[f.Key]) != k.Name {
 				continue
 			}
-			if held[f.Key], err = r.isElsewhere(ctx, k.Name, &f); err != nil {
+			why, err := r.HeldBack(ctx, k.Name, &f, nil)
+			if err != nil {
 				return nil, err
 			}
+			held[f.Key] = why != plan.NotHeld
 		}
 	}
 	return held, nil
 }
 
-// isElsewhere tells whether the server has the mail of a file, which was here before the first
-// sync, in another mailbox, of whose folder it was not: a sync wrote it there. It was moved on
-// one of the two sides before anything was agreed on, and one more of it is not what an upload
-// is asked for. A copy that was in both folders is paired in the other one.
-func (r *Reader) isElsewhere(ctx context.Context, mailbox string, f *plan.Untracked) (bool, error) {
+// HeldBack judges a file that was here before the first sync (plan.Untracked.HeldBack). coming are
+// messages that the ledger would have of its mail.
+func (r *Reader) HeldBack(ctx context.Context, mailbox string, f *plan.Untracked, coming []ledger.Message) (plan.Held, error) {
 	if f.Own || f.ID == "" {
-		return false, nil
+		return plan.NotHeld, nil
 	}
 	rows, err := r.Ledger.ByMessageID(ctx, f.ID)
-	return slices.ContainsFunc(rows, func(m ledger.Message) bool {
-		return m.Mailbox != mailbox && m.State == ledger.Present && maildir.Ours(m.Key) && f.SameContent(&m)
-	}), err
+	why, _ := f.HeldBack(mailbox, slices.Concat(rows, coming))
+	return why, err
 }

@@ -70,6 +70,8 @@ type Reader struct {
 	DryRun   bool // nothing is noted
 	// UploadHere: what was here before the first sync is new mail as any other.
 	UploadHere bool
+	// UploadNext: the run after this one has UploadHere.
+	UploadNext bool
 	// Rules: tags move also the files of which they were said before they were there.
 	Rules bool
 

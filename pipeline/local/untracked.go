@@ -45,19 +45,19 @@ func (r *Reader) newFiles(ctx context.Context, m *Mailbox, rows []ledger.Row, fi
 	if err != nil {
 		return nil, nil, err
 	}
-	elsewhere := 0
+	held := make(map[plan.Held]int)
 	for _, f := range all {
 		if f.Size == 0 || slices.ContainsFunc(old, func(o ledger.Message) bool { return o.Key == f.Key }) {
 			continue
 		}
 		wasHere := string(before[f.Key]) == m.Name
 		if wasHere && r.UploadHere {
-			if wasHere, err = r.isElsewhere(ctx, m.Name, &f); err != nil {
+			why, err := r.HeldBack(ctx, m.Name, &f, nil)
+			if err != nil {
 				return nil, nil, err
 			}
-			if wasHere {
-				elsewhere++
-			}
+			wasHere = why != plan.NotHeld
+			held[why]++
 		}
 		if f.RuledOut = f.RuledOut || string(sent[f.Key]) == m.Name || wasHere; !f.RuledOut && !f.Own {
 			if f.Twin, err = r.twin(ctx, m, f, files); err != nil {
@@ -68,10 +68,18 @@ func (r *Reader) newFiles(ctx context.Context, m *Mailbox, rows []ledger.Row, fi
 		}
 		out = append(out, f)
 	}
-	if elsewhere > 0 {
-		r.Report.NoteOnce(m.Name, "%s here of mail that the server has in another mailbox alone: no upload sends one more of it; `notmuch imap verify` says where it is", mail.Number(elsewhere, "file is", "files are"))
-	}
+	r.SayHeld(m.Name, held)
 	return out, renamed, nil
+}
+
+// SayHeld says, once of each mailbox, how many files that were here before no upload sends.
+func (r *Reader) SayHeld(mailbox string, held map[plan.Held]int) {
+	if n := held[plan.HeldElsewhere]; n > 0 {
+		r.Report.NoteOnce(mailbox, "%s here of mail that the server has in another mailbox alone: no upload sends one more of it; `notmuch imap verify` says where it is", mail.Number(n, "file is", "files are"))
+	}
+	if n := held[plan.HeldUnsure]; n > 0 {
+		r.Report.NoteOnce(mailbox, "%s, and another text or its beginning alone: no upload sends that; `notmuch imap verify` says which", mail.Number(n, "file has the Message-ID of a mail of the server", "files have Message-IDs of mails of the server"))
+	}
 }
 
 // twin tells whether another file of the folder is the server's message with the

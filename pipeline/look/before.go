@@ -122,7 +122,7 @@ func (l *Looker) keepHere(ctx context.Context, b *Mailbox, listed []mail.Message
 	if err != nil {
 		return err
 	}
-	if len(here) > 0 && (!l.UploadHere || len(pairs) > 0 || stay > 0) {
+	if len(here) > 0 && (!l.uploads() || len(pairs) > 0 || stay > 0) {
 		text := l.foundHere(b.Name, len(pairs), len(moved), len(alone)-unsure, there, unsure)
 		if stay > 0 {
 			text += "; " + plan.StayingText(stay, l.Account)
@@ -148,7 +148,7 @@ func (l *Looker) staying(ctx context.Context, b *Mailbox, here []plan.Untracked,
 	}
 	comes := make(map[string]bool)
 	for _, s := range here {
-		comes[s.Key] = paired[s.Key] || l.UploadHere && s.New()
+		comes[s.Key] = paired[s.Key] || l.uploads() && s.New()
 	}
 	tagged, err := l.Tagged(ctx, string(b.Dir))
 	for _, t := range tagged {
@@ -187,6 +187,9 @@ func (l *Looker) movedHere(ctx context.Context, mailbox string, alone []plan.Unt
 	return moved, nil
 }
 
+// uploads tells whether this is an upload of what was here, or its first part.
+func (l *Looker) uploads() bool { return l.UploadHere || l.UploadNext }
+
 // foundHere says how the mail of a folder and that of its mailbox fit, and what to type.
 func (l *Looker) foundHere(mailbox string, paired, moved, here, there, unsure int) string {
 	parts := []string{mail.Number(paired, "message", "messages") + " paired"}
@@ -194,9 +197,7 @@ func (l *Looker) foundHere(mailbox string, paired, moved, here, there, unsure in
 		parts = append(parts, mail.Number(moved, "was moved here: the next sync moves it there, too", "were moved here: the next sync moves them there, too"))
 	}
 	switch {
-	case here == 0:
-	case l.UploadHere:
-		parts = append(parts, mail.Number(here, "is only here: it is uploaded", "are only here: they are uploaded"))
+	case here == 0 || l.uploads(): // what of that is uploaded shows when all mailboxes are looked into
 	case l.ReadOnly:
 		parts = append(parts, mail.Number(here, "is only here, and stays here (read_only)", "are only here, and stay here (read_only)"))
 	default:
@@ -206,11 +207,7 @@ func (l *Looker) foundHere(mailbox string, paired, moved, here, there, unsure in
 		parts = append(parts, mail.Number(there, "is only there: a sync fetches it", "are only there: a sync fetches them"))
 	}
 	if unsure > 0 {
-		what := "; a sync fetches that, too, and uploads none"
-		if l.UploadHere {
-			what = "; that is fetched, and the one here is uploaded"
-		}
-		parts = append(parts, mail.Number(unsure, "is unsure: another text here has its Message-ID", "are unsure: other texts here have their Message-IDs")+what)
+		parts = append(parts, mail.Number(unsure, "is unsure: another text here has its Message-ID", "are unsure: other texts here have their Message-IDs")+"; a sync fetches that, too, and uploads none")
 	}
 	return strings.Join(parts, "; ")
 }

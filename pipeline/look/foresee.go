@@ -68,7 +68,7 @@ func (l *Looker) foresees(ctx context.Context, b *Mailbox, uids []imap.UID) ([]i
 		}
 	}
 	uids = slices.DeleteFunc(slices.Clone(uids), func(u imap.UID) bool { return known[u] })
-	if !l.MayHaveMoved || len(uids) == 0 {
+	if !l.MayHaveMoved && !l.UploadHere || len(uids) == 0 {
 		return uids, nil
 	}
 	if listed, err = l.conn.Session().Identify(ctx, mail.UIDSet(uids)); err != nil {
@@ -88,8 +88,29 @@ func (l *Looker) foresees(ctx context.Context, b *Mailbox, uids []imap.UID) ([]i
 	defer l.mu.Unlock()
 	for _, m := range listed {
 		l.foreseen[placeless(m.MessageID, m.Size, m.InternalDate)] = true
+		l.coming[m.MessageID] = append(l.coming[m.MessageID], ledger.Message{
+			Mailbox: b.Name, UIDValidity: b.now.UIDValidity, UID: m.UID, State: ledger.Present, Key: l.Keys.New(l.Now()), ID: m.MessageID, Size: m.Size, WireSize: m.Size, Date: m.InternalDate,
+		})
 	}
 	return uids, nil
+}
+
+// Coming gives those of the messages that a dry run finds new which may be the mail of a file, as
+// the run would record them: of the file's own mailbox they are other mail, since they are not
+// paired with it.
+func (l *Looking) Coming(mailbox string, f *plan.Untracked) []ledger.Message {
+	id := plan.RealID(f.ID)
+	l.mu.Lock()
+	rows := slices.Clone(l.coming[id])
+	l.mu.Unlock()
+	for i := range rows {
+		if rows[i].Mailbox == mailbox {
+			rows[i].Size, rows[i].WireSize = 0, 0
+		}
+	}
+	return slices.DeleteFunc(rows, func(m ledger.Message) bool {
+		return id == "" && !f.Dated(mail.Message{InternalDate: m.Date})
+	})
 }
 
 // foreseeFlags notes what the server is to be told of a message whose file is here, when it is

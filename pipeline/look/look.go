@@ -113,6 +113,7 @@ type Options struct {
 	ReadOnly   bool // nothing is sent
 	PairOnly   bool // what is here is paired with what is there, and nothing else is done
 	UploadHere bool // what was here before the first sync is new mail as any other
+	UploadNext bool // the run after this one has UploadHere
 	Exchange   bool // the server's sizes are not exact
 	SizeAll    bool // the size of each new message is asked for
 	// Tagged gives what notmuch has below a directory.
@@ -178,6 +179,7 @@ type Looking struct {
 	strays   []stray
 	suspects map[*deliver.Mailbox]*plan.Suspicion // where so much is gone that it is to be judged when all that came is known
 	foreseen map[string]bool                      // messages that a dry run finds new, by placeless
+	coming   map[string][]ledger.Message          // these, by Message-ID, as a run would record them where an upload follows
 	notKept  map[string][]imap.UID                // of mailboxes that were looked into: messages whose flags are not as the server said
 	passed   map[string]bool                      // files, by key, of which this run found that they are not where the server said
 
@@ -187,7 +189,7 @@ type Looking struct {
 
 // New gives the looking of one run.
 func New(o Options) *Looking {
-	return &Looking{Options: o, suspects: make(map[*deliver.Mailbox]*plan.Suspicion), foreseen: make(map[string]bool), notKept: make(map[string][]imap.UID), passed: make(map[string]bool)}
+	return &Looking{Options: o, suspects: make(map[*deliver.Mailbox]*plan.Suspicion), foreseen: make(map[string]bool), coming: make(map[string][]ledger.Message), notKept: make(map[string][]imap.UID), passed: make(map[string]bool)}
 }
 
 // Looker looks over one connection. It belongs to one goroutine.

@@ -347,6 +347,40 @@ func (s *Untracked) SameContent(m *ledger.Message) bool {
 	return is(s.Size) || is(s.Size-s.Added)
 }
 
+// Held says why an upload does not send a file that was here before the first sync.
+type Held int
+
+// The reasons.
+const (
+	NotHeld Held = iota
+	// HeldElsewhere: the server has the mail in another mailbox, of whose folder it was not. It was
+	// moved on one of the two sides before anything was agreed on, and one more of it is not what
+	// an upload is asked for. A copy that was in both folders is paired in the other one.
+	HeldElsewhere
+	// HeldUnsure: the mailbox has a mail with its Message-ID and another text, of which no file was
+	// here. This one may be its beginning alone, as after a full disk.
+	HeldUnsure
+)
+
+// HeldBack judges a file that was here before the first sync, by the ledger's rows with its
+// Message-ID, of which it gives the one that holds it back. What was not here a sync wrote.
+func (s *Untracked) HeldBack(mailbox string, rows []ledger.Message) (Held, ledger.Message) {
+	if s.Own || s.ID == "" {
+		return NotHeld, ledger.Message{}
+	}
+	for _, m := range rows {
+		here, same := m.Mailbox == mailbox, s.SameContent(&m)
+		switch {
+		case m.State != ledger.Present || !maildir.Ours(m.Key) || here == same:
+		case same:
+			return HeldElsewhere, m
+		case RealID(s.ID) != "":
+			return HeldUnsure, m
+		}
+	}
+	return NotHeld, ledger.Message{}
+}
+
 // Dated tells whether the server has a message from when the file is, or its mail.
 func (s Untracked) Dated(m mail.Message) bool {
 	at := m.InternalDate.UTC().Truncate(time.Second)

@@ -69,13 +69,13 @@ func (b *box) untracked(ctx context.Context, unknown func(key string) bool, ther
 			if err != nil {
 				return err
 			}
-			i := slices.IndexFunc(others, func(o ledger.Message) bool { return o.Mailbox == b.known.Name })
-			switch {
-			case len(others) == 0 || id == "":
-			case i < 0:
-				d.Text = fmt.Sprintf("the server has its mail elsewhere, as UID %d of %s; the file was here before the first sync, and stays", others[0].UID, others[0].Mailbox)
-			default:
-				d.Text = fmt.Sprintf("it has the Message-ID of UID %d and another text, or its beginning alone, as after a full disk; the file was here before the first sync, and stays; remove it, if it is not wanted", others[i].UID)
+			u := b.local().Untracked[len(b.local().Untracked)-1]
+			u.ID = id
+			switch why, as := u.HeldBack(b.known.Name, others); why {
+			case plan.HeldElsewhere:
+				d.Text = fmt.Sprintf("the server has its mail elsewhere, as UID %d of %s; the file was here before the first sync, and stays", as.UID, as.Mailbox)
+			case plan.HeldUnsure:
+				d.Text = fmt.Sprintf("it has the Message-ID of UID %d and another text, or its beginning alone, as after a full disk; the file was here before the first sync, and stays; remove it, if it is not wanted", as.UID)
 			}
 		case b.NeverUpload[f.Key] == b.known.Name:
 			d.Text = "no message on the server is this file, which the server had once: nothing sends it again"
