@@ -72,6 +72,11 @@ func (n lineNotes) Deleted(ctx context.Context, c *journal.Change, row ledger.Me
 	n.told.Forget(c, row)
 	n.links.Forget(c, row)
 	n.old.Forget(c, row)
+	return n.keepTags(ctx, c, row, tags)
+}
+
+// keepTags is Deleted of the tags alone.
+func (n lineNotes) keepTags(ctx context.Context, c *journal.Change, row ledger.Message, tags []string) error {
 	if tags == nil || row.Digest.IsZero() {
 		return nil
 	}
@@ -92,7 +97,8 @@ func (n lineNotes) ToTellGone(c *journal.Change, row ledger.Message) {
 	n.Forgotten.Put(c, journal.About(row), row)
 }
 
-// ToldGone lets a change forget that, by the row that went before.
-func (n lineNotes) ToldGone(c *journal.Change, row ledger.Message) {
+// ToldGone lets a change forget that, by the row that went before. tags as for Deleted.
+func (n lineNotes) ToldGone(ctx context.Context, c *journal.Change, row ledger.Message, tags []string) error {
 	n.Forgotten.Forget(c, journal.About(row))
+	return n.keepTags(ctx, c, row, tags)
 }

@@ -71,7 +71,9 @@ func (c *stopped) begin() {
 	c.sync(c.s, c.options)
 	db, err := c.index.load()
 	c.do(err)
-	db["m1@example.org"].Tags = append(db["m1@example.org"].Tags, "mine")
+	for _, id := range []string{"m1@example.org", "m3@example.org"} {
+		db[id].Tags = append(db[id].Tags, "mine")
+	}
 	c.do(c.index.save(db))
 	c.flag("INBOX", 1, "FS")
 	c.move("INBOX", 1, "Work", c.mutt)
@@ -234,8 +236,10 @@ func (c *stopped) run() (reached bool) {
 	c.check(c.s)
 	db, err := c.index.load()
 	c.do(err)
-	if m := db["m1@example.org"]; one != "" && c.user != "delete" && (m == nil || !slices.Contains(m.Tags, "mine")) {
-		c.t.Errorf("notmuch has %+v of the mail", m)
+	for id, there := range map[string]bool{"m1@example.org": one != "" && c.user != "delete", "m3@example.org": three != ""} {
+		if m := db[id]; there && (m == nil || !slices.Contains(m.Tags, "mine")) {
+			c.t.Errorf("notmuch has %+v of %s", m, id)
+		}
 	}
 	return reached
 }

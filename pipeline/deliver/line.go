@@ -51,7 +51,7 @@ type Journal interface {
 	// ToTellGone lets a change forget a message, and note that notmuch is yet to hear of
 	// its file. ToldGone lets one forget that note, by the row that went before.
 	ToTellGone(c *journal.Change, row ledger.Message)
-	ToldGone(c *journal.Change, row ledger.Message)
+	ToldGone(ctx context.Context, c *journal.Change, row ledger.Message, tags []string) error
 }
 
 // Hooks are asked about mails on the line and told of them.

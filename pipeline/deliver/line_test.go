@@ -59,7 +59,9 @@ func (w *world) IntendFlags(context.Context, []ledger.Message) error { return ni
 func (w *world) FlagsDone(context.Context) error                     { return nil }
 func (w *world) Recorded(c *journal.Change, rows []ledger.Message)   { c.Save = append(c.Save, rows...) }
 func (w *world) ToTellGone(*journal.Change, ledger.Message)          {}
-func (w *world) ToldGone(*journal.Change, ledger.Message)            {}
+func (w *world) ToldGone(context.Context, *journal.Change, ledger.Message, []string) error {
+	return nil
+}
 func (w *world) Deleted(_ context.Context, _ *journal.Change, row ledger.Message, tags []string) error {
 	if row.Flags = tags; w.deleted == nil {
 		w.deleted = make(map[imap.UID]ledger.Message)

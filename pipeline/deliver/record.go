@@ -83,13 +83,15 @@ func (l *Line) record(ctx context.Context, items []*Item, results []mail.Result)
 		case OpPlaceholder:
 			row.State = ledger.Skipped
 		case OpGone:
-			if it.Forgotten() {
-				l.Journal.ToldGone(&over, row)
-				continue
-			}
 			tags := res.Tags
-			if it.Known { // it was moved or deleted from here
+			if it.Known && !it.Resumed { // it was moved or deleted from here, and is known where it went
 				tags = nil
+			}
+			if it.Forgotten() {
+				if err := l.Journal.ToldGone(ctx, &over, row, tags); err != nil {
+					return err
+				}
+				continue
 			}
 			if err := l.Journal.Deleted(ctx, &over, row, tags); err != nil {
 				return err

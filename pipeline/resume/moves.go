@@ -184,7 +184,9 @@ func (r *Resumer) Forgotten(ctx context.Context) error {
 	for _, key := range slices.Sorted(maps.Keys(rows)) {
 		row := rows[key]
 		if b := boxes[row.Mailbox]; b != nil {
-			items = append(items, b.Forgetting(row))
+			it := b.Forgetting(row)
+			it.Resumed = true // where it went may be seen later only: it gets its tags then
+			items = append(items, it)
 		} else {
 			r.Journal.Forgotten.Forget(&over, key) // its mailbox is forgotten
 		}
