@@ -97,7 +97,7 @@ func serve(tb testing.TB, script func(*peer)) int {
 // plain are options for a server without TLS.
 func plain(port int) Options {
 	return Options{
-		Host: "127.0.0.1", Port: port, TLS: "none", AllowPlaintext: true, User: testUser, Timeout: time.Minute,
+		Host: "127.0.0.1", Port: port, TLS: "none", AllowPlaintext: true, User: testUser, Timeout: 5 * time.Minute,
 		Password: func(context.Context) (string, error) { return testSecret, nil },
 	}
 }
