@@ -66,7 +66,7 @@ func wireTable() map[string][]seen {
 		"end inside a literal":                     {{"batch", closed, attr + " BODY[] " + literal + half, mail}},
 		"reset inside a literal":                   {{"batch", reset, "", mail}},
 		"literal announced too small":              {{"batch", "", " BODY[] {10}\r\n" + mail + ")\r\n* 31", ""}},
-		"literal announced too large":              {{"batch", "", " BODY[] {100000}\r\n" + mail + ")\r\n* 31", ""}},
+		"literal announced too large":              {{"batch", "", " BODY[] {100000}\r\n" + mail + ")\r\n* 31", ""}, {"alone", silent, "", "FETCH ("}},
 		"silence before any byte":                  {{"batch", silent, "UID 29", "UID 30"}},
 		"half a line, then silence":                {{"batch", silent, "* 30 FETCH (UID {ui", "\n* 30 FETCH (UID 30"}},
 		"silence inside a literal":                 {{"batch", silent, attr + " BODY[] " + literal + half, mail}},
