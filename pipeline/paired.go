@@ -55,10 +55,7 @@ func (r *run) pushPaired(ctx context.Context) error {
 		return nil
 	}
 	before := r.rep.Report()
-	next := r.next(o)
-	err = next.sync(ctx)
-	next.ask.End()
-	next.ask.Clear()
+	err = r.goOn(o, func(next *run) error { return next.sync(ctx) })
 	r.rep.Tally(func(rep *report.Report) { rep.Mailboxes, rep.Changed = before.Mailboxes, before.Changed })
 	return err
 }
@@ -80,23 +77,24 @@ func (r *run) uploadPaired(ctx context.Context, known []ledger.Mailbox) error {
 	before := r.rep.Report()
 	o := r.Options
 	o.Request = *r.then
-	next := r.next(o)
 	r.rep.Tally(func(rep *report.Report) { rep.Mailboxes, rep.Held, rep.HeldIn = 0, 0, nil }) // they are looked at anew
-	err := next.sync(ctx)
-	if err == nil {
-		err = next.pushPaired(ctx)
-	}
-	next.ask.End()
-	next.ask.Clear()
+	err := r.goOn(o, func(next *run) error {
+		if err := next.sync(ctx); err != nil {
+			return err
+		}
+		return next.pushPaired(ctx)
+	})
 	r.rep.Tally(func(rep *report.Report) { rep.Changed, rep.Stubs = max(rep.Changed, before.Changed), before.Stubs })
 	return err
 }
 
-// next is a run that goes on with this one's report and connection, whose sign-in is enough for both.
-func (r *run) next(o Options) *run {
+// goOn does a run with this one's report and connection, whose sign-in is enough for both.
+func (r *run) goOn(o Options, do func(next *run) error) error {
 	next := reportingRun(o, r.rep)
 	next.first = r.first
-	return next
+	defer next.ask.Clear()
+	defer next.ask.End()
+	return do(next)
 }
 
 // keepDeleted says of mail that was moved here and deleted on the server meanwhile that it stays,

@@ -25,7 +25,6 @@ type Renamed struct{ From, To ledger.Mailbox }
 // that another one had.
 type renamings struct {
 	root    string                    // the account's folder
-	names   map[string]string         // by the names of before
 	folders map[string]string         // by the folders of before
 	mailbox map[string]ledger.Mailbox // as they are now, by the names of before
 }
@@ -34,9 +33,9 @@ type renamings struct {
 // their folders and their files, all or nothing. root is the account's folder. What a command met under
 // a name of before is over.
 func (j *Journal) Rename(ctx context.Context, all []Renamed, root string) error {
-	n := renamings{root, make(map[string]string), make(map[string]string), make(map[string]ledger.Mailbox)}
+	n := renamings{root, make(map[string]string), make(map[string]ledger.Mailbox)}
 	for _, r := range all {
-		n.names[r.From.Name], n.folders[r.From.Folder], n.mailbox[r.From.Name] = r.To.Name, r.To.Folder, r.To
+		n.folders[r.From.Folder], n.mailbox[r.From.Name] = r.To.Folder, r.To
 	}
 	over, metas := make(map[string]string), make(map[string]string)
 	for _, k := range j.kinds {
@@ -80,7 +79,7 @@ func (n *renamings) key(k Kind, key string) string {
 		return k.Key + cmp.Or(n.folders[rest], rest)
 	}
 	of := k.Mailbox(key)
-	switch name := n.names[of]; {
+	switch name := n.mailbox[of].Name; {
 	case name == "":
 		return key
 	case k.Form == OfWord:
@@ -95,7 +94,7 @@ func (n *renamings) key(k Kind, key string) string {
 func (n *renamings) text(k Kind, text string) string {
 	if k.Form == OfFileIn {
 		of, _ := Text(text).Said()
-		if name := n.names[string(of)]; name != "" {
+		if name := n.mailbox[string(of)].Name; name != "" {
 			return strings.TrimSuffix(text, string(of)) + name
 		}
 	}
@@ -125,7 +124,7 @@ func (n *renamings) text(k Kind, text string) string {
 			if filepath.IsAbs(v) {
 				is = n.path(v)
 			}
-			if name := n.names[v]; name != "" && (strings.EqualFold(key, "mailbox") || strings.EqualFold(key, "to")) {
+			if name := n.mailbox[v].Name; name != "" && (strings.EqualFold(key, "mailbox") || strings.EqualFold(key, "to")) {
 				is = name
 			}
 			changed = changed || is != v

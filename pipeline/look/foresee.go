@@ -88,14 +88,16 @@ func (l *Looker) foresees(ctx context.Context, b *Mailbox, uids []imap.UID) ([]i
 	defer l.mu.Unlock()
 	for _, m := range listed {
 		l.foreseen[placeless(m.MessageID, m.Size, m.InternalDate)] = true
-		l.coming[m.MessageID] = append(l.coming[m.MessageID], ledger.Message{
-			Mailbox: b.Name, UIDValidity: b.now.UIDValidity, UID: m.UID, State: ledger.Present, Key: l.Keys.New(l.Now()), ID: m.MessageID, Size: m.Size, WireSize: m.Size, Date: m.InternalDate,
-		})
+		if l.UploadHere {
+			l.coming[m.MessageID] = append(l.coming[m.MessageID], ledger.Message{
+				Mailbox: b.Name, UIDValidity: b.now.UIDValidity, UID: m.UID, State: ledger.Present, Key: l.Keys.New(l.Now()), ID: m.MessageID, Size: m.Size, WireSize: m.Size, Date: m.InternalDate,
+			})
+		}
 	}
 	return uids, nil
 }
 
-// Coming gives those of the messages that a dry run finds new which may be the mail of a file, as
+// Coming gives those of the messages that the dry run of an upload finds new which may be the mail of a file, as
 // the run would record them: of the file's own mailbox they are other mail, since they are not
 // paired with it.
 func (l *Looking) Coming(mailbox string, f *plan.Untracked) []ledger.Message {

@@ -179,7 +179,7 @@ type Looking struct {
 	strays   []stray
 	suspects map[*deliver.Mailbox]*plan.Suspicion // where so much is gone that it is to be judged when all that came is known
 	foreseen map[string]bool                      // messages that a dry run finds new, by placeless
-	coming   map[string][]ledger.Message          // these, by Message-ID, as a run would record them where an upload follows
+	coming   map[string][]ledger.Message          // these, by Message-ID, as the run would record them; of an upload
 	notKept  map[string][]imap.UID                // of mailboxes that were looked into: messages whose flags are not as the server said
 	passed   map[string]bool                      // files, by key, of which this run found that they are not where the server said
 

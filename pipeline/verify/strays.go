@@ -44,7 +44,8 @@ func (b *box) untracked(ctx context.Context, unknown func(key string) bool, ther
 			return err
 		}
 		placeholder := mail.EnvelopeOf(h).Fields.IsPlaceholder()
-		b.local().Untracked = append(b.local().Untracked, plan.Untracked{Message: ledger.Message{Mailbox: b.known.Name, Key: f.Key, Name: f.Name, ID: h.MessageID(), Size: f.Size, Digest: digest}})
+		u := plan.Untracked{Message: ledger.Message{Mailbox: b.known.Name, Key: f.Key, Name: f.Name, ID: h.MessageID(), Size: f.Size, Digest: digest}}
+		b.local().Untracked = append(b.local().Untracked, u)
 		d := Difference{Mailbox: b.known.Name, File: filepath.Join(b.known.Folder, f.Name), Kind: NotThere}
 		switch uid, copied := uids[digest]; {
 		case f.Size == 0:
@@ -59,18 +60,15 @@ func (b *box) untracked(ctx context.Context, unknown func(key string) bool, ther
 			d.Text = "no message on the server is this file, which was here before the first sync, and stays here (read_only)"
 		case b.HereBefore[f.Key] == b.known.Name:
 			d.Text = fmt.Sprintf("no message on the server is this file, which was here before the first sync; `notmuch imap upload %s` sends it", mail.Typed(b.Name+"/"+b.known.Name))
-			id := h.MessageID()
-			if id == "" {
-				if id, err = maildir.MadeUpID(b.dir.Path(f.Name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			if u.ID == "" {
+				if u.ID, err = maildir.MadeUpID(b.dir.Path(f.Name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 					return err
 				}
 			}
-			others, err := b.Ledger.ByMessageID(ctx, id)
+			others, err := b.Ledger.ByMessageID(ctx, u.ID)
 			if err != nil {
 				return err
 			}
-			u := b.local().Untracked[len(b.local().Untracked)-1]
-			u.ID = id
 			switch why, as := u.HeldBack(b.known.Name, others); why {
 			case plan.HeldElsewhere:
 				d.Text = fmt.Sprintf("the server has its mail elsewhere, as UID %d of %s; the file was here before the first sync, and stays", as.UID, as.Mailbox)
