@@ -2,6 +2,9 @@ package remote
 
 import (
 	"bufio"
+	"bytes"
+	"context"
+	"fmt"
 	"net"
 	"strings"
 	"sync"
@@ -169,5 +172,67 @@ func TestSignsOfLifeAreNoAnswer(t *testing.T) {
 				wg.Wait()
 			})
 		})
+	}
+}
+
+// A server that sends a byte a second, and so is never silent, does not hold up a command for ever,
+// in a line or in a mail. One that is slow, and goes on, is waited for.
+func TestADripIsNoAnswer(t *testing.T) {
+	t.Parallel()
+	const size = 9000 // bytes, more than a server must send within the bound
+	list := func(ctx context.Context, s *Session) error {
+		_, err := s.List(ctx, mail.Listing{})
+		return err
+	}
+	fetch := func(ctx context.Context, s *Session) error {
+		return s.Fetch(ctx, imap.UIDSet{{Start: 5, Stop: 5}}, new(basket).sink())
+	}
+	for name, c := range map[string]struct {
+		begin, end string
+		do         func(context.Context, *Session) error
+	}{
+		"a line": {`* LIST () "/" "`, `"`, list},
+		"a mail": {fmt.Sprintf("* 1 FETCH (UID 5 FLAGS () BODY[] {%d}\r\n", size), ")", fetch},
+	} {
+		for _, each := range []int{1, 10} { // bytes a second
+			t.Run(fmt.Sprint(name, each), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					s := pipe(t, time.Minute, "IMAP4rev1 SASL-IR AUTH=PLAIN", func(p *peer) {
+						tag, command := p.command()
+						if strings.HasPrefix(command, "EXAMINE") {
+							p.send("* 10 EXISTS\r\n* OK [UIDVALIDITY 14] ids\r\n%s OK done\r\n", tag)
+							tag, _ = p.command()
+						}
+						p.send("%s", c.begin)
+						for range size / each {
+							if _, err := p.Write(bytes.Repeat([]byte("x"), each)); err != nil {
+								return
+							}
+							time.Sleep(time.Second) // of the bubble
+						}
+						p.send("%s\r\n%s OK done\r\n", c.end, tag)
+						for tag != "" { // what may be asked then
+							if tag, _ = p.command(); tag != "" {
+								p.send("%s OK done\r\n", tag)
+							}
+						}
+					})
+					if strings.Contains(c.begin, "FETCH") {
+						if _, err := s.Examine(t.Context(), "INBOX", nil); err != nil {
+							t.Fatal(err)
+						}
+					}
+					begun := time.Now()
+					err := c.do(t.Context(), s)
+					if took := time.Since(begun); each > 1 && err != nil {
+						t.Errorf("a slow server, after %v: %v", took, err)
+					} else if each == 1 {
+						if wantFault(t, err, mail.KindSilent); took > 15*time.Minute {
+							t.Errorf("it was waited for during %v", took)
+						}
+					}
+				})
+			})
+		}
 	}
 }
