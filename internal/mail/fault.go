@@ -34,7 +34,6 @@ const (
 	KindShort                        // a literal was shorter than announced, or not what it should be
 	KindMalformed                    // a response that cannot be read
 	KindTooLarge                     // a line, literal or nesting beyond the bounds
-	KindSubstitute                   // the server handed out a mail about the failure instead of the mail
 )
 
 // String gives a few plain words for a person.
@@ -74,8 +73,6 @@ func (k Kind) String() string {
 		return "an answer that cannot be read"
 	case KindTooLarge:
 		return "an answer beyond all bounds"
-	case KindSubstitute:
-		return "the server sent a substitute for the mail"
 	default:
 		return "unknown fault"
 	}

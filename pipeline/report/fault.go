@@ -68,7 +68,6 @@ func consequences() map[mail.Kind][5]Scope {
 		mail.KindShort:        {ScopeAccount, ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
 		mail.KindMalformed:    {ScopeAccount, ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
 		mail.KindTooLarge:     {ScopeAccount, ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
-		mail.KindSubstitute:   {ScopeAccount, ScopeAccount, ScopeAccount, ScopeMailbox, ScopeMessage},
 	}
 }
 

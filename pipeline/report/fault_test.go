@@ -17,7 +17,7 @@ func TestRetrySchedule(t *testing.T) {
 }
 
 func TestEveryKindHasItsConsequence(t *testing.T) {
-	for k := mail.KindDial; k <= mail.KindSubstitute; k++ {
+	for k := mail.KindDial; k <= mail.KindTooLarge; k++ {
 		if _, ok := consequences()[k]; !ok {
 			t.Errorf("%v has none", k)
 		}
