@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"time"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
@@ -39,12 +40,9 @@ func (w *worker) makeMailboxes(ctx context.Context, o *overview) error {
 		if files.Len() == 0 && o.listed[b.Name] {
 			continue // on the server it only holds other mailboxes, as here
 		}
-		text := fmt.Sprintf("new folder: %s (%s)", b.known.Folder, mail.Number(files.Len(), "message", "messages"))
-		if w.DryRun {
-			text = "would: " + text
-		}
-		w.rep.Emit(report.Event{Type: report.EventMailbox, Mailbox: b.Name, Text: text})
-		switch err := w.makeMailbox(ctx, o, b); {
+		err = w.makeMailbox(ctx, o, b)
+		w.sayNewFolder(b, files.Len())
+		switch {
 		case err == nil:
 			if err := w.unanswered.Answered(ctx, "CREATE", b.Name); err != nil {
 				return err
@@ -62,6 +60,24 @@ func (w *worker) makeMailboxes(ctx context.Context, o *overview) error {
 		}
 	}
 	return nil
+}
+
+// sayNewFolder says of a folder that a mailbox is made of it, with what of its files is mail that
+// goes there: no stubs, and nothing that is empty. Where it was not scanned that is not known.
+func (w *worker) sayNewFolder(b *box, files int) {
+	if b.local.Changed != [2]time.Time{} && b.local.Err == nil {
+		files = 0
+		for _, s := range b.local.Untracked {
+			if !s.RuledOut {
+				files++
+			}
+		}
+	}
+	text := fmt.Sprintf("new folder: %s (%s)", b.known.Folder, mail.Number(files, "message", "messages"))
+	if w.DryRun {
+		text = "would: " + text
+	}
+	w.rep.Emit(report.Event{Type: report.EventMailbox, Mailbox: b.Name, Text: text})
 }
 
 // forgetUnmade forgets that the server did not make mailboxes whose folders are no more.

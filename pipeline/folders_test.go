@@ -558,3 +558,22 @@ func TestMailMovedToAMailboxThatIsNotInStep(t *testing.T) {
 	}
 	h.quiet(s)
 }
+
+// What is said of a new folder counts what goes there, and no file that is no mail of its own.
+func TestANewFolderIsSaidWithWhatGoesThere(t *testing.T) {
+	t.Parallel()
+	s, h, _ := few(t)
+	h.maildir("New")
+	h.put("New", plainMail(5), "S")
+	h.put("New", "", "S")
+	h.put("New", "X-TUID: 123456789012\r\nMessage-ID: <large@example.org>\r\nSubject: [placeholder] a large one\r\n\r\ntext\r\n", "S")
+	for _, dry := range []bool{true, false} {
+		h.sync(s, func(o *Options) { o.DryRun = dry })
+		if h.said("new folder: New (1 message)") != 1 {
+			t.Errorf("dry %v: %v", dry, h.events)
+		}
+	}
+	if got := s.box("New").subjects(); len(got) != 1 {
+		t.Errorf("New has %q", got)
+	}
+}
