@@ -436,3 +436,28 @@ func TestALostLedgerTakesNoFlagOff(t *testing.T) {
 		})
 	}
 }
+
+// What is marked for deletion here and gone on the server both sides have deleted: that waits for
+// no fault of its mailbox, as that there is no Trash for another mail.
+func TestWhatBothSidesDeletedWaitsForNoFault(t *testing.T) {
+	t.Parallel()
+	for what, delete := range map[string]func(*home){"removed": func(h *home) { h.remove("INBOX", 2) }, "marked": func(h *home) { h.flag("INBOX", 2, "T") }} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			s, h := newServer(wires()["all"]...), newHome(t)
+			for i := range 3 {
+				s.box("INBOX").add(plainMail(i + 1))
+			}
+			h.sync(s)
+			h.flag("INBOX", 1, "T")
+			delete(h)
+			s.box("INBOX").expunge(1)
+			if rep := h.sync(s); rep.Removed != 1 || rep.Clean() || len(h.files("INBOX")) != len(s.box("INBOX").uids())-strings.Count(what, "removed") {
+				t.Errorf("%+v\n%v\n%v", rep, h.events, h.files("INBOX"))
+			}
+			if h.sync(s); h.said("1 deletion") != 0 {
+				t.Errorf("it is said again: %v", h.events)
+			}
+		})
+	}
+}

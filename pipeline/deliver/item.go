@@ -58,6 +58,7 @@ type Item struct {
 	Known    bool           // no news: a file that was there before, or a change that came from here
 	Linked   bool           // the mail is here already, in another mailbox
 	Beside   Beside         // which other files of its message were tagged before it was there
+	Marked   bool           // it was marked for deletion here, too
 	Absent   bool           // its file was gone before the run: the next one is to judge nothing of it
 
 	left bool // its file is not as the run has seen it: the next one judges what became of it

@@ -25,7 +25,7 @@ func (l *Looker) foresee(ctx context.Context, b *Mailbox, news plan.Actions, gon
 	}
 	for _, row := range rows {
 		if !row.Fileless() {
-			l.Line.Hold(&deliver.Item{Box: b.Mailbox, Op: deliver.OpGone, Row: row})
+			l.Line.Hold(&deliver.Item{Box: b.Mailbox, Op: deliver.OpGone, Row: row, Marked: b.markedHere(row.UID)})
 		}
 	}
 	if news.Fetch, err = l.foresees(ctx, b, news.Fetch); err != nil {

@@ -31,7 +31,7 @@ func (l *Looking) Judge(ctx context.Context, boxes []*deliver.Mailbox, ended boo
 		switch {
 		case l.Strayed(it.Row):
 			needs = boxes
-		case it.Forgotten():
+		case it.Forgotten(), it.Marked: // or both sides say that it is deleted
 			needs = slices.DeleteFunc(slices.Clone(boxes), func(m *deliver.Mailbox) bool { return m == it.Box })
 		}
 		goes := !ended && !slices.ContainsFunc(needs, (*deliver.Mailbox).MarksKept)

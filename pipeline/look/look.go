@@ -469,7 +469,7 @@ func (l *Looker) putGone(ctx context.Context, b *Mailbox, gone, theirs []imap.UI
 		if err != nil {
 			return err
 		}
-		l.Line.Hold(&deliver.Item{Box: b.Mailbox, Op: deliver.OpGone, Row: row, Known: !others.Contains(row.UID), Absent: absent})
+		l.Line.Hold(&deliver.Item{Box: b.Mailbox, Op: deliver.OpGone, Row: row, Known: !others.Contains(row.UID), Marked: b.markedHere(row.UID), Absent: absent})
 	}
 	if len(both) == 0 {
 		return nil
@@ -535,8 +535,7 @@ func (l *Looker) waitsForDeletion(b *Mailbox, c plan.FlagChange) bool {
 // deletedHere tells whether a message's file was gone or marked for deletion when
 // its folder was scanned, and the server could not be told what became of it.
 func (b *Mailbox) deletedHere(uid imap.UID) bool {
-	is := func(m ledger.Message) bool { return m.UID == uid }
-	return slices.ContainsFunc(b.Local.Missing, is) || slices.ContainsFunc(b.Local.Marked, is)
+	return b.missingHere(uid) || b.markedHere(uid)
 }
 
 // absent tells of a message whose file was gone before this run: only one that was there when the
@@ -549,6 +548,10 @@ func (l *Looker) absent(ctx context.Context, b *Mailbox, row ledger.Message, fil
 	}
 	_, here, err := l.source(ctx, row, files)
 	return !here, err
+}
+
+func (b *Mailbox) markedHere(uid imap.UID) bool {
+	return slices.ContainsFunc(b.Local.Marked, func(m ledger.Message) bool { return m.UID == uid })
 }
 
 func (b *Mailbox) missingHere(uid imap.UID) bool {
