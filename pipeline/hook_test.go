@@ -427,6 +427,9 @@ func TestHookMayKeepFlagsFromTheServer(t *testing.T) {
 				h.sync(s)
 				h.flag("INBOX", 1, "S")
 				h.flag("INBOX", 2, "F")
+				for _, sub := range []string{"new", "cur"} { // a folder that changed just now is read again
+					h.do(os.Chtimes(h.path("INBOX", sub), h.now, h.now))
+				}
 				asked := 0
 				private := hook(func(_ context.Context, e *hooks.Event) (hooks.Verdict, error) {
 					asked++
