@@ -50,7 +50,7 @@ func TestTheFirstSyncPairs(t *testing.T) {
 	m.must("notmuch", "new")
 	before := m.must("notmuch", "dump", "--include=properties", "--include=tags")
 
-	const found = "work/INBOX: 14 messages paired; 2 are only here: they stay here; `notmuch imap upload work/INBOX` sends what is only here; 4 are only there: a sync fetches them; " +
+	const found = "work/INBOX: 14 messages paired; 2 are only here: they stay here; `notmuch imap upload work/INBOX` sends what the server has nowhere; 4 are only there: a sync fetches them; " +
 		"1 is unsure: another text here has its Message-ID; a sync fetches that, too, and uploads none"
 	lines := []string{found, "work/Archiv: 2 messages paired", "work/Alt: the folder Alt does not go to the server: it was here before the first sync, and the server has no such mailbox; " +
 		"`notmuch imap folder create work/Alt` lets the next sync make it"}

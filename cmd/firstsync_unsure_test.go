@@ -56,7 +56,7 @@ func TestAnotherTextIsNotPaired(t *testing.T) {
 		}
 	}
 	m.must("notmuch", "new")
-	const found = "work/INBOX: 6 messages paired; 1 is only here: it stays here; `notmuch imap upload work/INBOX` sends what is only here; 1 is only there: a sync fetches it; " +
+	const found = "work/INBOX: 6 messages paired; 1 is only here: it stays here; `notmuch imap upload work/INBOX` sends what the server has nowhere; 1 is only there: a sync fetches it; " +
 		"4 are unsure: other texts here have their Message-IDs; a sync fetches that, too, and uploads none"
 	says(t, m.must(name, "sync", "-n"), found)
 	says(t, m.must(name, "sync"), found)
@@ -124,6 +124,11 @@ func TestWhatWasMovedBeforeAFirstSyncIsNotDoubled(t *testing.T) {
 						t.Errorf("%q in %s", not, out)
 					}
 				}
+			}
+			// Of one mailbox, too, what the server has elsewhere counts.
+			out := m.must(name, "upload", "-n", "work/Archiv")
+			if !strings.Contains(out, " 2 uploaded") || strings.Count(out, "2 files are here of mail that the server has in another mailbox alone") != 1 || strings.Contains(out, "Sent") {
+				t.Errorf("of Archiv is foreseen %s", out)
 			}
 			told(m.must(name, "upload", "-n", "work"), " 3 uploaded")
 			told(m.must(name, "upload", "work"), " 3 uploaded")

@@ -481,6 +481,7 @@ func importText(from predecessor, a *config.Account, b taking.Box) string {
 		parts = append(parts, plan.StayingText(b.Tagged, a.Name))
 	}
 	add(b.There, "is only there: a sync fetches it", "are only there: a sync fetches them")
+	add(b.Unsure, "is unsure: its file here has no whole header; a sync fetches that, too, and uploads none", "are unsure: their files here have no whole header; a sync fetches those, too, and uploads none")
 	switch {
 	case a.ReadOnly:
 		add(b.Gone, "was removed here since, and stays there (read_only)", "were removed here since, and stay there (read_only)")
@@ -528,6 +529,8 @@ func (s *importSum) text(dry bool) string {
 		next = fmt.Sprintf("%s import %s %s, when what is said above is mended; a sync in place of it%s", s.program, s.from.command, s.account, comesBack)
 	}
 	switch {
+	case s.boxes+s.known == 0 && s.refused > 0:
+		return fmt.Sprintf("%s: nothing was taken over; next: %s", s.account, next)
 	case s.boxes == 0 && s.refused > 0:
 		return fmt.Sprintf("%s: nothing more was taken over; next: %s", s.account, next)
 	case s.boxes == 0 && s.known > 0:

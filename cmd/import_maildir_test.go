@@ -34,7 +34,7 @@ func TestMaildirsArePaired(t *testing.T) {
 	m.must("notmuch", "new")
 	before := m.must("notmuch", "dump", "--include=properties", "--include=tags")
 	lines := []string{
-		"work/INBOX: 2 messages paired; 1 is only here: it stays here; `notmuch imap upload work/INBOX` sends what is only here; 1 is only there: a sync fetches it",
+		"work/INBOX: 2 messages paired; 1 is only here: it stays here; `notmuch imap upload work/INBOX` sends what the server has nowhere; 1 is only there: a sync fetches it",
 		"work/Archiv: 1 message paired",
 	}
 	says(t, m.must(name, "import", "maildir", "-n"), append(lines, "work: would pair 3 messages in 2 mailboxes; flags that the server alone has would come to their files and tags")...)

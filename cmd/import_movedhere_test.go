@@ -56,7 +56,7 @@ func TestWhatWasMovedIntoAFolderThatIsNotTakenOver(t *testing.T) {
 
 // TestWhatWasMovedHereBeforeAnImport is moved on the server, too, also mail that has no Message-ID to
 // be known by, or another size on the server than here: the server's text says which file it is now.
-// What was deleted here is deleted.
+// What was deleted here is deleted. No rule gives or takes a tag of what was moved, or is only here.
 func TestWhatWasMovedHereBeforeAnImport(t *testing.T) {
 	t.Parallel()
 	for _, named := range []bool{false, true} {
@@ -72,7 +72,7 @@ func TestWhatWasMovedHereBeforeAnImport(t *testing.T) {
 			appendAll(t, s, "Archiv", rawDovecot(100))
 			appendAll(t, s, "Trash", rawDovecot(200))
 			m := newMover(t, s, "Verbatim", "*")
-			m.write("config.toml", m.read("config.toml")+"trash = \"Trash\"\n")
+			m.write("config.toml", m.read("config.toml")+"trash = \"Trash\"\n[[account.work.moves]]\nfrom = \"INBOX\"\nwithout = \"inbox\"\nto = \"Archiv\"\n[[account.work.moves]]\nfrom = \"Archiv\"\nwith = \"inbox\"\nto = \"INBOX\"\n")
 			files, err := filepath.Glob(filepath.Join(m.root, "INBOX", "*", "*"))
 			if err != nil || len(files) != len(all) {
 				t.Fatalf("%q, %v", files, err)
@@ -101,17 +101,19 @@ func TestWhatWasMovedHereBeforeAnImport(t *testing.T) {
 			if moved != 4 {
 				t.Fatalf("%d are moved", moved)
 			}
+			m.put("INBOX/cur/only:2,S", rawDovecot(1))
+			m.put("Archiv/cur/only2:2,S", rawDovecot(2))
 			m.must("notmuch", "new")
+			m.must("notmuch", "tag", "-inbox", "id:d1@example.org")
 			before := m.must("notmuch", "dump", "--include=properties", "--include=tags")
 			m.must(name, "import", "mbsync", "--from", "mbsyncrc")
-			if out := m.must(name, "sync", "-n"); !strings.Contains(out, "1 deleted on the server") || !strings.Contains(out, "4 moved on the server") || strings.Contains(out, "upload") {
-				t.Errorf("the dry run says %s", out)
-			}
-			if out := m.must(name, "sync"); !strings.Contains(out, "4 moved on the server") || strings.Contains(out, "upload") {
-				t.Errorf("the sync says %s", out)
+			for _, words := range [][]string{{name, "sync", "-n"}, {name, "sync"}} {
+				if out := m.must(words...); !strings.Contains(out, " 1 deleted on the server,") || !strings.Contains(out, " 4 moved on the server,") || !strings.Contains(out, " 2 uploaded") {
+					t.Errorf("%q says %s", words, out)
+				}
 			}
 			says(t, m.must(name, "sync"), "work: nothing new")
-			m.holds(map[string]int{"INBOX": 1, "Archiv": 5, "Trash": 2})
+			m.holds(map[string]int{"INBOX": 2, "Archiv": 6, "Trash": 2})
 			m.hasTags(before, "+inbox +unread -- id:notmuch-sha1-55fa03bec19afbad11b0c1eb7ed1053f0598a238") // it came into the Trash
 		})
 	}

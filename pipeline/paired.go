@@ -14,7 +14,7 @@ import (
 // pairFirst has an upload do first what a sync does, where there are mailboxes of which none came to
 // its end: only when all are looked into it is known what the server has elsewhere.
 func (o Options) pairFirst(ctx context.Context) (Options, error) {
-	if !o.UploadHere || o.DryRun || !o.tellsPaired() {
+	if !o.UploadHere || !o.tellsPaired() {
 		return o, nil
 	}
 	known, err := o.Ledger.Mailboxes(ctx)
@@ -24,10 +24,15 @@ func (o Options) pairFirst(ctx context.Context) (Options, error) {
 	first := o
 	first.UploadHere, first.Only = false, nil
 	first.then = &Request{UploadHere: true, Only: o.Only, YesDelete: o.YesDelete, YesDeleteIn: o.YesDeleteIn, Attended: o.Attended, Remind: o.Remind}
-	if len(known) == 0 || slices.ContainsFunc(known, func(k ledger.Mailbox) bool { return !k.Complete && first.selectsKnown(k) }) {
-		return first, nil
+	all := len(known) > 0 && !slices.ContainsFunc(known, func(k ledger.Mailbox) bool { return !k.Complete && first.selectsKnown(k) })
+	switch {
+	case all:
+		return o, nil
+	case o.DryRun: // foresees both at once
+		o.Only, o.uploadIn = nil, o.Only
+		return o, nil
 	}
-	return o, nil
+	return first, nil
 }
 
 // pushPaired tells the server what a first look has left for it: flags that only the files have
@@ -162,6 +167,9 @@ func (r *run) foreseeHeld(ctx context.Context, all *overview) error {
 	for _, b := range all.boxes {
 		held := make(map[plan.Held]int)
 		var sent []plan.Untracked
+		if len(r.uploadIn) > 0 && !slices.Contains(r.uploadIn, b.Name) {
+			b.left.Untracked = nil
+		}
 		for _, f := range b.left.Untracked {
 			why, err := r.here.HeldBack(ctx, b.Name, &f, r.looking.Coming(b.Name, &f))
 			if err != nil {

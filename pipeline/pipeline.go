@@ -211,6 +211,8 @@ type Request struct {
 	// UploadHere: the server is given also the mail and the folders that were here before
 	// the first sync.
 	UploadHere bool
+	// uploadIn are the only mailboxes for which a dry run foresees that; nil: it does for all.
+	uploadIn []string
 	// then is asked for when this is done; nil: nothing.
 	then *Request
 	// PairOnly: what is here is paired with what is there in mailboxes that were never

@@ -75,7 +75,7 @@ func reportingRun(o Options, rep *report.Reporter) *run {
 		Account: o.Name, Root: o.Root, Ledger: o.Ledger, Index: o.Index, Journal: o.notes(), Old: r.old, Report: r.rep,
 		Tags: o.Tags, Deletions: o.Deletions, Believed: r.yes, Selects: o.Selects,
 		Layout: o.Layout, Layouts: o.Folders, Were: o.Were, Own: o.Own,
-		ReadOnly: o.ReadOnly, Restore: o.Restore, DryRun: o.DryRun, UploadHere: o.UploadHere, UploadNext: o.then != nil, Rules: o.Rules,
+		ReadOnly: o.ReadOnly, Restore: o.Restore, DryRun: o.DryRun, UploadHere: o.UploadHere, UploadNext: o.then != nil, UploadIn: o.uploadIn, Rules: o.Rules,
 	}
 	r.match = &match.Matcher{Files: r.here, Dir: o.Ledger.Dir(), Ours: r.arrivals.Noted}
 	r.twins = &twins{ledger: o.Ledger, ours: r.arrivals.Noted, rep: rep}

@@ -118,7 +118,7 @@ func (r *run) survey(ctx context.Context, there *listing, rows []ledger.Mailbox)
 	}
 	o.trash = mail.TrashOf(r.Trash, list)
 	o.daily = plan.DailyOf(list, o.trash)
-	for _, want := range r.Only {
+	for _, want := range slices.Concat(r.Only, r.uploadIn) {
 		if !o.listed[want] {
 			text := "the server has no such mailbox"
 			if r.UploadHere {

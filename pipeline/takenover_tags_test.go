@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -157,4 +158,84 @@ func TestTagsOlderThanTheMailboxGoToTheServer(t *testing.T) {
 			h.quiet(s, words)
 		})
 	}
+}
+
+// TestWhatComesInATakeOverLeavesTags of mail that notmuch knew: the whole mail whose file was cut
+// off, mail that was moved before, and one more copy; so does what an upload that was stopped
+// leaves to a sync. Mail that notmuch did not know is tagged by the rules.
+func TestWhatComesInATakeOverLeavesTags(t *testing.T) {
+	t.Parallel()
+	rules := func(o *Options) {
+		filing(o)
+		o.TagRules = func(string, rune) (add, remove []string) { return []string{"work"}, []string{"todo"} }
+	}
+	long := func(n int) string { return plainMail(n) + strings.Repeat("a line of text\r\n", 99) }
+	s, h := newServer(wires()["MOVE"]...), newHome(t)
+	for i, box := range []string{"INBOX", "Archive", "Archive", "Archive", "INBOX", "INBOX", "Archive"} {
+		h.maildir(box)
+		text := long(i)
+		if i < 2 {
+			text = text[:len(text)-700] // cut off
+		}
+		h.put(box, text, "")
+		switch i {
+		case 0, 1:
+			s.box(box).add(long(i))
+		case 2: // it was moved from there
+			s.box("INBOX").add(long(i))
+		case 3, 4: // there are two
+			s.box("INBOX").add(long(i))
+			s.box("Archive").add(long(i))
+		} // the rest is only here
+	}
+	s.box("INBOX").add(plainMail(90))
+	h.notmuchNew()
+	for i := range 7 {
+		if i%2 == 0 {
+			h.tag(id(i), []string{"todo"}, []string{"inbox"}) // the others have what a rule takes
+		}
+	}
+	had := make(map[int]string)
+	for i := range 7 {
+		had[i] = fmt.Sprint(h.tags(id(i)))
+	}
+	check := func(when string) {
+		t.Helper()
+		for i := range 7 {
+			if got := fmt.Sprint(h.tags(id(i))); got != had[i] {
+				t.Errorf("%s: mail %d has %v, and had %v", when, i, got, had[i])
+			}
+		}
+	}
+	h.sync(s, rules)
+	check("sync")
+	if got := h.tags(id(90)); !slices.Contains(got, "work") {
+		t.Errorf("the mail that is new has %v", got)
+	}
+	h.sync(s, rules)
+	check("second sync")
+	// It goes on with a sync, if it is stopped when the first mail is sent.
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	if _, err := h.tryIn(ctx, s, rules, func(o *Options) {
+		o.UploadHere = true
+		o.Step = func(what string) {
+			if what == "message uploaded" {
+				stop()
+			}
+		}
+	}); err == nil {
+		t.Error("it was not stopped")
+	}
+	h.put("INBOX", plainMail(91), "S") // so that the folder is read
+	h.sync(s, rules)
+	check("upload")
+	for i, box := range map[int]string{5: "INBOX", 6: "Archive"} {
+		if got := s.holding(id(i)); !slices.Equal(got, []string{box}) {
+			t.Errorf("mail %d, which was only here, is in %v", i, got)
+		}
+	}
+	h.sync(s, rules)
+	check("the end")
+	h.quiet(s, rules)
 }

@@ -98,8 +98,16 @@ func (it *Item) Forgotten() bool { return it.Op == OpGone && it.Row.Key == "" &&
 
 // Tag gives an item the tags of a verdict, which count more than those by rule.
 func (it *Item) Tag(v hooks.Verdict) {
-	it.Add = append(slices.DeleteFunc(it.Add, func(t string) bool { return slices.Contains(v.Remove, t) }), v.Add...)
-	it.Remove = append(slices.DeleteFunc(it.Remove, func(t string) bool { return slices.Contains(v.Add, t) }), v.Remove...)
+	t := &Tags{it.Add, it.Remove}
+	t.change(v.Add, v.Remove)
+	if it.Add, it.Remove = t.Add, t.Remove; it.IfKnown != nil {
+		it.IfKnown.change(v.Add, v.Remove)
+	}
+}
+
+func (t *Tags) change(add, remove []string) {
+	t.Add = append(slices.DeleteFunc(t.Add, func(t string) bool { return slices.Contains(remove, t) }), add...)
+	t.Remove = append(slices.DeleteFunc(t.Remove, func(t string) bool { return slices.Contains(add, t) }), remove...)
 }
 
 func (it *Item) discard() {

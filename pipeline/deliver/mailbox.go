@@ -20,6 +20,9 @@ type Mailbox struct {
 	Sizes map[imap.UID]int64
 	// Ours came into it by our own moves: likewise.
 	Ours map[imap.UID]bool
+	// TakenOver: its folder was here before the first sync, which is under way, and what comes of
+	// mail that notmuch knows changes that mail's tags by its flags alone: likewise.
+	TakenOver bool
 
 	settled func(context.Context) error
 	failed  func(error)

@@ -84,7 +84,7 @@ func (l *Line) noteOldTags(ctx context.Context, files []coming, changes []mail.C
 		}
 		t, is := mail.Answer(known, id, paths[i])
 		change := &changes[f.at]
-		stood := is && stands(f)
+		stood := is && stands(f) && (f.it.Known || f.it.Op == OpPreindex || f.it.isCopy(t))
 		if stood {
 			change.Add, change.Remove = f.it.IfKnown.Add, f.it.IfKnown.Remove
 		}
@@ -168,13 +168,19 @@ func (it *Item) follows(t mail.Tagged, rows []ledger.Message) bool {
 	}
 	switch it.Beside {
 	case BesideAny:
-		return slices.ContainsFunc(t.Paths, func(path string) bool {
-			key, _ := maildir.ParseName(path)
-			return key != it.Row.Key && key != it.Row.StubKey
-		})
+		return it.isCopy(t)
 	case BesideRecorded:
 		return slices.ContainsFunc(rows, func(m ledger.Message) bool { return m.State == ledger.Present })
 	default:
 		return false
 	}
+}
+
+// isCopy tells whether notmuch knows a message by other files than the item's own, of which it may
+// have heard by an earlier part of the run.
+func (it *Item) isCopy(t mail.Tagged) bool {
+	return len(t.Others) > 0 || slices.ContainsFunc(t.Paths, func(path string) bool {
+		key, _ := maildir.ParseName(path)
+		return key != it.Row.Key && key != it.Row.StubKey
+	})
 }

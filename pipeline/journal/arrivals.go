@@ -50,8 +50,12 @@ func (a *Arrivals) Recorded(c *Change, rows []ledger.Message) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, row := range rows {
-		if _, noted := a.noted[row.Key]; noted {
+		arrival, noted := a.noted[row.Key]
+		if noted {
 			a.journal.Arriving.Forget(c, row.Key)
+		}
+		if arrival.Here {
+			a.journal.Stood.Forget(c, row.Key)
 		}
 	}
 }

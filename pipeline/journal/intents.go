@@ -75,7 +75,7 @@ type Arrival struct {
 	Next imap.UID       `json:"next"`           // it has this UID or a higher one
 	From ledger.Message `json:"from"`           // the row of the message that was moved; zero for an upload
 	At   time.Time      `json:"at,omitzero"`    // when an upload was last known to be under way; zero from an older version
-	Here bool           `json:"here,omitempty"` // an upload of what was here before the first sync
+	Here bool           `json:"here,omitempty"` // of what was here before the first sync
 }
 
 // Linking is, by the key of the new file, that a message is linked into the folder of the

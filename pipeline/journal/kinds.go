@@ -40,6 +40,7 @@ type Journal struct {
 	Before      Notes[Text]
 	NeverUpload Notes[Text]
 	HereBefore  Notes[Text]
+	Stood       Notes[Text]
 	Imported    Notes[Imported]
 	GoneSaid    Notes[Text]
 	FolderSaid  Notes[Text]
@@ -98,6 +99,7 @@ func Of(l *ledger.Ledger) *Journal {
 	// What was decided, and what was said once.
 	declare(j, &j.NeverUpload, "uploaded/", Memory, OfFileIn, "a file that is not uploaded (again)")                               // while it is in its mailbox's folder
 	declare(j, &j.HereBefore, "here/", Memory, OfFileIn, "a file that was here before the first sync")                             // until its owner asks for its upload, or while it is in its mailbox's folder
+	declare(j, &j.Stood, "stood/", Memory, OfFileIn, "a file that was alone here when its mailbox was taken over")                 // until it was sent, or while it is in its mailbox's folder
 	declare(j, &j.Imported, "imported/", Memory, OfMailbox, "what another program remembered of a mailbox when it was taken over") // until its first sync
 	declare(j, &j.Before, "before/", Always, OfFolder, "a folder that was here before the first sync")                             // until it becomes a mailbox or is deleted by our commands: where it is gone it may only be unmounted
 	declare(j, &j.GoneSaid, "gone/", Memory, OfWord, "a mailbox that the server has no more")                                      // until it has it again, or the folder is gone, too

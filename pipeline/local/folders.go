@@ -288,7 +288,7 @@ func (r *Reader) newFolder(ctx context.Context, folder string, n *naming, out *F
 	if err != nil {
 		return err
 	}
-	if _, said := text.Said(); said && noted && !r.UploadHere || r.UploadNext {
+	if _, said := text.Said(); said && noted && !r.UploadHere || r.UploadNext || len(r.UploadIn) > 0 {
 		if before, err := r.WasHere(ctx, folder); err != nil || before {
 			detach(folder)
 			return err

@@ -70,6 +70,8 @@ type Reader struct {
 	DryRun   bool // nothing is noted
 	// UploadHere: what was here before the first sync is new mail as any other.
 	UploadHere bool
+	// UploadIn are the mailboxes in which that is so; nil: it is in all.
+	UploadIn []string
 	// UploadNext: the run after this one has UploadHere.
 	UploadNext bool
 	// Rules: tags move also the files of which they were said before they were there.

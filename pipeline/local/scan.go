@@ -100,14 +100,13 @@ func (r *Reader) forgetFiles(ctx context.Context, m *Mailbox, f *Found, untracke
 		failed = errors.Join(failed, err)
 		return err == nil && !here
 	}
-	err := r.Journal.NeverUpload.DropWhere(ctx, func(key string, in journal.Text) bool { return string(in) == m.Name && gone(key) })
-	if err == nil {
-		err = r.Journal.HereBefore.DropWhere(ctx, func(key string, in journal.Text) bool { return string(in) == m.Name && gone(key) })
+	for _, notes := range []journal.Notes[journal.Text]{r.Journal.NeverUpload, r.Journal.HereBefore, r.Journal.Stood} {
+		err := notes.DropWhere(ctx, func(key string, in journal.Text) bool { return string(in) == m.Name && gone(key) })
+		if err = errors.Join(err, failed); err != nil {
+			return err
+		}
 	}
-	if err = errors.Join(err, failed); err != nil {
-		return err
-	}
-	err = r.Journal.TwinSaid.DropWhere(ctx, func(key string, text journal.Text) bool {
+	err := r.Journal.TwinSaid.DropWhere(ctx, func(key string, text journal.Text) bool {
 		in, _ := text.Said()
 		return (string(in) == m.Name || in == journal.SaidOnce) && gone(key)
 	})

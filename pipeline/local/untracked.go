@@ -45,13 +45,18 @@ func (r *Reader) newFiles(ctx context.Context, m *Mailbox, rows []ledger.Row, fi
 	if err != nil {
 		return nil, nil, err
 	}
+	stood, err := r.Journal.Stood.All(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
 	held := make(map[plan.Held]int)
 	for _, f := range all {
 		if f.Size == 0 || slices.ContainsFunc(old, func(o ledger.Message) bool { return o.Key == f.Key }) {
 			continue
 		}
+		f.Stood = string(stood[f.Key]) == m.Name
 		wasHere := string(before[f.Key]) == m.Name
-		if wasHere && r.UploadHere {
+		if wasHere && r.UploadHere && (len(r.UploadIn) == 0 || slices.Contains(r.UploadIn, m.Name)) {
 			why, err := r.HeldBack(ctx, m.Name, &f, nil)
 			if err != nil {
 				return nil, nil, err

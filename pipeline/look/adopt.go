@@ -142,20 +142,9 @@ func (l *Looker) identify(ctx context.Context, b *Mailbox, uids []imap.UID) ([]m
 // flags that the server has; those that only the file has are what the next scan
 // tells the server of.
 func (l *Looker) adoptOne(ctx context.Context, b *Mailbox, m mail.Message, s plan.Untracked, beside deliver.Beside) (bool, error) {
-	here := b.Withheld[s.Key].Merged(m.Flags)
-	from, _ := l.wasOf(s.Key)
-	if !l.Match.Ours(s.Key) {
-		// Flags that the file alone has are told when it is recorded.
-		here = l.flagsHere(from, s.Name, m)
-		b.found.Paired = b.found.Paired || !plan.SameFlags(plan.StoredFlags(here), plan.StoredFlags(m.Flags))
-	} else if from.UID != 0 {
-		here = b.Withheld[s.Key].Merged(l.flagsHere(from, s.Name, m))
-	}
-	var off []string
-	var clear string
-	if from.UID != 0 { // what was taken off on the server of a mail that was moved here is off
-		_, off, _, clear = l.Tags.FromFlags(from.Flags, here)
-	}
+	here, off, clear := l.flagsAdopted(b, m, s)
+	// Flags that the file alone has are told when it is recorded.
+	b.found.Paired = b.found.Paired || !l.Match.Ours(s.Key) && !plan.SameFlags(plan.StoredFlags(here), plan.StoredFlags(m.Flags))
 	to, ok, err := letter(b.Dir, s, plan.Letters(here), clear)
 	if err != nil {
 		return false, err
@@ -171,10 +160,26 @@ func (l *Looker) adoptOne(ctx context.Context, b *Mailbox, m mail.Message, s pla
 	flags := l.Tags.AsNamed(plan.StoredFlags(here), to)
 	it.Add, it.Remove = l.arriving(b, flags, plan.ByHand)
 	it.Remove = slices.Concat(it.Remove, off)
-	if beside == deliver.BesideAny || l.UploadHere {
+	if beside == deliver.BesideAny || l.UploadHere || s.Stood {
 		it.IfKnown = deliver.TagsOfFlags(l.Tags, flags, off)
 	}
 	return true, l.Line.Send(ctx, it)
+}
+
+// flagsAdopted gives the flags that a file's mail has when it is the server's message: tags that go
+// off it, and letters, for what was taken off on the server of a mail that was moved here.
+func (l *Looker) flagsAdopted(b *Mailbox, m mail.Message, s plan.Untracked) (here, off []string, clear string) {
+	here = b.Withheld[s.Key].Merged(m.Flags)
+	from, _ := l.wasOf(s.Key)
+	if !l.Match.Ours(s.Key) {
+		here = l.flagsHere(from, s.Name, m)
+	} else if from.UID != 0 {
+		here = b.Withheld[s.Key].Merged(l.flagsHere(from, s.Name, m))
+	}
+	if from.UID != 0 {
+		_, off, _, clear = l.Tags.FromFlags(from.Flags, here)
+	}
+	return here, off, clear
 }
 
 // wasOf gives the message that a file was of before it was moved here, as it was agreed on. A

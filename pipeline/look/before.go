@@ -11,6 +11,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
@@ -26,16 +27,9 @@ func (l *Looker) left(ctx context.Context, b *Mailbox, there []mail.Message, row
 	if l.UploadHere {
 		out.Untracked = unpaired(here, pairs)
 	}
-	tagged, err := l.Tagged(ctx, string(b.Dir))
+	tags, err := l.tagsOf(ctx, b)
 	if err != nil {
 		return out, err
-	}
-	tags := make(map[string]mail.Tagged)
-	for _, t := range tagged {
-		for _, p := range t.Paths {
-			key, _ := maildir.ParseName(p)
-			tags[key] = t
-		}
 	}
 	keys := make(map[imap.UID]string)
 	for _, r := range rows {
@@ -72,6 +66,46 @@ func (l *Looker) left(ctx context.Context, b *Mailbox, there []mail.Message, row
 	return out, nil
 }
 
+// tagsOf gives what notmuch has of the files of a mailbox's folder, by their keys.
+func (l *Looker) tagsOf(ctx context.Context, b *Mailbox) (map[string]mail.Tagged, error) {
+	tagged, err := l.Tagged(ctx, string(b.Dir))
+	tags := make(map[string]mail.Tagged)
+	for _, t := range tagged {
+		for _, p := range t.Paths {
+			key, _ := maildir.ParseName(p)
+			tags[key] = t
+		}
+	}
+	return tags, err
+}
+
+// changing is of how many files that are about to be the mailbox's mail the letters change, or the
+// tags, since the server has flags or keywords that they have not.
+func (l *Looker) changing(ctx context.Context, b *Mailbox, listed []mail.Message, pairs map[imap.UID]plan.Untracked) (n int, err error) {
+	if len(pairs) == 0 {
+		return 0, nil
+	}
+	tags, err := l.tagsOf(ctx, b)
+	for _, m := range listed {
+		s, ok := pairs[m.UID]
+		if !ok {
+			continue
+		}
+		here, off, clear := l.flagsAdopted(b, m, s)
+		to := maildir.WithFlags(s.Name, plan.Letters(here), clear)
+		_, are := maildir.ParseName(s.Name)
+		_, will := maildir.ParseName(to)
+		t := tags[s.Key]
+		d := deliver.TagsOfFlags(l.Tags, l.Tags.AsNamed(plan.StoredFlags(here), to), off)
+		has := func(tag string) bool { return slices.Contains(t.Tags, tag) }
+		lacks := func(tag string) bool { return !has(tag) }
+		if are != will || t.ID != "" && (slices.ContainsFunc(d.Add, lacks) || slices.ContainsFunc(d.Remove, has)) {
+			n++
+		}
+	}
+	return n, err
+}
+
 // unpaired gives the files that are nobody's. One more copy of a mail that is paired is a twin.
 func unpaired(here []plan.Untracked, pairs map[imap.UID]plan.Untracked) (out []plan.Untracked) {
 	have := make(map[string][]plan.Untracked)
@@ -102,7 +136,11 @@ func (l *Looker) wantsText(m mail.Message, s plan.Untracked) bool {
 // here before the first sync.
 func (l *Looker) keepHere(ctx context.Context, b *Mailbox, listed []mail.Message, here []plan.Untracked, pairs map[imap.UID]plan.Untracked) error {
 	before, err := l.Here.WasHere(ctx, b.Known.Folder)
-	if err != nil || !before {
+	if err != nil {
+		return err
+	}
+	if b.TakenOver = before; !before {
+		b.TakenOver, err = l.stands(ctx, b.Name)
 		return err
 	}
 	paired := make(map[string]bool, len(pairs))
@@ -114,6 +152,10 @@ func (l *Looker) keepHere(ctx context.Context, b *Mailbox, listed []mail.Message
 	if err != nil {
 		return err
 	}
+	var c journal.Change
+	for _, s := range alone {
+		l.Journal.Stood.Put(&c, s.Key, journal.Text(b.Name))
+	}
 	alone = slices.DeleteFunc(alone, func(s plan.Untracked) bool { return moved[s.Key] })
 	rest := slices.DeleteFunc(slices.Clone(listed), func(m mail.Message) bool { _, ok := pairs[m.UID]; return ok })
 	unsure := len(plan.Unsure(rest, alone))
@@ -122,8 +164,15 @@ func (l *Looker) keepHere(ctx context.Context, b *Mailbox, listed []mail.Message
 	if err != nil {
 		return err
 	}
+	changing, err := l.changing(ctx, b, listed, pairs)
+	if err != nil {
+		return err
+	}
 	if len(here) > 0 && (!l.uploads() || len(pairs) > 0 || stay > 0) {
 		text := l.foundHere(b.Name, len(pairs), len(moved), len(alone)-unsure, there, unsure)
+		if changing > 0 {
+			text += "; " + mail.Number(changing, "of the paired changes here: the server alone has some of its flags", "of the paired change here: the server alone has some of their flags")
+		}
 		if stay > 0 {
 			text += "; " + plan.StayingText(stay, l.Account)
 		}
@@ -132,12 +181,22 @@ func (l *Looker) keepHere(ctx context.Context, b *Mailbox, listed []mail.Message
 	if l.DryRun || l.UploadHere {
 		return nil
 	}
-	var c journal.Change
 	for _, s := range alone {
 		l.Journal.HereBefore.Put(&c, s.Key, journal.Text(b.Name))
 	}
 	l.Journal.Before.Forget(&c, b.Known.Folder)
 	return l.commit(ctx, c, "mail here noted")
+}
+
+// stands tells whether a file of the mailbox was there before a first sync that was stopped.
+func (l *Looker) stands(ctx context.Context, mailbox string) (bool, error) {
+	notes, err := l.Journal.Stood.All(ctx)
+	for _, in := range notes {
+		if string(in) == mailbox {
+			return true, err
+		}
+	}
+	return false, err
 }
 
 // staying is how many of the files that are about to be the mailbox's mail have tags by which a
@@ -201,7 +260,7 @@ func (l *Looker) foundHere(mailbox string, paired, moved, here, there, unsure in
 	case l.ReadOnly:
 		parts = append(parts, mail.Number(here, "is only here, and stays here (read_only)", "are only here, and stay here (read_only)"))
 	default:
-		parts = append(parts, mail.Number(here, "is only here: it stays here", "are only here: they stay here")+"; `notmuch imap upload "+mail.Typed(l.Account+"/"+mailbox)+"` sends what is only here")
+		parts = append(parts, mail.Number(here, "is only here: it stays here", "are only here: they stay here")+"; `notmuch imap upload "+mail.Typed(l.Account+"/"+mailbox)+"` sends what the server has nowhere")
 	}
 	if there > 0 {
 		parts = append(parts, mail.Number(there, "is only there: a sync fetches it", "are only there: a sync fetches them"))

@@ -56,12 +56,13 @@ func (l *Looker) rematch(ctx context.Context, b *Mailbox, v *plan.View, rows []l
 			if here, err = l.Here.Untracked(ctx, b.Name, b.Dir, rows, files); err != nil {
 				return err
 			}
-			here = slices.DeleteFunc(here, func(s plan.Untracked) bool { return s.RuledOut })
+			here = slices.DeleteFunc(here, func(s plan.Untracked) bool { return s.RuledOut || s.Size == 0 })
 		}
 	} else {
 		l.Report.Note(b.Name, "the server gives its messages other numbers than before; they are matched with those here")
 	}
-	if len(here) > 0 && len(v.UIDs)+len(v.Messages) > 0 {
+	compared := len(here) > 0 && len(v.UIDs)+len(v.Messages) > 0
+	if compared {
 		if listed, err = l.conn.Session().Identify(ctx, mail.EveryUID()); err != nil {
 			return err
 		}
@@ -75,26 +76,28 @@ func (l *Looker) rematch(ctx context.Context, b *Mailbox, v *plan.View, rows []l
 			}
 		}
 		v.Messages = append(v.Messages, listed...)
-		if !l.DryRun {
-			if fromDisk {
-				if err := l.Here.TagsAreOlder(ctx); err != nil {
-					return err
-				}
-			}
-			if err := l.rekey(ctx, b, pairs, listed, fromDisk); err != nil {
-				return err
-			}
-		}
-		for u, m := range pairs {
-			matched[u] = true
-			known[m.Key] = true
-		}
 	}
-	if fromDisk {
-		b.found.Paired = len(rows)+len(pairs) > 0 || l.UploadHere && len(here) > 0
+	if fromDisk { // before its files and tags change
 		if err := l.keepHere(ctx, b, listed, here, pairs); err != nil {
 			return err
 		}
+	}
+	if compared && !l.DryRun {
+		if fromDisk {
+			if err := l.Here.TagsAreOlder(ctx); err != nil {
+				return err
+			}
+		}
+		if err := l.rekey(ctx, b, pairs, listed, fromDisk); err != nil {
+			return err
+		}
+	}
+	for u, m := range pairs {
+		matched[u] = true
+		known[m.Key] = true
+	}
+	if fromDisk {
+		b.found.Paired = len(rows)+len(pairs) > 0 || l.UploadHere && len(here) > 0
 	}
 	switch {
 	case l.DryRun && fromDisk && !l.PairOnly:

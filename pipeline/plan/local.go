@@ -63,6 +63,7 @@ type Untracked struct {
 	RuledOut       bool      // the server is not to be given it (again)
 	Twin           bool      // another file of the folder is the server's message
 	Stayed         bool      // it was one when nothing was missing that it may have been
+	Stood          bool      // it was here before its mailbox was taken over: notmuch's tags of it stay
 	Own            bool      // it was a message of its own on another server, whatever it is like
 	Tags           []string  // of its message, if they have changed; nil if that is not known
 	Added          int64     // size of the header fields that Digest leaves out, in bytes

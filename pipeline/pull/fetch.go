@@ -8,6 +8,7 @@ import (
 
 	"github.com/emersion/go-imap/v2"
 
+	"github.com/notmuch-imap/notmuch-imap/hooks"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
@@ -241,13 +242,16 @@ func (w *Worker) deliver(ctx context.Context, b *Mailbox, m mail.Message, s *mai
 		it.Row.StubKey, it.Row.StubName, it.Row.ID = stub.StubKey, stub.StubName, stub.ID
 		it.Row.Attempts, it.Row.Since, it.Row.Reason = stub.Attempts, stub.Since, stub.Reason
 	}
+	if b.TakenOver && it.Op == deliver.OpAdd {
+		it.IfKnown = deliver.TagsOfFlags(w.Tags, it.Row.Flags, nil)
+	}
 	if err := w.RestoreTags(ctx, b, it); err != nil {
 		s.Discard()
 		return err
 	}
 	if salvagedBy != "" {
 		it.Salvaged = true
-		it.Add = append(it.Add, plan.TagSalvaged)
+		it.Tag(hooks.Verdict{Add: []string{plan.TagSalvaged}})
 		it.Row.Reason = salvagedBy
 	}
 	w.dealt[m.UID] = true

@@ -9,6 +9,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
 // What a move has changed is recorded when the server's answer is read. From then on
@@ -28,6 +29,7 @@ func (p *Pusher) newMove(b *Mailbox, verb string, rows []ledger.Message, to *Mai
 		}
 		if key := keys[row.UID]; key != "" {
 			a := journal.Arrival{Row: row, From: row, Next: m.ToNext}
+			a.Here = slices.ContainsFunc(to.Local.Untracked, func(f plan.Untracked) bool { return f.Key == key && p.stood(f) })
 			a.Row.Mailbox, a.Row.UIDValidity, a.Row.UID, a.Row.Key, a.Row.Name = to.Name, m.ToValidity, 0, key, ""
 			a.Row.Flags = p.did.Stored[b.Name][row.UID].Merged(row.Flags)
 			m.Files[row.UID] = a

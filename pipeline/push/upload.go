@@ -121,8 +121,11 @@ func (p *Pusher) uploading(b *Mailbox, f plan.Untracked, u mail.Upload) journal.
 	row := f.Message
 	row.Mailbox, row.UIDValidity, row.UID, row.Flags = b.Name, b.Known.UIDValidity, 0, u.Flags
 	row.Date = u.InternalDate.UTC().Truncate(time.Second)
-	return journal.Arrival{Row: row, Next: max(b.Known.UIDNext, 1), At: p.Now().UTC(), Here: p.UploadHere}
+	return journal.Arrival{Row: row, Next: max(b.Known.UIDNext, 1), At: p.Now().UTC(), Here: p.stood(f)}
 }
+
+// stood tells whether a file was here before the first sync.
+func (p *Pusher) stood(f plan.Untracked) bool { return p.UploadHere || f.Stood }
 
 // uploadStored records as which message the server has taken a file, as far as it says so.
 func (p *Pusher) uploadStored(ctx context.Context, a journal.Arrival, as mail.Appended) error {
@@ -163,13 +166,13 @@ func (p *Pusher) absent(ctx context.Context, b *Mailbox, sel *mail.Selected, fil
 // with others, and why it refused others. then is what the look will ask.
 func (p *Pusher) upload(ctx context.Context, b *Mailbox, files []plan.Untracked, alone bool, then *mail.Known) (again []plan.Untracked, refused []refusedUpload, err error) {
 	uploads := make([]mail.Upload, len(files))
-	own := ""
-	if !p.UploadHere { // else it is not known whether its owner has just written it
-		own = plan.Letters(plan.OwnFlags(b.Listed))
-	}
+	own := plan.Letters(plan.OwnFlags(b.Listed))
 	for i, f := range files {
 		_, letters := maildir.ParseName(f.Name)
-		uploads[i] = mail.Upload{Path: b.Dir.Path(f.Name), Size: f.Size, Flags: plan.FlagsOf(letters + own), InternalDate: plan.When(f.Sent, f.Date, p.Now()), Alone: alone}
+		if !p.stood(f) { // else it is not known whether its owner has just written it
+			letters += own
+		}
+		uploads[i] = mail.Upload{Path: b.Dir.Path(f.Name), Size: f.Size, Flags: plan.FlagsOf(letters), InternalDate: plan.When(f.Sent, f.Date, p.Now()), Alone: alone}
 	}
 	if len(uploads) > 0 {
 		if err := p.intendUploads(ctx, b, files, uploads); err != nil {
@@ -187,7 +190,7 @@ func (p *Pusher) upload(ctx context.Context, b *Mailbox, files []plan.Untracked,
 		row.Flags = uploads[i].Flags
 		it := &deliver.Item{Box: b.Mailbox, Op: deliver.OpPreindex, Row: row, ID: row.ID, Beside: deliver.BesideRecorded}
 		it.Add, it.Remove = p.arriving(b, row.Flags)
-		if p.UploadHere {
+		if p.stood(files[i]) {
 			it.IfKnown = deliver.TagsOfFlags(p.Tags, row.Flags, nil)
 		}
 		p.Line.Announce(ctx, it)

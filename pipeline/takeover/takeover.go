@@ -72,14 +72,15 @@ type Box struct {
 	Mailbox string `json:"mailbox"`
 	Folder  string `json:"folder,omitempty"` // below the account's
 	Paired  int    `json:"paired"`
-	Left    int    `json:"left"`           // not here by the other program's doing: they stay on the server
-	Here    int    `json:"only_here"`      // files that it did not know
-	Stay    int    `json:"stay_here"`      // those of them that nobody sends unasked
-	There   int    `json:"only_there"`     // messages that it did not know
-	Both    int    `json:"both,omitempty"` // mails that came on both sides since, as what was moved here and there: a sync pairs them
-	Tagged  int    `json:"tagged"`         // that a rule would move for the tags that they have already
-	Gone    int    `json:"gone_here"`      // whose file was removed since
-	Removed int    `json:"gone_there"`     // that the server has no more
+	Left    int    `json:"left"`             // not here by the other program's doing: they stay on the server
+	Here    int    `json:"only_here"`        // files that it did not know
+	Stay    int    `json:"stay_here"`        // those of them that nobody sends unasked
+	There   int    `json:"only_there"`       // messages that it did not know
+	Unsure  int    `json:"unsure,omitempty"` // whose file has not enough of a header to be known by, as after a full disk
+	Both    int    `json:"both,omitempty"`   // mails that came on both sides since, as what was moved here and there: a sync pairs them
+	Tagged  int    `json:"tagged"`           // that a rule would move for the tags that they have already
+	Gone    int    `json:"gone_here"`        // whose file was removed since
+	Removed int    `json:"gone_there"`       // that the server has no more
 	Known   bool   `json:"known,omitempty"`
 	Deleted bool   `json:"deleted,omitempty"` // the server has the mailbox no more
 	None    bool   `json:"none,omitempty"`    // there is no agreement
@@ -410,7 +411,6 @@ func (a *Account) take(ctx context.Context, s Session, m mail.Mailbox, sel *mail
 	known := make(map[string]bool)
 	var rows []ledger.Message
 	var nameless []ledger.Message // those without a Message-ID to go by
-	var gone []int                // of rows, without a file
 	buf := make([]byte, 64<<10)
 	for _, x := range agreed.Messages {
 		msg, listed := there[x.UID]
@@ -445,7 +445,6 @@ func (a *Account) take(ctx context.Context, s Session, m mail.Mailbox, sel *mail
 		case !here:
 			row.ID = msg.MessageID
 			out.Gone++
-			gone = append(gone, len(rows))
 		default:
 			known[x.Key] = true
 			header, err := describe(&row, string(dir), name, buf)
@@ -486,16 +485,27 @@ func (a *Account) take(ctx context.Context, s Session, m mail.Mailbox, sel *mail
 		out.Refused = "nothing says that the folder is the mailbox's"
 		return nil
 	}
-	if out.Refused, err = a.headersAgree(ctx, s, dir, nameless); err != nil || out.Refused != "" {
+	unsure := make(map[imap.UID]bool)
+	if out.Refused, err = a.headersAgree(ctx, s, dir, nameless, unsure); err != nil || out.Refused != "" {
 		out.Final = true
 		return err
 	}
+	var c journal.Change
+	rows = slices.DeleteFunc(rows, func(row ledger.Message) bool {
+		if unsure[row.UID] { // a sync fetches what the server has, and sends no piece of it
+			journal.Of(a.Ledger).NeverUpload.Put(&c, row.Key, journal.Text(m.Name))
+		}
+		return unsure[row.UID]
+	})
+	out.Unsure, out.Paired = len(unsure), out.Paired-len(unsure)
 	out.There = len(there)
 	some, err := files.Some(func(key string) bool { return !known[key] })
 	if err != nil {
 		return err
 	}
-	var c journal.Change
+	for _, f := range some {
+		journal.Of(a.Ledger).Stood.Put(&c, f.Key, journal.Text(m.Name))
+	}
 	if out.Here = len(some); agreed.Gmail != nil {
 		// It may have been deleted on the server, or be where All Mail does not show it.
 		out.Here, out.Stay = 0, len(some)
@@ -519,6 +529,12 @@ func (a *Account) take(ctx context.Context, s Session, m mail.Mailbox, sel *mail
 	}
 	for key := range known {
 		a.taking.files[filepath.Join(out.Folder, key)] = true
+	}
+	var gone []int // of rows, without a file
+	for i, row := range rows {
+		if row.State == ledger.Present && row.Name == "" {
+			gone = append(gone, i)
+		}
 	}
 	if len(gone) > 0 {
 		a.taking.left = append(a.taking.left, &leaving{m.Name, sel.UIDValidity, c, gone})
@@ -706,9 +722,11 @@ const atOnce = 500
 
 // headersAgree compares the messages that no Message-ID vouches for by other fields, all of them: a
 // server that was restored has other mail under its newest numbers alone. It gives why they are not
-// the files that they should be, or "".
-func (a *Account) headersAgree(ctx context.Context, s Session, dir maildir.Dir, rows []ledger.Message) (string, error) {
+// the files that they should be, or "". A file without a header, or that ends in it, as after a full
+// disk, says nothing against that: such messages are put into unsure.
+func (a *Account) headersAgree(ctx context.Context, s Session, dir maildir.Dir, rows []ledger.Message, unsure map[imap.UID]bool) (string, error) {
 	fields := []string{"Date", "From", "Subject"}
+	buf := make([]byte, 64<<10)
 	for part := range slices.Chunk(rows, atOnce) {
 		told, err := s.Headers(ctx, mail.UIDSet(ledger.UIDs(part)), fields...)
 		if err != nil {
@@ -719,13 +737,22 @@ func (a *Account) headersAgree(ctx context.Context, s Session, dir maildir.Dir, 
 			if !came {
 				continue
 			}
-			here, err := maildir.ReadHeader(filepath.Join(string(dir), row.Name), fields...)
-			if err != nil {
+			head := mail.NewHeaderReader(fields...)
+			if _, err := maildir.Read(filepath.Join(string(dir), row.Name), buf, head); err != nil {
 				return "", err
 			}
-			there := mail.ParseHeader(raw, fields...)
+			whole := head.Done()
+			here, there := head.Header(), mail.ParseHeader(raw, fields...)
+			whole = whole && slices.ContainsFunc(fields, func(f string) bool { return here.Get(f) != "" })
+			if !whole && row.WireSize != row.Size {
+				unsure[row.UID] = true
+			}
 			for _, f := range fields {
-				if mail.FoldSpace(here.Get(f)) != mail.FoldSpace(there.Get(f)) {
+				switch ours, theirs := mail.FoldSpace(here.Get(f)), mail.FoldSpace(there.Get(f)); {
+				case ours == theirs:
+				case !whole && strings.HasPrefix(theirs, ours):
+					unsure[row.UID] = true
+				default:
 					return fmt.Sprintf("UID %d has another %s on the server than %s", row.UID, f, row.Name), nil
 				}
 			}
