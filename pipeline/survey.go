@@ -3,6 +3,8 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -111,6 +113,7 @@ func (r *run) survey(ctx context.Context, there *listing, rows []ledger.Mailbox)
 		}
 		o.boxes = append(o.boxes, b)
 	}
+	r.leaveShared(o, known)
 	if !r.DryRun {
 		if err := r.notes().OddSaid.DropWhere(ctx, func(name string, _ journal.Text) bool { return !odd[name] }); err != nil {
 			return nil, err
@@ -130,6 +133,40 @@ func (r *run) survey(ctx context.Context, there *listing, rows []ledger.Mailbox)
 	// INBOX first: it is where the mail is that its owner waits for.
 	slices.SortStableFunc(o.boxes, func(a, b *box) int { return rank(a) - rank(b) })
 	return o, nil
+}
+
+// leaveShared leaves out mailboxes whose folders are one directory: what of it is the mail of which
+// cannot be told, so that mail of one would go to the other, or be taken for deleted. One that the
+// configuration leaves out has none.
+func (r *run) leaveShared(o *overview, known map[string]ledger.Mailbox) {
+	of := make(map[string]string) // mailboxes by folder
+	for _, b := range o.boxes {
+		of[b.known.Folder] = b.Name
+	}
+	for _, m := range o.mailboxes {
+		if m.Odd || m.Status == nil && m.Err == nil && !m.Unasked || r.Selects != nil && !r.Selects(m.Name, m.Delim) {
+			continue
+		}
+		folder := known[m.Name].Folder
+		if folder == "" { // the one that it would have
+			folder, _ = r.Layout.Folder(m.Name, m.Delim)
+		}
+		if folder != "" && of[folder] == "" {
+			of[folder] = m.Name
+		}
+	}
+	with := maildir.OneDirectory(r.Root, slices.Sorted(maps.Keys(of)))
+	o.boxes = slices.DeleteFunc(o.boxes, func(b *box) bool {
+		other := with[b.known.Folder]
+		if other == "" {
+			return false
+		}
+		r.faults.mailbox(b, fmt.Errorf("its folder %s is one directory with %s, the folder of the mailbox %s, by a symbolic link or a mount, "+
+			"so that nothing is done in either; give each a folder of its own, or leave one out with mailboxes in the configuration", b.known.Folder, other, of[other]))
+		o.unselected = append(o.unselected, b)
+		delete(o.stays, b.Name)
+		return true
+	})
 }
 
 func rank(b *box) int {

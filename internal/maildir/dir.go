@@ -119,8 +119,24 @@ func walk(root string) (out, long []string, err error) {
 	return out, long, err
 }
 
+// Elsewhere tells whether what is in a folder is in another place: it is a symbolic link, or
+// another file system is mounted there.
+func (d Dir) Elsewhere() bool {
+	fi, err := os.Lstat(string(d))
+	if err != nil {
+		return false
+	}
+	up, err := os.Stat(filepath.Dir(string(d)))
+	if err != nil || !fi.IsDir() {
+		return !fi.IsDir()
+	}
+	here, ok := fi.Sys().(*syscall.Stat_t)
+	above, too := up.Sys().(*syscall.Stat_t)
+	return ok && too && here.Dev != above.Dev
+}
+
 // RemoveEmpty takes the folder itself away, if no mail is left in it: its three
-// directories, and itself unless other folders lie in it.
+// directories, and itself unless other folders lie in it, or something is mounted there.
 func (d Dir) RemoveEmpty() error {
 	if err := d.CleanTmp(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -131,7 +147,7 @@ func (d Dir) RemoveEmpty() error {
 	}
 	for _, p := range paths {
 		err := os.Remove(p)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, unix.EEXIST) {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.EBUSY) {
 			return err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 // Taken are the folders below a root that mailboxes have.
@@ -39,4 +40,37 @@ func (t *Taken) Has(folder string) bool {
 		other, err := os.Stat(filepath.Join(t.root, f))
 		return !errors.Is(err, fs.ErrNotExist) && (err != nil || os.SameFile(here, other))
 	})
+}
+
+// OneDirectory gives those of the folders below a root that are one directory with another of them,
+// as by a symbolic link or a mount, each with such another one: that of their cur or new are the same.
+func OneDirectory(root string, folders []string) map[string]string {
+	type file struct{ dev, ino uint64 }
+	first, with := make(map[file]string), make(map[string]string)
+	for _, folder := range folders {
+		for _, sub := range []string{"cur", "new"} {
+			fi, err := os.Stat(filepath.Join(root, folder, sub))
+			if err != nil {
+				continue
+			}
+			st, ok := fi.Sys().(*syscall.Stat_t)
+			if !ok {
+				continue
+			}
+			id := file{uint64(st.Dev), st.Ino} //nolint:unconvert // it has another type on other systems
+			other, known := first[id]
+			if !known {
+				first[id] = folder
+				continue
+			}
+			if other == folder {
+				continue
+			}
+			with[folder] = other
+			if with[other] == "" {
+				with[other] = folder
+			}
+		}
+	}
+	return with
 }
