@@ -37,23 +37,29 @@ func (w *worker) followRenamed(ctx context.Context, there *listing) (bool, error
 	if err != nil {
 		return false, err
 	}
-	var same []plan.Renamed
-	for _, r := range plan.MayBeRenamed(rows, there.mailboxes, w.selects) {
-		is, err := w.isRenamed(ctx, r, rows, there.mailboxes)
-		switch {
-		case err == nil && is:
-			same = append(same, r)
-		case err != nil && (ctx.Err() != nil || report.ScopeOf(err, report.AtMailbox) != report.ScopeMailbox):
+	maybe := plan.MayBeRenamed(rows, there.mailboxes)
+	likes := make([]plan.Likeness, len(maybe))
+	for i, r := range maybe {
+		if likes[i] = plan.MayBe; !w.selects(r.Now) {
+			continue // it is not asked
+		}
+		like, err := w.isLike(ctx, r, rows, there.mailboxes)
+		if err == nil {
+			likes[i] = like
+		} else if ctx.Err() != nil || report.ScopeOf(err, report.AtMailbox) != report.ScopeMailbox {
 			return false, err
 		}
 	}
-	certain := plan.Certain(same, rows)
+	certain := plan.Certain(maybe, likes, rows, there.mailboxes)
 	if len(certain) == 0 {
 		return false, nil
 	}
 	all := w.renamings(certain, rows)
 	if w.DryRun {
-		for _, r := range all {
+		for i, r := range all {
+			if certain[i].Gone() {
+				continue // it is not listed, by the names that the others have here
+			}
 			w.rep.Note(r.To.Name, "would: %s is called so on the server now, and its folder here goes along", mail.Typed(w.Name+"/"+r.From.Name))
 			w.renamed[r.From.Name] = r.To.Name
 		}
@@ -71,7 +77,11 @@ func (w *worker) followRenamed(ctx context.Context, there *listing) (bool, error
 		return false, err
 	}
 	w.rep.Step("mailboxes renamed")
-	for _, r := range all {
+	for i, r := range all {
+		if certain[i].Gone() {
+			w.rep.Note(r.From.Name, "the server has another mailbox of this name now; what is here of the one before is %s, in the folder %s", mail.Typed(w.Name+"/"+r.To.Name), r.To.Folder)
+			continue
+		}
 		w.rep.Note(r.To.Name, "%s is called so on the server now; its folder here is %s, and what waited in it goes on", mail.Typed(w.Name+"/"+r.From.Name), r.To.Folder)
 	}
 	return true, nil
@@ -127,25 +137,28 @@ func (o opener) Mailbox() string {
 	return name
 }
 
-// isRenamed asks the server for the messages by which a mailbox is known.
-func (w *worker) isRenamed(ctx context.Context, r plan.Renamed, rows []ledger.Mailbox, list []mail.Mailbox) (bool, error) {
+// isLike asks the server for the messages by which a mailbox is known.
+func (w *worker) isLike(ctx context.Context, r plan.Renamed, rows []ledger.Mailbox, list []mail.Mailbox) (plan.Likeness, error) {
 	known, err := w.witnesses(ctx, r)
 	if err != nil {
-		return false, err
+		return plan.MayBe, err
 	}
 	var there []mail.Message
+	if len(known) > 0 && known[0].UID == 0 && int(r.Now.Status.Messages) > len(known) {
+		return plan.MayBe, nil
+	}
 	if len(known) > 0 {
 		sel, err := w.conn.Examine(ctx, r.Now.Name, nil)
 		if err != nil || sel.UIDValidity != r.Now.Status.UIDValidity {
-			return false, err
+			return plan.MayBe, err
 		}
 		uids := mail.EveryUID()
-		if r.Numbered() {
+		if r.Numbered() && known[0].UID != 0 {
 			uids = mail.UIDSet(ledger.UIDs(known))
 		}
 		if sel.Messages > 0 {
 			if there, err = w.conn.Session().Identify(ctx, uids); err != nil {
-				return false, err
+				return plan.MayBe, err
 			}
 		}
 	}
@@ -160,11 +173,12 @@ func (w *worker) isRenamed(ctx context.Context, r plan.Renamed, rows []ledger.Ma
 			n++
 		}
 	}
-	return r.Same(known, there, n == 2), nil
+	return r.Like(known, there, n == 2), nil
 }
 
 // witnesses gives messages by which a mailbox is known: the newest, or all if their UIDs are of
-// another UIDVALIDITY.
+// another UIDVALIDITY, and what an interrupted run has put there. Of that alone it may be that the
+// server has told no UIDs.
 func (w *worker) witnesses(ctx context.Context, r plan.Renamed) ([]ledger.Message, error) {
 	rows, err := w.Ledger.Rows(ctx, r.Known.Name, r.Known.UIDValidity)
 	if err != nil {
@@ -176,7 +190,28 @@ func (w *worker) witnesses(ctx context.Context, r plan.Renamed) ([]ledger.Messag
 			some = append(some, ledger.Message{UID: row.UID})
 		}
 	}
-	return w.Ledger.GetMany(ctx, r.Known.Name, r.Known.UIDValidity, ledger.UIDs(some))
+	known, err := w.Ledger.GetMany(ctx, r.Known.Name, r.Known.UIDValidity, ledger.UIDs(some))
+	if err != nil || !r.Numbered() {
+		return known, err
+	}
+	arrivals, err := w.notes().Arriving.All(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var untold []ledger.Message
+	for _, key := range slices.Sorted(maps.Keys(arrivals)) {
+		switch row := arrivals[key].Row; {
+		case row.Mailbox != r.Known.Name || row.UIDValidity != r.Known.UIDValidity:
+		case row.UID == 0:
+			untold = append(untold, row)
+		default:
+			known = append(known, row)
+		}
+	}
+	if len(known) == 0 {
+		return untold, nil
+	}
+	return known, nil
 }
 
 // renamings gives mailboxes as they are with their other names. A folder that one of them leaves is
@@ -207,9 +242,9 @@ func (w *worker) renamings(certain []plan.Renamed, rows []ledger.Mailbox) []jour
 }
 
 // folderRenamed gives the folder that a mailbox would have with its other name: one that had a name of
-// its own keeps it, and so does one that is a link to another place.
+// its own keeps it, and so does one that is in another place.
 func (w *worker) folderRenamed(r plan.Renamed) string {
-	if fi, err := os.Lstat(filepath.Join(w.Root, r.Known.Folder)); err == nil && !fi.IsDir() {
+	if maildir.Dir(filepath.Join(w.Root, r.Known.Folder)).Elsewhere() {
 		return r.Known.Folder
 	}
 	was, err := w.Layout.Folder(r.Known.Name, r.Known.Delim)

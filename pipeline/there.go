@@ -35,26 +35,44 @@ func (r *run) sayWait(why error, wait time.Duration) {
 	r.rep.Note("", "%v; trying again in %v", why, wait.Round(time.Second))
 }
 
-// viewThere lists the server's mailboxes with their status, when what an interrupted run
-// left there is ended. Where mailboxes have other names since, that is done once more with these.
+// viewThere lists the server's mailboxes with their status, when what an interrupted run left
+// there is ended. Where mailboxes have other names since, that is done by these.
 func (w *worker) viewThere(ctx context.Context) (*listing, error) {
-	there, err := w.listThere(ctx)
+	if interrupted, err := w.notes().Interrupted(ctx); err != nil {
+		return nil, err
+	} else if interrupted && !w.DryRun {
+		// What it put into a mailbox is where that is now, and not nowhere.
+		there, err := w.listThere(ctx, nil)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := w.goOnRenamed(ctx, there); err != nil {
+			return nil, err
+		}
+	}
+	there, err := w.listThere(ctx, w.recoverThere)
 	if err != nil {
 		return nil, err
 	}
-	renamed, err := w.followRenamed(ctx, there)
-	if err != nil || !renamed {
+	if renamed, err := w.goOnRenamed(ctx, there); err != nil || !renamed {
 		return there, err
 	}
-	w.prescan.Discard() // it has them by the names of before
-	if err := w.resume(ctx); err != nil {
-		return nil, err
-	}
-	return w.listThere(ctx)
+	return w.listThere(ctx, w.recoverThere)
 }
 
-// listThere is viewThere by the names that the ledger has.
-func (w *worker) listThere(ctx context.Context) (*listing, error) {
+// goOnRenamed follows mailboxes that have other names, and ends what is here of that. It tells whether
+// there were some.
+func (w *worker) goOnRenamed(ctx context.Context, there *listing) (bool, error) {
+	renamed, err := w.followRenamed(ctx, there)
+	if err != nil || !renamed {
+		return false, err
+	}
+	w.prescan.Discard() // it has them by the names of before
+	return true, w.resume(ctx)
+}
+
+// listThere lists them by the names that the ledger has, behind what is ended before.
+func (w *worker) listThere(ctx context.Context, before func(*listing) []recovery) (*listing, error) {
 	if err := w.unanswered.Recall(ctx); err != nil {
 		return nil, err
 	}
@@ -62,15 +80,17 @@ func (w *worker) listThere(ctx context.Context) (*listing, error) {
 		return nil, err
 	}
 	out := &listing{exchange: stub.IsExchange(w.conn.Session().Greeting)}
-	if err := recoverAll(ctx, w.recoverThere(out)); err != nil {
-		return nil, err
+	if before != nil {
+		if err := recoverAll(ctx, before(out)); err != nil {
+			return nil, err
+		}
 	}
 	if err := w.conn.Connect(ctx); err != nil {
 		return nil, err
 	}
 	var err error
-	if out.mailboxes, out.at, err = w.list(ctx); err != nil {
-		return nil, err
+	if out.mailboxes, out.at, err = w.list(ctx); err != nil || before == nil {
+		return out, err
 	}
 	return out, recoverAll(ctx, w.recoverListed(out.mailboxes))
 }

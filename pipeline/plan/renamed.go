@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/emersion/go-imap/v2"
@@ -20,31 +21,33 @@ func (r Renamed) Numbered() bool { return r.Known.UIDValidity == r.Now.Status.UI
 
 // MayBeRenamed gives the mailboxes that the server has no more by their names, each with every one
 // that is new there, or has a name that another one had, and may be it: the same UIDVALIDITY, and
-// no message less that was ever in it; or else a mailbox that is gone, and a new one with as many
-// messages. takes tells which ones take part.
-func MayBeRenamed(rows []ledger.Mailbox, list []mail.Mailbox, takes func(mail.Mailbox) bool) (out []Renamed) {
+// no message less that was ever in it; or else a mailbox that is gone, or whose name another one
+// has, and a new UIDVALIDITY with as many messages, or more.
+func MayBeRenamed(rows []ledger.Mailbox, list []mail.Mailbox) (out []Renamed) {
 	there := make(map[string]mail.Mailbox, len(list))
 	for _, m := range list {
 		if m.Status != nil || m.Err != nil || m.Unasked {
 			there[m.Name] = m
 		}
 	}
-	known := make(map[string]uint64, len(rows)) // UIDVALIDITY
+	known, were := make(map[string]uint64, len(rows)), make(map[uint64]bool, len(rows)) // UIDVALIDITY
 	for _, k := range rows {
-		known[k.Name] = k.UIDValidity
+		known[k.Name], were[k.UIDValidity] = k.UIDValidity, true
 	}
 	for _, k := range rows {
 		m, is := there[k.Name]
 		if k.UIDValidity == 0 || is && (m.Status == nil || m.Status.UIDValidity == k.UIDValidity) {
 			continue
 		}
+		others := is && were[m.Status.UIDValidity]
 		for _, m := range list {
 			validity, had := known[m.Name]
-			if m.Status == nil || m.Odd || had && (validity == 0 || validity == m.Status.UIDValidity) || !takes(m) {
+			if m.Status == nil || m.Odd || m.Name == k.Name || had && (validity == 0 || validity == m.Status.UIDValidity) {
 				continue
 			}
 			r := Renamed{k, m}
-			if r.Numbered() && m.Status.UIDNext >= k.UIDNext || !r.Numbered() && !is && !had && m.Status.Messages > 0 && m.Status.Messages == k.Messages {
+			anew := !is && !had || others && !were[m.Status.UIDValidity]
+			if r.Numbered() && m.Status.UIDNext >= k.UIDNext || !r.Numbered() && anew && m.Status.Messages > 0 && m.Status.Messages >= k.Messages {
 				out = append(out, r)
 			}
 		}
@@ -52,18 +55,44 @@ func MayBeRenamed(rows []ledger.Mailbox, list []mail.Mailbox, takes func(mail.Ma
 	return out
 }
 
-// Same tells whether it is the mailbox. rows are messages that it had, and there those of them, by
-// UID, that the one of the other name has; where the UIDs are others, they are all messages of
-// both. alone: no other mailbox has, or had, this UIDVALIDITY.
+// Likeness is whether a mailbox is one that had another name.
+type Likeness int
+
+// The answers to that.
+const (
+	Unlike  Likeness = iota // it has none of the messages
+	MayBe                   // it has some, or cannot be asked
+	SameBox                 // it is that
+)
+
+// Like judges that. rows are messages that it had, and there those of them, by UID, that the one of
+// the other name has; where the UIDs are others, they are all messages of both. Rows without UID are
+// of mail that was put into it when it was empty: then all that is in it is of that. alone: no other
+// mailbox has, or had, this UIDVALIDITY.
 //
 // A mailbox to which some mail was copied is not the one that it comes from: what is gone from that
 // would look deleted.
-func (r Renamed) Same(rows []ledger.Message, there []mail.Message, alone bool) bool {
-	if !r.Numbered() {
-		return len(rows) > 0 && sameMail(rows, there)
+func (r Renamed) Like(rows []ledger.Message, there []mail.Message, alone bool) Likeness {
+	switch {
+	case len(rows) == 0:
+		if r.Numbered() && alone && r.Known.Complete && r.Now.Status.Messages == 0 && r.Now.Status.UIDNext == r.Known.UIDNext {
+			return SameBox
+		}
+		return Unlike
+	case !r.Numbered() && allOf(rows, there), r.Numbered() && r.has(rows, there):
+		return SameBox
+	case slices.ContainsFunc(there, among(rows)):
+		return MayBe
+	default:
+		return Unlike
 	}
-	if len(rows) == 0 {
-		return alone && r.Known.Complete && r.Now.Status.Messages == 0 && r.Now.Status.UIDNext == r.Known.UIDNext
+}
+
+// has tells whether the messages are those that the mailbox had, as far as they are there.
+func (r Renamed) has(rows []ledger.Message, there []mail.Message) bool {
+	if rows[0].UID == 0 {
+		is := among(rows)
+		return len(there) > 0 && !slices.ContainsFunc(there, func(m mail.Message) bool { return !is(m) })
 	}
 	byUID := make(map[imap.UID]ledger.Message, len(rows))
 	for _, row := range rows {
@@ -84,6 +113,19 @@ func (r Renamed) Same(rows []ledger.Message, there []mail.Message, alone bool) b
 	return same > 0 && 2*same >= len(rows)
 }
 
+// among gives what tells whether a message is one of the rows, whatever its UID.
+func among(rows []ledger.Message) func(mail.Message) bool {
+	byID, bySize := make(map[string][]ledger.Message), make(map[int64][]ledger.Message)
+	for _, row := range rows {
+		id := RealID(row.ID)
+		byID[id], bySize[row.Size] = append(byID[id], row), append(bySize[row.Size], row)
+	}
+	return func(m mail.Message) bool {
+		is := func(row ledger.Message) bool { return oneMail(row, m) }
+		return m.MessageID != "" && slices.ContainsFunc(byID[m.MessageID], is) || slices.ContainsFunc(bySize[m.Size], is)
+	}
+}
+
 // oneMail tells whether nothing that is known of a row and a message differs but for one of size
 // and date, of which servers are not always exact, where the Message-ID says it.
 func oneMail(row ledger.Message, m mail.Message) bool {
@@ -94,8 +136,9 @@ func oneMail(row ledger.Message, m mail.Message) bool {
 	return size && date
 }
 
-// sameMail tells whether rows and messages are the same mail, one to one.
-func sameMail(rows []ledger.Message, there []mail.Message) bool {
+// allOf tells whether all rows are among the messages, each as one of its own. Were they copied
+// there, that is where the mail of a mailbox that is gone is now.
+func allOf(rows []ledger.Message, there []mail.Message) bool {
 	type class struct {
 		id         string
 		size, date int64
@@ -112,7 +155,7 @@ func sameMail(rows []ledger.Message, there []mail.Message) bool {
 		count[class{m.MessageID, m.Size, m.InternalDate.Unix()}]--
 	}
 	for _, n := range count {
-		if n != 0 {
+		if n > 0 {
 			return false
 		}
 	}
@@ -120,26 +163,73 @@ func sameMail(rows []ledger.Message, there []mail.Message) bool {
 }
 
 // Certain gives those renamings of which neither mailbox is in another one, and whose name no other
-// mailbox of the ledger has, unless that has another one by them, too.
-func Certain(all []Renamed, rows []ledger.Mailbox) []Renamed {
+// mailbox of the ledger has, unless that has another one by them, too, or is gone: none that the
+// server lists may be it. One that is gone gets a name beside that (Gone). likes are the answers for
+// those that may be.
+func Certain(maybe []Renamed, likes []Likeness, rows []ledger.Mailbox, list []mail.Mailbox) []Renamed {
+	var all []Renamed
+	for i, r := range maybe {
+		if likes[i] == SameBox {
+			all = append(all, r)
+		}
+	}
 	from, to := make(map[string]int), make(map[string]int)
 	for _, r := range all {
 		from[r.Known.Name]++
 		to[r.Now.Name]++
 	}
 	out := slices.DeleteFunc(slices.Clone(all), func(r Renamed) bool { return from[r.Known.Name] > 1 || to[r.Now.Name] > 1 })
-	for {
-		has := make(map[string]bool, len(rows))
-		for _, k := range rows {
-			has[k.Name] = true
+	known := make(map[string]ledger.Mailbox, len(rows))
+	for _, k := range rows {
+		known[k.Name] = k
+	}
+	// Of one of which nothing is told it is not known what it is.
+	unsure := slices.ContainsFunc(list, func(m mail.Mailbox) bool {
+		_, had := known[m.Name]
+		return m.Err != nil || m.Unasked && had
+	})
+	gone := func(name string) bool {
+		for i, r := range maybe {
+			if r.Known.Name == name && likes[i] != Unlike {
+				return false
+			}
 		}
+		return !unsure
+	}
+	for {
+		goes := make(map[string]bool, len(out))
 		for _, r := range out {
-			delete(has, r.Known.Name)
+			goes[r.Known.Name] = true
 		}
 		n := len(out)
-		out = slices.DeleteFunc(out, func(r Renamed) bool { return has[r.Now.Name] })
-		if len(out) == n {
-			return out
+		out = slices.DeleteFunc(out, func(r Renamed) bool {
+			_, has := known[r.Now.Name]
+			return has && !goes[r.Now.Name] && !gone(r.Now.Name)
+		})
+		if len(out) < n {
+			continue
+		}
+		for _, r := range out {
+			if k, has := known[r.Now.Name]; has && !goes[k.Name] {
+				out = append(out, Renamed{k, mail.Mailbox{Name: goneName(k.Name, known, list), Delim: k.Delim}})
+			}
+		}
+		return out
+	}
+}
+
+// Gone tells whether the mailbox is on the server no more, and another one has its name there.
+func (r Renamed) Gone() bool { return r.Now.Status == nil }
+
+// goneName gives a name that no mailbox has.
+func goneName(name string, known map[string]ledger.Mailbox, list []mail.Mailbox) string {
+	for i := 1; ; i++ {
+		other := name + " (deleted)"
+		if i > 1 {
+			other = fmt.Sprintf("%s (deleted %d)", name, i)
+		}
+		if _, has := known[other]; !has && !slices.ContainsFunc(list, func(m mail.Mailbox) bool { return m.Name == other }) {
+			return other
 		}
 	}
 }
