@@ -88,13 +88,13 @@ func (n lineNotes) keepTags(ctx context.Context, c *journal.Change, row ledger.M
 }
 
 // ToTellGone lets a change forget a message, and note that notmuch is yet to hear of its
-// file.
-func (n lineNotes) ToTellGone(c *journal.Change, row ledger.Message) {
+// file. tags are those that its mail has, as far as they are known.
+func (n lineNotes) ToTellGone(c *journal.Change, row ledger.Message, tags []string) {
 	c.Forget = append(c.Forget, row)
 	n.told.Forget(c, row)
 	n.links.Forget(c, row)
 	n.old.Forget(c, row)
-	n.Forgotten.Put(c, journal.About(row), row)
+	n.Forgotten.Put(c, journal.About(row), journal.Gone{Message: row, Tags: tags})
 }
 
 // ToldGone lets a change forget that, by the row that went before. tags as for Deleted.

@@ -27,7 +27,8 @@ func (r *run) newPusher() *push.Pusher {
 		Tags: &r.Tags, Deletions: r.Deletions,
 		ReadOnly: r.ReadOnly, DryRun: r.DryRun, Full: r.Full, Restore: r.Restore, Some: len(r.Only) > 0, UploadHere: r.UploadHere,
 		Standing: r.faults.stays, Again: r.sendsAgain,
-		LeftOut: func(mailbox string) bool { return r.unanswered.LeavesOut(mailbox) != "" },
+		InNotmuch: r.inNotmuch,
+		LeftOut:   func(mailbox string) bool { return r.unanswered.LeavesOut(mailbox) != "" },
 	})
 }
 

@@ -87,13 +87,16 @@ func (r *run) newResumer() *resume.Resumer {
 			return out, err
 		},
 		RemoveTwins: r.twins.remove,
-		InNotmuch: func(ctx context.Context, ids []string) (map[string]mail.Tagged, error) {
-			return r.Index.Messages(ctx, ids, r.Root)
-		},
+		InNotmuch:   r.inNotmuch,
 		RestoreTags: func(ctx context.Context, b *resume.Mailbox, trash string, it *deliver.Item) error {
 			return r.rememberRemoved(ctx, &r.Tags, arrival{b.Name, trash, b.Add, b.Remove}, it)
 		},
 	})
+}
+
+// inNotmuch gives those of the messages with these ids that notmuch knows, by id.
+func (r *run) inNotmuch(ctx context.Context, ids []string) (map[string]mail.Tagged, error) {
+	return r.Index.Messages(ctx, ids, r.Root)
 }
 
 // newShower gives the one by which notmuch shows what failed.

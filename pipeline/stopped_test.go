@@ -160,6 +160,8 @@ func (c *stopped) act() {
 		c.do(err)
 		_, letters := maildir.ParseName(from)
 		c.put("Later", string(raw), letters)
+	case "notmuch new": // as where a hook's time is over
+		c.notmuchNew()
 	case "tag":
 		c.index.tag(c.t, id(1), []string{"replied"}, nil)
 	case "delete":
@@ -198,9 +200,11 @@ func (c *stopped) where(n int) string {
 func (c *stopped) run() (reached bool) {
 	c.begin()
 	reached = c.stop()
+	// What it has forgotten before the server had it in the Trash nobody knows.
+	keeps := c.user != "notmuch new" || c.where(3) == "Trash[]"
 	c.act()
 	c.settle()
-	in := map[string]string{"back": "INBOX", "on": "Later", "nothing": "Work", "copy": "Work", "tag": "Work"}[c.user]
+	in := map[string]string{"back": "INBOX", "on": "Later", "nothing": "Work", "copy": "Work", "tag": "Work", "notmuch new": "Work"}[c.user]
 	flags := `[\Flagged \Seen todo]`
 	if c.user == "tag" {
 		flags = `[\Answered \Flagged \Seen todo]`
@@ -236,7 +240,7 @@ func (c *stopped) run() (reached bool) {
 	c.check(c.s)
 	db, err := c.index.load()
 	c.do(err)
-	for id, there := range map[string]bool{"m1@example.org": one != "" && c.user != "delete", "m3@example.org": three != ""} {
+	for id, there := range map[string]bool{"m1@example.org": one != "" && c.user != "delete", "m3@example.org": three != "" && keeps} {
 		if m := db[id]; there && (m == nil || !slices.Contains(m.Tags, "mine")) {
 			c.t.Errorf("notmuch has %+v of %s", m, id)
 		}
@@ -253,11 +257,14 @@ func TestAStopBehindEachEffectOfMoves(t *testing.T) {
 	t.Run("cases", func(t *testing.T) {
 		for wire, caps := range stopServers() {
 			for _, how := range []string{stopCancelled, stopUnheard, stopSource, stopTarget} {
-				for i, user := range []string{"back", "on", "copy", "delete", "nothing", "tag"} {
+				for i, user := range []string{"back", "on", "copy", "delete", "nothing", "tag", "notmuch new"} {
 					for j, deletions := range []Deletions{DeletionsExpunge, DeletionsTrash} {
 						// Where nothing is deleted, this matters less.
-						if i > 0 && user != "delete" && (len(wire)+i)%2 != j {
+						if i > 0 && user != "delete" && user != "notmuch new" && (len(wire)+i)%2 != j {
 							continue
+						}
+						if user == "notmuch new" && (deletions != DeletionsTrash || how == stopSource || how == stopTarget || wire == "mute" || wire == "UIDPLUS") {
+							continue // it is of what goes to the Trash
 						}
 						if underRace && (i+j)%4 != 0 || how == stopSource && (user == "copy" || user == "nothing") {
 							continue

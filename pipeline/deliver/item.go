@@ -55,6 +55,7 @@ type Item struct {
 	IfKnown  *Tags          // in place of Add and Remove where notmuch knows the message; nil: they count for that, too
 	Salvaged bool           // it came by another road than a plain fetch
 	Resumed  bool           // an interrupted run had it in place
+	Had      []string       // the tags of a resumed one that is gone, when that run let it go
 	Known    bool           // no news: a file that was there before, or a change that came from here
 	Linked   bool           // the mail is here already, in another mailbox
 	Beside   Beside         // which other files of its message were tagged before it was there

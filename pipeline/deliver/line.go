@@ -50,7 +50,7 @@ type Journal interface {
 	Deleted(ctx context.Context, c *journal.Change, row ledger.Message, tags []string) error
 	// ToTellGone lets a change forget a message, and note that notmuch is yet to hear of
 	// its file. ToldGone lets one forget that note, by the row that went before.
-	ToTellGone(c *journal.Change, row ledger.Message)
+	ToTellGone(c *journal.Change, row ledger.Message, tags []string)
 	ToldGone(ctx context.Context, c *journal.Change, row ledger.Message, tags []string) error
 }
 
@@ -195,9 +195,10 @@ func (l *Line) Hold(it *Item) {
 
 // Forget puts into a change that a message is gone, and lets notmuch hear at the end
 // that its file is where it was no more: not before the mail is known where it went,
-// or its tags would go. A later run tells what this one does not come to.
-func (l *Line) Forget(c *journal.Change, m *Mailbox, row ledger.Message) {
-	l.Journal.ToTellGone(c, row)
+// or its tags would go. A later run tells what this one does not come to; tags are for that, since
+// notmuch may have seen by then that the file is gone.
+func (l *Line) Forget(c *journal.Change, m *Mailbox, row ledger.Message, tags []string) {
+	l.Journal.ToTellGone(c, row, tags)
 	l.Hold(m.Forgetting(row))
 }
 

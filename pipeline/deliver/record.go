@@ -87,6 +87,9 @@ func (l *Line) record(ctx context.Context, items []*Item, results []mail.Result)
 			if it.Known && !it.Resumed { // it was moved or deleted from here, and is known where it went
 				tags = nil
 			}
+			if it.Resumed && len(tags) == 0 {
+				tags = it.Had
+			}
 			if it.Forgotten() {
 				if err := l.Journal.ToldGone(ctx, &over, row, tags); err != nil {
 					return err

@@ -57,14 +57,25 @@ type Moving struct {
 	UIDs        []imap.UID           `json:"uids"`
 	To          string               `json:"to"`
 	ToValidity  uint64               `json:"to_validity"`
-	ToNext      imap.UID             `json:"to_next"`     // the new messages have this UID or a higher one
-	Copied      bool                 `json:"copied"`      // by COPY, and the server said so
-	Verb        string               `json:"verb"`        // MOVE or COPY; "", from an older version, is COPY
-	Deleted     bool                 `json:"deleted"`     // to the Trash, since they were deleted here
-	Absent      []imap.UID           `json:"absent"`      // those that have no file in the mailbox's folder
-	Files       map[imap.UID]Arrival `json:"files"`       // the files of those that were moved here
-	At          time.Time            `json:"at,omitzero"` // when it was asked for; zero from an older version
+	ToNext      imap.UID             `json:"to_next"`        // the new messages have this UID or a higher one
+	Copied      bool                 `json:"copied"`         // by COPY, and the server said so
+	Verb        string               `json:"verb"`           // MOVE or COPY; "", from an older version, is COPY
+	Deleted     bool                 `json:"deleted"`        // to the Trash, since they were deleted here
+	Absent      []imap.UID           `json:"absent"`         // those that have no file in the mailbox's folder
+	Files       map[imap.UID]Arrival `json:"files"`          // the files of those that were moved here
+	At          time.Time            `json:"at,omitzero"`    // when it was asked for; zero from an older version
+	Tags        map[imap.UID]Tagged  `json:"tags,omitempty"` // what is known of those that have no file there any more
 	ByTags      bool                 `json:"-"`
+}
+
+// Tagged is the tags of a mail whose file is gone, and of which notmuch may have heard that by the
+// next run.
+type Tagged []string
+
+// Gone is a message that is gone, with its row, while notmuch is yet to hear of it.
+type Gone struct {
+	ledger.Message
+	Tags Tagged `json:"tags,omitempty"`
 }
 
 // Arrival is, by the key of its file, a mail that the server has taken into a mailbox in

@@ -20,7 +20,7 @@ type Journal struct {
 	Moving    Notes[Moving]
 	Arriving  Notes[Arrival]
 	Linked    Notes[Linking]
-	Forgotten Notes[ledger.Message]
+	Forgotten Notes[Gone]
 	Ruled     Notes[Ruled]
 	Remove    Note[Removal]
 

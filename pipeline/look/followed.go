@@ -255,6 +255,6 @@ func (l *Looker) followOne(ctx context.Context, b *Mailbox, m mail.Message, s st
 	if err := l.Old.Follow(ctx, &c, s.Row, row); err != nil {
 		return err
 	}
-	l.Line.Forget(&c, s.in, old)
+	l.Line.Forget(&c, s.in, old, nil)
 	return l.commit(ctx, c, "forgotten files noted")
 }

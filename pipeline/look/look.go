@@ -476,7 +476,7 @@ func (l *Looker) putGone(ctx context.Context, b *Mailbox, gone, theirs []imap.UI
 	}
 	var c journal.Change
 	for _, row := range both {
-		l.Line.Forget(&c, b.Mailbox, row)
+		l.Line.Forget(&c, b.Mailbox, row, nil)
 	}
 	return l.commit(ctx, c, "deletions recorded")
 }

@@ -133,7 +133,7 @@ func (p *Pusher) fetchAgain(ctx context.Context, b *Mailbox, rows []ledger.Messa
 		}
 		if !ok {
 			gone = append(gone, m.UID)
-			p.Line.Forget(&c, b.Mailbox, m)
+			p.Line.Forget(&c, b.Mailbox, m, nil)
 			continue
 		}
 		if err := b.Dir.Rename(name, maildir.WithFlags(name, "", "T")); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -193,7 +193,7 @@ func (p *Pusher) goneThere(ctx context.Context, b *Mailbox, rows []ledger.Messag
 	var c journal.Change
 	for _, row := range rows {
 		if b.missingHere(row.UID) {
-			p.Line.Forget(&c, b.Mailbox, row)
+			p.Line.Forget(&c, b.Mailbox, row, nil)
 		}
 	}
 	if len(c.Forget) == 0 {

@@ -93,7 +93,9 @@ func (p *Pusher) finishMove(ctx context.Context, b *Mailbox, m *journal.Moving) 
 		if err := p.refused(ctx, b, err, m.UIDs, always(changeExpunge)); err != nil {
 			return err
 		}
-		if err := p.copiesExpunged(ctx, b, m, rows, expunged); err != nil {
+		// Where the answer to that did not come, they were gone before.
+		over := func(u imap.UID) bool { return expunged || !left.Contains(u) }
+		if err := p.copiesExpunged(ctx, b, m, rows, over); err != nil {
 			return err
 		}
 	}

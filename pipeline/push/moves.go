@@ -120,7 +120,7 @@ func (p *Pusher) transferPart(ctx context.Context, b *Mailbox, verb string, part
 		if err := p.refused(ctx, b, err, uids, always(changeExpunge)); err != nil {
 			return err
 		}
-		if err := p.copiesExpunged(ctx, b, m, part, expunged); err != nil {
+		if err := p.copiesExpunged(ctx, b, m, part, func(imap.UID) bool { return expunged }); err != nil {
 			return err
 		}
 	}

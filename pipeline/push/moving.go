@@ -44,11 +44,36 @@ func (p *Pusher) intendMove(ctx context.Context, m *journal.Moving, rows []ledge
 	if to.Known.UIDValidity != 0 { // else it is not synchronised
 		p.Journal.Uploading.Put(&c, to.Name, to.since())
 	}
+	if m.Deleted {
+		m.Tags = p.tagsOf(ctx, m, rows)
+	}
 	p.Journal.Moving.Put(&c, m.Mailbox, *m)
 	if m.ByTags {
 		p.Ruled.Note(&c, rows, to.Name)
 	}
 	return p.commit(ctx, c, "move recorded")
+}
+
+// tagsOf gives the tags of those messages of a move that have no file any more. That they cannot be
+// read keeps none from going.
+func (p *Pusher) tagsOf(ctx context.Context, m *journal.Moving, rows []ledger.Message) map[imap.UID]journal.Tagged {
+	var ids []string
+	for _, row := range rows {
+		if slices.Contains(m.Absent, row.UID) && row.ID != "" {
+			ids = append(ids, row.ID)
+		}
+	}
+	known, err := p.InNotmuch(ctx, ids)
+	if err != nil {
+		return nil
+	}
+	out := make(map[imap.UID]journal.Tagged)
+	for _, row := range rows {
+		if t, ok := known[row.ID]; ok && slices.Contains(m.Absent, row.UID) {
+			out[row.UID] = t.Tags
+		}
+	}
+	return out
 }
 
 // moveRefused takes the intent back, if nothing was moved, and tells whether it did: of
@@ -91,7 +116,7 @@ func (p *Pusher) moveAnswered(ctx context.Context, b *Mailbox, m *journal.Moving
 			row.Key, row.Flags = "", a.Row.Flags // the file is that of the copy
 			c.Save = append(c.Save, row)
 		case !m.Copied && slices.Contains(m.Absent, row.UID):
-			p.Line.Forget(&c, b.Mailbox, row)
+			p.Line.Forget(&c, b.Mailbox, row, m.Tags[row.UID])
 		}
 	}
 	if m.Copied {
@@ -102,11 +127,11 @@ func (p *Pusher) moveAnswered(ctx context.Context, b *Mailbox, m *journal.Moving
 
 // copiesExpunged ends a move by COPY. That the originals could not be expunged, since
 // others are marked there, is an end, too.
-func (p *Pusher) copiesExpunged(ctx context.Context, b *Mailbox, m *journal.Moving, rows []ledger.Message, expunged bool) error {
+func (p *Pusher) copiesExpunged(ctx context.Context, b *Mailbox, m *journal.Moving, rows []ledger.Message, expunged func(imap.UID) bool) error {
 	c := p.moveOver(m.Mailbox)
 	for _, row := range rows {
-		if expunged && slices.Contains(m.Absent, row.UID) {
-			p.Line.Forget(&c, b.Mailbox, row)
+		if expunged(row.UID) && slices.Contains(m.Absent, row.UID) {
+			p.Line.Forget(&c, b.Mailbox, row, m.Tags[row.UID])
 		}
 	}
 	return p.commit(ctx, c, "move done")

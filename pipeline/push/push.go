@@ -131,6 +131,8 @@ type Options struct {
 	// Again tells whether the upload of a file of a mailbox, by its key, is asked for whatever
 	// its schedule says.
 	Again func(mailbox, key string) bool
+	// InNotmuch gives those of the messages with these ids that notmuch knows, by id.
+	InNotmuch func(ctx context.Context, ids []string) (map[string]mail.Tagged, error)
 	// LeftOut tells whether a mailbox is not asked now, since it does not answer.
 	LeftOut func(mailbox string) bool
 }

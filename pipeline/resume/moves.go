@@ -137,7 +137,7 @@ func (r *Resumer) finishLink(ctx context.Context, from *Mailbox, row ledger.Mess
 		return r.Line.Record(ctx, []*deliver.Item{gone})
 	}
 	var c journal.Change
-	r.Line.Forget(&c, from.Mailbox, row)
+	r.Line.Forget(&c, from.Mailbox, row, nil)
 	if !moved {
 		return r.commit(ctx, c, "link finished")
 	}
@@ -184,8 +184,9 @@ func (r *Resumer) Forgotten(ctx context.Context) error {
 	for _, key := range slices.Sorted(maps.Keys(rows)) {
 		row := rows[key]
 		if b := boxes[row.Mailbox]; b != nil {
-			it := b.Forgetting(row)
+			it := b.Forgetting(row.Message)
 			it.Resumed = true // where it went may be seen later only: it gets its tags then
+			it.Had = row.Tags
 			items = append(items, it)
 		} else {
 			r.Journal.Forgotten.Forget(&over, key) // its mailbox is forgotten
