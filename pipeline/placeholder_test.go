@@ -350,16 +350,19 @@ func TestRandomEditsOfPlaceholders(t *testing.T) {
 		for range 4 {
 			var retry, giveUp []Target
 			for _, name := range names {
+				here := make(map[imap.UID]string) // their files: each seed has the same edits
 				for file, raw := range h.files(name) {
-					if _, err := stub.ReadKey(strings.NewReader(raw)); err != nil {
-						continue
+					if key, err := stub.ReadKey(strings.NewReader(raw)); err == nil {
+						here[key.UID] = file
 					}
+				}
+				for _, u := range slices.Sorted(maps.Keys(here)) {
 					switch r.IntN(8) {
 					case 0:
-						h.do(os.Remove(h.path(name, file)))
+						h.do(os.Remove(h.path(name, here[u])))
 					case 1:
-						key, _ := maildir.ParseName(file)
-						h.do(os.Rename(h.path(name, file), h.path(name, "cur/"+key+":2,"+[]string{"", "S", "FST"}[r.IntN(3)])))
+						key, _ := maildir.ParseName(here[u])
+						h.do(os.Rename(h.path(name, here[u]), h.path(name, "cur/"+key+":2,"+[]string{"", "S", "FST"}[r.IntN(3)])))
 					}
 				}
 				b, to := s.box(name), s.box(names[r.IntN(2)])
