@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -24,9 +25,10 @@ func TestHooksAndStatusAskTheWatch(t *testing.T) {
 		out, status := w.run(name, "status", "--json")
 		return status == 0 && regexp.MustCompile(`"watch":\{"running_since":"[^"]+","how":"notify","since":"[^"]+"\}`).MatchString(out)
 	})
-	if out, _ := w.run(name, "status", "--line"); out != "mail: ok, watched\n" {
-		t.Errorf("%q", out)
-	}
+	w.until("so does one line", func() bool {
+		out, _ := w.run(name, "status", "--line")
+		return out == "mail: ok, watched\n"
+	})
 	sockets, err := filepath.Glob(filepath.Join(w.runtime, name, "watch-*"))
 	if err != nil || len(sockets) != 1 {
 		t.Fatalf("%v, %v", sockets, err)
@@ -37,15 +39,21 @@ func TestHooksAndStatusAskTheWatch(t *testing.T) {
 		}
 	}
 
-	// Without the secret nobody but the watch can sign in.
+	// Without the secret nobody but the watch can sign in. On a busy machine it may answer too late, of
+	// which the sign-in that then fails is told.
 	secret := filepath.Join(w.dir, "secret")
 	if err := os.Rename(secret, secret+".away"); err != nil {
 		t.Fatal(err)
 	}
-	for _, id := range []string{"second", "third"} {
+	for n, asked := 0, 0; asked < 2; n++ {
+		id := fmt.Sprintf("asked%d", n)
 		appendAll(t, w.server, "INBOX", watchMail(id))
-		if out, status := w.run(name, "hook", "pre-new"); status != 0 || out != "" || !w.here("id:"+id+"@example.org", 1)() {
-			t.Errorf("%s: status %d, %q; the mail is not here after the hook", id, status, out)
+		out, status := w.run(name, "hook", "pre-new", "--timeout", "0")
+		switch {
+		case status == 0 && out == "" && w.here("id:"+id+"@example.org", 1)():
+			asked++
+		case n > 10:
+			t.Fatalf("%s: status %d, %q; the mail is not here after the hook", id, status, out)
 		}
 	}
 	if err := os.Rename(secret+".away", secret); err != nil {
@@ -55,7 +63,7 @@ func TestHooksAndStatusAskTheWatch(t *testing.T) {
 	// One that does not answer is asked no more.
 	thaw := w.freeze()
 	appendAll(t, w.server, "INBOX", watchMail("fourth"))
-	if out, status := w.run(name, "hook", "post-new"); status != 0 || !w.here("id:fourth@example.org", 1)() {
+	if out, status := w.run(name, "hook", "post-new", "--timeout", "0"); status != 0 || !w.here("id:fourth@example.org", 1)() {
 		t.Errorf("beside a watch that does not answer: %d %q", status, out)
 	}
 	if out, status := w.run(name, "status"); status != 0 || strings.Contains(out, "running since") || !strings.Contains(out, "there is one, and it does not answer") {

@@ -211,17 +211,26 @@ func (w *watching) session() (line string) {
 // until waits for something to become true.
 func (w *watching) until(what string, f func() bool) {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), tooLong)
+	if !w.within(tooLong, f) {
+		w.t.Fatalf("never: %s", what)
+	}
+}
+
+// within tells whether something becomes true before so much time is over.
+func (w *watching) within(d time.Duration, f func() bool) bool {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), d)
 	defer cancel()
 	for !f() {
 		select {
 		case <-ctx.Done():
-			w.t.Fatalf("never: %s", what)
+			return false
 		case <-w.exited:
-			w.t.Fatalf("the watch ended before: %s", what)
+			w.t.Fatal("the watch has ended")
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
+	return true
 }
 
 func (w *watching) said(part string) func() bool {

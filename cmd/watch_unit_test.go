@@ -19,7 +19,7 @@ func TestWatchUnderAUserManager(t *testing.T) {
 		mount -t tmpfs tmpfs /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup &&
 			mount -t tmpfs tmpfs /run/systemd && mkdir /run/systemd/system || { echo "no user manager: no mounts"; exit; }
 		env -i HOME="$HOME" PATH="$PATH" TMPDIR="$TMPDIR" XDG_RUNTIME_DIR="$XDG_RUNTIME_DIR" $1 --user --log-target=null &
-		until_ok() { for i in $(seq 600); do "$@" >/dev/null 2>&1 && return; sleep 0.1; done; echo "never: $*"; return 1; }
+		until_ok() { for i in $(seq 3000); do "$@" >/dev/null 2>&1 && return; sleep 0.1; done; echo "never: $*"; return 1; }
 		up() { systemctl --user show -p SystemState | grep -q running; }
 		is() { systemctl --user show -p StatusText notmuch-imap-watch | grep -q "$1"; }
 		watched() { env -u XDG_STATE_HOME notmuch-imap status --line | grep -x "mail: ok, watched"; } # it connects anew
