@@ -218,6 +218,8 @@ func TestLogin(t *testing.T) {
 				t.Errorf("not an hour: %s", out)
 			}
 			n.wants(n.does(0, "sync"), "3 new")
+			n.wants(n.does(0, "status"), "  sign-in         valid until ", ", and renewed by itself")
+			n.wants(n.does(0, "status", "--json"), `"sign_in_until":"`, `"sign_in_renewable":true`)
 			if got := a.Grants(); len(got) != 1 {
 				t.Errorf("grants: %v", got)
 			}
