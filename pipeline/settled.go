@@ -70,7 +70,7 @@ func Agreed(ctx context.Context, o Options, told map[string]mail.Status) ([]stri
 	}
 	var names []string
 	for _, k := range known {
-		if now, ok := told[k.Name]; ok && plan.NeedOf(k, now, false, false) == plan.NeedNothing {
+		if now, ok := told[k.Name]; ok && (plan.NeedOf(k, now, false, false) == plan.NeedNothing || plan.FlagsSeen(k, now)) {
 			names = append(names, k.Name)
 		}
 	}

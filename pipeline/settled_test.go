@@ -26,14 +26,18 @@ func (h *home) settled(s *server, change ...func(*Options)) (is bool) {
 	return is
 }
 
-// agreed gives the mailboxes that are known to be on the server as it was agreed on.
-func (h *home) agreed(s *server) (names []string) {
+// agreed gives the mailboxes that are known to be on the server as it was agreed on, by what it tells,
+// or by what it tells of a change of flags alone.
+func (h *home) agreed(s *server, flags bool) (names []string) {
 	h.t.Helper()
 	list, err := (&session{server: s}).List(h.t.Context(), mail.Listing{})
 	h.do(err)
 	told := map[string]mail.Status{"Elsewhere": *list[0].Status}
 	for _, m := range list {
 		told[m.Name] = *m.Status
+		if flags {
+			told[m.Name] = mail.Status{UIDValidity: m.Status.UIDValidity, HighestModSeq: m.Status.HighestModSeq}
+		}
 	}
 	h.withLedger(s, func(o Options) {
 		names, err = Agreed(h.t.Context(), o, told)
@@ -66,7 +70,7 @@ func TestWhatASyncDidIsSettled(t *testing.T) {
 		in.add(plainMail(1), `\Seen`)
 		in.add(plainMail(2))
 		s.box("Archive").add(plainMail(3))
-		if h.withLedger(s, func(Options) {}); h.settled(s, tags) || h.agreed(s) != nil {
+		if h.withLedger(s, func(Options) {}); h.settled(s, tags) || h.agreed(s, false) != nil || h.agreed(s, true) != nil {
 			t.Errorf("%s: before any sync all is settled", name)
 		}
 		both := []string{"Archive", "INBOX"}
@@ -76,8 +80,10 @@ func TestWhatASyncDidIsSettled(t *testing.T) {
 		} {
 			news()
 			there := i > 0 && i < 4
-			if got := h.agreed(s); i > 0 && slices.Equal(got, both) == there {
-				t.Errorf("%s: before sync %d %q are agreed on", name, i+1, got)
+			for _, flags := range []bool{false, true} {
+				if got := h.agreed(s, flags); i > 0 && slices.Equal(got, both) == there {
+					t.Errorf("%s: before sync %d %q are agreed on", name, i+1, got)
+				}
 			}
 			if rep := h.sync(s, tags); !rep.Clean() {
 				t.Fatalf("%s: %+v", name, rep)
@@ -85,8 +91,10 @@ func TestWhatASyncDidIsSettled(t *testing.T) {
 			if h.sync(s, tags); !h.settled(s, tags) { // what a run uploads it sees in the next
 				t.Errorf("%s: what a sync did is not settled", name)
 			}
-			if got := h.agreed(s); !slices.Equal(got, both) {
-				t.Errorf("%s: after sync %d %q are agreed on", name, i+1, got)
+			for _, flags := range []bool{false, true} {
+				if got := h.agreed(s, flags); !slices.Equal(got, both) {
+					t.Errorf("%s: after sync %d %q are agreed on", name, i+1, got)
+				}
 			}
 		}
 		if change == nil {
@@ -104,7 +112,7 @@ func TestWhatIsNotSureIsNotSettled(t *testing.T) {
 	s, h := inbox(3), newHome(t)
 	s.box("INBOX").refuse = errors.New("not now")
 	h.withLedger(s, func(o Options) { _, _ = Sync(t.Context(), o) })
-	if h.settled(s) || h.agreed(s) != nil {
+	if h.settled(s) || h.agreed(s, false) != nil || h.agreed(s, true) != nil {
 		t.Error("a mailbox that did not come is settled")
 	}
 	s.box("INBOX").refuse = nil
@@ -114,7 +122,7 @@ func TestWhatIsNotSureIsNotSettled(t *testing.T) {
 	h.withLedger(s, func(o Options) {
 		h.do(o.notes().IntendFlags(t.Context(), []ledger.Message{{Mailbox: "INBOX", UIDValidity: 14, UID: 1}}))
 	})
-	if h.settled(s) || h.agreed(s) != nil {
+	if h.settled(s) || h.agreed(s, false) != nil || h.agreed(s, true) != nil {
 		t.Error("an intent is settled")
 	}
 }

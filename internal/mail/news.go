@@ -4,7 +4,8 @@ package mail
 type News struct {
 	// Mailbox is where; "" if that is not told, and it may be anywhere.
 	Mailbox string
-	// Status is how that mailbox is now; zero if it is not told.
+	// Status is how that mailbox is now; zero if it is not told. Of a change of flags it may have no
+	// more than the UIDVALIDITY and the mod-sequence of that change.
 	Status Status
 	// Gone: messages left it, or may have. They may be in another mailbox now.
 	Gone bool

@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -111,6 +112,18 @@ func (s *Session) Idle(ctx context.Context, end <-chan struct{}, tell func(mail.
 	return s.refused(a, "IDLE")
 }
 
+// flagged gives what a FETCH that nobody asked for tells of a change of flags; zero if that is not
+// when it was (RFC 7162 3.2.4).
+func (s *Session) flagged(line string) mail.Status {
+	_, rest, _ := strings.Cut(strings.ToUpper(line), "MODSEQ (")
+	digits, _, _ := strings.Cut(rest, ")")
+	n, err := strconv.ParseUint(digits, 10, 63)
+	if err != nil || n == 0 || s.validity == 0 {
+		return mail.Status{}
+	}
+	return mail.Status{UIDValidity: s.validity, HighestModSeq: n}
+}
+
 // heeding makes news of what a server says unasked.
 func (s *Session) heeding(tell func(mail.News)) handler {
 	exists := s.exists
@@ -147,7 +160,7 @@ func (s *Session) heeding(tell func(mail.News)) handler {
 			case words[1] == "EXPUNGE":
 				tell(mail.News{Mailbox: s.mailbox, Gone: true})
 			case words[1] == "FETCH":
-				tell(mail.News{Mailbox: s.mailbox})
+				tell(mail.News{Mailbox: s.mailbox, Status: s.flagged(line)})
 			}
 			exists = s.exists
 		},

@@ -67,17 +67,19 @@ func idler(t *testing.T, o func(*Options), plus, lines, bye string) *Session {
 
 func TestIdleTellsNewsWhenItComes(t *testing.T) {
 	t.Parallel()
-	s := idler(t, nil, "+ idling\r\n", "* OK Still here\r\n* 10 EXISTS\r\n* 11 EXISTS\r\n* 1 RECENT\r\n* 3 FETCH (FLAGS (\\Seen))\r\n* 2 EXPUNGE\r\n* 10 EXISTS\r\n* VANISHED 7,8\r\n", "{tag} OK done")
+	s := idler(t, nil, "+ idling\r\n", "* OK Still here\r\n* 10 EXISTS\r\n* 11 EXISTS\r\n* 1 RECENT\r\n* 3 FETCH (FLAGS (\\Seen))\r\n"+
+		"* 4 FETCH (UID 9 MODSEQ (812) FLAGS (\\Seen))\r\n* 4 FETCH (MODSEQ (812) FLAGS (\\Seen))\r\n* 4 FETCH (FLAGS (MODSEQ) MODSEQ (x))\r\n* 2 EXPUNGE\r\n* 10 EXISTS\r\n* VANISHED 7,8\r\n", "{tag} OK done")
 	end := make(chan struct{})
 	var got []mail.News
 	err := s.Idle(t.Context(), end, func(n mail.News) {
-		if got = append(got, n); len(got) == 4 {
+		if got = append(got, n); len(got) == 7 {
 			close(end)
 		}
 	})
 	inbox := mail.News{Mailbox: "INBOX"}
 	gone := mail.News{Mailbox: "INBOX", Gone: true}
-	if want := []mail.News{inbox, inbox, gone, gone}; err != nil || !slices.Equal(got, want) {
+	flags := mail.News{Mailbox: "INBOX", Status: mail.Status{UIDValidity: 14, HighestModSeq: 812}}
+	if want := []mail.News{inbox, inbox, flags, flags, inbox, gone, gone}; err != nil || !slices.Equal(got, want) {
 		t.Errorf("%v, %+v; a repetition is no news, all else is: %+v", err, got, want)
 	}
 	if _, err := s.Exchange(t.Context(), "NOOP"); err != nil {

@@ -148,7 +148,7 @@ func (s *Session) selecting(sel *selecting) handler {
 	}
 }
 
-func (s *Session) deselect() { s.mailbox, s.exists = "", unknownExists }
+func (s *Session) deselect() { s.mailbox, s.validity, s.exists = "", 0, unknownExists }
 
 // selected says that a mailbox is, by the answer a. One that does not say how many
 // messages there are (RFC 9051 6.3.2) is none: it would be taken for empty, and all
@@ -157,7 +157,7 @@ func (s *Session) selected(name, verb string, sel *selecting, a answer) (*mail.S
 	if a.exists == unknownExists {
 		return nil, &mail.Fault{Kind: mail.KindNoData, Op: verb, Mailbox: name, Text: "the server does not say how many messages the mailbox has"}
 	}
-	s.mailbox = name
+	s.mailbox, s.validity = name, sel.UIDValidity
 	sel.Messages = a.exists
 	sel.ReadOnly = a.code == "READ-ONLY"
 	sel.Vanished = join(sel.vanished)

@@ -32,6 +32,7 @@ type Session struct {
 	tags     string
 	n        int
 	mailbox  string
+	validity uint64        // its UIDVALIDITY; 0 if that was not told
 	exists   uint32        // messages in it; unknownExists if that was not told
 	qresync  bool          // enabled
 	unheard  time.Duration // maxUnheard

@@ -89,9 +89,20 @@ func (w *want) add(now time.Time, n mail.News) {
 	if w.told == nil {
 		w.told = make(map[string]mail.News)
 	}
-	n.Gone = n.Gone || w.told[n.Mailbox].Gone
+	before, had := w.told[n.Mailbox]
+	switch {
+	case !had || !ofFlags(n.Status):
+	case ofFlags(before.Status):
+		n.Status.HighestModSeq = max(n.Status.HighestModSeq, before.Status.HighestModSeq)
+	default: // it says nothing of what was told before
+		n.Status = mail.Status{}
+	}
+	n.Gone = n.Gone || before.Gone
 	w.told[n.Mailbox] = n
 }
+
+// ofFlags tells whether a status is that of a change of flags alone.
+func ofFlags(st mail.Status) bool { return st.UIDNext == 0 && st.HighestModSeq != 0 }
 
 // then adds what came to be wanted later.
 func (w want) then(later want) want {
@@ -278,7 +289,7 @@ func (a *account) isKnown(ctx context.Context) bool {
 func (a *account) forgetAgreed(ctx context.Context, told map[string]mail.News) {
 	statuses := make(map[string]mail.Status)
 	for name, n := range told {
-		if n.Status != (mail.Status{}) {
+		if n.Status != (mail.Status{}) && (!n.Gone || !ofFlags(n.Status)) {
 			statuses[name] = n.Status
 		}
 	}

@@ -107,7 +107,7 @@ func TestWhatASyncDidThereIsNoNews(t *testing.T) {
 			a.Settled = func(context.Context) bool { return true }
 			a.Agreed = func(_ context.Context, told map[string]mail.Status) (names []string) {
 				for name, st := range told {
-					if agreed[name] == st {
+					if agreed[name] == st || st.UIDNext == 0 && agreed[name].HighestModSeq >= st.HighestModSeq {
 						names = append(names, name)
 					}
 				}
@@ -116,6 +116,10 @@ func TestWhatASyncDidThereIsNoNews(t *testing.T) {
 		})
 		defer s.stop()
 		agree := func() { agreed = s.server.statuses() }
+		tells := func(vague, flags bool, left int) {
+			s.server.vague, s.server.flags = vague, flags
+			s.server.deliver("INBOX", 0, left)
+		}
 		for name, c := range map[string]struct {
 			do   func([]string) Outcome // in a sync of INBOX, of which the server tells
 			want []string
@@ -136,12 +140,14 @@ func TestWhatASyncDidThereIsNoNews(t *testing.T) {
 				s.server.deliver("Archive", 1, 0)
 				return Outcome{}
 			}, []string{"Archive"}},
-			"not told exactly": {func([]string) Outcome {
-				s.server.vague = true
-				s.server.deliver("INBOX", 0, 0)
-				agree()
-				return Outcome{}
-			}, []string{"INBOX"}},
+			"not told exactly":            {func([]string) Outcome { tells(true, false, 0); agree(); return Outcome{} }, []string{"INBOX"}},
+			"a flag alone":                {func([]string) Outcome { tells(false, true, 0); tells(false, true, 0); agree(); return Outcome{} }, nil},
+			"others' flag alone":          {func([]string) Outcome { tells(false, true, 0); agree(); tells(false, true, 0); return Outcome{} }, []string{"INBOX"}},
+			"a flag behind what is not":   {func([]string) Outcome { tells(true, false, 0); tells(false, true, 0); agree(); return Outcome{} }, []string{"INBOX"}},
+			"a flag behind what is":       {func([]string) Outcome { tells(false, false, 0); tells(false, true, 0); agree(); return Outcome{} }, []string{"INBOX"}},
+			"a flag before what is not":   {func([]string) Outcome { tells(false, true, 0); tells(true, false, 0); agree(); return Outcome{} }, []string{"INBOX"}},
+			"a flag before what is":       {func([]string) Outcome { tells(false, true, 0); tells(false, false, 0); agree(); return Outcome{} }, nil},
+			"a flag and mail that leaves": {func([]string) Outcome { tells(false, true, 1); agree(); return Outcome{} }, []string{"*"}},
 			"after a fault": {func([]string) Outcome {
 				s.server.deliver("INBOX", 0, 0)
 				agree()
@@ -164,7 +170,7 @@ func TestWhatASyncDidThereIsNoNews(t *testing.T) {
 			if got := s.names(); !slices.Equal(got, append([]string{"INBOX"}, c.want...)) {
 				t.Errorf("%s: %v, want INBOX and %v", name, got, c.want)
 			}
-			s.server.vague = false
+			s.server.vague, s.server.flags = false, false
 		}
 	})
 }

@@ -33,6 +33,7 @@ type server struct {
 	dials    []time.Time
 	idles    int
 	vague    bool // its news are without the status
+	flags    bool // its news have what a change of flags has
 }
 
 // statuses are those of all mailboxes.
@@ -56,6 +57,9 @@ func (s *server) deliver(box string, came, left int) {
 			n := mail.News{Mailbox: box, Status: st, Gone: left > 0}
 			if s.vague {
 				n.Status = mail.Status{}
+			}
+			if s.flags {
+				n.Status = mail.Status{UIDValidity: st.UIDValidity, HighestModSeq: st.HighestModSeq}
 			}
 			l.news = append(l.news, n)
 			signal(l.wake)

@@ -40,6 +40,12 @@ func NeedOf(known ledger.Mailbox, st mail.Status, stubsDue, full bool) Need {
 	return NeedNothing
 }
 
+// FlagsSeen tells whether a status is that of a change of flags alone, and what was agreed on
+// includes it: all that changed up to its mod-sequence (RFC 7162 3.1).
+func FlagsSeen(known ledger.Mailbox, now mail.Status) bool {
+	return now.UIDNext == 0 && now.HighestModSeq != 0 && now.HighestModSeq <= known.HighestModSeq && Current(known, now)
+}
+
 // Current tells whether what was agreed on is of the mailbox as it is now, and of all that was
 // in it then: the ledger had all of it, and its UIDs mean what they meant.
 func Current(known ledger.Mailbox, now mail.Status) bool {
