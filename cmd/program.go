@@ -62,6 +62,8 @@ type program struct {
 	own    []hooks.Hook // beside those of the configuration
 
 	configured []config.Account // all of the configuration that was read last
+
+	hangUp chan os.Signal // has a watch read its configuration again; nil: nothing does
 }
 
 // Main is the whole command: it reads os.Args and gives the exit status. The
@@ -80,7 +82,12 @@ func (p *program) run(ctx context.Context, args []string) int {
 	args, err := arrange(app, args)
 	signals := []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGHUP}
 	if slices.Contains(words(args), watchName) && !p.terminal(p.stderr) {
-		signals = signals[:3] // a hang-up is for the command itself
+		// A hang-up is for the command itself, and must not end it before it hears of that, nor between
+		// two configurations.
+		signals = signals[:3]
+		p.hangUp = make(chan os.Signal, 1)
+		signal.Notify(p.hangUp, syscall.SIGHUP)
+		defer signal.Stop(p.hangUp)
 	}
 	outer := ctx
 	ctx, stop := signal.NotifyContext(ctx, signals...)

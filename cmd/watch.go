@@ -6,12 +6,10 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 	"unicode"
 
@@ -198,9 +196,6 @@ func (v *vigil) watch(ctx context.Context, times watch.Times, d *door, reload fu
 	}
 	d.now(w)
 	defer d.now(nil)
-	hangUp := make(chan os.Signal, 1)
-	signal.Notify(hangUp, syscall.SIGHUP)
-	defer signal.Stop(hangUp)
 	running, cancel := context.WithCancelCause(ctx)
 	v.end = cancel
 	var wg sync.WaitGroup
@@ -211,7 +206,7 @@ func (v *vigil) watch(ctx context.Context, times watch.Times, d *door, reload fu
 			select {
 			case <-running.Done():
 				return
-			case <-hangUp:
+			case <-p.hangUp:
 			}
 			err := reload()
 			switch {

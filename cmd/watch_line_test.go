@@ -161,19 +161,9 @@ func syncsOnceForEachEvent(t *testing.T, w *watching) {
 	appendAll(t, w.server, "INBOX", watchMail("first"))
 	w.start()
 	const own, known = "what changed here needs no sync", "what the server tells of INBOX is known"
-	times := func(words string) (n int) {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		for _, line := range w.lines {
-			if strings.Contains(line, words) {
-				n++
-			}
-		}
-		return n
-	}
 	heard := func(words string) func() bool {
-		was, had := times(words), p.Connections()
-		return func() bool { return times(words) > was || p.Connections() >= had+2 }
+		was, had := w.times(words), p.Connections()
+		return func() bool { return w.times(words) > was || p.Connections() >= had+2 }
 	}
 	// What was at work already may have taken it there.
 	orSyncs := func(is func() bool) func() bool {
@@ -186,11 +176,11 @@ func syncsOnceForEachEvent(t *testing.T, w *watching) {
 		t.Helper()
 		var took, said []int
 		for round := range 6 {
-			before, had := p.Connections(), times(words)
+			before, had := p.Connections(), w.times(words)
 			for i := range 5 {
 				event(round, i)
 			}
-			took, said = append(took, p.Connections()-before), append(said, times(words)-had)
+			took, said = append(took, p.Connections()-before), append(said, w.times(words)-had)
 			if took[round] > 0 && took[round] < 2*5 && said[round] >= 3 {
 				return
 			}

@@ -241,6 +241,18 @@ func (w *watching) said(part string) func() bool {
 	}
 }
 
+// times is how many lines have a part.
+func (w *watching) times(part string) (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, line := range w.lines {
+		if strings.Contains(line, part) {
+			n++
+		}
+	}
+	return n
+}
+
 // here tells whether notmuch finds so many.
 func (w *watching) here(query string, n int) func() bool {
 	return func() bool {
@@ -362,6 +374,35 @@ func TestWatchReadsTheConfigurationAgain(t *testing.T) {
 	w.until("the configuration of before holds", w.here("id:more@example.org", 1))
 	hangUp(strings.Replace(string(text), `mailboxes = ["INBOX"]`, "", 1))
 	w.until("the new configuration holds", w.here("id:list@example.org", 1))
+	if status := w.stop(syscall.SIGTERM); status != exitInterrupted {
+		t.Errorf("exit status %d", status)
+	}
+}
+
+// TestHangUpsEndNoWatch, whenever they come: while it begins, and while it begins anew.
+func TestHangUpsEndNoWatch(t *testing.T) {
+	t.Parallel()
+	w := newWatching(t, "")
+	w.start()
+	w.until("it has begun", func() bool {
+		locks, err := filepath.Glob(filepath.Join(w.dir, "state", name, ".watch-*"))
+		return err == nil && len(locks) == 1
+	})
+	const words = "the configuration is read again"
+	for range 5 {
+		before := w.times(words)
+		w.until("it reads the configuration again", func() bool {
+			for range 20 {
+				if err := w.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+					t.Fatalf("it has ended: %v", err)
+				}
+				<-time.After(2 * time.Millisecond)
+			}
+			return w.times(words) > before
+		})
+	}
+	appendAll(t, w.server, "INBOX", watchMail("first"))
+	w.until("mail is here", w.here("id:first@example.org", 1))
 	if status := w.stop(syscall.SIGTERM); status != exitInterrupted {
 		t.Errorf("exit status %d", status)
 	}
