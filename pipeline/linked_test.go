@@ -129,6 +129,9 @@ func TestAMailThatIsMovedAsSoonAsItComes(t *testing.T) {
 	t.Parallel()
 	for wire, caps := range wires() {
 		for _, renamed := range []bool{false, true} {
+			if testing.Short() && (wire != "all" || renamed) {
+				continue
+			}
 			t.Run(fmt.Sprintf("%s/%v", wire, renamed), func(t *testing.T) {
 				moved := 0
 				for at, stopped := 1, true; stopped && !t.Failed(); at++ {
@@ -167,7 +170,7 @@ func TestAStopBehindEachEffectOfAMoveByOthersAgainstTheRules(t *testing.T) {
 	for wire, caps := range wires() {
 		t.Run(wire, func(t *testing.T) {
 			t.Parallel()
-			for at, stopped := 1, true; stopped && !t.Failed(); at++ {
+			for at, stopped := 1, true; stopped && !t.Failed(); at += pace() {
 				s, h := newServer(caps...), newHome(t)
 				for i := range 4 {
 					s.box("Archive").add(plainMail(i))

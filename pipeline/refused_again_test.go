@@ -85,6 +85,9 @@ func everyRefusal() map[string]neverTaken {
 func TestWhatIsRefusedForEverIsAskedEverMoreSeldom(t *testing.T) {
 	t.Parallel()
 	for name, c := range everyRefusal() {
+		if testing.Short() && name != "MOVE" && name != "APPEND" {
+			continue
+		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s, h := newServer(c.caps...), newHome(t)

@@ -50,6 +50,9 @@ func TestFlagsThatTheServerSaysItHasChangedAndHasNot(t *testing.T) {
 	t.Parallel()
 	for wire, caps := range wires() {
 		for what, c := range everyUnkept() {
+			if spared(wire + "/" + what) {
+				continue
+			}
 			t.Run(wire+"/"+what, func(t *testing.T) {
 				t.Parallel()
 				s, h := newServer(caps...), newHome(t)
@@ -128,6 +131,9 @@ func TestOneOfManyWhoseFlagsTheServerDoesNotChange(t *testing.T) {
 	t.Parallel()
 	for wire, caps := range wires() {
 		for _, then := range []string{"back", "another", "deleted there", "deleted here"} {
+			if spared(wire + "/" + then) {
+				continue
+			}
 			t.Run(wire+"/"+then, func(t *testing.T) {
 				t.Parallel()
 				s, h := newServer(caps...), newHome(t)
