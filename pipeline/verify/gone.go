@@ -3,12 +3,14 @@ package verify
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"slices"
 
 	"github.com/emersion/go-imap/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
@@ -80,6 +82,14 @@ func (b *box) notBoth(ctx context.Context, rows []ledger.Row, there, missing, va
 		case !plan.HasFlag(row.Flags, `\Deleted`):
 			l.Missing = append(l.Missing, row)
 		}
+		away, err := b.inStray(ctx, row)
+		if err != nil {
+			return err
+		}
+		if away != "" {
+			b.differs(row.UID, NotHere, "its file is in %s now, a folder of no mailbox of the server: a sync leaves both where they are", away)
+			continue
+		}
 		b.gone = append(b.gone, gone{b, row.UID, NotHere, text + "a sync deletes it there, or moves it where it is here now"})
 	}
 	rest, err := b.Ledger.GetMany(ctx, b.known.Name, b.known.UIDValidity, vanished)
@@ -94,6 +104,51 @@ func (b *box) notBoth(ctx context.Context, rows []ledger.Row, there, missing, va
 		Gone:  len(vanished), Have: len(rows), All: len(vanished) == len(rows),
 	}})
 	return nil
+}
+
+// inStray gives the folder of a mailbox that the server has no more in which the file of a message
+// is now; "" if it is in none.
+func (s *side) inStray(ctx context.Context, row ledger.Message) (folder string, err error) {
+	if s.astray == nil {
+		s.astray = []plan.Untracked{}
+		for _, k := range s.former {
+			if err := s.readStray(ctx, k); err != nil {
+				return "", err
+			}
+		}
+	}
+	i := slices.IndexFunc(s.astray, func(f plan.Untracked) bool { return f.SameContent(&row) })
+	if i < 0 {
+		return "", nil
+	}
+	return s.astray[i].Mailbox, nil
+}
+
+// readStray reads the files in the folder of such a mailbox that were not of it.
+func (s *side) readStray(ctx context.Context, of ledger.Mailbox) error {
+	rows, err := s.Ledger.Rows(ctx, of.Name, of.UIDValidity)
+	if err != nil {
+		return err
+	}
+	its := make(map[string]bool, len(rows))
+	for _, r := range rows {
+		its[r.Key], its[r.StubKey] = true, true
+	}
+	dir := maildir.Dir(filepath.Join(s.Root, of.Folder))
+	files, err := dir.Scan()
+	if err != nil {
+		return nil //nolint:nilerr // it is told of as a folder
+	}
+	some, err := files.Some(func(key string) bool { return !its[key] })
+	for _, f := range some {
+		path := dir.Path(f.Name)
+		h, e := maildir.ReadHeader(path, "Message-ID")
+		digest, e2 := maildir.Digest(path)
+		if e == nil && e2 == nil { // else it goes this moment
+			s.astray = append(s.astray, plan.Untracked{Message: ledger.Message{Mailbox: of.Folder, Key: f.Key, ID: h.MessageID(), Digest: digest}})
+		}
+	}
+	return err
 }
 
 // tellGone tells of all that, as the guard of a sync judges it.

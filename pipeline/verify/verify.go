@@ -150,6 +150,8 @@ type side struct {
 	locals map[string]*plan.Local // what lacks here, by mailbox
 	lost   []lost                 // what lacks there
 	places places                 // of the server's messages
+	former []ledger.Mailbox       // that the server has no more
+	astray []plan.Untracked       // what is in their folders; nil: not read yet
 }
 
 func (s *side) tell(d Difference) {
@@ -188,6 +190,7 @@ func Sides(ctx context.Context, a Account, session Session) (*Result, []Body, er
 			boxes = append(boxes, m)
 		}
 	}
+	s.former = slices.DeleteFunc(slices.Clone(known), func(k ledger.Mailbox) bool { return there[k.Name] })
 	for _, name := range a.Only {
 		if !there[name] {
 			s.tell(Difference{Mailbox: name, Kind: Mailbox, Text: "the server has no such mailbox"})

@@ -310,6 +310,24 @@ func TestWhatIsSaidOfWhatWasHereBefore(t *testing.T) {
 		"0 not there: Old the folder is of no mailbox of the server; 1 mail is in it, and stays here (read_only)")
 }
 
+// TestWhatWasMovedToWhereNoMailboxIs any more no sync deletes or moves on the server. One more copy
+// that was there before is another matter.
+func TestWhatWasMovedToWhereNoMailboxIs(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 3)
+	cur := filepath.Join(w.Root, "Gone", "cur")
+	if err := errors.Join(w.ledger.SaveMailbox(t.Context(), ledger.Mailbox{Name: "Gone", Folder: "Gone", UIDValidity: 7, Complete: true}),
+		w.ledger.Save(t.Context(), ledger.Message{Mailbox: "Gone", UIDValidity: 7, UID: 1, State: ledger.Present, Key: "before", ID: "2@x"}),
+		os.MkdirAll(cur, 0o700), os.Mkdir(filepath.Join(w.Root, "Gone", "new"), 0o700), os.Mkdir(filepath.Join(w.Root, "Gone", "tmp"), 0o700),
+		os.WriteFile(filepath.Join(cur, "before:2,S"), []byte(text(2)), 0o600),
+		os.Rename(w.file(1), filepath.Join(cur, "other:2,S")), os.Remove(w.file(2))); err != nil {
+		t.Fatal(err)
+	}
+	w.sides(t, "1 not here:  its file is in Gone now, a folder of no mailbox of the server: a sync leaves both where they are",
+		"2 not here:  its file is gone from the folder; the server has the message, and a sync deletes it there, or moves it where it is here now",
+		"0 not there: Gone the folder is of no mailbox of the server; 2 mails are in it")
+}
+
 // TestTextsAreComparedFromWhereItWasStopped: what was equal is not fetched again, what
 // differs is.
 func TestTextsAreComparedFromWhereItWasStopped(t *testing.T) {
