@@ -101,17 +101,19 @@ func TestAnUploadIsForeseen(t *testing.T) {
 	s := dovecot(t)
 	command(t, s, "CREATE Trash")
 	m, _, _ := settle(t, s)
-	m.write("config.toml", m.read("config.toml")+"keywords = [\"todo\"]\ntrash = \"Trash\"\n")
+	m.write("config.toml", m.read("config.toml")+"keywords = [\"todo\"]\ntrash = \"Trash\"\ndeleted_tag = \"deleted\"\n")
 	m.maildir("INBOX")
 	m.put("INBOX/cur/a:2,ST", rawDovecot(1))
 	m.put("INBOX/cur/b:2,S", rawDovecot(2))
+	m.put("INBOX/cur/c:2,S", rawDovecot(3))
 	m.must("notmuch", "new")
 	m.must("notmuch", "tag", "+todo", "--", "id:d2@example.org")
-	const sends = "upload 2 messages; of these 1, marked as deleted here, the next run deletes there"
-	says(t, m.must(name, "upload", "-n", "work"), "work/INBOX: would: "+sends, "work: would be: 2 uploaded", "work: would send the tags of that, too, which are keywords")
-	says(t, m.must(name, "upload", "work"), "work/INBOX: "+sends, "work: 2 uploaded", "work/INBOX: move 1 message to the Trash on the server: INBOX -> Trash",
-		"work: 1 change of flags sent, 1 deleted on the server")
-	m.holds(map[string]int{"INBOX": 1, "Trash": 1})
+	m.must("notmuch", "tag", "+deleted", "--", "id:d3@example.org")
+	const sends = "upload 3 messages; of these 2, marked as deleted here, the next run deletes there"
+	says(t, m.must(name, "upload", "-n", "work"), "work/INBOX: would: "+sends, "work: would be: 3 uploaded", "work: would send the tags of that, too, which are keywords")
+	says(t, m.must(name, "upload", "work"), "work/INBOX: "+sends, "work: 3 uploaded", "work/INBOX: move 2 messages to the Trash on the server: INBOX -> Trash",
+		"work: 1 change of flags sent, 2 deleted on the server")
+	m.holds(map[string]int{"INBOX": 1, "Trash": 2})
 	if out := m.must(name, "upload", "work"); out != "work: nothing new\n" {
 		t.Errorf("%s", out)
 	}

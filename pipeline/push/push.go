@@ -96,6 +96,8 @@ type Here interface {
 	MarkTags(ctx context.Context, at mail.Revision) error
 	// Believe notes that a mailbox's folder is the right one, to be scanned again.
 	Believe(ctx context.Context, mailbox string, dir maildir.Dir) error
+	// DeletedByTag tells whether tags want mail deleted that was here before its mailbox.
+	DeletedByTag(mailbox, trash string, t mail.Tagged) bool
 }
 
 // Options is what a push needs of a run.
@@ -131,7 +133,8 @@ type Options struct {
 	// Again tells whether the upload of a file of a mailbox, by its key, is asked for whatever
 	// its schedule says.
 	Again func(mailbox, key string) bool
-	// InNotmuch gives those of the messages with these ids that notmuch knows, by id.
+	// InNotmuch gives those of the messages with these ids, or of the files with these paths, that
+	// notmuch knows.
 	InNotmuch func(ctx context.Context, ids []string) (map[string]mail.Tagged, error)
 	// LeftOut tells whether a mailbox is not asked now, since it does not answer.
 	LeftOut func(mailbox string) bool

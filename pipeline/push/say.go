@@ -48,7 +48,9 @@ func (p *Pusher) say(ctx context.Context, b *Mailbox, o *plan.Outgoing) error {
 		for _, to := range slices.Sorted(maps.Keys(o.Tagged)) {
 			p.doing(b, len(o.Tagged[to]), verbTo(to)+" %s: %s -> %s", b.Name, to)
 		}
-		p.sayUploads(b, o.Uploads)
+		if err := p.sayUploads(ctx, b, o.Uploads); err != nil {
+			return err
+		}
 	}
 	p.doing(b, len(o.Restore), "bring %s back here")
 	if p.Restore {
@@ -106,11 +108,24 @@ func (p *Pusher) sayDeleted(b *Mailbox, n int) {
 	}
 }
 
-// sayUploads says also what becomes of mail that is marked as deleted.
-func (p *Pusher) sayUploads(b *Mailbox, files []plan.Untracked) {
+// sayUploads says also what becomes of mail that is marked as deleted, by a letter or by a tag.
+func (p *Pusher) sayUploads(ctx context.Context, b *Mailbox, files []plan.Untracked) error {
+	var tagged map[string]mail.Tagged
+	ids, paths := make([]string, len(files)), make([]string, len(files))
+	for i, f := range files {
+		ids[i], paths[i] = f.ID, b.Dir.Path(f.Name)
+	}
+	if p.Tags.DeletedTag != "" && len(files) > 0 {
+		var err error
+		if tagged, err = p.InNotmuch(ctx, mail.Asking(ids, paths)); err != nil {
+			return err
+		}
+	}
 	marked := 0
-	for _, f := range files {
-		if _, letters := maildir.ParseName(f.Name); strings.Contains(letters, "T") && p.Deletions != plan.DeletionsKeep {
+	for i, f := range files {
+		t, known := mail.Answer(tagged, ids[i], paths[i])
+		_, letters := maildir.ParseName(f.Name)
+		if p.Deletions != plan.DeletionsKeep && strings.Contains(letters, "T") || known && p.Here.DeletedByTag(b.Name, p.trash, t) {
 			marked++
 		}
 	}
@@ -119,6 +134,7 @@ func (p *Pusher) sayUploads(b *Mailbox, files []plan.Untracked) {
 		text += fmt.Sprintf("; of these %d, marked as deleted here, the next run deletes there", marked)
 	}
 	p.doing(b, len(files), text)
+	return nil
 }
 
 // verbTo says what moving mail there is called.

@@ -30,7 +30,9 @@ func (p *Pusher) pushUploads(ctx context.Context, b *Mailbox, sel *mail.Selected
 			return err
 		}
 		if !alone {
-			p.sayUploads(b, absent)
+			if err := p.sayUploads(ctx, b, absent); err != nil {
+				return err
+			}
 		}
 		var then *mail.Known
 		if unvisited && b.next {
