@@ -260,7 +260,7 @@ func (r *run) sortFolders(ctx context.Context, s Lister, rows []ledger.Mailbox, 
 		return err
 	}
 	f, err := r.here.Folders(ctx, local.Listed{
-		Mailboxes: o.mailboxes, Rows: rows, Taken: foldersOf(o.boxes), Wanted: foldersOf(o.foldersToCreate),
+		Mailboxes: o.mailboxes, Rows: rows, Taken: foldersOf(o.boxes), Wanted: foldersOf(o.foldersToCreate), Told: r.renamed,
 		Personal: func(ctx context.Context) (string, error) { return personal(ctx, s, o.mailboxes) },
 	})
 	r.detach(o, f.Detached)

@@ -57,11 +57,12 @@ func (w *worker) followRenamed(ctx context.Context, there *listing) (bool, error
 	all := w.renamings(certain, rows)
 	if w.DryRun {
 		for i, r := range all {
+			w.renamed[r.From.Name] = r.To.Name
 			if certain[i].Gone() {
-				continue // it is not listed, by the names that the others have here
+				w.rep.Note(r.From.Name, "would: the server has another mailbox of this name now; what is here of the one before would be %s", mail.Typed(w.Name+"/"+r.To.Name))
+				continue
 			}
 			w.rep.Note(r.To.Name, "would: %s is called so on the server now, and its folder here goes along", mail.Typed(w.Name+"/"+r.From.Name))
-			w.renamed[r.From.Name] = r.To.Name
 		}
 		there.callAsBefore(w.renamed)
 		return false, nil

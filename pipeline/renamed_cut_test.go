@@ -109,7 +109,7 @@ func TestAMailboxIsRenamedToTheNameOfADeletedOne(t *testing.T) {
 					}
 					if at > 0 {
 						h.stopAt(s, at)
-					} else if h.sync(s, func(o *Options) { o.DryRun = true }); h.said("would: work/Log is called so") != 1 {
+					} else if h.sync(s, func(o *Options) { o.DryRun = true }); h.said("would: work/Log is called so") != 1 || h.said("would: the server has another mailbox of this name") != 1 || h.said("no more") > 0 {
 						t.Errorf("the dry run said %v", h.events)
 					}
 					for range 2 {

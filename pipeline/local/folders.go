@@ -38,6 +38,8 @@ type Listed struct {
 	Rows      []ledger.Mailbox // those of the ledger, before this run
 	Taken     []string         // folders of those that take part in this run
 	Wanted    []string         // folders of mailboxes that are made anyway
+	// Told are mailboxes, by the names of the rows, of which it was said what has become of them.
+	Told map[string]string
 	// Personal gives the prefix that the user's own mailboxes have, such as "INBOX.". It
 	// is asked for when a new name depends on it.
 	Personal func(ctx context.Context) (string, error)
@@ -59,7 +61,7 @@ func (r *Reader) Folders(ctx context.Context, l Listed) (out Folders, err error)
 	for _, k := range l.Rows {
 		taken[k.Folder] = true
 		if !n.there[k.Name] {
-			if err := r.goneMailbox(ctx, k, &out); err != nil {
+			if err := r.goneMailbox(ctx, k, l.Told[k.Name] != "", &out); err != nil {
 				return out, err
 			}
 		}
@@ -133,7 +135,7 @@ func (r *Reader) eachFolder(taken map[string]bool, do func(folder string) error)
 // goneMailbox deals with a mailbox that was deleted on the server. Its mail here
 // stays, in a folder that takes part in nothing, until its owner says what is to
 // become of it. Once the folder is gone, too, both sides agree.
-func (r *Reader) goneMailbox(ctx context.Context, k ledger.Mailbox, out *Folders) error {
+func (r *Reader) goneMailbox(ctx context.Context, k ledger.Mailbox, told bool, out *Folders) error {
 	v := View{Mailbox: r.of(k), Folder: &Folder{}}
 	out.Detached = append(out.Detached, v)
 	if _, err := os.Lstat(string(v.Dir)); errors.Is(err, fs.ErrNotExist) {
@@ -153,6 +155,9 @@ func (r *Reader) goneMailbox(ctx context.Context, k ledger.Mailbox, out *Folders
 		return err
 	}
 	out.Moved = true // it may have another name now, with the same mail
+	if told {
+		return nil
+	}
 	return journal.Once(ctx, r.Journal.GoneSaid, key, journal.Text(k.Name), !r.DryRun, func() bool {
 		return r.Report.Note(k.Name, "the server has this mailbox no more; its mail here stays, and goes nowhere. To have it elsewhere, move it to another folder; "+
 			"`notmuch imap folder delete %s` removes it here, `notmuch imap folder create` makes the mailbox anew with it", mail.Typed(r.Account+"/"+k.Name))
