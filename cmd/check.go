@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/internal/provider"
 	"github.com/notmuch-imap/notmuch-imap/internal/remote"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
 func (p *program) checkCommand() *cli.Command {
@@ -124,6 +126,9 @@ func (p *program) check(cc *cli.Context) error {
 				c.warn("folder", "take it out: notmuch config get new.ignore", "new.ignore has %q: `notmuch new` leaves the account's folder out, with what other programs put there", entry)
 			}
 		}
+		if idx != nil && len(accounts[i].Keywords) > 0 && !accounts[i].ReadOnly {
+			c.keywords(ctx, &accounts[i], idx)
+		}
 		c.local(ctx, &accounts[i], root)
 		c.server(ctx, &accounts[i], keys, root)
 		if ctx.Err() != nil {
@@ -134,6 +139,21 @@ func (p *program) check(cc *cli.Context) error {
 		return errTold
 	}
 	return nil
+}
+
+// keywords says which tags stay here, though the configuration sends them to the server.
+func (c *checker) keywords(ctx context.Context, a *config.Account, idx *index.Index) {
+	tags, err := idx.AllTags(ctx)
+	if err != nil {
+		return // that the database cannot be read was said
+	}
+	t := plan.Tags{Keywords: a.Keywords, DeletedTag: a.DeletedTag}
+	for _, m := range a.Moves {
+		t.OrderTags = append(t.OrderTags, m.With, m.Without)
+	}
+	for _, tag := range t.Unspeakable(tags) {
+		c.warn("keywords", fmt.Sprintf("notmuch tag +NEW -- tag:%s", strconv.Quote(tag)), "the tag %q stays here: a keyword has no blank, no letter beyond ASCII and none of (){%%*\"\\]", tag)
+	}
 }
 
 // notmuch looks at the database and gives it and the mail root; nil and "" if

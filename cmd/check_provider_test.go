@@ -65,6 +65,27 @@ func TestCheckSeesGmailsSettings(t *testing.T) {
 	}
 }
 
+// What check says of tags that are to be keywords: those that cannot be are named.
+func TestCheckNamesTagsThatCannotBeKeywords(t *testing.T) {
+	t.Parallel()
+	n := &member{newcomer: newNewcomer(t)}
+	n.hasNotmuch()
+	server, err := imaptest.NewScript("IMAP4rev1 SASL-IR UIDPLUS LIST-STATUS", nil, imaptest.Box("INBOX"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = server.Close() })
+	n.write("password", "secret\n")
+	n.write(newConfig, fmt.Sprintf("[account.work]\nhost = \"127.0.0.1\"\nport = %d\ntls = \"none\"\nallow_plaintext = true\nuser = \"me\"\npassword_file = %q\nkeywords = [\"to*\", \"für*\"]\n",
+		server.Port(), filepath.Join(n.home, "password")))
+	n.run(0, "From: a@example.org\nMessage-ID: <1@example.org>\n\nText.\n", "notmuch", "insert", "--create-folder", "--folder=other", "+to do", "+todo", "+für später", "+tom(1)", "+no way")
+	out := n.does(exitDone, "check")
+	n.wants(out, `keywords: the tag "to do" stays here`, `keywords: the tag "für später" stays here`, `keywords: the tag "tom(1)" stays here`, `notmuch tag +NEW -- tag:"to do"`)
+	if strings.Contains(out, `the tag "todo"`) || strings.Contains(out, `the tag "no way"`) {
+		t.Error(out)
+	}
+}
+
 // TestGmailsLimitsAreExact: the numbers that its setting offers are suspected, and no
 // other is.
 func TestGmailsLimitsAreExact(t *testing.T) {

@@ -410,10 +410,21 @@ func tagKeyword(tag string) string {
 	case "attachment", "signed", "encrypted":
 		return "" // notmuch gives them by itself
 	}
-	if KeywordTag(tag) != tag || strings.ContainsFunc(tag, func(c rune) bool { return c <= ' ' || c > '~' || strings.ContainsRune(`(){%*"\]`, c) }) {
+	if KeywordTag(tag) != tag || unspeakable(tag) {
 		return ""
 	}
 	return tag
+}
+
+// unspeakable tells whether a tag has what no keyword can have.
+func unspeakable(tag string) bool {
+	return strings.ContainsFunc(tag, func(c rune) bool { return c <= ' ' || c > '~' || strings.ContainsRune(`(){%*"\]`, c) })
+}
+
+// Unspeakable gives those of the tags that the configuration sends to the server, and that no
+// keyword can be called.
+func (t *Tags) Unspeakable(tags []string) []string {
+	return slices.DeleteFunc(slices.Clone(tags), func(tag string) bool { return !t.goesUp(tag) || !unspeakable(tag) })
 }
 
 // Arrival is how a mail comes to a mailbox.
