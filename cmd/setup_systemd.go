@@ -120,7 +120,7 @@ func (p *program) systemctl(ctx context.Context, args ...string) error {
 }
 
 // unit is contrib's unit as this program, with this configuration and the environment's
-// notmuch, is to be started by it.
+// notmuch and state, is to be started by it.
 func (p *program) unit(conf string) (string, error) {
 	me, err := os.Executable()
 	if err != nil {
@@ -134,7 +134,7 @@ func (p *program) unit(conf string) (string, error) {
 		start += " --config " + commandWord(conf)
 	}
 	text := "ExecStart=" + start + " watch\n"
-	for _, name := range []string{"NOTMUCH_CONFIG", "NOTMUCH_PROFILE", "NOTMUCH_DATABASE", "NOTMUCH_IMAP_CONFIG"} {
+	for _, name := range []string{"NOTMUCH_CONFIG", "NOTMUCH_PROFILE", "NOTMUCH_DATABASE", "NOTMUCH_IMAP_CONFIG", "XDG_CONFIG_HOME", "XDG_STATE_HOME"} {
 		if value := p.getenv(name); value != "" {
 			text += "Environment=" + unitWord(name+"="+value) + "\n"
 		}
