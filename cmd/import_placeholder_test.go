@@ -48,3 +48,27 @@ func TestMbsyncsPlaceholderIsReplaced(t *testing.T) {
 	says(t, m.must(name, "verify", "--deep"), "work: all 2 messages are here, equal in every word")
 	m.holds(map[string]int{"INBOX": 2})
 }
+
+// TestWhereMbsyncsPlaceholderIsNowSaysNothingOfItsMail: one that was moved, or removed, is a note that
+// is not there, and no mail that its owner deletes.
+func TestWhereMbsyncsPlaceholderIsNowSaysNothingOfItsMail(t *testing.T) {
+	t.Parallel()
+	s := dovecot(t)
+	large := func(i int) string { return rawDovecot(i) + strings.Repeat("xxxxxxxxxxxxxxxxxxxxxxxxxx\r\n", 1500) }
+	appendAll(t, s, "INBOX", rawDovecot(0), large(1), large(2), large(3), rawDovecot(4))
+	appendAll(t, s, "Archiv", rawDovecot(100))
+	appendAll(t, s, "Trash", rawDovecot(200))
+	m := newMover(t, s, "Verbatim", "*")
+	m.write("config.toml", m.read("config.toml")+"trash = \"Trash\"\n")
+	moved := m.file("d1@example.org")
+	m.must("mv", moved, filepath.Join(m.root, "Archiv", "cur", filepath.Base(moved)))
+	m.must("rm", m.file("d2@example.org"))
+	m.must("rm", m.file("d4@example.org"))
+	m.must("notmuch", "new")
+	says(t, m.must(name, "import", "mbsync"), "work/INBOX: 1 message is paired; 1 was removed here since: a sync deletes it there; 3 were left there by mbsync, and stay there")
+	says(t, m.must(name, "sync"), "work: 1 deleted on the server")
+	m.holds(map[string]int{"INBOX": 4, "Archiv": 1, "Trash": 2})
+	m.sync()
+	says(t, m.must(name, "sync"), "work: nothing new")
+	m.holds(map[string]int{"INBOX": 4, "Archiv": 1, "Trash": 2})
+}

@@ -3,6 +3,7 @@ package cmd
 import (
 	"fmt"
 	"net"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -66,40 +67,55 @@ func TestTheStateIsTheChannels(t *testing.T) {
 	}
 }
 
-// TestWhatMbsyncLetExpire (MaxMessages) stays on the server, also what mbsync forgot of it.
+// TestWhatMbsyncLetExpire (MaxMessages) stays on the server, also what mbsync forgot of it. Files that
+// mbsync itself marked as deleted for that, and did not remove, nobody has deleted.
 func TestWhatMbsyncLetExpire(t *testing.T) {
 	t.Parallel()
-	s := dovecot(t)
-	appendAll(t, s, "INBOX", rawsDovecot(12)...)
-	command(t, s, "SELECT INBOX", `UID STORE 1:12 +FLAGS (\Seen)`)
-	m, host, port := settle(t, s)
-	program := mbsyncOf("Path ~/mail/work/\nInbox ~/mail/work/INBOX\nSubFolders Verbatim")(m, host, port)
-	m.write(".mbsyncrc", m.read(".mbsyncrc")+"MaxMessages 5\nExpireUnread yes\n")
-	program.run()
-	program.run()
-	appendAll(t, s, "INBOX", rawDovecot(12), rawDovecot(13))
-	program.run()
-	program.run()
-	m.must("notmuch", "new")
-	m.write("config.toml", m.read("config.toml")+"[[account.work.moves]]\nfrom = \"INBOX\"\nwith = \"filed\"\nto = \"Filed\"\n")
-	m.must("notmuch", "tag", "+filed", "--", "id:d13@example.org")
-	before := m.must("notmuch", "dump", "--include=properties", "--include=tags")
-	appendAll(t, s, "INBOX", rawDovecot(14))
-	wire := m.tapped()
-	says(t, m.must(program.words...), "work/INBOX: 5 messages are paired; 1 has tags by which `moves` takes it elsewhere: it stays; `notmuch imap sync --rules work` moves what its tags say; 1 is only there: a sync fetches it; 9 were left there by mbsync, and stay there")
-	says(t, m.must(name, "sync"), "work: 1 new")
-	if bodies, uploads := wire.asked(); bodies != 1 || uploads != 0 {
-		t.Errorf("fetched %d times, and sent %d", bodies, uploads)
+	for _, c := range []struct {
+		expunge, found string
+		here           int
+	}{
+		{"Both", "5 messages are paired; 1 has", 6},
+		{"None", "7 messages are paired; 1 has", 8},
+	} {
+		t.Run("Expunge "+c.expunge, func(t *testing.T) {
+			t.Parallel()
+			s := dovecot(t)
+			appendAll(t, s, "INBOX", rawsDovecot(12)...)
+			command(t, s, "SELECT INBOX", `UID STORE 1:12 +FLAGS (\Seen)`)
+			m, host, port := settle(t, s)
+			program := mbsyncOf("Path ~/mail/work/\nInbox ~/mail/work/INBOX\nSubFolders Verbatim")(m, host, port)
+			m.write(".mbsyncrc", strings.Replace(m.read(".mbsyncrc"), "Expunge Both", "Expunge "+c.expunge, 1)+"MaxMessages 5\nExpireUnread yes\n")
+			program.run()
+			program.run()
+			appendAll(t, s, "INBOX", rawDovecot(12), rawDovecot(13))
+			program.run()
+			program.run()
+			m.must("notmuch", "new")
+			m.write("config.toml", m.read("config.toml")+"[[account.work.moves]]\nfrom = \"INBOX\"\nwith = \"filed\"\nto = \"Filed\"\n")
+			m.must("notmuch", "tag", "+filed", "--", "id:d13@example.org")
+			before := m.must("notmuch", "dump", "--include=properties", "--include=tags")
+			appendAll(t, s, "INBOX", rawDovecot(14))
+			wire := m.tapped()
+			says(t, m.must(program.words...), fmt.Sprintf("work/INBOX: %s tags by which `moves` takes it elsewhere: it stays; `notmuch imap sync --rules work` moves what its tags say; 1 is only there: a sync fetches it; %d were left there by mbsync, and stay there", c.found, 15-c.here))
+			m.sync()
+			if bodies, uploads := wire.asked(); bodies != 1 || uploads != 0 {
+				t.Errorf("fetched %d times, and sent %d", bodies, uploads)
+			}
+			says(t, m.must(name, "sync"), "work: nothing new")
+			m.hasTags(before, "id:d14@example.org")
+			if marked, err := filepath.Glob(filepath.Join(m.root, "INBOX", "cur", "*:2,*T*")); err != nil || len(marked) > 0 {
+				t.Errorf("deleted are %q, %v", marked, err)
+			}
+			m.store("1,14", `+FLAGS (\Flagged)`) // one that is not here, and one that is
+			says(t, m.must(name, "sync", "-n"), "work/INBOX: would: 1 change of flags", "work: would be: 1 change of flags")
+			says(t, m.must(name, "sync"), "work/INBOX: 1 change of flags", "work: 1 change of flags")
+			m.must("notmuch", "tag", "-flagged", "--", "id:d13@example.org")
+			m.sync()
+			says(t, m.must(name, "verify"), fmt.Sprintf("work: all %d messages are here; %d stay on the server, see: notmuch-imap stubs --all", c.here, 15-c.here))
+			m.holds(map[string]int{"INBOX": 15})
+		})
 	}
-	says(t, m.must(name, "sync"), "work: nothing new")
-	m.hasTags(before, "id:d14@example.org")
-	m.store("1,14", `+FLAGS (\Flagged)`) // one that is not here, and one that is
-	says(t, m.must(name, "sync", "-n"), "work/INBOX: would: 1 change of flags", "work: would be: 1 change of flags")
-	says(t, m.must(name, "sync"), "work/INBOX: 1 change of flags", "work: 1 change of flags")
-	m.must("notmuch", "tag", "-flagged", "--", "id:d13@example.org")
-	m.sync()
-	says(t, m.must(name, "verify"), "work: all 6 messages are here; 9 stay on the server, see: notmuch-imap stubs --all")
-	m.holds(map[string]int{"INBOX": 15})
 }
 
 // TestAFirstRunOfMbsyncThatDidNotEnd is no agreement: mbsync would go on, and have the mail twice.

@@ -75,8 +75,11 @@ type Agreed struct {
 	Key     string   // maildir key of its file; "" if it has none here
 	Others  []string // those of files that have its number, too, as after a move by a mail reader
 	Letters string   // maildir flag letters last agreed
-	// Placeholder: the file is not the mail, but says that it was too large to come.
+	// Placeholder: the file is not the mail, but says that it was too large to come. Where that
+	// file is now says nothing of the mail.
 	Placeholder bool
+	// Expired: the program marked its file as deleted (T), and not its owner, to keep few here.
+	Expired bool
 }
 
 func (a *Agreement) sort() {
@@ -249,13 +252,13 @@ func (s *mbsyncState) agreement(files map[imap.UID][]string) (*Agreement, error)
 		m := Agreed{UID: r.far, Letters: r.letters, Placeholder: r.placeholder}
 		if r.near != 0 && !r.skipped {
 			if keys := files[r.near]; len(keys) > 0 {
-				m.Key = keys[0]
+				m.Key, m.Expired = keys[0], r.expired
 				if len(keys) > 1 {
 					m.Others = keys[1:]
 				}
 			}
 		}
-		if m.Key == "" && r.near != 0 && !r.skipped && !r.expired {
+		if m.Key == "" && r.near != 0 && !r.skipped && !r.expired && !r.placeholder {
 			// Its file was removed since, which is for a sync to find: the key must be one
 			// that no file has.
 			m.Key = fmt.Sprintf("gone,U=%d", r.near)

@@ -80,11 +80,11 @@ func TestMbsync(t *testing.T) {
 		want  *Agreement
 		words string
 	}{
-		"what there may be": {head + "1 1 FS\n2 2 \n3 3 >F\n4 0 S\n0 4 S\n5 6\n7 0 ^\n8 9 ~S\n9 2000 <R\n", &Agreement{UIDValidity: 7, UIDNext: 10, Messages: []Agreed{
+		"what there may be": {head + "1 1 FS\n2 2 \n3 3 >F\n4 0 S\n0 4 S\n5 6\n7 0 ^\n8 9 ~S\n9 2000 <R\n10 90 >\n", &Agreement{UIDValidity: 7, UIDNext: 11, Messages: []Agreed{
 			{UID: 1, Key: "a,U=1", Letters: "FS"}, {UID: 2, Key: "b,U=2"}, {UID: 3, Key: "c,U=3,X=1", Letters: "F", Placeholder: true},
-			{UID: 4, Letters: "S"}, {UID: 5, Key: "gone,U=6"}, {UID: 7}, {UID: 8, Letters: "S"}, {UID: 9, Key: "gone,U=2000", Letters: "R"}}}, ""},
+			{UID: 4, Letters: "S"}, {UID: 5, Key: "gone,U=6"}, {UID: 7}, {UID: 8, Letters: "S"}, {UID: 9, Key: "gone,U=2000", Letters: "R"}, {UID: 10, Placeholder: true}}}, ""},
 		"nothing in it":        {head, &Agreement{UIDValidity: 7, UIDNext: 6}, ""},
-		"before isync 1.4":     {"MasterUidValidity 7\nSlaveUidValidity 9\nMaxPulledUid 1\nMaxPushedUid 1\n\n1 1 XS\n", &Agreement{UIDValidity: 7, UIDNext: 2, Messages: []Agreed{{UID: 1, Key: "a,U=1", Letters: "S"}}}, ""},
+		"before isync 1.4":     {"MasterUidValidity 7\nSlaveUidValidity 9\nMaxPulledUid 1\nMaxPushedUid 1\n\n1 1 XS\n", &Agreement{UIDValidity: 7, UIDNext: 2, Messages: []Agreed{{UID: 1, Key: "a,U=1", Letters: "S", Expired: true}}}, ""},
 		"before isync 1.1":     {"7:5 9:0:3\n", nil, "line 1 is none of mbsync's"},
 		"a key of the future":  {"FarUidValidity 7\nNew 1\n\n", nil, `"New 1"`},
 		"a flag of the future": {head + "1 1 ?\n", nil, `"1 1 ?"`},

@@ -447,6 +447,9 @@ func (a *Account) take(ctx context.Context, s Session, m mail.Mailbox, sel *mail
 			out.Gone++
 		default:
 			known[x.Key] = true
+			if _, are := maildir.ParseName(name); x.Expired && strings.Contains(are, "T") {
+				row.Flags = flags(x.Letters+"T", msg.Flags) // the server has it not: a sync takes it off
+			}
 			header, err := describe(&row, string(dir), name, buf)
 			if errors.Is(err, fs.ErrNotExist) {
 				out.Refused = "its files change: end the programs that work on it, and run this again"
