@@ -144,3 +144,41 @@ func TestWhatWasMovedBeforeAFirstSyncIsNotDoubled(t *testing.T) {
 		})
 	}
 }
+
+// TestWhatAnUploadHoldsBack: also what is in a folder of no mailbox the server may have elsewhere, and
+// a file that was cut off may lie beside the whole mail, or in another folder. No later sync sends it.
+func TestWhatAnUploadHoldsBack(t *testing.T) {
+	t.Parallel()
+	s := dovecot(t)
+	raw := func(n int) string {
+		return fmt.Sprintf("Message-ID: <m%d@example.org>\r\nFrom: a@example.org\r\nSubject: mail %d\r\nDate: Mon, 01 Mar 2021 04:05:06 +0000\r\n\r\n", n, n) + strings.Repeat("text\r\n", 900)
+	}
+	cut := func(n int) string { return raw(n)[:2000] }
+	appendAll(t, s, "INBOX", raw(1), raw(2), raw(3))
+	appendAll(t, s, "Archiv", raw(100))
+	m, _, _ := settle(t, s)
+	for _, f := range []string{"INBOX", "Archiv", "Filed"} { // of the last the server has no mailbox
+		m.maildir(f)
+	}
+	m.put("INBOX/cur/1:2,S", raw(1))
+	m.put("INBOX/cur/1cut:2,S", cut(1))
+	m.put("Archiv/cur/2cut:2,S", cut(2))
+	m.put("Filed/cur/3:2,S", raw(3))
+	m.put("Filed/cur/4:2,S", raw(4))
+	m.must("notmuch", "new")
+	m.must(name, "sync")
+	if out := m.must(name, "upload", "-n", "work"); !strings.Contains(out, " would be: 1 uploaded") || !strings.Contains(out, "new folder: Filed (1 message)") {
+		t.Errorf("foreseen is %s", out)
+	}
+	if out := m.must(name, "upload", "work"); !strings.Contains(out, ": 1 uploaded") || strings.Count(out, "no upload sends") != 3 {
+		t.Errorf("the upload says %s", out)
+	}
+	m.put("Filed/cur/5:2,S", raw(5)) // so that the folder is read
+	if out := m.must(name, "sync"); !strings.Contains(out, ": 1 uploaded") {
+		t.Errorf("the sync says %s", out)
+	}
+	m.holds(map[string]int{"INBOX": 3, "Archiv": 1, "Filed": 2})
+	if out, _ := m.run(name, "verify"); strings.Count(out, "or its beginning alone") != 2 || strings.Count(out, "the server has its mail elsewhere") != 1 {
+		t.Errorf("verify says %s", out)
+	}
+}

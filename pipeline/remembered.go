@@ -49,6 +49,7 @@ func Remembered(ctx context.Context, account string, l *ledger.Ledger, index loc
 	old, e3 := j.Old.All(ctx)
 	m.Twins, m.TagsAt, m.Rules, m.Unseen = twins, at.Revision, at.Rules, unseen
 	m.OldTags = func(mailbox, key string) plan.OldTags { return old[journal.AboutFile(mailbox, key)] }
+	m.CutOf = local.CutOf
 	m.Note, m.NoteFields = isNote, stub.ClaimFields()
 	return m, errors.Join(err, e, e2, e3, e4)
 }

@@ -89,12 +89,26 @@ const maxFooter = 4 << 10
 // seen: what a full disk or a crash cut off ends in the midst of a line, or before the last
 // boundary of its parts. Errors are those of a and b.
 func Extends(a, b io.Reader) (bool, error) {
+	begins, _, err := begins(a, b)
+	return begins, err
+}
+
+// IsCut tells whether the text of the mail a is the beginning of that of b, and is not whole in that
+// sense. Errors are those of a and b.
+func IsCut(a, b io.Reader) (bool, error) {
+	_, cut, err := begins(a, b)
+	return cut, err
+}
+
+// begins tells whether of two texts one is the other with something below it, or they are the same,
+// or whether a is the beginning of b that was cut off.
+func begins(a, b io.Reader) (extends, cut bool, err error) {
 	x, y := bufio.NewReader(a), bufio.NewReader(b)
 	end := ""
 	for _, r := range []*bufio.Reader{x, y} {
 		head, err := readHead(r)
 		if err != nil {
-			return false, err
+			return false, false, err
 		}
 		_, params, err := mime.ParseMediaType(ParseHeader(head).Get("Content-Type"))
 		if b := params["boundary"]; err == nil && b != "" {
@@ -108,15 +122,17 @@ func Extends(a, b io.Reader) (bool, error) {
 		d, err2 := nextOf(y)
 		switch {
 		case errors.Is(err, io.EOF) && err2 == nil:
-			return isFooter(y, ended && whole)
+			footer, err := isFooter(y, ended && whole)
+			return footer, !footer, err
 		case errors.Is(err2, io.EOF) && err == nil:
-			return isFooter(x, ended && whole)
+			footer, err := isFooter(x, ended && whole)
+			return footer, false, err
 		case errors.Is(err, io.EOF) && errors.Is(err2, io.EOF):
-			return true, nil
+			return true, false, nil
 		case err != nil || err2 != nil:
-			return false, errors.Join(err, err2)
+			return false, false, errors.Join(err, err2)
 		case c != d:
-			return false, nil
+			return false, false, nil
 		}
 		if whole = c == '\n'; whole {
 			ended = ended || strings.TrimRight(line.String(), " \t") == end

@@ -37,6 +37,10 @@ func TestExtends(t *testing.T) {
 			if got, err := Extends(strings.NewReader(a), strings.NewReader(b)); err != nil || got != c.want {
 				t.Errorf("%s, swapped %v: %v, %v", name, swap, got, err)
 			}
+			cut := !c.want && !swap && name != "another text"
+			if got, err := IsCut(strings.NewReader(a), strings.NewReader(b)); err != nil || got != cut {
+				t.Errorf("%s, swapped %v: cut is %v, %v", name, swap, got, err)
+			}
 		}
 	}
 }

@@ -130,6 +130,18 @@ func Digest(path string) (mail.Digest, error) {
 	return d, err
 }
 
+// IsCut tells whether the mail at path is the beginning of the one at whole, cut off as by a full disk.
+// Of a file that is gone nothing is known.
+func IsCut(path, whole string) (bool, error) {
+	cut, err := reading(path, func(a io.Reader) (bool, error) {
+		return reading(whole, func(b io.Reader) (bool, error) { return mail.IsCut(a, b) })
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return cut, err
+}
+
 // ReadHeader gives the fields of these names of the header of the mail at path; without
 // names, all.
 func ReadHeader(path string, names ...string) (mail.Header, error) {

@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"maps"
 	"path/filepath"
 	"slices"
 
@@ -29,6 +30,17 @@ func (r *Reader) NoteBefore(ctx context.Context, first bool, only []string) erro
 			r.before[f] = true
 			r.Journal.Before.Put(&c, f, journal.SaidOnce)
 		}
+	}
+	if r.UploadHere && len(only) == 0 {
+		notes, err := r.Journal.Before.All(ctx)
+		if err != nil {
+			return err
+		}
+		r.released = make(map[string]bool)
+		for f := range notes {
+			r.released[f] = true
+		}
+		maps.Copy(r.released, r.before)
 	}
 	if r.DryRun {
 		return nil
@@ -111,6 +123,40 @@ func (r *Reader) HeldBack(ctx context.Context, mailbox string, f *plan.Untracked
 		return plan.NotHeld, nil
 	}
 	rows, err := r.Ledger.ByMessageID(ctx, f.ID)
-	why, _ := f.HeldBack(mailbox, slices.Concat(rows, coming))
-	return why, err
+	if err != nil {
+		return plan.NotHeld, err
+	}
+	if why, _ := f.HeldBack(mailbox, slices.Concat(rows, coming)); why != plan.NotHeld {
+		return why, nil
+	}
+	place, here, err := r.FileOf(ctx, ledger.Message{Mailbox: mailbox, Key: f.Key, Name: f.Name})
+	if err != nil || !here {
+		return plan.NotHeld, err
+	}
+	whole, err := CutOf(ctx, place, f, rows, r.FileOf)
+	if whole.UID != 0 {
+		return plan.HeldUnsure, err
+	}
+	return plan.NotHeld, err
+}
+
+// CutOf gives the message of rows, which are those with a file's Message-ID, of whose file this one is
+// the beginning alone, as after a full disk; of no UID if it is of none. at is where it lies.
+func CutOf(ctx context.Context, at string, f *plan.Untracked, rows []ledger.Message, fileOf func(context.Context, ledger.Message) (string, bool, error)) (ledger.Message, error) {
+	for _, m := range rows {
+		if plan.RealID(f.ID) == "" || m.State != ledger.Present || m.Key == f.Key || m.Key == "" || m.WireSize != 0 && m.WireSize <= f.WireSize-f.Added {
+			continue
+		}
+		path, here, err := fileOf(ctx, m)
+		if err != nil {
+			return ledger.Message{}, err
+		}
+		if !here {
+			continue
+		}
+		if cut, err := maildir.IsCut(at, path); err != nil || cut {
+			return m, err
+		}
+	}
+	return ledger.Message{}, nil
 }

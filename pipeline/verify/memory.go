@@ -1,6 +1,8 @@
 package verify
 
 import (
+	"context"
+
 	"github.com/emersion/go-imap/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
@@ -26,6 +28,9 @@ type Memory struct {
 	Unseen func(known ledger.Mailbox, uid imap.UID) bool
 	// OldTags gives the tags that order nothing of a file, since they were said of others.
 	OldTags func(mailbox, key string) plan.OldTags
+	// CutOf gives the message of rows of whose file a file, which lies at a path, is the beginning
+	// alone; of no UID if it is of none; nil: none is.
+	CutOf func(ctx context.Context, at string, f *plan.Untracked, rows []ledger.Message, fileOf func(context.Context, ledger.Message) (string, bool, error)) (ledger.Message, error)
 	// Note tells by these fields of a file's header whether it is a stub of which nobody knows,
 	// as of another account; nil: none is.
 	Note       func(mail.Header) bool

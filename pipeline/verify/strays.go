@@ -69,7 +69,16 @@ func (b *box) untracked(ctx context.Context, unknown func(key string) bool, ther
 			if err != nil {
 				return err
 			}
-			switch why, as := u.HeldBack(b.known.Name, others); why {
+			why, as := u.HeldBack(b.known.Name, others)
+			if why == plan.NotHeld && b.CutOf != nil {
+				if as, err = b.CutOf(ctx, b.dir.Path(f.Name), &u, others, b.fileOf); err != nil {
+					return err
+				}
+				if as.UID != 0 {
+					why = plan.HeldUnsure
+				}
+			}
+			switch why {
 			case plan.HeldElsewhere:
 				d.Text = fmt.Sprintf("the server has its mail elsewhere, as UID %d of %s; the file was here before the first sync, and stays", as.UID, as.Mailbox)
 			case plan.HeldUnsure:
@@ -143,4 +152,19 @@ func (s *side) strays(ctx context.Context, known []ledger.Mailbox, list []mail.M
 		}
 	}
 	return err
+}
+
+// fileOf gives the path of a message's file; false if it is not here.
+func (s *side) fileOf(ctx context.Context, m ledger.Message) (string, bool, error) {
+	known, err := s.Ledger.Mailboxes(ctx)
+	i := slices.IndexFunc(known, func(k ledger.Mailbox) bool { return k.Name == m.Mailbox })
+	if err != nil || i < 0 {
+		return "", false, err
+	}
+	dir := maildir.Dir(filepath.Join(s.Root, known[i].Folder))
+	name, here, err := dir.Locate(m.Key, m.Name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", false, nil
+	}
+	return dir.Path(name), here, err
 }
