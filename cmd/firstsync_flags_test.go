@@ -122,6 +122,10 @@ func TestTheFirstSyncIsForeseen(t *testing.T) {
 		if a, b := lines(foreseen), lines(out); status != ended || !slices.Equal(a, b) {
 			t.Errorf("%v: foreseen was, with status %d,\n%s\nand done, with status %d,\n%s", c, status, strings.Join(a, ""), ended, strings.Join(b, ""))
 		}
+		says := fmt.Sprintf("; %d are marked as deleted here: a sync deletes them there", c.many+c.tagged)
+		if said := c.trash != ""; said != strings.Contains(foreseen, says) || said != strings.Contains(out, says) {
+			t.Errorf("%v: %s\n%s", c, foreseen, out)
+		}
 		if held := c.many+c.tagged > 50; held != strings.Contains(foreseen, "they are many of 100") {
 			t.Errorf("%v: %s", c, foreseen)
 		}

@@ -400,7 +400,7 @@ func (p *program) importAccount(c *cli.Context, a *config.Account, of *takeover.
 				folders, elsewhere[m.Name] = from.folders(of, h.options.Root, m)
 				return folders
 			},
-			Tags: &h.options.Tags,
+			Tags: &h.options.Tags, Deletions: cmp.Or(h.options.Deletions, pipeline.DeletionsTrash), Trash: h.options.Trash,
 			Messages: func(ctx context.Context, ids []string) (map[string]mail.Tagged, error) {
 				return h.options.Index.Messages(ctx, ids, h.options.Root)
 			},
@@ -477,6 +477,9 @@ func importText(from predecessor, a *config.Account, b taking.Box) string {
 		add(b.Stay, "is only here, and stays here: `upload` sends it", "are only here, and stay here: `upload` sends them")
 	}
 	add(b.Both, "came on both sides since: a sync pairs it", "came on both sides since: a sync pairs them")
+	if b.Marked > 0 && !a.ReadOnly {
+		parts = append(parts, plan.DeletingText(b.Marked))
+	}
 	if b.Tagged > 0 && !a.ReadOnly {
 		parts = append(parts, plan.StayingText(b.Tagged, a.Name))
 	}

@@ -72,7 +72,7 @@ func TestWhatWasMovedHereBeforeAnImport(t *testing.T) {
 			appendAll(t, s, "Archiv", rawDovecot(100))
 			appendAll(t, s, "Trash", rawDovecot(200))
 			m := newMover(t, s, "Verbatim", "*")
-			m.write("config.toml", m.read("config.toml")+"trash = \"Trash\"\n[[account.work.moves]]\nfrom = \"INBOX\"\nwithout = \"inbox\"\nto = \"Archiv\"\n[[account.work.moves]]\nfrom = \"Archiv\"\nwith = \"inbox\"\nto = \"INBOX\"\n")
+			m.write("config.toml", m.read("config.toml")+"trash = \"Trash\"\ndeleted_tag = \"deleted\"\n[[account.work.moves]]\nfrom = \"INBOX\"\nwithout = \"inbox\"\nto = \"Archiv\"\n[[account.work.moves]]\nfrom = \"Archiv\"\nwith = \"inbox\"\nto = \"INBOX\"\n")
 			files, err := filepath.Glob(filepath.Join(m.root, "INBOX", "*", "*"))
 			if err != nil || len(files) != len(all) {
 				t.Fatalf("%q, %v", files, err)
@@ -105,15 +105,18 @@ func TestWhatWasMovedHereBeforeAnImport(t *testing.T) {
 			m.put("Archiv/cur/only2:2,S", rawDovecot(2))
 			m.must("notmuch", "new")
 			m.must("notmuch", "tag", "-inbox", "id:d1@example.org")
+			m.must("notmuch", "tag", "+deleted", "id:d100@example.org", "or", "id:d200@example.org") // the one is in the Trash
 			before := m.must("notmuch", "dump", "--include=properties", "--include=tags")
-			m.must(name, "import", "mbsync", "--from", "mbsyncrc")
+			if out := m.must(name, "import", "mbsync", "--from", "mbsyncrc"); strings.Count(out, "marked as deleted here") != 1 || !strings.Contains(out, "; 1 is marked as deleted here: a sync deletes it there") {
+				t.Errorf("the import says %s", out)
+			}
 			for _, words := range [][]string{{name, "sync", "-n"}, {name, "sync"}} {
-				if out := m.must(words...); !strings.Contains(out, " 1 deleted on the server,") || !strings.Contains(out, " 4 moved on the server,") || !strings.Contains(out, " 2 uploaded") {
+				if out := m.must(words...); !strings.Contains(out, " 2 deleted on the server,") || !strings.Contains(out, " 4 moved on the server,") || !strings.Contains(out, " 2 uploaded") {
 					t.Errorf("%q says %s", words, out)
 				}
 			}
 			says(t, m.must(name, "sync"), "work: nothing new")
-			m.holds(map[string]int{"INBOX": 2, "Archiv": 6, "Trash": 2})
+			m.holds(map[string]int{"INBOX": 2, "Archiv": 5, "Trash": 3})
 			m.hasTags(before, "+inbox +unread -- id:notmuch-sha1-55fa03bec19afbad11b0c1eb7ed1053f0598a238") // it came into the Trash
 		})
 	}

@@ -81,9 +81,11 @@ func (l *Looker) tagsOf(ctx context.Context, b *Mailbox) (map[string]mail.Tagged
 
 // changing is of how many files that are about to be the mailbox's mail the letters change, or the
 // tags, since the server has flags or keywords that they have not.
-func (l *Looker) changing(ctx context.Context, b *Mailbox, listed []mail.Message, pairs map[imap.UID]plan.Untracked) (n int, err error) {
+//
+// deleted are those that are marked as deleted here, by a letter or by a tag, and not there.
+func (l *Looker) changing(ctx context.Context, b *Mailbox, listed []mail.Message, pairs map[imap.UID]plan.Untracked) (n, deleted int, err error) {
 	if len(pairs) == 0 {
-		return 0, nil
+		return 0, 0, nil
 	}
 	tags, err := l.tagsOf(ctx, b)
 	for _, m := range listed {
@@ -102,8 +104,12 @@ func (l *Looker) changing(ctx context.Context, b *Mailbox, listed []mail.Message
 		if are != will || t.ID != "" && (slices.ContainsFunc(d.Add, lacks) || slices.ContainsFunc(d.Remove, has)) {
 			n++
 		}
+		marked := l.Deletions != plan.DeletionsKeep && strings.Contains(are, "T") || t.ID != "" && l.Here.DeletedByTag(b.Name, l.Trash, t)
+		if marked && !plan.HasFlag(m.Flags, `\Deleted`) && !l.ReadOnly {
+			deleted++
+		}
 	}
-	return n, err
+	return n, deleted, err
 }
 
 // unpaired gives the files that are nobody's. One more copy of a mail that is paired is a twin.
@@ -164,7 +170,7 @@ func (l *Looker) keepHere(ctx context.Context, b *Mailbox, listed []mail.Message
 	if err != nil {
 		return err
 	}
-	changing, err := l.changing(ctx, b, listed, pairs)
+	changing, deleted, err := l.changing(ctx, b, listed, pairs)
 	if err != nil {
 		return err
 	}
@@ -172,6 +178,9 @@ func (l *Looker) keepHere(ctx context.Context, b *Mailbox, listed []mail.Message
 		text := l.foundHere(b.Name, len(pairs), len(moved), len(alone)-unsure, there, unsure)
 		if changing > 0 {
 			text += "; " + mail.Number(changing, "of the paired changes here: the server alone has some of its flags", "of the paired change here: the server alone has some of their flags")
+		}
+		if deleted > 0 && (l.Deletions != plan.DeletionsTrash || l.Trash != "") {
+			text += "; " + plan.DeletingText(deleted)
 		}
 		if stay > 0 {
 			text += "; " + plan.StayingText(stay, l.Account)

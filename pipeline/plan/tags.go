@@ -121,6 +121,12 @@ func StayingText(n int, account string) string {
 		"; `notmuch imap sync --rules " + mail.Typed(account) + "` moves what its tags say"
 }
 
+// DeletingText says of how many messages the files are marked as deleted, by a letter or a tag, when
+// they are taken over.
+func DeletingText(n int) string {
+	return mail.Number(n, "is marked as deleted here: a sync deletes it there", "are marked as deleted here: a sync deletes them there")
+}
+
 // Untagged tells whether a mail with these tags is one that the user's own hook is yet to tag:
 // no rule is about it.
 func (t *Tags) Untagged(tags []string) bool {

@@ -58,13 +58,16 @@ type Account struct {
 	DryRun bool
 	// Tags is what tags order by the configuration, and Messages gives those of the messages with
 	// these ids, or of the files with these paths, that notmuch knows.
-	Tags     *plan.Tags
-	Messages func(ctx context.Context, ids []string) (map[string]mail.Tagged, error)
+	Tags      *plan.Tags
+	Deletions plan.Deletions
+	Trash     string // the mailbox that is the Trash by the configuration; "" finds it
+	Messages  func(ctx context.Context, ids []string) (map[string]mail.Tagged, error)
 	// Called gives the mailbox that a folder is called by. Nil where folders of other accounts
 	// may be among them.
 	Called func(folder string, delim rune) (string, error)
 
 	taking *taking
+	trash  string
 }
 
 // Box is what became of a mailbox.
@@ -79,6 +82,7 @@ type Box struct {
 	Unsure  int    `json:"unsure,omitempty"` // whose file has not enough of a header to be known by, as after a full disk
 	Both    int    `json:"both,omitempty"`   // mails that came on both sides since, as what was moved here and there: a sync pairs them
 	Tagged  int    `json:"tagged"`           // that a rule would move for the tags that they have already
+	Marked  int    `json:"marked,omitempty"` // whose tags have a sync delete them there
 	Gone    int    `json:"gone_here"`        // whose file was removed since
 	Removed int    `json:"gone_there"`       // that the server has no more
 	Known   bool   `json:"known,omitempty"`
@@ -98,6 +102,7 @@ func Take(ctx context.Context, a Account, s Session) error {
 	if err != nil {
 		return err
 	}
+	a.trash = mail.TrashOf(a.Trash, list)
 	known, err := a.Ledger.Mailboxes(ctx)
 	if err != nil {
 		return err
@@ -523,7 +528,7 @@ func (a *Account) take(ctx context.Context, s Session, m mail.Mailbox, sel *mail
 	if agreed.Gmail == nil {
 		out.Here -= out.Both
 	}
-	if out.Tagged, err = a.oldTags(ctx, out.Folder, rows, &c); err != nil || a.DryRun {
+	if out.Tagged, out.Marked, err = a.oldTags(ctx, out.Folder, rows, &c); err != nil || a.DryRun {
 		return err
 	}
 	c.Save, c.Mailbox = rows, &ledger.Mailbox{Name: m.Name, Folder: out.Folder, Delim: m.Delim, UIDValidity: sel.UIDValidity, UIDNext: agreed.UIDNext, Messages: uint32(len(rows)), Complete: true}
@@ -549,10 +554,11 @@ func (a *Account) take(ctx context.Context, s Session, m mail.Mailbox, sel *mail
 }
 
 // oldTags has a change note of what tags order nothing: those that mail has already, of which a rule
-// would move it. Where it is its owner has put it. It gives how many messages that is.
-func (a *Account) oldTags(ctx context.Context, folder string, rows []ledger.Message, c *journal.Change) (n int, err error) {
+// would move it. Where it is its owner has put it. It gives how many messages that is, and how many a
+// sync deletes for a tag.
+func (a *Account) oldTags(ctx context.Context, folder string, rows []ledger.Message, c *journal.Change) (n, marked int, err error) {
 	if a.Tags == nil || !a.Tags.HasRules() {
-		return 0, nil
+		return 0, 0, nil
 	}
 	rows = slices.DeleteFunc(slices.Clone(rows), func(m ledger.Message) bool { return m.State != ledger.Present || m.Name == "" })
 	ids, paths := make([]string, len(rows)), make([]string, len(rows))
@@ -561,7 +567,7 @@ func (a *Account) oldTags(ctx context.Context, folder string, rows []ledger.Mess
 	}
 	known, err := a.Messages(ctx, mail.Asking(ids, paths))
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	notes := journal.Of(a.Ledger).Old
 	for i, m := range rows {
@@ -573,6 +579,9 @@ func (a *Account) oldTags(ctx context.Context, folder string, rows []ledger.Mess
 		moving := a.Tags.Moving(old)
 		if len(t.Paths)+len(t.Others) == 1 { // of several files nobody knows which is to be deleted
 			old = moving
+			if _, deleted := a.Tags.Ordered(m.Mailbox, a.trash, a.Deletions, t.Tags, nil); deleted && !plan.HasFlag(m.Flags, `\Deleted`) {
+				marked++
+			}
 		}
 		if len(moving) > 0 {
 			n++
@@ -581,7 +590,7 @@ func (a *Account) oldTags(ctx context.Context, folder string, rows []ledger.Mess
 			notes.Put(c, journal.AboutFile(m.Mailbox, m.Key), old)
 		}
 	}
-	return n, nil
+	return n, marked, nil
 }
 
 // which gives the one of several files with the other program's number of a message that is this
