@@ -135,3 +135,28 @@ func TestTheFirstSyncIsForeseen(t *testing.T) {
 		}
 	}
 }
+
+// TestATagThatIsNotOfItsNameIsNoChange: what says something else than the letters of a file, as
+// while notmuch did not rename files, an import leaves alone, and does not count.
+func TestATagThatIsNotOfItsNameIsNoChange(t *testing.T) {
+	t.Parallel()
+	s := dovecot(t)
+	appendAll(t, s, "INBOX", rawDovecot(0), rawDovecot(1), rawDovecot(2))
+	command(t, s, "SELECT INBOX", `UID STORE 1:2 +FLAGS (\Seen)`)
+	m, _, _ := settle(t, s)
+	m.maildir("INBOX")
+	m.put("INBOX/cur/a:2,S", rawDovecot(0))
+	m.put("INBOX/cur/b:2,", rawDovecot(1))
+	m.put("INBOX/cur/c:2,S", rawDovecot(2))
+	m.must("notmuch", "new")
+	m.must("notmuch", "config", "set", "maildir.synchronize_flags", "false")
+	m.must("notmuch", "tag", "+unread", "--", "id:d0@example.org", "or", "id:d2@example.org")
+	m.must("notmuch", "config", "set", "maildir.synchronize_flags", "true")
+	const found = "work/INBOX: 3 messages paired; 1 of the paired changes here: the server alone has some of its flags"
+	says(t, m.must(name, "import", "maildir", "-n"), found)
+	before := m.must("notmuch", "dump", "--include=tags", "id:d0@example.org", "or", "id:d2@example.org")
+	says(t, m.must(name, "import", "maildir"), found)
+	if after := m.must("notmuch", "dump", "--include=tags", "id:d0@example.org", "or", "id:d2@example.org"); after != before {
+		t.Errorf("tags were\n%s\nand are\n%s", before, after)
+	}
+}

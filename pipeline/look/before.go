@@ -99,8 +99,13 @@ func (l *Looker) changing(ctx context.Context, b *Mailbox, listed []mail.Message
 		_, will := maildir.ParseName(to)
 		t := tags[s.Key]
 		d := deliver.TagsOfFlags(l.Tags, l.Tags.AsNamed(plan.StoredFlags(here), to), off)
-		has := func(tag string) bool { return slices.Contains(t.Tags, tag) }
-		lacks := func(tag string) bool { return !has(tag) }
+		own := func(tag string) bool { // it says something else than the name does, and is left alone
+			return !l.Tags.TagFlags && plan.HasInfo(s.Name) && slices.ContainsFunc(plan.FlagRows(), func(r plan.FlagRow) bool {
+				return r.Tag == tag && slices.Contains(t.Tags, tag) != (strings.Contains(are, r.Letter) != r.Absent)
+			})
+		}
+		has := func(tag string) bool { return slices.Contains(t.Tags, tag) && !own(tag) }
+		lacks := func(tag string) bool { return !slices.Contains(t.Tags, tag) && !own(tag) }
 		if are != will || t.ID != "" && (slices.ContainsFunc(d.Add, lacks) || slices.ContainsFunc(d.Remove, has)) {
 			n++
 		}
