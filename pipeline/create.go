@@ -10,6 +10,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
@@ -40,7 +41,7 @@ func (w *worker) makeMailboxes(ctx context.Context, o *overview) error {
 		if files.Len() == 0 && o.listed[b.Name] {
 			continue // on the server it only holds other mailboxes, as here
 		}
-		err = w.makeMailbox(ctx, o, b)
+		err = w.makeMailbox(ctx, o, b, files)
 		w.sayNewFolder(b, files.Len())
 		switch {
 		case err == nil:
@@ -96,9 +97,9 @@ func (w *worker) forgetUnmade(ctx context.Context, o *overview) error {
 	return nil
 }
 
-// makeMailbox makes one mailbox, records it, and scans its folder. A crash before
-// that leaves a mailbox as others make them.
-func (w *worker) makeMailbox(ctx context.Context, o *overview, b *box) error {
+// makeMailbox makes one mailbox, records it, and scans its folder, in which files are. A crash before
+// that leaves a mailbox as others make them, whose folder this one is.
+func (w *worker) makeMailbox(ctx context.Context, o *overview, b *box, files *maildir.Listing) error {
 	b.known.Name, b.known.Delim = b.Name, b.Delim
 	if w.TagRules != nil {
 		b.add, b.remove = w.TagRules(b.Name, b.Delim)
@@ -106,12 +107,21 @@ func (w *worker) makeMailbox(ctx context.Context, o *overview, b *box) error {
 	if w.DryRun {
 		b.known.Complete, b.known.UIDValidity = true, 1
 		b.Status = &mail.Status{UIDValidity: 1, UIDNext: 1}
+		if err := w.here.Release(ctx, b.known, files, new(journal.Change)); err != nil {
+			return err
+		}
 		return w.scanBox(ctx, b)
 	}
 	if err := w.conn.Connect(ctx); err != nil {
 		return err
 	}
+	if err := w.Ledger.SaveMailbox(ctx, b.known); err != nil {
+		return err
+	}
 	if err := w.create(ctx, o.listed, b); err != nil {
+		if _, refused := mail.Refused(err); refused {
+			err = errors.Join(err, w.Ledger.Forget(ctx, b.Name), w.here.Refused(ctx, b.known))
+		}
 		return err
 	}
 	sel, err := w.conn.Select(ctx, b.Name)
@@ -124,7 +134,11 @@ func (w *worker) makeMailbox(ctx context.Context, o *overview, b *box) error {
 		return nil
 	}
 	b.known.UIDValidity, b.known.UIDNext, b.known.HighestModSeq, b.known.Complete = sel.UIDValidity, sel.UIDNext, sel.HighestModSeq, true
-	if err := w.Ledger.SaveMailbox(ctx, b.known); err != nil {
+	c := journal.Change{Mailbox: &b.known}
+	if err := w.here.Release(ctx, b.known, files, &c); err != nil {
+		return err
+	}
+	if err := w.notes().Record(ctx, c); err != nil {
 		return err
 	}
 	w.rep.Step("mailbox recorded")

@@ -121,3 +121,78 @@ func uploadedFile(h *home, mailbox, id string) string {
 	h.t.Fatalf("there is no file of %s in %s", id, mailbox)
 	return ""
 }
+
+// What was here before in folders of no mailbox is uploaded when that is asked for, wherever an
+// upload before was stopped: into the mailbox that the folder is called by, also in modified UTF-7,
+// and not what the server has elsewhere. What its owner has moved there since is moved.
+func TestAnUploadOfFoldersIsStoppedBehindEachEffect(t *testing.T) {
+	t.Parallel()
+	for wire, caps := range map[string][]string{"all": stopServers()["all"], "bare": nil} {
+		for _, how := range []string{stopCancelled, stopUnheard} {
+			for _, next := range []string{"upload", "sync"} {
+				if spared(wire, how, next) {
+					continue
+				}
+				t.Run(fmt.Sprintf("%s %s %s", wire, how, next), func(t *testing.T) {
+					t.Parallel()
+					upload := func(o *Options) { o.UploadHere = true }
+					stops := 0
+					for at := 1; ; at++ {
+						s, h := newServer(caps...), newHome(t)
+						for i := 3; i < 6; i++ {
+							s.box("INBOX").add(plainMail(i))
+						}
+						h.maildir("Entw&APw-rfe")
+						h.maildir("Filed")
+						h.put("Entw&APw-rfe", plainMail(1), "S")
+						h.put("Filed", plainMail(4), "S")
+						h.put("Filed", plainMail(2), "S")
+						h.sync(s)
+						moved := uploadedFile(h, "INBOX", "m5@example.org")
+						h.do(os.Rename(moved, h.path("Filed", "cur/"+filepath.Base(moved))))
+						if !stopUpload(h, s, how, at, upload) {
+							break
+						}
+						stops++
+						if next == "sync" {
+							h.sync(s)
+						}
+						h.sync(s, upload)
+						for name, want := range map[string]string{"INBOX": "3 4", "Entwürfe": "1", "Filed": "2 5"} {
+							if got := inBox(s, name); got != want {
+								t.Errorf("stopped at %d: on the server %s has %q, want %q", at, name, got, want)
+							}
+						}
+						if names := s.names(); len(names) != 3 {
+							t.Errorf("stopped at %d: the server has %q", at, names)
+						}
+						if t.Failed() {
+							t.FailNow()
+						}
+						h.quiet(s)
+					}
+					if stops < 5 {
+						t.Errorf("only %d stops", stops)
+					}
+				})
+			}
+		}
+	}
+}
+
+// inBox gives the numbers of plainMail that are in a mailbox of the server, in their order.
+func inBox(s *server, mailbox string) string {
+	b, is := s.boxes[mailbox]
+	if !is {
+		return "no mailbox"
+	}
+	var in []string
+	for n := range 9 {
+		for _, u := range b.uids() {
+			if strings.Contains(b.msgs[u].raw, fmt.Sprintf("<m%d@example.org>", n)) {
+				in = append(in, fmt.Sprint(n))
+			}
+		}
+	}
+	return strings.Join(in, " ")
+}

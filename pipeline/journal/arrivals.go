@@ -56,6 +56,7 @@ func (a *Arrivals) Recorded(c *Change, rows []ledger.Message) {
 		}
 		if arrival.Here {
 			a.journal.Stood.Forget(c, row.Key)
+			a.journal.HereBefore.Forget(c, row.Key)
 		}
 	}
 }

@@ -98,7 +98,7 @@ func Of(l *ledger.Ledger) *Journal {
 
 	// What was decided, and what was said once.
 	declare(j, &j.NeverUpload, "uploaded/", Memory, OfFileIn, "a file that is not uploaded (again)")                               // while it is in its mailbox's folder
-	declare(j, &j.HereBefore, "here/", Memory, OfFileIn, "a file that was here before the first sync")                             // until its owner asks for its upload, or while it is in its mailbox's folder
+	declare(j, &j.HereBefore, "here/", Memory, OfFileIn, "a file that was here before the first sync")                             // until it is uploaded, or while it is in its mailbox's folder
 	declare(j, &j.Stood, "stood/", Memory, OfFileIn, "a file that was alone here when its mailbox was taken over")                 // until it was sent, or while it is in its mailbox's folder
 	declare(j, &j.Imported, "imported/", Memory, OfMailbox, "what another program remembered of a mailbox when it was taken over") // until its first sync
 	declare(j, &j.Before, "before/", Always, OfFolder, "a folder that was here before the first sync")                             // until it becomes a mailbox or is deleted by our commands: where it is gone it may only be unmounted

@@ -2,7 +2,6 @@ package local
 
 import (
 	"context"
-	"maps"
 	"path/filepath"
 	"slices"
 
@@ -31,17 +30,6 @@ func (r *Reader) NoteBefore(ctx context.Context, first bool, only []string) erro
 			r.Journal.Before.Put(&c, f, journal.SaidOnce)
 		}
 	}
-	if r.UploadHere && len(only) == 0 {
-		notes, err := r.Journal.Before.All(ctx)
-		if err != nil {
-			return err
-		}
-		r.released = make(map[string]bool)
-		for f := range notes {
-			r.released[f] = true
-		}
-		maps.Copy(r.released, r.before)
-	}
 	if r.DryRun {
 		return nil
 	}
@@ -59,8 +47,14 @@ func (r *Reader) NoteBefore(ctx context.Context, first bool, only []string) erro
 		if err != nil {
 			return err
 		}
-		if len(only) == 0 {
-			return r.Journal.Before.DropWhere(ctx, func(string, journal.Text) bool { return true })
+		if len(only) == 0 { // of the others see Release
+			known, err := r.Ledger.Mailboxes(ctx)
+			if err != nil {
+				return err
+			}
+			return r.Journal.Before.DropWhere(ctx, func(folder string, _ journal.Text) bool {
+				return slices.ContainsFunc(known, func(k ledger.Mailbox) bool { return k.Complete && k.Folder == folder })
+			})
 		}
 	}
 	if c.Empty() {
@@ -77,6 +71,33 @@ func (r *Reader) WasHere(ctx context.Context, folder string) (bool, error) {
 	}
 	_, before, err := r.Journal.Before.Get(ctx, folder)
 	return before, err
+}
+
+// Release has the change that records a mailbox, which is made of a folder, note what of its files was
+// here before the first sync, so that each is judged, also by the run after one that ends before.
+func (r *Reader) Release(ctx context.Context, m ledger.Mailbox, files *maildir.Listing, c *journal.Change) error {
+	before, err := r.WasHere(ctx, m.Folder)
+	if err != nil || !before || !r.UploadHere {
+		return err
+	}
+	all, err := files.Some(func(string) bool { return true })
+	for _, f := range all {
+		r.Journal.HereBefore.Put(c, f.Key, journal.Text(m.Name))
+	}
+	r.Journal.Before.Forget(c, m.Folder)
+	if r.DryRun {
+		r.released = append(r.released, m.Folder)
+	}
+	return err
+}
+
+// Refused has syncs ask again for a mailbox that an upload asked for and the server did not make, if
+// they would call it the same.
+func (r *Reader) Refused(ctx context.Context, m ledger.Mailbox) error {
+	if called, err := r.Layout.Folder(m.Name, m.Delim); !r.UploadHere || err != nil || called != m.Folder {
+		return nil //nolint:nilerr // then they would not
+	}
+	return r.Journal.Before.Drop(ctx, m.Folder)
 }
 
 // heldHere gives those of the files, by key, that were here before the first sync and that no
@@ -122,9 +143,19 @@ func (r *Reader) HeldBack(ctx context.Context, mailbox string, f *plan.Untracked
 	if f.Own || f.ID == "" {
 		return plan.NotHeld, nil
 	}
-	rows, err := r.Ledger.ByMessageID(ctx, f.ID)
+	all, err := r.Ledger.ByMessageID(ctx, f.ID)
 	if err != nil {
 		return plan.NotHeld, err
+	}
+	var rows []ledger.Message // of which the files are here: else this one may have been moved
+	for _, m := range all {
+		_, here, err := r.FileOf(ctx, m)
+		if err != nil {
+			return plan.NotHeld, err
+		}
+		if here {
+			rows = append(rows, m)
+		}
 	}
 	if why, _ := f.HeldBack(mailbox, slices.Concat(rows, coming)); why != plan.NotHeld {
 		return why, nil

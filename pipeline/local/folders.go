@@ -59,6 +59,9 @@ func (r *Reader) Folders(ctx context.Context, l Listed) (out Folders, err error)
 		taken[f] = true
 	}
 	for _, k := range l.Rows {
+		if !n.there[k.Name] && k.UIDValidity == 0 && !k.Complete {
+			continue // a run ended before its mailbox was made
+		}
 		taken[k.Folder] = true
 		if !n.there[k.Name] {
 			if err := r.goneMailbox(ctx, k, l.Told[k.Name] != "", &out); err != nil {

@@ -79,8 +79,8 @@ type Reader struct {
 
 	judged *database       // what this run knows of notmuch's
 	before map[string]bool // folders that are here before the first sync, which this is
-	// released are those that were, and of which an upload makes mailboxes.
-	released map[string]bool
+	// released are those that were, and of which a dry run of an upload would make mailboxes.
+	released []string
 
 	marking sync.Mutex
 	older   bool      // tags are to be compared that are older than this run has seen

@@ -55,8 +55,7 @@ func (r *Reader) newFiles(ctx context.Context, m *Mailbox, rows []ledger.Row, fi
 			continue
 		}
 		f.Stood = string(stood[f.Key]) == m.Name
-		noted := string(before[f.Key]) == m.Name
-		wasHere := noted || r.released[m.Known.Folder]
+		wasHere := string(before[f.Key]) == m.Name || slices.Contains(r.released, m.Known.Folder)
 		if wasHere && r.UploadHere && (len(r.UploadIn) == 0 || slices.Contains(r.UploadIn, m.Name)) {
 			why, err := r.HeldBack(ctx, m.Name, &f, nil)
 			if err != nil {
@@ -64,11 +63,6 @@ func (r *Reader) newFiles(ctx context.Context, m *Mailbox, rows []ledger.Row, fi
 			}
 			wasHere = why != plan.NotHeld
 			held[why]++
-			if wasHere && !noted && !r.DryRun { // the next sync sends it as little
-				if err := r.Journal.HereBefore.Set(ctx, f.Key, journal.Text(m.Name)); err != nil {
-					return nil, nil, err
-				}
-			}
 		}
 		if f.RuledOut = f.RuledOut || string(sent[f.Key]) == m.Name || wasHere; !f.RuledOut && !f.Own {
 			if f.Twin, err = r.twin(ctx, m, f, files); err != nil {
