@@ -8,9 +8,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
-	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
@@ -41,7 +41,7 @@ func (w *worker) makeMailboxes(ctx context.Context, o *overview) error {
 		if files.Len() == 0 && o.listed[b.Name] {
 			continue // on the server it only holds other mailboxes, as here
 		}
-		err = w.makeMailbox(ctx, o, b, files)
+		err = w.makeMailbox(ctx, o, b)
 		w.sayNewFolder(b, files.Len())
 		switch {
 		case err == nil:
@@ -97,30 +97,44 @@ func (w *worker) forgetUnmade(ctx context.Context, o *overview) error {
 	return nil
 }
 
-// makeMailbox makes one mailbox, records it, and scans its folder, in which files are. A crash before
-// that leaves a mailbox as others make them, whose folder this one is.
-func (w *worker) makeMailbox(ctx context.Context, o *overview, b *box, files *maildir.Listing) error {
+// makeMailbox makes one mailbox, records it, and scans its folder. A crash before that leaves what is
+// known of the folder, and perhaps a mailbox, which is then as one that others made.
+func (w *worker) makeMailbox(ctx context.Context, o *overview, b *box) error {
 	b.known.Name, b.known.Delim = b.Name, b.Delim
 	if w.TagRules != nil {
 		b.add, b.remove = w.TagRules(b.Name, b.Delim)
 	}
+	released, err := w.here.Release(ctx, b.known)
+	switch {
+	case errors.Is(err, fs.ErrNotExist): // the folder: tags want it
+	case err != nil:
+		return err
+	}
 	if w.DryRun {
 		b.known.Complete, b.known.UIDValidity = true, 1
 		b.Status = &mail.Status{UIDValidity: 1, UIDNext: 1}
-		if err := w.here.Release(ctx, b.known, files, new(journal.Change)); err != nil {
-			return err
-		}
 		return w.scanBox(ctx, b)
 	}
 	if err := w.conn.Connect(ctx); err != nil {
 		return err
 	}
-	if err := w.Ledger.SaveMailbox(ctx, b.known); err != nil {
+	placed, err := w.place(ctx, b.known)
+	if err != nil {
 		return err
 	}
 	if err := w.create(ctx, o.listed, b); err != nil {
-		if _, refused := mail.Refused(err); refused {
-			err = errors.Join(err, w.Ledger.Forget(ctx, b.Name), w.here.Refused(ctx, b.known))
+		if _, refused := mail.Refused(err); !refused {
+			return err
+		}
+		if placed {
+			if err := w.Ledger.Forget(ctx, b.Name); err != nil {
+				return err
+			}
+		}
+		if called, _ := w.Layout.Folder(b.Name, b.Delim); called == b.known.Folder { // a sync asks for the same again
+			if err := w.notes().Record(ctx, released); err != nil {
+				return err
+			}
 		}
 		return err
 	}
@@ -134,15 +148,22 @@ func (w *worker) makeMailbox(ctx context.Context, o *overview, b *box, files *ma
 		return nil
 	}
 	b.known.UIDValidity, b.known.UIDNext, b.known.HighestModSeq, b.known.Complete = sel.UIDValidity, sel.UIDNext, sel.HighestModSeq, true
-	c := journal.Change{Mailbox: &b.known}
-	if err := w.here.Release(ctx, b.known, files, &c); err != nil {
-		return err
-	}
-	if err := w.notes().Record(ctx, c); err != nil {
+	released.Mailbox = &b.known
+	if err := w.notes().Record(ctx, released); err != nil {
 		return err
 	}
 	w.rep.Step("mailbox recorded")
 	return w.scanBox(ctx, b)
+}
+
+// place records the folder of a mailbox that is about to be made, unless the ledger has a mailbox of
+// this name, and tells whether it did.
+func (w *worker) place(ctx context.Context, m ledger.Mailbox) (bool, error) {
+	known, err := w.Ledger.Mailboxes(ctx)
+	if err != nil || slices.ContainsFunc(known, func(k ledger.Mailbox) bool { return k.Name == m.Name }) {
+		return false, err
+	}
+	return true, w.Ledger.SaveMailbox(ctx, m)
 }
 
 // create makes a mailbox, and subscribes to it, since most mail readers show no

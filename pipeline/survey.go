@@ -163,6 +163,7 @@ func (r *run) leaveShared(o *overview, known map[string]ledger.Mailbox) {
 		}
 		r.faults.mailbox(b, fmt.Errorf("its folder %s is one directory with %s, the folder of the mailbox %s, by a symbolic link or a mount, "+
 			"so that nothing is done in either; give each a folder of its own, or leave one out with mailboxes in the configuration", b.known.Folder, other, of[other]))
+		b.Status = nil // nothing is moved there
 		o.unselected = append(o.unselected, b)
 		delete(o.stays, b.Name)
 		return true

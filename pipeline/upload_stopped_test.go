@@ -8,7 +8,9 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 )
 
@@ -139,6 +141,7 @@ func TestAnUploadOfFoldersIsStoppedBehindEachEffect(t *testing.T) {
 					stops := 0
 					for at := 1; ; at++ {
 						s, h := newServer(caps...), newHome(t)
+						s.box("Trash")
 						for i := 3; i < 6; i++ {
 							s.box("INBOX").add(plainMail(i))
 						}
@@ -158,12 +161,12 @@ func TestAnUploadOfFoldersIsStoppedBehindEachEffect(t *testing.T) {
 							h.sync(s)
 						}
 						h.sync(s, upload)
-						for name, want := range map[string]string{"INBOX": "3 4", "Entwürfe": "1", "Filed": "2 5"} {
+						for name, want := range map[string]string{"INBOX": "3 4", "Entwürfe": "1", "Filed": "2 5", "Trash": ""} {
 							if got := inBox(s, name); got != want {
 								t.Errorf("stopped at %d: on the server %s has %q, want %q", at, name, got, want)
 							}
 						}
-						if names := s.names(); len(names) != 3 {
+						if names := s.names(); len(names) != 4 {
 							t.Errorf("stopped at %d: the server has %q", at, names)
 						}
 						if t.Failed() {
@@ -177,6 +180,66 @@ func TestAnUploadOfFoldersIsStoppedBehindEachEffect(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// What was here before in a folder of no mailbox is judged whatever becomes of the folder: its mailbox
+// is refused at first, another client makes it, or a rule has mail moved there in a plain sync, which
+// sends nothing of it.
+func TestWhatWasHereInAFolderOfNoMailbox(t *testing.T) {
+	t.Parallel()
+	upload := func(o *Options) { o.UploadHere = true }
+	rule := func(o *Options) { o.Moves = []Move{{From: "INBOX", With: "file", To: "Filed"}} }
+	for name, tc := range map[string]struct {
+		do     func(h *home, s *server)
+		in, to string
+	}{
+		"refused": {func(h *home, s *server) {
+			s.refuses = map[string]*mail.Fault{"CREATE": {Kind: mail.KindNo, Text: "not now"}}
+			h.sync(s, upload)
+			h.sync(s, upload)
+			s.refuses = nil
+			h.now = h.now.Add(90 * 24 * time.Hour)
+			h.sync(s, upload)
+		}, "3 4", "2 5"},
+		"refused, then a sync": {func(h *home, s *server) {
+			s.refuses = map[string]*mail.Fault{"CREATE": {Kind: mail.KindNo, Text: "not now"}}
+			h.sync(s, upload)
+			s.refuses = nil
+			h.now = h.now.Add(90 * 24 * time.Hour)
+			h.sync(s)
+		}, "3 4", "2 5"},
+		"made elsewhere": {func(h *home, s *server) { s.box("Filed"); h.sync(s, upload) }, "3 4", "2 5"},
+		"a rule's": {func(h *home, s *server) {
+			h.sync(s, rule)
+			h.tag("m3@example.org", []string{"file"}, nil)
+			h.sync(s, rule)
+			h.sync(s, rule)
+		}, "4", "3 5"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, h := newServer(stopServers()["all"]...), newHome(t)
+			s.box("Trash")
+			for i := 3; i < 6; i++ {
+				s.box("INBOX").add(plainMail(i))
+			}
+			h.maildir("Filed")
+			h.put("Filed", plainMail(4), "S")
+			h.put("Filed", plainMail(2), "S")
+			h.sync(s)
+			moved := uploadedFile(h, "INBOX", "m5@example.org")
+			h.do(os.Rename(moved, h.path("Filed", "cur/"+filepath.Base(moved))))
+			tc.do(h, s)
+			for range 2 {
+				h.sync(s)
+			}
+			for box, want := range map[string]string{"INBOX": tc.in, "Filed": tc.to, "Trash": ""} {
+				if got := inBox(s, box); got != want {
+					t.Errorf("on the server %s has %q, want %q", box, got, want)
+				}
+			}
+		})
 	}
 }
 

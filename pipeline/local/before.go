@@ -73,31 +73,74 @@ func (r *Reader) WasHere(ctx context.Context, folder string) (bool, error) {
 	return before, err
 }
 
-// Release has the change that records a mailbox, which is made of a folder, note what of its files was
-// here before the first sync, so that each is judged, also by the run after one that ends before.
-func (r *Reader) Release(ctx context.Context, m ledger.Mailbox, files *maildir.Listing, c *journal.Change) error {
+// Release gives the change by which a folder becomes that of a mailbox which is made of it, as any other:
+// it notes which of its files were here before the first sync and stay, so that nothing sends them, also
+// where the run ends before it comes to them. In an upload these are those that are held back, else all
+// but what was moved there since. Where nothing of it was here before it is empty.
+func (r *Reader) Release(ctx context.Context, m ledger.Mailbox) (c journal.Change, err error) {
 	before, err := r.WasHere(ctx, m.Folder)
-	if err != nil || !before || !r.UploadHere {
-		return err
+	if err != nil || !before {
+		return c, err
 	}
-	all, err := files.Some(func(string) bool { return true })
-	for _, f := range all {
-		r.Journal.HereBefore.Put(c, f.Key, journal.Text(m.Name))
-	}
-	r.Journal.Before.Forget(c, m.Folder)
 	if r.DryRun {
 		r.released = append(r.released, m.Folder)
+		return c, nil
 	}
-	return err
+	b := r.of(m)
+	files, err := b.Dir.Scan()
+	if err != nil {
+		return c, err
+	}
+	all, err := r.Untracked(ctx, m.Name, b.Dir, nil, files)
+	if err != nil {
+		return c, err
+	}
+	moved, err := r.MovedHere(ctx, m.Name, all)
+	if err != nil {
+		return c, err
+	}
+	for _, f := range all {
+		stays := !moved[f.Key]
+		if stays && r.UploadHere {
+			why, err := r.HeldBack(ctx, m.Name, b.Dir, &f, nil)
+			if err != nil {
+				return c, err
+			}
+			stays = why != plan.NotHeld
+		}
+		if stays {
+			r.Journal.HereBefore.Put(&c, f.Key, journal.Text(m.Name))
+		}
+	}
+	r.Journal.Before.Forget(&c, m.Folder)
+	return c, nil
 }
 
-// Refused has syncs ask again for a mailbox that an upload asked for and the server did not make, if
-// they would call it the same.
-func (r *Reader) Refused(ctx context.Context, m ledger.Mailbox) error {
-	if called, err := r.Layout.Folder(m.Name, m.Delim); !r.UploadHere || err != nil || called != m.Folder {
-		return nil //nolint:nilerr // then they would not
+// MovedHere gives those of a mailbox's files, by key, that are of messages of other mailboxes of which
+// the file is gone: they were moved from there, and a sync does the same on the server.
+func (r *Reader) MovedHere(ctx context.Context, mailbox string, files []plan.Untracked) (map[string]bool, error) {
+	moved, taken := make(map[string]bool), make(map[string]bool)
+	for _, f := range files {
+		rows, err := r.Ledger.ByMessageID(ctx, f.ID)
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range rows {
+			message := journal.About(m)
+			if m.Mailbox == mailbox || m.State != ledger.Present || taken[message] || !f.SameContent(&m) {
+				continue
+			}
+			_, here, err := r.FileOf(ctx, m)
+			if err != nil {
+				return nil, err
+			}
+			if !here {
+				moved[f.Key], taken[message] = true, true
+				break
+			}
+		}
 	}
-	return r.Journal.Before.Drop(ctx, m.Folder)
+	return moved, nil
 }
 
 // heldHere gives those of the files, by key, that were here before the first sync and that no
@@ -112,8 +155,9 @@ func (r *Reader) heldHere(ctx context.Context) (map[string]bool, error) {
 		return nil, err
 	}
 	held, of := make(map[string]bool), make(map[string]bool)
-	for _, in := range before {
+	for key, in := range before {
 		of[string(in)] = true
+		held[key] = !slices.ContainsFunc(known, func(k ledger.Mailbox) bool { return k.Name == string(in) }) // not made yet
 	}
 	for _, k := range known {
 		if !of[k.Name] {
@@ -127,7 +171,7 @@ func (r *Reader) heldHere(ctx context.Context) (map[string]bool, error) {
 			if string(before[f.Key]) != k.Name {
 				continue
 			}
-			why, err := r.HeldBack(ctx, k.Name, &f, nil)
+			why, err := r.HeldBack(ctx, k.Name, r.of(k).Dir, &f, nil)
 			if err != nil {
 				return nil, err
 			}
@@ -137,9 +181,9 @@ func (r *Reader) heldHere(ctx context.Context) (map[string]bool, error) {
 	return held, nil
 }
 
-// HeldBack judges a file that was here before the first sync (plan.Untracked.HeldBack). coming are
-// messages that the ledger would have of its mail.
-func (r *Reader) HeldBack(ctx context.Context, mailbox string, f *plan.Untracked, coming []ledger.Message) (plan.Held, error) {
+// HeldBack judges a file of a mailbox's folder that was here before the first sync
+// (plan.Untracked.HeldBack). coming are messages that the ledger would have of its mail.
+func (r *Reader) HeldBack(ctx context.Context, mailbox string, dir maildir.Dir, f *plan.Untracked, coming []ledger.Message) (plan.Held, error) {
 	if f.Own || f.ID == "" {
 		return plan.NotHeld, nil
 	}
@@ -147,24 +191,24 @@ func (r *Reader) HeldBack(ctx context.Context, mailbox string, f *plan.Untracked
 	if err != nil {
 		return plan.NotHeld, err
 	}
-	var rows []ledger.Message // of which the files are here: else this one may have been moved
+	known, err := r.Ledger.Mailboxes(ctx)
+	if err != nil {
+		return plan.NotHeld, err
+	}
+	var rows []ledger.Message // but for those of which the file alone is gone: this one may have been moved
 	for _, m := range all {
 		_, here, err := r.FileOf(ctx, m)
 		if err != nil {
 			return plan.NotHeld, err
 		}
-		if here {
+		if here || !slices.ContainsFunc(known, func(k ledger.Mailbox) bool { return k.Name == m.Mailbox && r.of(k).Dir.Exists() }) {
 			rows = append(rows, m)
 		}
 	}
 	if why, _ := f.HeldBack(mailbox, slices.Concat(rows, coming)); why != plan.NotHeld {
 		return why, nil
 	}
-	place, here, err := r.FileOf(ctx, ledger.Message{Mailbox: mailbox, Key: f.Key, Name: f.Name})
-	if err != nil || !here {
-		return plan.NotHeld, err
-	}
-	whole, err := CutOf(ctx, place, f, rows, r.FileOf)
+	whole, err := CutOf(ctx, dir.Path(f.Name), f, rows, r.FileOf)
 	if whole.UID != 0 {
 		return plan.HeldUnsure, err
 	}

@@ -79,7 +79,7 @@ type Reader struct {
 
 	judged *database       // what this run knows of notmuch's
 	before map[string]bool // folders that are here before the first sync, which this is
-	// released are those that were, and of which a dry run of an upload would make mailboxes.
+	// released are those that were, and of which a dry run would make mailboxes.
 	released []string
 
 	marking sync.Mutex

@@ -159,7 +159,7 @@ func (l *Looker) keepHere(ctx context.Context, b *Mailbox, listed []mail.Message
 		paired[s.Key] = true
 	}
 	alone := slices.DeleteFunc(slices.Clone(here), func(s plan.Untracked) bool { return paired[s.Key] })
-	moved, err := l.movedHere(ctx, b.Name, alone)
+	moved, err := l.Here.MovedHere(ctx, b.Name, alone)
 	if err != nil {
 		return err
 	}
@@ -192,10 +192,10 @@ func (l *Looker) keepHere(ctx context.Context, b *Mailbox, listed []mail.Message
 		}
 		l.Report.Emit(report.Event{Type: report.EventMailbox, Mailbox: b.Name, Total: len(pairs), Text: text})
 	}
-	if l.DryRun || l.UploadHere {
+	if l.DryRun {
 		return nil
 	}
-	for _, s := range alone {
+	for _, s := range alone { // also in an upload, which judges each when all is looked into
 		l.Journal.HereBefore.Put(&c, s.Key, journal.Text(b.Name))
 	}
 	l.Journal.Before.Forget(&c, b.Known.Folder)
@@ -231,33 +231,6 @@ func (l *Looker) staying(ctx context.Context, b *Mailbox, here []plan.Untracked,
 		}
 	}
 	return n, err
-}
-
-// movedHere gives those of the files, by key, that are of messages of other mailboxes of which
-// the file is gone: they were moved from there, and the next sync does the same on the server.
-func (l *Looker) movedHere(ctx context.Context, mailbox string, alone []plan.Untracked) (map[string]bool, error) {
-	moved, taken := make(map[string]bool), make(map[string]bool)
-	for _, s := range alone {
-		rows, err := l.Ledger.ByMessageID(ctx, s.ID)
-		if err != nil {
-			return nil, err
-		}
-		for _, m := range rows {
-			message := journal.About(m)
-			if m.Mailbox == mailbox || m.State != ledger.Present || taken[message] || !s.SameContent(&m) {
-				continue
-			}
-			_, here, err := l.Here.FileOf(ctx, m)
-			if err != nil {
-				return nil, err
-			}
-			if !here {
-				moved[s.Key], taken[message] = true, true
-				break
-			}
-		}
-	}
-	return moved, nil
 }
 
 // uploads tells whether this is an upload of what was here, or its first part.

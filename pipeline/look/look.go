@@ -81,6 +81,8 @@ type Here interface {
 	Unrecorded(ctx context.Context) (*plan.Unrecorded, error)
 	// WasHere tells whether a folder was here before the first sync.
 	WasHere(ctx context.Context, folder string) (bool, error)
+	// MovedHere gives those of a mailbox's files, by key, that were moved there from other folders.
+	MovedHere(ctx context.Context, mailbox string, files []plan.Untracked) (map[string]bool, error)
 	// TagsAreOlder has tags compared once more by the next run: mail that was here is a mailbox's now.
 	TagsAreOlder(ctx context.Context) error
 	// DeletedByTag tells whether tags want mail deleted that was here before its mailbox.

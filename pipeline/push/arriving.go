@@ -238,6 +238,7 @@ func (p *Pusher) settleIn(ctx context.Context, b *Mailbox, as []journal.Arrival)
 		if a.Here {
 			it.IfKnown = deliver.TagsOfFlags(p.Tags, flags, nil)
 			p.Journal.Stood.Forget(&c, key)
+			p.Journal.HereBefore.Forget(&c, key)
 		}
 		items = append(items, it)
 		if at := p.boxes[a.From.Mailbox]; at != nil {

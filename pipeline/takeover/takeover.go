@@ -237,7 +237,7 @@ func (a *Account) deleted(ctx context.Context, folder string, list []mail.Mailbo
 		if !here || x.Key == "" || x.Placeholder || len(x.Others) > 0 {
 			continue
 		}
-		row := ledger.Message{Mailbox: m.Name, UIDValidity: agreed.UIDValidity, UID: x.UID, State: ledger.Present, Key: x.Key, Flags: flags(x.Letters, nil)}
+		row := ledger.Message{Mailbox: m.Name, UIDValidity: agreed.UIDValidity, UID: x.UID, State: ledger.Present, Key: x.Key, Flags: flagsOf(x, name, nil)}
 		if _, err := describe(&row, string(dir), name, buf); errors.Is(err, fs.ErrNotExist) {
 			continue
 		} else if err != nil {
@@ -452,9 +452,7 @@ func (a *Account) take(ctx context.Context, s Session, m mail.Mailbox, sel *mail
 			out.Gone++
 		default:
 			known[x.Key] = true
-			if _, are := maildir.ParseName(name); x.Expired && strings.Contains(are, "T") {
-				row.Flags = flags(x.Letters+"T", msg.Flags) // the server has it not: a sync takes it off
-			}
+			row.Flags = flagsOf(x, name, msg.Flags)
 			header, err := describe(&row, string(dir), name, buf)
 			if errors.Is(err, fs.ErrNotExist) {
 				out.Refused = "its files change: end the programs that work on it, and run this again"
@@ -697,6 +695,15 @@ func flags(letters string, there []string) []string {
 		}
 	}
 	return out
+}
+
+// flagsOf is flags of a message whose file has this name. A mark that the program itself put there to have
+// it go counts as agreed: the server has it not, so that a sync takes it off.
+func flagsOf(x takeover.Agreed, name string, there []string) []string {
+	if _, are := maildir.ParseName(name); x.Expired && strings.Contains(are, "T") {
+		x.Letters += "T"
+	}
+	return flags(x.Letters, there)
 }
 
 // describe fills in what the file of a row is.

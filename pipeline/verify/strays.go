@@ -69,6 +69,14 @@ func (b *box) untracked(ctx context.Context, unknown func(key string) bool, ther
 			if err != nil {
 				return err
 			}
+			gone := func(m ledger.Message) bool { // then an upload moves it
+				_, here, e := b.fileOf(ctx, m)
+				err = errors.Join(err, e)
+				return !here
+			}
+			if others = slices.DeleteFunc(others, gone); err != nil {
+				return err
+			}
 			why, as := u.HeldBack(b.known.Name, others)
 			if why == plan.NotHeld && b.CutOf != nil {
 				if as, err = b.CutOf(ctx, b.dir.Path(f.Name), &u, others, b.fileOf); err != nil {
