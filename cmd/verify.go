@@ -131,7 +131,7 @@ func (p *program) verifyAccount(ctx context.Context, v *verification, keys *secr
 	var of verify.Account
 	err = p.withAccount(ctx, a, keys, out, func(h *hold) error {
 		o := h.options
-		memory, err := pipeline.Remembered(ctx, a.Name, o.Ledger, o.Index)
+		memory, err := pipeline.Remembered(ctx, a.Name, o.Root, o.Ledger, o.Index)
 		if err != nil {
 			return err
 		}

@@ -27,7 +27,7 @@ func (w *world) verified(change ...func(*pipeline.Options)) *verify.Result {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	memory, err := pipeline.Remembered(ctx, "work", l, o.Index)
+	memory, err := pipeline.Remembered(ctx, "work", o.Root, l, o.Index)
 	if err != nil {
 		w.t.Fatal(err)
 	}

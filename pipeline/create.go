@@ -41,7 +41,7 @@ func (w *worker) makeMailboxes(ctx context.Context, o *overview) error {
 		if files.Len() == 0 && o.listed[b.Name] {
 			continue // on the server it only holds other mailboxes, as here
 		}
-		err = w.makeMailbox(ctx, o, b)
+		err = w.makeMailbox(ctx, o, b, files)
 		w.sayNewFolder(b, files.Len())
 		switch {
 		case err == nil:
@@ -97,17 +97,15 @@ func (w *worker) forgetUnmade(ctx context.Context, o *overview) error {
 	return nil
 }
 
-// makeMailbox makes one mailbox, records it, and scans its folder. A crash before that leaves what is
-// known of the folder, and perhaps a mailbox, which is then as one that others made.
-func (w *worker) makeMailbox(ctx context.Context, o *overview, b *box) error {
+// makeMailbox makes one mailbox, records it, and scans its folder, of which files are. A crash before
+// that leaves what is known of the folder, and perhaps a mailbox, which is then as one that others made.
+func (w *worker) makeMailbox(ctx context.Context, o *overview, b *box, files *maildir.Listing) error {
 	b.known.Name, b.known.Delim = b.Name, b.Delim
 	if w.TagRules != nil {
 		b.add, b.remove = w.TagRules(b.Name, b.Delim)
 	}
-	released, err := w.here.Release(ctx, b.known)
-	switch {
-	case errors.Is(err, fs.ErrNotExist): // the folder: tags want it
-	case err != nil:
+	released, err := w.here.Release(ctx, b.known, files)
+	if err != nil {
 		return err
 	}
 	if w.DryRun {

@@ -171,7 +171,7 @@ func (r *run) foreseeHeld(ctx context.Context, all *overview) error {
 			b.left.Untracked = nil
 		}
 		for _, f := range b.left.Untracked {
-			why, err := r.here.HeldBack(ctx, b.Name, b.dir, &f, r.looking.Coming(b.Name, &f))
+			why, _, err := r.here.HeldBack(ctx, b.Name, b.dir, &f, r.looking.Coming(b.Name, &f))
 			if err != nil {
 				return err
 			}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/local"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/look"
@@ -17,8 +18,9 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/pipeline/verify"
 )
 
-// Remembered is what a verification is to know of what runs of an account remember.
-func Remembered(ctx context.Context, account string, l *ledger.Ledger, index local.Index) (m verify.Memory, err error) {
+// Remembered is what a verification is to know of what runs of an account remember. root is the path of
+// its folder.
+func Remembered(ctx context.Context, account, root string, l *ledger.Ledger, index local.Index) (m verify.Memory, err error) {
 	j := journal.Of(l)
 	all := func(of journal.Notes[journal.Text]) map[string]string {
 		notes, e := of.All(ctx)
@@ -45,11 +47,14 @@ func Remembered(ctx context.Context, account string, l *ledger.Ledger, index loc
 		}
 	}
 	twins, e := Twins(ctx, l)
-	at, unseen, e2 := (&local.Reader{Account: account, Ledger: l, Index: index, Journal: j, DryRun: true}).TagsTold(ctx)
+	here := &local.Reader{Account: account, Root: root, Ledger: l, Index: index, Journal: j, DryRun: true}
+	at, unseen, e2 := here.TagsTold(ctx)
 	old, e3 := j.Old.All(ctx)
 	m.Twins, m.TagsAt, m.Rules, m.Unseen = twins, at.Revision, at.Rules, unseen
 	m.OldTags = func(mailbox, key string) plan.OldTags { return old[journal.AboutFile(mailbox, key)] }
-	m.CutOf = local.CutOf
+	m.HeldBack = func(ctx context.Context, mailbox string, dir maildir.Dir, f *plan.Untracked) (plan.Held, ledger.Message, error) {
+		return here.HeldBack(ctx, mailbox, dir, f, nil)
+	}
 	m.Note, m.NoteFields = isNote, stub.ClaimFields()
 	return m, errors.Join(err, e, e2, e3, e4)
 }

@@ -55,8 +55,13 @@ func (a *Arrivals) Recorded(c *Change, rows []ledger.Message) {
 			a.journal.Arriving.Forget(c, row.Key)
 		}
 		if arrival.Here {
-			a.journal.Stood.Forget(c, row.Key)
-			a.journal.HereBefore.Forget(c, row.Key)
+			a.journal.Sent(c, row.Key)
 		}
 	}
+}
+
+// Sent lets a change forget that a file was here before the first sync: the server has its mail.
+func (j *Journal) Sent(c *Change, key string) {
+	j.Stood.Forget(c, key)
+	j.HereBefore.Forget(c, key)
 }

@@ -76,8 +76,9 @@ func (r *Reader) WasHere(ctx context.Context, folder string) (bool, error) {
 // Release gives the change by which a folder becomes that of a mailbox which is made of it, as any other:
 // it notes which of its files were here before the first sync and stay, so that nothing sends them, also
 // where the run ends before it comes to them. In an upload these are those that are held back, else all
-// but what was moved there since. Where nothing of it was here before it is empty.
-func (r *Reader) Release(ctx context.Context, m ledger.Mailbox) (c journal.Change, err error) {
+// but what was moved there since. Where nothing of it was here before it is empty. files are those of the
+// folder.
+func (r *Reader) Release(ctx context.Context, m ledger.Mailbox, files *maildir.Listing) (c journal.Change, err error) {
 	before, err := r.WasHere(ctx, m.Folder)
 	if err != nil || !before {
 		return c, err
@@ -86,12 +87,8 @@ func (r *Reader) Release(ctx context.Context, m ledger.Mailbox) (c journal.Chang
 		r.released = append(r.released, m.Folder)
 		return c, nil
 	}
-	b := r.of(m)
-	files, err := b.Dir.Scan()
-	if err != nil {
-		return c, err
-	}
-	all, err := r.Untracked(ctx, m.Name, b.Dir, nil, files)
+	dir := r.of(m).Dir
+	all, err := r.Untracked(ctx, m.Name, dir, nil, files)
 	if err != nil {
 		return c, err
 	}
@@ -102,7 +99,7 @@ func (r *Reader) Release(ctx context.Context, m ledger.Mailbox) (c journal.Chang
 	for _, f := range all {
 		stays := !moved[f.Key]
 		if stays && r.UploadHere {
-			why, err := r.HeldBack(ctx, m.Name, b.Dir, &f, nil)
+			why, _, err := r.HeldBack(ctx, m.Name, dir, &f, nil)
 			if err != nil {
 				return c, err
 			}
@@ -171,7 +168,7 @@ func (r *Reader) heldHere(ctx context.Context) (map[string]bool, error) {
 			if string(before[f.Key]) != k.Name {
 				continue
 			}
-			why, err := r.HeldBack(ctx, k.Name, r.of(k).Dir, &f, nil)
+			why, _, err := r.HeldBack(ctx, k.Name, r.of(k).Dir, &f, nil)
 			if err != nil {
 				return nil, err
 			}
@@ -182,47 +179,53 @@ func (r *Reader) heldHere(ctx context.Context) (map[string]bool, error) {
 }
 
 // HeldBack judges a file of a mailbox's folder that was here before the first sync
-// (plan.Untracked.HeldBack). coming are messages that the ledger would have of its mail.
-func (r *Reader) HeldBack(ctx context.Context, mailbox string, dir maildir.Dir, f *plan.Untracked, coming []ledger.Message) (plan.Held, error) {
+// (plan.Untracked.HeldBack), and gives the message that holds it back. coming are messages that the
+// ledger would have of its mail.
+func (r *Reader) HeldBack(ctx context.Context, mailbox string, dir maildir.Dir, f *plan.Untracked, coming []ledger.Message) (plan.Held, ledger.Message, error) {
 	if f.Own || f.ID == "" {
-		return plan.NotHeld, nil
+		return plan.NotHeld, ledger.Message{}, nil
 	}
 	all, err := r.Ledger.ByMessageID(ctx, f.ID)
 	if err != nil {
-		return plan.NotHeld, err
-	}
-	known, err := r.Ledger.Mailboxes(ctx)
-	if err != nil {
-		return plan.NotHeld, err
+		return plan.NotHeld, ledger.Message{}, err
 	}
 	var rows []ledger.Message // but for those of which the file alone is gone: this one may have been moved
 	for _, m := range all {
-		_, here, err := r.FileOf(ctx, m)
+		alone, err := r.fileAloneGone(ctx, m)
 		if err != nil {
-			return plan.NotHeld, err
+			return plan.NotHeld, ledger.Message{}, err
 		}
-		if here || !slices.ContainsFunc(known, func(k ledger.Mailbox) bool { return k.Name == m.Mailbox && r.of(k).Dir.Exists() }) {
+		if !alone {
 			rows = append(rows, m)
 		}
 	}
-	if why, _ := f.HeldBack(mailbox, slices.Concat(rows, coming)); why != plan.NotHeld {
-		return why, nil
+	if why, as := f.HeldBack(mailbox, slices.Concat(rows, coming)); why != plan.NotHeld {
+		return why, as, nil
 	}
-	whole, err := CutOf(ctx, dir.Path(f.Name), f, rows, r.FileOf)
+	whole, err := r.cutOf(ctx, dir.Path(f.Name), f, rows)
 	if whole.UID != 0 {
-		return plan.HeldUnsure, err
+		return plan.HeldUnsure, whole, err
 	}
-	return plan.NotHeld, err
+	return plan.NotHeld, ledger.Message{}, err
 }
 
-// CutOf gives the message of rows, which are those with a file's Message-ID, of whose file this one is
+// fileAloneGone tells whether the file of a message is gone, and its mailbox's folder is there.
+func (r *Reader) fileAloneGone(ctx context.Context, m ledger.Message) (bool, error) {
+	if _, here, err := r.FileOf(ctx, m); err != nil || here {
+		return false, err
+	}
+	known, err := r.Ledger.Mailboxes(ctx)
+	return slices.ContainsFunc(known, func(k ledger.Mailbox) bool { return k.Name == m.Mailbox && r.of(k).Dir.Exists() }), err
+}
+
+// cutOf gives the message of rows, which are those with a file's Message-ID, of whose file this one is
 // the beginning alone, as after a full disk; of no UID if it is of none. at is where it lies.
-func CutOf(ctx context.Context, at string, f *plan.Untracked, rows []ledger.Message, fileOf func(context.Context, ledger.Message) (string, bool, error)) (ledger.Message, error) {
+func (r *Reader) cutOf(ctx context.Context, at string, f *plan.Untracked, rows []ledger.Message) (ledger.Message, error) {
 	for _, m := range rows {
 		if plan.RealID(f.ID) == "" || m.State != ledger.Present || m.Key == f.Key || m.Key == "" || m.WireSize != 0 && m.WireSize <= f.WireSize-f.Added {
 			continue
 		}
-		path, here, err := fileOf(ctx, m)
+		path, here, err := r.FileOf(ctx, m)
 		if err != nil {
 			return ledger.Message{}, err
 		}

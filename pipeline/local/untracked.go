@@ -57,7 +57,7 @@ func (r *Reader) newFiles(ctx context.Context, m *Mailbox, rows []ledger.Row, fi
 		f.Stood = string(stood[f.Key]) == m.Name
 		wasHere := string(before[f.Key]) == m.Name || slices.Contains(r.released, m.Known.Folder)
 		if wasHere && r.UploadHere && (len(r.UploadIn) == 0 || slices.Contains(r.UploadIn, m.Name)) {
-			why, err := r.HeldBack(ctx, m.Name, m.Dir, &f, nil)
+			why, _, err := r.HeldBack(ctx, m.Name, m.Dir, &f, nil)
 			if err != nil {
 				return nil, nil, err
 			}

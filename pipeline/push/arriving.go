@@ -237,8 +237,7 @@ func (p *Pusher) settleIn(ctx context.Context, b *Mailbox, as []journal.Arrival)
 		it.Add, it.Remove = p.arriving(b, flags)
 		if a.Here {
 			it.IfKnown = deliver.TagsOfFlags(p.Tags, flags, nil)
-			p.Journal.Stood.Forget(&c, key)
-			p.Journal.HereBefore.Forget(&c, key)
+			p.Journal.Sent(&c, key)
 		}
 		items = append(items, it)
 		if at := p.boxes[a.From.Mailbox]; at != nil {

@@ -9,7 +9,6 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
-	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
 // What a move has changed is recorded when the server's answer is read. From then on
@@ -23,13 +22,17 @@ func (p *Pusher) newMove(b *Mailbox, verb string, rows []ledger.Message, to *Mai
 		Verb: verb, Deleted: p.trashFor(b) == to.Name, Files: make(map[imap.UID]journal.Arrival), At: p.Now().UTC(),
 	}
 	m.ByTags = keys == nil && !m.Deleted
+	stood := make(map[string]bool) // files of the target that were here before the first sync
+	for _, f := range to.Local.Untracked {
+		stood[f.Key] = p.stood(f)
+	}
 	for _, row := range rows {
 		if b.missingHere(row.UID) {
 			m.Absent = append(m.Absent, row.UID)
 		}
 		if key := keys[row.UID]; key != "" {
 			a := journal.Arrival{Row: row, From: row, Next: m.ToNext}
-			a.Here = slices.ContainsFunc(to.Local.Untracked, func(f plan.Untracked) bool { return f.Key == key && p.stood(f) })
+			a.Here = stood[key]
 			a.Row.Mailbox, a.Row.UIDValidity, a.Row.UID, a.Row.Key, a.Row.Name = to.Name, m.ToValidity, 0, key, ""
 			a.Row.Flags = p.did.Stored[b.Name][row.UID].Merged(row.Flags)
 			m.Files[row.UID] = a

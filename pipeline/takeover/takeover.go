@@ -496,10 +496,11 @@ func (a *Account) take(ctx context.Context, s Session, m mail.Mailbox, sel *mail
 		out.Final = true
 		return err
 	}
+	j := journal.Of(a.Ledger)
 	var c journal.Change
 	rows = slices.DeleteFunc(rows, func(row ledger.Message) bool {
 		if unsure[row.UID] { // a sync fetches what the server has, and sends no piece of it
-			journal.Of(a.Ledger).NeverUpload.Put(&c, row.Key, journal.Text(m.Name))
+			j.NeverUpload.Put(&c, row.Key, journal.Text(m.Name))
 		}
 		return unsure[row.UID]
 	})
@@ -510,13 +511,13 @@ func (a *Account) take(ctx context.Context, s Session, m mail.Mailbox, sel *mail
 		return err
 	}
 	for _, f := range some {
-		journal.Of(a.Ledger).Stood.Put(&c, f.Key, journal.Text(m.Name))
+		j.Stood.Put(&c, f.Key, journal.Text(m.Name))
 	}
 	if out.Here = len(some); agreed.Gmail != nil {
 		// It may have been deleted on the server, or be where All Mail does not show it.
 		out.Here, out.Stay = 0, len(some)
 		for _, f := range some {
-			journal.Of(a.Ledger).HereBefore.Put(&c, f.Key, journal.Text(m.Name))
+			j.HereBefore.Put(&c, f.Key, journal.Text(m.Name))
 		}
 	}
 	if out.Both, out.Refused, err = unpaired(string(dir), some, there, agreed.UIDNext); err != nil || out.Refused != "" {
@@ -531,7 +532,7 @@ func (a *Account) take(ctx context.Context, s Session, m mail.Mailbox, sel *mail
 	}
 	c.Save, c.Mailbox = rows, &ledger.Mailbox{Name: m.Name, Folder: out.Folder, Delim: m.Delim, UIDValidity: sel.UIDValidity, UIDNext: agreed.UIDNext, Messages: uint32(len(rows)), Complete: true}
 	if state.Digest != "" {
-		journal.Of(a.Ledger).Imported.Put(&c, m.Name, journal.Imported{Program: a.Program, File: state.File, Digest: state.Digest})
+		j.Imported.Put(&c, m.Name, journal.Imported{Program: a.Program, File: state.File, Digest: state.Digest})
 	}
 	for key := range known {
 		a.taking.files[filepath.Join(out.Folder, key)] = true
@@ -548,7 +549,7 @@ func (a *Account) take(ctx context.Context, s Session, m mail.Mailbox, sel *mail
 	}
 	// All or nothing: a run that is stopped leaves whole mailboxes, and those of which
 	// nothing is known, with which the next one goes on.
-	return journal.Of(a.Ledger).Record(ctx, c)
+	return j.Record(ctx, c)
 }
 
 // oldTags has a change note of what tags order nothing: those that mail has already, of which a rule

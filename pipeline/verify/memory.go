@@ -7,6 +7,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
@@ -28,9 +29,9 @@ type Memory struct {
 	Unseen func(known ledger.Mailbox, uid imap.UID) bool
 	// OldTags gives the tags that order nothing of a file, since they were said of others.
 	OldTags func(mailbox, key string) plan.OldTags
-	// CutOf gives the message of rows of whose file a file, which lies at a path, is the beginning
-	// alone; of no UID if it is of none; nil: none is.
-	CutOf func(ctx context.Context, at string, f *plan.Untracked, rows []ledger.Message, fileOf func(context.Context, ledger.Message) (string, bool, error)) (ledger.Message, error)
+	// HeldBack judges a file of a mailbox's folder that was here before the first sync, as an upload
+	// does, and gives the message that holds it back; nil: none is held.
+	HeldBack func(ctx context.Context, mailbox string, dir maildir.Dir, f *plan.Untracked) (plan.Held, ledger.Message, error)
 	// Note tells by these fields of a file's header whether it is a stub of which nobody knows,
 	// as of another account; nil: none is.
 	Note       func(mail.Header) bool

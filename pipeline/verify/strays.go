@@ -65,26 +65,12 @@ func (b *box) untracked(ctx context.Context, unknown func(key string) bool, ther
 					return err
 				}
 			}
-			others, err := b.Ledger.ByMessageID(ctx, u.ID)
+			why, as, err := plan.NotHeld, ledger.Message{}, error(nil)
+			if b.HeldBack != nil {
+				why, as, err = b.HeldBack(ctx, b.known.Name, b.dir, &u)
+			}
 			if err != nil {
 				return err
-			}
-			gone := func(m ledger.Message) bool { // then an upload moves it
-				_, here, e := b.fileOf(ctx, m)
-				err = errors.Join(err, e)
-				return !here
-			}
-			if others = slices.DeleteFunc(others, gone); err != nil {
-				return err
-			}
-			why, as := u.HeldBack(b.known.Name, others)
-			if why == plan.NotHeld && b.CutOf != nil {
-				if as, err = b.CutOf(ctx, b.dir.Path(f.Name), &u, others, b.fileOf); err != nil {
-					return err
-				}
-				if as.UID != 0 {
-					why = plan.HeldUnsure
-				}
 			}
 			switch why {
 			case plan.HeldElsewhere:
@@ -160,19 +146,4 @@ func (s *side) strays(ctx context.Context, known []ledger.Mailbox, list []mail.M
 		}
 	}
 	return err
-}
-
-// fileOf gives the path of a message's file; false if it is not here.
-func (s *side) fileOf(ctx context.Context, m ledger.Message) (string, bool, error) {
-	known, err := s.Ledger.Mailboxes(ctx)
-	i := slices.IndexFunc(known, func(k ledger.Mailbox) bool { return k.Name == m.Mailbox })
-	if err != nil || i < 0 {
-		return "", false, err
-	}
-	dir := maildir.Dir(filepath.Join(s.Root, known[i].Folder))
-	name, here, err := dir.Locate(m.Key, m.Name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", false, nil
-	}
-	return dir.Path(name), here, err
 }
