@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"strings"
+	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -89,7 +90,7 @@ func DecodeName(wire string) (string, error) {
 // UTF-7 or as it is.
 func LocalName(spelled string) string {
 	name, err := DecodeName(spelled)
-	if err != nil || EncodeName(name) != spelled {
+	if err != nil || EncodeName(name) != spelled || strings.ContainsFunc(name, unicode.IsControl) {
 		return spelled
 	}
 	return name

@@ -367,7 +367,7 @@ func TestOddNamesOfMailboxes(t *testing.T) {
 			t.Errorf("%q: %+v, %v", b.Name, b.Status, b.Err)
 		}
 	}
-	want := []string{"Entw%FCrfe%", "Entw%FCrfe", "é", "é%", "A&b%", "A&b", `a"b\c`, "tab%09here", "\n", "日本語", "INBOX"}
+	want := []string{"Entw%FCrfe%", "Entw%FCrfe", "é", "é%", "A&b%", "A&b", `a"b\c`, "tab%09here", "&AAo-", "日本語", "INBOX"}
 	if !reflect.DeepEqual(names, want) {
 		t.Errorf("names %q\nwant  %q", names, want)
 	}

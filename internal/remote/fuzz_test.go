@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/emersion/go-imap/v2"
@@ -29,6 +30,7 @@ func fuzzSeeds() []string {
 		"* 1 FETCH (X-GM-LABELS (\"\\\\Inbox\" \"a b\" {3}\r\n) () ENVELOPE (\"say \"hi\", now\" NIL) UID 0)",
 		"* LIST (\\HasNoChildren) \"/\" \"Entw\xfcrfe\"\r\n* LIST () NIL {3}\r\n\x00a\x01\r\n* LIST () \"/\" A&b\r\n* STATUS A&b (MESSAGES 1 HIGHESTMODSEQ UIDNEXT 2)",
 		"* LIST () \"/\" ~jane\r\n* STATUS ~jane ()\r\n* LIST () \"\\\\\" \"&2D0-\"\r\n* LIST",
+		"* LIST () \"/\" &AA0-\r\n* LIST () \"/\" \"&-AA0-\"\r\n* LIST () NIL {3}\r\na\xc2\x85\r\n* STATUS &AA0- (MESSAGES 1)",
 		"* SEARCH 5 1:4294967295 x 0\r\n* ESEARCH (TAG \"x\") UID ALL 5:1,9:4294967295\r\n* VANISHED (EARLIER) 1:4294967295,7",
 		"* OK [UIDVALIDITY 99999999999999999999] x\r\n* OK [UIDNEXT 0]\r\n* OK [PERMANENTFLAGS (\\*\r\n* 4294967295 EXISTS\r\n* 0 EXISTS\r\n* 3 EXPUNGE",
 		"\x00\x01\xff garbage ) ( \" {\r\n\r\n+ {5}\r\nA9 OK {3}\r\n* XYZZY {3}\r\nabc\n* OK still here",
@@ -116,7 +118,7 @@ func talk(t *testing.T, s *Session) {
 	boxes, err := s.List(ctx, mail.Listing{})
 	check(err)
 	for _, b := range boxes {
-		if b.Name == "" || !utf8.ValidString(b.Name) || strings.ContainsAny(b.Name, "\r\n\x00") {
+		if b.Name == "" || !utf8.ValidString(b.Name) || strings.ContainsFunc(b.Name, unicode.IsControl) {
 			t.Errorf("mailbox %q", b.Name)
 		}
 	}

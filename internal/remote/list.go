@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/emersion/go-imap/v2"
 
@@ -161,13 +162,14 @@ func (s *Session) named(boxes []listed) []listed {
 }
 
 // plainName gives the name in UTF-8 of a name on the wire, or as near to it as
-// can be.
+// can be: modified UTF-7 may hold a line break, which no line of a ledger, a
+// configuration or a terminal takes as part of a name.
 func (s *Session) plainName(wire string) string {
 	if s.utf8 {
 		return displayName(wire)
 	}
 	name, err := mail.DecodeName(wire)
-	if err != nil || strings.ContainsRune(name, 0) {
+	if err != nil || strings.ContainsFunc(name, unicode.IsControl) {
 		return displayName(wire)
 	}
 	return name

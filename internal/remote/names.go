@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -37,7 +38,7 @@ func (n *Names) wire(name string) (string, bool) {
 // be (latin-1 and the like): bytes outside ASCII as %XX, so that it is shown and
 // stored safely. The session keeps the wire form for it.
 func displayName(wire string) string {
-	if utf8.ValidString(wire) && !strings.ContainsFunc(wire, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+	if utf8.ValidString(wire) && !strings.ContainsFunc(wire, unicode.IsControl) {
 		return wire // plain UTF-8, as UTF8=ACCEPT would allow
 	}
 	var b strings.Builder
