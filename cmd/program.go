@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 
 	"github.com/notmuch-imap/notmuch-imap/hooks"
 	"github.com/notmuch-imap/notmuch-imap/internal/config"
@@ -70,6 +71,13 @@ type program struct {
 // hooks are asked behind those of the configuration, in this order; one that is
 // not valid (hooks.Validate) fails every command that would ask it.
 func Main(own ...hooks.Hook) int {
+	// Passwords and mail are in memory, and must not be in a core. One byte keeps it also from a
+	// program that the kernel pipes it to, for which 0 says nothing (Linux, fs/coredump.c).
+	var core unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_CORE, &core) == nil {
+		core.Cur = min(1, core.Max)
+		_ = unix.Setrlimit(unix.RLIMIT_CORE, &core) // a lower limit is always allowed
+	}
 	p := &program{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, own: own}
 	return p.run(context.Background(), os.Args)
 }

@@ -165,3 +165,17 @@ func TestARememberedPasswordThatIsRefusedIsAskedForOnceMore(t *testing.T) {
 		})
 	}
 }
+
+// TestNoCoreIsDumped with passwords and mail in it.
+func TestNoCoreIsDumped(t *testing.T) {
+	t.Parallel()
+	n := &member{newcomer: newNewcomer(t)}
+	n.hasNotmuch()
+	limits := filepath.Join(n.home, "limits")
+	n.write(newConfig, fmt.Sprintf("[account.work]\nhost = \"127.0.0.1\"\nport = 1\ntls = \"none\"\nallow_plaintext = true\nuser = \"me\"\npassword_command = [\"sh\", \"-c\", %q]\n",
+		"grep core /proc/$PPID/limits > "+limits+"; echo secret"))
+	n.does(exitBroken, "check")
+	if got := strings.Join(strings.Fields(n.read("limits")), " "); !strings.HasPrefix(got, "Max core file size 1 ") {
+		t.Error(got)
+	}
+}
