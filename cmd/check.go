@@ -283,7 +283,13 @@ func (c *checker) server(ctx context.Context, a *config.Account, keys *secrets, 
 		c.fail("tls", "", err)
 		return
 	}
-	o.Alert = func(text string) { c.warn("alert", "", "the server says: %s", text) }
+	alerts := make(map[string]bool) // there are servers that say it with each answer
+	o.Alert = func(text string) {
+		if !alerts[text] && len(alerts) < maxAlerts {
+			alerts[text] = true
+			c.warn("alert", "", "the server says: %s", text)
+		}
+	}
 	begin := time.Now()
 	s, err := remote.Dial(ctx, o)
 	if err != nil {

@@ -45,17 +45,17 @@ up among its neighbours, then each of its items is asked for alone. It ends with
 			case c.Bool("json"):
 				show = func(i *inspection) string { return jsonLine(i.object()) + "\n" }
 			}
-			keys := p.newSecrets(nil)
+			keys, words := p.newSecrets(nil), p.wordsOutput(false)
 			var ends []error
 			first := true
 			for i := range all {
 				for _, t := range all[i].targets {
-					in, err := p.inspect(c.Context, &all[i].account, t, keys)
+					in, err := p.inspect(c.Context, &all[i].account, t, keys, words)
 					if err != nil {
 						if c.Err() != nil {
 							return err
 						}
-						p.wordsOutput(false).account(all[i].account.Name, fmt.Sprintf("%s: %v", label(all[i].account.Name, t), err))
+						words.account(all[i].account.Name, fmt.Sprintf("%s: %v", label(all[i].account.Name, t), err))
 						if errors.Is(err, probe.ErrUIDValidity) {
 							ends = append(ends, errPartly) // later is no better
 						} else if isRefused(err) {
@@ -98,13 +98,13 @@ type said struct {
 }
 
 // inspect holds the manual session about one message.
-func (p *program) inspect(ctx context.Context, a *config.Account, t pipeline.Target, keys *secrets) (*inspection, error) {
+func (p *program) inspect(ctx context.Context, a *config.Account, t pipeline.Target, keys *secrets, words *output) (*inspection, error) {
 	o, err := remoteOptions(a, keys)
 	if err != nil {
 		return nil, err
 	}
 	o.Names = &remote.Names{}
-	o.Alert = func(s string) { p.wordsOutput(false).alert(a.Name, s) }
+	o.Alert = func(s string) { words.alert(a.Name, s) }
 	in := &inspection{account: *a}
 	dialing := false
 	o.Record = func(l mail.Line) {

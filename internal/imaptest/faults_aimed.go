@@ -103,3 +103,24 @@ func LosesSpares(times int) *Fault {
 		},
 	}
 }
+
+// Says puts a text behind every answer, also as an alert before it, and refuses these commands
+// ("UID COPY") with it.
+func Says(text string, refused ...string) *Fault {
+	return &Fault{
+		Name: "says",
+		Greeting: func(c *scriptConn) error {
+			c.send("* OK [CAPABILITY %s AUTH=PLAIN] %s\r\n", c.s.Caps, text)
+			return nil
+		},
+		Command: func(c *scriptConn, command, _ string) (bool, error) {
+			c.send("* OK [ALERT] %s\r\n", text)
+			c.final = "OK " + text
+			if slices.Contains(refused, command) {
+				c.final = "NO " + text
+				return true, nil
+			}
+			return false, nil
+		},
+	}
+}

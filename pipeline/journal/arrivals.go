@@ -36,6 +36,15 @@ func (a *Arrivals) Noted(key string) bool {
 	return noted
 }
 
+// NotedIn is Noted of one mailbox: a file of the same name in another's folder is a copy, made by
+// hand.
+func (a *Arrivals) NotedIn(mailbox, key string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	arrival, noted := a.noted[key]
+	return noted && arrival.Row.Mailbox == mailbox
+}
+
 // Moved gives the message, as it was, that was moved to where a file arrives, if this run has
 // noted that.
 func (a *Arrivals) Moved(key string) (ledger.Message, bool) {

@@ -108,7 +108,7 @@ func (p *Pusher) staysHere(ctx context.Context, b *Mailbox, flag string, n int) 
 		b.Local.Flags[u] = plan.Delta{Add: slices.DeleteFunc(d.Add, other), Remove: slices.DeleteFunc(d.Remove, other)}
 	}
 	return journal.Once(ctx, p.Journal.StaysSaid, journal.AboutWord(flag, b.Name), journal.Text(b.Name), !p.DryRun, func() bool {
-		return p.Report.Note(b.Name, "the server keeps no flag %s in this mailbox; that of %d messages stays here", flag, n)
+		return p.Report.Note(b.Name, "the server keeps no flag %s in this mailbox; that of %s stays here", flag, mail.Number(n, "message", "messages"))
 	})
 }
 

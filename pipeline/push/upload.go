@@ -72,7 +72,7 @@ func (p *Pusher) pushUploads(ctx context.Context, b *Mailbox, sel *mail.Selected
 func (p *Pusher) lingering(ctx context.Context, b *Mailbox, sel *mail.Selected, files []plan.Untracked) (*mail.Selected, error) {
 	var sent []plan.Untracked
 	for _, f := range files {
-		if p.Arrivals.Noted(f.Key) {
+		if p.Arrivals.NotedIn(b.Name, f.Key) {
 			sent = append(sent, f)
 		}
 	}

@@ -26,13 +26,14 @@ type Reporter struct {
 	// indexed is how many are recorded, or will be soon, since notmuch has them.
 	indexed int
 	noted   map[[2]string]bool // by mailbox and format, what was told once
+	read    map[[2]string]bool // by mailbox and text, the faults that were told, and whether somebody could read that
 }
 
 // NewReporter starts from a report in which nothing happened yet. listen is told of
 // every event, one at a time, and tells whether somebody could read it; step is called after
 // every durable effect with its name. Both may be nil.
 func NewReporter(start Report, now func() time.Time, listen func(Event) bool, step func(effect string)) *Reporter {
-	return &Reporter{account: start.Account, sum: start, now: now, listen: listen, effect: step, noted: make(map[[2]string]bool)}
+	return &Reporter{account: start.Account, sum: start, now: now, listen: listen, effect: step, noted: make(map[[2]string]bool), read: make(map[[2]string]bool)}
 }
 
 // Emit tells of an event; its time and account are filled in. It tells whether somebody
@@ -66,9 +67,21 @@ func (r *Reporter) NoteOnce(mailbox, format string, args ...any) {
 }
 
 // Fault puts a fault into the report and tells of it, and whether somebody could read that.
+// One that two stages meet is told once.
 func (r *Reporter) Fault(f Failure) bool {
+	about := [2]string{f.Mailbox, f.Text}
+	r.mu.Lock()
+	read, again := r.read[about]
+	r.mu.Unlock()
+	if again {
+		return read
+	}
 	f.Text = r.Known(f)
-	return r.Emit(Event{Type: EventFault, Mailbox: f.Mailbox, Text: f.Text})
+	read = r.Emit(Event{Type: EventFault, Mailbox: f.Mailbox, Text: f.Text})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.read[about] = read
+	return read
 }
 
 // Known puts a fault into the report and does not tell of it. It gives its whole text.
