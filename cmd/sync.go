@@ -43,19 +43,26 @@ A message that the server lists but does not hand over keeps nothing else from c
 			&cli.BoolFlag{Name: "rules", Usage: "have moves in the configuration move also mail that had its tags before it came to where it is"},
 			&cli.BoolFlag{Name: "restore", Usage: "bring back what is missing here, instead of deleting it on the server"},
 			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "say what would be done, and do nothing"},
-		}, append(outputFlags(), recordFlags()...)...),
+		}, slices.Concat(shareFlags(), outputFlags(), recordFlags())...),
 		Action: p.syncAction,
 	}
 }
 
 func (p *program) syncAction(c *cli.Context) error {
-	accounts, err := p.accounts(c)
+	accounts, err := p.share(c)
 	if err != nil {
 		return err
 	}
 	out, err := p.output(c)
 	if err != nil {
 		return err
+	}
+	if len(accounts) == 0 {
+		if !out.json && !c.Bool("quiet") {
+			out.say("no account is in this share: nothing was done")
+		}
+		out.close()
+		return nil
 	}
 	req := request{accounts: accounts, full: c.Bool("full"), restore: c.Bool("restore"), rules: c.Bool("rules"), dryRun: c.Bool("dry-run")}
 	if a, ok := c.Generic("yes-delete").(*answers); ok {

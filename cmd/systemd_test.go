@@ -17,8 +17,8 @@ func TestSystemdUnits(t *testing.T) {
 	}
 	dir := t.TempDir()
 	var files []string
-	for _, unit := range []string{"notmuch-imap.service", "notmuch-imap.timer", "notmuch-imap-watch.service"} {
-		text, err := os.ReadFile("../contrib/systemd/" + unit)
+	for _, unit := range []string{"systemd/notmuch-imap.service", "systemd/notmuch-imap.timer", "systemd/notmuch-imap-watch.service", "fleet/notmuch-imap@.service", "fleet/notmuch-imap@.timer"} {
+		text, err := os.ReadFile("../contrib/" + unit)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -27,7 +27,7 @@ func TestSystemdUnits(t *testing.T) {
 		if strings.HasSuffix(unit, ".service") && s == string(text) {
 			t.Errorf("%s does not call the program", unit)
 		}
-		file := filepath.Join(dir, unit)
+		file := filepath.Join(dir, filepath.Base(unit))
 		if err := os.WriteFile(file, []byte(s), 0o600); err != nil {
 			t.Fatal(err)
 		}
