@@ -138,8 +138,9 @@ func unpaired(here []plan.Untracked, pairs map[imap.UID]plan.Untracked) (out []p
 // Message-ID, too; without one, mails of a machine may have one size and time. A file that we
 // wrote has the server's size and time; Exchange's sizes are not exact.
 func (l *Looker) wantsText(m mail.Message, s plan.Untracked) bool {
-	doubtful := !s.Sized(m) && !l.Exchange || m.MessageID == "" || plan.RealID(s.ID) == ""
-	return !s.Near(m) || doubtful && !maildir.Ours(s.Key)
+	size := plan.Weigh(plan.Told(m), s.Traits()).Size
+	doubtful := size != plan.Equal && !l.Exchange || m.MessageID == "" || plan.RealID(s.ID) == ""
+	return size < plan.Near || doubtful && !maildir.Ours(s.Key)
 }
 
 // keepHere says of a folder with mail of which the ledger knows nothing what was found

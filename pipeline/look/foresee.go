@@ -111,7 +111,7 @@ func (l *Looking) Coming(mailbox string, f *plan.Untracked) []ledger.Message {
 		}
 	}
 	return slices.DeleteFunc(rows, func(m ledger.Message) bool {
-		return id == "" && !f.Dated(mail.Message{InternalDate: m.Date})
+		return id == "" && plan.Weigh(plan.Agreed(&m), f.Traits()).Date != plan.Equal
 	})
 }
 

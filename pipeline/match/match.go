@@ -217,7 +217,7 @@ func alike(file, spool io.ReadSeeker, same func(here, there *mail.Content, file,
 // said itself that it is (told), and what has the size and date with which we put it there.
 func (m *Matcher) Unproven(told map[imap.UID]string) func(mail.Message, plan.Untracked) bool {
 	return func(l mail.Message, h plan.Untracked) bool {
-		return told[l.UID] != h.Key && (!m.Ours(h.Key) || l.Size != h.Size || !h.Dated(l))
+		return told[l.UID] != h.Key && (!m.Ours(h.Key) || l.Size != h.Size || plan.Weigh(plan.Told(l), h.Traits()).Date != plan.Equal)
 	}
 }
 

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -46,20 +47,18 @@ func ForDrafts(m mail.Mailbox) bool {
 	return DraftsName(m.Name) || slices.ContainsFunc(m.Attrs, func(a string) bool { return strings.EqualFold(a, `\Drafts`) })
 }
 
-// Pair finds those of the server's messages that are files of ours, or rows. An
-// equal Message-ID is not enough, since one mail may come in several copies: size
-// or date must agree, too. Where one of the two has none, both must: there are
-// servers that tell none of a header that they cannot read, that add one, and mails
-// that notmuch has under a made-up one. Evidence may be missing, and may not contradict.
+// Pair finds those of the server's messages that are files of ours, or rows, as Judge says. What
+// is surest comes first.
 //
 // Where more than one message or file fits, the text decides. ask are the messages whose
 // text is wanted for that: when it is in Evidence.Text, Pair is called again. Where that
 // decides nothing, they are nobody's.
 func Pair(server []mail.Message, here []Untracked, e Evidence) (pairs map[imap.UID]Untracked, ask []imap.UID) {
-	p := &pairing{Evidence: e, here: here, used: make([]bool, len(here)), unsure: make([]bool, len(here)), out: make(map[imap.UID]Untracked)}
+	p := &pairing{Evidence: e, here: here, files: make([]Traits, len(here)), used: make([]bool, len(here)), unsure: make([]bool, len(here)), out: make(map[imap.UID]Untracked)}
 	byKey, byID, bySize := make(map[string][]int), make(map[string][]int), make(map[int64][]int)
 	for i, h := range here {
 		id := mail.NotmuchID(h.ID)
+		p.files[i] = h.Traits()
 		byKey[h.Key] = append(byKey[h.Key], i)
 		byID[id] = append(byID[id], i)
 		bySize[h.Size] = append(bySize[h.Size], i)
@@ -74,12 +73,16 @@ func Pair(server []mail.Message, here []Untracked, e Evidence) (pairs map[imap.U
 	}
 	slices.SortFunc(p.server, func(a, b mail.Message) int { return cmp.Compare(a.UID, b.UID) })
 	p.server = slices.CompactFunc(p.server, func(a, b mail.Message) bool { return a.UID == b.UID })
+	for _, m := range p.server {
+		p.there = append(p.there, e.of(m))
+	}
 	p.toldOf = make(map[string]imap.UID, len(e.Told))
-	for u, k := range e.Told {
-		p.toldOf[k] = u
+	for _, u := range slices.Sorted(maps.Keys(e.Told)) {
+		p.toldOf[e.Told[u]] = u
 	}
 	p.doubtful = make([]bool, len(p.server))
 	sameID := func(m mail.Message) []int { return byID[m.MessageID] }
+	sameSize := func(m mail.Message) []int { return bySize[m.Size] }
 	// What the server told stands, unless others fit, too: there are servers that mix the
 	// numbers up.
 	p.try(func(m mail.Message) []int {
@@ -87,45 +90,38 @@ func Pair(server []mail.Message, here []Untracked, e Evidence) (pairs map[imap.U
 			return append(slices.Clone(byKey[k]), sameID(m)...)
 		}
 		return sameID(m)
-	}, func(m mail.Message, h Untracked) bool {
-		return e.told(m, h) || h.Sized(m) && h.Dated(m) || p.contradicted(m, h) && h.ID != "" && (near(m.Size, h.Size) || h.Dated(m))
+	}, func(i, k int, w Weight) bool {
+		return p.told(i, k) || w.Size == Equal && w.Date == Equal || p.contradicted(i, k) && here[k].ID != "" && (w.Size >= Near || w.Date == Equal)
 	})
-	p.try(func(m mail.Message) []int { return bySize[m.Size] }, func(m mail.Message, h Untracked) bool {
-		here, there := RealID(h.ID) != "", m.MessageID != ""
-		neither, both := !here && !there, here && there
-		return h.Dated(m) && (neither || !both && !e.Exact)
-	})
-	if !e.Exact {
+	p.try(sameSize, func(_, _ int, w Weight) bool { return w.Date == Equal && (w.Nameless || w.ID == Missing && !e.Exact) })
+	if e.Exact {
+		p.try(sameID, func(_, _ int, w Weight) bool { return w.ID == Equal && w.Exact() })
+	} else {
 		// Of mail without Message-ID that another program fetched nothing else tells.
 		p.byText = true
-		p.try(func(m mail.Message) []int { return bySize[m.Size] }, func(m mail.Message, h Untracked) bool {
-			return m.MessageID == "" && RealID(h.ID) == "" && !h.Digest.IsZero()
-		})
+		p.try(sameSize, func(_, k int, w Weight) bool { return w.Nameless && !here[k].Digest.IsZero() })
 		p.byText = false
-	}
-	if !e.Exact {
-		p.try(sameID, func(m mail.Message, h Untracked) bool { return m.MessageID != "" && h.Sized(m) })
+		p.try(sameID, func(_, _ int, w Weight) bool { return w.ID == Equal && w.Size == Equal })
 		// A twin is another message's file as well as this one's: it wants sure evidence.
-		p.try(sameID, func(m mail.Message, h Untracked) bool {
-			return h.ID != "" && !h.Twin && (near(m.Size, h.Size) || h.Dated(m))
+		p.try(sameID, func(_, k int, w Weight) bool {
+			return w.ID == Equal && !here[k].Twin && (w.Size >= Near || w.Date == Equal)
 		})
 		// A mail that was just sent, saved here by Mutt and there by the server with
 		// headers of its own.
-		p.try(sameID, func(m mail.Message, h Untracked) bool {
-			return h.ID != "" && !h.Twin && !m.InternalDate.IsZero() && (m.InternalDate.Sub(h.Date).Abs() < sentCopyWindow || m.InternalDate.Sub(h.Sent).Abs() < sentCopyWindow)
-		})
+		p.try(sameID, func(_, k int, w Weight) bool { return w.ID == Equal && !here[k].Twin && w.Date >= Near })
 		// A second copy that another program has sent, with a header field and at a date of its
 		// own.
 		p.byText = true
-		p.try(sameID, func(m mail.Message, h Untracked) bool { return m.MessageID != "" && h.Twin && !h.Digest.IsZero() })
+		p.try(sameID, func(_, k int, w Weight) bool { return w.ID == Equal && here[k].Twin && !here[k].Digest.IsZero() })
 	}
 	return p.out, p.ask
 }
 
-// told tells whether the server said that a message is a file, and that can be.
-func (e Evidence) told(m mail.Message, h Untracked) bool {
-	k, ok := e.Told[m.UID]
-	return ok && k == h.Key && h.Is(m)
+// of are the traits of a message, with its text if that was fetched.
+func (e Evidence) of(m mail.Message) Traits {
+	t := Told(m)
+	t.text = e.Text[m.UID]
+	return t
 }
 
 // pairing is the work of Pair.
@@ -133,6 +129,7 @@ type pairing struct {
 	Evidence
 	server           []mail.Message
 	here             []Untracked
+	there, files     []Traits            // of server and here
 	used             []bool              // of here, it has its message
 	doubtful, unsure []bool              // of server and here: more than one fitted, and only the text decides
 	toldOf           map[string]imap.UID // Told the other way round
@@ -141,15 +138,21 @@ type pairing struct {
 	ask              []imap.UID
 }
 
+// told tells whether the server said that a message is a file, and that can be.
+func (p *pairing) told(i, k int) bool {
+	key, said := p.Told[p.server[i].UID]
+	return said && key == p.here[k].Key && Weigh(p.there[i], p.files[k]).Upheld()
+}
+
 // contradicted tells whether the server said that a message, or a file, is another one's.
-func (p *pairing) contradicted(m mail.Message, h Untracked) bool {
-	k, said := p.Told[m.UID]
-	u, saidOf := p.toldOf[h.Key]
-	return said && k != h.Key || saidOf && u != m.UID
+func (p *pairing) contradicted(i, k int) bool {
+	key, said := p.Told[p.server[i].UID]
+	u, saidOf := p.toldOf[p.here[k].Key]
+	return said && key != p.here[k].Key || saidOf && u != p.server[i].UID
 }
 
 // try pairs by one kind of evidence what no surer one has paired.
-func (p *pairing) try(candidates func(mail.Message) []int, good func(mail.Message, Untracked) bool) {
+func (p *pairing) try(candidates func(mail.Message) []int, good func(i, k int, w Weight) bool) {
 	fits := make(map[int][]int)   // of here by place in server
 	fitted := make(map[int][]int) // the other way round
 	for i, m := range p.server {
@@ -157,7 +160,7 @@ func (p *pairing) try(candidates func(mail.Message) []int, good func(mail.Messag
 			continue
 		}
 		for _, k := range candidates(m) {
-			if !p.used[k] && !slices.Contains(fits[i], k) && good(m, p.here[k]) {
+			if !p.used[k] && !slices.Contains(fits[i], k) && good(i, k, Weigh(p.there[i], p.files[k])) {
 				fits[i], fitted[k] = append(fits[i], k), append(fitted[k], i)
 			}
 		}
@@ -196,21 +199,22 @@ func (p *pairing) decide(there, here []int, fits map[int][]int) {
 	alike := true // all files are one mail, so that it does not matter which it is
 	text, told := p.byText, true
 	for _, k := range here {
-		alike = alike && (k == here[0] || !p.here[k].Digest.IsZero() && p.here[k].Digest == p.here[here[0]].Digest)
+		alike = alike && (k == here[0] || Weigh(p.files[k], p.files[here[0]]).Text == Equal)
 		text = text || p.unsure[k]
 	}
 	for _, i := range there {
-		m, said := p.server[i], false
+		said := false
 		text = text || p.doubtful[i]
 		for _, k := range fits[i] {
-			said = said || p.told(m, p.here[k])
-			text = text || !p.told(m, p.here[k]) && (p.wary(m, p.here[k]) && !p.here[k].Digest.IsZero() || p.contradicted(m, p.here[k]))
+			is := p.told(i, k)
+			said = said || is
+			text = text || !is && (p.wary(p.server[i], p.here[k]) && !p.here[k].Digest.IsZero() || p.contradicted(i, k))
 		}
 		told = told && said
 	}
 	if !text && alike && (len(there) == 1 || told) {
 		p.inOrder(there, fits, p.told)
-		p.inOrder(there, fits, func(mail.Message, Untracked) bool { return true })
+		p.inOrder(there, fits, func(_, _ int) bool { return true })
 		return
 	}
 	asked := false
@@ -223,16 +227,15 @@ func (p *pairing) decide(there, here []int, fits map[int][]int) {
 		texts[d] = true
 	}
 	if !asked {
-		p.inOrder(there, fits, func(m mail.Message, h Untracked) bool {
-			return !h.Digest.IsZero() && h.Digest == p.Text[m.UID]
-		})
+		is := func(i, k int) bool { return Weigh(p.there[i], p.files[k]).Text == Equal }
+		p.inOrder(there, fits, is)
 		// A server that changes what it is given has no text that is a file's.
-		p.inOrder(there, fits, func(m mail.Message, h Untracked) bool {
-			return p.told(m, h) && !slices.ContainsFunc(here, func(k int) bool { return p.here[k].Digest == p.Text[m.UID] })
+		p.inOrder(there, fits, func(i, k int) bool {
+			return p.told(i, k) && !slices.ContainsFunc(here, func(k int) bool { return is(i, k) })
 		})
 		if !text && alike && len(texts) == 1 && !texts[mail.Digest{}] {
 			// Copies of one mail, which the server has changed.
-			p.inOrder(there, fits, func(mail.Message, Untracked) bool { return true })
+			p.inOrder(there, fits, func(_, _ int) bool { return true })
 		}
 	}
 	for _, i := range there {
@@ -244,15 +247,15 @@ func (p *pairing) decide(there, here []int, fits map[int][]int) {
 }
 
 // inOrder pairs each message with the first file that fits it and is good.
-func (p *pairing) inOrder(there []int, fits map[int][]int, good func(mail.Message, Untracked) bool) {
+func (p *pairing) inOrder(there []int, fits map[int][]int, good func(i, k int) bool) {
 	for _, i := range there {
-		m := p.server[i]
-		if _, done := p.out[m.UID]; done {
+		u := p.server[i].UID
+		if _, done := p.out[u]; done {
 			continue
 		}
 		for _, k := range fits[i] {
-			if !p.used[k] && good(m, p.here[k]) {
-				p.used[k], p.out[m.UID] = true, p.here[k]
+			if !p.used[k] && good(i, k) {
+				p.used[k], p.out[u] = true, p.here[k]
 				break
 			}
 		}
@@ -276,12 +279,12 @@ func Copies(server []mail.Message, rows []ledger.Message, e Evidence) (copies ma
 	byKey := make(map[string]ledger.Message, len(rows))
 	for _, r := range rows {
 		byKey[r.Key] = r
-		switch {
-		case r.ID == "":
-		case RealID(r.ID) == "":
+		if r.ID == "" {
+			continue
+		}
+		byID[mail.NotmuchID(r.ID)] = append(byID[mail.NotmuchID(r.ID)], r)
+		if RealID(r.ID) == "" {
 			byID[""] = append(byID[""], r)
-		default:
-			byID[r.ID] = append(byID[r.ID], r)
 		}
 	}
 	for _, m := range server {
@@ -289,19 +292,22 @@ func Copies(server []mail.Message, rows []ledger.Message, e Evidence) (copies ma
 	}
 	copies = make(map[imap.UID]ledger.Message)
 	for _, m := range server {
+		told := e.of(m)
+		key, hinted := e.Told[m.UID]
+		row, said := byKey[key]
+		said = hinted && said && Weigh(told, Agreed(&row)).Upheld()
 		var fits, may []ledger.Message
+		if said {
+			fits = append(fits, row)
+		}
 		for _, r := range byID[m.MessageID] {
-			switch {
-			case m.InternalDate.IsZero() || r.Size != m.Size:
-			case r.Date.Unix() == m.InternalDate.Unix():
+			switch w := Weigh(told, Agreed(&r)); {
+			case said && r.Key == row.Key:
+			case w.Exact() && w.Date == Equal:
 				fits = append(fits, r)
-			case r.Date.IsZero(): // it was not told
+			case w.Exact(): // one of the two dates was not told
 				may = append(may, r)
 			}
-		}
-		row, said := byKey[e.Told[m.UID]]
-		if said = said && e.told(m, Untracked{Message: row}); said && !slices.ContainsFunc(fits, func(r ledger.Message) bool { return r.Key == row.Key }) {
-			fits = append([]ledger.Message{row}, fits...)
 		}
 		if len(fits) == 0 {
 			fits, may = may, nil // nothing contradicts, and what went elsewhere is not here twice
@@ -310,14 +316,12 @@ func Copies(server []mail.Message, rows []ledger.Message, e Evidence) (copies ma
 			continue
 		}
 		best := fits[0]
-		if said {
-			best = row
-		}
-		sure := m.MessageID != "" && several[of(m.MessageID, m.Size, m.InternalDate)] == 1 && !e.Stays[best.Key] && e.Told[m.UID] == "" || said
+		sure := said || m.MessageID != "" && several[of(m.MessageID, m.Size, m.InternalDate)] == 1 && !e.Stays[best.Key] && !hinted
 		for _, r := range slices.Concat(fits, may) {
-			sure = sure && (r.Key == best.Key || !r.Digest.IsZero() && r.Digest == best.Digest) && (r.Digest.IsZero() || !e.wary(m, Untracked{Message: r}))
+			same := r.Key == best.Key
+			sure = sure && (same || Weigh(Agreed(&r), Agreed(&best)).Text == Equal) && (said && same || r.Digest.IsZero() || !e.wary(m, Untracked{Message: r}))
 		}
-		text, known := e.Text[m.UID]
+		_, known := e.Text[m.UID]
 		switch {
 		case sure:
 			copies[m.UID] = best
@@ -325,7 +329,7 @@ func Copies(server []mail.Message, rows []ledger.Message, e Evidence) (copies ma
 			ask = append(ask, m.UID)
 		default:
 			fits = append(fits, may...)
-			if i := slices.IndexFunc(fits, func(r ledger.Message) bool { return !r.Digest.IsZero() && r.Digest == text }); i >= 0 {
+			if i := slices.IndexFunc(fits, func(r ledger.Message) bool { return Weigh(told, Agreed(&r)).Text == Equal }); i >= 0 {
 				copies[m.UID] = fits[i]
 			}
 		}
@@ -347,16 +351,4 @@ func Unsure(server []mail.Message, here []Untracked) (uids []imap.UID) {
 		}
 	}
 	return uids
-}
-
-// Another tells whether the server's message cannot be the one of the row that has its
-// UID. One thing alone that differs proves nothing: there are servers whose sizes are not
-// exact (Exchange), and mail with two Message-IDs.
-func Another(row ledger.Message, m mail.Message) bool {
-	size := row.Size != 0 && m.Size != 0 && m.Size != row.Size
-	date := !row.Date.IsZero() && !m.InternalDate.IsZero() && !m.InternalDate.UTC().Truncate(time.Second).Equal(row.Date)
-	if id := RealID(row.ID); id != "" && m.MessageID != "" {
-		return id != m.MessageID && (size || date)
-	}
-	return size && date
 }

@@ -2,13 +2,11 @@ package plan
 
 import (
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
-	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
 // Local is what the user changed in a mailbox's folder since the last agreement.
@@ -76,27 +74,3 @@ func (s Untracked) MayHaveCome() bool { return !s.RuledOut }
 // New tells whether the server may be given the file. What it is not to be given
 // may still be the file of a message.
 func (s Untracked) New() bool { return !s.RuledOut && !s.Twin }
-
-// RealID gives the id that a mail has for sure; "" where it may have none. notmuch
-// makes one up for mail without Message-ID, and for one that is too long.
-func RealID(id string) string {
-	if strings.HasPrefix(id, "notmuch-sha1-") {
-		return ""
-	}
-	return mail.NotmuchID(id)
-}
-
-// Is tells whether a server's message is the file that it should be: its Message-ID
-// is, or its size where there is none; size and date if one of the two has none.
-// Servers change mails that they are given (Exchange), but not these.
-func (s Untracked) Is(m mail.Message) bool {
-	here, there := RealID(s.ID) != "", m.MessageID != ""
-	switch {
-	case there && mail.NotmuchID(s.ID) == m.MessageID:
-		return true
-	case here && there:
-		return false
-	default:
-		return near(m.Size, s.Size) && (!here && !there || s.Dated(m))
-	}
-}

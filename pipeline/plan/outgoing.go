@@ -324,28 +324,8 @@ func rankClosed(l *Local) int {
 	return 0
 }
 
-// maxClientSizeDrift is by how many bytes a mail reader may change a mail that it copies
-// from one folder to another: Mutt writes Content-Length and Lines.
-const maxClientSizeDrift = 512
-
-// near tells whether two sizes differ by what a mail reader may change.
-func near(a, b int64) bool { return max(a-b, b-a) <= maxClientSizeDrift }
-
-// SameContent tells whether a file holds the mail that a row's file held. Of a row
-// without Digest only sizes are known, the server's, which may be wrong (Exchange),
-// and that which came: they must be those of the file with or without what Digest
-// leaves out. Who edits a mail gives it a new key, so that under the same one
-// something else may have been added.
-func (s *Untracked) SameContent(m *ledger.Message) bool {
-	switch {
-	case !m.Digest.IsZero() && !s.Digest.IsZero():
-		return m.Digest == s.Digest
-	case m.Key == s.Key:
-		return near(m.Size, s.Size) || near(m.WireSize, s.Size)
-	}
-	is := func(size int64) bool { return size == m.Size || size == m.WireSize }
-	return is(s.Size) || is(s.Size-s.Added)
-}
+// SameContent tells whether a file holds the mail that a row's file held.
+func (s *Untracked) SameContent(m *ledger.Message) bool { return Judge(s.Traits(), Came(m)) == Same }
 
 // Held says why an upload does not send a file that was here before the first sync.
 type Held int
@@ -380,23 +360,6 @@ func (s *Untracked) HeldBack(mailbox string, rows []ledger.Message) (Held, ledge
 	}
 	return NotHeld, ledger.Message{}
 }
-
-// Dated tells whether the server has a message from when the file is, or its mail.
-func (s Untracked) Dated(m mail.Message) bool {
-	at := m.InternalDate.UTC().Truncate(time.Second)
-	return !m.InternalDate.IsZero() && (at.Equal(s.Date) || at.Equal(s.Sent))
-}
-
-// Sized tells whether a message has the file's size, with or without what other
-// synchronisers add to a mail.
-func (s Untracked) Sized(m mail.Message) bool { return m.Size == s.Size || m.Size == s.Size-s.Added }
-
-// Near tells whether a message has the file's size, but for what servers and mail readers
-// add to a mail.
-func (s Untracked) Near(m mail.Message) bool { return near(m.Size, s.Size) }
-
-// sentCopyWindow is within what time a mail that was sent is saved.
-const sentCopyWindow = 10 * time.Minute
 
 // When is the INTERNALDATE of a mail that has none: the Date of its header, unless that
 // cannot be, or else the other one.

@@ -105,10 +105,13 @@ func (r Renamed) has(rows []ledger.Message, there []mail.Message) bool {
 			continue
 		}
 		delete(byUID, m.UID)
-		if !oneMail(row, m) {
+		switch Judge(Agreed(&row), Told(m)) {
+		case Different:
 			return false
+		case Same:
+			same++
+		case Open: // the others say
 		}
-		same++
 	}
 	return same > 0 && 2*same >= len(rows)
 }
@@ -117,47 +120,29 @@ func (r Renamed) has(rows []ledger.Message, there []mail.Message) bool {
 func among(rows []ledger.Message) func(mail.Message) bool {
 	byID, bySize := make(map[string][]ledger.Message), make(map[int64][]ledger.Message)
 	for _, row := range rows {
-		id := RealID(row.ID)
+		id := mail.NotmuchID(row.ID)
 		byID[id], bySize[row.Size] = append(byID[id], row), append(bySize[row.Size], row)
 	}
 	return func(m mail.Message) bool {
-		is := func(row ledger.Message) bool { return oneMail(row, m) }
+		is := func(row ledger.Message) bool { return Judge(Agreed(&row), Told(m)) == Same }
 		return m.MessageID != "" && slices.ContainsFunc(byID[m.MessageID], is) || slices.ContainsFunc(bySize[m.Size], is)
 	}
-}
-
-// oneMail tells whether nothing that is known of a row and a message differs but for one of size
-// and date, of which servers are not always exact, where the Message-ID says it.
-func oneMail(row ledger.Message, m mail.Message) bool {
-	size, date := row.Size == m.Size, row.Date.Equal(m.InternalDate.UTC().Truncate(1e9))
-	if id := RealID(row.ID); id != "" && m.MessageID != "" {
-		return id == m.MessageID && (size || date)
-	}
-	return size && date
 }
 
 // allOf tells whether all rows are among the messages, each as one of its own. Were they copied
 // there, that is where the mail of a mailbox that is gone is now.
 func allOf(rows []ledger.Message, there []mail.Message) bool {
-	type class struct {
-		id         string
-		size, date int64
-	}
-	count := make(map[class]int)
-	for _, row := range rows {
-		id := RealID(row.ID)
-		if id == "" {
-			return false
-		}
-		count[class{id, row.Size, row.Date.Unix()}]++
-	}
+	byID := make(map[string][]mail.Message, len(there))
 	for _, m := range there {
-		count[class{m.MessageID, m.Size, m.InternalDate.Unix()}]--
+		byID[m.MessageID] = append(byID[m.MessageID], m)
 	}
-	for _, n := range count {
-		if n > 0 {
+	for _, row := range rows {
+		id := mail.NotmuchID(row.ID)
+		i := slices.IndexFunc(byID[id], func(m mail.Message) bool { w := Weigh(Agreed(&row), Told(m)); return w.ID == Equal && w.Exact() })
+		if i < 0 {
 			return false
 		}
+		byID[id] = slices.Delete(byID[id], i, i+1)
 	}
 	return true
 }

@@ -295,7 +295,7 @@ func (p *Pusher) cameBy(ctx context.Context, files []plan.Untracked, as map[stri
 		}
 		for _, c := range copies {
 			left := c.Mailbox == from.Mailbox && c.UID <= from.UID
-			if !left && c.Mailbox != f.Mailbox && c.State == ledger.Present && c.Key != "" && c.Size == from.Size && c.Date.Equal(from.Date) {
+			if !left && c.Mailbox != f.Mailbox && c.State == ledger.Present && c.Key != "" && plan.Weigh(plan.Agreed(&c), plan.Agreed(&from)).Exact() {
 				found[f.Key] = mail.Message{UID: c.UID, Size: c.Size, InternalDate: c.Date}
 			}
 		}

@@ -32,7 +32,7 @@ type doubted struct {
 // known by its digest to be as it came, whatever size the server says.
 func doubts(row *ledger.Message, m mail.Message, file plan.Untracked) bool {
 	told := row.Size != 0 && m.Size != row.Size // that is a difference of its own
-	return m.Size != 0 && !told && !file.Sized(m) && !maildir.Ours(row.Key)
+	return m.Size != 0 && !told && plan.Weigh(plan.Told(m), file.Traits()).Size != plan.Equal && !maildir.Ours(row.Key)
 }
 
 // resolve compares the texts of the messages that are doubted. Where they are most of many, the
