@@ -14,6 +14,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/look"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/pull"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/push"
 )
@@ -24,9 +25,14 @@ type lookedOver struct{ *conn.Conn[Session] }
 // Session gives what a look needs of the session.
 func (c lookedOver) Session() look.Session { return c.Conn.Session() }
 
-// StillThere tells which messages a mailbox still has.
+// StillThere tells which messages a mailbox still has: none if the server refuses to open it, and
+// does not list it.
 func (c lookedOver) StillThere(ctx context.Context, mailbox string, uidValidity uint64, uids []imap.UID) (imap.UIDSet, error) {
-	return conn.StillThere(ctx, c.Conn, mailbox, uidValidity, uids)
+	there, err := conn.StillThere(ctx, c.Conn, mailbox, uidValidity, uids)
+	if err != nil && c.Alive() && probe.DeletedSince(ctx, c.Conn.Session(), mailbox) {
+		return nil, nil
+	}
+	return there, err
 }
 
 // newLooking is what looking needs of a run, when its mailboxes are known. stored are the

@@ -72,5 +72,25 @@ func (w *worker) push(ctx context.Context, o *overview, plans map[string]*plan.O
 	for _, b := range all {
 		moved = append(moved, b.toLook())
 	}
-	return w.looking.Over(lookedOver{w.conn}).FindStrays(ctx, moved, did.Unmade)
+	for _, b := range o.detached {
+		moved = append(moved, b.toLook())
+	}
+	return w.looking.Over(lookedOver{w.conn}).FindStrays(ctx, moved, append(did.Unmade, outOfGone(o, plans)...))
+}
+
+// outOfGone gives the moves out of mailboxes that the server lists no more. Their mail may have
+// been moved there, too.
+func outOfGone(o *overview, plans map[string]*plan.Outgoing) (out []plan.Unmade) {
+	for _, b := range o.detached {
+		p := plans[b.Name]
+		if p == nil || o.listed[b.Name] {
+			continue
+		}
+		for _, to := range o.boxes {
+			for _, m := range p.Waiting[to.Name] {
+				out = append(out, plan.Unmade{Move: m, To: to.Name})
+			}
+		}
+	}
+	return out
 }

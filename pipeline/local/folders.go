@@ -92,10 +92,18 @@ func (r *Reader) Others(ctx context.Context, rows []ledger.Mailbox, taken []stri
 		v := View{Mailbox: r.of(ledger.Mailbox{Name: f, Folder: f}), Folder: &Folder{}}
 		if i := slices.IndexFunc(rows, func(k ledger.Mailbox) bool { return k.Folder == f }); i >= 0 {
 			v.Mailbox = r.of(rows[i])
-			*v.Folder, err = r.Scan(ctx, v.Mailbox, nil)
+			said, err := r.saidGone(ctx, rows[i])
+			if err != nil {
+				return err
+			}
+			if !said {
+				if *v.Folder, err = r.Scan(ctx, v.Mailbox, nil); err != nil {
+					return err
+				}
+			}
 		}
 		out = append(out, v)
-		return err
+		return nil
 	})
 	return out, err
 }
@@ -145,11 +153,8 @@ func (r *Reader) goneMailbox(ctx context.Context, k ledger.Mailbox, told bool, o
 		out.Forget = append(out.Forget, k)
 		return nil
 	}
-	key := journal.AboutWord(k.UIDValidity, k.Name) // not of a mailbox of the same name that comes after it
-	if text, noted, err := r.Journal.GoneSaid.Get(ctx, key); err != nil {
+	if said, err := r.saidGone(ctx, k); err != nil || said {
 		return err
-	} else if _, said := text.Said(); noted && said {
-		return nil
 	}
 	// It may be left out of the list for a moment only: what went out of it here
 	// is new elsewhere if the next list does not have it either.
@@ -161,10 +166,21 @@ func (r *Reader) goneMailbox(ctx context.Context, k ledger.Mailbox, told bool, o
 	if told {
 		return nil
 	}
-	return journal.Once(ctx, r.Journal.GoneSaid, key, journal.Text(k.Name), !r.DryRun, func() bool {
+	return journal.Once(ctx, r.Journal.GoneSaid, aboutGone(k), journal.Text(k.Name), !r.DryRun, func() bool {
 		return r.Report.Note(k.Name, "the server has this mailbox no more; its mail here stays, and goes nowhere. To have it elsewhere, move it to another folder; "+
 			"`notmuch imap folder delete %s` removes it here, `notmuch imap folder create` makes the mailbox anew with it", mail.Typed(r.Account+"/"+k.Name))
 	})
+}
+
+// aboutGone is the key of what is said of a mailbox that is gone. It is not that of a mailbox of the
+// same name that comes after it.
+func aboutGone(k ledger.Mailbox) string { return journal.AboutWord(k.UIDValidity, k.Name) }
+
+// saidGone tells whether it was said that the server has a mailbox no more.
+func (r *Reader) saidGone(ctx context.Context, k ledger.Mailbox) (bool, error) {
+	text, noted, err := r.Journal.GoneSaid.Get(ctx, aboutGone(k))
+	_, said := text.Said()
+	return noted && said, err
 }
 
 // naming is what the names of new mailboxes depend on.
