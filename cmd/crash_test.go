@@ -19,6 +19,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/index"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/remote"
+	"github.com/notmuch-imap/notmuch-imap/internal/share"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
 )
 
@@ -139,12 +140,12 @@ func TestKilledWithRealNotmuch(t *testing.T) {
 		for lane := range lanes {
 			t.Run(strconv.Itoa(lane), func(t *testing.T) {
 				t.Parallel()
-				points.Add(killedWithRealNotmuch(t, 1+lane, lanes))
+				points.Add(killedWithRealNotmuch(t, 1+lane, lanes*share.Pace()))
 			})
 		}
 	})
 	t.Logf("%d kill points", points.Load())
-	if n := points.Load(); n < crashFloor {
+	if n := points.Load(); n*int64(share.Pace()) < crashFloor {
 		t.Errorf("only %d kill points, want at least %d", n, crashFloor)
 	}
 }
@@ -244,8 +245,9 @@ func TestKilledWhileItTellsADovecot(t *testing.T) {
 			appendAll(t, s, "INBOX", rawDovecot(3))
 			w := newWorld(t, s.Addr(), s.User, s.Password)
 			archive, trash, inbox := []string{rawDovecot(1)}, []string{rawDovecot(2)}, []string{rawDovecot(3)}
-			points := 0
-			for at := 1; ; at++ {
+			points, rounds := 0, 0
+			for at := 1; ; at += share.Pace() {
+				rounds++
 				n := 10 * at
 				var raws []string
 				for i := range 5 {
@@ -260,7 +262,7 @@ func TestKilledWhileItTellsADovecot(t *testing.T) {
 				w.notmuch("tag", "+flagged", "--", "id:"+id(3))
 				w.put("Archive", raws[4], "S")
 				killed := killedAt(t, w, s.Addr(), at, 0)
-				w.left(s, at%5 == 0)
+				w.left(s, rounds%5 == 0)
 				if killed && at%2 == 0 {
 					w.notmuch("new")
 				}
@@ -278,7 +280,7 @@ func TestKilledWhileItTellsADovecot(t *testing.T) {
 						t.Errorf("killed at %d: %s: %q, want %s", at, folder, out, want)
 					}
 				}
-				if n := w.notmuch("count", "tag:flagged"); n != strconv.Itoa(at) {
+				if n := w.notmuch("count", "tag:flagged"); n != strconv.Itoa(rounds) {
 					t.Errorf("killed at %d: %s flagged", at, n)
 				}
 				if rep := w.sync(); rep.New+rep.Pushed+rep.Flagged+rep.Moved+rep.Deleted+rep.Uploaded+rep.Removed != 0 || !rep.Clean() {
@@ -292,7 +294,7 @@ func TestKilledWhileItTellsADovecot(t *testing.T) {
 				}
 				points++
 			}
-			if points < 15 {
+			if points*share.Pace() < 15 {
 				t.Errorf("only %d kill points", points)
 			}
 			t.Logf("%d kill points", points)

@@ -101,6 +101,7 @@ const (
 // be rid of it, and have the mail at last.
 func TestMuttListsInspectsRetriesAndDrops(t *testing.T) {
 	t.Parallel()
+	otherPrograms(t)
 	for program := range readers() {
 		t.Run(program, func(t *testing.T) {
 			t.Parallel()
@@ -139,6 +140,7 @@ func TestMuttListsInspectsRetriesAndDrops(t *testing.T) {
 // question.
 func TestMuttDeletesOnTheServer(t *testing.T) {
 	t.Parallel()
+	otherPrograms(t)
 	for program := range readers() {
 		t.Run(program, func(t *testing.T) {
 			t.Parallel()
@@ -176,6 +178,7 @@ func TestMuttDeletesOnTheServer(t *testing.T) {
 // folder that is gone from the disk and from notmuch.
 func TestNeoMuttOutlivesAStubOfAVirtualFolder(t *testing.T) {
 	t.Parallel()
+	otherPrograms(t)
 	const (
 		read   = `^ +[0-9]+     .*not fetched`
 		marked = `^ +[0-9]+  D  .*Zoë`
@@ -216,6 +219,7 @@ func TestNeoMuttOutlivesAStubOfAVirtualFolder(t *testing.T) {
 // when the stub is gone; nothing else suffers.
 func TestMuttKeysOnTheResultsOfNotmuchMutt(t *testing.T) {
 	t.Parallel()
+	otherPrograms(t)
 	for program := range readers() {
 		t.Run(program, func(t *testing.T) {
 			t.Parallel()

@@ -23,6 +23,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/imaptest"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger/ledgertest"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/internal/share"
 )
 
 // machine is one user's machine whose system calls can be made to fail, and the
@@ -304,7 +305,7 @@ func TestAnErrorOfThisMachineIsNoSuccess(t *testing.T) {
 					t.Parallel()
 					// Each thread counts for itself, so that one number stands for
 					// several calls, and a number that no thread reaches for the end.
-					for at, missed := f.first, 0; missed < 2 && at < 400; at += 1 + at/2 {
+					for at, missed := f.first, 0; missed < 2 && at < 400; at += share.Pace() * (1 + at/2) {
 						m := newMachine(t)
 						prepare(m)
 						log := filepath.Join(m.dir, "strace")
@@ -358,7 +359,7 @@ func TestAnErrorOfThisMachineIsNoSuccess(t *testing.T) {
 		total += n
 	}
 	t.Logf("%d faults: %v", total, met)
-	if total < 100 {
+	if total*share.Pace() < 100 {
 		t.Errorf("only %d faults were met: %v", total, met)
 	}
 	for _, f := range faults {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/imaptest"
+	"github.com/notmuch-imap/notmuch-imap/internal/share"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
 )
 
@@ -24,6 +25,9 @@ func TestARunEndsThoughTheServerDiesOfAMail(t *testing.T) {
 	for kind, caps := range wires() {
 		for _, connections := range []int{1, 3} {
 			for _, away := range []int{-1, 1, 0} {
+				if share.Spares(kind, connections, away) {
+					continue
+				}
 				t.Run(fmt.Sprintf("%s, %d connections, away %d", kind, connections, away), func(t *testing.T) {
 					t.Parallel()
 					use := func(o *pipeline.Options) { o.Connections = connections }
@@ -95,6 +99,9 @@ func TestAMailboxThatIsRefusedForAMoment(t *testing.T) {
 			for _, line := range []string{"NO in use", "NO [NOPERM] not now", "NO [UNAVAILABLE] later", "BAD internal error", "nothing"} {
 				if kind == "QRESYNC" && command == "STATUS" {
 					continue // LIST tells it
+				}
+				if share.Spares(kind, command, line) {
+					continue
 				}
 				t.Run(kind+", "+command+", "+line, func(t *testing.T) {
 					t.Parallel()

@@ -30,6 +30,7 @@ import (
 // real notmuch beside it.
 func TestScripts(t *testing.T) {
 	t.Parallel()
+	otherPrograms(t)
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,

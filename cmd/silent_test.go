@@ -11,6 +11,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/imaptest"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/share"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
 )
 
@@ -98,6 +99,9 @@ func TestAMailboxThatNeverAnswers(t *testing.T) {
 		{"EXAMINE with QRESYNC", all, []string{"EXAMINE", "SELECT"}, false},
 	} {
 		for _, connections := range []int{1, 3} {
+			if share.Spares(tc.name, connections) {
+				continue
+			}
 			t.Run(fmt.Sprintf("%s, %d connections", tc.name, connections), func(t *testing.T) {
 				t.Parallel()
 				selects := func(name string, _ rune) bool { return !tc.excluded || name != "Other" }

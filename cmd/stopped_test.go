@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/share"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
 )
 
@@ -54,8 +55,9 @@ func TestAMoveIsStoppedOnADovecot(t *testing.T) {
 				appendAll(t, s, box, raws...)
 			}
 			w := newWorld(t, s.Addr(), s.User, s.Password)
-			points := 0
-			for at, stopped := 1, true; stopped; at++ {
+			points, rounds := 0, 0
+			for at, stopped := 1, true; stopped; at += share.Pace() {
+				rounds++
 				n := 10 * at
 				raws := []string{rawDovecot(n), rawDovecot(n + 1), rawDovecot(n + 2)}
 				id := func(i int) string { return fmt.Sprintf("d%d@example.org", n+i) }
@@ -71,7 +73,7 @@ func TestAMoveIsStoppedOnADovecot(t *testing.T) {
 				} else {
 					stopped = stoppedAt(w, at)
 				}
-				w.left(s, at%5 == 0)
+				w.left(s, rounds%5 == 0)
 				if stopped {
 					points++
 				}
@@ -98,7 +100,7 @@ func TestAMoveIsStoppedOnADovecot(t *testing.T) {
 							keyed = len(strings.Fields(uids))
 						}
 					}
-					marked := at
+					marked := rounds
 					switch box {
 					case "INBOX":
 						marked++ // the one that stands there
@@ -109,8 +111,8 @@ func TestAMoveIsStoppedOnADovecot(t *testing.T) {
 						t.Errorf("%s: %d with the keyword, want %d; want %s: %q", box, keyed, marked, exists, out)
 					}
 				}
-				if got := w.notmuch("count", "tag:mine"); got != fmt.Sprint(3*at) {
-					t.Errorf("%s mails have the tag, want %d", got, 3*at)
+				if got := w.notmuch("count", "tag:mine"); got != fmt.Sprint(3*rounds) {
+					t.Errorf("%s mails have the tag, want %d", got, 3*rounds)
 				}
 				if rep := w.sync(); rep.New+rep.Pushed+rep.Flagged+rep.Moved+rep.Deleted+rep.Uploaded+rep.Removed != 0 || !rep.Clean() {
 					t.Errorf("not quiet: %+v", rep)
@@ -119,7 +121,7 @@ func TestAMoveIsStoppedOnADovecot(t *testing.T) {
 					t.Fatalf("stopped at effect %d", at)
 				}
 			}
-			if points < 8 {
+			if points*share.Pace() < 8 {
 				t.Errorf("only %d runs were stopped", points)
 			}
 		})

@@ -18,17 +18,18 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger/ledgertest"
 	"github.com/notmuch-imap/notmuch-imap/internal/remote"
+	"github.com/notmuch-imap/notmuch-imap/internal/share"
 	"github.com/notmuch-imap/notmuch-imap/pipeline"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
 )
 
 // otherPrograms is called by tests with other programs, that take minutes together. make
-// test runs them all; a short run has no part of them.
+// test runs them all; make quick has no part of them.
 func otherPrograms(t testing.TB) {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("a short run starts no other programs")
+	if share.Quick() {
+		t.Skip("make quick starts no other programs")
 	}
 }
 

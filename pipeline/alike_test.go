@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/emersion/go-imap/v2"
+
 )
 
 // alike gives one of several mails with the same header and size that came in the same

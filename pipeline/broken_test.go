@@ -18,6 +18,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger/ledgertest"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/share"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
@@ -211,6 +212,7 @@ func (h *home) rest(s *server) {
 // error, or says in its report that this machine failed, or the fault cost nothing;
 // and the next run ends where one without a fault ends.
 func TestNoErrorOfThisMachineIsASuccess(t *testing.T) {
+	share.Sweep(t)
 	for kind, br := range breakings() {
 		for story, begin := range breakStories() {
 			t.Run(kind+"/"+story, func(t *testing.T) {
@@ -219,11 +221,8 @@ func TestNoErrorOfThisMachineIsASuccess(t *testing.T) {
 				h.rest(s)
 				want := h.all(s)
 				points, stride := 0, 1
-				switch {
-				case testing.Short():
+				if testing.Short() {
 					stride = 10
-				case underRace:
-					stride = 4
 				}
 				for at := int64(1); ; at += int64(stride) {
 					h, s := broken(t, begin)

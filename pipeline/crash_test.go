@@ -18,6 +18,7 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/share"
 )
 
 // crashFloor is how many kill points the scenarios must have together: fewer
@@ -201,6 +202,7 @@ func runChild(t *testing.T, sc scenario, caps, dir string, at int) (effects int)
 // more run must bring the same store as an undisturbed one, with nothing lost
 // and nothing doubled, and the run after that must find nothing to do.
 func TestKillAtEveryEffect(t *testing.T) {
+	share.Sweep(t)
 	var points atomic.Int64
 	t.Run("scenarios", func(t *testing.T) {
 		for _, sc := range scenarios() {

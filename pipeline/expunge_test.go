@@ -13,6 +13,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/share"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/probe"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
@@ -225,6 +226,7 @@ func TestARefusalLeavesTheMarksAsTheyWere(t *testing.T) {
 // or as it was.
 func TestMarksArePutRightAfterACut(t *testing.T) {
 	t.Parallel()
+	share.Sweep(t)
 	for _, caps := range [][]string{nil, {"UIDPLUS"}, {"UIDPLUS", "CONDSTORE", "QRESYNC"}} {
 		for _, deleted := range [][]imap.UID{nil, {2, 5}, {2, 3, 5}} {
 			for at := 1; ; at++ {

@@ -12,6 +12,7 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/share"
 )
 
 // flagsStopped is one case: a run that tells the server of flags is stopped behind an
@@ -152,6 +153,7 @@ func (c *flagsStopped) run(at int) bool {
 // before it looks: what its user does next with these mails is done, and not taken for
 // what somebody else has changed meanwhile.
 func TestAStopBehindEachEffectOfFlags(t *testing.T) {
+	share.Sweep(t)
 	for wire, caps := range stopServers() {
 		for _, how := range []string{stopCancelled, stopUnheard} {
 			for _, user := range []string{"delete", "mark", "move", "back", "more", "nothing"} {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/share"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
@@ -402,6 +403,7 @@ func TestAMailboxIsDeletedWhereItsOwnerSaysSo(t *testing.T) {
 // deleted the mailbox, or never was.
 func TestTheDeletionOfAMailboxMayBeInterrupted(t *testing.T) {
 	t.Parallel()
+	share.Sweep(t)
 	type dead struct{}
 	for at := 1; ; at++ {
 		s, h := newServer("MOVE", "UIDPLUS", "CONDSTORE"), newHome(t)

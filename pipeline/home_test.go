@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"io/fs"
 	"maps"
 	"os"
@@ -20,6 +19,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger/ledgertest"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/internal/share"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/stub"
@@ -39,21 +39,11 @@ type home struct {
 	placeholders []imap.UID
 }
 
-// spared tells whether a short run leaves out a case of a long test: all but one in
-// twenty, always the same.
-func spared(what ...any) bool {
-	h := fnv.New32a()
-	fmt.Fprint(h, what...)
-	return testing.Short() && h.Sum32()%20 != 0
-}
+// spared tells whether a short run leaves out a case of a long test.
+func spared(what ...any) bool { return share.Spares(what...) }
 
 // pace is how far it is to the next place of a run that a long test disturbs.
-func pace() int {
-	if testing.Short() {
-		return 20
-	}
-	return 1
-}
+func pace() int { return share.Pace() }
 
 func newHome(t *testing.T) *home {
 	t.Helper()

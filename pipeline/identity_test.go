@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
 )
 
 // A server that cannot read the Message-ID back contradicts nothing: its UID, size

@@ -20,17 +20,14 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/share"
 )
 
 // killFloor is how many runs TestKillWhileBothWays must kill. Fewer mean that
-// effects were lost from the count. With the race detector it has a part of the
-// rows; make test runs it without, too.
+// effects were lost from the count.
 func killFloor() int64 {
 	if testing.Short() {
 		return 5
-	}
-	if underRace {
-		return 150
 	}
 	return 1000
 }
@@ -211,12 +208,10 @@ func (st story) kill(h *home, s *server, at int) (_ *server, killed bool) {
 // brings the end that the table wants, and the ones after that have nothing to
 // do: nothing is lost, and nothing there twice.
 func TestKillWhileBothWays(t *testing.T) {
+	share.Sweep(t)
 	var points atomic.Int64
 	t.Run("stories", func(t *testing.T) {
 		for i, st := range stories(t) {
-			if underRace && i%5 != 0 {
-				continue
-			}
 			for wire, caps := range wires() {
 				// What others marked lets nothing be expunged without UIDPLUS. A row
 				// by itself has one set of extensions, the next row the other.
@@ -232,7 +227,7 @@ func TestKillWhileBothWays(t *testing.T) {
 					if len(st.rows) > 1 { // the three sets of extensions share its many effects
 						at, stride = map[string]int{"UIDPLUS": 1, "MOVE": 2, "all": 3}[wire], 3
 					}
-					for killed := true; killed && !t.Failed(); at += stride {
+					for killed := true; killed && !t.Failed(); at += stride * pace() {
 						s, h := newServer(caps...), newHome(t)
 						s.mute = at%2 == 0
 						st.begin(s, h)

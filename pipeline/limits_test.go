@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/share"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
@@ -114,8 +115,9 @@ func (h *home) limited(s *server, limit string) (_ *server, status int) {
 // is no success, whatever it was about to open or write; and the next run ends where
 // one without a limit ends.
 func TestARunWithLittleOfSomething(t *testing.T) {
+	share.Sweep(t)
 	for what, l := range limits() {
-		if underRace || testing.Short() { // its files and bytes are the same
+		if testing.Short() { // its files and bytes are the same
 			l.step, l.floor = 4*l.step, 1
 		}
 		for story, begin := range breakStories() {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/internal/share"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
@@ -39,6 +40,7 @@ func (h *home) moveFile(mailbox, name, to string, renamed bool) {
 // other: for a while there may be two of the one message. It is there once, as it was left.
 func TestAStopBehindEachEffectOfAMoveByOthers(t *testing.T) {
 	t.Parallel()
+	share.Sweep(t)
 	seen := make(map[string]bool) // which files there were
 	for wire, caps := range map[string][]string{"bare": nil, "all": wires()["all"]} {
 		for _, user := range []string{"move", "flag", "delete", "nothing"} {
@@ -127,6 +129,7 @@ func TestAStopBehindEachEffectOfAMoveByOthers(t *testing.T) {
 // there once.
 func TestAMailThatIsMovedAsSoonAsItComes(t *testing.T) {
 	t.Parallel()
+	share.Sweep(t)
 	for wire, caps := range wires() {
 		for _, renamed := range []bool{false, true} {
 			if testing.Short() && (wire != "all" || renamed) {
@@ -167,6 +170,7 @@ func TestAMailThatIsMovedAsSoonAsItComes(t *testing.T) {
 // stopped behind any of its effects: no rule moves them back.
 func TestAStopBehindEachEffectOfAMoveByOthersAgainstTheRules(t *testing.T) {
 	t.Parallel()
+	share.Sweep(t)
 	for wire, caps := range wires() {
 		t.Run(wire, func(t *testing.T) {
 			t.Parallel()

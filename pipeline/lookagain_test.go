@@ -6,12 +6,15 @@ import (
 	"testing"
 
 	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/share"
 )
 
 // What a look into a mailbox has done counts when its connection is lost, and another
 // connection looks again: UIDs that were given to other messages are believed by neither,
 // and mail that is here is not downloaded a second time.
 func TestALookThatAnotherConnectionEnds(t *testing.T) {
+	share.Sweep(t)
 	for connections := 1; connections <= 3; connections++ {
 		for _, away := range []int{-1, 1, 0} {
 			t.Run(fmt.Sprintf("%d connections, away %d", connections, away), func(t *testing.T) {

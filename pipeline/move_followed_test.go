@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 	"time"
+
 )
 
 // Another client moves on, or deletes, what we have just moved, before our look. The mail is

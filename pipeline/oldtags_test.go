@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/share"
 )
 
 // filing is what sends mail from one mailbox to another by tags, and deletes it.
@@ -128,6 +130,7 @@ func TestAnOldTagOrdersNothingOfACopy(t *testing.T) {
 // So it is when the run that brings the copy is stopped behind any of its effects, and also
 // where another program tells notmuch of the file first.
 func TestAnOldTagOrdersNothingOfACopyAfterAStop(t *testing.T) {
+	share.Sweep(t)
 	for name, c := range copiedMails() {
 		for way, arrive := range copiesArrive() {
 			if spared(name, way) {
@@ -160,6 +163,7 @@ func TestAnOldTagOrdersNothingOfACopyAfterAStop(t *testing.T) {
 // What its owner says after the stop counts, for the copy, too.
 func TestANewTagAfterAStopOrdersACopy(t *testing.T) {
 	t.Parallel()
+	share.Sweep(t)
 	ordered := 0
 	for at, stopped := 1, true; stopped && !t.Failed(); at++ {
 		c := copied{at: "Archive", add: []string{"archive"}, remove: []string{"inbox"}}

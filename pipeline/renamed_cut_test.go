@@ -8,17 +8,16 @@ import (
 	"testing"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/share"
 )
 
 // What an interrupted run has put into a mailbox is found where that is now, if it got another name
 // on the server meanwhile: it is neither sent again, nor fetched.
 func TestARunIsCutOffAndAMailboxRenamedThen(t *testing.T) {
+	share.Sweep(t)
 	for _, made := range []bool{true, false} { // the mailbox by that run
 		for _, wire := range []string{"all", "bare"} {
-			for at := 1; at < 14; at += min(pace(), 3) {
-				if underRace && at%3 != 0 {
-					continue
-				}
+			for at := 1; at < 14; at += pace() {
 				t.Run(fmt.Sprint(made, " ", wire, " cut at ", at), func(t *testing.T) {
 					t.Parallel()
 					s, h := newServer(wires()[wire]...), newHome(t)
@@ -80,10 +79,7 @@ func TestAMailboxIsRenamedToTheNameOfADeletedOne(t *testing.T) {
 		"rotated": {[]string{"Log", "Log 1", "Log 1", "Log 2"}, "Log 2", map[string]string{"Log": "10", "Log 1": "1 2 3 9", "Log 2": "4 5 6"}},
 	} {
 		for _, wire := range []string{"all", "bare"} {
-			for at := 0; at < 12; at += min(pace(), 3) {
-				if underRace && at%6 != 0 {
-					continue
-				}
+			for at := 0; at < 12; at += pace() {
 				t.Run(fmt.Sprint(name, " ", wire, " stopped at ", at), func(t *testing.T) {
 					t.Parallel()
 					s, h := newServer(wires()[wire]...), newHome(t)

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger/ledgertest"
+	"github.com/notmuch-imap/notmuch-imap/internal/share"
 )
 
 // A run that moves mail by its tags is stopped behind each of its effects, and then the
@@ -15,6 +16,7 @@ import (
 // it. What another program moves afterwards stays where that put it.
 func TestATagThatIsPutBackAfterAStop(t *testing.T) {
 	t.Parallel()
+	share.Sweep(t)
 	for wire, caps := range stopServers() {
 		for _, how := range []string{stopCancelled, stopUnheard} {
 			for _, back := range []bool{true, false} {

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/internal/share"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
@@ -127,6 +128,7 @@ func TestAMailThatWasSavedTwice(t *testing.T) {
 // killed that followed a move on the server: it leaves with the message.
 func TestAMailThatWasSavedTwiceFollowsAKilledRun(t *testing.T) {
 	t.Parallel()
+	share.Sweep(t)
 	for at := 1; ; at++ {
 		s, h := newServer("MOVE", "UIDPLUS", "CONDSTORE"), newHome(t)
 		for i, box := range []string{"INBOX", "Archive", "Trash"} {
@@ -200,6 +202,7 @@ func TestTheFlagsOfAMailThatWasSavedTwiceStay(t *testing.T) {
 // So they are after a run that was killed at any place.
 func TestTheFlagsOfAMailThatWasSavedTwiceFollowAKilledRun(t *testing.T) {
 	t.Parallel()
+	share.Sweep(t)
 	for at := 1; ; at++ {
 		s, h := newServer("MOVE", "UIDPLUS", "CONDSTORE"), newHome(t)
 		in := s.box("INBOX")

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/share"
 )
 
 // choosy is a notmuch that does not take mail without a sender.
@@ -34,6 +35,7 @@ func (c choosy) Apply(ctx context.Context, changes []mail.Change) ([]mail.Result
 // take, or removes it, leaves one note in the end, and none when the mail has gone.
 func TestTheNoteBesideAMailIsOneWhereverARunIsStopped(t *testing.T) {
 	t.Parallel()
+	share.Sweep(t)
 	for at, reached := 1, true; reached; at++ {
 		s, h := newServer("UIDPLUS", "MOVE", "CONDSTORE"), newHome(t)
 		use := func(o *Options) { o.Index = choosy{o.Index} }

@@ -15,17 +15,15 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/internal/share"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
 
 // stoppedFloor is how many runs TestAStopBehindEachEffectOfMoves must stop. Fewer
-// mean that effects were lost from the count. With the race detector it has a part.
+// mean that effects were lost from the count.
 func stoppedFloor() int64 {
 	if testing.Short() {
 		return 10
-	}
-	if underRace {
-		return 150
 	}
 	return 800
 }
@@ -253,6 +251,7 @@ func (c *stopped) run() (reached bool) {
 // third folder, copies, deletes or tags it. Every mail that nobody deleted is there, once,
 // where it was put last, with its flags and tags.
 func TestAStopBehindEachEffectOfMoves(t *testing.T) {
+	share.Sweep(t)
 	var stops atomic.Int64
 	t.Run("cases", func(t *testing.T) {
 		for wire, caps := range stopServers() {
@@ -266,7 +265,7 @@ func TestAStopBehindEachEffectOfMoves(t *testing.T) {
 						if user == "notmuch new" && (deletions != DeletionsTrash || how == stopSource || how == stopTarget || wire == "mute" || wire == "UIDPLUS") {
 							continue // it is of what goes to the Trash
 						}
-						if underRace && (i+j)%4 != 0 || how == stopSource && (user == "copy" || user == "nothing") {
+						if how == stopSource && (user == "copy" || user == "nothing") {
 							continue
 						}
 						if spared(wire, how, user, deletions) {
@@ -274,7 +273,7 @@ func TestAStopBehindEachEffectOfMoves(t *testing.T) {
 						}
 						t.Run(fmt.Sprintf("%s/%s/%s/%s", wire, how, user, deletions), func(t *testing.T) {
 							t.Parallel()
-							for at, reached := 1, true; reached && !t.Failed(); at++ {
+							for at, reached := 1, true; reached && !t.Failed(); at += pace() {
 								c := &stopped{newHome(t), newServer(caps...), wire, how, at, user, deletions, (at+i+j)%2 == 0}
 								if reached = c.run(); reached {
 									stops.Add(1)

@@ -11,6 +11,7 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/share"
 )
 
 // Two machines, each with tags of its own, do not move a mail there and back.
@@ -190,6 +191,7 @@ func TestRandomFoldersAndTagsConverge(t *testing.T) {
 // A run that ends behind any of its effects, and the next one as well, lose and
 // double nothing.
 func TestARunThatEndsAtAnyPointOfFoldersAndTags(t *testing.T) {
+	share.Sweep(t)
 	for wire, caps := range wires() {
 		t.Run(wire, func(t *testing.T) {
 			t.Parallel()

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync/atomic"
 	"testing"
+
 )
 
 // Of two files of one message one is deleted by another client while the other is read

@@ -12,6 +12,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/internal/share"
 )
 
 // A run is stopped behind each effect of an upload, or the answer to APPEND never
@@ -20,6 +21,7 @@ import (
 // there once, or in the Trash.
 func TestAStopBehindEachEffectOfAnUpload(t *testing.T) {
 	t.Parallel()
+	share.Sweep(t)
 	for wire, caps := range stopServers() {
 		for _, how := range []string{stopCancelled, stopUnheard} {
 			for _, user := range []string{"on", "renamed", "flag", "delete", "nothing"} {
@@ -129,6 +131,7 @@ func uploadedFile(h *home, mailbox, id string) string {
 // and not what the server has elsewhere. What its owner has moved there since is moved.
 func TestAnUploadOfFoldersIsStoppedBehindEachEffect(t *testing.T) {
 	t.Parallel()
+	share.Sweep(t)
 	for wire, caps := range map[string][]string{"all": stopServers()["all"], "bare": nil} {
 		for _, how := range []string{stopCancelled, stopUnheard} {
 			for _, next := range []string{"upload", "sync"} {

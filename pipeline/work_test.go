@@ -10,6 +10,7 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/share"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
@@ -179,6 +180,7 @@ func (h *home) lacking(s *server) (n int) {
 // A run always ends, wherever a connection is lost and however long the server is
 // away then; what it did not do it says, and the next one does it.
 func TestARunEndsWhereverAConnectionIsLost(t *testing.T) {
+	share.Sweep(t)
 	for connections := range 3 {
 		for _, mailboxes := range []int{1, 3} {
 			for _, poison := range []bool{false, true} {

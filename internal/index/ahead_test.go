@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/share"
 )
 
 // coming are the changes by which all files of a mail root come, at some of which tags are said.
@@ -228,6 +229,7 @@ func aheadChild(ctx context.Context, x *Index, args []string) error {
 // there, and takes away what is beside it.
 func TestKilledWhileIndexingAhead(t *testing.T) {
 	t.Parallel()
+	share.Sweep(t)
 	alone, changes := aheadWorld(t)
 	alone.try(changes...)
 	want := alone.holds()

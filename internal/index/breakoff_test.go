@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/share"
 )
 
 // brokenOffMails are so many that Xapian writes while their tags are set.
@@ -43,6 +44,7 @@ func fullChild(ctx context.Context, x *Index, size string) error {
 // TestLibnotmuchBreaksOff: whatever libnotmuch makes of a full disk, the process ends with
 // a line and a status of its own, and the database is as it was before.
 func TestLibnotmuchBreaksOff(t *testing.T) {
+	share.Sweep(t)
 	w := newWorld(t)
 	for i := range brokenOffMails {
 		w.deliver(fmt.Sprintf("new/%d", i), fmt.Sprintf("%d@x", i))

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/share"
 )
 
 // faultFloor is how many calls of libnotmuch TestEveryCallOfLibnotmuchFails must make
@@ -159,6 +160,7 @@ func (w *world) do(shim string, at, status int, changes []mail.Change) (a answer
 // is as if nothing had failed.
 func TestEveryCallOfLibnotmuchFails(t *testing.T) {
 	t.Parallel()
+	share.Sweep(t)
 	shim := filepath.Join(t.TempDir(), "faults.so")
 	if out, err := exec.Command("cc", "-shared", "-fPIC", "-o", shim, filepath.Join("testdata", "faults.c"), "-ldl").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -170,7 +172,7 @@ func TestEveryCallOfLibnotmuchFails(t *testing.T) {
 		t.Fatalf("%d calls, %q", calls, a.errors())
 	}
 	want, told := whole.end(), sansRoot(whole, a.Tagged)
-	for at := 1; at <= calls; at++ {
+	for at := 1; at <= calls; at += share.Pace() {
 		t.Run(strconv.Itoa(at), func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/share"
 )
 
 // rebuildChild rebuilds where no file may have more bytes than size, if that is not 0, and
@@ -67,6 +69,7 @@ func (w *world) left() []string {
 // next one leaves nothing of it.
 func TestAKilledRebuildLeavesAWholeDatabase(t *testing.T) {
 	t.Parallel()
+	share.Sweep(t)
 	w := newWorld(t)
 	w.generate(210, 8)
 	w.notmuch("new", "--quiet")
@@ -102,6 +105,7 @@ func TestAKilledRebuildLeavesAWholeDatabase(t *testing.T) {
 // On a full disk a rebuild fails, says so, and leaves the database that was there.
 func TestARebuildOnAFullDiskLeavesTheDatabase(t *testing.T) {
 	t.Parallel()
+	share.Sweep(t)
 	w := newWorld(t)
 	w.generate(210, 9)
 	w.notmuch("new", "--quiet")
