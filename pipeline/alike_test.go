@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/emersion/go-imap/v2"
-
 )
 
 // alike gives one of several mails with the same header and size that came in the same

@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
 )
 
 // A server that cannot read the Message-ID back contradicts nothing: its UID, size

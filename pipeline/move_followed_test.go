@@ -5,7 +5,6 @@ import (
 	"slices"
 	"testing"
 	"time"
-
 )
 
 // Another client moves on, or deletes, what we have just moved, before our look. The mail is

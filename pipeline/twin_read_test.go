@@ -6,7 +6,6 @@ import (
 	"slices"
 	"sync/atomic"
 	"testing"
-
 )
 
 // Of two files of one message one is deleted by another client while the other is read

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
 )
 
 // A flag or keyword that is taken off a mail which is moved as well, on the server
