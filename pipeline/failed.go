@@ -3,6 +3,7 @@ package pipeline
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -235,9 +236,13 @@ func toldOnce(ctx context.Context, _ string, l *ledger.Ledger) (all []Failed, er
 			}
 			return Failed{State: FailedFolder, File: folder, Reason: "the folder does not go to the server: " + string(why)}
 		}},
-		{notes.GoneSaid, func(about string, _ journal.Text) Failed {
+		{notes.GoneSaid, func(about string, as journal.Text) Failed {
 			_, name, _ := strings.Cut(about, "/")
-			return Failed{State: FailedGone, Mailbox: name, Reason: "the server has this mailbox no more; its mail here stays, and goes nowhere"}
+			f := Failed{State: FailedGone, Mailbox: name, Reason: "the server has this mailbox no more; its mail here stays, and goes nowhere"}
+			if as != journal.SaidOnce && string(as) != name {
+				f.Reason = fmt.Sprintf("the server has this mailbox as %s, it seems, which takes no part; its mail stays, and goes nowhere", as)
+			}
+			return f
 		}},
 		{notes.TwinSaid, func(key string, in journal.Text) Failed {
 			f := Failed{State: FailedTwin, File: key, Reason: "it is of a message that the mailbox has already, and is not uploaded"}

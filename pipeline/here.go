@@ -255,12 +255,12 @@ func (r *run) target(o *overview, name string, delim rune) {
 // sortFolders sorts out what the list of mailboxes does not explain.
 func (r *run) sortFolders(ctx context.Context, s Lister, rows []ledger.Mailbox, o *overview) error {
 	if len(r.Only) > 0 {
-		others, err := r.here.Others(ctx, rows, foldersOf(slices.Concat(o.boxes, o.unselected)))
+		others, err := r.here.Others(ctx, local.Listed{Mailboxes: o.mailboxes, Rows: rows, Taken: foldersOf(slices.Concat(o.boxes, o.unselected))})
 		r.detach(o, others)
 		return err
 	}
 	f, err := r.here.Folders(ctx, local.Listed{
-		Mailboxes: o.mailboxes, Rows: rows, Taken: foldersOf(o.boxes), Wanted: foldersOf(o.foldersToCreate), Told: r.renamed,
+		Mailboxes: o.mailboxes, Rows: rows, Taken: foldersOf(o.boxes), Wanted: foldersOf(o.foldersToCreate), Told: r.renamed, Apart: r.apart,
 		Personal: func(ctx context.Context) (string, error) { return personal(ctx, s, o.mailboxes) },
 	})
 	r.detach(o, f.Detached)

@@ -37,10 +37,17 @@ func (w *worker) followRenamed(ctx context.Context, there *listing) (bool, error
 	if err != nil {
 		return false, err
 	}
+	if err := w.askExcluded(ctx, rows, there); err != nil {
+		return false, err
+	}
 	maybe := plan.MayBeRenamed(rows, there.mailboxes)
 	likes := make([]plan.Likeness, len(maybe))
+	w.apart = plan.Untold(rows, there.mailboxes)
 	for i, r := range maybe {
 		if likes[i] = plan.MayBe; !w.selects(r.Now) {
+			if r.Numbered() {
+				w.apart[r.Known.Name] = r.Now.Name
+			}
 			continue // it is not asked
 		}
 		like, err := w.isLike(ctx, r, rows, there.mailboxes)
@@ -86,6 +93,47 @@ func (w *worker) followRenamed(ctx context.Context, there *listing) (bool, error
 		w.rep.Note(r.To.Name, "%s is called so on the server now; its folder here is %s, and what waited in it goes on", mail.Typed(w.Name+"/"+r.From.Name), r.To.Folder)
 	}
 	return true, nil
+}
+
+// askExcluded asks for the status of mailboxes that the configuration excludes, where one that is here
+// is gone and it was not said yet: it may be one of them.
+func (w *worker) askExcluded(ctx context.Context, rows []ledger.Mailbox, there *listing) error {
+	listed, known := make(map[string]bool), make(map[string]bool)
+	for _, m := range there.mailboxes {
+		listed[m.Name] = true
+	}
+	gone := false
+	for _, k := range rows {
+		known[k.Name] = true
+		if listed[k.Name] || k.UIDValidity == 0 {
+			continue
+		}
+		_, noted, err := w.notes().GoneSaid.Get(ctx, journal.AboutWord(k.UIDValidity, k.Name))
+		if err != nil {
+			return err
+		}
+		gone = gone || !noted
+	}
+	asks := func(m mail.Mailbox) bool { return m.Unasked && !known[m.Name] && w.unanswered.LeavesOut(m.Name) == "" }
+	if !gone || len(w.Only) > 0 || !slices.ContainsFunc(there.mailboxes, asks) {
+		return nil
+	}
+	wanted := make(map[string]int)
+	for i, m := range there.mailboxes {
+		if asks(m) {
+			wanted[m.Name] = i
+		}
+	}
+	list, err := w.conn.Session().List(ctx, mail.Listing{Singly: true, Skip: func(m mail.Mailbox) bool { _, ok := wanted[m.Name]; return !ok }})
+	if err != nil { // that one of them does not answer is not told: it takes no part
+		return cmp.Or(ctx.Err(), w.conn.Connect(ctx))
+	}
+	for _, m := range list {
+		if i, ok := wanted[m.Name]; ok && m.Status != nil {
+			there.mailboxes[i] = m
+		}
+	}
+	return nil
 }
 
 // callAsBefore lists mailboxes by the names that they have here, in place of those that have these by now.

@@ -54,6 +54,9 @@ type run struct {
 	hooksBegan bool            // they let the run begin, and are told of its end
 
 	renamed asBefore // of a dry run
+	// apart are names of mailboxes that take no part, by those of mailboxes that the server has no more
+	// and that are these, perhaps.
+	apart map[string]string
 }
 
 // newRun begins a run: the whole of it, or the part that a verb of its own needs.

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,6 +41,8 @@ type Listed struct {
 	Wanted    []string         // folders of mailboxes that are made anyway
 	// Told are mailboxes, by the names of the rows, of which it was said what has become of them.
 	Told map[string]string
+	// Apart are mailboxes that take no part, by the names of the rows that they are of, perhaps.
+	Apart map[string]string
 	// Personal gives the prefix that the user's own mailboxes have, such as "INBOX.". It
 	// is asked for when a new name depends on it.
 	Personal func(ctx context.Context) (string, error)
@@ -64,7 +67,7 @@ func (r *Reader) Folders(ctx context.Context, l Listed) (out Folders, err error)
 		}
 		taken[k.Folder] = true
 		if !n.there[k.Name] {
-			if err := r.goneMailbox(ctx, k, l.Told[k.Name] != "", &out); err != nil {
+			if err := r.goneMailbox(ctx, k, l, &out); err != nil {
 				return out, err
 			}
 		}
@@ -83,20 +86,20 @@ func (r *Reader) Folders(ctx context.Context, l Listed) (out Folders, err error)
 
 // Others gives the folders of no mailbox that takes part, where only some mailboxes are
 // asked for: what is missing in these may be in those.
-func (r *Reader) Others(ctx context.Context, rows []ledger.Mailbox, taken []string) (out []View, err error) {
-	not := make(map[string]bool, len(taken))
-	for _, f := range taken {
+func (r *Reader) Others(ctx context.Context, l Listed) (out []View, err error) {
+	rows, not := l.Rows, make(map[string]bool, len(l.Taken))
+	for _, f := range l.Taken {
 		not[f] = true
 	}
 	err = r.eachFolder(not, func(f string) (err error) {
 		v := View{Mailbox: r.of(ledger.Mailbox{Name: f, Folder: f}), Folder: &Folder{}}
 		if i := slices.IndexFunc(rows, func(k ledger.Mailbox) bool { return k.Folder == f }); i >= 0 {
 			v.Mailbox = r.of(rows[i])
-			said, err := r.saidGone(ctx, rows[i])
+			said, apart, err := r.saidGone(ctx, rows[i], l)
 			if err != nil {
 				return err
 			}
-			if !said {
+			if !said || apart != "" {
 				if *v.Folder, err = r.Scan(ctx, v.Mailbox, nil); err != nil {
 					return err
 				}
@@ -145,28 +148,33 @@ func (r *Reader) eachFolder(taken map[string]bool, do func(folder string) error)
 
 // goneMailbox deals with a mailbox that was deleted on the server. Its mail here
 // stays, in a folder that takes part in nothing, until its owner says what is to
-// become of it. Once the folder is gone, too, both sides agree.
-func (r *Reader) goneMailbox(ctx context.Context, k ledger.Mailbox, told bool, out *Folders) error {
+// become of it. Once the folder is gone, too, both sides agree. Where the server has it by a name that
+// takes no part, it is still there: what waits in it is not for elsewhere.
+func (r *Reader) goneMailbox(ctx context.Context, k ledger.Mailbox, l Listed, out *Folders) error {
 	v := View{Mailbox: r.of(k), Folder: &Folder{}}
 	out.Detached = append(out.Detached, v)
 	if _, err := os.Lstat(string(v.Dir)); errors.Is(err, fs.ErrNotExist) {
 		out.Forget = append(out.Forget, k)
 		return nil
 	}
-	if said, err := r.saidGone(ctx, k); err != nil || said {
+	said, apart, err := r.saidGone(ctx, k, l)
+	if err != nil || said && apart == "" {
 		return err
 	}
 	// It may be left out of the list for a moment only: what went out of it here
 	// is new elsewhere if the next list does not have it either.
-	var err error
 	if *v.Folder, err = r.Scan(ctx, v.Mailbox, nil); err != nil {
 		return err
 	}
 	out.Moved = true // it may have another name now, with the same mail
-	if told {
+	if l.Told[k.Name] != "" {
 		return nil
 	}
-	return journal.Once(ctx, r.Journal.GoneSaid, aboutGone(k), journal.Text(k.Name), !r.DryRun, func() bool {
+	return journal.Once(ctx, r.Journal.GoneSaid, aboutGone(k), journal.Text(cmp.Or(apart, k.Name)), !r.DryRun, func() bool {
+		if apart != "" {
+			return r.Report.Note(k.Name, "the server has this mailbox as %s now, it seems, which takes no part: the configuration excludes it, or the server tells nothing of it. The mail stays here and there, and what was moved "+
+				"out of the folder or into it waits until that takes part. If it is another one, `notmuch imap folder delete %s` removes this one here", mail.Typed(r.Account+"/"+apart), mail.Typed(r.Account+"/"+k.Name))
+		}
 		return r.Report.Note(k.Name, "the server has this mailbox no more; its mail here stays, and goes nowhere. To have it elsewhere, move it to another folder; "+
 			"`notmuch imap folder delete %s` removes it here, `notmuch imap folder create` makes the mailbox anew with it", mail.Typed(r.Account+"/"+k.Name))
 	})
@@ -176,11 +184,19 @@ func (r *Reader) goneMailbox(ctx context.Context, k ledger.Mailbox, told bool, o
 // same name that comes after it.
 func aboutGone(k ledger.Mailbox) string { return journal.AboutWord(k.UIDValidity, k.Name) }
 
-// saidGone tells whether it was said that the server has a mailbox no more.
-func (r *Reader) saidGone(ctx context.Context, k ledger.Mailbox) (bool, error) {
+// saidGone tells whether it was said that the server has a mailbox no more, and by which name it has it
+// perhaps that takes no part; "" if by none, or no more.
+func (r *Reader) saidGone(ctx context.Context, k ledger.Mailbox, l Listed) (said bool, apart string, err error) {
 	text, noted, err := r.Journal.GoneSaid.Get(ctx, aboutGone(k))
-	_, said := text.Said()
-	return noted && said, err
+	was, said := text.Said()
+	if !noted || !said {
+		return false, l.Apart[k.Name], err
+	}
+	is := func(name string) bool { return name == string(was) }
+	if !is(k.Name) && slices.ContainsFunc(l.Mailboxes, func(m mail.Mailbox) bool { return is(m.Name) }) && !slices.ContainsFunc(l.Rows, func(k ledger.Mailbox) bool { return is(k.Name) }) {
+		apart = string(was)
+	}
+	return true, apart, err
 }
 
 // naming is what the names of new mailboxes depend on.

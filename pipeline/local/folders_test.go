@@ -111,7 +111,7 @@ func TestOthers(t *testing.T) {
 	a.do(maildir.Dir(filepath.Join(a.Root, "New")).Create())
 	rows, err := a.Ledger.Mailboxes(t.Context())
 	a.do(err)
-	others, err := a.Others(t.Context(), rows, []string{"INBOX"})
+	others, err := a.Others(t.Context(), Listed{Rows: rows, Taken: []string{"INBOX"}})
 	a.do(err)
 	var got []string
 	for _, v := range others {

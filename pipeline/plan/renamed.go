@@ -55,6 +55,24 @@ func MayBeRenamed(rows []ledger.Mailbox, list []mail.Mailbox) (out []Renamed) {
 	return out
 }
 
+// Untold gives a mailbox of which the server tells nothing, and which is new, by the names of those that
+// are gone: it may be any of them.
+func Untold(rows []ledger.Mailbox, list []mail.Mailbox) map[string]string {
+	listed, out := make(map[string]bool, len(list)), make(map[string]string)
+	for _, m := range list {
+		listed[m.Name] = true
+	}
+	i := slices.IndexFunc(list, func(m mail.Mailbox) bool {
+		return m.Err != nil && !slices.ContainsFunc(rows, func(k ledger.Mailbox) bool { return k.Name == m.Name })
+	})
+	for _, k := range rows {
+		if i >= 0 && !listed[k.Name] && k.UIDValidity != 0 {
+			out[k.Name] = list[i].Name
+		}
+	}
+	return out
+}
+
 // Likeness is whether a mailbox is one that had another name.
 type Likeness int
 
