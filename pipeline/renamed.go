@@ -75,7 +75,9 @@ func (w *worker) followRenamed(ctx context.Context, there *listing) (bool, error
 		return false, nil
 	}
 	for i, r := range all {
-		if r.To.Folder != r.From.Folder {
+		// Where the folder is gone, an empty one would look as if its mail were deleted.
+		leaves := slices.ContainsFunc(all, func(o journal.Renamed) bool { return o.From.Folder == r.To.Folder })
+		if !leaves && !noMaildir(w.newBox(certain[i].Now, r.From).dir) {
 			if err := w.newBox(certain[i].Now, r.To).dir.Create(); err != nil {
 				return false, err
 			}
@@ -375,6 +377,9 @@ func (r *run) aside(folder string) string {
 
 // moveFolder moves all mail of a mailbox's folder into another one.
 func (r *run) moveFolder(ctx context.Context, b *box, from, to maildir.Dir) error {
+	if noMaildir(from) && noMaildir(to) {
+		return nil // it is gone, and is no less gone by its other name
+	}
 	if err := to.Create(); err != nil {
 		return err
 	}
@@ -419,6 +424,12 @@ func (r *run) moveFolder(ctx context.Context, b *box, from, to maildir.Dir) erro
 		up = filepath.Dir(up)
 	}
 	return nil
+}
+
+// noMaildir tells whether a folder is not there; it may be the directory that others are in.
+func noMaildir(d maildir.Dir) bool {
+	_, err := os.Lstat(filepath.Join(string(d), "cur"))
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // ignoreGone makes nothing of an error that says that a directory is not there.

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -83,6 +84,54 @@ func TestWhatWaitsForAMailboxThatTakesNoPart(t *testing.T) {
 				h.quiet(s, keepsTodo)
 				if names := s.names(); slices.Contains(names, "Old") {
 					t.Errorf("there are %q", names)
+				}
+			})
+		}
+	}
+}
+
+// A folder that is gone here, as one on a disk that is not mounted, is gone also where its mailbox has
+// another name since: no mail of it is deleted, however little there was.
+func TestAFolderIsGoneAndItsMailboxRenamed(t *testing.T) {
+	for name, tc := range map[string]struct {
+		names []string
+		is    string
+	}{
+		"anew":           {[]string{"Old", "New"}, "New"},
+		"exchanged":      {[]string{"Old", "Keep", "Keep", "Old"}, "Keep"},
+		"below another":  {[]string{"Old", "Keep/Old"}, "Keep/Old"},
+		"not renamed":    {nil, "Old"},
+		"one after one":  {[]string{"Old", "Keep", "Keep", "Kept"}, "Keep"},
+		"to a folder's":  {[]string{"Old", "Here"}, "Here"},
+		"and as another": {[]string{"Old", "Keep", "Keep", "Keep/Sub"}, "Keep"},
+	} {
+		for _, wire := range []string{"all", "bare"} {
+			t.Run(name+"/"+wire, func(t *testing.T) {
+				t.Parallel()
+				s, h := newServer(wires()[wire]...), newHome(t)
+				s.box("INBOX").add(plainMail(20))
+				s.box("Keep").validity = 17
+				s.box("Keep").add(plainMail(21))
+				s.box("Trash")
+				for i := range 3 {
+					s.box("Old").add(plainMail(i + 1))
+				}
+				h.sync(s)
+				h.sync(s)
+				h.do(os.RemoveAll(h.path("Old", "")))
+				s.rename(tc.names...)
+				for i := range 2 {
+					// An empty one in its place is the same directory where the file system gives its number again.
+					if rep := h.sync(s); rep.Deleted+rep.Moved > 0 || i == 0 && h.said("its folder is gone") != 1 {
+						t.Errorf("%+v %v", rep, h.events)
+					}
+				}
+				if got := s.box(tc.is).subjects(); len(got) != 3 {
+					t.Errorf("%q", got)
+				}
+				h.sync(s, func(o *Options) { o.Restore = true })
+				if files := h.files(tc.is); len(files) != 3 {
+					t.Errorf("%q, and %v", files, h.events)
 				}
 			})
 		}
