@@ -328,6 +328,10 @@ func (l *Looker) prepare(ctx context.Context, b *Mailbox, rows []ledger.Row) ([]
 			return nil, err
 		}
 	}
+	rows, err := l.revive(ctx, b, rows)
+	if err != nil {
+		return nil, err
+	}
 	if (b.now.UIDValidity != 0 && (!back && !b.Contradicted || b.now.Messages == 0)) || len(rows) == 0 {
 		return rows, nil
 	}

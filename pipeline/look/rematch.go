@@ -243,6 +243,42 @@ func (l *Looker) rekey(ctx context.Context, b *Mailbox, pairs map[imap.UID]plan.
 	return l.commit(ctx, journal.Change{Forget: from, Save: to}, "messages matched")
 }
 
+// revive takes messages into the books again that retire took out of them: the mailbox has the
+// UIDVALIDITY again under which they were agreed on, as when it is renamed away and back. What has
+// no file here any more comes again.
+func (l *Looker) revive(ctx context.Context, b *Mailbox, rows []ledger.Row) ([]ledger.Row, error) {
+	var kept []imap.UID
+	for _, r := range rows {
+		if r.State == ledger.Kept {
+			kept = append(kept, r.UID)
+		}
+	}
+	if len(kept) == 0 {
+		return rows, nil
+	}
+	have, err := l.Ledger.GetMany(ctx, b.Name, b.now.UIDValidity, kept)
+	if err != nil {
+		return nil, err
+	}
+	var c journal.Change
+	for _, m := range have {
+		_, here, err := b.Dir.Locate(m.Key, m.Name)
+		switch {
+		case err != nil:
+			return nil, err
+		case here:
+			m.State = ledger.Present
+			c.Save = append(c.Save, m)
+		default:
+			c.Forget = append(c.Forget, m)
+		}
+	}
+	if err := l.commit(ctx, c, "kept messages matched"); err != nil {
+		return nil, err
+	}
+	return l.rows(ctx, b)
+}
+
 // retire closes the books of the old UIDVALIDITY: messages without a match keep
 // their file; stubs, which are ours, go, since what they stand for is asked for
 // again under its new UID.

@@ -97,7 +97,7 @@ func (r Renamed) Like(rows []ledger.Message, there []mail.Message, alone bool) L
 			return SameBox
 		}
 		return Unlike
-	case !r.Numbered() && allOf(rows, there), r.Numbered() && r.has(rows, there):
+	case !r.Numbered() && allOf(rows, there), r.Numbered() && r.has(rows, there, alone):
 		return SameBox
 	case slices.ContainsFunc(there, among(rows)):
 		return MayBe
@@ -106,8 +106,9 @@ func (r Renamed) Like(rows []ledger.Message, there []mail.Message, alone bool) L
 	}
 }
 
-// has tells whether the messages are those that the mailbox had, as far as they are there.
-func (r Renamed) has(rows []ledger.Message, there []mail.Message) bool {
+// has tells whether the messages are those that the mailbox had, as far as they are there: one of them
+// if no other mailbox has their UIDVALIDITY, however many were moved out of it since, or else half.
+func (r Renamed) has(rows []ledger.Message, there []mail.Message, alone bool) bool {
 	if rows[0].UID == 0 {
 		is := among(rows)
 		return len(there) > 0 && !slices.ContainsFunc(there, func(m mail.Message) bool { return !is(m) })
@@ -131,7 +132,7 @@ func (r Renamed) has(rows []ledger.Message, there []mail.Message) bool {
 		case Open: // the others say
 		}
 	}
-	return same > 0 && 2*same >= len(rows)
+	return same > 0 && (alone || 2*same >= len(rows))
 }
 
 // among gives what tells whether a message is one of the rows, whatever its UID.

@@ -1,0 +1,97 @@
+package pipeline
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+)
+
+// A mailbox has other UIDs for a while, and then those of before again: another one is in its
+// place, as when it is renamed away and back, or its disk is not there. It is as it was.
+func TestAMailboxIsBackWithItsUIDs(t *testing.T) {
+	t.Parallel()
+	for wire, caps := range stopServers() {
+		for _, syncs := range []int{1, 2} {
+			if spared(wire, syncs) {
+				continue
+			}
+			t.Run(wire, func(t *testing.T) {
+				t.Parallel()
+				s, h := newServer(caps...), newHome(t)
+				s.box("INBOX").add(plainMail(90), `\Seen`)
+				s.box("Trash").add(plainMail(91), `\Seen`)
+				p := s.box("P")
+				for i := range 5 {
+					p.add(plainMail(i), `\Seen`)
+				}
+				h.sync(s)
+				s.drop("P")
+				other := s.box("P")
+				other.validity = p.validity + 7
+				other.expunge(other.add(plainMail(50), `\Seen`))
+				for range syncs {
+					h.sync(s)
+				}
+				h.remove("P", 5) // which no mailbox of the server has now
+				h.notmuchNew()
+				s.drop("P")
+				s.boxes["P"] = p
+				h.sync(s)
+				h.sync(s)
+				h.check(s)
+				h.remove("P", 1)
+				h.flag("P", 2, "FS")
+				h.move("P", 3, "INBOX", false)
+				p.flag(4, `\Seen`, `\Answered`)
+				h.notmuchNew()
+				h.sync(s)
+				h.check(s)
+				h.quiet(s)
+			})
+		}
+	}
+}
+
+// A mailbox is known again by one of its messages, however many of them were moved out of it since, if
+// no other mailbox has their UIDVALIDITY: also where it has exchanged its name with another one, and
+// with what waits in both.
+func TestARenamedMailboxIsKnownByWhatIsLeftInIt(t *testing.T) {
+	t.Parallel()
+	for wire, caps := range stopServers() {
+		for _, names := range [][]string{{"P", "D", "D", "P"}, {"P", "Q"}} {
+			if spared(wire, len(names)) {
+				continue
+			}
+			t.Run(fmt.Sprint(wire, names), func(t *testing.T) {
+				t.Parallel()
+				s, h := newServer(caps...), newHome(t)
+				s.mute = wire == "mute" || wire == "bare"
+				in := s.box("INBOX")
+				in.add(plainMail(90), `\Seen`)
+				s.box("Trash").add(plainMail(91), `\Seen`)
+				p, d := s.box("P"), s.box("D")
+				in.validity, d.validity, s.box("Trash").validity = 20, 21, 22
+				for i := range 4 {
+					p.add(plainMail(i), `\Seen`)
+					d.add(plainMail(10+i), `\Seen`)
+				}
+				h.sync(s)
+				s.rename(names...)
+				for i := range 3 {
+					if !p.take(id(i), in) {
+						t.Fatal(i)
+					}
+				}
+				h.flag("P", 4, "FS")
+				h.removeText("D", plainMail(10))
+				h.notmuchNew()
+				h.sync(s)
+				h.check(s)
+				h.quiet(s)
+				if got := p.msgs[4].flags; len(p.msgs) != 1 || !slices.Contains(got, `\Flagged`) || len(d.msgs) != 3 || len(in.msgs) != 4 {
+					t.Errorf("%d messages with %v, %d and %d", len(p.msgs), got, len(d.msgs), len(in.msgs))
+				}
+			})
+		}
+	}
+}
