@@ -95,3 +95,30 @@ func TestARenamedMailboxIsKnownByWhatIsLeftInIt(t *testing.T) {
 		}
 	}
 }
+
+// A mailbox is renamed to the name of a folder that was here before the first sync: what lies in it
+// stays here, as it would if a mailbox of that name were made.
+func TestAMailboxIsRenamedToTheNameOfAFolderOfBefore(t *testing.T) {
+	t.Parallel()
+	for _, caps := range stopServers() {
+		s, h := newServer(caps...), newHome(t)
+		s.box("INBOX").add(plainMail(90), `\Seen`)
+		p := s.box("P")
+		p.validity = 20
+		p.add(plainMail(1), `\Seen`)
+		h.maildir("Old")
+		for i := range 3 {
+			h.put("Old", plainMail(10+i), "S")
+		}
+		h.notmuchNew()
+		h.sync(s)
+		s.rename("P", "Old")
+		for range 2 {
+			h.sync(s)
+		}
+		h.quiet(s)
+		if here := h.files("Old"); len(p.msgs) != 1 || len(here) != 4 {
+			t.Errorf("the server has %d messages, and %d are here", len(p.msgs), len(here))
+		}
+	}
+}

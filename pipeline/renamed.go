@@ -77,6 +77,11 @@ func (w *worker) followRenamed(ctx context.Context, there *listing) (bool, error
 	for i, r := range all {
 		// Where the folder is gone, an empty one would look as if its mail were deleted.
 		leaves := slices.ContainsFunc(all, func(o journal.Renamed) bool { return o.From.Folder == r.To.Folder })
+		if !leaves && r.To.Folder != r.From.Folder {
+			if err := w.keepBefore(ctx, r.To); err != nil {
+				return false, err
+			}
+		}
 		if !leaves && !noMaildir(w.newBox(certain[i].Now, r.From).dir) {
 			if err := w.newBox(certain[i].Now, r.To).dir.Create(); err != nil {
 				return false, err
@@ -95,6 +100,24 @@ func (w *worker) followRenamed(ctx context.Context, there *listing) (bool, error
 		w.rep.Note(r.To.Name, "%s is called so on the server now; its folder here is %s, and what waited in it goes on", mail.Typed(w.Name+"/"+r.From.Name), r.To.Folder)
 	}
 	return true, nil
+}
+
+// keepBefore notes what was here before the first sync in the folder that a mailbox is about to have:
+// it stays here.
+func (r *run) keepBefore(ctx context.Context, m ledger.Mailbox) error {
+	files, err := maildir.Dir(filepath.Join(r.Root, m.Folder)).Scan()
+	if err != nil {
+		return ignoreGone(err)
+	}
+	c, err := r.here.Release(ctx, m, files)
+	if err != nil || c.Empty() {
+		return err
+	}
+	if err := r.notes().Record(ctx, c); err != nil {
+		return err
+	}
+	r.rep.Step("mail here noted")
+	return nil
 }
 
 // askExcluded asks for the status of mailboxes that the configuration excludes, where one that is here
