@@ -122,3 +122,44 @@ func TestAMailboxIsRenamedToTheNameOfAFolderOfBefore(t *testing.T) {
 		}
 	}
 }
+
+// A run of some mailboxes finds another one under the name of one of them: it is judged by all that the
+// server has, as in a run of all.
+func TestSomeMailboxesWhoseNamesOthersHave(t *testing.T) {
+	t.Parallel()
+	for wire, caps := range stopServers() {
+		for what, names := range map[string][]string{"exchanged": {"P", "D", "D", "P"}, "one after another": {"D", "E", "P", "D"}} {
+			for _, only := range []string{"P", "D"} {
+				if spared(wire, what, only) {
+					continue
+				}
+				t.Run(fmt.Sprint(wire, what, only), func(t *testing.T) {
+					t.Parallel()
+					s, h := newServer(caps...), newHome(t)
+					s.mute = wire == "mute" || wire == "bare"
+					in, p, d := s.box("INBOX"), s.box("P"), s.box("D")
+					in.validity, d.validity, s.box("Trash").validity = 20, 21, 22
+					in.add(plainMail(90), `\Seen`)
+					for i := range 3 {
+						p.add(plainMail(i), `\Seen`)
+						d.add(plainMail(10+i), `\Seen`)
+					}
+					h.sync(s)
+					s.rename(names...)
+					h.removeText("P", plainMail(0))
+					h.removeText("D", plainMail(11))
+					h.notmuchNew()
+					if s.boxes[only] != nil {
+						h.sync(s, func(o *Options) { o.Only = []string{only} })
+					}
+					h.sync(s)
+					h.check(s)
+					h.quiet(s)
+					if len(p.msgs) != 2 || len(d.msgs) != 2 || len(s.box("Trash").msgs) != 2 {
+						t.Errorf("the server has %d, %d and %d messages", len(p.msgs), len(d.msgs), len(s.box("Trash").msgs))
+					}
+				})
+			}
+		}
+	}
+}

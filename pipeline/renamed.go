@@ -37,27 +37,28 @@ func (w *worker) followRenamed(ctx context.Context, there *listing) (bool, error
 	if err != nil {
 		return false, err
 	}
-	if err := w.askExcluded(ctx, rows, there); err != nil {
+	list, err := w.askOthers(ctx, rows, there)
+	if err != nil {
 		return false, err
 	}
-	maybe := plan.MayBeRenamed(rows, there.mailboxes)
+	maybe := plan.MayBeRenamed(rows, list)
 	likes := make([]plan.Likeness, len(maybe))
-	w.apart = plan.Untold(rows, there.mailboxes)
+	w.apart = plan.Untold(rows, list)
 	for i, r := range maybe {
-		if likes[i] = plan.MayBe; !w.selects(r.Now) {
+		if likes[i] = plan.MayBe; !w.takesPart(r.Now) {
 			if r.Numbered() {
 				w.apart[r.Known.Name] = r.Now.Name
 			}
 			continue // it is not asked
 		}
-		like, err := w.isLike(ctx, r, rows, there.mailboxes)
+		like, err := w.isLike(ctx, r, rows, list)
 		if err == nil {
 			likes[i] = like
 		} else if ctx.Err() != nil || report.ScopeOf(err, report.AtMailbox) != report.ScopeMailbox {
 			return false, err
 		}
 	}
-	certain := plan.Certain(maybe, likes, rows, there.mailboxes)
+	certain := plan.Certain(maybe, likes, rows, list)
 	if len(certain) == 0 {
 		return false, nil
 	}
@@ -120,45 +121,48 @@ func (r *run) keepBefore(ctx context.Context, m ledger.Mailbox) error {
 	return nil
 }
 
-// askExcluded asks for the status of mailboxes that the configuration excludes, where one that is here
-// is gone and it was not said yet: it may be one of them.
-func (w *worker) askExcluded(ctx context.Context, rows []ledger.Mailbox, there *listing) error {
-	listed, known := make(map[string]bool), make(map[string]bool)
+// askOthers gives the list with the status also of mailboxes that take no part in this run, and that may
+// be one which is here: of those that the configuration excludes, where one is gone and it was not said
+// yet; of all, where a run of some mailboxes finds another one under the name of one of them.
+func (w *worker) askOthers(ctx context.Context, rows []ledger.Mailbox, there *listing) ([]mail.Mailbox, error) {
+	listed, known := make(map[string]mail.Mailbox), make(map[string]bool)
 	for _, m := range there.mailboxes {
-		listed[m.Name] = true
+		listed[m.Name] = m
 	}
-	gone := false
+	gone, another := false, false
 	for _, k := range rows {
 		known[k.Name] = true
-		if listed[k.Name] || k.UIDValidity == 0 {
+		m, is := listed[k.Name]
+		another = another || k.UIDValidity != 0 && m.Status != nil && m.Status.UIDValidity != k.UIDValidity
+		if is || k.UIDValidity == 0 {
 			continue
 		}
 		_, noted, err := w.notes().GoneSaid.Get(ctx, journal.AboutWord(k.UIDValidity, k.Name))
 		if err != nil {
-			return err
+			return nil, err
 		}
 		gone = gone || !noted
 	}
-	asks := func(m mail.Mailbox) bool { return m.Unasked && !known[m.Name] && w.unanswered.LeavesOut(m.Name) == "" }
-	if !gone || len(w.Only) > 0 || !slices.ContainsFunc(there.mailboxes, asks) {
-		return nil
-	}
 	wanted := make(map[string]int)
 	for i, m := range there.mailboxes {
-		if asks(m) {
+		if m.Unasked && w.unanswered.LeavesOut(m.Name) == "" && (len(w.Only) > 0 && another || len(w.Only) == 0 && gone && !known[m.Name]) {
 			wanted[m.Name] = i
 		}
 	}
+	if len(wanted) == 0 {
+		return there.mailboxes, nil
+	}
 	list, err := w.conn.Session().List(ctx, mail.Listing{Singly: true, Skip: func(m mail.Mailbox) bool { _, ok := wanted[m.Name]; return !ok }})
 	if err != nil { // that one of them does not answer is not told: it takes no part
-		return cmp.Or(ctx.Err(), w.conn.Connect(ctx))
+		return there.mailboxes, cmp.Or(ctx.Err(), w.conn.Connect(ctx))
 	}
+	all := slices.Clone(there.mailboxes)
 	for _, m := range list {
 		if i, ok := wanted[m.Name]; ok && m.Status != nil {
-			there.mailboxes[i] = m
+			all[i] = m
 		}
 	}
-	return nil
+	return all, nil
 }
 
 // callAsBefore lists mailboxes by the names that they have here, in place of those that have these by now.

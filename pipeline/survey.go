@@ -187,5 +187,10 @@ func (o *Options) selects(m mail.Mailbox) bool {
 	if len(o.Only) > 0 {
 		return slices.Contains(o.Only, m.Name)
 	}
+	return o.takesPart(m)
+}
+
+// takesPart tells whether a run of all mailboxes synchronises one.
+func (o *Options) takesPart(m mail.Mailbox) bool {
 	return o.Selects == nil || o.Selects(m.Name, m.Delim)
 }
