@@ -1,9 +1,12 @@
 package cmd
 
 import (
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/imaptest"
 )
 
 // TestVerifySaysThatADeletionIsHeld back, and what to type, which does what is said.
@@ -82,4 +85,24 @@ func TestVerifySaysOfMovedMailThatASyncMovesIt(t *testing.T) {
 		m.must(name, "sync")
 		says(t, m.must(name, "verify"), "work: all 61 messages are here")
 	}
+}
+
+// TestVerifySaysThatWhatIsKeptStays: mail of a mailbox whose messages have other numbers on the
+// server, and of which it has no more.
+func TestVerifySaysThatWhatIsKeptStays(t *testing.T) {
+	t.Parallel()
+	s := newScript(t, "IMAP4rev1 SASL-IR LIST-STATUS", nil, imaptest.Box("INBOX", faultMail(1), faultMail(2)))
+	n := &member{newcomer: newNewcomer(t)}
+	n.hasNotmuch()
+	n.write("password", "secret\n")
+	n.write(newConfig, fmt.Sprintf("[account.work]\nhost = \"127.0.0.1\"\nport = %d\ntls = \"none\"\nallow_plaintext = true\nuser = \"me\"\npassword_file = %q\n", s.Port(), filepath.Join(n.home, "password")))
+	n.does(exitDone, "sync")
+	s.With(func(boxes []*imaptest.ScriptBox) {
+		boxes[0].Expunge(2)
+		boxes[0].UIDValidity = "15"
+	})
+	n.does(exitDone, "sync")
+	n.wants(n.does(exitDone, "sync"), "nothing new")
+	out := n.does(exitPartly, "verify")
+	n.wants(out, "work/INBOX: not there: INBOX/new/", "is this file since the server gave the mailbox's messages other numbers, as after a restored backup: it stays here", "; 1 difference: ")
 }
