@@ -41,6 +41,7 @@ type newcomer struct {
 
 func newNewcomer(t *testing.T, env ...string) *newcomer {
 	t.Helper()
+	otherPrograms(t)
 	n := &newcomer{t: t, home: ledgertest.Dir(t)}
 	me, err := os.Executable()
 	if err != nil {
