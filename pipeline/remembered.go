@@ -36,6 +36,11 @@ func Remembered(ctx context.Context, account, root string, l *ledger.Ledger, ind
 		return out
 	}
 	m.HereBefore, m.NeverUpload = all(j.HereBefore), all(j.NeverUpload)
+	kept, e5 := l.InState(ctx, ledger.Kept)
+	m.Kept = make(map[string]string, len(kept))
+	for _, row := range kept {
+		m.Kept[row.Key] = row.Mailbox
+	}
 	m.HeldHere, m.HeldThere = make(map[string]bool), make(map[string]bool)
 	standing, e4 := j.Standing.All(ctx)
 	for about := range standing {
@@ -56,7 +61,7 @@ func Remembered(ctx context.Context, account, root string, l *ledger.Ledger, ind
 		return here.HeldBack(ctx, mailbox, dir, f, nil)
 	}
 	m.Note, m.NoteFields = isNote, stub.ClaimFields()
-	return m, errors.Join(err, e, e2, e3, e4)
+	return m, errors.Join(err, e, e2, e3, e4, e5)
 }
 
 // Strays gives what says of an account's folders that are of no mailbox of a list, as s gives it,

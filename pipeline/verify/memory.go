@@ -19,6 +19,8 @@ type Memory struct {
 	// HereBefore are the mailboxes of files, by key, that were here before the first sync and
 	// are sent by an upload alone, and NeverUpload those of files that are not sent again.
 	HereBefore, NeverUpload map[string]string
+	// Kept are the mailboxes of files, by key, of messages of an older UIDVALIDITY without a match.
+	Kept map[string]string
 	// HeldHere and HeldThere are the mailboxes of which deletions here, or on the server, are held
 	// back until a person answers.
 	HeldHere, HeldThere map[string]bool

@@ -45,10 +45,6 @@ func (b *box) untracked(ctx context.Context, unknown func(key string) bool, ther
 		}
 		placeholder := mail.EnvelopeOf(h).Fields.IsPlaceholder()
 		u := plan.Untracked{Message: ledger.Message{Mailbox: b.known.Name, Key: f.Key, Name: f.Name, ID: h.MessageID(), Size: f.Size, Digest: digest}}
-		kept, err := b.kept(ctx, &u)
-		if err != nil {
-			return err
-		}
 		b.local().Untracked = append(b.local().Untracked, u)
 		d := Difference{Mailbox: b.known.Name, File: filepath.Join(b.known.Folder, f.Name), Kind: NotThere}
 		switch uid, copied := uids[digest]; {
@@ -86,7 +82,7 @@ func (b *box) untracked(ctx context.Context, unknown func(key string) bool, ther
 			d.Text = "no message on the server is this file, which the server had once: nothing sends it again"
 		case placeholder:
 			d.Text = "a note that mbsync left in place of a large mail, which nothing sends; remove it"
-		case kept:
+		case b.Kept[f.Key] == b.known.Name:
 			d.Text = "no message on the server is this file since the server gave the mailbox's messages other numbers, as after a restored backup: it stays here; one that you move into another folder is uploaded there"
 		case b.ReadOnly:
 			d.Text = "no message on the server is this file, which stays here (read_only)"
@@ -152,12 +148,4 @@ func (s *side) strays(ctx context.Context, known []ledger.Mailbox, list []mail.M
 		}
 	}
 	return err
-}
-
-// kept tells whether a file is of a message of an older UIDVALIDITY, without a match.
-func (b *box) kept(ctx context.Context, u *plan.Untracked) (bool, error) {
-	rows, err := b.Ledger.ByMessageID(ctx, u.ID)
-	return slices.ContainsFunc(rows, func(m ledger.Message) bool {
-		return m.State == ledger.Kept && m.Mailbox == b.known.Name && m.Key == u.Key
-	}), err
 }
