@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,7 +28,9 @@ type reader struct {
 	socket string
 }
 
-// startReader starts a program in a terminal of its own.
+// startReader starts a program in a terminal of its own. Its server is a child of the test:
+// one that leaves for the background would outlive a test that is killed, and needs of the
+// machine that its /dev/null is a device.
 func startReader(t *testing.T, env []string, command ...string) *reader {
 	t.Helper()
 	otherPrograms(t)
@@ -41,8 +44,29 @@ func startReader(t *testing.T, env []string, command ...string) *reader {
 			t.Error(err)
 		}
 	})
-	args := append([]string{"-S", r.socket, "-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "24"}, quote(command))
-	cmd := exec.Command("tmux", args...)
+	settings := filepath.Join(dir, "none")
+	if err := os.WriteFile(settings, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var said strings.Builder
+	server := exec.Command("tmux", "-D", "-S", r.socket, "-f", settings)
+	server.Env, server.Stdout, server.Stderr = env, &said, &said
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- server.Wait() }()
+	t.Cleanup(func() {
+		_ = server.Process.Kill() // it has ended already, unless the test failed
+		if err := <-ended; t.Failed() {
+			t.Logf("the terminal: %v %s", err, &said)
+		}
+	})
+	r.within("the terminal listens", func() bool {
+		conn, err := net.Dial("unix", r.socket)
+		return err == nil && conn.Close() == nil
+	})
+	cmd := exec.Command("tmux", "-S", r.socket, "-N", "new-session", "-d", "-x", "80", "-y", "24", quote(command))
 	cmd.Env = env
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("tmux: %v: %s", err, out)
