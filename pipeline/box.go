@@ -46,9 +46,10 @@ type wanted struct {
 
 // looked is what the look has found.
 type looked struct {
-	uidValidity uint64          // of its messages, as they are fetched
-	marks       *ledger.Mailbox // what is to be recorded when all is dealt with; nil if that is nothing
-	left        plan.Local      // what a dry run finds for the server when it has paired what is here
+	uidValidity uint64                    // of its messages, as they are fetched
+	marks       *ledger.Mailbox           // what is to be recorded when all is dealt with; nil if that is nothing
+	left        plan.Local                // what a dry run finds for the server when it has paired what is here
+	matched     map[imap.UID]mail.Message // messages that were known by these UIDs before
 }
 
 // newBox begins the work in a mailbox of which the ledger knows this, and whose folder

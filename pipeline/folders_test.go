@@ -306,9 +306,12 @@ func TestAMailboxThatTheServerHasNoMore(t *testing.T) {
 				return
 			case "anew": // by another program; what was deleted there does not come back
 				s.create(&mail.Exchange{}, "Old")
-				if rep := h.sync(s); rep.Uploaded != 0 || !rep.Clean() || len(s.box("Old").msgs) != 0 {
-					t.Errorf("%+v", rep)
+				would := h.sync(s, func(o *Options) { o.DryRun = true })
+				rep := h.sync(s)
+				if rep.Uploaded != 0 || rep.Moved != 1 || would.Moved != 1 || !rep.Clean() || len(s.box("Old").msgs) != 1 || len(in.msgs) != 2 {
+					t.Errorf("%+v, %+v", would, rep)
 				}
+				h.quiet(s)
 				return
 			case "delete":
 				h.withLedger(s, func(o Options) {

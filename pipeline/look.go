@@ -77,10 +77,11 @@ func (w *worker) look(ctx context.Context, b *box) error {
 	f, err := w.looking.Over(lookedOver{w.conn}).Look(ctx, m)
 	// What it has done counts also when another connection must look again.
 	b.known, b.local.Local, b.pushed = m.Known, m.Local, m.Pushed
-	b.looked = looked{f.UIDValidity, f.Marks, f.Left}
-	if f.Paired {
+	b.looked = looked{f.UIDValidity, f.Marks, f.Left, f.Matched}
+	if f.Paired || f.Matched != nil {
 		w.mu.Lock()
-		w.paired[b.Name] = true
+		w.paired[b.Name] = w.paired[b.Name] || f.Paired
+		w.matched = w.matched || f.Matched != nil
 		w.mu.Unlock()
 	}
 	if err != nil || w.DryRun || w.PairOnly {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/local"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/push"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
@@ -51,6 +52,10 @@ func (r *run) pushPaired(ctx context.Context) error {
 	}
 	o := r.Options
 	o.Request = Request{UploadHere: r.UploadHere, Attended: r.Attended, Remind: r.Remind}
+	if r.matched { // what went from there may be anywhere, and what came there may be of anywhere
+		o.Only, o.YesDelete, o.YesDeleteIn = r.Only, r.YesDelete, r.YesDeleteIn
+		return r.lookedAnew(func() error { return r.goOn(o, func(next *run) error { return next.sync(ctx) }) })
+	}
 	for _, k := range known {
 		if k.Complete && (r.paired[k.Name] || k.Name == r.looking.Trash) { // what is deleted is in the Trash then
 			o.Only = append(o.Only, k.Name)
@@ -62,6 +67,15 @@ func (r *run) pushPaired(ctx context.Context) error {
 	before := r.rep.Report()
 	err = r.goOn(o, func(next *run) error { return next.sync(ctx) })
 	r.rep.Tally(func(rep *report.Report) { rep.Mailboxes, rep.Changed = before.Mailboxes, before.Changed })
+	return err
+}
+
+// lookedAnew does what counts the mailboxes, and what is held back in them, once more.
+func (r *run) lookedAnew(do func() error) error {
+	before := r.rep.Report()
+	r.rep.Tally(func(rep *report.Report) { rep.Mailboxes, rep.Held, rep.HeldIn = 0, 0, nil })
+	err := do()
+	r.rep.Tally(func(rep *report.Report) { rep.Changed, rep.Stubs = max(rep.Changed, before.Changed), before.Stubs })
 	return err
 }
 
@@ -79,18 +93,16 @@ func (r *run) uploadPaired(ctx context.Context, known []ledger.Mailbox) error {
 			"run the upload again, or leave the mailbox out by `mailboxes` in the configuration"})
 		return nil
 	}
-	before := r.rep.Report()
 	o := r.Options
 	o.Request = *r.then
-	r.rep.Tally(func(rep *report.Report) { rep.Mailboxes, rep.Held, rep.HeldIn = 0, 0, nil }) // they are looked at anew
-	err := r.goOn(o, func(next *run) error {
-		if err := next.sync(ctx); err != nil {
-			return err
-		}
-		return next.pushPaired(ctx)
+	return r.lookedAnew(func() error {
+		return r.goOn(o, func(next *run) error {
+			if err := next.sync(ctx); err != nil {
+				return err
+			}
+			return next.pushPaired(ctx)
+		})
 	})
-	r.rep.Tally(func(rep *report.Report) { rep.Changed, rep.Stubs = max(rep.Changed, before.Changed), before.Stubs })
-	return err
 }
 
 // goOn does a run with this one's report and connection, whose sign-in is enough for both.
@@ -134,19 +146,26 @@ func (o *Options) tellsPaired() bool { return !o.PairOnly && !o.ReadOnly && !o.R
 func (r *run) endsPaired() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.tellsPaired() && (r.then != nil || len(r.paired) > 0)
+	return r.tellsPaired() && (r.then != nil || r.matched || len(r.paired) > 0)
 }
 
-// foreseePaired says what pushPaired would tell the server, which it does by itself.
-func (w *worker) foreseePaired(ctx context.Context, all *overview) error {
+// foreseePaired says what pushPaired would tell the server, which it does by itself. plans are what
+// the server is told before.
+func (w *worker) foreseePaired(ctx context.Context, all *overview, plans map[string]*plan.Outgoing) error {
 	if !w.DryRun || !w.tellsPaired() {
 		return nil
+	}
+	if err := w.foreseeMatched(ctx, all, plans); err != nil {
+		return err
 	}
 	o := push.Orders{Trash: all.trash}
 	locals := make(map[string]*plan.Local)
 	for _, b := range all.boxes {
 		m := b.toPush()
 		m.Local = b.left
+		if b.matched != nil {
+			m.Known.UIDValidity, m.Known.UIDNext = b.uidValidity, b.Status.UIDNext
+		}
 		if o.Mailboxes = append(o.Mailboxes, m); !b.left.Nothing() {
 			locals[b.Name] = &m.Local
 		}
@@ -154,9 +173,58 @@ func (w *worker) foreseePaired(ctx context.Context, all *overview) error {
 	if len(locals) == 0 {
 		return nil
 	}
-	o.Plans = plan.OfFolders(locals, plan.Policy{Deletions: w.Deletions, Yes: w.yes, Daily: all.daily, Whole: true, Some: true})
+	o.Plans = plan.OfFolders(locals, plan.Policy{Deletions: w.Deletions, Yes: w.yes, Daily: all.daily, Whole: true, Some: !w.matched || len(w.Only) > 0, Tags: &w.Tags})
 	_, err := w.newPusher().Push(ctx, pushedOver{w.conn}, o)
 	return err
+}
+
+// foreseeMatched adds to what is left what changed here of messages that a dry run has found under
+// other UIDs, with what was moved from there to elsewhere, and from elsewhere there.
+func (w *worker) foreseeMatched(ctx context.Context, all *overview, plans map[string]*plan.Outgoing) error {
+	boxes := make(map[string]*box)
+	folders := make(map[string]*local.Folder)
+	var views []local.View
+	for _, b := range all.boxes {
+		boxes[b.Name] = b
+		if b.matched == nil || !b.known.Complete {
+			continue
+		}
+		place := b.place()
+		place.Status = &mail.Status{UIDValidity: b.known.UIDValidity, UIDNext: b.known.UIDNext, HighestModSeq: b.known.HighestModSeq, Messages: b.known.Messages}
+		f, err := w.here.Scan(ctx, place, nil)
+		if err != nil {
+			return err
+		}
+		folders[b.Name] = &f
+		views = append(views, local.View{Mailbox: place, Folder: &f})
+	}
+	if len(views) == 0 {
+		return nil
+	}
+	if _, err := w.here.ScanTags(ctx, views, all.trash); err != nil {
+		return err
+	}
+	for name, f := range folders {
+		boxes[name].left = plan.Renumbered(f.Local, boxes[name].matched, boxes[name].uidValidity)
+	}
+	for name, p := range plans {
+		from := boxes[name]
+		for to, moves := range p.Waiting {
+			in := boxes[to]
+			if from == nil || in == nil || folders[name] == nil == (folders[to] == nil) {
+				continue
+			}
+			for _, m := range moves {
+				if folders[name] == nil {
+					from.left.Missing = append(from.left.Missing, m.Row)
+				}
+				if i := slices.IndexFunc(in.local.Untracked, func(s plan.Untracked) bool { return s.Key == m.Key }); i >= 0 && folders[to] == nil {
+					in.left.Untracked = append(in.left.Untracked, in.local.Untracked[i])
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // foreseeHeld takes out of what a dry run would upload what is held back once all is paired.

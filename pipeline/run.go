@@ -51,6 +51,7 @@ type run struct {
 	mu         sync.Mutex
 	largeBegun bool            // some large messages were asked for
 	paired     map[string]bool // mailboxes whose first look found mail here that is theirs
+	matched    bool            // some were found under other UIDs
 	hooksBegan bool            // they let the run begin, and are told of its end
 
 	renamed asBefore // of a dry run

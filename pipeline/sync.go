@@ -86,7 +86,7 @@ func (r *run) sync(ctx context.Context) error {
 			return err
 		}
 		r.keepDeleted(all, changed)
-		if err := first.foreseePaired(ctx, all); err != nil {
+		if err := first.foreseePaired(ctx, all, plans); err != nil {
 			return first.leaveAccount(ctx, err, report.AtConnect)
 		}
 		return r.removeGone(ctx, changed)

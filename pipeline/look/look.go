@@ -167,6 +167,9 @@ type Found struct {
 	// Paired: mail that was here is the mailbox's, and what of its flags the server is to be
 	// told is known when that is recorded.
 	Paired bool
+	// Matched are messages that rows of other UIDs were found to be, by these: what changed here of them,
+	// and of mail that came from them or to them, is known when that is recorded.
+	Matched map[imap.UID]mail.Message
 	// Left is what a dry run finds of that.
 	Left plan.Local
 	// Marks is what the ledger is to have of the mailbox when all that the server told is

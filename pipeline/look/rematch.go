@@ -96,6 +96,9 @@ func (l *Looker) rematch(ctx context.Context, b *Mailbox, v *plan.View, rows []l
 		matched[u] = true
 		known[m.Key] = true
 	}
+	if !fromDisk {
+		b.found.Matched = b.matched(pairs, listed)
+	}
 	if fromDisk {
 		b.found.Paired = len(rows)+len(pairs) > 0 || l.UploadHere && len(here) > 0
 	}
@@ -109,6 +112,17 @@ func (l *Looker) rematch(ctx context.Context, b *Mailbox, v *plan.View, rows []l
 		return l.orphans(ctx, b, v, matched, known, files)
 	}
 	return l.retire(ctx, b, stubs)
+}
+
+// matched gives the messages that rows were found to be, by the UIDs of these.
+func (b *Mailbox) matched(pairs map[imap.UID]plan.Untracked, listed []mail.Message) map[imap.UID]mail.Message {
+	out := make(map[imap.UID]mail.Message, len(pairs))
+	for _, m := range listed {
+		if row, ok := pairs[m.UID]; ok && row.UIDValidity == b.Known.UIDValidity {
+			out[row.UID] = m
+		}
+	}
+	return out
 }
 
 // orphans gives stubs that the ledger does not know their rows back: else the

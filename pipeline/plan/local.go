@@ -7,6 +7,7 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
 // Local is what the user changed in a mailbox's folder since the last agreement.
@@ -46,6 +47,34 @@ func (l *Local) AddFlags(uid imap.UID, d Delta) {
 		}
 	}
 	l.Flags[uid] = have
+}
+
+// Renumbered gives what is here of messages that have other UIDs now: now are these, by the UIDs of
+// before. Of flags it is what they have not yet. What the server has no more is left out.
+func Renumbered(l Local, now map[imap.UID]mail.Message, uidValidity uint64) Local {
+	rows := func(before []ledger.Message) (out []ledger.Message) {
+		for _, row := range before {
+			if m, ok := now[row.UID]; ok {
+				row.UIDValidity, row.UID = uidValidity, m.UID
+				out = append(out, row)
+			}
+		}
+		return out
+	}
+	out := l
+	out.Flags, out.Tagged = make(map[imap.UID]Delta), make(map[string][]ledger.Message)
+	for uid, d := range l.Flags {
+		if m, ok := now[uid]; ok {
+			out.AddFlags(m.UID, Changed(StoredFlags(m.Flags), StoredFlags(d.Merged(m.Flags))))
+		}
+	}
+	out.Marked, out.Missing = rows(l.Marked), rows(l.Missing)
+	for to, tagged := range l.Tagged {
+		if there := rows(tagged); len(there) > 0 {
+			out.Tagged[to] = there
+		}
+	}
+	return out
 }
 
 // Nothing tells whether there is nothing to tell the server, nor anything that may have
