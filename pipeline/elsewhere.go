@@ -2,6 +2,10 @@ package pipeline
 
 import (
 	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
@@ -15,9 +19,17 @@ import (
 // run, or what an interrupted one has left, is ended, would lose its tags.
 func (r *run) elsewhere(ctx context.Context, gone []*deliver.Item) ([]mail.Change, error) {
 	ids := make([]string, len(gone))
-	going := make(map[string]bool)
+	going, keys := make(map[string]bool), make(map[string]bool)
 	for i, it := range gone {
-		ids[i], going[it.Place()] = it.Row.ID, true
+		ids[i], going[it.Place()], keys[filepath.Base(it.Place())] = it.Row.ID, true, true
+	}
+	goes := func(path string) bool {
+		place := maildir.Place(path)
+		if going[place] || !keys[filepath.Base(place)] {
+			return going[place]
+		}
+		_, err := os.Lstat(path) // its folder had another name
+		return errors.Is(err, fs.ErrNotExist)
 	}
 	known, err := r.Index.Messages(ctx, ids, r.Root)
 	if err != nil {
@@ -26,7 +38,7 @@ func (r *run) elsewhere(ctx context.Context, gone []*deliver.Item) ([]mail.Chang
 	var rows []ledger.Message
 	for _, it := range gone {
 		t, is := known[it.Row.ID]
-		if !is || len(t.Others) > 0 || slices.ContainsFunc(t.Paths, func(path string) bool { return !going[maildir.Place(path)] }) {
+		if !is || len(t.Others) > 0 || slices.ContainsFunc(t.Paths, func(path string) bool { return !goes(path) }) {
 			continue
 		}
 		row := it.Row

@@ -213,6 +213,14 @@ func (x *notmuch) Apply(_ context.Context, changes []mail.Change) ([]mail.Result
 			// As the real one: under whatever name it has the file.
 			same := sameKey(c.Path)
 			m := db[c.ID]
+			if m != nil && !slices.ContainsFunc(m.Files, same) {
+				key, _ := maildir.ParseName(c.Path)
+				same = func(other string) bool {
+					k, _ := maildir.ParseName(other)
+					_, err := os.Lstat(other)
+					return k == key && errors.Is(err, fs.ErrNotExist)
+				}
+			}
 			if m == nil || !slices.ContainsFunc(m.Files, same) && len(c.Add)+len(c.Remove) == 0 {
 				_, m = byKey(c.Path)
 			}

@@ -112,6 +112,7 @@ func TestAMailboxIsRenamedOnTheServer(t *testing.T) {
 					if at == 0 {
 						want[tc.old] += " 9"
 					}
+					h.named() // before notmuch looks
 					h.has(s, want)
 					h.named()
 					h.quiet(s, keepsTodo)

@@ -509,6 +509,10 @@ func (b *batch) remove(c mail.Change) (tags []string, err error) {
 		// is the tags alone.
 		same := func(f string) bool { return sameFile(f, c.Path) }
 		files, err := filesOf(m)
+		if !slices.ContainsFunc(files, same) {
+			// Its folder got another name when the file was gone from it already, and kept this.
+			same = func(f string) bool { return keyOf(f) == keyOf(c.Path) && !exists(f) }
+		}
 		if err == nil && (slices.ContainsFunc(files, same) || len(c.Add)+len(c.Remove) > 0 && len(files) > 0) {
 			return b.lose(m, c, same)
 		}

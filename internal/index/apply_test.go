@@ -225,6 +225,20 @@ func TestRemove(t *testing.T) {
 	// By an id that is another message's.
 	remove(mail.Change{Path: c, ID: "a@example.org"}, "inbox", "unread")
 	w.count("*", 0)
+	// Its folder got another name when the file was gone from it. A file of this name that is there stays.
+	d, e := w.deliver("box/new/d", "d@example.org"), w.deliver("box/new/e", "e@example.org")
+	w.notmuch("new")
+	if err := os.Remove(d); err != nil {
+		t.Error(err)
+	}
+	remove(mail.Change{Path: filepath.Join(w.root, "other/new/d"), ID: "d@example.org"}, "inbox", "unread")
+	remove(mail.Change{Path: filepath.Join(w.root, "other/new/e"), ID: "e@example.org"})
+	w.count("*", 1)
+	if err := os.Remove(e); err != nil {
+		t.Error(err)
+	}
+	remove(mail.Change{Path: filepath.Join(w.root, "other/cur/e:2,S"), ID: "e@example.org"}, "inbox", "unread")
+	w.count("*", 0)
 	w.quiet()
 }
 
