@@ -15,7 +15,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -111,9 +110,6 @@ type Ledger struct {
 	db   *sql.DB
 	lock *os.File // nil: opened to look into
 	old  bool     // of a version that knows no digests, opened to look into
-
-	mu    sync.Mutex
-	ready map[string]*sql.Stmt // what is asked for each mailbox or file, by its text
 }
 
 // version is the schema's. A ledger of a newer one is refused.
@@ -243,15 +239,6 @@ func open(ctx context.Context, through driver.Driver, path, mode string) (*Ledge
 	return &Ledger{path: path, db: db}, nil
 }
 
-// connector opens one database through a driver.
-type connector struct {
-	through driver.Driver
-	name    string
-}
-
-func (c connector) Connect(context.Context) (driver.Conn, error) { return c.through.Open(c.name) }
-func (c connector) Driver() driver.Driver                        { return c.through }
-
 // fail says which ledger an error is about, and what to do. A full disk is
 // ENOSPC, as it is everywhere else.
 func fail(path string, err error) error {
@@ -354,25 +341,6 @@ func (l *Ledger) Close() error {
 	return err
 }
 
-// prepared gives a query that SQLite has read already: reading it takes three
-// times as long as looking one thing up.
-func (l *Ledger) prepared(ctx context.Context, text string) (*sql.Stmt, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if st := l.ready[text]; st != nil {
-		return st, nil
-	}
-	st, err := l.db.PrepareContext(ctx, text) // it ends with the database
-	if err != nil {
-		return nil, l.fail(err)
-	}
-	if l.ready == nil {
-		l.ready = make(map[string]*sql.Stmt)
-	}
-	l.ready[text] = st
-	return st, nil
-}
-
 // tx does f in one transaction.
 func (l *Ledger) tx(ctx context.Context, f func(*sql.Tx) error) error {
 	tx, err := l.db.BeginTx(ctx, nil)
@@ -398,11 +366,7 @@ func rollback(tx *sql.Tx) error {
 // Meta gives a value of the account; "" if there is none.
 func (l *Ledger) Meta(ctx context.Context, key string) (string, error) {
 	var v string
-	st, err := l.prepared(ctx, "SELECT value FROM meta WHERE key = ?")
-	if err != nil {
-		return "", err
-	}
-	err = st.QueryRowContext(ctx, key).Scan(&v)
+	err := l.db.QueryRowContext(ctx, "SELECT value FROM meta WHERE key = ?", key).Scan(&v)
 	if errors.Is(err, sql.ErrNoRows) {
 		return "", nil
 	}

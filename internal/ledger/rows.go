@@ -124,11 +124,6 @@ func (l *Ledger) query(ctx context.Context, where string, args ...any) (out []Me
 	if err != nil {
 		return nil, l.fail(err)
 	}
-	return l.read(rows)
-}
-
-// read takes the messages out of an answer.
-func (l *Ledger) read(rows *sql.Rows) (out []Message, err error) {
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
 		var m Message
@@ -206,15 +201,7 @@ func quoted(states []State) string {
 
 // ByMessageID gives the messages with a notmuch message id.
 func (l *Ledger) ByMessageID(ctx context.Context, id string) ([]Message, error) {
-	st, err := l.prepared(ctx, "SELECT "+l.columns()+" FROM message WHERE message.id = ?")
-	if err != nil {
-		return nil, err
-	}
-	rows, err := st.QueryContext(ctx, id)
-	if err != nil {
-		return nil, l.fail(err)
-	}
-	return l.read(rows)
+	return l.query(ctx, "message.id = ?", id)
 }
 
 // WithoutMessageID gives the messages that notmuch has under an id of its own making, of those

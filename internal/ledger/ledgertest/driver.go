@@ -35,20 +35,19 @@ func (d *Driver) Open(name string) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &conn{c, c.(sqliteConn), d}, nil
+	return &conn{c.(sqliteConn), d}, nil
 }
 
-// sqliteConn is what the driver's connection can do besides.
+// sqliteConn is what the ledger uses of a connection.
 type sqliteConn interface {
-	driver.Pinger
+	driver.Conn
 	driver.ConnBeginTx
 	driver.ConnPrepareContext
-	driver.ExecerContext
-	driver.QueryerContext
+	driver.SessionResetter
+	driver.Validator
 }
 
 type conn struct {
-	driver.Conn
 	sqliteConn
 	d *Driver
 }
@@ -73,24 +72,6 @@ func (c *conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, e
 		return nil, err
 	}
 	return &stmt{s.(sqliteStmt), c.d, query}, nil
-}
-
-func (c *conn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
-	if err := c.d.Fault(query); err != nil {
-		return nil, err
-	}
-	return c.sqliteConn.ExecContext(ctx, query, args)
-}
-
-func (c *conn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
-	if err := c.d.Fault(query); err != nil {
-		return nil, err
-	}
-	r, err := c.sqliteConn.QueryContext(ctx, query, args)
-	if err != nil {
-		return nil, err
-	}
-	return &rows{r, c.d, 0}, nil
 }
 
 // sqliteStmt is what the driver's statement can do.
