@@ -218,7 +218,12 @@ func (x *Index) open(mode notmuch.DBMode) (*notmuch.DB, error) {
 
 // openWith opens it with its finalizer cleared.
 func (x *Index) openWith(base, config, profile *string, mode notmuch.DBMode) (*notmuch.DB, error) {
-	db, err := notmuch.OpenWithConfig(base, config, profile, mode)
+	var db *notmuch.DB
+	var err error
+	undisturbed(func() (disturbed bool) {
+		db, err = notmuch.OpenWithConfig(base, config, profile, mode)
+		return errors.Is(err, notmuch.ErrXapianException)
+	})
 	if err != nil {
 		if _, why := x.probe(); why != nil {
 			return nil, why // in words, which go.notmuch loses
@@ -227,6 +232,16 @@ func (x *Index) openWith(base, config, profile *string, mode notmuch.DBMode) (*n
 	}
 	runtime.SetFinalizer(db, nil)
 	return db, nil
+}
+
+// undisturbed opens a database again, some times at most, where Xapian fails to: others may commit
+// to it meanwhile, and what was being read is discarded then (Xapian's DatabaseModifiedError).
+func undisturbed(open func() (disturbed bool)) {
+	for range 10 {
+		if !open() {
+			return
+		}
+	}
 }
 
 // read lets f read, once more from the start if writers got in between

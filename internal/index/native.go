@@ -197,7 +197,13 @@ func (x *Index) probe() (configuration, error) {
 	return x.configuredBy(func(config, profile *C.char, db **C.notmuch_database_t, text **C.char) error {
 		path, free := cstr(x.own)
 		defer free()
-		status := C.notmuch_database_open_with_config(path, C.NOTMUCH_DATABASE_MODE_READ_ONLY, config, profile, db, text)
+		var status C.notmuch_status_t
+		undisturbed(func() (disturbed bool) {
+			C.free(unsafe.Pointer(*text))
+			*text = nil
+			status = C.notmuch_database_open_with_config(path, C.NOTMUCH_DATABASE_MODE_READ_ONLY, config, profile, db, text)
+			return status == C.NOTMUCH_STATUS_XAPIAN_EXCEPTION
+		})
 		return openError(status, *text)
 	})
 }
