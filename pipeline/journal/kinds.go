@@ -60,7 +60,7 @@ type Journal struct {
 
 // Of gives the journal of a ledger. This is where every kind of note is declared.
 func Of(l *ledger.Ledger) *Journal {
-	j := &Journal{ledger: l}
+	j := &Journal{ledger: l, kinds: make([]Kind, 0, 64)} // it is made some fifty times in a run
 
 	// Intents, in the order in which a run ends what an earlier one left of them. What
 	// is to be put right here comes first, before the server is connected to, since what
