@@ -1,10 +1,14 @@
 package cmd
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/emersion/go-imap/v2"
 )
 
 // What of this machine costs one mailbox, or the sign-in, leaves the others alone,
@@ -36,4 +40,50 @@ func TestAnErrorOfThisMachineInOneMailbox(t *testing.T) {
 	}
 	do(os.Rename(filepath.Join(m.dir, "away"), filepath.Join(m.dir, "secret")))
 	m.sync()
+}
+
+// A folder that may only be read, while mail comes to it, goes from it, and is moved out of it
+// on the server, keeps the other mailboxes from nothing: not in the run that meets it, and not
+// in those behind that, which have to end what it left. When it can be written to, one run does
+// the rest.
+func TestAFolderForReadingOnlyCostsItsMailboxAlone(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.begin()
+	m.sync()
+	readOnly := func(args ...string) (string, int) {
+		return m.run(append([]string{"unshare", "--map-root-user", "--mount", "sh", "-e", "-c",
+			`mount --bind mail/work/Work mail/work/Work; mount -o remount,ro,bind mail/work/Work; exec "$@"`, "sh", name}, args...)...)
+	}
+	c := m.client()
+	if _, err := c.Select("Work", nil).Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Move(imap.UIDSetNum(1), "INBOX").Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(c.Logout().Wait(), c.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for round := range 3 {
+		came := 20 + round
+		m.deliver("INBOX", came)
+		m.deliver("Work", 30+round)
+		m.move(1+round, "INBOX", "INBOX", "S")
+		out, status := readOnly("sync")
+		if status != exitBroken || strings.Count(out, "work/Work: ") == 0 || strings.Contains(out, "work: remove") ||
+			!strings.Contains(out, "read-only file system; see that it can be written to") || !strings.Contains(out, "1 change of flags sent") {
+			t.Errorf("round %d: status %d: %s", round, status, out)
+		}
+		if found, _ := m.run("notmuch", "count", fmt.Sprintf("id:%d@own.example", came)); found != "1\n" {
+			t.Errorf("round %d: mail of INBOX did not come: %s", round, out)
+		}
+	}
+	m.sync()
+	if out, status := m.run(name, "verify"); status != exitDone {
+		t.Errorf("in the end: %s", out)
+	}
+	if out, _ := m.run("notmuch", "count", "--output=files", "*"); out != "14\n" {
+		t.Errorf("in the end notmuch has %s files, not 14", out)
+	}
 }

@@ -138,24 +138,26 @@ func (r *run) removeUnseen(ctx context.Context) error {
 	if err := r.twins.remove(ctx, moved...); err != nil {
 		return err
 	}
+	var gone []*deliver.Item
 	for _, it := range moved {
 		name, ok, err := it.Box.Dir.Locate(it.Row.Key, it.Row.Name)
-		if err != nil {
+		if err == nil && ok {
+			if err = it.Box.Dir.Remove(name); err == nil {
+				it.Row.Name = name
+				r.rep.Step("file removed")
+			}
+		}
+		switch {
+		case err == nil:
+			gone = append(gone, it)
+		case !it.Box.Bears(err):
 			return err
 		}
-		if !ok {
-			continue
-		}
-		if err := it.Box.Dir.Remove(name); err != nil {
-			return err
-		}
-		it.Row.Name = name
-		r.rep.Step("file removed")
 	}
-	if err := r.line.Record(ctx, moved); err != nil {
+	if err := r.line.Record(ctx, gone); err != nil {
 		return err
 	}
-	for _, it := range moved { // they were held, too
+	for _, it := range gone { // they were held, too
 		if err := it.Box.End(ctx); err != nil {
 			return err
 		}

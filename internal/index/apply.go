@@ -96,6 +96,7 @@ func (x *Index) write(ctx context.Context, sh *shadow, f func(*batch) error) (er
 	if err := x.calm(ctx); err != nil {
 		return err
 	}
+	defer func() { err = noRoom(x.path, err) }()
 	defer tellSlow(x.waits)()
 	atWork.begin("")
 	defer atWork.end()
@@ -184,7 +185,7 @@ func (b *batch) apply(c mail.Change) (r mail.Result, err error) {
 	}
 	if errors.Is(err, notmuch.ErrXapianException) || errors.Is(err, notmuch.ErrOutOfMemory) || errors.Is(err, notmuch.ErrReadOnlyDB) {
 		if words := oneLine(b.db.LastStatus()); words != "" {
-			err = noRoom(b.db.Path(), full(words, fmt.Errorf("%w: %s", err, words)))
+			err = full(words, fmt.Errorf("%w: %s", err, words))
 		}
 		return r, err
 	}

@@ -274,7 +274,11 @@ func (x *Index) once(mode notmuch.DBMode, f func(*notmuch.DB) error) (err error)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, db.Close()) }()
+	defer func() {
+		if err = errors.Join(err, db.Close()); mode == notmuch.DBReadWrite {
+			err = noRoom(x.path, err)
+		}
+	}()
 	return f(db)
 }
 

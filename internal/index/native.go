@@ -267,11 +267,11 @@ func (x *Index) create() error {
 	return err
 }
 
-// noRoom makes an error ENOSPC if the database's file system is full: Xapian does not always
-// say why it could not write.
+// noRoom makes an error of writing ENOSPC if the database's file system is full: Xapian does not
+// always say why it could not write, and go.notmuch never does.
 func noRoom(dir string, err error) error {
 	var st unix.Statfs_t
-	if errors.Is(err, unix.ENOSPC) || unix.Statfs(dir, &st) != nil || float64(st.Bavail)*float64(st.Bsize) >= leastDatabase { // integers of each system's own kind
+	if err == nil || errors.Is(err, unix.ENOSPC) || unix.Statfs(dir, &st) != nil || float64(st.Bavail)*float64(st.Bsize) >= leastDatabase { // integers of each system's own kind
 		return err
 	}
 	return fmt.Errorf("%w: %w", unix.ENOSPC, err)
@@ -341,7 +341,7 @@ func statusError(h *C.notmuch_database_t, status C.notmuch_status_t) error {
 	}
 	switch status {
 	case C.NOTMUCH_STATUS_XAPIAN_EXCEPTION:
-		return noRoom(C.GoString(C.notmuch_database_get_path(h)), full(words, fmt.Errorf("%w: %s", notmuch.ErrXapianException, words)))
+		return full(words, fmt.Errorf("%w: %s", notmuch.ErrXapianException, words))
 	case C.NOTMUCH_STATUS_OUT_OF_MEMORY:
 		return notmuch.ErrOutOfMemory
 	case C.NOTMUCH_STATUS_READ_ONLY_DATABASE:

@@ -62,7 +62,9 @@ type Item struct {
 	Marked   bool           // it was marked for deletion here, too
 	Absent   bool           // its file was gone before the run: the next one is to judge nothing of it
 
-	left bool // its file is not as the run has seen it: the next one judges what became of it
+	// left: its file is not as the run has seen it, or its folder does not take it: the next run
+	// judges what became of it.
+	left bool
 }
 
 // Tags are what a message gets and loses.

@@ -7,6 +7,7 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
 // Mailbox is what the line knows of one: where its files lie, and how much of it is
@@ -80,4 +81,14 @@ func (m *Mailbox) Leave(err error) {
 	if m.failed != nil {
 		m.failed(err)
 	}
+}
+
+// Bears leaves what an error kept from being done, and reports true, if the error is of the
+// mailbox's folder alone: the others go on without it. Any other is the run's.
+func (m *Mailbox) Bears(err error) bool {
+	if report.ScopeOf(err, report.AtMailbox) != report.ScopeMailbox {
+		return false
+	}
+	m.Leave(err)
+	return true
 }

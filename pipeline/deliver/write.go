@@ -107,7 +107,10 @@ func (l *Line) writeItems(ctx context.Context, items []*Item) error {
 	}
 	for _, it := range items {
 		if err := l.place(it); err != nil {
-			return report.OfMailbox(it.Box.Name, err)
+			if it.left = it.Box.Bears(err); !it.left {
+				return report.OfMailbox(it.Box.Name, err)
+			}
+			it.discard()
 		}
 	}
 	for d := range dirs {

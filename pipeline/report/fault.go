@@ -153,12 +153,12 @@ func lacking(err error) bool {
 	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE)
 }
 
-// barred tells whether a file or directory cannot be used because of what it is, or of
-// its permissions: others can.
+// barred tells whether a file or directory cannot be used because of what it is, of its
+// permissions, or of what is mounted there: others can.
 func barred(err error) bool {
 	_, path := errors.AsType[*fs.PathError](err)
 	_, link := errors.AsType[*os.LinkError](err)
-	return (path || link) && (errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.EISDIR) || errors.Is(err, fs.ErrInvalid) || errors.Is(err, unix.ELOOP))
+	return (path || link) && (errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.EISDIR) || errors.Is(err, fs.ErrInvalid) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.EROFS))
 }
 
 // Own tells whether an error is one of this machine, whatever was left because of it:

@@ -54,6 +54,24 @@ func TestWhatIsAnErrorOfThisMachine(t *testing.T) {
 	}
 }
 
+// What of this machine is in the way of one folder alone costs its mailbox, what all need the run.
+func TestAnErrorOfOneFolderCostsItsMailbox(t *testing.T) {
+	t.Parallel()
+	for errno, want := range map[unix.Errno]Scope{
+		unix.EACCES: ScopeMailbox, unix.EPERM: ScopeMailbox, unix.EROFS: ScopeMailbox, unix.ENOTDIR: ScopeMailbox, unix.ELOOP: ScopeMailbox,
+		unix.ENOSPC: ScopeRun, unix.EDQUOT: ScopeRun, unix.EMFILE: ScopeRun, unix.EIO: ScopeRun,
+	} {
+		for _, err := range []error{&fs.PathError{Op: "open", Err: errno}, &os.LinkError{Op: "rename", Err: errno}} {
+			if got := ScopeOf(err, AtMailbox); got != want {
+				t.Errorf("%v: %v, not %v", err, got, want)
+			}
+		}
+		if got := ScopeOf(errno, AtMailbox); got != ScopeRun {
+			t.Errorf("%v of no file: %v", errno, got)
+		}
+	}
+}
+
 // What a fault that passes has to say of the next run stands in its line once.
 func TestTheNextRunIsNamedOnce(t *testing.T) {
 	t.Parallel()

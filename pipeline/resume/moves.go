@@ -73,7 +73,11 @@ func (r *Resumer) Links(ctx context.Context, c Connection, unsettled map[string]
 					return err
 				}
 			}
-			if err := r.finishLink(ctx, b, row, boxes[links[keys[i]].To], links[keys[i]], keys[i], unrecorded); err != nil {
+			switch err := r.finishLink(ctx, b, row, boxes[links[keys[i]].To], links[keys[i]], keys[i], unrecorded); {
+			case errors.Is(err, errStays):
+				unsettled[name] = nil
+				keys = slices.Delete(keys, i, i+1)
+			case err != nil:
 				return err
 			}
 		}
@@ -85,6 +89,9 @@ func (r *Resumer) Links(ctx context.Context, c Connection, unsettled map[string]
 	}
 	return nil
 }
+
+// errStays says that a file cannot be removed from its folder now.
+var errStays = errors.New("its file stays")
 
 // finishLink ends one: what its user did to the old file is done to the message where it is
 // now.
@@ -130,6 +137,9 @@ func (r *Resumer) finishLink(ctx context.Context, from *Mailbox, row ledger.Mess
 			return err
 		}
 		if err := from.Dir.Remove(old); err != nil {
+			if from.Bears(err) {
+				return errStays
+			}
 			return err
 		}
 		r.Report.Step("file removed")

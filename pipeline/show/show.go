@@ -102,13 +102,16 @@ func (s *Shower) showNotMail(ctx context.Context) error {
 		n, ok := notes[about]
 		delete(notes, about)
 		if b := boxes[row.Mailbox]; b != nil && (!ok || !n.Placed && !n.GivenUp || n.GivenUp && s.Wanted(row)) {
-			if err := s.placeBeside(ctx, b, row, n); err != nil {
+			if err := s.placeBeside(ctx, b, row, n); err != nil && !b.Bears(err) {
 				return err
 			}
 		}
 	}
 	for about, n := range notes { // of mail that notmuch has now, or that is gone
 		if err := s.removeBeside(ctx, boxes, n); err != nil {
+			if boxes[n.Mailbox].Bears(err) { // the note waits for the next run
+				continue
+			}
 			return err
 		}
 		if err := s.Journal.Beside.Drop(ctx, about); err != nil {
@@ -331,6 +334,9 @@ func (s *Shower) Retire(ctx context.Context) error {
 			continue
 		}
 		if err := s.RemoveStub(ctx, b.Dir, row); err != nil {
+			if b.Bears(err) {
+				continue
+			}
 			return err
 		}
 		row.StubKey, row.StubName, row.ID = "", "", ""
