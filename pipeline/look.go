@@ -49,7 +49,7 @@ func (r *run) newLooking(o *overview, did push.Result) *look.Looking {
 	return look.New(look.Options{
 		Account: r.Name, Line: r.line, Ledger: r.Ledger, Here: r.here, Match: r.match, Report: r.rep, Keys: &r.keys, Now: r.Now,
 		Journal: r.notes(), Told: r.told, Ruled: r.ruled, Links: r.links, Old: r.old, MovedHere: r.arrivals.Moved,
-		Tags: &r.Tags, Deletions: r.Deletions, Believed: r.yes, Standing: r.faults.stays,
+		Tags: &r.Tags, Deletions: r.Deletions, Believed: r.yes, Held: r.standing.Before(look.Held), Standing: r.faults.stays,
 		Full: r.Full, DryRun: r.DryRun, ReadOnly: r.ReadOnly, PairOnly: r.PairOnly, UploadHere: r.UploadHere, UploadNext: r.then != nil, Some: len(r.Only) > 0,
 		Exchange: o.exchange, SizeAll: r.Carrier != nil || r.GiveWay != nil,
 		Tagged: func(ctx context.Context, dir string) ([]mail.Tagged, error) {

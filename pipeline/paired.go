@@ -105,10 +105,11 @@ func (r *run) uploadPaired(ctx context.Context, known []ledger.Mailbox) error {
 	})
 }
 
-// goOn does a run with this one's report and connection, whose sign-in is enough for both.
+// goOn does a run with this one's report and connection, whose sign-in is enough for both. What it
+// meets of faults this one remembers.
 func (r *run) goOn(o Options, do func(next *run) error) error {
 	next := reportingRun(o, r.rep)
-	next.first = r.first
+	next.first, next.standing, next.faults.standing = r.first, r.standing, r.standing
 	defer next.ask.Clear()
 	defer next.ask.End()
 	return do(next)
@@ -173,7 +174,7 @@ func (w *worker) foreseePaired(ctx context.Context, all *overview, plans map[str
 	if len(locals) == 0 {
 		return nil
 	}
-	o.Plans = plan.OfFolders(locals, plan.Policy{Deletions: w.Deletions, Yes: w.yes, Daily: all.daily, Whole: true, Some: !w.matched || len(w.Only) > 0, Tags: &w.Tags})
+	o.Plans = plan.OfFolders(locals, plan.Policy{Deletions: w.Deletions, Yes: w.yes, Held: w.standing.Before(push.Held), Daily: all.daily, Whole: true, Some: !w.matched || len(w.Only) > 0, Tags: &w.Tags})
 	_, err := w.newPusher().Push(ctx, pushedOver{w.conn}, o)
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/push"
 )
 
 // reconcile makes of what is here in all mailboxes, by name, what the server is to be told.
@@ -22,12 +23,16 @@ func (r *run) reconcile(ctx context.Context, o *overview) (map[string]*plan.Outg
 	}
 	every = slices.Concat(every, o.detached)
 	r.sayUnreadable(every)
-	plans := plan.OfFolders(locals, plan.Policy{
-		Deletions: r.Deletions, Yes: r.yes, Daily: o.daily, Restore: r.Restore,
+	policy := plan.Policy{
+		Deletions: r.Deletions, Yes: r.yes, Held: r.standing.Before(push.Held), Daily: o.daily, Restore: r.Restore,
 		Whole: still && !o.scansUnstable, Some: len(r.Only) > 0,
 		Tags: &r.Tags, Told: r.told.Before(),
 		Unread: slices.ContainsFunc(every, func(b *box) bool { return b.local.Unread }),
-	})
+	}
+	plans := plan.OfFolders(locals, policy)
+	if policy.Whole && !policy.Unread && !r.ReadOnly {
+		r.nothingLacks(o.boxes, plans)
+	}
 	for name, p := range plans {
 		for _, f := range p.Twins {
 			if err := r.here.SayTwin(ctx, name, f); err != nil {

@@ -89,6 +89,7 @@ func (r *run) sync(ctx context.Context) error {
 		if err := first.foreseePaired(ctx, all, plans); err != nil {
 			return first.leaveAccount(ctx, err, report.AtConnect)
 		}
+		r.endHolds(all.boxes)
 		return r.removeGone(ctx, changed)
 	})
 	if err != nil {

@@ -88,7 +88,7 @@ func Of(l *ledger.Ledger) *Journal {
 	declare(j, &j.Declined, "declined/", Memory, OfMessage, "what the server would not change of a message")              // until it is done, or wanted no more
 	declare(j, &j.Beside, "beside/", Memory, OfMessage, "a note that stands for a mail that notmuch does not take")       // while it does not take it
 	declare(j, &j.TaggedUnsent, "tagged/", Memory, OfMailboxFile, "the tag of new mail that the server would not take")   // while it is on it
-	declare(j, &j.Standing, "standing/", Memory, OfWord, "a fault of a mailbox, and when it was told")                    // until a whole run does not meet it
+	declare(j, &j.Standing, "standing/", Memory, OfWord, "a fault of a mailbox, and when it was told")                    // until a whole run does not meet it; what is held back, until it is answered or nothing of it is missing
 	declare(j, &j.Removed, "removed/", Memory, OfContent, "the tags of mail that was removed here")                       // for 90 days
 	declare(j, &j.Old, "old-tags/", Memory, OfMailboxFile, "tags that were there before a file")                          // until they change, or the file is gone
 	declare(j, &j.Refused.notes, "sign-in refused", Memory, Alone, "refused sign-ins")                                    // until one succeeds

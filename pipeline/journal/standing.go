@@ -19,12 +19,13 @@ type StandingFaults struct {
 	mu     sync.Mutex
 	before map[string]Standing // as earlier runs left them
 	met    map[string]Standing // in this run
+	over   map[string]bool     // this run has seen that they are
 }
 
 // NewStandingFaults starts a run's. remind is after how long a fault is told again; 0 tells it
 // in every run.
 func NewStandingFaults(j *Journal, now func() time.Time, remind time.Duration) *StandingFaults {
-	return &StandingFaults{journal: j, now: now, remind: remind, met: make(map[string]Standing)}
+	return &StandingFaults{journal: j, now: now, remind: remind, met: make(map[string]Standing), over: make(map[string]bool)}
 }
 
 // Recall reads what earlier runs have met.
@@ -34,6 +35,26 @@ func (s *StandingFaults) Recall(ctx context.Context) error {
 	defer s.mu.Unlock()
 	s.before = all
 	return err
+}
+
+// Before gives the mailboxes of which earlier runs have met a fault of this kind.
+func (s *StandingFaults) Before(kind string) map[string]bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make(map[string]bool)
+	for about := range s.before {
+		if k, mailbox, _ := strings.Cut(about, "/"); k == kind {
+			out[mailbox] = true
+		}
+	}
+	return out
+}
+
+// Over notes that a fault of this kind is over, unless this run meets it all the same.
+func (s *StandingFaults) Over(kind, mailbox string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.over[AboutWord(kind, mailbox)] = true
 }
 
 // Meet notes a fault of this kind, and tells whether it was told in these words not long ago.
@@ -67,8 +88,8 @@ func (s *StandingFaults) Told(kind, mailbox string) {
 	s.met[about] = m
 }
 
-// Note lets a change record what this run has met. over tells which other faults are
-// forgotten: if they come back, they are news.
+// Note lets a change record what this run has met. Which other faults are forgotten, beside those that
+// were said to be over, over tells: if they come back, they are news.
 func (s *StandingFaults) Note(c *Change, over func(kind, mailbox string) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -79,7 +100,7 @@ func (s *StandingFaults) Note(c *Change, over func(kind, mailbox string) bool) {
 	}
 	for about := range maps.Keys(s.before) {
 		kind, mailbox, _ := strings.Cut(about, "/")
-		if _, ok := s.met[about]; !ok && over(kind, mailbox) {
+		if _, ok := s.met[about]; !ok && (s.over[about] || over(kind, mailbox)) {
 			s.journal.Standing.Forget(c, about)
 		}
 	}

@@ -15,6 +15,10 @@ import (
 // Held is the kind of a standing fault: deletions on the server that are not believed.
 const Held = "gone"
 
+// undecided is the kind of one where not all mailboxes were looked into: what is gone may be in the
+// others, as the next whole run finds.
+const undecided = "missed"
+
 // Judge tells which of the deletions that the line holds are done, when all that came is known.
 // After a fault of the mailbox they stay for the next run, and all of them if the account was
 // left (ended). boxes are those that were looked into.
@@ -78,15 +82,19 @@ func (l *Looking) guardGone(ctx context.Context, boxes []*deliver.Mailbox) (map[
 			for _, it := range items {
 				stay[it] = true
 			}
-			doubt := ""
-			if s.Doubt != "" {
-				doubt = " (" + s.Doubt + ")"
+			doubt := s.Why(len(items))
+			if doubt != "" {
+				doubt = " (" + doubt + ")"
 			}
 			next := "look at the mailbox, then run sync"
 			if l.Some {
 				next = "run sync without -m, which finds what was moved to other mailboxes; if they are in none,"
 			}
-			l.Standing(b.Name, Held, fmt.Errorf("the server lists %d of %d messages no more%s; none was removed here, since that may be a mistake: "+
+			kind := Held
+			if l.Some && !s.Held {
+				kind = undecided
+			}
+			l.Standing(b.Name, kind, fmt.Errorf("the server lists %d of %d messages no more%s; none was removed here, since that may be a mistake: "+
 				"%s with --yes-delete=%s", len(items), s.Have, doubt, next, report.AnswerFor(l.Account, b.Name)))
 			l.Report.Tally(func(r *report.Report) {
 				r.Held += len(items)

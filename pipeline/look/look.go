@@ -125,6 +125,9 @@ type Options struct {
 	Standing func(mailbox, kind string, err error)
 	// Believed tells whether a person has let a mailbox's deletions past the guard.
 	Believed func(mailbox string) bool
+	// Held are the mailboxes in which deletions on the server were held back before, without an
+	// answer yet.
+	Held map[string]bool
 
 	Overview
 }
@@ -366,7 +369,7 @@ func (l *Looker) put(ctx context.Context, b *Mailbox, a plan.Actions, rows []led
 	_, theirs := b.sorted(a.Gone)
 	// What the server was just told is no news.
 	news := plan.Actions{Fetch: a.Fetch, Flags: a.Flags, Gone: theirs}
-	suspect := &plan.Suspicion{Doubt: doubt, Gone: len(theirs), Have: len(rows), All: len(a.Gone) == len(rows)}
+	suspect := &plan.Suspicion{Doubt: doubt, Gone: len(theirs), Have: len(rows), All: len(a.Gone) == len(rows), Held: l.Held[b.Name]}
 	held := !l.Believed(b.Name) && suspect.Holds(len(theirs))
 	if held {
 		l.mu.Lock()

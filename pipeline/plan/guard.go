@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -43,10 +44,15 @@ const (
 	DoubtPart     = "a part of its folder is gone"
 )
 
+// heldBefore is why what is left of deletions that were held back before is held back, however
+// little that is.
+const heldBefore = "deletions in it were held back before, without an answer yet"
+
 // guard holds back what may be a mistake: what a folder that is not believed would do
 // to the server, and deletions beyond the guard. That the last messages of a folder
 // are deleted, the only draft is sent, or the Trash is emptied, is daily life where
-// nothing else in the account is in doubt.
+// nothing else in the account is in doubt. Where deletions were held back before, all wait for the
+// answer: what looked like a mistake is none for being less now, since some of it is elsewhere.
 func guard(locals map[string]*Local, out map[string]*Outgoing, p Policy) {
 	held := make(map[string]string) // why, by mailbox
 	excusable, j := make(map[string]bool), Judgement{}
@@ -65,6 +71,10 @@ func guard(locals map[string]*Local, out map[string]*Outgoing, p Policy) {
 		case p.Deletions != DeletionsKeep && guarded(len(o.Deleted), l.Have):
 			held[name], excusable[name] = fmt.Sprintf("they are many of %d", l.Have), p.Daily[name]
 			j.many(p.Daily[name])
+		}
+		if p.Held[name] && len(o.Deleted) > 0 {
+			held[name] = cmp.Or(held[name], heldBefore)
+			j.doubted()
 		}
 	}
 	inOrder := !j.Mistake()
@@ -131,11 +141,20 @@ type Suspicion struct {
 	Gone  int
 	Have  int
 	All   bool // nothing is left of what the mailbox held
+	Held  bool // some were held back before, without an answer yet: then all that is gone is
+}
+
+// Why says what of that is to be told beside the numbers; "" if they say it.
+func (s *Suspicion) Why(unexplained int) string {
+	if s.Doubt == "" && s.Held && !s.All && !guarded(unexplained, s.Have) {
+		return heldBefore
+	}
+	return s.Doubt
 }
 
 // Holds tells whether so many deletions that nothing explains may be a mistake.
 func (s *Suspicion) Holds(unexplained int) bool {
-	return unexplained > 0 && (s.Doubt != "" || s.All || guarded(unexplained, s.Have))
+	return unexplained > 0 && (s.Doubt != "" || s.All || s.Held || guarded(unexplained, s.Have))
 }
 
 // Weigh adds what nothing explains to a judgement of the whole account. daily is that the mailbox
@@ -143,7 +162,7 @@ func (s *Suspicion) Holds(unexplained int) bool {
 func (s *Suspicion) Weigh(j *Judgement, unexplained int, daily bool) {
 	switch {
 	case !s.Holds(unexplained):
-	case s.Doubt != "":
+	case s.Doubt != "", s.Held:
 		j.doubted()
 	case guarded(unexplained, s.Have):
 		j.many(daily)

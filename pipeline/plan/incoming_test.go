@@ -151,6 +151,13 @@ func TestDeletionGuard(t *testing.T) {
 		if got := guarded(c.Gone, c.Have); got != c.Want {
 			t.Errorf("%d of %d: held %v", c.Gone, c.Have, got)
 		}
+		// Where some were held back before, all wait, and nothing else is in order.
+		var j Judgement
+		s := Suspicion{Gone: c.Gone, Have: c.Have, Held: true}
+		s.Weigh(&j, c.Gone, true)
+		if s.Holds(c.Gone) != (c.Gone > 0) || j.Mistake() != (c.Gone > 0) || s.Why(c.Gone) == "" != c.Want {
+			t.Errorf("%d of %d, held back before: %+v %q", c.Gone, c.Have, j, s.Why(c.Gone))
+		}
 	}
 }
 

@@ -122,6 +122,7 @@ func (o *Outgoing) Wait(is func(m Move, to string) bool) {
 type Policy struct {
 	Deletions Deletions
 	Yes       func(mailbox string) bool // past the guard
+	Held      map[string]bool           // mailboxes in which deletions were held back before, without an answer yet
 	Daily     map[string]bool           // mailboxes that are emptied in daily life
 	Some      bool                      // only some mailboxes are asked for: what tags move waits
 	Restore   bool                      // what is missing comes again

@@ -33,10 +33,12 @@ func (s *Script) Yes() bool { return s.N(2) == 1 }
 // Edits gives what was found in three folders, and a policy. Few Message-IDs, keys
 // and sizes make it likely that things look alike.
 func (s *Script) Edits() (map[string]*Local, Policy) {
-	let := s.N(4)
+	let := s.N(16)
+	let, waits := let%4, let/4 // what waits for an answer from before
 	p := Policy{
 		Deletions: []Deletions{DeletionsTrash, DeletionsExpunge, DeletionsKeep}[s.N(3)],
 		Yes:       func(name string) bool { return let == 1 || let == 2 && name == "INBOX" },
+		Held:      map[string]bool{"INBOX": waits&1 != 0, "Trash": waits&2 != 0},
 		Daily:     map[string]bool{"Trash": true}, Restore: s.N(4) == 1, Whole: s.N(4) != 1, Unread: s.N(4) == 1,
 	}
 	ids := []string{"", "a", "b", "c", "notmuch-sha1-x"}
@@ -184,6 +186,9 @@ func CheckPlanOut(t *testing.T, bytes []byte) {
 		if p.Unread && slices.ContainsFunc(o.Deleted, missing) {
 			t.Fatalf("%s: %d deleted, and not all folders could be read", name, len(o.Deleted))
 		}
+		if p.Held[name] && !p.Yes(name) && len(o.Deleted) > 0 {
+			t.Fatalf("%s waits for an answer, and %d are deleted", name, len(o.Deleted))
+		}
 		inDoubt := slices.ContainsFunc(o.Deleted, missing) && l.Doubt != ""
 		if !p.Yes(name) && (guarded(len(o.Deleted), l.Have) || inDoubt) {
 			// Only where all else is in order, the folder is empty, and it is little or of daily life.
@@ -217,6 +222,18 @@ func CheckPlanOut(t *testing.T, bytes []byte) {
 					t.Fatalf("%s is doubted, and UID %d loses %v", name, u, d.Remove)
 				}
 			}
+		}
+	}
+	// What it holds back, it holds back of whatever less is left of that.
+	less, after := (&Script{Bytes: bytes}).Edits()
+	after.Held = make(map[string]bool)
+	for name, l := range less {
+		after.Held[name] = p.Held[name] || out[name].Held > 0
+		l.Missing, l.Marked, l.Doubt = l.Missing[len(l.Missing)/2:], l.Marked[len(l.Marked)/2:], ""
+	}
+	for name, o := range OfFolders(less, after) {
+		if out[name].Held > 0 && !p.Yes(name) && len(o.Deleted) > 0 {
+			t.Fatalf("%s: %d were held back, and then %d of what is left are deleted", name, out[name].Held, len(o.Deleted))
 		}
 	}
 	for name, n := range files {

@@ -101,7 +101,7 @@ func (b *box) notBoth(ctx context.Context, rows []ledger.Row, there, missing, va
 	}
 	b.lost = append(b.lost, lost{b, rest, plan.Suspicion{
 		Doubt: plan.DoubtOf(b.known, nil, b.now, plan.View{Complete: true, UIDs: there}, len(vanished), 0, plan.Oldest(rows, vanished)),
-		Gone:  len(vanished), Have: len(rows), All: len(vanished) == len(rows),
+		Gone:  len(vanished), Have: len(rows), All: len(vanished) == len(rows), Held: b.HeldThere[b.known.Name],
 	}})
 	return nil
 }
@@ -155,8 +155,8 @@ func (s *side) readStray(ctx context.Context, of ledger.Mailbox) error {
 func (s *side) tellGone(list []mail.Mailbox) {
 	here, there := make(map[string]bool), make(map[string]bool)
 	daily := plan.DailyOf(list, s.trash)
-	for name, o := range plan.OfFolders(s.locals, plan.Policy{Deletions: s.Deletions, Yes: func(string) bool { return false }, Daily: daily, Whole: true}) {
-		here[name] = s.HeldHere[name] || o.Held > 0
+	for name, o := range plan.OfFolders(s.locals, plan.Policy{Deletions: s.Deletions, Yes: func(string) bool { return false }, Held: s.HeldHere, Daily: daily, Whole: true}) {
+		here[name] = o.Held > 0
 	}
 	var j plan.Judgement
 	for i := range s.lost {
@@ -167,7 +167,7 @@ func (s *side) tellGone(list []mail.Mailbox) {
 		}
 	}
 	for _, l := range s.lost {
-		there[l.known.Name] = s.HeldThere[l.known.Name] || j.Mistake() && l.why.Holds(len(l.rows))
+		there[l.known.Name] = j.Mistake() && l.why.Holds(len(l.rows))
 	}
 	for _, g := range s.gone {
 		yes := fmt.Sprintf("`notmuch imap sync --yes-delete=%s` deletes it", mail.Typed(s.Name+"/"+g.known.Name))
