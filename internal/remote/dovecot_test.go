@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -142,5 +143,36 @@ func TestDovecotByTunnel(t *testing.T) {
 	}
 	if text := h.String(t); !strings.Contains(text, "S: * PREAUTH ") || !strings.Contains(text, `ID ("name" "notmuch-imap" "version" "1")`) {
 		t.Errorf("the transcript is\n%s", text)
+	}
+}
+
+// TestDovecotListsADeletedMailbox that has others below it: it is no mailbox any more, whatever
+// attributes it is listed with.
+func TestDovecotListsADeletedMailbox(t *testing.T) {
+	t.Parallel()
+	srv, err := imaptest.StartDovecot(t.Context(), t.TempDir(), imaptest.DovecotOptions{Maildir: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = srv.Close() }) // nothing hangs on it
+	s := dialed(t, Options{Tunnel: srv.Tunnel(), TLS: "none", User: srv.User, Timeout: 5 * time.Minute})
+	boxes, err := s.List(t.Context(), mail.Listing{})
+	if err != nil || len(boxes) != 1 {
+		t.Fatalf("%v, %+v", err, boxes)
+	}
+	parent := "a"
+	child := parent + string(boxes[0].Delim) + "b"
+	for _, do := range []error{s.Create(t.Context(), parent), s.Create(t.Context(), child), s.Delete(t.Context(), parent)} {
+		if do != nil {
+			t.Fatal(do)
+		}
+	}
+	boxes, err = s.List(t.Context(), mail.Listing{})
+	there := slices.IndexFunc(boxes, func(m mail.Mailbox) bool { return m.Name == child && m.Selectable() && m.Status != nil })
+	if err != nil || there < 0 {
+		t.Errorf("%v, %+v", err, boxes)
+	}
+	if slices.ContainsFunc(boxes, func(m mail.Mailbox) bool { return m.Name == parent && (m.Selectable() || m.Err != nil) }) {
+		t.Errorf("%+v", boxes)
 	}
 }

@@ -91,9 +91,25 @@ func (s *Session) List(ctx context.Context, how mail.Listing) ([]mail.Mailbox, e
 	}
 	out := make([]mail.Mailbox, len(boxes))
 	for i := range boxes {
+		if noSuchMailbox(boxes[i].Err) && slices.ContainsFunc(boxes, boxes[i].above) {
+			boxes[i].Attrs, boxes[i].Err = append(boxes[i].Attrs, `\NonExistent`), nil
+		}
 		out[i] = boxes[i].Mailbox
 	}
 	return out, nil
+}
+
+// noSuchMailbox tells whether a refusal says that there is no such mailbox, by the code of RFC 5530
+// or in the words of Dovecot 2.3. That lists a mailbox which was deleted, and has others below it,
+// without \Noselect.
+func noSuchMailbox(err error) bool {
+	f, ok := mail.Refused(err)
+	return ok && (f.Code == "NONEXISTENT" || strings.HasPrefix(f.Text, "Mailbox doesn't exist"))
+}
+
+// above tells whether another mailbox is below this one.
+func (b listed) above(other listed) bool {
+	return b.Delim != 0 && strings.HasPrefix(other.Name, b.Name+string(b.Delim))
 }
 
 // list speaks one LIST and names what it gives.

@@ -112,6 +112,33 @@ func TestListStatusRefused(t *testing.T) {
 	_ = wantFault(t, boxes[3].Err, mail.KindNoData)
 }
 
+// TestAMailboxThatIsNoMoreHoldsOthers: one that the server lists, and does not have, is a name
+// above others, as with \Noselect. It holds none: then it may be the next LIST that is right.
+func TestAMailboxThatIsNoMoreHoldsOthers(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		other, answer string
+		want          bool
+	}{
+		{"a/b", "{tag} NO Mailbox doesn't exist: a (0.001 + 0.000 secs).\r\n", true},
+		{"a/b", "{tag} NO [NONEXISTENT] no mailbox\r\n", true},
+		{"a/b", "{tag} NO [NOPERM] not yours\r\n", false},
+		{"a/b", "{tag} NO mailbox is locked\r\n", false},
+		{"ab", "{tag} NO [NONEXISTENT] no mailbox\r\n", false},
+		{"b/a", "{tag} NO [NONEXISTENT] no mailbox\r\n", false},
+	} {
+		s := answering(t, "IMAP4rev1", [2]string{"LIST", "* LIST (\\HasChildren) \"/\" a\r\n* LIST () \"/\" " + c.other + "\r\n"},
+			[2]string{`STATUS "a"`, c.answer}, [2]string{"STATUS", "* STATUS " + c.other + " (MESSAGES 1)\r\n"})
+		boxes, err := s.List(t.Context(), mail.Listing{})
+		if err != nil || len(boxes) != 2 || boxes[1].Status == nil {
+			t.Fatalf("%v: %+v", err, boxes)
+		}
+		if got := !boxes[0].Selectable(); got != c.want || (boxes[0].Err == nil) != c.want {
+			t.Errorf("%s beside %s: %+v", c.answer, c.other, boxes[0])
+		}
+	}
+}
+
 // TestNamesGoBackAsTheyCame gives a name that breaks the rules back as it came.
 func TestNamesGoBackAsTheyCame(t *testing.T) {
 	t.Parallel()
