@@ -264,6 +264,7 @@ func (r *run) sortFolders(ctx context.Context, s Lister, rows []ledger.Mailbox, 
 		Personal: func(ctx context.Context) (string, error) { return personal(ctx, s, o.mailboxes) },
 	})
 	r.detach(o, f.Detached)
+	o.gone = f.Gone
 	o.mayHaveMoved = o.mayHaveMoved || f.Moved
 	for _, n := range f.Create {
 		o.foldersToCreate = append(o.foldersToCreate, r.newBox(n.Mailbox, ledger.Mailbox{Folder: n.Folder}))

@@ -5,6 +5,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/local"
 )
 
 // listing is what the server tells of the account as a whole.
@@ -35,6 +36,7 @@ type overview struct {
 	unselected      []*box        // not to be synchronised now, but mail may be in their folders
 	foldersToCreate []*box        // folders of which the server is to make mailboxes
 	detached        []*box        // folders whose mail the server cannot have now, also since it did not make their mailboxes
+	gone            []local.Gone  // those of them that the server has no more, which was not said yet
 	scansUnstable   bool          // folders changed all the while they were scanned
 	tags            mail.Revision // the notmuch database when its tags were looked at; zero if some are to be looked at again
 

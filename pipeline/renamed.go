@@ -444,13 +444,7 @@ func (r *run) moveFolder(ctx context.Context, b *box, from, to maildir.Dir) erro
 	if err := r.tellMoved(ctx, b, from, to); err != nil {
 		return err
 	}
-	if err := from.RemoveEmpty(); err != nil {
-		return err
-	}
-	for up := filepath.Dir(string(from)); strings.HasPrefix(up, r.Root+"/") && os.Remove(up) == nil; {
-		up = filepath.Dir(up)
-	}
-	return nil
+	return removeFolder(from, r.Root)
 }
 
 // noMaildir tells whether a folder is not there; it may be the directory that others are in.

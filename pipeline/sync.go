@@ -98,6 +98,9 @@ func (r *run) sync(ctx context.Context) error {
 	if err := r.removeUnseen(ctx); err != nil {
 		return err
 	}
+	if err := r.leaveGone(ctx, all); err != nil {
+		return err
+	}
 	if err := r.tellPlaces(ctx, all); err != nil {
 		return err
 	}

@@ -24,7 +24,14 @@ type Folders struct {
 	// of mailboxes that it has no more, and of none. What is missing elsewhere may be in them.
 	Detached []View
 	Forget   []ledger.Mailbox // those that are gone on both sides
+	Gone     []Gone           // those that the server has no more, which was not said yet
 	Moved    bool             // mail may have another place now: a mailbox may have another name
+}
+
+// Gone is a mailbox that the server has no more, or by a name that takes no part.
+type Gone struct {
+	View
+	Apart string // that name, perhaps; "" if there is none
 }
 
 // NewFolder is a folder of which the server is to make a mailbox.
@@ -167,16 +174,36 @@ func (r *Reader) goneMailbox(ctx context.Context, k ledger.Mailbox, l Listed, ou
 		return err
 	}
 	out.Moved = true // it may have another name now, with the same mail
-	if l.Told[k.Name] != "" {
-		return nil
+	if l.Told[k.Name] == "" {
+		out.Gone = append(out.Gone, Gone{v, apart})
+	}
+	return nil
+}
+
+// SayGone says, once, that the server has a mailbox no more, when it is known which of its mail is in
+// other mailboxes: so many files went for that. empty is that no mail is left in its folder.
+func (r *Reader) SayGone(ctx context.Context, g Gone, moved int, empty bool) error {
+	k, apart := g.Known, g.Apart
+	would := ""
+	if r.DryRun {
+		would = "would: "
 	}
 	return journal.Once(ctx, r.Journal.GoneSaid, aboutGone(k), journal.Text(cmp.Or(apart, k.Name)), !r.DryRun, func() bool {
-		if apart != "" {
+		text := "the server has this mailbox no more; "
+		if moved > 0 {
+			text += "it has " + mail.Number(moved, "message of it", "messages of it") + " in other mailboxes, and so it is here; "
+		}
+		switch {
+		case apart != "":
 			return r.Report.Note(k.Name, "the server has this mailbox as %s now, it seems, which takes no part: the configuration excludes it, or the server tells nothing of it. The mail stays here and there, and what was moved "+
 				"out of the folder or into it waits until that takes part. If it is another one, `notmuch imap folder delete %s` removes this one here", mail.Typed(r.Account+"/"+apart), mail.Typed(r.Account+"/"+k.Name))
+		case empty:
+			return r.Report.Note(k.Name, "%s%sno mail is left in its folder here, which goes, too", would, text)
+		case moved > 0:
+			text = would + text + "the rest of "
 		}
-		return r.Report.Note(k.Name, "the server has this mailbox no more; its mail here stays, and goes nowhere. To have it elsewhere, move it to another folder; "+
-			"`notmuch imap folder delete %s` removes it here, `notmuch imap folder create` makes the mailbox anew with it", mail.Typed(r.Account+"/"+k.Name))
+		return r.Report.Note(k.Name, "%sits mail here stays, and goes nowhere. To have it elsewhere, move it to another folder; "+
+			"`notmuch imap folder delete %s` removes it here, `notmuch imap folder create` makes the mailbox anew with it", text, mail.Typed(r.Account+"/"+k.Name))
 	})
 }
 

@@ -84,6 +84,9 @@ func (l *Looker) foresees(ctx context.Context, b *Mailbox, uids []imap.UID) ([]i
 		}
 	}
 	l.Report.Tally(func(r *report.Report) { r.Linked += len(copies) })
+	for _, from := range copies {
+		l.noteLinked(from)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, m := range listed {
@@ -127,6 +130,19 @@ func (l *Looker) foreseeFlags(b *Mailbox, dir maildir.Dir, key string, m mail.Me
 // placeless is what a message is known by wherever it is.
 func placeless(id string, size int64, date time.Time) string {
 	return fmt.Sprint(id, " ", size, " ", date.Unix())
+}
+
+func (l *Looking) noteLinked(from ledger.Message) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.linked[from.Key] = true
+}
+
+// Linked tells whether another file was made of a message's, or would be, where its mail is now.
+func (l *Looking) Linked(row ledger.Message) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.linked[row.Key]
 }
 
 // Foreseen tells whether a dry run has found a message that is new in another mailbox, and

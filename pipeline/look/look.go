@@ -189,6 +189,7 @@ type Looking struct {
 	foreseen map[string]bool                      // messages that a dry run finds new, by placeless
 	coming   map[string][]ledger.Message          // these, by Message-ID, as the run would record them; of an upload
 	notKept  map[string][]imap.UID                // of mailboxes that were looked into: messages whose flags are not as the server said
+	linked   map[string]bool                      // files, by key, of which others were made, or would be, in the mailboxes where their mail is now
 	passed   map[string]bool                      // files, by key, of which this run found that they are not where the server said
 
 	judged   bool        // what was held was judged, in a run that did not leave the account
@@ -197,7 +198,7 @@ type Looking struct {
 
 // New gives the looking of one run.
 func New(o Options) *Looking {
-	return &Looking{Options: o, suspects: make(map[*deliver.Mailbox]*plan.Suspicion), foreseen: make(map[string]bool), coming: make(map[string][]ledger.Message), notKept: make(map[string][]imap.UID), passed: make(map[string]bool)}
+	return &Looking{Options: o, suspects: make(map[*deliver.Mailbox]*plan.Suspicion), foreseen: make(map[string]bool), coming: make(map[string][]ledger.Message), notKept: make(map[string][]imap.UID), linked: make(map[string]bool), passed: make(map[string]bool)}
 }
 
 // Looker looks over one connection. It belongs to one goroutine.
