@@ -55,7 +55,8 @@ func (r *run) leaveOne(ctx context.Context, o *overview, g local.Gone, there map
 		return 0, false, err
 	}
 	b := o.detached[slices.IndexFunc(o.detached, func(b *box) bool { return b.Name == g.Name })]
-	var leaving, lost []*deliver.Item // of the lost ones nobody knows where they are, as on a disk that is not mounted
+	var leaving, strays []*deliver.Item
+	lost := false // some, of which nobody knows where they are: the list may lack the mailbox for a moment only
 	files := make(map[string]bool)
 	for _, row := range rows {
 		if row.State != ledger.Present || row.Key == "" {
@@ -70,13 +71,13 @@ func (r *run) leaveOne(ctx context.Context, o *overview, g local.Gone, there map
 		switch {
 		case err != nil:
 			return 0, false, err
-		case elsewhere:
+		case elsewhere && here:
 			leaving, files[row.Key] = append(leaving, it), true
-			if here {
-				moved++
-			}
+			moved++
+		case elsewhere || !here && r.looking.Strayed(row):
+			strays = append(strays, it)
 		case !here:
-			lost = append(lost, it)
+			lost = true
 		}
 	}
 	list, err := g.Dir.Scan()
@@ -87,14 +88,13 @@ func (r *run) leaveOne(ctx context.Context, o *overview, g local.Gone, there map
 	if err != nil {
 		return 0, false, err
 	}
-	stray := func(it *deliver.Item) bool { return r.looking.Strayed(it.Row) }
-	empty = len(rest) == 0 && len(slices.DeleteFunc(slices.Clone(lost), stray)) <= plan.Handful && !g.Dir.Elsewhere()
+	empty = len(rest) == 0 && !lost && !g.Dir.Elsewhere()
 	if r.DryRun {
 		r.rep.Tally(func(rep *report.Report) { rep.Removed += moved })
 		return moved, empty, nil
 	}
-	if empty { // both sides agree
-		leaving = append(leaving, slices.DeleteFunc(lost, stray)...)
+	if empty {
+		leaving = append(leaving, strays...)
 	}
 	if err := r.twins.remove(ctx, leaving...); err != nil {
 		return 0, false, err
