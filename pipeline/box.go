@@ -10,6 +10,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/deliver"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/local"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 )
@@ -67,7 +68,8 @@ func (r *run) newBox(m mail.Mailbox, known ledger.Mailbox) *box {
 	return b
 }
 
-// recordMarks moves the mailbox's marks on: all that the server told is dealt with.
+// recordMarks moves the mailbox's marks on: all that the server told is dealt with. From then on its
+// folder is known by the directory that it is, so that another one in its place is not taken for it.
 func (r *run) recordMarks(ctx context.Context, b *box) error {
 	if r.DryRun {
 		return nil
@@ -75,7 +77,13 @@ func (r *run) recordMarks(ctx context.Context, b *box) error {
 	if err := r.told.Over(ctx, b.Name); err != nil || b.marks == nil {
 		return err
 	}
-	if err := r.Ledger.SaveMailbox(ctx, *b.marks); err != nil {
+	c := journal.Change{Mailbox: b.marks}
+	if _, known, err := r.notes().Scanned.Get(ctx, b.Name); err != nil {
+		return err
+	} else if id := b.dir.Identity(); !known && id != "0" {
+		r.notes().Scanned.Put(&c, b.Name, journal.ScanAgain(id))
+	}
+	if err := r.notes().Record(ctx, c); err != nil {
 		return err
 	}
 	r.rep.Step("mailbox recorded")

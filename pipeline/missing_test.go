@@ -33,6 +33,13 @@ func TestWhatIsMissingInDoubtIsNotDeleted(t *testing.T) {
 				h.remove("INBOX", u+1)
 			}
 		}, held: 55},
+		"the folder is a copy that lacks some": {do: func(h *home) {
+			h.do(os.Rename(h.path("INBOX", ""), filepath.Join(h.dir, "old")))
+			h.do(os.CopyFS(h.path("INBOX", ""), os.DirFS(filepath.Join(h.dir, "old"))))
+			for u := range imap.UID(8) {
+				h.remove("INBOX", u+1)
+			}
+		}, held: 8},
 		"all folders are gone": {do: func(h *home) {
 			h.do(os.RemoveAll(filepath.Join(h.dir, "mail")))
 			h.do(os.MkdirAll(filepath.Join(h.dir, "mail"), 0o700))
