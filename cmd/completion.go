@@ -14,6 +14,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/contrib"
 	"github.com/notmuch-imap/notmuch-imap/internal/config"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
 func (p *program) completionCommand() *cli.Command {
@@ -82,6 +83,7 @@ var (
 	serverWords  = regexp.MustCompile(`(^|[^/])\bMAILBOX\b`)
 	messageWords = regexp.MustCompile(`\bMESSAGE\b`)
 	commandWords = regexp.MustCompile(`\bCOMMAND\b`)
+	kindWords    = regexp.MustCompile(`^KIND$`)
 )
 
 func (l *commandLine) wants(words *regexp.Regexp) bool { return words.MatchString(l.usage) }
@@ -181,6 +183,11 @@ func (p *program) candidates(ctx context.Context, l *commandLine) (out []string)
 	if len(l.commands) == 0 && l.wants(commandWords) {
 		for _, c := range p.commands() {
 			add(c.Name, c.Usage)
+		}
+	}
+	if l.wants(kindWords) {
+		for _, k := range mail.ActionKinds() {
+			add(string(k), "")
 		}
 	}
 	if l.usage == "" {

@@ -69,6 +69,8 @@ func TestWhatCanBeTypedNext(t *testing.T) {
 		{"folder|delete|work/", "words|work/INBOX|work/Sent Items|work/a:b=c@d|work/it's|work/x$(touch owned)"},
 		{"inspect|", "words|work/INBOX/15541"},
 		{"drop|--to|I", "words|INBOX"},
+		{"log|--kind|mo", "words|move"},
+		{"log|work/IN", "words|work/INBOX"},
 		{"sync|--|-", "words"},
 		{"sync|--log|x", "files"},
 		{"--config|x", "files"},

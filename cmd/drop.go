@@ -189,12 +189,17 @@ func (k *remover) remove(ctx context.Context, h *hold, t pipeline.Target, a answ
 		return err
 	}
 	var kept string
+	ledgerOf := h.options.Ledger
 	done, err := probe.Expunge(ctx, probe.ExpungeOptions{
 		Target: t, Dial: k.dial, Notes: journal.Of(h.options.Ledger).Expunge, Protect: k.protect, To: k.to,
 		Confirm: func(plan probe.ExpungePlan) (bool, error) { return k.confirm(ctx, name, note, plan) },
 		Keep: func() (err error) {
-			kept, err = k.keep(row, note)
-			return err
+			if kept, err = k.keep(row, note); err != nil {
+				return err
+			}
+			h := headerOf(note)
+			who, what := mail.Brief(h.Get("From"), strings.TrimPrefix(field(h, "Subject"), stub.SubjectPrefix))
+			return pipeline.Dropping(ctx, ledgerOf, row, k.to, who, what)
 		},
 	})
 	switch usage, wrong := errors.AsType[*usageError](err); {
@@ -204,6 +209,11 @@ func (k *remover) remove(ctx context.Context, h *hold, t pipeline.Target, a answ
 		return usage
 	case err != nil:
 		k.out.account(k.account.Name, name+": "+err.Error())
+		if _, refused := mail.Refused(err); refused {
+			if err := pipeline.NotDropped(ctx, ledgerOf, row, err.Error()); err != nil {
+				return err
+			}
+		}
 		return errPartly
 	case !done.Listed:
 		k.out.say(name + ": the server has it no more; nothing was left to delete")

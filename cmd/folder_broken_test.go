@@ -78,6 +78,9 @@ func TestAFolderForReadingOnlyCostsItsMailboxAlone(t *testing.T) {
 		if found, _ := m.run("notmuch", "count", fmt.Sprintf("id:%d@own.example", came)); found != "1\n" {
 			t.Errorf("round %d: mail of INBOX did not come: %s", round, out)
 		}
+		if log, _ := m.run(name, "log"); strings.Contains(log, "not known yet") || strings.Count(log, " not removed here, because ") < min(round, 1) {
+			t.Errorf("round %d: the log says %s", round, log)
+		}
 	}
 	m.sync()
 	if out, status := m.run(name, "verify"); status != exitDone {

@@ -176,7 +176,7 @@ func (o *output) event(e pipeline.Event) bool {
 		}
 	}
 	where := e.Account
-	if e.Mailbox != "" {
+	if e.Mailbox != "" && e.Type != pipeline.EventAction { // whose text names it
 		where += "/" + e.Mailbox
 		if e.UID != 0 {
 			where += fmt.Sprintf("/%d", e.UID)

@@ -190,6 +190,7 @@ func (p *program) commands() []*cli.Command {
 		p.watchCommand(),
 		p.statusCommand(),
 		p.stubsCommand(),
+		p.logCommand(),
 		p.verifyCommand(),
 		p.inspectCommand(),
 		p.retryCommand(),

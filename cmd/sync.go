@@ -289,7 +289,7 @@ func (p *program) syncLocked(ctx context.Context, a *config.Account, o pipeline.
 	l := o.Ledger
 	o.Hooks = req.hooks
 	o.Only, o.Full, o.DryRun, o.YesDelete = req.only, req.full, req.dryRun, req.yesDelete
-	o.Rules = req.rules
+	o.Rules, o.Plan = req.rules, req.dryRun && out.most >= showNotes
 	o.Restore, o.YesDeleteIn = req.restore, req.yesIn[a.Name]
 	if o.UploadHere = req.upload; req.upload {
 		if err := p.inherit(ctx, a, &o); err != nil {
@@ -352,6 +352,7 @@ func (p *program) indexOptions(out *output) index.Options {
 // pipelineOptions is an account's sync as the configuration has it.
 func (p *program) pipelineOptions(ctx context.Context, a *config.Account, root string, idx *index.Index, l *ledger.Ledger, keys *secrets, out *output) (o pipeline.Options, err error) {
 	names := &remote.Names{}
+	l.KeepLog(ledger.Keeping{Now: time.Now, For: time.Duration(a.LogDays) * 24 * time.Hour})
 	o = pipeline.Options{
 		Account: pipeline.Account{
 			Name:     a.Name,

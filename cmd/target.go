@@ -328,7 +328,7 @@ func (p *program) withAccount(ctx context.Context, a *config.Account, keys *secr
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, l.Close()) }()
+	defer func() { err = errors.Join(err, l.EndRun(context.WithoutCancel(ctx)), l.Close()) }()
 	runner, err := p.runner(idx, *a)
 	if err != nil {
 		return err

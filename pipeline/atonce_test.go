@@ -57,10 +57,13 @@ func TestWhatWaitsInAMailboxThatIsMatchedGoesWithTheSameRun(t *testing.T) {
 				counts := func(rep *Report) [6]int {
 					return [...]int{rep.Flagged, rep.Pushed, rep.Moved, rep.Deleted, rep.Uploaded, rep.Removed}
 				}
-				would := h.sync(s, keepsTodo, func(o *Options) { o.DryRun = true })
+				plan, would := h.planned(s, keepsTodo)
 				rep := h.sync(s, keepsTodo)
 				if !rep.Clean() || rep.Held > 0 || counts(rep) != counts(would) {
 					t.Errorf("the dry run said %v, the run did %v: %v", counts(would), counts(rep), h.events)
+				}
+				if d := h.notAsPlanned(plan); d != "" {
+					t.Errorf("the log differs from the plan:\n%s", d)
 				}
 				want := map[string]string{"INBOX": "", tc.is: "1 2 20 30 5 6 7", tc.is + "/Sub": "12", "Keep": "21 4", "Trash": "11 3"}
 				for name, mails := range tc.also {

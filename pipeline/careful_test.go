@@ -30,9 +30,13 @@ func TestADryRunSaysWhatARunDoes(t *testing.T) {
 				s.mute = i%2 == 0
 				tr.agree(s, h)
 				tr.change(s, h)
-				said := func(dry bool) (*report.Report, []string) {
-					rep := h.sync(s, tr.options, func(o *Options) { o.DryRun = dry })
-					var lines []string
+				var planned []mail.Action
+				said := func(dry bool) (rep *report.Report, lines []string) {
+					if dry {
+						planned, rep = h.planned(s, tr.options)
+					} else {
+						rep = h.sync(s, tr.options)
+					}
 					for _, e := range h.events {
 						// What the push changes on the server is news only to a run.
 						if e.Type == report.EventMailbox && !strings.Contains(e.Text, "new message") && !strings.Contains(e.Text, " deletion") && !strings.Contains(e.Text, "of flags") {
@@ -48,6 +52,9 @@ func TestADryRunSaysWhatARunDoes(t *testing.T) {
 					t.Errorf("the dry run changed something: %s, %s", a, b)
 				}
 				run, does := said(false)
+				if d := h.notAsPlanned(planned); d != "" {
+					t.Errorf("the log differs from the plan:\n%s\nrefused: %q", d, h.log(mail.IsRefused))
+				}
 				for what, n := range map[string][2]int{
 					"deleted": {dry.Deleted, run.Deleted}, "moved": {dry.Moved, run.Moved}, "uploaded": {dry.Uploaded, run.Uploaded},
 					"pushed": {dry.Pushed, run.Pushed}, "held": {dry.Held, run.Held}, "faults": {len(dry.Faults), len(run.Faults)},

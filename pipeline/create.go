@@ -11,6 +11,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
@@ -108,7 +109,11 @@ func (w *worker) makeMailbox(ctx context.Context, o *overview, b *box, files *ma
 	if err != nil {
 		return err
 	}
+	made := mail.Action{Kind: mail.ActCreate, Mailbox: b.Name, Why: "its folder " + b.known.Folder + " is new here"}
 	if w.DryRun {
+		if w.Plan {
+			w.rep.Plan(made)
+		}
 		b.known.Complete, b.known.UIDValidity = true, 1
 		b.Status = &mail.Status{UIDValidity: 1, UIDNext: 1}
 		return w.scanBox(ctx, b)
@@ -120,6 +125,11 @@ func (w *worker) makeMailbox(ctx context.Context, o *overview, b *box, files *ma
 	if err != nil {
 		return err
 	}
+	var begun journal.Change
+	begun.Begin(made)
+	if err := w.commit(ctx, begun, "mailbox about to be made"); err != nil {
+		return err
+	}
 	if err := w.create(ctx, o.listed, b); err != nil {
 		if _, refused := mail.Refused(err); !refused {
 			return err
@@ -129,10 +139,12 @@ func (w *worker) makeMailbox(ctx context.Context, o *overview, b *box, files *ma
 				return err
 			}
 		}
-		if called, _ := w.Layout.Folder(b.Name, b.Delim); called == b.known.Folder { // a sync asks for the same again
-			if err := w.notes().Record(ctx, released); err != nil {
-				return err
-			}
+		if called, _ := w.Layout.Folder(b.Name, b.Delim); called != b.known.Folder {
+			released = journal.Change{} // else a sync asks for the same again
+		}
+		released.Became(mail.IsRefused, err.Error(), made)
+		if err := w.notes().Record(ctx, released); err != nil {
+			return err
 		}
 		return err
 	}
@@ -143,10 +155,13 @@ func (w *worker) makeMailbox(ctx context.Context, o *overview, b *box, files *ma
 	b.Status = &sel.Status
 	if sel.Messages > 0 {
 		b.need = plan.NeedChanges // somebody made it at the same time
-		return nil
+		var c journal.Change
+		c.Became(mail.IsDone, "", made)
+		return w.commit(ctx, c, "mailbox made noted")
 	}
 	b.known.UIDValidity, b.known.UIDNext, b.known.HighestModSeq, b.known.Complete = sel.UIDValidity, sel.UIDNext, sel.HighestModSeq, true
 	released.Mailbox = &b.known
+	released.Became(mail.IsDone, "", made)
 	if err := w.notes().Record(ctx, released); err != nil {
 		return err
 	}

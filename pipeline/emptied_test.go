@@ -30,7 +30,11 @@ func TestAMailboxIsEmptiedAndDeletedThereAndItsMailMovedHere(t *testing.T) {
 					}
 					s.drop("Old")
 					h.move("Old", 1, "Archive", renamed)
+					plan, _ := h.planned(s)
 					h.sync(s)
+					if d := h.notAsPlanned(plan); d != "" {
+						t.Errorf("the log differs from the plan:\n%s", d)
+					}
 					want := "[Archive]"
 					if to != "" {
 						want = "[" + to + "]"

@@ -36,6 +36,8 @@ type indexed struct {
 	Files []string
 	Tags  []string
 	Read  map[string]int // by key: how long the file was when it was read
+	From  string
+	About string // its subject
 }
 
 func (m *indexed) read(path string, raw []byte) {
@@ -44,6 +46,8 @@ func (m *indexed) read(path string, raw []byte) {
 	}
 	key, _ := maildir.ParseName(path)
 	m.Read[key] = len(raw)
+	h := mail.ParseHeader(raw, "From", "Subject")
+	m.From, m.About = h.Get("From"), h.Get("Subject")
 }
 
 func (x *notmuch) load() (map[string]*indexed, error) {
@@ -208,7 +212,7 @@ func (x *notmuch) Apply(_ context.Context, changes []mail.Change) ([]mail.Result
 				return nil, err
 			}
 			m.Files = append(slices.DeleteFunc(m.Files, sameKey(c.Path)), to)
-			out[i] = mail.Result{ID: id, Path: to}
+			out[i] = mail.Result{ID: id, Path: to, From: m.From, Subject: m.About}
 		case mail.OpRemove:
 			// As the real one: under whatever name it has the file.
 			same := sameKey(c.Path)
@@ -370,7 +374,7 @@ func (x *notmuch) Messages(_ context.Context, ids []string, under string) (map[s
 		if m == nil {
 			continue
 		}
-		t := mail.Tagged{ID: of, Tags: m.Tags}
+		t := mail.Tagged{ID: of, Tags: m.Tags, From: m.From, Subject: m.About}
 		for _, f := range m.Files {
 			if strings.HasPrefix(f, under+"/") {
 				t.Paths = append(t.Paths, f)

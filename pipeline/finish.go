@@ -16,6 +16,9 @@ func (r *run) finish(ctx context.Context, err error) (*report.Report, error) {
 	} else if ctx.Err() == nil {
 		_ = r.noteRun(ctx, report.OfMailbox("", err)) // what is broken may be the ledger itself
 	}
+	if e := r.Ledger.EndRun(context.WithoutCancel(ctx)); err == nil {
+		err = e
+	}
 	if err == nil {
 		err = r.postSync(ctx)
 	}

@@ -155,9 +155,31 @@ func Forget(ctx context.Context, o Options, row ledger.Message) error {
 			return err
 		}
 	}
-	if err := r.Ledger.Delete(ctx, row.Mailbox, row.UIDValidity, row.UID); err != nil {
-		return err
-	}
-	r.rep.Step("deletions recorded")
-	return nil
+	c := journal.Change{Forget: []ledger.Message{row}}
+	c.Became(mail.IsDone, "", dropped(row))
+	return r.commit(ctx, c, "deletions recorded")
+}
+
+// dropped is the deletion of a message that somebody asked for.
+func dropped(row ledger.Message) mail.Action {
+	a := journal.ActionOf(mail.ActDelete, row)
+	a.Before, a.Why = row.Flags, "you asked for it"
+	return a
+}
+
+// Dropping says in the log that a message is about to be deleted on the server, or moved to a
+// mailbox there ("": it is not). Forget says that it was.
+func Dropping(ctx context.Context, l *ledger.Ledger, row ledger.Message, to, who, what string) error {
+	a := dropped(row)
+	a.Other, a.From, a.Subject = to, who, what
+	var c journal.Change
+	c.Begin(a)
+	return journal.Of(l).Record(ctx, c)
+}
+
+// NotDropped says there that the server did not do it.
+func NotDropped(ctx context.Context, l *ledger.Ledger, row ledger.Message, why string) error {
+	var c journal.Change
+	c.Became(mail.IsRefused, why, dropped(row))
+	return journal.Of(l).Record(ctx, c)
 }

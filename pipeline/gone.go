@@ -74,6 +74,9 @@ func (r *run) leaveOne(ctx context.Context, o *overview, g local.Gone, there map
 		case elsewhere && here:
 			leaving, files[row.Key] = append(leaving, it), true
 			moved++
+			if r.DryRun && r.Plan {
+				r.rep.Plan(deliver.Removal(it))
+			}
 		case elsewhere || !here && r.looking.Strayed(row):
 			strays = append(strays, it)
 		case !here:
@@ -97,6 +100,9 @@ func (r *run) leaveOne(ctx context.Context, o *overview, g local.Gone, there map
 		leaving = append(leaving, strays...)
 	}
 	if err := r.twins.remove(ctx, leaving...); err != nil {
+		return 0, false, err
+	}
+	if err := r.line.Removing(ctx, leaving...); err != nil {
 		return 0, false, err
 	}
 	for _, it := range leaving {

@@ -108,11 +108,14 @@ func TestMailOfADeletedMailboxIsWhereTheServerHasIt(t *testing.T) {
 				h.sync(s)
 				h.tag("m3@example.org", []string{"mine"}, nil)
 				tc.do(h, s)
-				would := h.sync(s, func(o *Options) { o.DryRun = true })
+				plan, would := h.planned(s)
 				if n := h.said("the server has this mailbox no more"); n != 1 {
 					t.Errorf("the dry run said %v", h.events)
 				}
 				rep := h.sync(s)
+				if d := h.notAsPlanned(plan); d != "" {
+					t.Errorf("the log differs from the plan:\n%s", d)
+				}
 				if n := h.said("the server has this mailbox no more"); n != 1 || !rep.Clean() || rep.Held > 0 || rep.Uploaded > 0 || rep.Removed != tc.moved || would.Removed != tc.moved {
 					t.Errorf("%+v, and the dry run %+v: %v", rep, would, h.events)
 				}

@@ -52,6 +52,9 @@ func newHome(t *testing.T) *home {
 }
 
 func (h *home) options(s *server, l *ledger.Ledger) Options {
+	if l != nil {
+		l.KeepLog(ledger.Keeping{Now: func() time.Time { return h.now }, For: 90 * 24 * time.Hour})
+	}
 	return Options{
 		Account: Account{
 			Name: "work", Address: "me@example.org", Root: filepath.Join(h.dir, "mail"), Dial: s.dial, Index: h.index, Ledger: l,

@@ -23,7 +23,10 @@ import (
 type lookedOver struct{ *conn.Conn[Session] }
 
 // Session gives what a look needs of the session.
-func (c lookedOver) Session() look.Session { return c.Conn.Session() }
+func (c lookedOver) Session() look.Session {
+	s := c.Conn.Session()
+	return look.Session{Describer: s, HeaderReader: s}
+}
 
 // StillThere tells which messages a mailbox still has: none if the server refuses to open it, and
 // does not list it.
@@ -50,7 +53,7 @@ func (r *run) newLooking(o *overview, did push.Result) *look.Looking {
 		Account: r.Name, Line: r.line, Ledger: r.Ledger, Here: r.here, Match: r.match, Report: r.rep, Keys: &r.keys, Now: r.Now,
 		Journal: r.notes(), Told: r.told, Ruled: r.ruled, Links: r.links, Old: r.old, MovedHere: r.arrivals.Moved,
 		Tags: &r.Tags, Deletions: r.Deletions, Believed: r.yes, Held: r.standing.Before(look.Held), Standing: r.faults.stays,
-		Full: r.Full, DryRun: r.DryRun, ReadOnly: r.ReadOnly, PairOnly: r.PairOnly, UploadHere: r.UploadHere, UploadNext: r.then != nil, Some: len(r.Only) > 0,
+		Full: r.Full, DryRun: r.DryRun, Plan: r.DryRun && r.Plan, ReadOnly: r.ReadOnly, PairOnly: r.PairOnly, UploadHere: r.UploadHere, UploadNext: r.then != nil, Some: len(r.Only) > 0,
 		Exchange: o.exchange, SizeAll: r.Carrier != nil || r.GiveWay != nil,
 		Tagged: func(ctx context.Context, dir string) ([]mail.Tagged, error) {
 			_, tagged, _, err := r.Index.Changes(ctx, mail.Revision{}, dir)
@@ -138,6 +141,9 @@ func (r *run) removeUnseen(ctx context.Context) error {
 	if err := r.twins.remove(ctx, moved...); err != nil {
 		return err
 	}
+	if err := r.line.Removing(ctx, moved...); err != nil {
+		return err
+	}
 	var gone []*deliver.Item
 	for _, it := range moved {
 		name, ok, err := it.Box.Dir.Locate(it.Row.Key, it.Row.Name)
@@ -152,6 +158,10 @@ func (r *run) removeUnseen(ctx context.Context) error {
 			gone = append(gone, it)
 		case !it.Box.Bears(err):
 			return err
+		default:
+			if err := r.line.Stays(ctx, it, err); err != nil {
+				return err
+			}
 		}
 	}
 	if err := r.line.Record(ctx, gone); err != nil {

@@ -72,7 +72,16 @@ func (n lineNotes) Deleted(ctx context.Context, c *journal.Change, row ledger.Me
 	n.told.Forget(c, row)
 	n.links.Forget(c, row)
 	n.old.Forget(c, row)
+	deleted(c, row)
 	return n.keepTags(ctx, c, row, tags)
+}
+
+// deleted lets a change say of a message that is gone that it was deleted on the server, or its file
+// removed, if that was begun, and nobody has said more of it.
+func deleted(c *journal.Change, row ledger.Message) {
+	for _, kind := range []mail.ActionKind{mail.ActDelete, mail.ActRemove} {
+		c.Became(mail.IsDone, "", mail.Action{Kind: kind, Mailbox: row.Mailbox, UIDValidity: row.UIDValidity, UID: row.UID})
+	}
 }
 
 // keepTags is Deleted of the tags alone.
@@ -94,6 +103,7 @@ func (n lineNotes) ToTellGone(c *journal.Change, row ledger.Message, tags []stri
 	n.told.Forget(c, row)
 	n.links.Forget(c, row)
 	n.old.Forget(c, row)
+	deleted(c, row)
 	n.Forgotten.Put(c, journal.About(row), journal.Gone{Message: row, Tags: tags})
 }
 

@@ -120,12 +120,15 @@ func (b *serverBox) subjects() (out []string) {
 	return out
 }
 
-// quiet asserts that a sync has nothing to do.
+// quiet asserts that a sync has nothing to do, and that the log says of nothing that it may have been done.
 func (h *home) quiet(s *server, change ...func(*Options)) {
 	h.t.Helper()
 	rep := h.sync(s, change...)
 	if rep.New+rep.Flagged+rep.Pushed+rep.Moved+rep.Deleted+rep.Uploaded+rep.Removed != 0 || !rep.Clean() {
 		h.t.Errorf("not quiet: %+v", rep)
+	}
+	if open := h.log(mail.IsBegun); len(open) > 0 {
+		h.t.Errorf("begun: %q", open)
 	}
 	h.atRest(s)
 }

@@ -208,6 +208,7 @@ type Request struct {
 
 	Full   bool // compare every mailbox as a whole, whatever STATUS says, and ask for every stub again
 	DryRun bool // say what would be done, change nothing
+	Plan   bool // and say each action of it, as the log would have it of a run
 	// UploadHere: the server is given also the mail and the folders that were here before
 	// the first sync.
 	UploadHere bool
@@ -254,6 +255,7 @@ const (
 	EventNote     = report.EventNote
 	EventHook     = report.EventHook
 	EventFault    = report.EventFault
+	EventAction   = report.EventAction
 	EventDone     = report.EventDone
 )
 

@@ -25,7 +25,7 @@ func (r *run) newPusher() *push.Pusher {
 		Account: r.Name, Line: r.line, Ledger: r.Ledger, Here: r.here, Hooks: r.ask, Match: r.match, Report: r.rep, Now: r.Now, Pause: r.Pause,
 		Journal: r.notes(), Told: r.told, Arrivals: r.arrivals, Ruled: r.ruled, Old: r.old,
 		Tags: &r.Tags, Deletions: r.Deletions,
-		ReadOnly: r.ReadOnly, DryRun: r.DryRun, Full: r.Full, Restore: r.Restore, Some: len(r.Only) > 0, UploadHere: r.UploadHere,
+		ReadOnly: r.ReadOnly, DryRun: r.DryRun, Plan: r.DryRun && r.Plan, Full: r.Full, Restore: r.Restore, Some: len(r.Only) > 0, UploadHere: r.UploadHere,
 		Standing: r.faults.stays, Again: r.sendsAgain,
 		InNotmuch: r.inNotmuch,
 		LeftOut:   func(mailbox string) bool { return r.unanswered.LeavesOut(mailbox) != "" },

@@ -166,7 +166,12 @@ func (rm *remover) messages(ctx context.Context) ([]ledger.Message, error) {
 // remove deletes the mailbox: on the server, which may refuse it, then here. The
 // intent comes before, so that a later run can go on.
 func (rm *remover) remove(ctx context.Context, p FolderPlan) (err error) {
-	if err := rm.notes().Remove.Set(ctx, rm.Removal); err != nil {
+	var c journal.Change
+	rm.notes().Remove.Put(&c, rm.Removal)
+	erase := rm.erase()
+	erase.Why = fmt.Sprintf("you asked for it: %d on the server, %d in its folder here", p.Messages, p.Files)
+	c.Begin(erase)
+	if err := rm.notes().Record(ctx, c); err != nil {
 		return err
 	}
 	rm.rep.Step("removal intended")
@@ -176,6 +181,17 @@ func (rm *remover) remove(ctx context.Context, p FolderPlan) (err error) {
 		}
 	}
 	return rm.here(ctx)
+}
+
+// erase is what is done to the mailbox.
+func (rm *remover) erase() mail.Action { return mail.Action{Kind: mail.ActErase, Mailbox: rm.mailbox} }
+
+// over forgets what was about to be done, and says what became of it.
+func (rm *remover) over(ctx context.Context, o mail.Outcome, said string) error {
+	var c journal.Change
+	rm.notes().Remove.Forget(&c)
+	c.Became(o, said, rm.erase())
+	return rm.notes().Record(ctx, c)
 }
 
 // onServer deletes the mailbox on the server, on a connection that has it not
@@ -188,7 +204,7 @@ func (rm *remover) onServer(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, ignore(s.Close())) }()
 	err = s.Delete(ctx, rm.mailbox)
 	if _, refused := mail.Refused(err); refused {
-		return errors.Join(err, rm.notes().Remove.Drop(ctx))
+		return errors.Join(err, rm.over(ctx, mail.IsRefused, err.Error()))
 	}
 	if err != nil {
 		return fmt.Errorf("%w; whether it is deleted shows with the next sync", err)
@@ -224,6 +240,7 @@ func (rm *remover) here(ctx context.Context) error {
 	}
 	var done journal.Change
 	rm.notes().Remove.Forget(&done)
+	done.Became(mail.IsDone, "", rm.erase())
 	if err := rm.notes().ForgetMailbox(ctx, k, done); err != nil {
 		return err
 	}
@@ -308,7 +325,7 @@ func (r *run) finishFolder(ctx context.Context, list []mail.Mailbox) error {
 			return nil //nolint:nilerr // not to be seen today; a later run ends it
 		case m.Status != nil && m.Status.UIDValidity == rm.UIDValidity:
 			r.rep.Note(said.Name, "the deletion of this mailbox was interrupted, and nothing of it was deleted; say `notmuch imap folder delete` again")
-			return r.notes().Remove.Drop(ctx)
+			return rm.over(ctx, mail.IsUndone, "that was interrupted before the server did it")
 		}
 	}
 	r.rep.Note(said.Name, "the deletion of this mailbox was interrupted; it is ended now")

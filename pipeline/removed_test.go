@@ -98,7 +98,7 @@ func TestNoTagsOfRemovedMail(t *testing.T) {
 	t.Parallel()
 	var c journal.Change
 	n := lineNotes{noted: newNoted(Options{})}
-	if err := n.Deleted(t.Context(), &c, ledger.Message{Digest: mail.Digest{1}}, nil); err != nil || !c.Empty() {
+	if err := n.keepTags(t.Context(), &c, ledger.Message{Digest: mail.Digest{1}}, nil); err != nil || !c.Empty() {
 		t.Errorf("%v %+v", err, c)
 	}
 }

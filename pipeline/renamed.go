@@ -66,6 +66,9 @@ func (w *worker) followRenamed(ctx context.Context, there *listing) (bool, error
 	if w.DryRun {
 		for i, r := range all {
 			w.renamed[r.From.Name] = r.To.Name
+			if w.Plan {
+				w.rep.Plan(r.Action())
+			}
 			if certain[i].Gone() {
 				w.rep.Note(r.From.Name, "would: the server has another mailbox of this name now; what is here of the one before would be %s", mail.Typed(w.Name+"/"+r.To.Name))
 				continue

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/share"
 )
 
@@ -103,15 +104,24 @@ func TestAMailboxIsRenamedToTheNameOfADeletedOne(t *testing.T) {
 						s.box("Log").validity = 30
 						s.box("Log").add(plainMail(10))
 					}
+					var plan []mail.Action
 					if at > 0 {
 						h.stopAt(s, at)
-					} else if h.sync(s, func(o *Options) { o.DryRun = true }); h.said("would: work/Log is called so") != 1 || h.said("would: the server has another mailbox of this name") != 1 || h.said("no more") > 0 {
+					} else if plan, _ = h.planned(s); h.said("would: work/Log is called so") != 1 || h.said("would: the server has another mailbox of this name") != 1 || h.said("no more") > 0 {
 						t.Errorf("the dry run said %v", h.events)
 					}
-					for range 2 {
+					if name == "rotated" { // into which a dry run cannot look by that name
+						plan = append(plan, mail.Action{Kind: mail.ActFetch, Mailbox: "Log", From: "a@example.org", Subject: "mail 10"})
+					}
+					for i := range 2 {
 						rep := h.sync(s)
 						if !rep.Clean() || rep.Held > 0 || rep.Deleted+rep.Moved+rep.Removed > 0 || at == 0 && rep.New > len(tc.want)-2 {
 							t.Errorf("%+v %v", rep, h.events)
+						}
+						if at == 0 && i == 0 {
+							if d := h.notAsPlanned(plan); d != "" {
+								t.Errorf("the log differs from the plan:\n%s", d)
+							}
 						}
 					}
 					if got := h.files(tc.gone + " (deleted)"); !maps.Equal(got, gone) {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 )
 
@@ -89,10 +90,13 @@ func TestAMailboxIsRenamedOnTheServer(t *testing.T) {
 						return [...]int{rep.New, rep.Flagged, rep.Pushed, rep.Moved, rep.Deleted, rep.Uploaded, rep.Removed}
 					}
 					var would [7]int
+					var plan []mail.Action
 					if at == 0 {
 						s.box(tc.old).add(plainMail(9))
 						s.box(tc.old).flag(6, `\Seen`, `\Flagged`)
-						would = counts(h.sync(s, keepsTodo, func(o *Options) { o.DryRun = true }))
+						var rep *Report
+						plan, rep = h.planned(s, keepsTodo)
+						would = counts(rep)
 						if s.writes > 0 || h.said("would: work/Old is called so on the server now") != 1 || len(h.files("Old")) != 7 {
 							t.Errorf("the dry run said %v", h.events)
 						}
@@ -106,6 +110,11 @@ func TestAMailboxIsRenamedOnTheServer(t *testing.T) {
 						}
 						if did := counts(rep); at == 0 && i == 0 && did != would {
 							t.Errorf("the dry run said %v, the run did %v", would, did)
+						}
+						if at == 0 && i == 0 {
+							if d := h.notAsPlanned(plan); d != "" {
+								t.Errorf("the log differs from the plan:\n%s", d)
+							}
 						}
 					}
 					want[tc.old] = "1 2 20 30 5 6 7"

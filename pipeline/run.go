@@ -69,6 +69,7 @@ func reportingRun(o Options, rep *report.Reporter) *run {
 	renamed := make(asBefore)
 	if o.DryRun {
 		o.Dial = renamed.dial(o.Dial)
+		rep.Calls(renamed)
 	}
 	r := &run{Options: o, rep: rep, renamed: renamed, first: conn.New(o.Dial, o.Pause), paired: make(map[string]bool), noted: newNoted(o)}
 	r.secret = &secret{journal: o.notes(), dryRun: o.DryRun, step: rep.Step}

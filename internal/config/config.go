@@ -69,6 +69,7 @@ type Account struct {
 	Layout      string   // of the folders: "nested" or "maildir++"
 	Timeout     time.Duration
 	Connections int
+	LogDays     int // how long the log of what was done is kept; 0: there is none
 	// IndexWorkers is how many processes index much mail that comes at once; 0: as many as there are cores.
 	IndexWorkers int
 	Disable      []string   // server extensions not to use, upper case

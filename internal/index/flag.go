@@ -31,7 +31,7 @@ func (b *batch) flag(c mail.Change) (r mail.Result, err error) {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
-	r.ID = m.ID()
+	r.ID, r.From, r.Subject = m.ID(), m.Header("from"), m.Header("subject")
 	have, files, err := b.stateOf(m)
 	if err != nil {
 		return r, err

@@ -462,6 +462,7 @@ func (x *Index) Messages(ctx context.Context, ids []string, under string) (map[s
 				if err := errors.Join(err, e); err != nil || ghost {
 					return err
 				}
+				t.From, t.Subject = m.Header("from"), m.Header("subject")
 				out[id] = t
 				return nil
 			})

@@ -462,9 +462,9 @@ func TestMessagesByID(t *testing.T) {
 	w.apply(mail.Change{Op: mail.OpAdd, Path: gated})
 	got, err := w.x.Messages(ctx, []string{"m0@example.org", "ghost@example.org", "unknown@example.org", "m0@example.org", x400, reply, none}, filepath.Join(w.root, "work"))
 	want := map[string]mail.Tagged{
-		"m0@example.org": {ID: "m0@example.org", Paths: []string{mine}, Others: []string{other}, Tags: []string{"inbox", "todo", "unread"}},
-		x400:             {ID: x400, Paths: []string{gated}, Tags: []string{"unread"}},
-		reply:            {ID: "m1@example.org", Paths: []string{reply}, Tags: []string{"unread"}},
+		"m0@example.org": {ID: "m0@example.org", Paths: []string{mine}, Others: []string{other}, Tags: []string{"inbox", "todo", "unread"}, From: "a@example.org", Subject: "about m0@example.org"},
+		x400:             {ID: x400, Paths: []string{gated}, Tags: []string{"unread"}, From: "a@example.org", Subject: "about " + x400},
+		reply:            {ID: "m1@example.org", Paths: []string{reply}, Tags: []string{"unread"}, From: "a@example.org", Subject: "re"},
 	}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%v: %+v, want %+v", err, got, want)

@@ -110,6 +110,8 @@ type Ledger struct {
 	db   *sql.DB
 	lock *os.File // nil: opened to look into
 	old  bool     // of a version that knows no digests, opened to look into
+
+	log *keeper // nil: none is kept
 }
 
 // version is the schema's. A ledger of a newer one is refused.

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
 // Mailboxes gives all mailboxes, by name.
@@ -49,18 +51,19 @@ func saveMailbox(ctx context.Context, tx *sql.Tx, b Mailbox) error {
 
 // Forget forgets a mailbox, its messages, and values of the account about it.
 func (l *Ledger) Forget(ctx context.Context, mailbox string, metas ...string) error {
-	return l.tx(ctx, func(tx *sql.Tx) error {
-		for _, m := range metas {
-			if _, err := tx.ExecContext(ctx, "DELETE FROM meta WHERE key = ?", m); err != nil {
-				return err
-			}
-		}
-		if _, err := tx.ExecContext(ctx, "DELETE FROM message WHERE mailbox = (SELECT id FROM mailbox WHERE name = ?)", mailbox); err != nil {
-			return err
-		}
-		_, err := tx.ExecContext(ctx, "DELETE FROM mailbox WHERE name = ?", mailbox)
+	c := Change{Gone: mailbox, Metas: make(map[string]string, len(metas))}
+	for _, m := range metas {
+		c.Metas[m] = ""
+	}
+	return l.Record(ctx, c)
+}
+
+func forget(ctx context.Context, tx *sql.Tx, mailbox string) error {
+	if _, err := tx.ExecContext(ctx, "DELETE FROM message WHERE mailbox = (SELECT id FROM mailbox WHERE name = ?)", mailbox); err != nil {
 		return err
-	})
+	}
+	_, err := tx.ExecContext(ctx, "DELETE FROM mailbox WHERE name = ?", mailbox)
+	return err
 }
 
 // Rows gives a mailbox's messages under one UIDVALIDITY, by UID.
@@ -281,12 +284,17 @@ type Change struct {
 	Renamed map[string]Mailbox // mailboxes that have another name, by that of before, with their messages; they may exchange names
 	Save    []Message          // their mailboxes must be recorded
 	Forget  []Message          // by Mailbox, UIDValidity and UID alone; unknown ones are no error
+	Gone    string             // a mailbox that is forgotten with its messages; "": none
 	Metas   map[string]string  // values of the account; "" forgets one
+	Log     []mail.Logged      // what was done by that, or is about to be; At and Run are filled in
 }
 
 // Record records a change, all or nothing: what is forgotten goes first.
 func (l *Ledger) Record(ctx context.Context, c Change) error {
-	return l.tx(ctx, func(tx *sql.Tx) error {
+	err := l.tx(ctx, func(tx *sql.Tx) error {
+		if err := l.writeLog(ctx, tx, c.Log); err != nil {
+			return err
+		}
 		for _, m := range c.Forget {
 			if err := remove(ctx, tx, m.Mailbox, m.UIDValidity, m.UID); err != nil {
 				return err
@@ -304,6 +312,14 @@ func (l *Ledger) Record(ctx context.Context, c Change) error {
 		if err := rename(ctx, tx, c.Renamed); err != nil {
 			return err
 		}
+		if err := followLog(ctx, tx, c.Renamed, c.Gone); err != nil {
+			return err
+		}
+		if c.Gone != "" {
+			if err := forget(ctx, tx, c.Gone); err != nil {
+				return err
+			}
+		}
 		if c.Mailbox != nil {
 			if err := saveMailbox(ctx, tx, *c.Mailbox); err != nil {
 				return err
@@ -311,6 +327,8 @@ func (l *Ledger) Record(ctx context.Context, c Change) error {
 		}
 		return save(ctx, tx, c.Save)
 	})
+	l.logWritten(err, len(c.Log))
+	return err
 }
 
 // rename gives mailboxes other names. Names are unique at each moment, so that all go by way of one

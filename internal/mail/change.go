@@ -51,7 +51,10 @@ type Result struct {
 	Path      string // where the file is now
 	Duplicate bool   // notmuch knew the message already
 	// Tags are those of a message whose last file OpRemove took; nil if it has others.
-	Tags    []string
+	Tags []string
+	// From and Subject are as notmuch has them, of OpFlag.
+	From, Subject string
+
 	NotMail bool  // notmuch does not take the file for a mail, now or ever; Err may say why
 	Err     error // this change alone failed; the others stand
 }
@@ -78,6 +81,8 @@ type Tagged struct {
 	Paths  []string // absolute, of those of its files that were asked for
 	Others []string // absolute, of its other files
 	Tags   []string
+	// From and Subject are as notmuch has them, where single messages were asked for.
+	From, Subject string
 	// Set and Clear are maildir letters that its tags want set and cleared, and that
 	// notmuch could not give its files.
 	Set, Clear string

@@ -148,6 +148,12 @@ func ReadHeader(path string, names ...string) (mail.Header, error) {
 	return reading(path, func(r io.Reader) (mail.Header, error) { return mail.ReadHeader(r, names...) })
 }
 
+// Brief gives who wrote the mail at path, and what about (mail.Brief); "" if that cannot be read.
+func Brief(path string) (who, what string) {
+	h, _ := ReadHeader(path, "From", "Subject")
+	return h.Brief()
+}
+
 // MadeUpID gives the id that notmuch has for the mail at path if that has no Message-ID.
 func MadeUpID(path string) (string, error) { return reading(path, mail.MadeUpID) }
 

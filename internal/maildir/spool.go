@@ -49,7 +49,7 @@ func (d Dir) Spool(key string) (*Spool, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Spool{dir: d, key: key, file: f, header: mail.NewHeaderReader("Message-ID", "Date"), sum: mail.NewDigester()}, nil
+	return &Spool{dir: d, key: key, file: f, header: mail.NewHeaderReader("Message-ID", "Date", "From", "Subject"), sum: mail.NewDigester()}, nil
 }
 
 // Write takes bytes as they are on the wire and stores them with LF for CRLF.
@@ -140,6 +140,10 @@ func (s *Spool) MessageID() string { return s.header.Header().MessageID() }
 // Sent is the Date that its header says, zero if it says none; nothing can be written
 // afterwards.
 func (s *Spool) Sent() time.Time { return mail.EnvelopeOf(s.header.Header()).Date }
+
+// Brief is who its header says wrote it, and what about (mail.Brief); nothing can be written
+// afterwards.
+func (s *Spool) Brief() (who, what string) { return s.header.Header().Brief() }
 
 // Size is the mail's size on disk so far, in bytes.
 func (s *Spool) Size() int64 { return s.size }

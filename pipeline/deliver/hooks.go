@@ -9,6 +9,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/ask"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
@@ -100,7 +101,16 @@ func (l *Line) RecordKept(ctx context.Context, rows []ledger.Message) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	if err := l.Ledger.Save(ctx, rows...); err != nil {
+	c := journal.Change{Save: rows}
+	for _, row := range rows {
+		if row.Attempts > 1 {
+			continue // it was put off before
+		}
+		a := journal.ActionOf(mail.ActSkip, row)
+		a.Why = row.Reason
+		c.Did(a)
+	}
+	if err := l.Journal.Record(ctx, c); err != nil {
 		return err
 	}
 	l.Report.Step("verdicts recorded")

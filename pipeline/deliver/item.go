@@ -58,10 +58,17 @@ type Item struct {
 	Had      []string       // the tags of a resumed one that is gone, when that run let it go
 	Known    bool           // no news: a file that was there before, or a change that came from here
 	Linked   bool           // the mail is here already, in another mailbox
-	Beside   Beside         // which other files of its message were tagged before it was there
-	Marked   bool           // it was marked for deletion here, too
-	Absent   bool           // its file was gone before the run: the next one is to judge nothing of it
+	Source   string         // that mailbox
+	Ours     bool           // of a resumed one: its file was here, and the server was given it or moved it there
+	Paired   bool           // its file was here, and is nobody's whom this run has told the server of
+	Who      string         // who wrote it, and what about (mail.Brief), as far as that is known
+	What     string
+	Was      []string // OpFlag: the flags that were agreed on
+	Beside   Beside   // which other files of its message were tagged before it was there
+	Marked   bool     // it was marked for deletion here, too
+	Absent   bool     // its file was gone before the run: the next one is to judge nothing of it
 
+	began bool // the log has that its file is about to be removed
 	// left: its file is not as the run has seen it, or its folder does not take it: the next run
 	// judges what became of it.
 	left bool
@@ -90,7 +97,7 @@ func (m *Mailbox) Forgetting(row ledger.Message) *Item {
 
 // Flagging is a message whose flags are others on the server than was agreed.
 func (m *Mailbox) Flagging(row ledger.Message, after []string, tags *plan.Tags) *Item {
-	it := &Item{Box: m, Op: OpFlag, Row: row}
+	it := &Item{Box: m, Op: OpFlag, Row: row, Was: row.Flags}
 	it.Add, it.Remove, it.Set, it.Clear = tags.FromFlags(row.Flags, after)
 	it.Row.Flags = after
 	return it

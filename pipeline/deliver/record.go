@@ -21,7 +21,7 @@ import (
 func (l *Line) record(ctx context.Context, items []*Item, results []mail.Result) error {
 	var rows []ledger.Message
 	left := make(map[int]bool) // for the next run
-	var over journal.Change
+	var over, done journal.Change
 	for i, it := range items {
 		if it.Op == OpPreindex {
 			continue // it gets its row when it is found on the server
@@ -90,6 +90,7 @@ func (l *Line) record(ctx context.Context, items []*Item, results []mail.Result)
 			if it.Resumed && len(tags) == 0 {
 				tags = it.Had
 			}
+			l.did(&over, it, row, tags)
 			if it.Forgotten() {
 				if err := l.Journal.ToldGone(ctx, &over, row, tags); err != nil {
 					return err
@@ -108,12 +109,15 @@ func (l *Line) record(ctx context.Context, items []*Item, results []mail.Result)
 		if res.NotMail && (it.Op == OpAdd || it.Op == OpReplace) {
 			row.Reason, row.Since = notMail(res), l.Now().UTC().Truncate(time.Second)
 		}
+		if it.Op == OpFlag {
+			it.Who, it.What = mail.Brief(res.From, res.Subject)
+		}
+		l.did(&done, it, row, nil)
 		rows = append(rows, row)
 	}
 	if len(rows) > 0 {
-		var c journal.Change
-		l.Journal.Recorded(&c, rows)
-		if err := l.commit(ctx, c, "messages recorded"); err != nil {
+		l.Journal.Recorded(&done, rows)
+		if err := l.commit(ctx, done, "messages recorded"); err != nil {
 			return err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
@@ -105,12 +106,26 @@ func (l *Line) writeItems(ctx context.Context, items []*Item) error {
 		}
 		l.Report.Step("intents recorded")
 	}
+	if err := l.Removing(ctx, items...); err != nil {
+		return err
+	}
+	var left journal.Change
 	for _, it := range items {
+		why := "its file was moved, or its flags changed, at this moment: the next sync judges"
 		if err := l.place(it); err != nil {
 			if it.left = it.Box.Bears(err); !it.left {
 				return report.OfMailbox(it.Box.Name, err)
 			}
+			why = err.Error()
 			it.discard()
+		}
+		if it.left {
+			it.stays(&left, why)
+		}
+	}
+	if !left.Empty() {
+		if err := l.commit(ctx, left, "files left noted"); err != nil {
+			return err
 		}
 	}
 	for d := range dirs {

@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
 // Arrivals are the mails that this run has given to the server, or moved there, and that are
@@ -62,6 +63,7 @@ func (a *Arrivals) Recorded(c *Change, rows []ledger.Message) {
 		arrival, noted := a.noted[row.Key]
 		if noted {
 			a.journal.Arriving.Forget(c, row.Key)
+			c.Became(mail.IsDone, "", mail.Action{Kind: mail.ActUpload, Mailbox: row.Mailbox, Key: row.Key})
 		}
 		if arrival.Here {
 			a.journal.Sent(c, row.Key)

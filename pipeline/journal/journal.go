@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
 // Life says until when a note is kept.
@@ -216,7 +217,34 @@ type Change struct {
 	Forget  []ledger.Message // by Mailbox, UIDValidity and UID alone; unknown ones are no error
 
 	notes map[string]string
+	log   []mail.Logged
 	err   error // of a note that has no text
+}
+
+// Begin puts into a change that the server is about to be asked for something, which the change
+// that has the answer says again.
+func (c *Change) Begin(a mail.Action) { c.say(mail.Logged{Action: a, Outcome: mail.IsBegun}) }
+
+// Did puts into a change that something is done by it, or was before it.
+func (c *Change) Did(a mail.Action) { c.say(mail.Logged{Action: a, Outcome: mail.IsDone}) }
+
+// Became puts into a change what became of something that was begun, by its kind and what it is
+// about; nothing, if it was not. said is about that, in words.
+func (c *Change) Became(o mail.Outcome, said string, about mail.Action) {
+	c.say(mail.Logged{Action: about, Outcome: o, Said: said, Only: true})
+}
+
+// mostSaid bounds what the log keeps of a server's words, in characters.
+const mostSaid = 300
+
+func (c *Change) say(l mail.Logged) {
+	l.Why, l.Said = mail.OneLine(l.Why, mostSaid), mail.OneLine(l.Said, mostSaid)
+	c.log = append(c.log, l)
+}
+
+// ActionOf is a message as an action has it.
+func ActionOf(kind mail.ActionKind, m ledger.Message) mail.Action {
+	return mail.Action{Kind: kind, Mailbox: m.Mailbox, UIDValidity: m.UIDValidity, UID: m.UID, Key: m.Key, ID: m.ID}
 }
 
 func (c *Change) set(key, text string) {
@@ -227,20 +255,25 @@ func (c *Change) set(key, text string) {
 }
 
 // Empty tells whether there is nothing to record.
-func (c *Change) Empty() bool { return c.Mailbox == nil && len(c.Save)+len(c.Forget)+len(c.notes) == 0 }
+func (c *Change) Empty() bool {
+	return c.Mailbox == nil && len(c.Save)+len(c.Forget)+len(c.notes)+len(c.log) == 0
+}
 
 // Record records a change, all or nothing.
 func (j *Journal) Record(ctx context.Context, c Change) error {
 	if c.err != nil {
 		return c.err
 	}
-	return j.ledger.Record(ctx, ledger.Change{Mailbox: c.Mailbox, Save: c.Save, Forget: c.Forget, Metas: c.notes})
+	return j.ledger.Record(ctx, ledger.Change{Mailbox: c.Mailbox, Save: c.Save, Forget: c.Forget, Metas: c.notes, Log: c.log})
 }
 
 // ForgetMailbox forgets a mailbox with its messages and all notes about it, its folder and
 // its files, all or nothing. and are notes that go with them.
 func (j *Journal) ForgetMailbox(ctx context.Context, b ledger.Mailbox, and Change) error {
-	keys := slices.Collect(maps.Keys(and.notes))
+	gone := ledger.Change{Gone: b.Name, Metas: make(map[string]string), Log: and.log}
+	for key := range and.notes {
+		gone.Metas[key] = ""
+	}
 	for _, k := range j.kinds {
 		if k.Form == Alone {
 			continue
@@ -253,11 +286,11 @@ func (j *Journal) ForgetMailbox(ctx context.Context, b ledger.Mailbox, and Chang
 			of := k.Mailbox(key) == b.Name || k.Form == OfFolder && key == k.Key+b.Folder && b.Folder != ""
 			in, _ := Text(text).Said()
 			if of || k.Form == OfFileIn && string(in) == b.Name {
-				keys = append(keys, key)
+				gone.Metas[key] = ""
 			}
 		}
 	}
-	return j.ledger.Forget(ctx, b.Name, keys...)
+	return j.ledger.Record(ctx, gone)
 }
 
 // Kinds gives all kinds that are declared: the intents first, in the order in which a run
@@ -295,25 +328,38 @@ func Once(ctx context.Context, said Notes[Text], about string, what Text, note b
 	return said.Set(ctx, about, what)
 }
 
-// Interrupted tells whether something is left of what a run was about to do: an intent.
-func (j *Journal) Interrupted(ctx context.Context) (bool, error) {
+// Left says in words what an interrupted run has left for the next one to end.
+func (j *Journal) Left(ctx context.Context) (texts []string, err error) {
 	for _, k := range j.kinds {
 		if k.Life != Intent {
 			continue
 		}
-		texts, err := j.ledger.Metas(ctx, k.Key)
+		notes, err := j.ledger.Metas(ctx, k.Key)
 		if err == nil && k.Form == Alone {
-			texts = make(map[string]string)
-			texts[k.Key], err = j.ledger.Meta(ctx, k.Key)
+			notes = make(map[string]string)
+			notes[k.Key], err = j.ledger.Meta(ctx, k.Key)
 		}
 		if err != nil {
-			return false, err
+			return nil, err
 		}
-		for _, text := range texts {
+		n := 0
+		for _, text := range notes {
 			if text != "" {
-				return true, nil
+				n++
 			}
 		}
+		switch {
+		case n == 1:
+			texts = append(texts, k.What)
+		case n > 1:
+			texts = append(texts, fmt.Sprintf("%s (%d of them)", k.What, n))
+		}
 	}
-	return false, nil
+	return texts, nil
+}
+
+// Interrupted tells whether something is left of what a run was about to do: an intent.
+func (j *Journal) Interrupted(ctx context.Context) (bool, error) {
+	left, err := j.Left(ctx)
+	return len(left) > 0, err
 }

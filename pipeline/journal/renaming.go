@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
 // Renaming is, by the name that a mailbox has now, that its files are on their way from one folder
@@ -20,6 +21,11 @@ type Renaming struct {
 
 // Renamed is a mailbox that has another name and folder.
 type Renamed struct{ From, To ledger.Mailbox }
+
+// Action is that as the log has it.
+func (r Renamed) Action() mail.Action {
+	return mail.Action{Kind: mail.ActRename, Mailbox: r.From.Name, Other: r.To.Name, Why: "it has that name on the server"}
+}
 
 // renamings are mailboxes that have other names, all at once: one may have the name and the folder
 // that another one had.
@@ -69,7 +75,11 @@ func (j *Journal) Rename(ctx context.Context, all []Renamed, root string) error 
 		metas[j.Renaming.key(r.To.Name)] = text
 	}
 	maps.Copy(over, metas) // a note of another one may be where one was
-	return j.ledger.Record(ctx, ledger.Change{Renamed: n.mailbox, Metas: over})
+	var c Change
+	for _, r := range all {
+		c.Did(r.Action())
+	}
+	return j.ledger.Record(ctx, ledger.Change{Renamed: n.mailbox, Metas: over, Log: c.log})
 }
 
 // key gives the key of a note as it is when the mailboxes have their other names and folders.

@@ -9,6 +9,7 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
 // ToldFlags is which flags of messages the server is told of. That is noted before it is told,
@@ -63,7 +64,13 @@ func (t *ToldFlags) Recall(ctx context.Context, forget bool) error {
 	if len(over) == 0 || !forget {
 		return nil
 	}
-	return t.journal.Told.Drop(ctx, over...)
+	var c Change
+	for _, about := range over {
+		t.journal.Told.Forget(&c, about)
+		n := all[about]
+		c.Became(mail.IsUndone, "it is not known: the message is gone", mail.Action{Kind: mail.ActStore, Mailbox: n.Mailbox, UIDValidity: n.UIDValidity, UID: n.UID})
+	}
+	return t.journal.Record(ctx, c)
 }
 
 // Before gives the flags that earlier runs have told the server of, and that were not seen there
@@ -98,6 +105,7 @@ func (t *ToldFlags) Forget(c *Change, rows ...ledger.Message) {
 	for _, row := range rows {
 		if about := About(row); t.noted[row.Mailbox][about] {
 			t.journal.Told.Forget(c, about)
+			c.Became(mail.IsDone, "", mail.Action{Kind: mail.ActStore, Mailbox: row.Mailbox, UIDValidity: row.UIDValidity, UID: row.UID})
 			delete(t.noted[row.Mailbox], about)
 		}
 	}
@@ -113,5 +121,15 @@ func (t *ToldFlags) Over(ctx context.Context, mailbox string) error {
 	if len(over) == 0 {
 		return nil
 	}
-	return t.journal.Told.Drop(ctx, over...)
+	var c Change
+	for _, about := range over {
+		t.journal.Told.Forget(&c, about)
+		if n, ok, err := t.journal.Told.Get(ctx, about); err != nil {
+			return err
+		} else if ok {
+			c.Became(mail.IsUndone, "the server said that it has changed them, and has not, or somebody changed them again",
+				mail.Action{Kind: mail.ActStore, Mailbox: n.Mailbox, UIDValidity: n.UIDValidity, UID: n.UID})
+		}
+	}
+	return t.journal.Record(ctx, c)
 }

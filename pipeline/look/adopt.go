@@ -156,7 +156,8 @@ func (l *Looker) adoptOne(ctx context.Context, b *Mailbox, m mail.Message, s pla
 		return true, l.adoptMovedOn(ctx, b, s, row)
 	}
 	row.Name = to
-	it := &deliver.Item{Box: b.Mailbox, Op: deliver.OpAdd, Row: row, Known: true, Beside: beside}
+	_, followed := l.wasOf(s.Key)
+	it := &deliver.Item{Box: b.Mailbox, Op: deliver.OpAdd, Row: row, Known: true, Paired: !l.Match.Ours(s.Key) && !followed, Beside: beside}
 	flags := l.Tags.AsNamed(plan.StoredFlags(here), to)
 	it.Add, it.Remove = l.arriving(b, flags, plan.ByHand)
 	it.Remove = slices.Concat(it.Remove, off)
@@ -233,6 +234,7 @@ func (l *Looker) adoptMovedOn(ctx context.Context, b *Mailbox, s plan.Untracked,
 	row.State, row.Name, row.Flags = ledger.Present, s.Name, known
 	c := journal.Change{Save: []ledger.Message{row}}
 	l.Journal.Arriving.Forget(&c, s.Key)
+	c.Became(mail.IsDone, "", mail.Action{Kind: mail.ActUpload, Mailbox: b.Name, Key: s.Key})
 	return l.commit(ctx, c, "moved file recorded")
 }
 
@@ -283,5 +285,6 @@ func (l *Looking) neverUpload(ctx context.Context, b *Mailbox, key string) error
 	var c journal.Change
 	l.Journal.NeverUpload.Put(&c, key, journal.Text(b.Name))
 	l.Journal.Arriving.Forget(&c, key)
+	c.Became(mail.IsUndone, "the server made no new message of it: it has the mail already, or may have", mail.Action{Kind: mail.ActUpload, Mailbox: b.Name, Key: key})
 	return l.commit(ctx, c, "upload ruled out")
 }

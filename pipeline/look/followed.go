@@ -93,6 +93,7 @@ func (l *Looker) leftAgain(ctx context.Context, b *Mailbox, v *plan.View, rows [
 		}
 		c.Save = append(c.Save, row)
 		l.Journal.Arriving.Forget(&c, s.Key)
+		c.Became(mail.IsDone, why, mail.Action{Kind: mail.ActUpload, Mailbox: b.Name, Key: s.Key})
 		if !v.Complete {
 			v.Vanished.AddNum(uid)
 		}
@@ -255,6 +256,10 @@ func (l *Looker) followOne(ctx context.Context, b *Mailbox, m mail.Message, s st
 	if err := l.Old.Follow(ctx, &c, s.Row, row); err != nil {
 		return err
 	}
+	a := journal.ActionOf(mail.ActFollow, s.Row)
+	a.Mailbox, a.Other, a.Why = s.in.Name, b.Name, "it was moved there on the server"
+	a.From, a.Subject = maildir.Brief(b.Dir.Path(row.Name))
+	c.Did(a)
 	l.Line.Forget(&c, s.in, old, nil)
 	return l.commit(ctx, c, "forgotten files noted")
 }

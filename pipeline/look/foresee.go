@@ -31,6 +31,11 @@ func (l *Looker) foresee(ctx context.Context, b *Mailbox, news plan.Actions, gon
 	if news.Fetch, err = l.foresees(ctx, b, news.Fetch); err != nil {
 		return err
 	}
+	if l.Plan {
+		if err := l.plan(ctx, b, news); err != nil {
+			return err
+		}
+	}
 	if text := does(news); text != "" {
 		l.Report.Emit(report.Event{Type: report.EventMailbox, Mailbox: b.Name, Total: len(news.Fetch), Text: "would: " + text})
 	}
@@ -53,6 +58,9 @@ func (l *Looker) foresees(ctx context.Context, b *Mailbox, uids []imap.UID) ([]i
 		if s, ok := came[m.UID]; ok {
 			known[m.UID] = true
 			l.foreseeFlags(b, s.in.Dir, s.Key, m)
+			if l.Plan {
+				l.planFollowing(b, s)
+			}
 		}
 	}
 	if len(uids) > 0 && len(b.Local.Untracked) > 0 {
@@ -64,6 +72,9 @@ func (l *Looker) foresees(ctx context.Context, b *Mailbox, uids []imap.UID) ([]i
 			if s, ok := pairs[m.UID]; ok {
 				known[m.UID] = true
 				l.foreseeFlags(b, b.Dir, s.Key, m)
+				if _, followed := l.wasOf(s.Key); l.Plan && !followed {
+					l.Report.Plan(pairing(b, s.Message, m))
+				}
 			}
 		}
 	}
@@ -80,6 +91,9 @@ func (l *Looker) foresees(ctx context.Context, b *Mailbox, uids []imap.UID) ([]i
 	}
 	for _, m := range listed {
 		if from, ok := copies[m.UID]; ok {
+			if l.Plan {
+				l.planLink(b, m, from, sources[from.Key])
+			}
 			b.found.Left.AddFlags(m.UID, plan.Changed(plan.StoredFlags(m.Flags), plan.StoredFlags(l.flagsHere(from, sources[from.Key], m))))
 		}
 	}

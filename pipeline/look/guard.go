@@ -41,6 +41,9 @@ func (l *Looking) Judge(ctx context.Context, boxes []*deliver.Mailbox, ended boo
 		goes := !ended && !slices.ContainsFunc(needs, (*deliver.Mailbox).MarksKept)
 		if goes && l.DryRun {
 			l.Report.Tally(func(r *report.Report) { r.Removed++ })
+			if l.Plan {
+				l.Report.Plan(deliver.Removal(it))
+			}
 		}
 		return goes && !l.DryRun
 	}, err

@@ -29,7 +29,19 @@ import (
 
 // Session tells what is in the mailbox that is selected on it. Its methods are called from
 // one goroutine at a time. Errors are *mail.Fault, the context's, or the sink's own.
-type Session interface {
+type Session struct {
+	Describer
+	HeaderReader
+}
+
+// HeaderReader reads headers, of which a dry run says whose mail would come.
+type HeaderReader interface {
+	// Headers gives some fields of the headers of messages.
+	Headers(ctx context.Context, uids imap.UIDSet, fields ...string) (map[imap.UID][]byte, error)
+}
+
+// Describer tells of messages.
+type Describer interface {
 	probe.Searcher
 	match.Session
 	// Has tells whether a capability may be used.
@@ -112,6 +124,7 @@ type Options struct {
 	Deletions  plan.Deletions
 	Full       bool // every mailbox is compared as a whole
 	DryRun     bool // what would be done is said, and nothing is changed
+	Plan       bool // and of each message
 	ReadOnly   bool // nothing is sent
 	PairOnly   bool // what is here is paired with what is there, and nothing else is done
 	UploadHere bool // what was here before the first sync is new mail as any other
@@ -158,6 +171,7 @@ type Mailbox struct {
 	identified []mail.Message // messages that EXAMINE told more of
 	vanished   imap.UIDSet    // messages of which it said that they were there, and are gone
 	found      Found
+	linked     map[imap.UID]bool // of a dry run: messages that are here already
 	// unsettled: flags on the server differ from the rows', and are to be told again.
 	unsettled bool
 }
@@ -352,7 +366,9 @@ func (l *Looker) prepare(ctx context.Context, b *Mailbox, rows []ledger.Row) ([]
 // stay where they were.
 func (l *Looker) incomplete(ctx context.Context, b *Mailbox) error {
 	row := ledger.Mailbox{Name: b.Name, Folder: b.Known.Folder, Delim: b.Listed.Delim, UIDValidity: b.now.UIDValidity}
-	return l.commit(ctx, journal.Change{Mailbox: &row}, "mailbox recorded")
+	c := journal.Change{Mailbox: &row}
+	c.Became(mail.IsDone, "", mail.Action{Kind: mail.ActCreate, Mailbox: b.Name}) // by a run that was interrupted
+	return l.commit(ctx, c, "mailbox recorded")
 }
 
 // current tells whether the ledger's rows are all there was of the mailbox when it
@@ -578,6 +594,7 @@ func (l *Looking) SendFlags(ctx context.Context, m *deliver.Mailbox, row ledger.
 
 func (l *Looking) flagging(m *deliver.Mailbox, row ledger.Message, after []string) *deliver.Item {
 	it := m.Flagging(row, after, l.Tags)
+	it.Was = l.Stored[m.Name][row.UID].Merged(row.Flags) // what the server was just told is said already
 	it.Known = l.own(m.Name, plan.FlagChange{UID: row.UID, Before: row.Flags, After: after})
 	return it
 }

@@ -95,6 +95,9 @@ func (l *Looker) rematch(ctx context.Context, b *Mailbox, v *plan.View, rows []l
 	for u, m := range pairs {
 		matched[u] = true
 		known[m.Key] = true
+		if fromDisk && l.Plan && l.DryRun {
+			l.Report.Plan(pairing(b, m.Message, mail.Message{UID: u}))
+		}
 	}
 	if !fromDisk {
 		b.found.Matched = b.matched(pairs, listed)

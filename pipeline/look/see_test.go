@@ -31,7 +31,7 @@ type there struct {
 func (s *there) Has(capability string) bool { return slices.Contains(s.caps, capability) }
 func (s *there) Alive() bool                { return true }
 func (s *there) Lost() bool                 { return false }
-func (s *there) Session() Session           { return s }
+func (s *there) Session() Session           { return Session{Describer: s} }
 func (s *there) Connect(context.Context) error {
 	return nil
 }

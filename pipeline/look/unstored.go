@@ -69,6 +69,7 @@ func (l *Looking) rememberUnstored(ctx context.Context, mailbox string, files []
 		}
 		l.Journal.Unsent.Put(&c, about, n)
 		l.Journal.Arriving.Forget(&c, f.Key)
+		c.Became(mail.IsUndone, reason, mail.Action{Kind: mail.ActUpload, Mailbox: mailbox, Key: f.Key})
 	}
 	l.Report.Tally(func(r *report.Report) { r.Unsent += len(files) - len(first) })
 	return first, l.commit(ctx, c, "unstored mail remembered")

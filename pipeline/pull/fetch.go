@@ -229,6 +229,7 @@ func (w *Worker) deliver(ctx context.Context, b *Mailbox, m mail.Message, s *mai
 		Flags: plan.StoredFlags(m.Flags),
 	}}
 	it.ID = s.MessageID()
+	it.Who, it.What = s.Brief()
 	it.Row.ID = it.ID // a run that is stopped leaves it to the next one
 	// What waits on the line shall hold no buffers.
 	if err := s.Finish(); err != nil {

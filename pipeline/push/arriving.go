@@ -79,6 +79,7 @@ func (p *Pusher) settleArrivals(ctx context.Context, unsettled map[string][]ledg
 		switch b := p.boxes[a.Row.Mailbox]; {
 		case b == nil || b.Known.UIDValidity != a.Row.UIDValidity:
 			p.Journal.Arriving.Forget(&done, key)
+			sent(&done, mail.IsUndone, otherBox, a.Row.Mailbox, key)
 		case !b.Aside:
 			byBox[b] = append(byBox[b], a)
 		}
@@ -103,6 +104,9 @@ func (p *Pusher) settleArrivals(ctx context.Context, unsettled map[string][]ledg
 	return nil
 }
 
+// otherBox says why it is not known what became of mail that was put into a mailbox.
+const otherBox = "the mailbox is another one by now, or gone: it is not known whether it was stored"
+
 // settleIn does that for one mailbox. A message of which the server told the UID, and one
 // that is in another mailbox by now, gets its row all the same: where others have moved it, the
 // look finds it, and its file goes there. One that is nowhere, and of which nothing is known
@@ -125,6 +129,7 @@ func (p *Pusher) settleIn(ctx context.Context, b *Mailbox, as []journal.Arrival)
 			a.Row.UID = 0 // that cannot be
 		}
 		if plan.Taken(rows, a.Row.UID) || slices.ContainsFunc(rows, func(r ledger.Row) bool { return r.Key == a.Row.Key }) {
+			sent(&c, mail.IsDone, "", b.Name, a.Row.Key)
 			continue // the run that was interrupted came as far as that
 		}
 		here, byKey[a.Row.Key] = append(here, plan.Untracked{Message: a.Row}), a
@@ -169,6 +174,9 @@ func (p *Pusher) settleIn(ctx context.Context, b *Mailbox, as []journal.Arrival)
 		return err
 	}
 	if at.over {
+		for _, s := range here {
+			sent(&c, mail.IsUndone, otherBox, b.Name, s.Key)
+		}
 		return p.commit(ctx, c, "arrivals forgotten")
 	}
 	listed, gone := at.listed, at.gone
@@ -208,6 +216,13 @@ func (p *Pusher) settleIn(ctx context.Context, b *Mailbox, as []journal.Arrival)
 		}
 		found[s.Key] = row
 		left++
+	}
+	for key := range byKey {
+		if _, is := found[key]; is {
+			sent(&c, mail.IsDone, "", b.Name, key)
+		} else {
+			sent(&c, mail.IsUndone, "that was interrupted, and the server does not have it", b.Name, key)
+		}
 	}
 	if left > 0 && b.Known.Complete {
 		// They are of what was agreed on now, and not there: the list of mailboxes says

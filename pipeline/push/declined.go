@@ -39,6 +39,20 @@ func changeFlags(d plan.Delta) string {
 
 func changeMove(to string) string { return "move " + to }
 
+// actionOf gives what a change is, as the log has it. That a copy is left where it was is told by
+// who copied it.
+func actionOf(change string) mail.ActionKind {
+	switch {
+	case change == changeExpunge:
+		return ""
+	case change == changeDelete:
+		return mail.ActDelete
+	case strings.HasPrefix(change, changeMove("")):
+		return mail.ActMove
+	}
+	return mail.ActStore
+}
+
 // wordsOf says what was not done.
 func wordsOf(change string) string {
 	to, moves := strings.CutPrefix(change, changeMove(""))
@@ -273,6 +287,9 @@ func (p *Pusher) remember(ctx context.Context, b *Mailbox, uids []imap.UID, chan
 		d.Changes[change(uid)] = t
 		b.stays(uid, change(uid))
 		p.declined.set(&c, d)
+		if kind := actionOf(change(uid)); kind != "" {
+			became(&c, mail.IsRefused, reason, kind, b.Name, d.UIDValidity, uid)
+		}
 	}
 	return p.commit(ctx, c, "refusal remembered")
 }
@@ -330,13 +347,15 @@ func (p *Pusher) expungeCopied(ctx context.Context, b *Mailbox) error {
 	if err != nil || len(rows) == 0 {
 		return err
 	}
-	return inParts(p, rows, uidOf, func(part []ledger.Message) error {
-		expunged, err := p.expunge(ctx, b, ledger.UIDs(part))
-		if expunged {
-			err = p.goneThere(ctx, b, part)
+	err = p.expungeParts(ctx, b, rows)
+	if some, ok := errors.AsType[*someRefused](err); ok {
+		var c journal.Change
+		became(&c, mail.IsRefused, some.err.Error(), mail.ActDelete, b.Name, b.Known.UIDValidity, some.uids...)
+		if err := p.commit(ctx, c, "copies left noted"); err != nil {
+			return err
 		}
-		return err
-	})
+	}
+	return err
 }
 
 // refusedAll remembers that the mailbox was not opened for what is to be changed in it.

@@ -48,13 +48,7 @@ func (p *Pusher) pushDeleted(ctx context.Context, b *Mailbox, rows []ledger.Mess
 	if trash := p.trashFor(b); trash != "" {
 		_, err = p.transfer(ctx, b, rows, p.mailbox(trash), nil)
 	} else {
-		err = inParts(p, rows, uidOf, func(part []ledger.Message) error {
-			expunged, err := p.expunge(ctx, b, ledger.UIDs(part))
-			if expunged {
-				err = p.goneThere(ctx, b, part)
-			}
-			return err
-		})
+		err = p.expungeParts(ctx, b, rows)
 	}
 	p.Report.Tally(func(r *report.Report) { r.Deleted += done(err, len(rows)) })
 	return err
@@ -188,16 +182,30 @@ func (p *Pusher) untag(ctx context.Context, b *Mailbox, rows []ledger.Message) e
 	return nil
 }
 
-// goneThere records that messages whose files are not here were expunged.
-func (p *Pusher) goneThere(ctx context.Context, b *Mailbox, rows []ledger.Message) error {
-	var c journal.Change
-	for _, row := range rows {
-		if b.missingHere(row.UID) {
-			p.Line.Forget(&c, b.Mailbox, row, nil)
+// expungeParts deletes messages for good, and records what became of that: those whose files are
+// not here have no row any more.
+func (p *Pusher) expungeParts(ctx context.Context, b *Mailbox, rows []ledger.Message) error {
+	return inParts(p, rows, uidOf, func(part []ledger.Message) error {
+		var c journal.Change
+		begin(&c, p.deleting(ctx, b, part))
+		if err := p.commit(ctx, c, "deletions about to be told"); err != nil {
+			return err
 		}
-	}
-	if len(c.Forget) == 0 {
-		return nil
-	}
-	return p.commit(ctx, c, "deletions recorded")
+		gone, err := p.expunge(ctx, b, ledger.UIDs(part))
+		if err != nil {
+			return err
+		}
+		c = journal.Change{}
+		for _, row := range part {
+			if gone && b.missingHere(row.UID) {
+				p.Line.Forget(&c, b.Mailbox, row, nil)
+			}
+		}
+		said := ""
+		if !gone {
+			said = "it is marked \\Deleted there, and not expunged, since others are marked, too"
+		}
+		became(&c, mail.IsDone, said, mail.ActDelete, b.Name, b.Known.UIDValidity, ledger.UIDs(part)...)
+		return p.commit(ctx, c, "deletions recorded")
+	})
 }

@@ -22,6 +22,7 @@ func (p *Pusher) finishMove(ctx context.Context, b *Mailbox, m *journal.Moving) 
 		return report.ErrLater
 	}
 	none := p.moveOver(b.Name)
+	became(&none, mail.IsUndone, "the mailbox is another one by now, or gone: it is not known where it went", kindOf(m), m.Mailbox, m.UIDValidity, m.UIDs...)
 	if m.UIDValidity != b.Known.UIDValidity {
 		return p.commit(ctx, none, "move done") // these numbers are of other messages by now
 	}
@@ -51,6 +52,7 @@ func (p *Pusher) finishMove(ctx context.Context, b *Mailbox, m *journal.Moving) 
 	}); err != nil {
 		return err
 	}
+	asked := slices.Clone(m.UIDs)
 	if m.Verb == "MOVE" {
 		m.UIDs = slices.DeleteFunc(m.UIDs, left.Contains) // what is there still was not moved
 	}
@@ -73,7 +75,8 @@ func (p *Pusher) finishMove(ctx context.Context, b *Mailbox, m *journal.Moving) 
 		rows = slices.DeleteFunc(rows, func(row ledger.Message) bool { return to[row.UID] == 0 })
 		m.UIDs, m.Copied = ledger.UIDs(rows), m.Verb != "MOVE"
 		p.leaveAlone(m)
-		if err := p.moveAnswered(ctx, b, m, rows, to); err != nil {
+		unmoved := slices.DeleteFunc(asked, func(u imap.UID) bool { return slices.Contains(m.UIDs, u) })
+		if err := p.moveAnswered(ctx, b, m, rows, to, unmoved...); err != nil {
 			return err
 		}
 		for from, uid := range to {

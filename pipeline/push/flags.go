@@ -21,14 +21,14 @@ import (
 // it finds them on the server, beside what others changed, and records both; it
 // also tells notmuch, which may not have seen a file's new name yet. Messages of which
 // the server refuses one are left out of that: the next run finds them again.
-func (p *Pusher) pushFlags(ctx context.Context, b *Mailbox, sel *mail.Selected) error {
+func (p *Pusher) pushFlags(ctx context.Context, b *Mailbox, sel *mail.Selected, rows []ledger.Message) error {
 	flags := make(map[string]bool)
 	for _, d := range b.Local.Flags {
 		for _, f := range slices.Concat(d.Add, d.Remove) {
 			flags[f] = true
 		}
 	}
-	if err := p.intendFlagsThere(ctx, b); err != nil {
+	if err := p.intendFlagsThere(ctx, b, rows); err != nil {
 		return err
 	}
 	change := make(map[imap.UID]string, len(b.Local.Flags)) // by the names that putOff knows
@@ -55,7 +55,14 @@ func (p *Pusher) pushFlags(ctx context.Context, b *Mailbox, sel *mail.Selected) 
 		}
 	}
 	maps.DeleteFunc(b.Local.Flags, func(u imap.UID, _ plan.Delta) bool { _, is := left[u]; return is })
-	maps.DeleteFunc(b.Local.Flags, func(_ imap.UID, d plan.Delta) bool { return len(d.Add)+len(d.Remove) == 0 })
+	var c journal.Change
+	maps.DeleteFunc(b.Local.Flags, func(u imap.UID, d plan.Delta) bool {
+		none := len(d.Add)+len(d.Remove) == 0
+		if none {
+			became(&c, mail.IsUndone, "the server keeps no such flags in this mailbox", mail.ActStore, b.Name, b.Known.UIDValidity, u)
+		}
+		return none
+	})
 	n := len(b.Local.Flags)
 	p.Report.Tally(func(r *report.Report) { r.Pushed += n })
 	// The push may be repeated: what was told stays told.
@@ -66,7 +73,6 @@ func (p *Pusher) pushFlags(ctx context.Context, b *Mailbox, sel *mail.Selected) 
 	if b.Local.Flags = nil; len(left) > 0 {
 		b.Local.Flags = left
 	}
-	var c journal.Change
 	for u := range left { // the server does not have what it refused
 		p.Told.Forget(&c, ledger.Message{Mailbox: b.Name, UIDValidity: b.Known.UIDValidity, UID: u})
 	}
@@ -112,17 +118,17 @@ func (p *Pusher) staysHere(ctx context.Context, b *Mailbox, flag string, n int) 
 	})
 }
 
-// sameFlagged tells whether the messages whose flags the server is to change are still
-// those that were agreed on, at the price of a round trip. Those that are there no more are
+// sameFlagged gives the messages whose flags the server is to change, as they were agreed on; ok tells
+// whether they are still those, at the price of a round trip. Those that are there no more are
 // left out: where somebody has moved them, the look finds them, with what was changed here.
-func (p *Pusher) sameFlagged(ctx context.Context, b *Mailbox) (bool, error) {
+func (p *Pusher) sameFlagged(ctx context.Context, b *Mailbox) (same []ledger.Message, ok bool, err error) {
 	rows, err := p.Ledger.GetMany(ctx, b.Name, b.Known.UIDValidity, slices.Collect(maps.Keys(b.Local.Flags)))
 	if err != nil {
-		return false, err
+		return nil, false, err
 	}
-	same, err := p.sameMessages(ctx, b, rows)
+	same, err = p.sameMessages(ctx, b, rows)
 	if err != nil || b.Contradicted {
-		return false, err
+		return nil, false, err
 	}
 	there, gone := mail.UIDSet(ledger.UIDs(same)), make(map[imap.UID]plan.Delta)
 	for _, u := range ledger.UIDs(rows) { // a dry run may know some of no row yet
@@ -132,11 +138,11 @@ func (p *Pusher) sameFlagged(ctx context.Context, b *Mailbox) (bool, error) {
 		}
 	}
 	p.did.told(b.Name, gone)
-	return true, nil
+	return same, true, nil
 }
 
 // intendFlagsThere notes which flags of a mailbox's messages are about to be told.
-func (p *Pusher) intendFlagsThere(ctx context.Context, b *Mailbox) error {
+func (p *Pusher) intendFlagsThere(ctx context.Context, b *Mailbox, rows []ledger.Message) error {
 	if len(b.Local.Flags) == 0 {
 		return nil
 	}
@@ -146,5 +152,6 @@ func (p *Pusher) intendFlagsThere(ctx context.Context, b *Mailbox) error {
 	}
 	var c journal.Change
 	p.Told.Intend(&c, b.Name, b.Known.UIDValidity, flags)
+	begin(&c, p.storing(ctx, b, rows))
 	return p.commit(ctx, c, "flags about to be told")
 }

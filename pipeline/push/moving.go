@@ -51,6 +51,7 @@ func (p *Pusher) intendMove(ctx context.Context, m *journal.Moving, rows []ledge
 		m.Tags = p.tagsOf(ctx, m, rows)
 	}
 	p.Journal.Moving.Put(&c, m.Mailbox, *m)
+	begin(&c, p.moving(ctx, m, rows, to))
 	if m.ByTags {
 		p.Ruled.Note(&c, rows, to.Name)
 	}
@@ -102,8 +103,9 @@ func (p *Pusher) moveOver(mailbox string) (c journal.Change) {
 }
 
 // moveAnswered records what the server has moved, or copied if it is to be expunged
-// yet. to has the new UIDs, as far as they are known.
-func (p *Pusher) moveAnswered(ctx context.Context, b *Mailbox, m *journal.Moving, rows []ledger.Message, to map[imap.UID]imap.UID) error {
+// yet. to has the new UIDs, as far as they are known. unmoved are messages that a move was to move
+// which was interrupted, and that it has not.
+func (p *Pusher) moveAnswered(ctx context.Context, b *Mailbox, m *journal.Moving, rows []ledger.Message, to map[imap.UID]imap.UID, unmoved ...imap.UID) error {
 	c := p.moveOver(m.Mailbox)
 	for _, row := range rows {
 		a, moved := m.Files[row.UID]
@@ -124,7 +126,10 @@ func (p *Pusher) moveAnswered(ctx context.Context, b *Mailbox, m *journal.Moving
 	}
 	if m.Copied {
 		p.Journal.Moving.Put(&c, m.Mailbox, *m)
+	} else {
+		became(&c, mail.IsDone, "", kindOf(m), m.Mailbox, m.UIDValidity, ledger.UIDs(rows)...)
 	}
+	became(&c, mail.IsUndone, "that was interrupted before the server did it", kindOf(m), m.Mailbox, m.UIDValidity, unmoved...)
 	return p.commit(ctx, c, "move answered")
 }
 
@@ -133,6 +138,11 @@ func (p *Pusher) moveAnswered(ctx context.Context, b *Mailbox, m *journal.Moving
 func (p *Pusher) copiesExpunged(ctx context.Context, b *Mailbox, m *journal.Moving, rows []ledger.Message, expunged func(imap.UID) bool) error {
 	c := p.moveOver(m.Mailbox)
 	for _, row := range rows {
+		said := ""
+		if !expunged(row.UID) {
+			said = "it was copied there, and could not be deleted where it was"
+		}
+		became(&c, mail.IsDone, said, kindOf(m), m.Mailbox, m.UIDValidity, row.UID)
 		if expunged(row.UID) && slices.Contains(m.Absent, row.UID) {
 			p.Line.Forget(&c, b.Mailbox, row, m.Tags[row.UID])
 		}

@@ -122,6 +122,7 @@ type Options struct {
 	Deletions plan.Deletions
 	ReadOnly  bool // the server is told nothing
 	DryRun    bool // what would be done is said, and nothing is changed
+	Plan      bool // and of each message
 	Full      bool // what the server refused is tried again, whatever the schedule says
 	Restore   bool // where the folders differ from what was agreed, the server is right
 	Some      bool // not all mailboxes are asked for
@@ -397,7 +398,8 @@ func (p *Pusher) tell(ctx context.Context, b *Mailbox, o *plan.Outgoing) error {
 			return err
 		}
 	}
-	if same, err := p.sameFlagged(ctx, b); err != nil || !same {
+	flagged, same, err := p.sameFlagged(ctx, b)
+	if err != nil || !same {
 		return err
 	}
 	p.doing(b, len(b.Local.Flags), changesFlags)
@@ -405,7 +407,7 @@ func (p *Pusher) tell(ctx context.Context, b *Mailbox, o *plan.Outgoing) error {
 	if err := p.refused(ctx, b, p.expungeCopied(ctx, b), ledger.UIDs(b.copied), always(changeExpunge)); err != nil {
 		return err
 	}
-	if err := p.pushFlags(ctx, b, sel); err != nil {
+	if err := p.pushFlags(ctx, b, sel, flagged); err != nil {
 		return err
 	}
 	for _, to := range slices.Sorted(maps.Keys(o.Moves)) {

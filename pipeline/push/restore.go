@@ -54,6 +54,7 @@ func (p *Pusher) restore(ctx context.Context, b *Mailbox, o *plan.Outgoing) erro
 // their mail.
 func (p *Pusher) back(ctx context.Context, b *Mailbox, moves map[string][]plan.Move) error {
 	var files []journal.MovedBack
+	var c journal.Change
 	for _, to := range slices.Sorted(maps.Keys(moves)) {
 		for _, m := range moves[to] {
 			name, ok, err := p.boxes[to].Dir.Locate(m.Key, "")
@@ -67,15 +68,16 @@ func (p *Pusher) back(ctx context.Context, b *Mailbox, moves map[string][]plan.M
 			// In cur also without letters, since that says that it has none.
 			files = append(files, journal.MovedBack{From: p.boxes[to].Dir.Path(name), To: b.Dir.Path("cur/" + m.Row.Key + ":2," + letters), ID: m.Row.ID})
 			b.markDeletionHandled([]imap.UID{m.Row.UID})
+			c.Did(p.backFrom(p.boxes[to], b, m))
 		}
 	}
 	if len(files) == 0 {
 		return nil
 	}
-	if err := p.Journal.Back.Set(ctx, files); err != nil {
+	p.Journal.Back.Put(&c, files)
+	if err := p.commit(ctx, c, "moves back intended"); err != nil {
 		return err
 	}
-	p.Report.Step("moves back intended")
 	return p.ResumeBack(ctx)
 }
 

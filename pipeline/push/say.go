@@ -38,6 +38,11 @@ func (p *Pusher) say(ctx context.Context, b *Mailbox, o *plan.Outgoing) error {
 		p.Standing(b.Name, "doubted", fmt.Errorf("%s: %s not sent to the server; look at the folder, then run sync with --yes-delete=%s if it is right, "+
 			"or with --restore if the server is", o.Why, mail.Number(o.Doubted, "new message or flag that was taken off is", "new messages and flags that were taken off are"), report.AnswerFor(p.Account, b.Name)))
 	}
+	if p.Plan {
+		if err := p.plan(ctx, b, o); err != nil {
+			return err
+		}
+	}
 	// What of this is not done after a look at the server is not said either.
 	if p.DryRun && !p.Restore {
 		p.doing(b, len(b.Local.Flags), changesFlags)

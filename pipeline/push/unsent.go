@@ -66,6 +66,7 @@ func (p *Pusher) refusedUploads(ctx context.Context, b *Mailbox, refused []refus
 			news = append(news, f)
 		}
 		p.Journal.Unsent.Put(&c, key, n)
+		sent(&c, mail.IsRefused, f.err.Error(), b.Name, f.file.Key)
 	}
 	if err := p.commit(ctx, c, "refused uploads remembered"); err != nil {
 		return err

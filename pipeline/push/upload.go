@@ -115,6 +115,7 @@ func (p *Pusher) intendUploads(ctx context.Context, b *Mailbox, files []plan.Unt
 	for i := range files {
 		p.Arrivals.Note(&c, p.uploading(b, files[i], uploads[i]))
 	}
+	begin(&c, p.sending(ctx, b, files))
 	return p.commit(ctx, c, "arrivals noted")
 }
 
@@ -137,6 +138,7 @@ func (p *Pusher) uploadStored(ctx context.Context, a journal.Arrival, as mail.Ap
 	a.Row.UID = as.UID
 	var c journal.Change
 	p.Arrivals.Note(&c, a)
+	sent(&c, mail.IsDone, "", a.Row.Mailbox, a.Row.Key)
 	return p.commit(ctx, c, "upload noted")
 }
 
@@ -212,6 +214,9 @@ func (p *Pusher) upload(ctx context.Context, b *Mailbox, files []plan.Untracked,
 	for i, res := range results {
 		if res.Err != nil {
 			p.Journal.Arriving.Forget(&kept, files[i].Key)
+			if own := report.Own(res.Err); own || errors.Is(res.Err, fs.ErrNotExist) { // else the server has refused it
+				sent(&kept, mail.IsUndone, res.Err.Error(), b.Name, files[i].Key)
+			}
 		}
 	}
 	if !kept.Empty() {

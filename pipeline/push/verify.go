@@ -26,7 +26,7 @@ func (p *Pusher) foresee(ctx context.Context, b *Mailbox, o *plan.Outgoing) erro
 	if err != nil {
 		return err
 	}
-	if same, err := p.sameFlagged(ctx, b); err != nil || !same {
+	if _, same, err := p.sameFlagged(ctx, b); err != nil || !same {
 		return err
 	}
 	for to, ms := range o.Moves {
@@ -49,7 +49,7 @@ func (p *Pusher) foresee(ctx context.Context, b *Mailbox, o *plan.Outgoing) erro
 	if o.Deleted, kept, err = p.changedThere(ctx, b, o.Deleted); err != nil {
 		return err
 	}
-	if err := p.foreseeKept(b, kept); err != nil {
+	if err := p.foreseeKept(ctx, b, kept); err != nil {
 		return err
 	}
 	if err := p.trashless(len(o.Deleted)); err != nil {
@@ -66,8 +66,9 @@ func (p *Pusher) foresee(ctx context.Context, b *Mailbox, o *plan.Outgoing) erro
 
 // foreseeKept says which of the messages that a run would keep come again, since their files are
 // gone; the others lose their marks.
-func (p *Pusher) foreseeKept(b *Mailbox, kept []ledger.Message) error {
+func (p *Pusher) foreseeKept(ctx context.Context, b *Mailbox, kept []ledger.Message) error {
 	again := 0
+	var come []ledger.Message
 	for _, m := range kept {
 		_, here, err := b.Dir.Locate(m.Key, "")
 		if err != nil {
@@ -77,9 +78,13 @@ func (p *Pusher) foreseeKept(b *Mailbox, kept []ledger.Message) error {
 			b.Local.Marked = slices.DeleteFunc(slices.Clone(b.Local.Marked), func(l ledger.Message) bool { return l.UID == m.UID })
 		} else {
 			again++
+			come = append(come, m)
 		}
 	}
 	p.doing(b, again, "fetch %s again")
+	if p.Plan {
+		p.Report.Plan(p.comes(ctx, b, come...)...)
+	}
 	p.Report.Tally(func(r *report.Report) { r.New += again })
 	return nil
 }

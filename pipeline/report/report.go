@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
 // Event is one thing that happened in a run, for progress, logs and --json.
@@ -21,8 +23,9 @@ type Event struct {
 	DoneBytes  int64 `json:"done_bytes,omitempty"`
 	TotalBytes int64 `json:"total_bytes,omitempty"`
 
-	Text   string  `json:"text,omitempty"` // one plain line for a person
-	Report *Report `json:"report,omitempty"`
+	Text   string       `json:"text,omitempty"`   // one plain line for a person
+	Action *mail.Action `json:"action,omitempty"` // of EventAction
+	Report *Report      `json:"report,omitempty"`
 }
 
 // EventType names what an Event is about.
@@ -38,6 +41,7 @@ const (
 	EventNote     EventType = "note"     // worth knowing, no fault
 	EventHook     EventType = "hook"     // a hook failed; told once, at the end
 	EventFault    EventType = "fault"    // a mailbox or account that was left for now
+	EventAction   EventType = "action"   // what a run would do, of a dry run that was asked for its plan
 	EventDone     EventType = "done"     // the account's run is over; Report is set
 )
 

@@ -1,10 +1,13 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
 // Reporter tells what happens in one account's run while it happens, and sums it up.
@@ -25,6 +28,7 @@ type Reporter struct {
 	ahead int64  // bytes of the total that belong to messages whose size was not known to Expect
 	// indexed is how many are recorded, or will be soon, since notmuch has them.
 	indexed int
+	names   map[string]string  // of mailboxes, as a plan has them, by those that a dry run knows them by
 	noted   map[[2]string]bool // by mailbox and format, what was told once
 	read    map[[2]string]bool // by mailbox and text, the faults that were told, and whether somebody could read that
 }
@@ -52,6 +56,20 @@ func (r *Reporter) Emit(e Event) bool {
 // could read that.
 func (r *Reporter) Note(mailbox, format string, args ...any) bool {
 	return r.Emit(Event{Type: EventNote, Mailbox: mailbox, Text: fmt.Sprintf(format, args...)})
+}
+
+// Calls gives mailboxes the names that they would have, as a plan tells of them. The map may be filled
+// until there is something to be told.
+func (r *Reporter) Calls(names map[string]string) { r.names = names }
+
+// Plan tells of actions that a run would do.
+func (r *Reporter) Plan(as ...mail.Action) {
+	for _, a := range as {
+		if a.Kind != mail.ActRename {
+			a.Mailbox, a.Other = cmp.Or(r.names[a.Mailbox], a.Mailbox), cmp.Or(r.names[a.Other], a.Other)
+		}
+		r.Emit(Event{Type: EventAction, Mailbox: a.Mailbox, UID: a.UID, Text: a.Plan(), Action: &a})
+	}
 }
 
 // NoteOnce is Note, of each mailbox once, whatever the arguments.

@@ -1,6 +1,7 @@
 package resume
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -136,9 +137,12 @@ func (r *Resumer) finishLink(ctx context.Context, from *Mailbox, row ledger.Mess
 		if err := r.RemoveTwins(ctx, gone); err != nil {
 			return err
 		}
+		if err := r.Line.Removing(ctx, gone); err != nil {
+			return err
+		}
 		if err := from.Dir.Remove(old); err != nil {
 			if from.Bears(err) {
-				return errStays
+				return cmp.Or(r.Line.Stays(ctx, gone, err), errStays)
 			}
 			return err
 		}

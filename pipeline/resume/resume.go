@@ -99,6 +99,10 @@ func (r *Resumer) Messages(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	arriving, err := r.Journal.Arriving.All(ctx)
+	if err != nil {
+		return err
+	}
 	var list []mail.Mailbox
 	for _, name := range slices.Sorted(maps.Keys(boxes)) {
 		list = append(list, mail.Mailbox{Name: name, Delim: boxes[name].Known.Delim})
@@ -120,6 +124,11 @@ func (r *Resumer) Messages(ctx context.Context) error {
 			}
 		}
 		it := &deliver.Item{Box: b.Mailbox, Row: row, Known: true, Resumed: true}
+		if l, linked := links[row.Key]; linked {
+			it.Linked, it.Source = true, l.Mailbox
+		}
+		_, it.Ours = arriving[row.Key]
+		it.Paired = row.Key != "" && !it.Ours && !maildir.Ours(row.Key)
 		by := plan.AsNew
 		if l, linked := links[row.Key]; linked && l.ByTags {
 			by = plan.ByTags
@@ -249,6 +258,9 @@ func (r *Resumer) Flags(ctx context.Context) error {
 		is := renamed(known[it.Row.ID], it)
 		if is {
 			made.Save = append(made.Save, it.Row)
+			a := journal.ActionOf(mail.ActFlag, it.Row)
+			a.Before, a.After, a.Why = it.Was, it.Row.Flags, "they were changed on the server"
+			made.Did(a)
 		}
 		return is
 	})
