@@ -51,10 +51,6 @@ func TestAFolderForReadingOnlyCostsItsMailboxAlone(t *testing.T) {
 	m := newMachine(t)
 	m.begin()
 	m.sync()
-	readOnly := func(args ...string) (string, int) {
-		return m.run(append([]string{"unshare", "--map-root-user", "--mount", "sh", "-e", "-c",
-			`mount --bind mail/work/Work mail/work/Work; mount -o remount,ro,bind mail/work/Work; exec "$@"`, "sh", name}, args...)...)
-	}
 	c := m.client()
 	if _, err := c.Select("Work", nil).Wait(); err != nil {
 		t.Fatal(err)
@@ -70,7 +66,7 @@ func TestAFolderForReadingOnlyCostsItsMailboxAlone(t *testing.T) {
 		m.deliver("INBOX", came)
 		m.deliver("Work", 30+round)
 		m.move(1+round, "INBOX", "INBOX", "S")
-		out, status := readOnly("sync")
+		out, status := m.readOnly("Work", name, "sync")
 		if status != exitBroken || strings.Count(out, "work/Work: ") == 0 || strings.Contains(out, "work: remove") ||
 			!strings.Contains(out, "read-only file system; see that it can be written to") || !strings.Contains(out, "1 change of flags sent") {
 			t.Errorf("round %d: status %d: %s", round, status, out)
@@ -89,4 +85,42 @@ func TestAFolderForReadingOnlyCostsItsMailboxAlone(t *testing.T) {
 	if out, _ := m.run("notmuch", "count", "--output=files", "*"); out != "14\n" {
 		t.Errorf("in the end notmuch has %s files, not 14", out)
 	}
+}
+
+// A folder of a mailbox that another client has deleted, and whose mail it had moved before, likewise.
+func TestTheFolderOfADeletedMailboxForReadingOnly(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.begin()
+	m.sync()
+	c := m.client()
+	if _, err := c.Select("Work", nil).Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Move(imap.SeqSet{{Start: 1, Stop: 0}}, "INBOX").Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(c.Unselect().Wait(), c.Delete("Work").Wait(), c.Logout().Wait(), c.Close()); err != nil {
+		t.Fatal(err)
+	}
+	m.deliver("INBOX", 20)
+	out, status := m.readOnly("Work", name, "sync")
+	if status != exitBroken || !strings.Contains(out, "work/Work: remove ") || !strings.Contains(out, "see that it can be written to") {
+		t.Errorf("status %d: %s", status, out)
+	}
+	if found, _ := m.run("notmuch", "count", "folder:work/INBOX"); found != "9\n" {
+		t.Errorf("of 9 mails in INBOX these came: %s%s", found, out)
+	}
+	m.sync()
+	if log, _ := m.run(name, "log", "-p"); strings.Contains(log, "begun") {
+		t.Errorf("the log says\n%s", log)
+	}
+}
+
+// readOnly runs a command that can only read one mailbox's folder.
+func (m *machine) readOnly(mailbox string, args ...string) (out string, status int) {
+	m.t.Helper()
+	folder := filepath.Join("mail", "work", mailbox)
+	return m.run(append([]string{"unshare", "--map-root-user", "--mount", "sh", "-e", "-c",
+		`mount --bind "$0" "$0"; mount -o remount,ro,bind "$0"; exec "$@"`, folder}, args...)...)
 }

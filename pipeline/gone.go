@@ -99,30 +99,12 @@ func (r *run) leaveOne(ctx context.Context, o *overview, g local.Gone, there map
 	if empty {
 		leaving = append(leaving, strays...)
 	}
-	if err := r.twins.remove(ctx, leaving...); err != nil {
+	gone, err := r.removeFiles(ctx, leaving)
+	if err != nil {
 		return 0, false, err
 	}
-	if err := r.line.Removing(ctx, leaving...); err != nil {
-		return 0, false, err
-	}
-	for _, it := range leaving {
-		name, ok, err := g.Dir.Locate(it.Row.Key, it.Row.Name)
-		if err != nil {
-			return 0, false, err
-		}
-		if !ok {
-			continue
-		}
-		if err := g.Dir.Remove(name); err != nil {
-			return 0, false, err
-		}
-		it.Row.Name = name
-		r.rep.Step("file removed")
-	}
-	for part := range slices.Chunk(leaving, deliver.BatchSize) {
-		if err := r.line.Record(ctx, part); err != nil {
-			return 0, false, err
-		}
+	if stay := len(leaving) - len(gone); stay > 0 {
+		moved, empty = moved-stay, false
 	}
 	if !empty {
 		return moved, false, nil

@@ -138,14 +138,28 @@ func (r *run) removeUnseen(ctx context.Context) error {
 	if err != nil || len(moved) == 0 {
 		return err
 	}
-	if err := r.twins.remove(ctx, moved...); err != nil {
+	gone, err := r.removeFiles(ctx, moved)
+	if err != nil {
 		return err
 	}
-	if err := r.line.Removing(ctx, moved...); err != nil {
-		return err
+	for _, it := range gone { // they were held, too
+		if err := it.Box.End(ctx); err != nil {
+			return err
+		}
 	}
-	var gone []*deliver.Item
-	for _, it := range moved {
+	return nil
+}
+
+// removeFiles removes files of messages, and records that. It gives those that are gone then: another
+// one is in a folder that does not let it go now.
+func (r *run) removeFiles(ctx context.Context, items []*deliver.Item) (gone []*deliver.Item, err error) {
+	if err := r.twins.remove(ctx, items...); err != nil {
+		return nil, err
+	}
+	if err := r.line.Removing(ctx, items...); err != nil {
+		return nil, err
+	}
+	for _, it := range items {
 		name, ok, err := it.Box.Dir.Locate(it.Row.Key, it.Row.Name)
 		if err == nil && ok {
 			if err = it.Box.Dir.Remove(name); err == nil {
@@ -157,20 +171,17 @@ func (r *run) removeUnseen(ctx context.Context) error {
 		case err == nil:
 			gone = append(gone, it)
 		case !it.Box.Bears(err):
-			return err
+			return nil, err
 		default:
 			if err := r.line.Stays(ctx, it, err); err != nil {
-				return err
+				return nil, err
 			}
 		}
 	}
-	if err := r.line.Record(ctx, gone); err != nil {
-		return err
-	}
-	for _, it := range gone { // they were held, too
-		if err := it.Box.End(ctx); err != nil {
-			return err
+	for part := range slices.Chunk(gone, deliver.BatchSize) {
+		if err := r.line.Record(ctx, part); err != nil {
+			return nil, err
 		}
 	}
-	return nil
+	return gone, nil
 }
