@@ -85,6 +85,9 @@ func TestFolders(t *testing.T) {
 				if f.Moved {
 					got = append(got, "moved")
 				}
+				for _, g := range f.Gone { // as the end of a run does
+					a.do(a.SayGone(t.Context(), g, 0, false))
+				}
 				want := c.want
 				if n > 0 { // it is scanned, and told, once
 					want = strings.TrimSuffix(want, ", moved")
