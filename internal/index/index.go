@@ -245,9 +245,10 @@ func undisturbed(open func() (disturbed bool)) {
 }
 
 // read lets f read, once more from the start if writers got in between
-// (Xapian's DatabaseModifiedError: a reader outlives one commit).
+// (Xapian's DatabaseModifiedError: a reader outlives one commit), and while nobody writes if they
+// did so again.
 func (x *Index) read(ctx context.Context, f func(*notmuch.DB) error) error {
-	release, _, err := x.takeToRead(ctx)
+	release, aside, err := x.takeToRead(ctx)
 	if err != nil {
 		return err
 	}
@@ -258,6 +259,9 @@ func (x *Index) read(ctx context.Context, f func(*notmuch.DB) error) error {
 	err = x.once(notmuch.DBReadOnly, f)
 	if errors.Is(err, notmuch.ErrXapianException) {
 		err = x.once(notmuch.DBReadOnly, f)
+	}
+	if errors.Is(err, notmuch.ErrXapianException) && !aside {
+		return x.alone(ctx, f)
 	}
 	return unreadable(err)
 }
@@ -282,7 +286,7 @@ func (x *Index) once(mode notmuch.DBMode, f func(*notmuch.DB) error) (err error)
 	return f(db)
 }
 
-// steadyWait is how long steady waits for a program that writes.
+// steadyWait is how long alone waits for a program that writes.
 const steadyWait = 5 * time.Second
 
 // steady lets f read while nobody writes: under a list of messages that is read
@@ -301,6 +305,11 @@ func (x *Index) steady(ctx context.Context, f func(*notmuch.DB) error) error {
 	if aside {
 		return unreadable(x.once(notmuch.DBReadOnly, f))
 	}
+	return x.alone(ctx, f)
+}
+
+// alone lets f read under the write lock, or without if another program keeps that for long.
+func (x *Index) alone(ctx context.Context, f func(*notmuch.DB) error) error {
 	switch err := x.waitForLock(ctx, min(steadyWait, x.lockWait), nil); {
 	case err == nil:
 		return unreadable(x.once(notmuch.DBReadWrite, f))

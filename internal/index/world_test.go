@@ -89,7 +89,7 @@ func child(role string, args []string) error {
 }
 
 // start runs this binary in a role. lines are those it prints.
-func start(t *testing.T, role string, env []string, args ...string) (cmd *exec.Cmd, stdin io.Closer, lines *bufio.Scanner) {
+func start(t testing.TB, role string, env []string, args ...string) (cmd *exec.Cmd, stdin io.Closer, lines *bufio.Scanner) {
 	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
