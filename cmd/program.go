@@ -397,7 +397,14 @@ func find(commands []*cli.Command, name string) *cli.Command {
 
 func has(f cli.Flag, name string) bool { return slices.Contains(f.Names(), name) }
 
+// takesValue tells whether the word behind an option is its value. One that may stand alone has a
+// value only behind "=" (package flag).
 func takesValue(f cli.Flag) bool {
+	if g, ok := f.(*cli.GenericFlag); ok {
+		if alone, ok := g.Value.(interface{ IsBoolFlag() bool }); ok && alone.IsBoolFlag() {
+			return false
+		}
+	}
 	d, ok := f.(cli.DocGenerationFlag)
 	return ok && d.TakesValue()
 }

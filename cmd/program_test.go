@@ -142,6 +142,9 @@ func TestOptionsMayStandAnywhere(t *testing.T) {
 		{"sync -qx", "sync -qx"},
 		{"sync -quiet", "sync -quiet"},
 		{"status -v work", "status -v -- work"},
+		{"sync --yes-delete", "sync --yes-delete"}, // with or without a value
+		{"sync --yes-delete work -q", "sync --yes-delete -q -- work"},
+		{"sync --yes-delete=work/Trash home", "sync --yes-delete=work/Trash -- home"},
 		{"", ""},
 	} {
 		got, err := arrange((&program{}).app(), append([]string{name}, strings.Fields(tc.args)...))
