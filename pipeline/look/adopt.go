@@ -24,6 +24,7 @@ import (
 // uploaded, or moved here as it was on the server. It gives the UIDs that remain. rows are
 // those of the mailbox.
 func (l *Looker) adopt(ctx context.Context, b *Mailbox, fetch []imap.UID, rows []ledger.Row) ([]imap.UID, error) {
+	b.Local.Untracked = slices.DeleteFunc(b.Local.Untracked, func(s plan.Untracked) bool { return l.isTaken(s.Key) })
 	if len(b.Local.Untracked) == 0 {
 		return fetch, nil
 	}
@@ -142,6 +143,9 @@ func (l *Looker) identify(ctx context.Context, b *Mailbox, uids []imap.UID) ([]m
 // flags that the server has; those that only the file has are what the next scan
 // tells the server of.
 func (l *Looker) adoptOne(ctx context.Context, b *Mailbox, m mail.Message, s plan.Untracked, beside deliver.Beside) (bool, error) {
+	if !l.stays(s.Key) {
+		return false, nil
+	}
 	here, off, clear := l.flagsAdopted(b, m, s)
 	// Flags that the file alone has are told when it is recorded.
 	b.found.Paired = b.found.Paired || !l.Match.Ours(s.Key) && !plan.SameFlags(plan.StoredFlags(here), plan.StoredFlags(m.Flags))

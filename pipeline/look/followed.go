@@ -185,6 +185,8 @@ func (l *Looker) straysIn(ctx context.Context, b *Mailbox, fetch []imap.UID) (li
 	l.mu.Lock()
 	strays := slices.DeleteFunc(slices.Clone(l.strays), func(s stray) bool { return s.in == b.Mailbox || s.came })
 	l.mu.Unlock()
+	// What came by a move that this run has made is no other client's.
+	fetch = slices.DeleteFunc(slices.Clone(fetch), func(u imap.UID) bool { return b.Expected[u] != "" })
 	if len(strays) == 0 || len(fetch) == 0 {
 		return nil, nil, nil
 	}
@@ -221,6 +223,37 @@ func sameMessage(a, b ledger.Message) bool {
 	return a.Mailbox == b.Mailbox && a.UIDValidity == b.UIDValidity && a.UID == b.UID
 }
 
+// takes gives a stray's file another key, by which adopt finds it in the folder that it is about to
+// get into, unless that has found it where it is.
+func (l *Looking) takes(key, now string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	i := slices.IndexFunc(l.strays, func(s stray) bool { return s.Key == key && !s.came })
+	if i < 0 {
+		return false
+	}
+	l.strays[i].Key, l.taken[key] = now, true
+	delete(l.taken, now)
+	return true
+}
+
+// stays tells whether a file is in its folder still, and not in another one since it was followed
+// there. If it is a stray's, that has come then.
+func (l *Looking) stays(key string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if i := slices.IndexFunc(l.strays, func(s stray) bool { return s.Key == key }); i >= 0 {
+		l.strays[i].came = true
+	}
+	return !l.taken[key]
+}
+
+func (l *Looking) isTaken(key string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.taken[key]
+}
+
 // followOne moves one file. That it is there is for adopt to record; a run that ends
 // before finds it as a new file beside a new message.
 func (l *Looker) followOne(ctx context.Context, b *Mailbox, m mail.Message, s stray) error {
@@ -232,18 +265,16 @@ func (l *Looker) followOne(ctx context.Context, b *Mailbox, m mail.Message, s st
 	row := s.Row
 	row.Mailbox, row.Key = b.Name, l.Keys.New(l.Now())
 	row.Name = "cur/" + row.Key + ":2," + plan.Letters(l.flagsHere(s.Row, name, m))
-	if err := os.Rename(s.in.Dir.Path(name), b.Dir.Path(row.Name)); errors.Is(err, fs.ErrNotExist) {
-		return nil // taken away this moment
-	} else if err != nil {
+	if !l.takes(s.Key, row.Key) {
+		return nil // its mail is where its file is, too, as one of twins
+	}
+	if err := os.Rename(s.in.Dir.Path(name), b.Dir.Path(row.Name)); err != nil {
+		l.takes(row.Key, s.Key)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // taken away this moment
+		}
 		return err
 	}
-	l.mu.Lock()
-	for i := range l.strays {
-		if l.strays[i].Key == s.Key {
-			l.strays[i].Key = row.Key // adopt finds it by that
-		}
-	}
-	l.mu.Unlock()
 	l.Report.Step("file followed")
 	l.Report.Note(b.Name, "a mail that was in %s was moved to %s here and to %s on the server: it is in %s now", s.Row.Mailbox, s.in.Name, b.Name, b.Name)
 	b.Local.Untracked = append(b.Local.Untracked, plan.Untracked{Message: row})

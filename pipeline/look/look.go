@@ -199,6 +199,7 @@ type Looking struct {
 	Options
 	mu       sync.Mutex
 	strays   []stray
+	taken    map[string]bool                      // files, by key, that were followed to other folders
 	suspects map[*deliver.Mailbox]*plan.Suspicion // where so much is gone that it is to be judged when all that came is known
 	foreseen map[string]bool                      // messages that a dry run finds new, by placeless
 	coming   map[string][]ledger.Message          // these, by Message-ID, as the run would record them; of an upload
@@ -212,7 +213,7 @@ type Looking struct {
 
 // New gives the looking of one run.
 func New(o Options) *Looking {
-	return &Looking{Options: o, suspects: make(map[*deliver.Mailbox]*plan.Suspicion), foreseen: make(map[string]bool), coming: make(map[string][]ledger.Message), notKept: make(map[string][]imap.UID), linked: make(map[string]bool), passed: make(map[string]bool)}
+	return &Looking{Options: o, suspects: make(map[*deliver.Mailbox]*plan.Suspicion), foreseen: make(map[string]bool), coming: make(map[string][]ledger.Message), notKept: make(map[string][]imap.UID), taken: make(map[string]bool), linked: make(map[string]bool), passed: make(map[string]bool)}
 }
 
 // Looker looks over one connection. It belongs to one goroutine.
