@@ -197,12 +197,30 @@ func (l *Looker) straysIn(ctx context.Context, b *Mailbox, fetch []imap.UID) (li
 	for i, s := range strays {
 		here[i] = plan.Untracked{Message: s.Row}
 	}
-	pairs, err := l.Match.Pair(ctx, l.conn.Session(), listed, here, plan.Evidence{Drafts: plan.ForDrafts(b.Listed), Exact: true})
+	evidence := plan.Evidence{Drafts: plan.ForDrafts(b.Listed), Exact: true}
+	// Of twins, those that have a file here need no other.
+	own := slices.DeleteFunc(slices.Clone(b.Local.Untracked), func(s plan.Untracked) bool { return l.isTaken(s.Key) || b.expects(s.Key) })
+	placed, err := l.Match.Pair(ctx, l.conn.Session(), listed, own, evidence)
+	if err != nil {
+		return nil, nil, err
+	}
+	rest := slices.DeleteFunc(slices.Clone(listed), func(m mail.Message) bool { _, ok := placed[m.UID]; return ok })
+	pairs, err := l.Match.Pair(ctx, l.conn.Session(), rest, here, evidence)
 	came = make(map[imap.UID]stray)
 	for uid, h := range pairs {
 		came[uid] = strays[slices.IndexFunc(strays, func(s stray) bool { return sameMessage(s.Row, h.Message) })]
 	}
 	return listed, came, err
+}
+
+// expects tells whether the server has told which new message a file of the folder is.
+func (b *Mailbox) expects(key string) bool {
+	for _, k := range b.Expected {
+		if k == key {
+			return true
+		}
+	}
+	return false
 }
 
 // Deleted gives the strays that came nowhere, when all mailboxes were looked at: the keys of
