@@ -95,7 +95,7 @@ func (l *Line) did(c *journal.Change, it *Item, row ledger.Message, tags []strin
 		default:
 			a.Kind, a.Why = mail.ActFetch, "it is new on the server"
 		}
-		if it.Box.Ours[row.UID] {
+		if !it.Paired && it.Box.Ours[row.UID] { // what is paired may come before these are known
 			a.Why = "it was moved there as was wanted here"
 		}
 	case OpReplace:
