@@ -67,7 +67,7 @@ func (w *worker) makeMailboxes(ctx context.Context, o *overview) error {
 // sayNewFolder says of a folder that a mailbox is made of it, with what of its files is mail that
 // goes there: no stubs, and nothing that is empty. Where it was not scanned that is not known.
 func (w *worker) sayNewFolder(b *box, files int) {
-	if b.local.Changed != [2]time.Time{} && b.local.Err == nil {
+	if b.local.Changed != [4]time.Time{} && b.local.Err == nil {
 		files = 0
 		for _, s := range b.local.Untracked {
 			if !s.RuledOut {

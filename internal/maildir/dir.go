@@ -236,18 +236,19 @@ func (d Dir) Scan() (*Listing, error) {
 
 // Fresh tells whether a folder that changed at these times, as Changed gives them, may change
 // once more without that showing in them.
-func Fresh(changed [2]time.Time) bool {
+func Fresh(changed [4]time.Time) bool {
 	return time.Since(changed[0]) <= tick || time.Since(changed[1]) <= tick
 }
 
-// Changed gives when a name in new and in cur changed last; zero of one that is
-// not there.
-func (d Dir) Changed() (t [2]time.Time, err error) {
+// Changed gives when a name in new and in cur changed last, and then when their inodes did, since
+// programs that put times back (touch -r, rsync -t, tar) can put back only the former; zero of one
+// that is not there.
+func (d Dir) Changed() (t [4]time.Time, err error) {
 	for i, sub := range []string{"new", "cur"} {
 		fi, err := os.Stat(filepath.Join(string(d), sub))
 		switch {
 		case err == nil:
-			t[i] = fi.ModTime()
+			t[i], t[2+i] = fi.ModTime(), inodeChanged(fi)
 		case !errors.Is(err, fs.ErrNotExist):
 			return t, err
 		}

@@ -128,7 +128,7 @@ func TestNotesOfEarlierVersions(t *testing.T) {
 		"twin/k":             {"said", func() any { return get(t, j.TwinSaid, "k") }, SaidOnce, func(c *Change) { j.TwinSaid.Put(c, "k", SaidOnce) }},
 		`stays/\Flagged/a/b`: {"said", func() any { return get(t, j.StaysSaid, `\Flagged/a/b`) }, SaidOnce, func(c *Change) { j.StaysSaid.Put(c, AboutWord(`\Flagged`, "a/b"), SaidOnce) }},
 		"odd/a":              {"said", func() any { return get(t, j.OddSaid, "a") }, SaidOnce, func(c *Change) { j.OddSaid.Put(c, "a", SaidOnce) }},
-		"scanned/a/b":        {"14 5 6 7.100", func() any { return get(t, j.Scanned, "a/b") }, ScanOf(14, [2]time.Time{time.Unix(0, 5), time.Unix(0, 6)}, "7.100"), func(c *Change) { j.Scanned.Put(c, "a/b", "14 5 6 7.100") }},
+		"scanned/a/b":        {"14 5 6 8 9 7.100", func() any { return get(t, j.Scanned, "a/b") }, ScanOf(14, [4]time.Time{time.Unix(0, 5), time.Unix(0, 6), time.Unix(0, 8), time.Unix(0, 9)}, "7.100"), func(c *Change) { j.Scanned.Put(c, "a/b", "14 5 6 8 9 7.100") }},
 		"scanned/again":      {"again 7.100", func() any { return get(t, j.Scanned, "again") }, ScanAgain("7.100"), func(c *Change) { j.Scanned.Put(c, "again", ScanAgain("7.100")) }},
 		"scanned/doubted":    {"doubted its folder is gone 0", func() any { return get(t, j.Scanned, "doubted") }, ScanDoubted("its folder is gone"), func(c *Change) { j.Scanned.Put(c, "doubted", ScanDoubted("its folder is gone")) }},
 		"uploading/a/b":      {"14 9", func() any { return get(t, j.Uploading, "a/b") }, Since{14, 9, false}, func(c *Change) { j.Uploading.Put(c, "a/b", Since{14, 9, false}) }},
@@ -161,7 +161,7 @@ func TestNotesOfEarlierVersions(t *testing.T) {
 // Of a scan only what it says counts: the identity of a directory stands last.
 func TestWhatAScanSays(t *testing.T) {
 	t.Parallel()
-	if got := ScanOf(1, [2]time.Time{}, "7.100").Identity(); got != "7.100" {
+	if got := ScanOf(1, [4]time.Time{}, "7.100").Identity(); got != "7.100" {
 		t.Errorf("identity %q", got)
 	}
 	if got := ScanAgain("7.100").Identity(); got != "7.100" {
@@ -170,7 +170,7 @@ func TestWhatAScanSays(t *testing.T) {
 	if why, ok := ScanDoubted("its folder is gone").Doubt(); !ok || why != "its folder is gone" {
 		t.Errorf("doubt %q, %v", why, ok)
 	}
-	if why, ok := ScanOf(1, [2]time.Time{}, "7").Doubt(); ok {
+	if why, ok := ScanOf(1, [4]time.Time{}, "7").Doubt(); ok {
 		t.Errorf("doubt %q", why)
 	}
 }

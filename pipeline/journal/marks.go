@@ -21,8 +21,8 @@ const (
 
 // ScanOf is a folder of which nothing is left to tell the server: of a mailbox with this
 // UIDVALIDITY, changed at these times, and the directory that it is (maildir's Identity).
-func ScanOf(uidValidity uint64, changed [2]time.Time, identity string) Scan {
-	return Scan(fmt.Sprintf("%d %d %d %s", uidValidity, changed[0].UnixNano(), changed[1].UnixNano(), identity))
+func ScanOf(uidValidity uint64, changed [4]time.Time, identity string) Scan {
+	return Scan(fmt.Sprintf("%d %d %d %d %d %s", uidValidity, changed[0].UnixNano(), changed[1].UnixNano(), changed[2].UnixNano(), changed[3].UnixNano(), identity))
 }
 
 // Under is the scan under a policy by which something was left that another one has told; ""

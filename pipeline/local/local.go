@@ -120,7 +120,7 @@ type Folder struct {
 	// Scanned is what the journal is to remember of the scan, once all that it found is dealt
 	// with; "" if that is nothing. Changed is how the folder was before it.
 	Scanned journal.Scan
-	Changed [2]time.Time
+	Changed [4]time.Time
 	// Unread: what is here is not known, so that what is missing elsewhere may be here. Err
 	// says why, if the folder could not be read.
 	Unread bool

@@ -278,6 +278,19 @@ func TestAScanIsNotNotedOfAFolderThatChangedJustNow(t *testing.T) {
 	}
 }
 
+// A program that puts the times of directories back, as touch -r, rsync and tar do, hides no change.
+func TestAFolderWhoseTimesArePutBackIsScanned(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t)
+	m := a.agree("INBOX", 2)
+	a.scan(m)
+	a.rename(m, "cur/a:2,S", "cur/a:2,FS")
+	a.age(m)
+	if f := a.scan(m); brief(&f) != `a +\Flagged` {
+		t.Errorf("%q is seen of a flag", brief(&f))
+	}
+}
+
 // What was found in a folder before the server was heard of counts while the folder
 // and the ledger are as they were, and for the mailbox as it was.
 func TestPrescanHoldsWhileNothingChanges(t *testing.T) {

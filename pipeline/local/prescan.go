@@ -59,7 +59,7 @@ func (p *Prescan) Discard() {
 
 // of gives what was found in the mailbox's folder, if that still holds; nil otherwise.
 // changed is how the folder is now.
-func (p *Prescan) of(m *Mailbox, changed [2]time.Time) *Found {
+func (p *Prescan) of(m *Mailbox, changed [4]time.Time) *Found {
 	if p == nil {
 		return nil
 	}

@@ -146,7 +146,7 @@ func (r *Reader) scanUnsent(ctx context.Context, m *Mailbox, out *Folder) error 
 type Found struct {
 	plan.Local
 	renamed   []Renamed
-	changed   [2]time.Time // of the folder
+	changed   [4]time.Time // of the folder
 	known     ledger.Mailbox
 	scanned   journal.Scan // as the journal is to remember it
 	unchanged bool         // since the last scan: Local is empty
@@ -155,7 +155,7 @@ type Found struct {
 
 // scanOf is the scan of a folder that changed at these times. Where deletions are kept back the
 // server was not told of all, so that a scan of then says nothing under another policy.
-func (r *Reader) scanOf(m *Mailbox, changed [2]time.Time) journal.Scan {
+func (r *Reader) scanOf(m *Mailbox, changed [4]time.Time) journal.Scan {
 	policy := ""
 	if r.Deletions == plan.DeletionsKeep {
 		policy = string(r.Deletions)

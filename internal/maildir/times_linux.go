@@ -1,6 +1,21 @@
 package maildir
 
-import "golang.org/x/sys/unix"
+import (
+	"io/fs"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// inodeChanged gives when a file's inode changed last; zero where that is not known.
+func inodeChanged(fi fs.FileInfo) time.Time {
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	if !ok {
+		return time.Time{}
+	}
+	return time.Unix(st.Ctim.Unix())
+}
 
 // birth gives when a file was made, in nanoseconds since 1970; 0 where the file
 // system does not keep it.
