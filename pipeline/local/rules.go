@@ -68,7 +68,7 @@ func (r *Reader) orders(ctx context.Context, d *database, v *View, byKey map[str
 		}
 		have++
 		t, ok := byKey[row.Key]
-		if !ok || d.unseen(v, row.UID) || plan.HasFlag(row.Flags, `\Deleted`) {
+		if !ok || d.unseen(v, row.UID) {
 			continue
 		}
 		old, err := r.oldTags(ctx, &over, v.Name, row.Key, t.Tags)
@@ -76,7 +76,7 @@ func (r *Reader) orders(ctx context.Context, d *database, v *View, byKey map[str
 			return false, err
 		}
 		to, deleted := r.ordered(v.Name, trash, t.Tags, old)
-		if !deleted && to == "" {
+		if !deleted && to == "" || deleted && plan.HasFlag(row.Flags, `\Deleted`) {
 			continue
 		}
 		same, err := maildir.OneMail(slices.Concat(t.Paths, t.Others))

@@ -237,13 +237,13 @@ func (r *Reader) scanUnagreed(ctx context.Context, m *Mailbox, out *Folder) erro
 	out.Renamed = renamedOf(rows, files)
 	var missing, marked []imap.UID
 	for _, row := range rows {
-		if row.State != ledger.Present || row.Key == "" || plan.HasFlag(row.Flags, `\Deleted`) {
+		if row.State != ledger.Present || row.Key == "" {
 			continue
 		}
 		name, ok := files.Find(row.Key)
 		if _, letters := maildir.ParseName(name); !ok {
 			missing = append(missing, row.UID)
-		} else if strings.Contains(letters, "T") {
+		} else if strings.Contains(letters, "T") && !plan.HasFlag(row.Flags, `\Deleted`) {
 			marked = append(marked, row.UID)
 		}
 	}
@@ -316,15 +316,12 @@ func (r *Reader) compare(ctx context.Context, m *Mailbox, rows []ledger.Row, fil
 		}
 		l.Have++
 		name, ok := files.Find(row.Key)
-		// What was agreed to be \Deleted is deleted already, as far as the
-		// server lets us.
-		settled := plan.HasFlag(row.Flags, `\Deleted`)
 		switch {
-		case !ok && !settled:
+		case !ok:
 			missing = append(missing, row.UID)
-		case ok && (replaced || plan.HasInfo(name)):
+		case replaced || plan.HasInfo(name):
 			_, letters := maildir.ParseName(name)
-			if strings.Contains(letters, "T") && !settled {
+			if strings.Contains(letters, "T") && !plan.HasFlag(row.Flags, `\Deleted`) {
 				marked = append(marked, row.UID)
 			}
 			d := r.Tags.LetterDelta(row.Flags, letters, r.Told[m.Name][row.UID])

@@ -85,10 +85,14 @@ type Delta struct {
 // without says nothing about flags.
 func HasInfo(name string) bool { return strings.Contains(name, ":2,") }
 
-// DeltaOf compares the letters of a file with the flags that were agreed on. The
-// letter T is left alone: to delete is more than to flag.
+// DeltaOf compares the letters of a file with the flags that were agreed on. The letter T is
+// no flag to add, since to delete is more than to flag; that it was taken off is that of a flag.
 func DeltaOf(flags []string, letters string) Delta {
-	return FlagDelta(flags, func(f FlagRow) bool { return strings.Contains(letters, f.Letter) })
+	d := FlagDelta(flags, func(f FlagRow) bool { return strings.Contains(letters, f.Letter) })
+	if HasFlag(flags, `\Deleted`) && !strings.Contains(letters, "T") {
+		d.Remove = append(d.Remove, `\Deleted`)
+	}
+	return d
 }
 
 // FlagDelta compares what is said here of each flag that has a tag with the flags

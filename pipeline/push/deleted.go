@@ -183,9 +183,13 @@ func (p *Pusher) untag(ctx context.Context, b *Mailbox, rows []ledger.Message) e
 }
 
 // expungeParts deletes messages for good, and records what became of that: those whose files are
-// not here have no row any more.
+// not here have no row any more, or, where they could not be expunged, one without a file.
 func (p *Pusher) expungeParts(ctx context.Context, b *Mailbox, rows []ledger.Message) error {
 	return inParts(p, rows, uidOf, func(part []ledger.Message) error {
+		missing := make(map[imap.UID]bool) // an end without an EXPUNGE takes them out of what is missing
+		for _, row := range part {
+			missing[row.UID] = b.missingHere(row.UID)
+		}
 		var c journal.Change
 		begin(&c, p.deleting(ctx, b, part))
 		if err := p.commit(ctx, c, "deletions about to be told"); err != nil {
@@ -197,8 +201,14 @@ func (p *Pusher) expungeParts(ctx context.Context, b *Mailbox, rows []ledger.Mes
 		}
 		c = journal.Change{}
 		for _, row := range part {
-			if gone && b.missingHere(row.UID) {
+			switch {
+			case !missing[row.UID]:
+			case gone:
 				p.Line.Forget(&c, b.Mailbox, row, nil)
+			case row.Key != "":
+				row.Key, row.Name = "", ""
+				row.Flags = plan.Delta{Add: []string{`\Deleted`}}.Merged(row.Flags)
+				c.Save = append(c.Save, row)
 			}
 		}
 		said := ""
