@@ -155,3 +155,66 @@ func TestAMailLikeOneThatStays(t *testing.T) {
 		}
 	}
 }
+
+// A mail is moved here and deleted there, and a mail like it comes to another mailbox there at the
+// same time: with the same header and size, in the same second. It is not the one that was moved,
+// which is uploaded where its owner put it.
+func TestAMailLikeOneThatIsMovedHereAndDeletedThere(t *testing.T) {
+	t.Parallel()
+	for wire, caps := range wires() {
+		for _, named := range []bool{true, false} {
+			for how, come := range map[string]func(s *server){
+				"moved":     func(s *server) { s.relocate("INBOX", 5, "Work") },
+				"two moved": func(s *server) { s.relocate("INBOX", 5, "Work"); s.relocate("INBOX", 6, "Later") },
+				"copied":    func(s *server) { s.box("Work").addAlike(2) },
+				"new":       func(s *server) { s.box("Work").addAlike(4) },
+			} {
+				if spared(wire, named, how) {
+					continue
+				}
+				t.Run(fmt.Sprintf("%s/%s/Message-ID %v", wire, how, named), func(t *testing.T) {
+					t.Parallel()
+					s, h, in := few(t, caps...)
+					raw := func(n int) string {
+						if named {
+							return alike(n)
+						}
+						return strings.Replace(alike(n), "Message-ID: <m7@example.org>\r\n", "", 1)
+					}
+					unname := func() {
+						for _, b := range s.boxes {
+							for _, m := range b.msgs {
+								for n := range 5 {
+									m.raw = strings.Replace(m.raw, alike(n), raw(n), 1)
+								}
+							}
+						}
+					}
+					for i, box := range []string{"Work", "Later"} {
+						s.box(box).add(plainMail(91 + i))
+					}
+					for n := range 3 {
+						in.addAlike(n + 1)
+					}
+					unname()
+					h.sync(s)
+					h.moveFile("INBOX", h.mailFile("INBOX", raw(1)), "Archive", false)
+					in.expunge(4)
+					come(s)
+					unname()
+					for range 3 {
+						if rep := h.sync(s); !rep.Clean() {
+							t.Errorf("%+v", rep)
+						}
+					}
+					if !slices.Contains(s.box("Archive").raws(), raw(1)) {
+						t.Errorf("Archive has %q", s.box("Archive").raws())
+					}
+					h.notmuchNew()
+					h.quiet(s)
+					h.check(s)
+				})
+			}
+		}
+	}
+}

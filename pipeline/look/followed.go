@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
 	"time"
@@ -196,21 +197,40 @@ func (l *Looker) straysIn(ctx context.Context, b *Mailbox, fetch []imap.UID) (li
 	here := make([]plan.Untracked, len(strays))
 	for i, s := range strays {
 		here[i] = plan.Untracked{Message: s.Row}
+		here[i].Key, here[i].Name = s.Key, ""
 	}
 	evidence := plan.Evidence{Drafts: plan.ForDrafts(b.Listed), Exact: true}
 	// Of twins, those that have a file here need no other.
 	own := slices.DeleteFunc(slices.Clone(b.Local.Untracked), func(s plan.Untracked) bool { return l.isTaken(s.Key) || b.expects(s.Key) })
 	placed, err := l.Match.Pair(ctx, l.conn.Session(), listed, own, evidence)
+	if err == nil {
+		err = l.Match.Compare(ctx, l.conn.Session(), b.Dir, listed, placed, l.Match.Unproven(nil))
+	}
 	if err != nil {
 		return nil, nil, err
 	}
 	rest := slices.DeleteFunc(slices.Clone(listed), func(m mail.Message) bool { _, ok := placed[m.UID]; return ok })
 	pairs, err := l.Match.Pair(ctx, l.conn.Session(), rest, here, evidence)
+	if err != nil {
+		return nil, nil, err
+	}
 	came = make(map[imap.UID]stray)
 	for uid, h := range pairs {
 		came[uid] = strays[slices.IndexFunc(strays, func(s stray) bool { return sameMessage(s.Row, h.Message) })]
 	}
-	return listed, came, err
+	// One that was deleted there may be like another mail that comes now: only their texts tell.
+	compared := make(map[*deliver.Mailbox]bool)
+	for _, s := range came {
+		if compared[s.in] {
+			continue
+		}
+		compared[s.in] = true
+		if err := l.Match.Compare(ctx, l.conn.Session(), s.in.Dir, rest, pairs, func(m mail.Message, _ plan.Untracked) bool { return came[m.UID].in == s.in }); err != nil {
+			return nil, nil, err
+		}
+	}
+	maps.DeleteFunc(came, func(uid imap.UID, _ stray) bool { _, is := pairs[uid]; return !is })
+	return listed, came, nil
 }
 
 // expects tells whether the server has told which new message a file of the folder is.

@@ -24,7 +24,8 @@ type Evidence struct {
 	// Stays has the keys of originals that are still where they were on the server, or
 	// were in the same mailbox: what has the same header is a copy, or another mail.
 	Stays map[string]bool
-	// Exact wants what a copy on the server has: Message-ID, size and date, or none.
+	// Exact wants what a copy on the server has: Message-ID, size and date, or none; of mail without
+	// Message-ID its text.
 	Exact bool
 	// Drafts: the mailbox is for drafts. Their writers change the text and keep the
 	// Message-ID, so that only the text tells one version from another.
@@ -36,7 +37,7 @@ type Evidence struct {
 // wary tells whether headers do not decide that a message is a file.
 func (e Evidence) wary(m mail.Message, h Untracked) bool {
 	_, letters := maildir.ParseName(h.Name)
-	return e.Doubtful || e.Drafts || DraftsName(h.Mailbox) || HasFlag(m.Flags, `\Draft`) || HasFlag(h.Flags, `\Draft`) || strings.Contains(letters, "D")
+	return e.Doubtful || e.Exact && m.MessageID == "" || e.Drafts || DraftsName(h.Mailbox) || HasFlag(m.Flags, `\Draft`) || HasFlag(h.Flags, `\Draft`) || strings.Contains(letters, "D")
 }
 
 // DraftsName tells whether a mailbox is for drafts by its name.

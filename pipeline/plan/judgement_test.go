@@ -209,3 +209,19 @@ func TestWhereTheyContradictedEachOther(t *testing.T) {
 		}
 	}
 }
+
+// Of a mail without Message-ID no list tells whether it is a copy of another one: what is found to be
+// one may be expunged where it was.
+func TestACopyWithoutMessageIDIsToldByItsText(t *testing.T) {
+	when := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	server := []mail.Message{{UID: 9, Size: 100, InternalDate: when}}
+	here := []Untracked{{Message: ledger.Message{UID: 1, Key: "k", ID: "notmuch-sha1-1", Size: 100, Date: when, Digest: mail.Digest{1}}}}
+	if pairs, ask := Pair(server, here, Evidence{Exact: true}); len(pairs) > 0 || !slices.Equal(ask, []imap.UID{9}) {
+		t.Errorf("paired %v, asked for %v", pairs, ask)
+	}
+	for text, want := range map[mail.Digest]int{{1}: 1, {2}: 0, {}: 0} {
+		if pairs, ask := Pair(server, here, Evidence{Exact: true, Text: map[imap.UID]mail.Digest{9: text}}); len(pairs) != want || len(ask) > 0 {
+			t.Errorf("text %.1s: paired %v, asked for %v", text, pairs, ask)
+		}
+	}
+}
