@@ -52,6 +52,13 @@ func TestANewFolderBecomesAMailbox(t *testing.T) {
 	}{
 		"empty":     {do: func(h *home, _ *server) { h.maildir("Projects") }, want: boxes{"INBOX": "1 2 3 4", "Projects": ""}},
 		"with mail": {do: func(h *home, _ *server) { h.maildir("Projects"); h.put("Projects", plainMail(7), "S") }, want: boxes{"INBOX": "1 2 3 4", "Projects": "7"}, rep: report.Report{Uploaded: 1}},
+		"with cur alone": {
+			do: func(h *home, _ *server) {
+				h.do(os.MkdirAll(h.path("Projects", "cur"), 0o700))
+				h.put("Projects", plainMail(7), "S")
+			},
+			want: boxes{"INBOX": "1 2 3 4", "Projects": "7"}, rep: report.Report{Uploaded: 1},
+		},
 		"with mail that was moved": {
 			do: func(h *home, _ *server) {
 				h.maildir("Projects/2024 é")

@@ -26,7 +26,7 @@ func subdirs() [3]string { return [3]string{"cur", "new", "tmp"} }
 // Create makes the folder, with mode 0700, and makes it durable. It may be
 // there already.
 func (d Dir) Create() error {
-	if d.Exists() {
+	if d.whole() {
 		return nil
 	}
 	// A new directory is durable once the one that names it is synced.
@@ -52,7 +52,7 @@ func (d Dir) Create() error {
 	return nil
 }
 
-// Folders gives the maildirs below root, by their paths below it, sorted. What
+// Folders gives the maildirs below root, as Exists tells them, by their paths below it, sorted. What
 // lies behind a symbolic link is left out, and what nobody may read (EACCES). Any
 // other error is one: a folder that is left out looks like one that is gone.
 func Folders(root string) ([]string, error) {
@@ -92,20 +92,26 @@ func walk(root string) (out, long []string, err error) {
 		if err != nil {
 			return err
 		}
-		parts := 0
+		var parts []string
 		for _, e := range entries {
 			switch {
 			case !e.IsDir():
 			case slices.Contains(subs[:], e.Name()):
-				parts++
+				parts = append(parts, e.Name())
 			default:
 				if err := in(filepath.Join(folder, e.Name())); err != nil {
 					return err
 				}
 			}
 		}
+		is := len(parts) == len(subs)
+		if !is && len(parts) > 0 && folder != "" {
+			if is, err = Dir(filepath.Join(root, folder)).hasMail(); err != nil && !errors.Is(err, fs.ErrPermission) {
+				return err
+			}
+		}
 		switch {
-		case parts < len(subs) || folder == "":
+		case !is || folder == "":
 		case len(folder) > maxFolder:
 			long = append(long, filepath.ToSlash(folder))
 		default:
@@ -154,8 +160,33 @@ func (d Dir) RemoveEmpty() error {
 	return nil
 }
 
-// Exists tells whether the folder's three directories are there.
+// Exists tells whether the folder is there: its three directories, or mail in one of them. The others
+// may be missing, since some tools remove what is empty, and a program that writes into a folder that
+// is about to go leaves it so.
 func (d Dir) Exists() bool {
+	if d.whole() {
+		return true
+	}
+	mail, err := d.hasMail()
+	return mail && err == nil
+}
+
+// hasMail tells whether a file lies where mails do.
+func (d Dir) hasMail() (bool, error) {
+	for _, sub := range []string{"cur", "new"} {
+		entries, err := os.ReadDir(filepath.Join(string(d), sub))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
+			return false, err
+		}
+		if slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return !e.IsDir() && !strings.HasPrefix(e.Name(), ".") }) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// whole tells whether the folder's three directories are there.
+func (d Dir) whole() bool {
 	for _, sub := range subdirs() {
 		if fi, err := os.Stat(filepath.Join(string(d), sub)); err != nil || !fi.IsDir() {
 			return false

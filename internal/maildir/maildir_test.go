@@ -365,8 +365,23 @@ func TestFoldersBelowARoot(t *testing.T) {
 		os.WriteFile(filepath.Join(root, "half", "tmp"), nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := Folders(root); err != nil || !slices.Equal(got, []string{".hidden", "A/B/é", "INBOX", "INBOX/Sub"}) {
+	// What holds mail is a folder, whatever is missing.
+	for _, f := range []string{"only/cur/1:2,S", "fresh/new/1", "root/cur/.hidden", "cur/1:2,S", "none/tmp/1", "deep/cur/sub/1"} {
+		if err := errors.Join(os.MkdirAll(filepath.Join(root, filepath.Dir(f)), 0o700), os.WriteFile(filepath.Join(root, f), nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []string{".hidden", "A/B/é", "INBOX", "INBOX/Sub", "fresh", "only"}
+	if got, err := Folders(root); err != nil || !slices.Equal(got, want) {
 		t.Errorf("got %q, %v", got, err)
+	}
+	for f, is := range map[string]bool{"INBOX": true, "fresh": true, "only": true, "half": false, "root": false, "none": false, "deep": false, "plain": false} {
+		if Dir(filepath.Join(root, f)).Exists() != is {
+			t.Errorf("%s exists: %v", f, !is)
+		}
+	}
+	if err := Dir(filepath.Join(root, "only")).Create(); err != nil || !Dir(filepath.Join(root, "only")).whole() {
+		t.Errorf("the rest of a folder is not made: %v", err)
 	}
 	if got, err := Folders(filepath.Join(root, "none")); err != nil || len(got) != 0 {
 		t.Errorf("got %q", got)
