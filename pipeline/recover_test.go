@@ -14,7 +14,8 @@ import (
 
 // atRest asserts what holds of the ledger's notes when there is nothing to do: each is of
 // a kind that is declared, says nothing of what is under way, and is about a mailbox, a
-// folder or a file that there is. Any other one would be left for ever.
+// folder or a file that there is. Any other one would be left for ever. And a file is that of one
+// message.
 func (h *home) atRest(s *server) {
 	h.t.Helper()
 	db, err := sql.Open("sqlite", filepath.Join(h.dir, "state", "ledger.db"))
@@ -55,6 +56,11 @@ func (h *home) atRest(s *server) {
 		}
 	}
 	h.do(rows.Err())
+	var shared int
+	h.do(db.QueryRowContext(h.t.Context(), "SELECT count(*) - count(DISTINCT mailbox || '/' || key) FROM message WHERE state = 'present' AND key <> ''").Scan(&shared))
+	if shared > 0 {
+		h.t.Errorf("%d rows have the file of another one", shared)
+	}
 }
 
 // The order in which a run ends what an earlier one left is that of the journal, and every

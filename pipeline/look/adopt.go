@@ -28,7 +28,7 @@ func (l *Looker) adopt(ctx context.Context, b *Mailbox, fetch []imap.UID, rows [
 	if len(b.Local.Untracked) == 0 {
 		return fetch, nil
 	}
-	if b.now.UIDValidity != b.Known.UIDValidity {
+	if !b.numbered() {
 		b.Expected = nil // these numbers are of other messages by now
 	}
 	var listed []mail.Message
@@ -92,29 +92,59 @@ func (l *Looker) pairNew(ctx context.Context, b *Mailbox, fetch []imap.UID) (lis
 	if b.allExpected() {
 		ask = slices.DeleteFunc(slices.Clone(fetch), func(u imap.UID) bool { return b.Expected[u] == "" })
 	}
-	told := maps.Clone(b.Expected)
-	for uid, row := range b.MovedFrom {
-		if _, ok := told[uid]; !ok && row.Key != "" && b.now.UIDValidity == b.Known.UIDValidity {
-			if told == nil {
-				told = make(map[imap.UID]string)
-			}
-			told[uid] = row.Key
-		}
-	}
+	e := b.evidence()
 	// There are servers whose COPYUID is not true (GreenMail, outlook.com): a file that
 	// were taken for another message would go with it.
 	for _, ask := range [][]imap.UID{ask, fetch} {
 		if listed, err = l.identify(ctx, b, ask); err != nil {
 			return nil, nil, err
 		}
-		if pairs, err = l.Match.Pair(ctx, l.conn.Session(), listed, b.Local.Untracked, plan.Evidence{Drafts: plan.ForDrafts(b.Listed), Told: told}); err != nil {
+		if pairs, err = l.Match.Pair(ctx, l.conn.Session(), listed, b.Local.Untracked, e); err != nil {
 			return nil, nil, err
 		}
 		if len(pairs) == len(b.Local.Untracked) || len(ask) == len(fetch) {
 			break
 		}
 	}
-	return listed, pairs, l.Match.Compare(ctx, l.conn.Session(), b.Dir, listed, pairs, l.Match.Unproven(told))
+	return listed, pairs, l.Match.Compare(ctx, l.conn.Session(), b.Dir, listed, pairs, l.Match.Unproven(e.Told))
+}
+
+// evidence is what is known of new messages and files of the mailbox beside what is listed.
+func (b *Mailbox) evidence() plan.Evidence {
+	e := plan.Evidence{Drafts: plan.ForDrafts(b.Listed)}
+	if !b.numbered() {
+		return e
+	}
+	e.Told, e.Since, e.Sent = make(map[imap.UID]string), b.since(), make(map[string]bool)
+	for uid, row := range b.MovedFrom {
+		if row.Key != "" {
+			e.Told[uid] = row.Key
+		}
+	}
+	maps.Copy(e.Told, b.Expected)
+	for _, s := range b.Uploaded {
+		e.Sent[s.Key] = true
+	}
+	return e
+}
+
+// numbered tells whether the UIDs of before are those of the same messages.
+func (b *Mailbox) numbered() bool { return b.now.UIDValidity == b.Known.UIDValidity }
+
+// since is the first UID that a message can have which has come since the mailbox was looked at; 0 if
+// that is not known.
+func (b *Mailbox) since() imap.UID {
+	if !b.numbered() || b.Contradicted || b.now.UIDNext < b.Known.UIDNext {
+		return 0
+	}
+	return b.Known.UIDNext
+}
+
+// adopted notes that a file is a message's: from then on it is no other's.
+func (b *Mailbox) adopted(key string) {
+	is := func(s plan.Untracked) bool { return s.Key == key }
+	b.Local.Untracked, b.Uploaded = slices.DeleteFunc(b.Local.Untracked, is), slices.DeleteFunc(b.Uploaded, is)
+	maps.DeleteFunc(b.Expected, func(_ imap.UID, k string) bool { return k == key })
 }
 
 // allExpected tells whether the server said what it made of every file that may be
@@ -146,6 +176,7 @@ func (l *Looker) adoptOne(ctx context.Context, b *Mailbox, m mail.Message, s pla
 	if !l.stays(s.Key) {
 		return false, nil
 	}
+	b.adopted(s.Key)
 	here, off, clear := l.flagsAdopted(b, m, s)
 	// Flags that the file alone has are told when it is recorded.
 	b.found.Paired = b.found.Paired || !l.Match.Ours(s.Key) && !plan.SameFlags(plan.StoredFlags(here), plan.StoredFlags(m.Flags))
@@ -244,10 +275,12 @@ func (l *Looker) adoptMovedOn(ctx context.Context, b *Mailbox, s plan.Untracked,
 
 // notFound deals with files that were uploaded, and that are not among the new messages by
 // the UID that the server told, nor as they were. One new message with that Message-ID is the
-// file (Exchange changes what it stores). One that may be, since one of the two has no
-// Message-ID, is a reason never to upload the file again. If there is none, the server has
-// not stored it. paired are those that were found.
+// file (Exchange changes what it stores), but none that was there before. One that may be, since one
+// of the two has no Message-ID, is a reason never to upload the file again. If there is none, the
+// server has not stored it. paired are those that were found.
 func (l *Looker) notFound(ctx context.Context, b *Mailbox, listed []mail.Message, pairs map[imap.UID]plan.Untracked, paired map[string]bool) error {
+	since := b.since()
+	listed = slices.DeleteFunc(listed, func(m mail.Message) bool { return m.UID < since })
 	var unstored []plan.Untracked
 	for _, s := range b.Uploaded {
 		if paired[s.Key] {

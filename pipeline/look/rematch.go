@@ -67,7 +67,7 @@ func (l *Looker) rematch(ctx context.Context, b *Mailbox, v *plan.View, rows []l
 			return err
 		}
 		listed = slices.DeleteFunc(listed, func(m mail.Message) bool { return m.UID == 0 || plan.Taken(rows, m.UID) })
-		if pairs, err = l.Match.Pair(ctx, l.conn.Session(), listed, here, plan.Evidence{Drafts: plan.ForDrafts(b.Listed)}); err != nil {
+		if pairs, err = l.Match.Pair(ctx, l.conn.Session(), listed, here, b.evidence()); err != nil {
 			return err
 		}
 		if fromDisk {

@@ -19,6 +19,10 @@ type Evidence struct {
 	// Told has the keys of files by the UIDs that the server said it gave them
 	// (APPENDUID, COPYUID).
 	Told map[imap.UID]string
+	// Sent are the keys of files that were put on the server, which did not say what UIDs it gave
+	// them. They are those of no messages before Since.
+	Sent  map[string]bool
+	Since imap.UID
 	// Text has the digests of messages whose text was fetched; zero if it did not come.
 	Text map[imap.UID]mail.Digest
 	// Stays has the keys of originals that are still where they were on the server, or
@@ -145,11 +149,12 @@ func (p *pairing) told(i, k int) bool {
 	return said && key == p.here[k].Key && Weigh(p.there[i], p.files[k]).Upheld()
 }
 
-// contradicted tells whether the server said that a message, or a file, is another one's.
+// contradicted tells whether the server said that a message, or a file, is another one's, or had the
+// message before it was given the file.
 func (p *pairing) contradicted(i, k int) bool {
 	key, said := p.Told[p.server[i].UID]
 	u, saidOf := p.toldOf[p.here[k].Key]
-	return said && key != p.here[k].Key || saidOf && u != p.server[i].UID
+	return said && key != p.here[k].Key || saidOf && u != p.server[i].UID || p.Sent[p.here[k].Key] && p.server[i].UID < p.Since
 }
 
 // try pairs by one kind of evidence what no surer one has paired.
