@@ -46,7 +46,7 @@ func (r *run) elsewhere(ctx context.Context, gone []*deliver.Item) ([]mail.Chang
 			row.Key, _ = maildir.ParseName(row.StubName)
 		} else if !it.Absent {
 			// It was taken away just now. That its mail is elsewhere says another row.
-			others, err := r.Ledger.ByMessageID(ctx, row.ID)
+			others, err := r.Ledger.Like(ctx, row)
 			if err != nil {
 				return nil, err
 			}

@@ -123,7 +123,7 @@ func (t *twins) in(ctx context.Context, mailbox string, notes map[string]string,
 			if it.Row.Digest != digest || it.Row.Key == key {
 				continue
 			}
-			rows, err := t.ledger.ByMessageID(ctx, it.Row.ID)
+			rows, err := t.ledger.Like(ctx, it.Row)
 			if err != nil {
 				return err
 			}

@@ -260,6 +260,35 @@ func TestMessagesAreFoundByStateAndID(t *testing.T) {
 	}
 }
 
+// A mail without Message-ID is like another one with its text, whatever notmuch calls the two.
+func TestWhatIsLikeAMail(t *testing.T) {
+	l := newLedger(t)
+	text, other := mail.Digest{1}, mail.Digest{2}
+	for i, m := range []Message{{ID: "a@b", Digest: text}, {ID: "notmuch-sha1-1", Digest: text}, {ID: "notmuch-sha1-2", Digest: text}, {ID: "notmuch-sha1-3", Digest: other}, {ID: "notmuch-sha1-4"}} {
+		m.Mailbox, m.UID, m.State = "INBOX", imap.UID(i+1), Present
+		if err := l.Save(t.Context(), m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tc := range []struct {
+		of   Message
+		want []imap.UID
+	}{
+		{Message{ID: "a@b", Digest: other}, []imap.UID{1}},
+		{Message{ID: "notmuch-sha1-2", Digest: text}, []imap.UID{2, 3}},
+		{Message{ID: "notmuch-sha1-9", Digest: other}, []imap.UID{4}},
+		{Message{ID: "notmuch-sha1-4", Digest: text}, []imap.UID{2, 3, 5}},
+		{Message{ID: "notmuch-sha1-4"}, []imap.UID{5}},
+		{Message{ID: "c@d"}, nil},
+	} {
+		rows, err := l.Like(t.Context(), tc.of)
+		got := uids(rows)
+		if slices.Sort(got); err != nil || !slices.Equal(got, tc.want) {
+			t.Errorf("like %s are %v, want %v: %v", tc.of.ID, got, tc.want, err)
+		}
+	}
+}
+
 // Each sync asks for stubs and intents: that must not cost a look at every mail.
 func TestQuestionsOfEverySyncUseAnIndex(t *testing.T) {
 	l := newLedger(t)

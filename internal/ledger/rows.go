@@ -207,6 +207,16 @@ func (l *Ledger) ByMessageID(ctx context.Context, id string) ([]Message, error) 
 	return l.query(ctx, "message.id = ?", id)
 }
 
+// Like gives the messages that may be the mail of a row, or of a file: those with its Message-ID, or
+// those without one that have its digest. What notmuch calls these is of the bytes of their files,
+// which may differ by line ends, so that it tells nothing of two mails.
+func (l *Ledger) Like(ctx context.Context, m Message) ([]Message, error) {
+	if m.Digest.IsZero() || l.old || !strings.HasPrefix(m.ID, "notmuch-sha1-") {
+		return l.ByMessageID(ctx, m.ID)
+	}
+	return l.query(ctx, "message.id = ? OR message.id >= 'notmuch-sha1-' AND message.id < 'notmuch-sha1.' AND digest = ?", m.ID, m.Digest[:])
+}
+
 // WithoutMessageID gives the messages that notmuch has under an id of its own making, of those
 // with this size on the server.
 func (l *Ledger) WithoutMessageID(ctx context.Context, size int64) ([]Message, error) {

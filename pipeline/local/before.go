@@ -118,7 +118,7 @@ func (r *Reader) Release(ctx context.Context, m ledger.Mailbox, files *maildir.L
 func (r *Reader) MovedHere(ctx context.Context, mailbox string, files []plan.Untracked) (map[string]bool, error) {
 	moved, taken := make(map[string]bool), make(map[string]bool)
 	for _, f := range files {
-		rows, err := r.Ledger.ByMessageID(ctx, f.ID)
+		rows, err := r.Ledger.Like(ctx, f.Message)
 		if err != nil {
 			return nil, err
 		}
@@ -185,7 +185,7 @@ func (r *Reader) HeldBack(ctx context.Context, mailbox string, dir maildir.Dir, 
 	if f.Own || f.ID == "" {
 		return plan.NotHeld, ledger.Message{}, nil
 	}
-	all, err := r.Ledger.ByMessageID(ctx, f.ID)
+	all, err := r.Ledger.Like(ctx, f.Message)
 	if err != nil {
 		return plan.NotHeld, ledger.Message{}, err
 	}

@@ -14,7 +14,7 @@ func (r *Reader) Elsewhere(ctx context.Context, gone []ledger.Message) ([]string
 	out := make([]string, len(gone))
 	var files *plan.Unrecorded
 	for i, row := range gone {
-		others, err := r.Ledger.ByMessageID(ctx, row.ID)
+		others, err := r.Ledger.Like(ctx, row)
 		if err != nil {
 			return nil, err
 		}

@@ -32,7 +32,8 @@ type Ledger interface {
 	// OtherValidity gives a mailbox's messages of all other UIDVALIDITYs.
 	OtherValidity(ctx context.Context, mailbox string, uidValidity uint64) ([]ledger.Message, error)
 	InState(ctx context.Context, states ...ledger.State) ([]ledger.Message, error)
-	ByMessageID(ctx context.Context, id string) ([]ledger.Message, error)
+	// Like gives the messages that may be the mail of a row, or of a file.
+	Like(ctx context.Context, m ledger.Message) ([]ledger.Message, error)
 	// Count gives how many of a mailbox's messages are in these states.
 	Count(ctx context.Context, mailbox string, uidValidity uint64, states ...ledger.State) (int, error)
 }

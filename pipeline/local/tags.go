@@ -181,7 +181,7 @@ func (r *Reader) unwritten(ctx context.Context, views []View, tagged []mail.Tagg
 		if t.Set+t.Clear == "" {
 			continue
 		}
-		rows, err := r.Ledger.ByMessageID(ctx, t.ID)
+		rows, err := r.Ledger.Like(ctx, ledger.Message{ID: t.ID})
 		if err != nil {
 			return nil, false, err
 		}

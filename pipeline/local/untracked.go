@@ -95,7 +95,7 @@ func (r *Reader) twin(ctx context.Context, m *Mailbox, f plan.Untracked, files *
 	if f.ID == "" {
 		return false, nil
 	}
-	copies, err := r.Ledger.ByMessageID(ctx, f.ID)
+	copies, err := r.Ledger.Like(ctx, f.Message)
 	return slices.ContainsFunc(copies, func(c ledger.Message) bool {
 		name, here := files.Find(c.Key)
 		_, letters := maildir.ParseName(name)
@@ -213,7 +213,7 @@ func (r *Reader) hasStub(ctx context.Context, c stub.Claim, path string) (bool, 
 // has as one of its own, as of somebody who was sent a copy of the note, and whose file
 // went from its place: that was moved.
 func (r *Reader) isOurs(ctx context.Context, id string, content mail.Digest) (bool, error) {
-	mails, err := r.Ledger.ByMessageID(ctx, id)
+	mails, err := r.Ledger.Like(ctx, ledger.Message{ID: id})
 	for _, m := range mails {
 		if err != nil || m.State != ledger.Present || m.Digest != content {
 			continue

@@ -119,15 +119,15 @@ func (l *Looker) changing(ctx context.Context, b *Mailbox, listed []mail.Message
 
 // unpaired gives the files that are nobody's. One more copy of a mail that is paired is a twin.
 func unpaired(here []plan.Untracked, pairs map[imap.UID]plan.Untracked) (out []plan.Untracked) {
-	have := make(map[string][]plan.Untracked)
+	paired, have := make(map[string]bool), make(map[mail.Digest]bool)
 	for _, s := range pairs {
-		have[s.ID] = append(have[s.ID], s)
+		paired[s.Key], have[s.Digest] = true, true
 	}
 	for _, s := range here {
-		if slices.ContainsFunc(have[s.ID], func(o plan.Untracked) bool { return o.Key == s.Key }) {
+		if paired[s.Key] {
 			continue
 		}
-		s.Twin = s.Twin || !s.Own && slices.ContainsFunc(have[s.ID], func(o plan.Untracked) bool { return s.SameContent(&o.Message) })
+		s.Twin = s.Twin || !s.Own && have[s.Digest]
 		out = append(out, s)
 	}
 	return out

@@ -126,7 +126,7 @@ func (l *Looking) elsewhere(ctx context.Context, row ledger.Message) (bool, erro
 	if row.ID == "" {
 		return false, nil
 	}
-	copies, err := l.Ledger.ByMessageID(ctx, row.ID)
+	copies, err := l.Ledger.Like(ctx, row)
 	return slices.ContainsFunc(copies, func(c ledger.Message) bool {
 		return c.Mailbox != row.Mailbox && c.Size == row.Size && c.Date.Equal(row.Date) &&
 			(c.State == ledger.Present && c.Key != "" || c.State == ledger.Intended)

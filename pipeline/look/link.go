@@ -230,7 +230,7 @@ func (l *Looker) originals(ctx context.Context, b *Mailbox, listed []mail.Messag
 		}
 		var copies []ledger.Message
 		if m.MessageID != "" {
-			copies, err = l.Ledger.ByMessageID(ctx, m.MessageID)
+			copies, err = l.Ledger.Like(ctx, ledger.Message{ID: m.MessageID})
 		} else {
 			copies, err = l.Ledger.WithoutMessageID(ctx, m.Size)
 		}

@@ -160,13 +160,13 @@ func OfFolders(locals map[string]*Local, p Policy) map[string]*Outgoing {
 		out[name] = &Outgoing{Moves: make(map[string][]Move), Waiting: make(map[string][]Move)}
 	}
 	taken := make(map[*ledger.Message]bool)
-	byID, byKey := make(map[string][]*ledger.Message), make(map[string][]*ledger.Message)
+	byMail, byKey := make(map[string][]*ledger.Message), make(map[string][]*ledger.Message)
 	for _, name := range names {
 		for i := range locals[name].Missing {
 			m := &locals[name].Missing[i]
 			byKey[m.Key] = append(byKey[m.Key], m)
-			if m.ID != "" {
-				byID[mail.NotmuchID(m.ID)] = append(byID[mail.NotmuchID(m.ID)], m)
+			for _, clue := range cluesOf(m) {
+				byMail[clue] = append(byMail[clue], m)
 			}
 		}
 	}
@@ -178,6 +178,12 @@ func OfFolders(locals map[string]*Local, p Policy) map[string]*Outgoing {
 			}
 		}
 		return nil
+	}
+	of := func(s *Untracked) (out []*ledger.Message) {
+		for _, clue := range cluesOf(&s.Message) {
+			out = append(out, byMail[clue]...)
+		}
+		return out
 	}
 	found := make(map[*Untracked]*ledger.Message)
 	match := func(find func(name string, s *Untracked) *ledger.Message) {
@@ -204,9 +210,9 @@ func OfFolders(locals map[string]*Local, p Policy) map[string]*Outgoing {
 			return nil
 		}
 		// The same mail under another name; one that its owner edited is a new one.
-		return first(byID[s.ID], func(m *ledger.Message) bool { return m.Mailbox == name && s.SameContent(m) })
+		return first(of(s), func(m *ledger.Message) bool { return m.Mailbox == name && s.SameContent(m) })
 	})
-	match(func(name string, s *Untracked) *ledger.Message { return first(byID[s.ID], elsewhere(name, s)) })
+	match(func(name string, s *Untracked) *ledger.Message { return first(of(s), elsewhere(name, s)) })
 	have := make(map[string]contents, len(names))
 	for _, name := range names {
 		have[name] = make(contents)

@@ -304,7 +304,7 @@ func (p *Pusher) cameBy(ctx context.Context, files []plan.Untracked, as map[stri
 		if from.UID == 0 || f.ID == "" {
 			continue
 		}
-		copies, err := p.Ledger.ByMessageID(ctx, f.ID)
+		copies, err := p.Ledger.Like(ctx, f.Message)
 		if err != nil {
 			return nil, err
 		}

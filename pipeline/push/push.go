@@ -77,7 +77,8 @@ type Connection interface {
 type Ledger interface {
 	Rows(ctx context.Context, mailbox string, uidValidity uint64) ([]ledger.Row, error)
 	GetMany(ctx context.Context, mailbox string, uidValidity uint64, uids []imap.UID) ([]ledger.Message, error)
-	ByMessageID(ctx context.Context, id string) ([]ledger.Message, error)
+	// Like gives the messages that may be the mail of a row, or of a file.
+	Like(ctx context.Context, m ledger.Message) ([]ledger.Message, error)
 }
 
 // Hooks are asked about flags before the server is told of them.

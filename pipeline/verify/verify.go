@@ -46,7 +46,6 @@ type Ledger interface {
 	Mailboxes(ctx context.Context) ([]ledger.Mailbox, error)
 	Rows(ctx context.Context, mailbox string, uidValidity uint64) ([]ledger.Row, error)
 	GetMany(ctx context.Context, mailbox string, uidValidity uint64, uids []imap.UID) ([]ledger.Message, error)
-	ByMessageID(ctx context.Context, id string) ([]ledger.Message, error)
 }
 
 // Index is notmuch.
