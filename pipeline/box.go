@@ -51,6 +51,7 @@ type looked struct {
 	marks       *ledger.Mailbox           // what is to be recorded when all is dealt with; nil if that is nothing
 	left        plan.Local                // what a dry run finds for the server when it has paired what is here
 	matched     map[imap.UID]mail.Message // messages that were known by these UIDs before
+	unmatched   []ledger.Message          // what was known by others, and is not there
 }
 
 // newBox begins the work in a mailbox of which the ledger knows this, and whose folder

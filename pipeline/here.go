@@ -62,6 +62,11 @@ func (r *run) viewHere(ctx context.Context, s Lister, there *listing) (*overview
 		o.tags = mail.Revision{}
 	}
 	r.makeTargets(o)
+	kept, err := r.kept.Any(ctx)
+	if err != nil {
+		return nil, err
+	}
+	o.mayHaveMoved = o.mayHaveMoved || kept
 	return o, r.sortFolders(ctx, s, rows, o)
 }
 

@@ -43,11 +43,12 @@ func (c lookedOver) StillThere(ctx context.Context, mailbox string, uidValidity 
 func (r *run) newLooking(o *overview, did push.Result) *look.Looking {
 	stays := maps.Clone(o.stays)
 	maps.DeleteFunc(stays, func(name string, _ bool) bool { return did.Left[name] })
-	missing := make(map[string]bool)
-	for _, b := range slices.Concat(o.boxes, o.unselected) {
-		for _, m := range slices.Concat(b.local.Missing, b.local.MissingUnconfirmed) {
+	missing, validity := make(map[string]bool), make(map[string]uint64)
+	for _, b := range slices.Concat(o.boxes, o.unselected, o.detached) {
+		for _, m := range slices.Concat(b.local.Missing, b.local.MissingUnconfirmed, b.local.Left) {
 			missing[journal.About(m)] = true
 		}
+		validity[b.Name] = b.known.UIDValidity
 	}
 	return look.New(look.Options{
 		Account: r.Name, Line: r.line, Ledger: r.Ledger, Here: r.here, Match: r.match, Report: r.rep, Keys: &r.keys, Now: r.Now,
@@ -60,7 +61,7 @@ func (r *run) newLooking(o *overview, did push.Result) *look.Looking {
 			return tagged, err
 		},
 		Overview: look.Overview{
-			Trash: o.trash, Daily: o.daily, Listed: o.listed, MayHaveMoved: o.mayHaveMoved || len(did.Left) > 0, Stays: stays, Stored: did.Stored,
+			Trash: o.trash, Daily: o.daily, Listed: o.listed, MayHaveMoved: o.mayHaveMoved || len(did.Left) > 0, Stays: stays, UIDValidity: validity, Stored: did.Stored,
 			WasMissing: func(row ledger.Message) bool { return missing[journal.About(row)] },
 		},
 	})
@@ -80,7 +81,7 @@ func (w *worker) look(ctx context.Context, b *box) error {
 	f, err := w.looking.Over(lookedOver{w.conn}).Look(ctx, m)
 	// What it has done counts also when another connection must look again.
 	b.known, b.local.Local, b.pushed = m.Known, m.Local, m.Pushed
-	b.looked = looked{f.UIDValidity, f.Marks, f.Left, f.Matched}
+	b.looked = looked{f.UIDValidity, f.Marks, f.Left, f.Matched, f.Unmatched}
 	if f.Paired || f.Matched != nil {
 		w.mu.Lock()
 		w.paired[b.Name] = w.paired[b.Name] || f.Paired

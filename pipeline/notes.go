@@ -22,13 +22,14 @@ type noted struct {
 	ruled      *journal.RuledMoves
 	links      *journal.Links
 	old        *journal.OldTags
+	kept       *journal.KeptMail
 }
 
 func newNoted(o Options) noted {
 	j := o.notes()
 	return noted{
 		told: journal.NewToldFlags(j), standing: journal.NewStandingFaults(j, o.Now, o.Remind), removed: journal.NewRemovedMail(j, o.Now),
-		arrivals: journal.NewArrivals(j), ruled: journal.NewRuledMoves(j), links: journal.NewLinks(j), old: journal.NewOldTags(j),
+		arrivals: journal.NewArrivals(j), ruled: journal.NewRuledMoves(j), links: journal.NewLinks(j), old: journal.NewOldTags(j), kept: journal.NewKeptMail(j),
 		unanswered: journal.NewUnansweredCommands(j, journal.Asking{
 			Now: o.Now, Pause: report.RetryFromSecond, All: o.Full, Named: o.asksFor, DryRun: o.DryRun,
 		}),
@@ -57,11 +58,12 @@ func (o lineOrders) Messages(ctx context.Context, ids []string) (map[string]mail
 }
 
 // Recorded lets a change record rows, and forget what was noted until then.
-func (n lineNotes) Recorded(c *journal.Change, rows []ledger.Message) {
+func (n lineNotes) Recorded(ctx context.Context, c *journal.Change, rows []ledger.Message) error {
 	c.Save = append(c.Save, rows...)
 	n.arrivals.Recorded(c, rows)
 	n.told.Forget(c, rows...)
 	n.old.Recorded(c, rows)
+	return n.kept.Recorded(ctx, c, rows)
 }
 
 // Deleted lets a change forget what was noted of a message that is gone. tags are those

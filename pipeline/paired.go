@@ -110,6 +110,7 @@ func (r *run) uploadPaired(ctx context.Context, known []ledger.Mailbox) error {
 func (r *run) goOn(o Options, do func(next *run) error) error {
 	next := reportingRun(o, r.rep)
 	next.first, next.standing, next.faults.standing = r.first, r.standing, r.standing
+	next.here.Placed = r.here.Placed
 	defer next.ask.Clear()
 	defer next.ask.End()
 	return do(next)
@@ -118,11 +119,12 @@ func (r *run) goOn(o Options, do func(next *run) error) error {
 // keepDeleted says of mail that was moved here and deleted on the server meanwhile that it stays,
 // and has pushPaired upload it: its owner has just put it somewhere. Where not all mailboxes
 // were looked into, it may have been moved there, and the next run judges.
-func (r *run) keepDeleted(all *overview, looked []*box) {
-	if !r.tellsPaired() || len(r.Only) > 0 || r.pool.Ended() || slices.ContainsFunc(looked, func(b *box) bool { return b.line.MarksKept() }) {
+func (r *run) keepDeleted(all *overview) {
+	if !r.tellsPaired() || !r.knowsAll(all) {
 		return
 	}
 	deleted := r.looking.Deleted()
+	r.here.Placed = make(map[string]bool)
 	for _, b := range all.boxes {
 		keys := deleted[b.Name]
 		if len(keys) == 0 {
@@ -132,12 +134,21 @@ func (r *run) keepDeleted(all *overview, looked []*box) {
 		r.mu.Lock()
 		r.paired[b.Name] = true
 		r.mu.Unlock()
+		for _, key := range keys {
+			r.here.Placed[key] = true
+		}
 		for _, s := range b.local.Untracked {
 			if slices.Contains(keys, s.Key) {
 				b.left.Untracked = append(b.left.Untracked, s)
 			}
 		}
 	}
+}
+
+// knowsAll tells whether all that is in the account's mailboxes is known: what was moved anywhere in it
+// was found.
+func (r *run) knowsAll(o *overview) bool {
+	return len(r.Only) == 0 && r.pool != nil && !r.pool.Ended() && !slices.ContainsFunc(o.boxes, func(b *box) bool { return b.line.MarksKept() })
 }
 
 // tellsPaired tells whether the server is told of what a first look leaves for it.
@@ -216,6 +227,9 @@ func (w *worker) foreseeMatched(ctx context.Context, all *overview, plans map[st
 				continue
 			}
 			for _, m := range moves {
+				if w.looking.Strayed(m.Row) {
+					continue // it follows its mail, or is new
+				}
 				if folders[name] == nil {
 					from.left.Missing = append(from.left.Missing, m.Row)
 				}

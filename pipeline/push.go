@@ -75,20 +75,22 @@ func (w *worker) push(ctx context.Context, o *overview, plans map[string]*plan.O
 	for _, b := range o.detached {
 		moved = append(moved, b.toLook())
 	}
-	return w.looking.Over(lookedOver{w.conn}).FindStrays(ctx, moved, append(did.Unmade, outOfGone(o, plans)...))
+	return w.looking.Over(lookedOver{w.conn}).FindStrays(ctx, moved, append(did.Unmade, outOfLeft(o, plans)...))
 }
 
-// outOfGone gives the moves out of mailboxes that the server lists no more. Their mail may have
-// been moved there, too.
-func outOfGone(o *overview, plans map[string]*plan.Outgoing) (out []plan.Unmade) {
-	for _, b := range o.detached {
+// outOfLeft gives the moves of messages by whose UIDs the server can be asked no more: out of mailboxes
+// that it lists no more, and of UIDVALIDITYs that others had. It may have moved their mail, too.
+func outOfLeft(o *overview, plans map[string]*plan.Outgoing) (out []plan.Unmade) {
+	for _, b := range slices.Concat(o.detached, o.boxes, o.unselected) {
 		p := plans[b.Name]
-		if p == nil || o.listed[b.Name] {
+		if p == nil || b.Status == nil && o.listed[b.Name] {
 			continue
 		}
 		for _, to := range o.boxes {
 			for _, m := range p.Waiting[to.Name] {
-				out = append(out, plan.Unmade{Move: m, To: to.Name})
+				if b.Status == nil || m.Row.UIDValidity != b.Status.UIDValidity {
+					out = append(out, plan.Unmade{Move: m, To: to.Name})
+				}
 			}
 		}
 	}

@@ -41,6 +41,12 @@ func Remembered(ctx context.Context, account, root string, l *ledger.Ledger, ind
 	for _, row := range kept {
 		m.Kept[row.Key] = row.Mailbox
 	}
+	renumbered, e6 := l.Renumbered(ctx)
+	for _, rows := range renumbered {
+		for _, row := range rows { // unless the next sync finds it elsewhere
+			m.Kept[row.Key] = row.Mailbox
+		}
+	}
 	m.HeldHere, m.HeldThere = make(map[string]bool), make(map[string]bool)
 	standing, e4 := j.Standing.All(ctx)
 	for about := range standing {
@@ -61,7 +67,7 @@ func Remembered(ctx context.Context, account, root string, l *ledger.Ledger, ind
 		return here.HeldBack(ctx, mailbox, dir, f, nil)
 	}
 	m.Note, m.NoteFields = isNote, stub.ClaimFields()
-	return m, errors.Join(err, e, e2, e3, e4, e5)
+	return m, errors.Join(err, e, e2, e3, e4, e5, e6)
 }
 
 // Strays gives what says of an account's folders that are of no mailbox of a list, as s gives it,

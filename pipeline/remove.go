@@ -364,7 +364,7 @@ func NewFolder(ctx context.Context, o Options, mailbox string) error {
 		}
 		b = r.newBox(mail.Mailbox{Name: mailbox}, ledger.Mailbox{Folder: folder})
 	} else {
-		_, gone, err := r.notes().GoneSaid.Get(ctx, journal.AboutWord(b.known.UIDValidity, b.known.Name))
+		_, gone, err := r.notes().GoneSaid.Get(ctx, journal.AboutGone(b.known))
 		if err != nil {
 			return err
 		}

@@ -140,7 +140,7 @@ func (w *worker) askOthers(ctx context.Context, rows []ledger.Mailbox, there *li
 		if is || k.UIDValidity == 0 {
 			continue
 		}
-		_, noted, err := w.notes().GoneSaid.Get(ctx, journal.AboutWord(k.UIDValidity, k.Name))
+		_, noted, err := w.notes().GoneSaid.Get(ctx, journal.AboutGone(k))
 		if err != nil {
 			return nil, err
 		}

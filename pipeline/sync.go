@@ -85,7 +85,7 @@ func (r *run) sync(ctx context.Context) error {
 		if err := r.foreseeHeld(ctx, all); err != nil {
 			return err
 		}
-		r.keepDeleted(all, changed)
+		r.keepDeleted(all)
 		if err := first.foreseePaired(ctx, all, plans); err != nil {
 			return first.leaveAccount(ctx, err, report.AtConnect)
 		}
@@ -98,7 +98,7 @@ func (r *run) sync(ctx context.Context) error {
 	if err := r.removeUnseen(ctx); err != nil {
 		return err
 	}
-	if err := r.leaveGone(ctx, all); err != nil {
+	if err := r.leaveBehind(ctx, all); err != nil {
 		return err
 	}
 	if err := r.tellPlaces(ctx, all); err != nil {

@@ -224,8 +224,65 @@ func (l *Ledger) WithoutMessageID(ctx context.Context, size int64) ([]Message, e
 }
 
 // OtherValidity gives a mailbox's messages under every other UIDVALIDITY.
-func (l *Ledger) OtherValidity(ctx context.Context, mailbox string, uidValidity uint64) ([]Message, error) {
-	return l.query(ctx, "mailbox = (SELECT id FROM mailbox WHERE name = ?) AND uidvalidity <> ? ORDER BY uidvalidity, uid", mailbox, int64(uidValidity))
+func (l *Ledger) OtherValidity(ctx context.Context, mailbox string, uidValidity uint64) (out []Message, err error) {
+	for _, side := range []string{"<", ">"} { // of <> SQLite reads all messages
+		some, err := l.query(ctx, "mailbox = (SELECT id FROM mailbox WHERE name = ?) AND uidvalidity "+side+" ? ORDER BY uidvalidity, uid", mailbox, int64(uidValidity))
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, some...)
+	}
+	return out, nil
+}
+
+// Renumbered gives the messages that are present under other UIDVALIDITYs than those that their
+// mailboxes have, by mailbox.
+func (l *Ledger) Renumbered(ctx context.Context) (map[string][]Message, error) {
+	boxes, err := l.Mailboxes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	validity := make(map[string]uint64, len(boxes))
+	for _, b := range boxes {
+		validity[b.Name] = b.UIDValidity
+	}
+	var names []string
+	for _, side := range []string{"<", ">"} {
+		some, err := l.names(ctx, `SELECT name FROM mailbox WHERE EXISTS
+			(SELECT 1 FROM message WHERE message.mailbox = mailbox.id AND message.uidvalidity `+side+` mailbox.uidvalidity AND state = 'present')`)
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, some...)
+	}
+	out := make(map[string][]Message)
+	for _, name := range names {
+		if out[name], err = l.OtherValidity(ctx, name, validity[name]); err != nil {
+			return nil, err
+		}
+		out[name] = slices.DeleteFunc(out[name], func(m Message) bool { return m.State != Present })
+	}
+	return out, nil
+}
+
+// names gives what a query of one column finds.
+func (l *Ledger) names(ctx context.Context, query string) (names []string, err error) {
+	rows, err := l.db.QueryContext(ctx, query)
+	if err != nil {
+		return nil, l.fail(err)
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return nil, l.fail(err)
+		}
+		names = append(names, name)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, l.fail(err)
+	}
+	return names, nil
 }
 
 // EveryValidity gives all of a mailbox's messages.

@@ -175,6 +175,9 @@ func StillThere[S interface {
 	if err != nil {
 		return nil, err
 	}
+	if sel.Messages == 0 {
+		return nil, nil
+	}
 	if sel.UIDValidity != uidValidity {
 		return mail.UIDSet(uids), nil // these numbers are of other messages by now: nothing tells that they went
 	}

@@ -44,7 +44,7 @@ type Journal interface {
 	IntendFlags(ctx context.Context, rows []ledger.Message) error
 	FlagsDone(ctx context.Context) error
 	// Recorded lets a change record rows, and forget what was noted until then.
-	Recorded(c *journal.Change, rows []ledger.Message)
+	Recorded(ctx context.Context, c *journal.Change, rows []ledger.Message) error
 	// Deleted lets a change forget what was noted of a message that is gone. tags are
 	// those that its mail had, if it is to get them when it comes again; else nil.
 	Deleted(ctx context.Context, c *journal.Change, row ledger.Message, tags []string) error

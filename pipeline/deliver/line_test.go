@@ -55,9 +55,12 @@ func (w *world) Record(_ context.Context, c journal.Change) error {
 }
 func (w *world) ByMessageID(context.Context, string) ([]ledger.Message, error) { return nil, nil }
 
-func (w *world) IntendFlags(context.Context, []ledger.Message) error  { return nil }
-func (w *world) FlagsDone(context.Context) error                      { return nil }
-func (w *world) Recorded(c *journal.Change, rows []ledger.Message)    { c.Save = append(c.Save, rows...) }
+func (w *world) IntendFlags(context.Context, []ledger.Message) error { return nil }
+func (w *world) FlagsDone(context.Context) error                     { return nil }
+func (w *world) Recorded(_ context.Context, c *journal.Change, rows []ledger.Message) error {
+	c.Save = append(c.Save, rows...)
+	return nil
+}
 func (w *world) ToTellGone(*journal.Change, ledger.Message, []string) {}
 func (w *world) ToldGone(context.Context, *journal.Change, ledger.Message, []string) error {
 	return nil

@@ -116,7 +116,9 @@ func (l *Line) record(ctx context.Context, items []*Item, results []mail.Result)
 		rows = append(rows, row)
 	}
 	if len(rows) > 0 {
-		l.Journal.Recorded(&done, rows)
+		if err := l.Journal.Recorded(ctx, &done, rows); err != nil {
+			return err
+		}
 		if err := l.commit(ctx, done, "messages recorded"); err != nil {
 			return err
 		}

@@ -137,5 +137,9 @@ func About(m ledger.Message) string {
 // AboutFile is about a file in a mailbox's folder, of the form OfMailboxFile.
 func AboutFile(mailbox, key string) string { return mailbox + "/" + key }
 
+// AboutGone is about a mailbox that the server has no more, and not about one of the same name that
+// comes after it.
+func AboutGone(k ledger.Mailbox) string { return AboutWord(k.UIDValidity, k.Name) }
+
 // AboutWord is about a word of a mailbox, of the form OfWord.
 func AboutWord(word any, mailbox string) string { return fmt.Sprintf("%v/%s", word, mailbox) }

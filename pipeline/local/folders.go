@@ -32,6 +32,7 @@ type Folders struct {
 type Gone struct {
 	View
 	Apart string // that name, perhaps; "" if there is none
+	Again bool   // it was said before, and some of its mail came since
 }
 
 // NewFolder is a folder of which the server is to make a mailbox.
@@ -175,7 +176,7 @@ func (r *Reader) goneMailbox(ctx context.Context, k ledger.Mailbox, l Listed, ou
 	}
 	out.Moved = true // it may have another name now, with the same mail
 	if l.Told[k.Name] == "" {
-		out.Gone = append(out.Gone, Gone{v, apart})
+		out.Gone = append(out.Gone, Gone{View: v, Apart: apart})
 	}
 	return nil
 }
@@ -188,7 +189,7 @@ func (r *Reader) SayGone(ctx context.Context, g Gone, moved int, empty bool) err
 	if r.DryRun {
 		would = "would: "
 	}
-	return journal.Once(ctx, r.Journal.GoneSaid, aboutGone(k), journal.Text(cmp.Or(apart, k.Name)), !r.DryRun, func() bool {
+	say := func() bool {
 		text := "the server has this mailbox no more; "
 		if moved > 0 {
 			text += "it has " + mail.Number(moved, "message of it", "messages of it") + " in other mailboxes, and so it is here; "
@@ -204,17 +205,26 @@ func (r *Reader) SayGone(ctx context.Context, g Gone, moved int, empty bool) err
 		}
 		return r.Report.Note(k.Name, "%sits mail here stays, and goes nowhere. To have it elsewhere, move it to another folder; "+
 			"`notmuch imap folder delete %s` removes it here, `notmuch imap folder create` makes the mailbox anew with it", text, mail.Typed(r.Account+"/"+k.Name))
-	})
+	}
+	if r.DryRun { // it was said of some of them, of which more is known now
+		say()
+		return nil
+	}
+	return journal.Once(ctx, r.Journal.GoneSaid, journal.AboutGone(k), journal.Text(cmp.Or(apart, k.Name)), true, say)
 }
 
-// aboutGone is the key of what is said of a mailbox that is gone. It is not that of a mailbox of the
-// same name that comes after it.
-func aboutGone(k ledger.Mailbox) string { return journal.AboutWord(k.UIDValidity, k.Name) }
+// GoneAsBefore notes that what was said of a mailbox which the server has no more is so still.
+func (r *Reader) GoneAsBefore(ctx context.Context, g Gone) error {
+	if r.DryRun {
+		return nil
+	}
+	return r.Journal.GoneSaid.Set(ctx, journal.AboutGone(g.Known), journal.Text(g.Known.Name))
+}
 
 // saidGone tells whether it was said that the server has a mailbox no more, and by which name it has it
 // perhaps that takes no part; "" if by none, or no more.
 func (r *Reader) saidGone(ctx context.Context, k ledger.Mailbox, l Listed) (said bool, apart string, err error) {
-	text, noted, err := r.Journal.GoneSaid.Get(ctx, aboutGone(k))
+	text, noted, err := r.Journal.GoneSaid.Get(ctx, journal.AboutGone(k))
 	was, said := text.Said()
 	if !noted || !said {
 		return false, l.Apart[k.Name], err

@@ -78,6 +78,9 @@ type Reader struct {
 	// Rules: tags move also the files of which they were said before they were there.
 	Rules bool
 
+	// Placed are files, by key, of which this run knows that the mail of what they were is nowhere else.
+	Placed map[string]bool
+
 	judged *database       // what this run knows of notmuch's
 	before map[string]bool // folders that are here before the first sync, which this is
 	// released are those that were, and of which a dry run would make mailboxes.
@@ -153,11 +156,14 @@ type View struct {
 // The others, and detached, which are folders whose mail the server cannot have now, are
 // there as far as mail may have gone between them and these.
 func (r *Reader) Locals(ctx context.Context, all, detached []View) (map[string]*plan.Local, error) {
+	if err := r.leftBehind(ctx, all, detached); err != nil {
+		return nil, err
+	}
 	out := make(map[string]*plan.Local, len(all))
 	missing, untracked := false, false
 	for _, b := range all {
 		missing = missing || !b.Agreed() && len(b.MissingUnconfirmed) > 0
-		if b.Agreed() && !b.Nothing() {
+		if b.Agreed() && (!b.Nothing() || len(b.Left) > 0) {
 			l := b.Local
 			l.Closed = b.Unasked
 			out[b.Name] = &l
@@ -166,7 +172,7 @@ func (r *Reader) Locals(ctx context.Context, all, detached []View) (map[string]*
 		}
 	}
 	for _, b := range all {
-		l := &plan.Local{Closed: true, Missing: b.MissingUnconfirmed}
+		l := &plan.Local{Closed: true, Missing: b.MissingUnconfirmed, Left: b.Left}
 		var err error
 		switch {
 		case b.Unread && untracked:
@@ -183,22 +189,75 @@ func (r *Reader) Locals(ctx context.Context, all, detached []View) (map[string]*
 		out[b.Name] = l
 	}
 	for _, b := range detached {
-		if !missing && len(b.MissingUnconfirmed) == 0 || b.Unread {
+		alone := len(b.MissingUnconfirmed)+len(b.Left) == 0
+		if !missing && alone || b.Unread {
 			continue
 		}
-		l := &plan.Local{Closed: true, Missing: b.MissingUnconfirmed}
+		l := &plan.Local{Closed: true, Missing: b.MissingUnconfirmed, Left: b.Left}
 		var err error
 		l.Untracked, err = r.untrackedOf(ctx, &b.Mailbox)
 		if err := b.unread(err); err != nil {
 			return nil, err
 		}
 		name := b.Name
-		if len(b.MissingUnconfirmed) == 0 {
+		if alone {
 			name = "\xff" + b.Known.Folder // no mailbox is called so
 		}
 		out[name] = l
 	}
 	return out, nil
+}
+
+// leftBehind adds to what is here of mailboxes the messages by whose UIDs the server can be asked no
+// more, and of which files that are new in other folders are: of mailboxes that it has no more, and of
+// UIDVALIDITYs that these had before. It may have their mail elsewhere by now.
+func (r *Reader) leftBehind(ctx context.Context, all, detached []View) error {
+	said := make(map[string]bool) // messages
+	validity := make(map[string]uint64, len(all))
+	for _, b := range slices.Concat(all, detached) {
+		for _, m := range slices.Concat(b.Missing, b.MissingUnconfirmed) {
+			said[journal.About(m)] = true
+		}
+	}
+	for _, b := range all {
+		validity[b.Name] = b.Known.UIDValidity
+	}
+	for _, in := range all {
+		if !in.Agreed() {
+			continue
+		}
+		for _, s := range in.Untracked {
+			if !s.New() || s.ID == "" || r.Placed[s.Key] {
+				continue
+			}
+			rows, err := r.Ledger.Like(ctx, s.Message)
+			if err != nil {
+				return err
+			}
+			for _, m := range rows {
+				v, listed := validity[m.Mailbox]
+				over := m.State == ledger.Kept || m.State == ledger.Present && (!listed || m.UIDValidity != v)
+				if !over || m.Key == "" || m.Mailbox == in.Name || said[journal.About(m)] || !s.SameContent(&m) {
+					continue
+				}
+				if _, here, err := r.FileOf(ctx, m); err != nil {
+					return err
+				} else if here {
+					continue
+				}
+				of := func(v View) bool { return v.Name == m.Mailbox }
+				if i := slices.IndexFunc(all, of); i >= 0 {
+					all[i].Left = append(all[i].Left, m)
+				} else if i := slices.IndexFunc(detached, of); i >= 0 {
+					detached[i].Left = append(detached[i].Left, m)
+				} else {
+					continue
+				}
+				said[journal.About(m)] = true
+			}
+		}
+	}
+	return nil
 }
 
 // present gives all messages of a mailbox that are here.

@@ -137,7 +137,7 @@ func (l *Looker) FindStrays(ctx context.Context, boxes []*Mailbox, unmade []plan
 				strays, rows = append(strays, stray{Move: m.Move, in: in.Mailbox}), append(rows, m.Row)
 			}
 		}
-		there, err := l.conn.StillThere(ctx, b.Name, b.Known.UIDValidity, ledger.UIDs(rows))
+		there, err := l.stillIn(ctx, b, rows)
 		if err != nil {
 			if err := l.Report.Unended(ctx, b.Name, err, "where mail is that was moved out of it cannot be found out", b.Leave); err != nil {
 				return err
@@ -145,10 +145,67 @@ func (l *Looker) FindStrays(ctx context.Context, boxes []*Mailbox, unmade []plan
 			continue
 		}
 		l.mu.Lock()
-		l.strays = append(l.strays, slices.DeleteFunc(strays, func(s stray) bool { return there.Contains(s.Row.UID) })...)
+		l.strays = append(l.strays, slices.DeleteFunc(strays, func(s stray) bool { return there[journal.About(s.Row)] })...)
 		l.mu.Unlock()
 	}
 	return nil
+}
+
+// stillIn tells which of a mailbox's messages it still has, whatever their UIDs are now.
+func (l *Looker) stillIn(ctx context.Context, b *Mailbox, rows []ledger.Message) (there map[string]bool, err error) {
+	there = make(map[string]bool)
+	over := func(m ledger.Message) bool { return m.UIDValidity != b.Known.UIDValidity }
+	if now := b.Listed.Status; now != nil && (now.UIDValidity != b.Known.UIDValidity || !b.Known.Complete && slices.ContainsFunc(rows, over)) && len(rows) > 0 {
+		return there, l.matchAnew(ctx, b, there)
+	}
+	rows = slices.DeleteFunc(slices.Clone(rows), over) // what was kept is new where it comes again
+	uids, err := l.conn.StillThere(ctx, b.Name, b.Known.UIDValidity, ledger.UIDs(rows))
+	if err != nil || len(uids) == 0 {
+		return nil, err
+	}
+	listed, err := l.conn.Session().Identify(ctx, uids)
+	if err != nil {
+		return nil, err
+	}
+	for _, row := range rows {
+		there[journal.About(row)] = uids.Contains(row.UID)
+		if slices.ContainsFunc(listed, func(m mail.Message) bool { return m.UID == row.UID && plan.Another(row, m) }) {
+			clear(there)
+			return there, l.matchAnew(ctx, b, there)
+		}
+	}
+	return there, nil
+}
+
+// matchAnew is stillIn of a mailbox whose messages have other UIDs, as its look will find. It adds all that
+// are there.
+func (l *Looker) matchAnew(ctx context.Context, b *Mailbox, there map[string]bool) error {
+	rows, err := l.Ledger.EveryValidity(ctx, b.Name)
+	if err != nil {
+		return err
+	}
+	var here []plan.Untracked
+	for _, m := range rows {
+		if (m.State == ledger.Present || m.State == ledger.Kept) && m.Key != "" {
+			here = append(here, plan.Untracked{Message: m})
+		}
+	}
+	if err := l.conn.Connect(ctx); err != nil {
+		return err
+	}
+	sel, err := l.conn.Examine(ctx, b.Name, nil)
+	if err != nil || sel.Messages == 0 {
+		return err
+	}
+	listed, err := l.conn.Session().Identify(ctx, mail.EveryUID())
+	if err != nil {
+		return err
+	}
+	pairs, err := l.Match.Pair(ctx, l.conn.Session(), listed, here, plan.Evidence{Drafts: plan.ForDrafts(b.Listed)})
+	for _, s := range pairs {
+		there[journal.About(s.Message)] = true
+	}
+	return err
 }
 
 // Strayed tells whether a message is one of these. Its row stays until all mailboxes
@@ -157,6 +214,13 @@ func (l *Looking) Strayed(row ledger.Message) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.ContainsFunc(l.strays, func(s stray) bool { return sameMessage(s.Row, row) })
+}
+
+// Came tells whether it was found where it was moved to on the server.
+func (l *Looking) Came(row ledger.Message) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.strays, func(s stray) bool { return s.came && sameMessage(s.Row, row) })
 }
 
 // follow brings files into the folder whose mails came into the mailbox. Of a mail that

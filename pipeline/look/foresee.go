@@ -3,6 +3,7 @@ package look
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -149,14 +150,26 @@ func placeless(id string, size int64, date time.Time) string {
 func (l *Looking) noteLinked(from ledger.Message) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.linked[from.Key] = true
+	l.linked[from.Key] = from
 }
 
-// Linked tells whether another file was made of a message's, or would be, where its mail is now.
+// Linked tells whether another file of a message's mail would be made, where that is now.
 func (l *Looking) Linked(row ledger.Message) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.linked[row.Key]
+	for _, from := range l.linked {
+		if from.Key == row.Key || plan.Weigh(plan.Agreed(&from), plan.Agreed(&row)).Text == plan.Equal {
+			return true
+		}
+	}
+	return false
+}
+
+// LinkedFrom gives the messages of whose files others would be made.
+func (l *Looking) LinkedFrom() []ledger.Message {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Collect(maps.Values(l.linked))
 }
 
 // Foreseen tells whether a dry run has found a message that is new in another mailbox, and

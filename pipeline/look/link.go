@@ -146,7 +146,15 @@ func (l *Looking) flagsHere(from ledger.Message, path string, m mail.Message) []
 	if _, letters := maildir.ParseName(path); plan.HasInfo(path) {
 		d = plan.DeltaOf(from.Flags, letters)
 	}
+	if !l.agreed(from) {
+		return d.Merged(m.Flags)
+	}
 	return l.Stored[from.Mailbox][from.UID].Merged(d.Merged(m.Flags))
+}
+
+// agreed tells whether a message has the UIDVALIDITY under which its mailbox was agreed on last.
+func (l *Looking) agreed(row ledger.Message) bool {
+	return l.UIDValidity[row.Mailbox] == row.UIDValidity
 }
 
 // source finds the file of a message, also where its owner has moved it since the folders were
@@ -183,7 +191,7 @@ func (l *Looker) askWhetherTheyStay(ctx context.Context, b *Mailbox, originals [
 	}
 	byBox := make(map[string][]ledger.Message)
 	for _, row := range originals {
-		if !e.Stays[row.Key] && !said[row.Key] && l.Listed[row.Mailbox] {
+		if !e.Stays[row.Key] && !said[row.Key] && l.Listed[row.Mailbox] && l.agreed(row) {
 			byBox[row.Mailbox] = append(byBox[row.Mailbox], row)
 		}
 	}
@@ -216,7 +224,7 @@ func (l *Looker) originals(ctx context.Context, b *Mailbox, listed []mail.Messag
 		}
 		path, _, err := l.source(ctx, row, &unrecorded)
 		out, paths[row.Key] = append(out, row), path
-		e.Stays[row.Key] = l.Stays[row.Mailbox] || row.Mailbox == b.Name // a client may have put an edited mail in its place
+		e.Stays[row.Key] = l.Stays[row.Mailbox] && l.agreed(row) || row.Mailbox == b.Name // a client may have put an edited mail in its place
 		return err
 	}
 	for _, m := range listed {
@@ -238,7 +246,7 @@ func (l *Looker) originals(ctx context.Context, b *Mailbox, listed []mail.Messag
 			return nil, nil, e, err
 		}
 		for _, c := range copies {
-			if c.State == ledger.Present && c.Size == m.Size && (c.Date.IsZero() || c.Date.Equal(m.InternalDate.UTC().Truncate(time.Second))) {
+			if (c.State == ledger.Present || c.State == ledger.Kept) && c.Size == m.Size && (c.Date.IsZero() || c.Date.Equal(m.InternalDate.UTC().Truncate(time.Second))) {
 				if err := add(c); err != nil {
 					return nil, nil, e, err
 				}

@@ -76,12 +76,13 @@ type Connection interface {
 type Ledger interface {
 	Mailboxes(ctx context.Context) ([]ledger.Mailbox, error)
 	// Rows gives a mailbox's messages, by UID, and OtherValidity those of all other
-	// UIDVALIDITYs.
+	// UIDVALIDITYs, or of all of them.
 	Rows(ctx context.Context, mailbox string, uidValidity uint64) ([]ledger.Row, error)
 	GetMany(ctx context.Context, mailbox string, uidValidity uint64, uids []imap.UID) ([]ledger.Message, error)
 	OtherValidity(ctx context.Context, mailbox string, uidValidity uint64) ([]ledger.Message, error)
 	// Like gives the messages that may be the mail of a row, or of a file.
 	Like(ctx context.Context, m ledger.Message) ([]ledger.Message, error)
+	EveryValidity(ctx context.Context, mailbox string) ([]ledger.Message, error)
 	WithoutMessageID(ctx context.Context, size int64) ([]ledger.Message, error)
 }
 
@@ -153,7 +154,8 @@ type Overview struct {
 	Listed       map[string]bool                    // names that the server has
 	MayHaveMoved bool                               // mail may have moved between mailboxes: it is looked for here before it is downloaded
 	Stays        map[string]bool                    // mailboxes that no message has left, as far as is known
-	Stored       map[string]map[imap.UID]plan.Delta // flags that the server was just told, by mailbox
+	UIDValidity  map[string]uint64                  // under which the messages of mailboxes were agreed on
+	Stored       map[string]map[imap.UID]plan.Delta // flags that the server was just told, by mailbox, of these
 	WasMissing   func(row ledger.Message) bool      // its file was gone when the folders were read
 }
 
@@ -188,6 +190,8 @@ type Found struct {
 	// Matched are messages that rows of other UIDs were found to be, by these: what changed here of them,
 	// and of mail that came from them or to them, is known when that is recorded.
 	Matched map[imap.UID]mail.Message
+	// Unmatched are messages of UIDs that are over, which none of the mailbox were found to be.
+	Unmatched []ledger.Message
 	// Left is what a dry run finds of that.
 	Left plan.Local
 	// Marks is what the ledger is to have of the mailbox when all that the server told is
@@ -205,7 +209,7 @@ type Looking struct {
 	foreseen map[string]bool                      // messages that a dry run finds new, by placeless
 	coming   map[string][]ledger.Message          // these, by Message-ID, as the run would record them; of an upload
 	notKept  map[string][]imap.UID                // of mailboxes that were looked into: messages whose flags are not as the server said
-	linked   map[string]bool                      // files, by key, of which others were made, or would be, in the mailboxes where their mail is now
+	linked   map[string]ledger.Message            // messages, by the keys of their files, of which others were made, or would be, in the mailboxes where their mail is now
 	passed   map[string]bool                      // files, by key, of which this run found that they are not where the server said
 
 	judged   bool        // what was held was judged, in a run that did not leave the account
@@ -214,7 +218,7 @@ type Looking struct {
 
 // New gives the looking of one run.
 func New(o Options) *Looking {
-	return &Looking{Options: o, suspects: make(map[*deliver.Mailbox]*plan.Suspicion), foreseen: make(map[string]bool), coming: make(map[string][]ledger.Message), notKept: make(map[string][]imap.UID), taken: make(map[string]bool), linked: make(map[string]bool), passed: make(map[string]bool)}
+	return &Looking{Options: o, suspects: make(map[*deliver.Mailbox]*plan.Suspicion), foreseen: make(map[string]bool), coming: make(map[string][]ledger.Message), notKept: make(map[string][]imap.UID), taken: make(map[string]bool), linked: make(map[string]ledger.Message), passed: make(map[string]bool)}
 }
 
 // Looker looks over one connection. It belongs to one goroutine.

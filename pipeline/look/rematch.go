@@ -100,7 +100,7 @@ func (l *Looker) rematch(ctx context.Context, b *Mailbox, v *plan.View, rows []l
 		}
 	}
 	if !fromDisk {
-		b.found.Matched = b.matched(pairs, listed)
+		b.found.Matched, b.found.Unmatched = b.matched(pairs, listed), unmatched(old, pairs)
 	}
 	if fromDisk {
 		b.found.Paired = len(rows)+len(pairs) > 0 || l.UploadHere && len(here) > 0
@@ -126,6 +126,16 @@ func (b *Mailbox) matched(pairs map[imap.UID]plan.Untracked, listed []mail.Messa
 		}
 	}
 	return out
+}
+
+// unmatched gives those of the rows that are none of the messages which the mailbox has now. Whether the
+// server has their mail elsewhere is known when all is that came.
+func unmatched(old []ledger.Message, pairs map[imap.UID]plan.Untracked) []ledger.Message {
+	is := make(map[string]bool, len(pairs))
+	for _, s := range pairs {
+		is[journal.About(s.Message)] = true
+	}
+	return slices.DeleteFunc(slices.Clone(old), func(m ledger.Message) bool { return m.State != ledger.Present || is[journal.About(m)] })
 }
 
 // orphans gives stubs that the ledger does not know their rows back: else the
@@ -186,7 +196,8 @@ func (l *Looker) orphans(ctx context.Context, b *Mailbox, v *plan.View, matched 
 }
 
 // disowned is the UIDVALIDITY, which no server can send, under which rows wait
-// for their match when UIDs were given to other messages without a word.
+// for their match when UIDs were given to other messages without a word. Where some
+// are there since the last time, it is the next one below.
 const disowned = 1<<64 - 1
 
 // distrust looks whether UIDs still mean what they meant, where the server
@@ -217,9 +228,17 @@ func (l *Looker) distrust(ctx context.Context, b *Mailbox, rows []ledger.Row) er
 	if !changed && !b.Contradicted && (b.Known.HighestModSeq == 0 || !plan.UIDsWentBack(b.Known, b.now)) {
 		return nil
 	}
+	old, err := l.Ledger.OtherValidity(ctx, b.Name, b.now.UIDValidity)
+	if err != nil {
+		return err
+	}
+	validity := uint64(disowned)
+	for slices.ContainsFunc(old, func(m ledger.Message) bool { return m.UIDValidity == validity }) {
+		validity--
+	}
 	moved := slices.Clone(have)
 	for i := range moved {
-		moved[i].UIDValidity = disowned
+		moved[i].UIDValidity = validity
 	}
 	if err := l.commit(ctx, journal.Change{Forget: have, Save: moved}, "messages disowned"); err != nil {
 		return err
@@ -260,7 +279,7 @@ func (l *Looker) rekey(ctx context.Context, b *Mailbox, pairs map[imap.UID]plan.
 	return l.commit(ctx, journal.Change{Forget: from, Save: to}, "messages matched")
 }
 
-// revive takes messages into the books again that retire took out of them: the mailbox has the
+// revive takes messages into the books again that were kept: the mailbox has the
 // UIDVALIDITY again under which they were agreed on, as when it is renamed away and back. What has
 // no file here any more comes again.
 func (l *Looker) revive(ctx context.Context, b *Mailbox, rows []ledger.Row) ([]ledger.Row, error) {
@@ -296,25 +315,9 @@ func (l *Looker) revive(ctx context.Context, b *Mailbox, rows []ledger.Row) ([]l
 	return l.rows(ctx, b)
 }
 
-// retire closes the books of the old UIDVALIDITY: messages without a match keep
-// their file; stubs, which are ours, go, since what they stand for is asked for
+// retire has the stubs of the old UIDVALIDITY go, which are ours: what they stand for is asked for
 // again under its new UID.
 func (l *Looker) retire(ctx context.Context, b *Mailbox, stubs []ledger.Message) error {
-	left, err := l.Ledger.OtherValidity(ctx, b.Name, b.now.UIDValidity)
-	if err != nil {
-		return err
-	}
-	left = slices.DeleteFunc(left, func(m ledger.Message) bool { return m.State != ledger.Present })
-	if len(left) > 0 {
-		for i := range left {
-			left[i].State = ledger.Kept
-		}
-		if err := l.commit(ctx, journal.Change{Save: left}, "unmatched messages kept"); err != nil {
-			return err
-		}
-		l.Report.Note(b.Name, "%s here and not on the server, as after a restored backup: the files stay in this folder; those that you move into another one are uploaded there",
-			mail.Number(len(left), "message is", "messages are"))
-	}
 	for _, s := range stubs {
 		if s.Fileless() {
 			if err := l.commit(ctx, journal.Change{Forget: []ledger.Message{s}}, "deletions recorded"); err != nil {

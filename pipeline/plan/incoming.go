@@ -159,10 +159,10 @@ func Oldest(rows []ledger.Row, gone []imap.UID) bool {
 }
 
 // MayHaveMoved tells whether STATUS says that messages left the mailbox since
-// known: fewer stayed than were there and came. Only then may mail that is new
-// elsewhere be mail that is here already.
+// known: fewer stayed than were there and came, or all have other UIDs. Only then may
+// mail that is new elsewhere be mail that is here already.
 func MayHaveMoved(known ledger.Mailbox, st mail.Status) bool {
-	if known.UIDValidity != 0 && known.UIDValidity == st.UIDValidity && !known.Complete {
+	if known.UIDValidity != 0 && (known.UIDValidity != st.UIDValidity || !known.Complete) {
 		return true // how much of it is known is not
 	}
 	if !Current(known, st) || st.UIDNext < known.UIDNext {

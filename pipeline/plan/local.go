@@ -12,9 +12,12 @@ import (
 
 // Local is what the user changed in a mailbox's folder since the last agreement.
 type Local struct {
-	Flags     map[imap.UID]Delta
-	Marked    []ledger.Message            // present, with the letter T
-	Missing   []ledger.Message            // present by the ledger, without a file in the folder
+	Flags   map[imap.UID]Delta
+	Marked  []ledger.Message // present, with the letter T
+	Missing []ledger.Message // present by the ledger, without a file in the folder
+	// Left are messages by whose UIDs the server can be asked no more, and of which files that are
+	// new in other folders may be: it may have their mail anywhere.
+	Left      []ledger.Message
 	Untracked []Untracked                 // files that the ledger does not know
 	Have      int                         // messages that are present by the ledger
 	Files     int                         // mails in the folder

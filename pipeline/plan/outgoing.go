@@ -161,13 +161,23 @@ func OfFolders(locals map[string]*Local, p Policy) map[string]*Outgoing {
 	}
 	taken := make(map[*ledger.Message]bool)
 	byMail, byKey := make(map[string][]*ledger.Message), make(map[string][]*ledger.Message)
-	for _, name := range names {
-		for i := range locals[name].Missing {
-			m := &locals[name].Missing[i]
+	index := func(rows []ledger.Message) {
+		for i := range rows {
+			m := &rows[i]
 			byKey[m.Key] = append(byKey[m.Key], m)
 			for _, clue := range cluesOf(m) {
 				byMail[clue] = append(byMail[clue], m)
 			}
+		}
+	}
+	for _, name := range names {
+		index(locals[name].Missing)
+	}
+	left := make(map[*ledger.Message]bool)
+	for _, name := range names { // behind those that are missing, which are surer
+		index(locals[name].Left)
+		for i := range locals[name].Left {
+			left[&locals[name].Left[i]] = true
 		}
 	}
 	first := func(candidates []*ledger.Message, good func(*ledger.Message) bool) *ledger.Message {
@@ -230,7 +240,7 @@ func OfFolders(locals map[string]*Local, p Policy) map[string]*Outgoing {
 			case m == nil && s.Twin && !locals[name].Closed && p.Whole:
 				out[name].Twins = append(out[name].Twins, *s)
 			case m == nil && (!s.New() || locals[name].Closed):
-			case m != nil && (locals[name].Closed || locals[m.Mailbox].Closed):
+			case m != nil && (locals[name].Closed || locals[m.Mailbox].Closed || left[m]):
 				out[name].Later, out[m.Mailbox].Later = true, true
 				out[m.Mailbox].Waiting[name] = append(out[m.Mailbox].Waiting[name], Move{*m, s.Key})
 			case m == nil && p.Whole && !s.Own && have[name].has(s):

@@ -317,7 +317,7 @@ func (p *Pusher) unmade(plans map[string]*plan.Outgoing) (out []plan.Unmade) {
 		for _, moves := range ways {
 			for to, ms := range moves {
 				for _, m := range ms {
-					if in := p.boxes[to]; in != nil && !in.Aside && b.missingHere(m.Row.UID) && !b.Taken[m.Row.UID] {
+					if in := p.boxes[to]; in != nil && !in.Aside && m.Row.UIDValidity == b.Known.UIDValidity && b.missingHere(m.Row.UID) && !b.Taken[m.Row.UID] {
 						out = append(out, plan.Unmade{Move: m, To: to})
 					}
 				}
