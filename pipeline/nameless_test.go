@@ -55,3 +55,33 @@ func TestAMailWithoutMessageIDIsKnownByItsText(t *testing.T) {
 		}
 	}
 }
+
+// What notmuch does not take for a mail it calls nothing. It is moved and renamed as any other mail is.
+func TestWhatNotmuchDoesNotTakeIsKnownByItsText(t *testing.T) {
+	t.Parallel()
+	for what, raw := range map[string]string{"with a Message-ID": "Message-ID: <x@example.org>\r\n\r\nbody\r\n", "without": "X-Nothing: of use\r\n\r\nbody\r\n"} {
+		for to, moved := range map[string]int{"INBOX": 0, "Archive": 1} {
+			t.Run(what+"/"+to, func(t *testing.T) {
+				t.Parallel()
+				s, h := newServer("MOVE", "UIDPLUS", "CONDSTORE"), newHome(t)
+				for i, box := range []string{"INBOX", "Archive", "Trash"} {
+					s.box(box).add(plainMail(90+i), `\Seen`)
+				}
+				s.box("INBOX").add(raw, `\Seen`)
+				use := func(o *Options) { o.Index = choosy{o.Index} }
+				for range 2 { // the note beside it
+					h.sync(s, use)
+				}
+				h.move("INBOX", 2, to, true)
+				if rep := h.sync(s, use); rep.Moved != moved || rep.Deleted+rep.Uploaded+rep.New > 0 || !rep.Clean() {
+					t.Errorf("%+v", rep)
+				}
+				h.sync(s, use)
+				h.quiet(s, use)
+				if got := []int{len(s.box("INBOX").msgs), len(s.box("Archive").msgs), len(s.box("Trash").msgs)}; !slices.Equal(got, []int{2 - moved, 1 + moved, 1}) {
+					t.Errorf("INBOX, Archive and Trash have %v mails", got)
+				}
+			})
+		}
+	}
+}

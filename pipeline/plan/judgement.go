@@ -226,20 +226,6 @@ func RealID(id string) string {
 	return mail.NotmuchID(id)
 }
 
-// cluesOf gives that by which the files of one mail are found: its Message-ID or, of one without, its
-// text. What notmuch calls such a mail is of the bytes of one file, line ends and all; it is what there is
-// of a row that an older version wrote, without the text.
-func cluesOf(m *ledger.Message) (clues []string) {
-	if m.ID == "" {
-		return nil
-	}
-	clues = append(clues, mail.NotmuchID(m.ID))
-	if RealID(m.ID) == "" && !m.Digest.IsZero() {
-		clues = append(clues, m.Digest.String())
-	}
-	return clues
-}
-
 // Another tells whether the server's message cannot be the one of the row that has its UID.
 func Another(row ledger.Message, m mail.Message) bool {
 	return Judge(Agreed(&row), Told(m)) == Different

@@ -160,13 +160,16 @@ func OfFolders(locals map[string]*Local, p Policy) map[string]*Outgoing {
 		out[name] = &Outgoing{Moves: make(map[string][]Move), Waiting: make(map[string][]Move)}
 	}
 	taken := make(map[*ledger.Message]bool)
-	byMail, byKey := make(map[string][]*ledger.Message), make(map[string][]*ledger.Message)
+	byID, byKey, byText := make(map[string][]*ledger.Message), make(map[string][]*ledger.Message), make(map[mail.Digest][]*ledger.Message)
 	index := func(rows []ledger.Message) {
 		for i := range rows {
 			m := &rows[i]
 			byKey[m.Key] = append(byKey[m.Key], m)
-			for _, clue := range cluesOf(m) {
-				byMail[clue] = append(byMail[clue], m)
+			if m.ID != "" {
+				byID[mail.NotmuchID(m.ID)] = append(byID[mail.NotmuchID(m.ID)], m)
+			}
+			if !m.Digest.IsZero() {
+				byText[m.Digest] = append(byText[m.Digest], m)
 			}
 		}
 	}
@@ -189,9 +192,14 @@ func OfFolders(locals map[string]*Local, p Policy) map[string]*Outgoing {
 		}
 		return nil
 	}
-	of := func(s *Untracked) (out []*ledger.Message) {
-		for _, clue := range cluesOf(&s.Message) {
-			out = append(out, byMail[clue]...)
+	// What notmuch calls a mail without Message-ID is of the bytes of one file, line ends and all, and what
+	// it does not take for a mail it calls nothing: such a mail is known by its text.
+	of := func(s *Untracked) []*ledger.Message {
+		out := slices.Clone(byID[mail.NotmuchID(s.ID)])
+		for _, m := range byText[s.Digest] {
+			if RealID(s.ID) == "" || RealID(m.ID) == "" {
+				out = append(out, m)
+			}
 		}
 		return out
 	}

@@ -156,7 +156,8 @@ func CheckPlanOut(t *testing.T, bytes []byte) {
 					t.Fatalf("%s of %s is moved to %s, which has no such file", m.Key, name, to)
 				}
 				s := before[to].Untracked[i]
-				if s.RuledOut || s.Key != m.Row.Key && (s.ID == "" || s.ID != m.Row.ID) || !Alike(s, m.Row) {
+				known := s.ID != "" && s.ID == m.Row.ID || (RealID(s.ID) == "" || RealID(m.Row.ID) == "") && s.Digest == m.Row.Digest && !s.Digest.IsZero()
+				if s.RuledOut || s.Key != m.Row.Key && !known || !Alike(s, m.Row) {
 					t.Fatalf("%+v is taken for %+v", s, m.Row)
 				}
 			}
