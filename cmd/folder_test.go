@@ -91,8 +91,17 @@ func TestFoldersAndTagsReachADovecot(t *testing.T) {
 			if rep := clean(one, rules); rep.Moved != 5 || rep.Deleted != 2 || rep.Uploaded != 1 {
 				t.Errorf("%+v", rep)
 			}
+			// Where the server does not say which the copies are, only its text tells of mail without
+			// Message-ID that it is the one whose original may go.
+			texts := 0
+			if name == "bare" {
+				texts = 1
+			}
 			for _, line := range said.take() {
-				if strings.Contains(line, "BODY.PEEK[])") || strings.HasPrefix(line, "APPEND") && !strings.HasPrefix(line, `APPEND "Projekte/&ANw-bung &- Co"`) {
+				if strings.Contains(line, "BODY.PEEK[])") {
+					texts--
+				}
+				if texts < 0 || strings.HasPrefix(line, "APPEND") && !strings.HasPrefix(line, `APPEND "Projekte/&ANw-bung &- Co"`) {
 					t.Errorf("mail travelled: %s", line)
 				}
 			}
