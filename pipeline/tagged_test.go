@@ -229,7 +229,9 @@ func TestTagsMoveAndDeleteMail(t *testing.T) {
 				if len(rep.Faults) != tc.faults {
 					t.Errorf("%+v", rep)
 				}
-				if !tc.travels {
+				// A mail without Message-ID is compared with its copy by the text before it is expunged, where the
+				// server does not tell which the copy is.
+				if compared := name == "a mail without Message-ID" && wire == "bare"; !tc.travels && !compared {
 					h.untouched(s)
 				}
 				got := []int{rep.Deleted, rep.Moved, rep.Uploaded, rep.Pushed}
