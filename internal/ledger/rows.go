@@ -238,26 +238,13 @@ func (l *Ledger) OtherValidity(ctx context.Context, mailbox string, uidValidity 
 // Renumbered gives the messages that are present under other UIDVALIDITYs than those that their
 // mailboxes have, by mailbox.
 func (l *Ledger) Renumbered(ctx context.Context) (map[string][]Message, error) {
-	boxes, err := l.Mailboxes(ctx)
+	validity, err := l.renumbered(ctx)
 	if err != nil {
 		return nil, err
 	}
-	validity := make(map[string]uint64, len(boxes))
-	for _, b := range boxes {
-		validity[b.Name] = b.UIDValidity
-	}
-	var names []string
-	for _, side := range []string{"<", ">"} {
-		some, err := l.names(ctx, `SELECT name FROM mailbox WHERE EXISTS
-			(SELECT 1 FROM message WHERE message.mailbox = mailbox.id AND message.uidvalidity `+side+` mailbox.uidvalidity AND state = 'present')`)
-		if err != nil {
-			return nil, err
-		}
-		names = append(names, some...)
-	}
-	out := make(map[string][]Message)
-	for _, name := range names {
-		if out[name], err = l.OtherValidity(ctx, name, validity[name]); err != nil {
+	out := make(map[string][]Message, len(validity))
+	for name, v := range validity {
+		if out[name], err = l.OtherValidity(ctx, name, v); err != nil {
 			return nil, err
 		}
 		out[name] = slices.DeleteFunc(out[name], func(m Message) bool { return m.State != Present })
@@ -265,24 +252,27 @@ func (l *Ledger) Renumbered(ctx context.Context) (map[string][]Message, error) {
 	return out, nil
 }
 
-// names gives what a query of one column finds.
-func (l *Ledger) names(ctx context.Context, query string) (names []string, err error) {
-	rows, err := l.db.QueryContext(ctx, query)
+// renumbered gives the UIDVALIDITYs of the mailboxes that have such messages, by name.
+func (l *Ledger) renumbered(ctx context.Context) (validity map[string]uint64, err error) {
+	const under = "EXISTS (SELECT 1 FROM message WHERE message.mailbox = mailbox.id AND state = 'present' AND message.uidvalidity "
+	rows, err := l.db.QueryContext(ctx, "SELECT name, uidvalidity FROM mailbox WHERE "+under+"< mailbox.uidvalidity) OR "+under+"> mailbox.uidvalidity)")
 	if err != nil {
 		return nil, l.fail(err)
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
+	validity = make(map[string]uint64)
 	for rows.Next() {
 		var name string
-		if err := rows.Scan(&name); err != nil {
+		var v int64
+		if err := rows.Scan(&name, &v); err != nil {
 			return nil, l.fail(err)
 		}
-		names = append(names, name)
+		validity[name] = uint64(v)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, l.fail(err)
 	}
-	return names, nil
+	return validity, nil
 }
 
 // EveryValidity gives all of a mailbox's messages.
