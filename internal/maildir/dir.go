@@ -92,20 +92,20 @@ func walk(root string) (out, long []string, err error) {
 		if err != nil {
 			return err
 		}
-		var parts []string
+		parts := 0
 		for _, e := range entries {
 			switch {
 			case !e.IsDir():
 			case slices.Contains(subs[:], e.Name()):
-				parts = append(parts, e.Name())
+				parts++
 			default:
 				if err := in(filepath.Join(folder, e.Name())); err != nil {
 					return err
 				}
 			}
 		}
-		is := len(parts) == len(subs)
-		if !is && len(parts) > 0 && folder != "" {
+		is := parts == len(subs)
+		if !is && parts > 0 && folder != "" {
 			if is, err = Dir(filepath.Join(root, folder)).hasMail(); err != nil && !errors.Is(err, fs.ErrPermission) {
 				return err
 			}
