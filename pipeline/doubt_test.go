@@ -322,6 +322,51 @@ func TestAContradictionRemovesNothing(t *testing.T) {
 	}
 }
 
+// Others delete mail while a run asks one question after another: that is no contradiction.
+func TestWhatOthersDeleteMeanwhileIsNoContradiction(t *testing.T) {
+	for _, caps := range [][]string{{"CONDSTORE", "QRESYNC"}, {"CONDSTORE"}, nil} {
+		for _, before := range []string{"EXAMINE INBOX", "FLAGS", "SEARCH"} {
+			for _, gone := range [][]imap.UID{{4}, {1, 2, 3, 4, 5}, {4, 6}, {1, 2, 3, 4, 5, 6}} {
+				for _, came := range []bool{false, true} {
+					t.Run(fmt.Sprintf("%s/%s/%v/%v", strings.Join(caps, " "), before, gone, came), func(t *testing.T) {
+						t.Parallel()
+						s, h := newServer(caps...), newHome(t)
+						in := s.box("INBOX")
+						for i := range 5 {
+							in.add(plainMail(i))
+						}
+						h.sync(s)
+						in.flag(1, `\Seen`)
+						in.add(plainMail(6))
+						in.expunge(2)
+						s.before = func(what string) {
+							if !strings.HasPrefix(what, before) {
+								return
+							}
+							for _, u := range gone {
+								if in.msgs[u] != nil {
+									in.expunge(u)
+								}
+							}
+							if came {
+								in.add(plainMail(7))
+							}
+							s.before = nil
+						}
+						for range 2 {
+							if rep := h.sync(s); !rep.Clean() || rep.Held > 0 {
+								t.Errorf("%+v", rep)
+							}
+						}
+						h.check(s)
+						h.quiet(s)
+					})
+				}
+			}
+		}
+	}
+}
+
 // A server that was restored from a backup deals its UIDs anew: what has them now is
 // not what had them, and what it lost stays here.
 func TestAServerRestoredFromABackup(t *testing.T) {

@@ -64,6 +64,8 @@ type server struct {
 	lies func(validity, uid *uint64)
 	// tells, if set, alters what EXAMINE says.
 	tells func(*mail.Selected)
+	// before, if set, is called before a question is answered, by what it is about: other clients go on.
+	before func(what string)
 	// hides are messages that no list has that is asked for.
 	hides imap.UIDSet
 	// rest, if set, alters what it gives of a message whose beginning is here.
@@ -205,7 +207,11 @@ func (s *session) Close() error      { s.dead = true; return nil }
 func (s *session) ask(format string, args ...any) func() {
 	s.server.mu.Lock()
 	s.ahead = nil
-	s.server.asked = append(s.server.asked, fmt.Sprintf(format, args...))
+	what := fmt.Sprintf(format, args...)
+	s.server.asked = append(s.server.asked, what)
+	if s.server.before != nil {
+		s.server.before(what)
+	}
 	return s.server.mu.Unlock
 }
 
@@ -231,6 +237,12 @@ func (s *session) List(context.Context, mail.Listing) ([]mail.Mailbox, error) {
 		out = append(out, mail.Mailbox{Name: name, Delim: s.server.separator(), Attrs: []string{`\Noselect`}})
 	}
 	return out, s.server.listErr
+}
+
+func (s *session) Recount(_ context.Context, name string) (mail.Status, error) {
+	defer s.ask("STATUS %s", name)()
+	s.name = ""
+	return s.status(s.server.boxes[name]), nil
 }
 
 func (s *server) separator() rune {

@@ -25,7 +25,7 @@ type lookedOver struct{ *conn.Conn[Session] }
 // Session gives what a look needs of the session.
 func (c lookedOver) Session() look.Session {
 	s := c.Conn.Session()
-	return look.Session{Describer: s, HeaderReader: s}
+	return look.Session{Describer: s, HeaderReader: s, Counter: s}
 }
 
 // StillThere tells which messages a mailbox still has: none if the server refuses to open it, and

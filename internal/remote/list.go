@@ -226,6 +226,25 @@ func (s *Session) learnNames(ctx context.Context) error {
 	return err
 }
 
+// Recount gives the status of one mailbox anew. The mailbox that is open is left first, where there is a
+// way that expunges nothing (UNSELECT, RFC 3691): of that, a server may tell what it has shown of it.
+func (s *Session) Recount(ctx context.Context, mailbox string) (mail.Status, error) {
+	if s.mailbox != "" && s.Has("UNSELECT") {
+		if _, err := s.say(ctx, "UNSELECT", s.mailbox, "UNSELECT"); err != nil {
+			return mail.Status{}, err
+		}
+		s.deselect()
+	}
+	boxes := []listed{{Mailbox: mail.Mailbox{Name: mailbox}, wire: s.wireName(mailbox)}}
+	if err := s.statuses(ctx, boxes, []int{0}); err != nil {
+		return mail.Status{}, err
+	}
+	if boxes[0].Status == nil {
+		return mail.Status{}, boxes[0].Err
+	}
+	return *boxes[0].Status, nil
+}
+
 // refusalIsFinal tells whether a refusal is of the account and not of the
 // command.
 func refusalIsFinal(err error) bool {

@@ -451,3 +451,37 @@ func TestOddNamesAreKnownToAllSessions(t *testing.T) {
 		t.Errorf("%v: %+v", err, sel)
 	}
 }
+
+// A mailbox is counted anew when it is not open any more, where there is a way to leave it that
+// expunges nothing.
+func TestRecount(t *testing.T) {
+	t.Parallel()
+	const caps, status = "IMAP4rev1 CONDSTORE", "* STATUS Entw&APw-rfe (MESSAGES 4 UIDNEXT 8 UIDVALIDITY 3 HIGHESTMODSEQ 9)\r\n"
+	want := mail.Status{Messages: 4, UIDNext: 8, UIDValidity: 3, HighestModSeq: 9}
+	for name, c := range map[string]struct {
+		caps, status, leave string
+		want                mail.Status
+		fails               string
+	}{
+		"UNSELECT":         {caps + " UNSELECT", status, "* OK left\r\n", want, ""},
+		"no UNSELECT":      {caps, status, "{tag} BAD not left\r\n", want, ""},
+		"UNSELECT refused": {caps + " UNSELECT", status, "{tag} NO not now\r\n", mail.Status{}, "not now"},
+		"STATUS refused":   {caps + " UNSELECT", "{tag} NO not yours\r\n", "* OK left\r\n", mail.Status{}, "not yours"},
+		"nothing told":     {caps + " UNSELECT", "* OK\r\n", "* OK left\r\n", mail.Status{}, "STATUS"},
+		"hung up":          {caps + " UNSELECT", "", "* OK left\r\n", mail.Status{}, "connection"},
+	} {
+		s := answering(t, c.caps, [2]string{"EXAMINE", "* 5 EXISTS\r\n* OK [UIDVALIDITY 3] x\r\n* OK [UIDNEXT 8] x\r\n"},
+			[2]string{"UNSELECT", c.leave}, [2]string{`STATUS "Entw&APw-rfe"`, c.status})
+		if _, err := s.Examine(t.Context(), "Entwürfe", nil); err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		got, err := s.Recount(t.Context(), "Entwürfe")
+		if got != c.want || (err == nil) != (c.fails == "") || err != nil && !strings.Contains(err.Error(), c.fails) {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+		if open := s.Mailbox() != ""; err == nil && open == s.Has("UNSELECT") {
+			t.Errorf("%s: the mailbox is open: %v", name, open)
+		}
+	}
+}

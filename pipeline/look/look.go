@@ -32,12 +32,19 @@ import (
 type Session struct {
 	Describer
 	HeaderReader
+	Counter
 }
 
 // HeaderReader reads headers, of which a dry run says whose mail would come.
 type HeaderReader interface {
 	// Headers gives some fields of the headers of messages.
 	Headers(ctx context.Context, uids imap.UIDSet, fields ...string) (map[imap.UID][]byte, error)
+}
+
+// Counter tells how many messages a mailbox has.
+type Counter interface {
+	// Recount gives its status anew. No mailbox may be open then.
+	Recount(ctx context.Context, mailbox string) (mail.Status, error)
 }
 
 // Describer tells of messages.
@@ -304,7 +311,16 @@ func (l *Looker) look(ctx context.Context, b *Mailbox) error {
 		}
 	}
 	changes.Fetch = slices.DeleteFunc(changes.Fetch, func(u imap.UID) bool { return matched[u] })
-	return l.put(ctx, b, changes, rows, plan.DoubtOf(b.Known, b.Listed.Status, b.now, v, len(changes.Gone), len(b.Taken), plan.Oldest(rows, changes.Gone)))
+	status := b.Listed.Status
+	if status != nil && len(changes.Gone) > 0 && v.Complete && plan.Fewer(*status, b.now, len(b.Taken)) {
+		switch fresh, err := l.conn.Session().Recount(ctx, b.Name); {
+		case err == nil && !plan.Fewer(fresh, b.now, 0):
+			status = nil // others took them out since
+		case err != nil && (ctx.Err() != nil || !l.conn.Alive()):
+			return err
+		}
+	}
+	return l.put(ctx, b, changes, rows, plan.DoubtOf(b.Known, status, b.now, v, len(changes.Gone), len(b.Taken), plan.Oldest(rows, changes.Gone)))
 }
 
 // seeFlags finds out of which messages the flags are not as the server said that it made them. It

@@ -2,6 +2,7 @@ package look
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/emersion/go-imap/v2"
@@ -67,6 +68,22 @@ func (l *Looker) See(ctx context.Context, a Agreed) (s Seen, err error) {
 		}
 	}
 	s.View, err = l.view(ctx, a, s, sel)
+	if f, _ := errors.AsType[*mail.Fault](err); (f == nil || f.Kind != mail.KindNoData) && (err != nil || !s.View.Complete || len(s.View.UIDs) >= int(sel.Messages)) {
+		return s, err
+	}
+	// What EXAMINE showed may have gone before it was listed.
+	again, e := l.conn.Examine(ctx, a.Name, nil)
+	if e != nil {
+		return s, e
+	}
+	if again.UIDValidity != sel.UIDValidity || again.Messages >= sel.Messages {
+		return s, err
+	}
+	if again.UIDNext == 0 {
+		again.UIDNext = s.Status.UIDNext
+	}
+	s.Status = again.Status
+	s.View, err = l.view(ctx, a, s, again)
 	return s, err
 }
 

@@ -127,12 +127,22 @@ func DoubtOf(known ledger.Mailbox, status *mail.Status, now mail.Status, v View,
 	case !v.Complete || gone == 0:
 	case len(v.UIDs) < int(now.Messages):
 		return fmt.Sprintf("the server says that it has %s, and lists %d", mail.Number(int(now.Messages), "message", "messages"), len(v.UIDs))
-	case status != nil && status.UIDValidity == now.UIDValidity && int(status.Messages)-ours > int(now.Messages):
+	case status != nil && Fewer(*status, now, ours):
 		return fmt.Sprintf("the server said first that it has %s, and then that it has %d", mail.Number(int(status.Messages)-ours, "message", "messages"), now.Messages)
 	case UIDsWentBack(known, now) && (known.HighestModSeq > 0 || gone > Handful):
 		return fmt.Sprintf("the server's next UID was %d and is %d now, as after a restored backup, or of another server", known.UIDNext, now.UIDNext)
 	}
 	return ""
+}
+
+// Fewer tells whether a mailbox that is open shows fewer messages than its status says, beside those
+// that came since, and ours which this run took out of it.
+func Fewer(status, now mail.Status, ours int) bool {
+	came := 0
+	if now.UIDNext > 0 && status.UIDNext > now.UIDNext {
+		came = int(status.UIDNext - now.UIDNext)
+	}
+	return status.UIDValidity == now.UIDValidity && int(status.Messages)-ours-came > int(now.Messages)
 }
 
 // windows are the numbers of messages beyond which servers are known to show the newest
