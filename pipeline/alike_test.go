@@ -218,3 +218,41 @@ func TestAMailLikeOneThatIsMovedHereAndDeletedThere(t *testing.T) {
 		}
 	}
 }
+
+// An upload is interrupted before the server has the mail, and another client puts one like it there:
+// with the same header and size, in the same second. It is not the one that was on its way.
+func TestAMailLikeOneWhoseUploadWasInterrupted(t *testing.T) {
+	t.Parallel()
+	for wire, caps := range wires() {
+		for _, id := range []string{"Message-ID: <m7@example.org>\r\n", ""} {
+			t.Run(fmt.Sprintf("%s/%q", wire, id), func(t *testing.T) {
+				t.Parallel()
+				s, h, in := few(t, caps...)
+				raw := func(n int) string {
+					return strings.Replace(alike(n), "Message-ID: <m7@example.org>\r\n", id, 1)
+				}
+				h.sync(s)
+				h.put("INBOX", raw(1), "S")
+				if !stopUpload(h, s, stopUnheard, 1) {
+					t.Fatal("not interrupted")
+				}
+				last := slices.Max(in.uids())
+				if in.msgs[last].raw != raw(1) {
+					t.Fatal("it was not on its way")
+				}
+				in.msgs[last].raw = raw(2)
+				for range 2 {
+					if rep := h.sync(s); !rep.Clean() {
+						t.Errorf("%+v", rep)
+					}
+				}
+				if got := in.raws(); !slices.Contains(got, raw(1)) || !slices.Contains(got, raw(2)) {
+					t.Errorf("INBOX has %q", got)
+				}
+				h.notmuchNew()
+				h.quiet(s)
+				h.check(s)
+			})
+		}
+	}
+}

@@ -291,8 +291,10 @@ func (p *Pusher) lookForArrivals(ctx context.Context, b *Mailbox, rows []ledger.
 	}
 	at.gone = plan.PassedOf(rows, at.listed, from, sel.UIDNext, files)
 	at.listed = slices.DeleteFunc(at.listed, func(m mail.Message) bool { return plan.Taken(rows, m.UID) })
-	at.pairs, err = p.Match.Pair(ctx, p.conn.Session(), at.listed, files, e)
-	return at, err
+	if at.pairs, err = p.Match.Pair(ctx, p.conn.Session(), at.listed, files, e); err != nil {
+		return at, err
+	}
+	return at, p.Match.Compare(ctx, p.conn.Session(), b.Dir, at.listed, at.pairs, p.Match.Unproven(e.Told))
 }
 
 // cameBy finds files of messages that were moved, and that are recorded in another mailbox
