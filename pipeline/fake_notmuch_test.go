@@ -1,12 +1,14 @@
 package pipeline
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha1"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -29,6 +31,10 @@ type notmuch struct {
 	uuid string                            // of the database
 	// refuses is what a single change of flags gives, or of a stub's words.
 	refuses error
+
+	loaded sync.Mutex
+	raw    []byte // of the file, as it was loaded or saved last
+	db     map[string]*indexed
 }
 
 type indexed struct {
@@ -50,6 +56,7 @@ func (m *indexed) read(path string, raw []byte) {
 	m.From, m.About = h.Get("From"), h.Get("Subject")
 }
 
+// load reads the database. What is done to the answer changes nothing before it is saved.
 func (x *notmuch) load() (map[string]*indexed, error) {
 	db := map[string]*indexed{}
 	b, err := os.ReadFile(x.path)
@@ -59,7 +66,25 @@ func (x *notmuch) load() (map[string]*indexed, error) {
 	if err != nil {
 		return nil, err
 	}
-	return db, json.Unmarshal(b, &db)
+	x.loaded.Lock()
+	defer x.loaded.Unlock()
+	if !bytes.Equal(b, x.raw) { // it may be another process that has written it
+		if err := json.Unmarshal(b, &db); err != nil {
+			return nil, err
+		}
+		x.raw, x.db = b, db
+	}
+	return copyOf(x.db), nil
+}
+
+func copyOf(db map[string]*indexed) map[string]*indexed {
+	out := make(map[string]*indexed, len(db))
+	for id, m := range db {
+		c := *m
+		c.Files, c.Tags, c.Read = slices.Clone(m.Files), slices.Clone(m.Tags), maps.Clone(m.Read)
+		out[id] = &c
+	}
+	return out
 }
 
 func (x *notmuch) Apply(_ context.Context, changes []mail.Change) ([]mail.Result, error) {
@@ -442,6 +467,9 @@ func (x *notmuch) save(db map[string]*indexed) error {
 	if err != nil {
 		return err
 	}
+	x.loaded.Lock()
+	x.raw, x.db = b, copyOf(db)
+	x.loaded.Unlock()
 	if err := os.WriteFile(x.path+".new", b, 0o600); err != nil {
 		return err
 	}

@@ -254,6 +254,7 @@ func TestKillWhileBothWays(t *testing.T) {
 						for _, tr := range st.rows {
 							tr.as("after the kill", s, h)
 						}
+						bystanders(s, h)
 						if len(st.rows) == 1 {
 							st.rows[0].settled(s, h)
 						} else {

@@ -392,7 +392,6 @@ func (tr triple) as(when string, s *server, h *home) {
 	if server, here := tr.sides(s, h); server != tr.then.server || here != tr.then.here {
 		h.t.Errorf("%s, %s: server %s, here %s; want %s, %s", tr.name, when, server, here, tr.then.server, tr.then.here)
 	}
-	bystanders(s, h)
 }
 
 // settled asserts that both sides have what they are to have, and that two more
@@ -400,10 +399,12 @@ func (tr triple) as(when string, s *server, h *home) {
 func (tr triple) settled(s *server, h *home) {
 	h.t.Helper()
 	tr.as("then", s, h)
+	bystanders(s, h)
 	for _, when := range []string{"second", "third"} {
 		s.writes = 0
 		rep := h.sync(s, tr.options)
 		tr.as(when, s, h)
+		bystanders(s, h)
 		switch {
 		case tr.has("dry"):
 		case rep.New+rep.Flagged+rep.Pushed+rep.Moved+rep.Deleted+rep.Uploaded+rep.Removed != 0, !tr.has("locked") && (s.writes > 0 || !rep.Clean()):
