@@ -11,6 +11,9 @@ SEED :=
 RACE := -race -gcflags=modernc.org/sqlite/lib=-race=false -gcflags=modernc.org/libc/...=-race=false
 # vet has its own line, and no test needs what debuggers read, which takes half of the linking.
 TEST := go test -vet=off -ldflags=-w -parallel 4
+# To keep a result for the next time, go test has each file noted that a test looks at, and looks at all
+# of them once more: of the long tests these are millions, which takes it ten minutes.
+ALL := -count=1 -timeout 60m
 PREFIX := /usr/local
 PROGRAM := notmuch-imap
 ZSH := site-functions
@@ -41,8 +44,8 @@ test: deps-test
 	mandoc -T lint -W warning docs/notmuch-imap.1 docs/notmuch-imap.conf.5
 	$(MAKE) lint
 	$(MAKE) fuzz FUZZ=10000x SEED=1
-	$(TEST) -timeout 60m ./...
-	$(TEST) -timeout 60m $(RACE) -short ./...
+	$(TEST) $(ALL) ./...
+	$(TEST) $(ALL) $(RACE) -short ./...
 
 # The answer within a minute, for work on the code: without the race detector, of the long
 # tables a case in twenty, no sweep that disturbs a run behind each of its effects, and of cmd

@@ -311,7 +311,7 @@ func TestAnErrorOfThisMachineIsNoSuccess(t *testing.T) {
 						prepare(m)
 						log := filepath.Join(m.dir, "strace")
 						errno := f.errors[at%len(f.errors)]
-						out, status := m.run("strace", "-f", "-qq", "-o", log, "-e", "trace="+f.call, "-e", "signal=none",
+						out, status := m.run("strace", "-f", "--seccomp-bpf", "-qq", "-o", log, "-e", "trace="+f.call, "-e", "signal=none",
 							"-e", fmt.Sprintf("inject=%s:error=%s:when=%d", f.call, errno, at), filepath.Join(m.dir, "bin", name), "sync")
 						text, err := os.ReadFile(log)
 						if err != nil {
