@@ -367,6 +367,71 @@ func TestWhatOthersDeleteMeanwhileIsNoContradiction(t *testing.T) {
 	}
 }
 
+// Another client moves all mail of a mailbox to one that this run has looked into already, or found
+// unchanged, or that is new: that is no reason to ask anybody. What is deleted while something else comes
+// is asked about with the next sync.
+func TestMailThatIsMovedBetweenTwoLooksIsAskedAboutByNobody(t *testing.T) {
+	for wire, caps := range wires() {
+		for _, to := range []string{"looked into", "unchanged", "new", "nowhere"} {
+			t.Run(wire+"/"+to, func(t *testing.T) {
+				t.Parallel()
+				s, h := newServer(caps...), newHome(t)
+				from := s.box("Z")
+				for i := range 12 {
+					from.add(plainMail(i), `\Seen`)
+				}
+				s.box("A").add(plainMail(20), `\Seen`)
+				h.sync(s)
+				h.index.tag(t, id(3), []string{"mine"}, nil)
+				from.flag(1, `\Flagged`, `\Seen`)
+				if to == "looked into" {
+					s.box("A").add(plainMail(21), `\Seen`)
+				}
+				s.before = func(what string) {
+					if !strings.HasPrefix(what, "EXAMINE Z") {
+						return
+					}
+					s.before = nil
+					for _, u := range from.uids() {
+						switch {
+						case to == "nowhere":
+							from.expunge(u)
+						case to == "new":
+							s.relocate("Z", u, "N")
+						default:
+							s.relocate("Z", u, "A")
+						}
+					}
+					if to == "nowhere" {
+						s.box("A").add(plainMail(22), `\Seen`)
+					}
+				}
+				if rep := h.sync(s, func(o *Options) { o.Connections = 1 }); !rep.Clean() || rep.Held+rep.Removed > 0 {
+					t.Errorf("%+v", rep)
+				}
+				if n := len(h.files("Z")); n != 12 {
+					t.Errorf("%d files", n)
+				}
+				rep := h.sync(s)
+				if to == "nowhere" {
+					if rep.Held != 12 || len(rep.Faults) != 1 || !strings.Contains(rep.Faults[0].Text, "--yes-delete") {
+						t.Errorf("%+v", rep)
+					}
+					return
+				}
+				if !rep.Clean() || rep.New != 12 || rep.Linked != 12 {
+					t.Errorf("%+v", rep)
+				}
+				h.check(s)
+				h.quiet(s)
+				if db, err := h.index.load(); err != nil || !slices.Contains(db[id(3)].Tags, "mine") {
+					t.Errorf("%v: the mail has the tags %q", err, db[id(3)].Tags)
+				}
+			})
+		}
+	}
+}
+
 // A server that was restored from a backup deals its UIDs anew: what has them now is
 // not what had them, and what it lost stays here.
 func TestAServerRestoredFromABackup(t *testing.T) {

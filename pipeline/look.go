@@ -53,7 +53,7 @@ func (r *run) newLooking(o *overview, did push.Result) *look.Looking {
 	return look.New(look.Options{
 		Account: r.Name, Line: r.line, Ledger: r.Ledger, Here: r.here, Match: r.match, Report: r.rep, Keys: &r.keys, Now: r.Now,
 		Journal: r.notes(), Told: r.told, Ruled: r.ruled, Links: r.links, Old: r.old, MovedHere: r.arrivals.Moved,
-		Tags: &r.Tags, Deletions: r.Deletions, Believed: r.yes, Held: r.standing.Before(look.Held), Standing: r.faults.stays,
+		Tags: &r.Tags, Deletions: r.Deletions, Believed: r.yes, Held: r.standing.Before(look.Held), Standing: r.faults.stays, CameSince: r.cameSince,
 		Full: r.Full, DryRun: r.DryRun, Plan: r.DryRun && r.Plan, ReadOnly: r.ReadOnly, PairOnly: r.PairOnly, UploadHere: r.UploadHere, UploadNext: r.then != nil, Some: len(r.Only) > 0,
 		Exchange: o.exchange, SizeAll: r.Carrier != nil || r.GiveWay != nil,
 		Tagged: func(ctx context.Context, dir string) ([]mail.Tagged, error) {
@@ -108,6 +108,34 @@ func (w *worker) look(ctx context.Context, b *box) error {
 	// Stubs come last: a message that hangs must not keep new mail waiting.
 	w.give(b, pull.Last, slices.Collect(slices.Chunk(due, 200)))
 	return nil
+}
+
+// cameSince tells whether mail has come to a mailbox since that was looked into, or was listed and
+// not looked into. Where that cannot be found out, none has.
+func (r *run) cameSince(ctx context.Context) (bool, error) {
+	takesPart := func(m mail.Mailbox) bool { return r.selects(m) && r.unanswered.LeavesOut(m.Name) == "" }
+	err := r.first.Connect(ctx)
+	var list []mail.Mailbox
+	if err == nil {
+		list, err = r.first.Session().List(ctx, mail.Listing{Singly: r.unanswered.Waits("LIST", ""), Skip: func(m mail.Mailbox) bool { return !takesPart(m) }})
+	}
+	if err != nil {
+		return false, ctx.Err()
+	}
+	return slices.ContainsFunc(list, func(m mail.Mailbox) bool {
+		if m.Status == nil || !takesPart(m) {
+			return false
+		}
+		i := slices.IndexFunc(r.listed, func(b *box) bool { return b.Name == m.Name })
+		if i < 0 {
+			return m.Status.Messages > 0
+		}
+		next := r.listed[i].Status.UIDNext
+		if marks := r.listed[i].looked.marks; marks != nil {
+			next = max(next, marks.UIDNext)
+		}
+		return m.Status.UIDNext > next
+	}), nil
 }
 
 // removeGone lets the deletions onto the line, when all that came is known.

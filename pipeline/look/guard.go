@@ -75,12 +75,29 @@ func (l *Looking) guardGone(ctx context.Context, boxes []*deliver.Mailbox) (map[
 	for b, items := range unexplained {
 		l.suspect(b).Weigh(&j, len(items), l.Daily[b.Name])
 	}
+	holds := func(b *deliver.Mailbox) bool {
+		s := l.suspect(b)
+		return s != nil && j.Mistake() && s.Holds(len(unexplained[b]))
+	}
+	// It may be in a mailbox into which it was moved when that had been looked into.
+	came := false
+	if slices.ContainsFunc(boxes, func(b *deliver.Mailbox) bool { return holds(b) && l.suspect(b).Fresh() }) {
+		var err error
+		if came, err = l.CameSince(ctx); err != nil {
+			return nil, err
+		}
+	}
 	for _, b := range boxes {
 		items, s := unexplained[b], l.suspect(b)
 		switch {
 		case s == nil:
-		case !j.Mistake() || !s.Holds(len(items)):
+		case !holds(b):
 			l.sayGone(b, s.Gone)
+		case came && s.Fresh():
+			for _, it := range items {
+				stay[it] = true
+			}
+			l.Report.Note(b.Name, "%s for the next sync: mail has come to other mailboxes since they were looked into, and it may be that", mail.Number(len(items), "deletion waits", "deletions wait"))
 		default:
 			for _, it := range items {
 				stay[it] = true

@@ -145,6 +145,9 @@ type Options struct {
 	Some   bool // not all mailboxes are asked for
 	// Standing reports a fault of a mailbox that stays until a person does something.
 	Standing func(mailbox, kind string, err error)
+	// CameSince tells whether mail has come to a mailbox since that was looked into, or was found
+	// unchanged.
+	CameSince func(ctx context.Context) (bool, error)
 	// Believed tells whether a person has let a mailbox's deletions past the guard.
 	Believed func(mailbox string) bool
 	// Held are the mailboxes in which deletions on the server were held back before, without an

@@ -157,6 +157,9 @@ func (s *Suspicion) Holds(unexplained int) bool {
 	return unexplained > 0 && (s.Doubt != "" || s.All || s.Held || guarded(unexplained, s.Have))
 }
 
+// Fresh tells whether nothing is said against it but how much it is.
+func (s *Suspicion) Fresh() bool { return s.Doubt == "" && !s.Held }
+
 // Weigh adds what nothing explains to a judgement of the whole account. daily is that the mailbox
 // is emptied in daily life.
 func (s *Suspicion) Weigh(j *Judgement, unexplained int, daily bool) {
