@@ -143,7 +143,7 @@ func TestWhatIsSeen(t *testing.T) {
 		"a count that does not add up": {nil, mail.Status{UIDValidity: 14, UIDNext: 4, HighestModSeq: 5, Messages: 2}, mail.Selected{},
 			[]mail.Message{message(1), message(3)}, []imap.UID{1, 3}, []string{"EXAMINE", "IDENTIFY 1:3", "FLAGS 1:4294967295 since 3", "SEARCH 1:4294967295"}, true, false, 3, false},
 		"a list that is empty, of a mailbox that is not": {nil, mail.Status{UIDValidity: 14, UIDNext: 4, HighestModSeq: 5, Messages: 2}, mail.Selected{},
-			[]mail.Message{message(1), message(3)}, nil, []string{"EXAMINE", "IDENTIFY 1:3", "FLAGS 1:4294967295 since 3", "SEARCH 1:4294967295"}, true, false, 3, true},
+			[]mail.Message{message(1), message(3)}, nil, []string{"EXAMINE", "IDENTIFY 1:3", "FLAGS 1:4294967295 since 3", "SEARCH 1:4294967295", "EXAMINE"}, true, false, 3, true},
 		"a UID that is another message's": {nil, mail.Status{UIDValidity: 14, UIDNext: 5, HighestModSeq: 5, Messages: 4}, mail.Selected{},
 			[]mail.Message{message(1), message(2), other, message(4)}, nil, []string{"EXAMINE", "IDENTIFY 1:3", "FLAGS 1:4294967295 since 0"}, true, true, 3, false},
 		"a new UIDVALIDITY": {[]string{"QRESYNC"}, mail.Status{UIDValidity: 15, UIDNext: 3, HighestModSeq: 1, Messages: 2}, mail.Selected{},
