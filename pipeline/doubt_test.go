@@ -393,10 +393,10 @@ func TestMailThatIsMovedBetweenTwoLooksIsAskedAboutByNobody(t *testing.T) {
 					}
 					s.before = nil
 					for _, u := range from.uids() {
-						switch {
-						case to == "nowhere":
+						switch to {
+						case "nowhere":
 							from.expunge(u)
-						case to == "new":
+						case "new":
 							s.relocate("Z", u, "N")
 						default:
 							s.relocate("Z", u, "A")

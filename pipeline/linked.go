@@ -10,7 +10,8 @@ import (
 
 // linksAreCopies forgets the links of messages that are still where they were, in a run
 // that has recorded all that it was told, and those of mailboxes that the server has no
-// more: nobody can ask it whether their messages were moved.
+// more: nobody can ask it whether their messages were moved. Of one that was gone when it was linked,
+// the mailbox was looked into before: the next run finds that, and what its owner did meanwhile.
 func (r *run) linksAreCopies(ctx context.Context, o *overview) error {
 	if r.DryRun {
 		return nil
@@ -24,7 +25,7 @@ func (r *run) linksAreCopies(ctx context.Context, o *overview) error {
 			return true
 		}
 		i := slices.IndexFunc(o.boxes, func(b *box) bool { return b.Name == l.Mailbox })
-		return i >= 0 && !o.boxes[i].line.MarksKept() && !o.isUnsettled(o.boxes[i]) &&
+		return i >= 0 && !l.Gone && !o.boxes[i].line.MarksKept() && !o.isUnsettled(o.boxes[i]) &&
 			!held[journal.About(ledger.Message{Mailbox: l.Mailbox, UIDValidity: l.UIDValidity, UID: l.UID})]
 	})
 }

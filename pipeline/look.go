@@ -111,8 +111,20 @@ func (w *worker) look(ctx context.Context, b *box) error {
 }
 
 // cameSince tells whether mail has come to a mailbox since that was looked into, or was listed and
-// not looked into. Where that cannot be found out, none has.
+// not looked into: what is gone elsewhere, or was moved here, may be that, and the next run knows. Where
+// that cannot be found out, none has. It is asked once, when all was looked into.
 func (r *run) cameSince(ctx context.Context) (bool, error) {
+	if r.since == nil {
+		came, err := r.askCameSince(ctx)
+		if err != nil {
+			return false, err
+		}
+		r.since = &came
+	}
+	return *r.since, nil
+}
+
+func (r *run) askCameSince(ctx context.Context) (bool, error) {
 	takesPart := func(m mail.Mailbox) bool { return r.selects(m) && r.unanswered.LeavesOut(m.Name) == "" }
 	err := r.first.Connect(ctx)
 	var list []mail.Mailbox
@@ -131,7 +143,7 @@ func (r *run) cameSince(ctx context.Context) (bool, error) {
 			return m.Status.Messages > 0
 		}
 		next := r.listed[i].Status.UIDNext
-		if marks := r.listed[i].looked.marks; marks != nil {
+		if marks := r.listed[i].marks; marks != nil {
 			next = max(next, marks.UIDNext)
 		}
 		return m.Status.UIDNext > next

@@ -118,12 +118,15 @@ func (r *run) goOn(o Options, do func(next *run) error) error {
 
 // keepDeleted says of mail that was moved here and deleted on the server meanwhile that it stays,
 // and has pushPaired upload it: its owner has just put it somewhere. Where not all mailboxes
-// were looked into, it may have been moved there, and the next run judges.
-func (r *run) keepDeleted(all *overview) {
-	if !r.tellsPaired() || !r.knowsAll(all) {
-		return
-	}
+// were looked into, or mail has come to one since, it may have been moved there, and the next run judges.
+func (r *run) keepDeleted(ctx context.Context, all *overview) error {
 	deleted := r.looking.Deleted()
+	if len(deleted) == 0 || !r.tellsPaired() || !r.knowsAll(all) {
+		return nil
+	}
+	if came, err := r.cameSince(ctx); err != nil || came {
+		return err
+	}
 	r.here.Placed = make(map[string]bool)
 	for _, b := range all.boxes {
 		keys := deleted[b.Name]
@@ -143,6 +146,7 @@ func (r *run) keepDeleted(all *overview) {
 			}
 		}
 	}
+	return nil
 }
 
 // knowsAll tells whether all that is in the account's mailboxes is known: what was moved anywhere in it

@@ -43,6 +43,7 @@ type run struct {
 	// prescan is what the folders held before the server was heard of.
 	prescan *local.Prescan
 	listed  []*box           // mailboxes of the server that take part
+	since   *bool            // whether mail has come to one since it was looked into; nil: that was not asked
 	pool    *pull.Pool[*box] // what is to be looked into and fetched
 
 	first   *conn.Conn[Session] // the account's, open or not; that of the run before where this one ends it

@@ -58,7 +58,8 @@ func (r *run) survey(ctx context.Context, there *listing, rows []ledger.Mailbox)
 		o.listed[m.Name] = true
 		if !r.selects(m) {
 			if k := known[m.Name]; k.Folder != "" && (r.Restore && (m.Status != nil || m.Unasked) || len(r.Only) > 0) {
-				// What is missing in one folder may be in this one.
+				// What is missing in one folder may be in this one, and what is new in another from this one.
+				o.mayHaveMoved = o.mayHaveMoved || m.Status == nil || plan.MayHaveMoved(k, *m.Status)
 				o.unselected = append(o.unselected, r.newBox(m, k))
 			}
 			continue

@@ -85,7 +85,9 @@ func (r *run) sync(ctx context.Context) error {
 		if err := r.foreseeHeld(ctx, all); err != nil {
 			return err
 		}
-		r.keepDeleted(all)
+		if err := r.keepDeleted(ctx, all); err != nil {
+			return err
+		}
 		if err := first.foreseePaired(ctx, all, plans); err != nil {
 			return first.leaveAccount(ctx, err, report.AtConnect)
 		}

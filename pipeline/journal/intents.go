@@ -101,6 +101,7 @@ type Linking struct {
 	ToValidity  uint64   `json:"to_validity"`
 	ToUID       imap.UID `json:"to_uid"`
 	ByTags      bool     `json:"by_tags,omitempty"` // we moved it there
+	Gone        bool     `json:"gone,omitempty"`    // the server did not have it any more where it was
 }
 
 // Ruled is where a message goes by its tags. It is forgotten with the row of the message.

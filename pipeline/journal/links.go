@@ -23,13 +23,14 @@ func NewLinks(j *Journal) *Links {
 	return &Links{journal: j, keys: make(map[string][]string), letters: make(map[string]string)}
 }
 
-// Note lets a change note that a message is about to be linked.
-func (l *Links) Note(c *Change, from, to ledger.Message, byTags bool) {
+// Note lets a change note that a message is about to be linked. gone: the server was asked whether it
+// is where it was, and it is not.
+func (l *Links) Note(c *Change, from, to ledger.Message, byTags, gone bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.keys[About(from)] = append(l.keys[About(from)], to.Key)
 	l.journal.Linked.Put(c, to.Key, Linking{
-		Mailbox: from.Mailbox, UIDValidity: from.UIDValidity, UID: from.UID, To: to.Mailbox, ToValidity: to.UIDValidity, ToUID: to.UID, ByTags: byTags,
+		Mailbox: from.Mailbox, UIDValidity: from.UIDValidity, UID: from.UID, To: to.Mailbox, ToValidity: to.UIDValidity, ToUID: to.UID, ByTags: byTags, Gone: gone,
 	})
 }
 

@@ -86,20 +86,20 @@ func (l *Looker) foresees(ctx context.Context, b *Mailbox, uids []imap.UID) ([]i
 	if listed, err = l.conn.Session().Identify(ctx, mail.UIDSet(uids)); err != nil {
 		return nil, err
 	}
-	copies, sources, err := l.copies(ctx, b, listed)
+	copies, err := l.copies(ctx, b, listed)
 	if err != nil {
 		return nil, err
 	}
 	for _, m := range listed {
-		if from, ok := copies[m.UID]; ok {
+		if from, ok := copies.of[m.UID]; ok {
 			if l.Plan {
-				l.planLink(b, m, from, sources[from.Key])
+				l.planLink(b, m, from, copies.files[from.Key])
 			}
-			b.found.Left.AddFlags(m.UID, plan.Changed(plan.StoredFlags(m.Flags), plan.StoredFlags(l.flagsHere(from, sources[from.Key], m))))
+			b.found.Left.AddFlags(m.UID, plan.Changed(plan.StoredFlags(m.Flags), plan.StoredFlags(l.flagsHere(from, copies.files[from.Key], m))))
 		}
 	}
-	l.Report.Tally(func(r *report.Report) { r.Linked += len(copies) })
-	for _, from := range copies {
+	l.Report.Tally(func(r *report.Report) { r.Linked += len(copies.of) })
+	for _, from := range copies.of {
 		l.noteLinked(from)
 	}
 	l.mu.Lock()

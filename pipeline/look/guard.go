@@ -60,6 +60,15 @@ func (l *Looking) guardGone(ctx context.Context, boxes []*deliver.Mailbox) (map[
 			stay[it] = true // see JudgeUnseen
 			continue
 		}
+		if l.Strayed(it.Row) && !l.Came(it.Row) {
+			var err error
+			if stay[it], err = l.CameSince(ctx); err != nil {
+				return nil, err
+			}
+			if stay[it] {
+				continue // it may have been moved there
+			}
+		}
 		if l.suspect(it.Box) == nil || it.Known {
 			continue
 		}

@@ -35,8 +35,8 @@ func (l *Looker) link(ctx context.Context, b *Mailbox, uids []imap.UID) ([]imap.
 		return uids, nil
 	}
 	b.sized(listed)
-	copies, sources, err := l.copies(ctx, b, listed)
-	if err != nil || len(copies) == 0 {
+	copies, err := l.copies(ctx, b, listed)
+	if err != nil || len(copies.of) == 0 {
 		return uids, err
 	}
 	here := make(map[imap.UID][]string) // the flags that the file says
@@ -44,12 +44,12 @@ func (l *Looker) link(ctx context.Context, b *Mailbox, uids []imap.UID) ([]imap.
 	var intents []ledger.Message
 	var c journal.Change
 	for _, m := range listed {
-		from, ok := copies[m.UID]
+		from, ok := copies.of[m.UID]
 		if !ok {
 			continue
 		}
-		_, letters := maildir.ParseName(sources[from.Key])
-		here[m.UID] = l.flagsHere(from, sources[from.Key], m)
+		_, letters := maildir.ParseName(copies.files[from.Key])
+		here[m.UID] = l.flagsHere(from, copies.files[from.Key], m)
 		by[m.UID] = plan.ByOther
 		if _, ours := b.MovedFrom[m.UID]; ours || l.Ruled.Into(b.Name, from) {
 			by[m.UID] = plan.ByTags
@@ -61,7 +61,7 @@ func (l *Looker) link(ctx context.Context, b *Mailbox, uids []imap.UID) ([]imap.
 		if err := l.Old.Follow(ctx, &c, from, row); err != nil {
 			return nil, err
 		}
-		l.Links.Note(&c, from, row, by[m.UID] == plan.ByTags)
+		l.Links.Note(&c, from, row, by[m.UID] == plan.ByTags, copies.gone[from.Key])
 		l.Links.Linked(from, letters)
 		intents = append(intents, row)
 	}
@@ -74,8 +74,8 @@ func (l *Looker) link(ctx context.Context, b *Mailbox, uids []imap.UID) ([]imap.
 	}
 	linked := make(map[imap.UID]bool)
 	for _, row := range intents {
-		from, letters := copies[row.UID], plan.Letters(here[row.UID])
-		row.Name, err = b.Dir.Link(sources[from.Key], row.Key, letters)
+		from, letters := copies.of[row.UID], plan.Letters(here[row.UID])
+		row.Name, err = b.Dir.Link(copies.files[from.Key], row.Key, letters)
 		if errors.Is(err, fs.ErrNotExist) {
 			path, ok, e := l.source(ctx, from, new(*plan.Unrecorded))
 			if e != nil {
@@ -120,23 +120,30 @@ func (l *Looker) link(ctx context.Context, b *Mailbox, uids []imap.UID) ([]imap.
 	return slices.DeleteFunc(slices.Clone(uids), func(u imap.UID) bool { return linked[u] }), nil
 }
 
-// copies tells which of the messages that are new in the mailbox are here already, of which
-// others, and the paths of the files of these, by key. It fails of this machine or the context
-// alone: it only saves downloads.
-func (l *Looker) copies(ctx context.Context, b *Mailbox, listed []mail.Message) (of map[imap.UID]ledger.Message, sources map[string]string, err error) {
-	originals, sources, e, err := l.originals(ctx, b, listed)
+// copied is mail that is new in a mailbox, and here already.
+type copied struct {
+	of    map[imap.UID]ledger.Message // of which other messages
+	files map[string]string           // the paths of the files of these, by key
+	gone  map[string]bool             // which of them the server was asked for, and has there no more, by key
+}
+
+// copies tells which of the messages that are new in the mailbox are here already. It fails of this
+// machine or the context alone: it only saves downloads.
+func (l *Looker) copies(ctx context.Context, b *Mailbox, listed []mail.Message) (out copied, err error) {
+	originals, files, e, err := l.originals(ctx, b, listed)
 	if err != nil {
-		return nil, nil, err
+		return out, err
 	}
-	if err := l.askWhetherTheyStay(ctx, b, originals, e); err != nil {
-		return nil, nil, ctx.Err()
+	if out.gone, err = l.askWhetherTheyStay(ctx, b, originals, e); err != nil {
+		return copied{}, ctx.Err()
 	}
 	e.Drafts = plan.ForDrafts(b.Listed)
-	if of, err = l.Match.Copies(ctx, l.conn.Session(), listed, originals, e); err != nil {
-		return nil, nil, ctx.Err()
+	if out.of, err = l.Match.Copies(ctx, l.conn.Session(), listed, originals, e); err != nil {
+		return copied{}, ctx.Err()
 	}
-	maps.DeleteFunc(of, func(_ imap.UID, from ledger.Message) bool { return sources[from.Key] == "" })
-	return of, sources, nil
+	out.files = files
+	maps.DeleteFunc(out.of, func(_ imap.UID, from ledger.Message) bool { return files[from.Key] == "" })
+	return out, nil
 }
 
 // flagsHere gives the flags that a message has here, whose file was that of another one: those
@@ -183,8 +190,8 @@ func (l *Looker) source(ctx context.Context, row ledger.Message, files **plan.Un
 // askWhetherTheyStay asks which originals are still where they were, in mailboxes that
 // something has left: that another message went is no evidence that this one did. Where
 // that cannot be found out, they stay, and the text decides. A mailbox that the server has
-// no more has none.
-func (l *Looker) askWhetherTheyStay(ctx context.Context, b *Mailbox, originals []ledger.Message, e plan.Evidence) error {
+// no more has none. gone are those that the server has there no more, by key.
+func (l *Looker) askWhetherTheyStay(ctx context.Context, b *Mailbox, originals []ledger.Message, e plan.Evidence) (gone map[string]bool, err error) {
 	said := make(map[string]bool)
 	for _, key := range e.Told {
 		said[key] = true
@@ -196,20 +203,22 @@ func (l *Looker) askWhetherTheyStay(ctx context.Context, b *Mailbox, originals [
 		}
 	}
 	if len(byBox) == 0 {
-		return nil
+		return nil, nil
 	}
 	known, err := l.Ledger.Mailboxes(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	gone = make(map[string]bool)
 	for _, k := range known {
 		rows := byBox[k.Name]
 		there, err := l.conn.StillThere(ctx, k.Name, k.UIDValidity, ledger.UIDs(rows))
 		for _, row := range rows {
 			e.Stays[row.Key] = err != nil || there.Contains(row.UID)
+			gone[row.Key] = !e.Stays[row.Key]
 		}
 	}
-	return l.conn.Enter(ctx, b.Name, b.now.UIDValidity)
+	return gone, l.conn.Enter(ctx, b.Name, b.now.UIDValidity)
 }
 
 // originals finds messages that may be those that the server describes, with the paths of
