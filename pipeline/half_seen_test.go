@@ -132,6 +132,71 @@ func TestAMoveByOthersAtTheMomentOfAnother(t *testing.T) {
 	}
 }
 
+// A draft is edited here, and its old version gets a flag on the server meanwhile, so that it is kept; the
+// new one is moved by another client as soon as it was uploaded. It is where that put it.
+func TestADraftThatIsMovedAsSoonAsItWasUploaded(t *testing.T) {
+	t.Parallel()
+	for wire, caps := range wires() {
+		for _, flagged := range []bool{false, true} {
+			for _, same := range []bool{false, true} {
+				for _, to := range []string{"Archive", "Work", "INBOX"} {
+					if spared(wire, flagged, same, to) {
+						continue
+					}
+					t.Run(fmt.Sprintf("%s/%v/%v/%s", wire, flagged, same, to), func(t *testing.T) {
+						t.Parallel()
+						s, h, _ := few(t, caps...)
+						d := s.box("Drafts")
+						var after [3]string
+						for i := range after {
+							d.add(plainMail(40+i), `\Draft`, `\Seen`)
+							s.box("Work").add(plainMail(50 + i))
+							after[i] = finished(plainMail(40 + i))
+							if !same {
+								after[i] = strings.Replace(after[i], "<m4", "<n4", 1)
+							}
+						}
+						h.sync(s)
+						for i := range after {
+							h.removeText("Drafts", plainMail(40+i))
+							h.put("Drafts", after[i], "DS")
+							if flagged {
+								d.flag(imap.UID(i+1), `\Draft`, `\Seen`, `\Flagged`)
+							}
+						}
+						s.effect = func(verb string) {
+							if verb != "APPEND" {
+								return
+							}
+							for _, u := range d.uids() {
+								if u > 3 {
+									s.relocate("Drafts", u, to)
+								}
+							}
+						}
+						h.sync(s, func(o *Options) { o.Connections = 1 })
+						s.effect = nil
+						for range 3 {
+							if rep := h.sync(s); !rep.Clean() {
+								t.Errorf("%+v %+v", rep, h.events)
+							}
+						}
+						h.sync(s, func(o *Options) { o.Full = true })
+						for i := range after {
+							if got := s.whereIs(after[i]); !strings.HasPrefix(got, to+"[") || strings.Contains(got, "Drafts[") {
+								t.Errorf("the new one is in %q", got)
+							}
+						}
+						h.notmuchNew()
+						h.quiet(s)
+						h.check(s)
+					})
+				}
+			}
+		}
+	}
+}
+
 // whereIs gives the mailboxes in which the server has a mail, with its flags there.
 func (s *server) whereIs(raw string) string {
 	var out []string

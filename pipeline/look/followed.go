@@ -23,7 +23,7 @@ import (
 // moved or deleted since, if they ever were there. With their rows they are found where
 // they went.
 func (l *Looker) leftAgain(ctx context.Context, b *Mailbox, v *plan.View, rows []ledger.Row) ([]ledger.Row, error) {
-	if len(b.Expected)+len(b.Uploaded) == 0 || !b.current() || b.now.UIDNext <= b.Known.UIDNext {
+	if len(b.Expected)+len(b.Uploaded) == 0 || !b.numbered() || b.Known.UIDNext == 0 || b.now.UIDNext <= b.Known.UIDNext {
 		return rows, nil
 	}
 	first := max(b.Known.UIDNext, 1)
