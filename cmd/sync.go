@@ -386,6 +386,8 @@ func (p *program) pipelineOptions(ctx context.Context, a *config.Account, root s
 			ReadOnly:    a.ReadOnly,
 			Deletions:   pipeline.Deletions(a.Deletions),
 			Trash:       a.Trash,
+			AtticDays:   a.AtticDays,
+			AtticSize:   a.AtticSize,
 		},
 	}
 	if o.OpenSpelling() {

@@ -26,6 +26,7 @@ func (r *run) finish(ctx context.Context, err error) (*report.Report, error) {
 	if !r.DryRun {
 		r.ask.Clear()
 		r.sweepShelf(ctx)
+		r.pruneAttic(err)
 	}
 	if cause := context.Cause(ctx); cause != nil && ctx.Err() != nil {
 		err = cause

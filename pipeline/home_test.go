@@ -102,7 +102,7 @@ func (h *home) options(s *server, l *ledger.Ledger) Options {
 			},
 			Emit: func(e report.Event) bool { h.events = append(h.events, e); return true },
 		},
-		Policy: Policy{Tags: plan.Tags{NewTags: []string{"inbox", "unread"}}, Connections: 2, Timeout: watchdog},
+		Policy: Policy{Tags: plan.Tags{NewTags: []string{"inbox", "unread"}}, Connections: 2, Timeout: watchdog, AtticDays: 30, AtticSize: 1 << 20},
 	}
 }
 

@@ -200,6 +200,10 @@ type Policy struct {
 	ReadOnly  bool      // change nothing on the server
 	Deletions Deletions // of files here; "" means to the Trash
 	Trash     string    // the mailbox that is the Trash; "" finds it
+	// AtticDays is for how long mail is kept beside the ledger that is removed here since it is gone on
+	// the server, and AtticSize how much of it, in bytes; 0 days keep none.
+	AtticDays int
+	AtticSize int64
 }
 
 // Request is what one run is asked for.

@@ -91,6 +91,9 @@ func reportingRun(o Options, rep *report.Reporter) *run {
 	}
 	line.Orders = lineOrders{&r.Tags, r.old, o.Index, o.Root}
 	line.Ordered = o.HasRules() || len(o.OrderTags) > 0
+	if o.AtticDays > 0 {
+		line.Attic = lineAttic{r, o.attic()}
+	}
 	if o.Ahead != nil {
 		line.Ahead = r.indexAhead
 	}

@@ -69,7 +69,9 @@ type Account struct {
 	Layout      string   // of the folders: "nested" or "maildir++"
 	Timeout     time.Duration
 	Connections int
-	LogDays     int // how long the log of what was done is kept; 0: there is none
+	LogDays     int   // how long the log of what was done is kept; 0: there is none
+	AtticDays   int   // how long mail is kept that was removed here since it was on the server; 0: it is not
+	AtticSize   int64 // and how much of it, in bytes
 	// IndexWorkers is how many processes index much mail that comes at once; 0: as many as there are cores.
 	IndexWorkers int
 	Disable      []string   // server extensions not to use, upper case

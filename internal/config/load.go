@@ -25,6 +25,7 @@ const (
 	maxFile        = 1 << 20
 	maxConnections = 10
 	maxLogDays     = 3650
+	atticSize      = 1 << 30
 	// MaxIndexWorkers: each takes a core, and some memory.
 	MaxIndexWorkers = 16
 	minTimeout      = time.Second
@@ -150,7 +151,7 @@ func orderTags(accounts []Account) []string {
 // keys are an account's, in the order of the manual page.
 func keys() []string {
 	return []string{"host", "port", "tls", "allow_plaintext", "tls_ca_file", "tls_pin", "tls_server_name", "tls_legacy", "tls_cert", "tls_key", "tunnel", "proxy", "user", "auth", "password_command", "password_file",
-		"keyring", "oauth", "mailboxes", "watch", "folder", "layout", "timeout", "connections", "log_days", "index_workers", "disable_extensions", "tags", "retry_tag", "drop_tag", "read_only", "deletions", "trash", "deleted_tag", "keywords", "moves"}
+		"keyring", "oauth", "mailboxes", "watch", "folder", "layout", "timeout", "connections", "log_days", "attic_days", "attic_size", "index_workers", "disable_extensions", "tags", "retry_tag", "drop_tag", "read_only", "deletions", "trash", "deleted_tag", "keywords", "moves"}
 }
 
 func (r *reader) account(name string, table map[string]any) Account {
@@ -229,6 +230,8 @@ func (r *reader) account(name string, table map[string]any) Account {
 	a.Timeout = t.duration("timeout", time.Minute, minTimeout, maxTimeout)
 	a.Connections = t.integer("connections", 3, 1, maxConnections)
 	a.LogDays = t.integer("log_days", 90, 0, maxLogDays)
+	a.AtticDays = t.integer("attic_days", 30, 0, maxLogDays)
+	a.AtticSize = cmp.Or(t.size("attic_size"), atticSize)
 	a.IndexWorkers = t.integer("index_workers", 0, 1, MaxIndexWorkers)
 	a.Disable = t.extensions("disable_extensions")
 	a.RetryTag = t.tag("retry_tag", "fetch-retry")

@@ -61,7 +61,7 @@ func TestFullFileGivesEveryValue(t *testing.T) {
 			Name: "work", Host: "imap.example.org", Port: 10993, TLS: TLSStart, TLSCAFile: "/home/me/certs/ca.pem",
 			TLSPin: "sha256:" + strings.Repeat("00112233445566778899aabbccddeeff", 2),
 			User:   "me@example.org", Auth: "plain", PasswordCommand: []string{"/home/me/bin/secret", "mail/work"},
-			Mailboxes: []string{"*", "!Spam"}, Watch: []string{"INBOX", "Lists"}, Folder: "jobs/work", Layout: "maildir++", Timeout: 2 * time.Minute, Connections: 5, LogDays: 90, RetryTag: "again", DropTag: "", ReadOnly: true, Deletions: "expunge", Trash: "Bin", Keywords: []string{"work", "todo*"},
+			Mailboxes: []string{"*", "!Spam"}, Watch: []string{"INBOX", "Lists"}, Folder: "jobs/work", Layout: "maildir++", Timeout: 2 * time.Minute, Connections: 5, LogDays: 90, AtticDays: 30, AtticSize: 1 << 30, RetryTag: "again", DropTag: "", ReadOnly: true, Deletions: "expunge", Trash: "Bin", Keywords: []string{"work", "todo*"},
 			DeletedTag: "deleted", Moves: []MoveRule{{From: "INBOX", Without: "inbox", To: "Archive"}, {From: "INBOX", With: "spam", To: "Junk"}},
 			Disable: []string{"QRESYNC", "LIST-STATUS"},
 			Tags: []TagRule{
@@ -72,11 +72,11 @@ func TestFullFileGivesEveryValue(t *testing.T) {
 		},
 		{
 			Name: "me@home", Host: "::1", Port: 143, TLS: TLSNone, AllowPlaintext: true, User: "me", PasswordFile: "/etc/mail/secret",
-			Mailboxes: []string{"*"}, Folder: "me@home", Layout: "nested", Timeout: time.Minute, Connections: 3, LogDays: 90, RetryTag: "fetch-retry", DropTag: "fetch-drop", Deletions: "trash",
+			Mailboxes: []string{"*"}, Folder: "me@home", Layout: "nested", Timeout: time.Minute, Connections: 3, LogDays: 90, AtticDays: 30, AtticSize: 1 << 30, RetryTag: "fetch-retry", DropTag: "fetch-drop", Deletions: "trash",
 		},
 		{
 			Name: "last", Host: "imap.example.net", Port: 993, TLS: TLSImplicit, User: "me", Keyring: true,
-			Mailboxes: []string{"*"}, Folder: "last", Layout: "nested", Timeout: time.Minute, Connections: 3, LogDays: 90, RetryTag: "fetch-retry", DropTag: "fetch-drop", Deletions: "trash",
+			Mailboxes: []string{"*"}, Folder: "last", Layout: "nested", Timeout: time.Minute, Connections: 3, LogDays: 90, AtticDays: 30, AtticSize: 1 << 30, RetryTag: "fetch-retry", DropTag: "fetch-drop", Deletions: "trash",
 		},
 	}}
 	for i := range want.Accounts {
@@ -127,7 +127,7 @@ func TestOneMistakeGivesOneExactLine(t *testing.T) {
 		{"name cur", strings.Replace(good, "account.a", `account.cur`, 1), `c.toml:1: account.cur: the account's name is the name of a part of every maildir`},
 		{"hyphen for underscore", good + "password-file = \"x\"\n", `c.toml:5: account.a.password-file: unknown key; did you mean "password_file"?`},
 		{"nothing near", good + "colour = 1\n", `c.toml:5: account.a.colour: unknown key; allowed: host, port, tls, allow_plaintext, tls_ca_file, tls_pin, tls_server_name, tls_legacy, tls_cert, tls_key, tunnel, proxy, user, auth, ` +
-			`password_command, password_file, keyring, oauth, mailboxes, watch, folder, layout, timeout, connections, log_days, index_workers, disable_extensions, tags, retry_tag, drop_tag, read_only, deletions, trash, deleted_tag, keywords, moves`},
+			`password_command, password_file, keyring, oauth, mailboxes, watch, folder, layout, timeout, connections, log_days, attic_days, attic_size, index_workers, disable_extensions, tags, retry_tag, drop_tag, read_only, deletions, trash, deleted_tag, keywords, moves`},
 		{"host empty", strings.Replace(good, `"h"`, `""`, 1), `c.toml:2: account.a.host: is empty`},
 		{"host number", strings.Replace(good, `"h"`, `5`, 1), `c.toml:2: account.a.host: must be a string in quotes, not a number`},
 		{"host with port", strings.Replace(good, `"h"`, `"h:993"`, 1), `c.toml:2: account.a.host: "h:993" is not a host name; the port is a key of its own`},
@@ -173,6 +173,7 @@ func TestOneMistakeGivesOneExactLine(t *testing.T) {
 		{"timeout without unit", good + "timeout = \"60\"\n", `c.toml:5: account.a.timeout: "60" is not a time such as "60s" or "2m"`},
 		{"timeout long", good + "timeout = \"61m\"\n", `c.toml:5: account.a.timeout: "61m" is not between "1s" and "1h"`},
 		{"log_days", good + "log_days = -1\n", `c.toml:5: account.a.log_days: -1 is not between 0 and 3650`},
+		{"attic_size", good + "attic_size = 0\n", `c.toml:5: account.a.attic_size: 0 is not a size such as "500K", "10M" or "1G"`},
 		{"connections", good + "connections = 0\n", `c.toml:5: account.a.connections: 0 is not between 1 and 10`},
 		{"index workers", good + "index_workers = 17\n", `c.toml:5: account.a.index_workers: 17 is not between 1 and 16`},
 		{"extension", good + "disable_extensions = [\"A B\"]\n", `c.toml:5: account.a.disable_extensions: "A B" is not the name of a server extension`},

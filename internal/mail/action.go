@@ -64,8 +64,9 @@ type Action struct {
 	Other       string     `json:"other,omitempty"`  // the mailbox that it goes to; of ActLink, that it was in
 	Before      []string   `json:"before,omitempty"` // its flags
 	After       []string   `json:"after,omitempty"`
-	Tags        []string   `json:"tags,omitempty"` // that it had when it went
-	From        string     `json:"from,omitempty"` // who wrote it, and what: Brief's
+	Tags        []string   `json:"tags,omitempty"`  // that it had when it went
+	Attic       bool       `json:"attic,omitempty"` // its file goes to the attic
+	From        string     `json:"from,omitempty"`  // who wrote it, and what: Brief's
 	Subject     string     `json:"subject,omitempty"`
 	Why         string     `json:"why,omitempty"` // in words
 }
@@ -158,6 +159,9 @@ func (a *Action) Words() string {
 	case ActFlag:
 		return "flags changed here (" + a.changed() + ")"
 	case ActRemove:
+		if a.Attic {
+			return "removed here, and kept in the attic"
+		}
 		return "removed here"
 	case ActFollow:
 		return "moved to " + a.Other + " here"

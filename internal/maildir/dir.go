@@ -462,14 +462,22 @@ func (d Dir) Rename(from, to string) error {
 // overwrites.
 func Move(from, to string) error {
 	err := rename(from, to)
-	if !errors.Is(err, unix.EXDEV) {
-		return err
+	if errors.Is(err, unix.EXDEV) {
+		return moveAcross(from, to)
 	}
+	return err
+}
+
+// moveAcross is Move to another file system: the mail is durable there before it goes.
+func moveAcross(from, to string) error {
 	tmp := filepath.Join(filepath.Dir(filepath.Dir(to)), "tmp", filepath.Base(to))
 	if err := Copy(from, tmp); err != nil {
 		return err
 	}
 	if err := rename(tmp, to); err != nil {
+		return err
+	}
+	if err := SyncDir(filepath.Dir(to)); err != nil {
 		return err
 	}
 	return os.Remove(from)

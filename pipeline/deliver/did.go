@@ -27,6 +27,7 @@ func Removal(it *Item) mail.Action {
 func removal(it *Item) mail.Action {
 	a := journal.ActionOf(mail.ActRemove, it.Row)
 	a.From, a.Subject, a.Before, a.Why = it.Who, it.What, it.Row.Flags, "the server lists it no more"
+	a.Attic = it.kept
 	switch {
 	case it.Row.State == ledger.Stub || it.Row.State == ledger.Skipped:
 		a.Why += "; it was a stub"
@@ -62,7 +63,7 @@ func (l *Line) Removing(ctx context.Context, items ...*Item) error {
 
 // stays lets a change say that the file of a message stays that was about to be removed.
 func (it *Item) stays(c *journal.Change, why string) {
-	if it.began {
+	if it.kept = false; it.began {
 		c.Became(mail.IsUndone, why, removal(it))
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/hooks"
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
@@ -62,6 +63,15 @@ type Hooks interface {
 	JudgeFile(ctx context.Context, e hooks.Event, path string, since time.Time) (hooks.Outcome, error)
 }
 
+// Attic keeps mail for a while that is removed here.
+type Attic interface {
+	// Wants tells whether the mail of a message that is gone would be nowhere any more without its
+	// file. going tells of other messages whether they are gone, too, or may be.
+	Wants(ctx context.Context, row ledger.Message, going func(ledger.Message) bool) (bool, error)
+	// Keep moves the file of this name in a folder into the attic.
+	Keep(dir maildir.Dir, name string) error
+}
+
 // Options is what a line needs.
 type Options struct {
 	Index   Index
@@ -84,6 +94,8 @@ type Options struct {
 	// ChangedSince tells whether a file that is to be removed has other letters than it had
 	// when its mail was linked to where it is now; nil: it has not.
 	ChangedSince func(row ledger.Message, letters string) bool
+	// Attic keeps files that are removed since their mail is gone on the server; nil: nothing does.
+	Attic Attic
 	// PutOff keeps what came of a message that a hook puts off; nil: it comes again.
 	PutOff func(row ledger.Message, file string)
 	// Orders is what tags order, Ordered whether they do.
@@ -101,8 +113,9 @@ type Line struct {
 	spooled chan entry // to write; Run's from is its sender
 	written chan entry // to index; write is its sender
 
-	mu   sync.Mutex
-	held []*Item
+	mu    sync.Mutex
+	held  []*Item
+	going map[string]bool // what these are about
 
 	// preindexed is what notmuch was told of uploaded files before they were found on
 	// the server, by path. It is the index stage's.
@@ -191,6 +204,10 @@ func (l *Line) Hold(it *Item) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.held = append(l.held, it)
+	if l.going == nil {
+		l.going = make(map[string]bool)
+	}
+	l.going[journal.About(it.Row)] = true
 }
 
 // Forget puts into a change that a message is gone, and lets notmuch hear at the end
@@ -213,6 +230,13 @@ func (l *Line) Tell(ctx context.Context, changes []mail.Change) error {
 		}
 	}
 	return err
+}
+
+// isGoing tells whether a message is gone, or may be.
+func (l *Line) isGoing(row ledger.Message) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.going[journal.About(row)]
 }
 
 // Held are the deletions that wait for Finish.

@@ -3,7 +3,9 @@ package deliver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
+	"os"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
@@ -106,6 +108,16 @@ func (l *Line) writeItems(ctx context.Context, items []*Item) error {
 		}
 		l.Report.Step("intents recorded")
 	}
+	for _, it := range items {
+		ours := it.Known && !it.Resumed // it was moved or deleted from here
+		if l.Attic == nil || it.Op != OpGone || it.Row.State != ledger.Present || it.Row.Key == "" || ours {
+			continue
+		}
+		var err error
+		if it.kept, err = l.Attic.Wants(ctx, it.Row, l.isGoing); err != nil {
+			return err
+		}
+	}
 	if err := l.Removing(ctx, items...); err != nil {
 		return err
 	}
@@ -113,7 +125,13 @@ func (l *Line) writeItems(ctx context.Context, items []*Item) error {
 	for _, it := range items {
 		why := "its file was moved, or its flags changed, at this moment: the next sync judges"
 		if err := l.place(it); err != nil {
-			if it.left = it.Box.Bears(err); !it.left {
+			if _, own := errors.AsType[*report.OwnError](err); own {
+				it.Box.Leave(err)
+				it.left = true
+			} else {
+				it.left = it.Box.Bears(err)
+			}
+			if !it.left {
 				return report.OfMailbox(it.Box.Name, err)
 			}
 			why = err.Error()
@@ -171,11 +189,19 @@ func (l *Line) place(it *Item) error {
 				return err
 			}
 		}
-		err = it.Box.Dir.Remove(name)
-		if it.left = judged && errors.Is(err, fs.ErrNotExist); it.left {
-			return nil
+		if it.kept {
+			err = l.Attic.Keep(it.Box.Dir, name)
+		} else {
+			err = os.Remove(it.Box.Dir.Path(name))
 		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			if it.left = judged; it.left {
+				return nil
+			}
+		case err != nil && it.kept:
+			return &report.OwnError{Err: fmt.Errorf("UID %d is gone on the server and stays here, since its file cannot be put into the attic (attic_days = 0 is for none): %w", it.Row.UID, err)}
+		case err != nil:
 			return err
 		}
 		l.Report.Step("file removed")

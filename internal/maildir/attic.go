@@ -1,0 +1,173 @@
+package maildir
+
+import (
+	"cmp"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Attic keeps mail for a while that was removed from the folders of an account: a directory for
+// each day, in UTC, and in it a maildir for each folder that mail was removed from. The modification
+// times of files stay what they were.
+type Attic struct {
+	Dir  string // its directory, which need not be there
+	Days int    // for how long a mail is kept; 0: none is, and what there is goes with the next Prune
+	Size int64  // so many bytes at most, after a Prune
+	Now  func() time.Time
+}
+
+// unpruned is a file that is there while the attic may hold more than it is to.
+const unpruned = "unpruned"
+
+// Keep moves the file at a path, which was removed from a folder of the account, into the attic. At
+// each moment the mail is in its folder or in the attic, or in both.
+func (a *Attic) Keep(folder, path string) error {
+	dir := a.folder(a.Now().UTC().Format(time.DateOnly), folder)
+	if err := dir.Create(); err != nil {
+		return err
+	}
+	mark, err := os.OpenFile(filepath.Join(a.Dir, unpruned), os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := mark.Close(); err != nil {
+		return err
+	}
+	key, letters := ParseName(path)
+	to := dir.Path("cur/" + key + ":2," + letters)
+	if err := dir.Remove("tmp/" + filepath.Base(to)); err != nil { // of one that was killed
+		return err
+	}
+	err = Move(path, to)
+	if errors.Is(err, fs.ErrExist) { // it was removed on this day before, and came back under its name
+		if err := os.Remove(to); err != nil {
+			return err
+		}
+		err = Move(path, to)
+	}
+	return err
+}
+
+func (a *Attic) folder(day, folder string) Dir { return Dir(filepath.Join(a.Dir, day, folder)) }
+
+// Find gives the path of the file with this key that was removed from a folder at a time, or next
+// after it; "" if there is none.
+func (a *Attic) Find(folder, key string, at time.Time) (string, error) {
+	days, err := a.days()
+	if err != nil {
+		return "", err
+	}
+	for _, day := range days {
+		if day < at.UTC().Format(time.DateOnly) {
+			continue
+		}
+		dir := a.folder(day, folder)
+		if name, ok, err := dir.Find(key); err != nil || ok {
+			return dir.Path(name), err
+		}
+	}
+	return "", nil
+}
+
+// days are those of which there is mail, the oldest first. What else lies there is none of the
+// attic's.
+func (a *Attic) days() ([]string, error) {
+	entries, err := os.ReadDir(a.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var days []string
+	for _, e := range entries {
+		if _, err := time.Parse(time.DateOnly, e.Name()); err == nil && e.IsDir() {
+			days = append(days, e.Name())
+		}
+	}
+	return days, err
+}
+
+// Prune removes what was kept for long enough, and of too much that which was removed first, and of a
+// day's the oldest mail. No more is kept than is free beside it on the disk, either. tight says that
+// the disk is full.
+func (a *Attic) Prune(tight bool) error {
+	days, err := a.days()
+	if err != nil || len(days) == 0 {
+		return err
+	}
+	first := a.Now().UTC().AddDate(0, 0, -a.Days).Format(time.DateOnly)
+	for _, day := range days {
+		if day < first || a.Days <= 0 {
+			if err := os.RemoveAll(filepath.Join(a.Dir, day)); err != nil {
+				return err
+			}
+		}
+	}
+	mark := filepath.Join(a.Dir, unpruned)
+	if _, err := os.Lstat(mark); errors.Is(err, fs.ErrNotExist) && !tight {
+		return nil
+	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := a.shrink(); err != nil {
+		return err
+	}
+	if err := os.Remove(mark); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// shrink removes the oldest of too much.
+func (a *Attic) shrink() error {
+	type file struct {
+		path string
+		day  string
+		sent time.Time
+		size int64
+	}
+	days, err := a.days()
+	if err != nil {
+		return err
+	}
+	var files []file
+	var sum int64
+	for _, day := range days {
+		err := filepath.WalkDir(filepath.Join(a.Dir, day), func(path string, e fs.DirEntry, err error) error {
+			if err != nil || e.IsDir() {
+				return err
+			}
+			fi, err := e.Info()
+			if err != nil {
+				return err
+			}
+			files, sum = append(files, file{path, day, fi.ModTime(), fi.Size()}), sum+fi.Size()
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	slices.SortFunc(files, func(a, b file) int {
+		return cmp.Or(cmp.Compare(a.day, b.day), a.sent.Compare(b.sent), cmp.Compare(a.path, b.path))
+	})
+	most := a.Size
+	var disk unix.Statfs_t
+	if unix.Statfs(a.Dir, &disk) == nil {
+		most = min(most, int64(float64(disk.Bavail)*float64(disk.Bsize))) // integers of each system's own kind
+	}
+	for _, f := range files {
+		if sum <= most {
+			break
+		}
+		if err := os.Remove(f.path); err != nil {
+			return err
+		}
+		sum -= f.size
+	}
+	return nil
+}

@@ -1,0 +1,64 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+)
+
+// attic is that of an account: mail that was removed here, since it was on the server. It is beside the
+// ledger, where notmuch does not look.
+func (o *Options) attic() *maildir.Attic {
+	return &maildir.Attic{Dir: filepath.Join(o.Ledger.Dir(), "attic"), Days: o.AtticDays, Size: o.AtticSize, Now: o.Now}
+}
+
+// lineAttic is the attic as the line fills it.
+type lineAttic struct {
+	*run
+	to *maildir.Attic
+}
+
+// Wants tells whether the mail of a message that is gone is in no other file here. What cannot be found
+// out about another file keeps this one.
+func (a lineAttic) Wants(ctx context.Context, row ledger.Message, going func(ledger.Message) bool) (bool, error) {
+	if row.ID == "" {
+		return true, nil
+	}
+	copies, err := a.Ledger.ByMessageID(ctx, row.ID)
+	if err != nil {
+		return false, err
+	}
+	for _, c := range copies {
+		if c.Key == "" || c.State != ledger.Present && c.State != ledger.Intended || going(c) ||
+			plan.Weigh(plan.Agreed(&row), plan.Agreed(&c)).Text != plan.Equal {
+			continue
+		}
+		if _, here, err := a.here.FileOf(ctx, c); err == nil && here {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// Keep moves the file of this name in a folder into the attic.
+func (a lineAttic) Keep(dir maildir.Dir, name string) error {
+	folder, err := filepath.Rel(a.Root, string(dir))
+	if err != nil {
+		return err
+	}
+	return a.to.Keep(folder, dir.Path(name))
+}
+
+// pruneAttic removes what the attic is to keep no more. That it cannot be done now costs a run
+// nothing but that it is said. err is what ended the run.
+func (r *run) pruneAttic(err error) {
+	if err := r.attic().Prune(errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)); err != nil {
+		r.rep.Note("", "the attic could not be pruned, the next sync tries again: %v", err)
+	}
+}
