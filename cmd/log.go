@@ -146,7 +146,7 @@ func (t *logTerms) match(account string, line *mail.Logged) bool {
 
 // lineOf is a line of the log for a person.
 func lineOf(account string, l *mail.Logged) string {
-	parts := []string{minute(l.At), account + "/" + l.Mailbox}
+	parts := []string{minute(l.At), fmt.Sprintf("%d:", l.Number), account + "/" + l.Mailbox}
 	if l.UID != 0 {
 		parts = append(parts, strconv.FormatUint(uint64(l.UID), 10))
 	}
@@ -186,9 +186,12 @@ func (p *program) logByRun(ctx context.Context, out io.Writer, a *config.Account
 		return err
 	}
 	lines := make(map[int64][]mail.Logged)
-	last := make(map[int64]*mail.Logged)
+	first, last := make(map[int64]int64), make(map[int64]*mail.Logged)
 	begun := make(map[int64]int)
 	err = l.Log(ctx, terms.since, func(line mail.Logged) error {
+		if last[line.Run] == nil {
+			first[line.Run] = line.Number
+		}
 		last[line.Run] = &line
 		if line.Outcome == mail.IsBegun {
 			begun[line.Run]++
@@ -210,7 +213,7 @@ func (p *program) logByRun(ctx context.Context, out io.Writer, a *config.Account
 		if len(lines[r.ID]) == 0 {
 			continue
 		}
-		head := fmt.Sprintf("%s: run of %s", a.Name, time.UnixMilli(r.ID).Local().Format("2006-01-02 15:04:05"))
+		head := fmt.Sprintf("%s: run %s of %s", a.Name, span(first[r.ID], last[r.ID].Number), time.UnixMilli(r.ID).Local().Format("2006-01-02 15:04:05"))
 		var stood []string
 		switch {
 		case !r.Ended.IsZero():
@@ -238,6 +241,14 @@ func (p *program) logByRun(ctx context.Context, out io.Writer, a *config.Account
 		}
 	}
 	return nil
+}
+
+// span gives numbers as undo takes them.
+func span(first, last int64) string {
+	if first == last {
+		return strconv.FormatInt(first, 10)
+	}
+	return fmt.Sprintf("%d-%d", first, last)
 }
 
 // whereItStood says where a run stood that was killed: newest, if there is none after it, so that what

@@ -191,6 +191,7 @@ func (p *program) commands() []*cli.Command {
 		p.statusCommand(),
 		p.stubsCommand(),
 		p.logCommand(),
+		p.undoCommand(),
 		p.verifyCommand(),
 		p.inspectCommand(),
 		p.retryCommand(),

@@ -92,7 +92,7 @@ func (n lineNotes) keepTags(ctx context.Context, c *journal.Change, row ledger.M
 		return nil
 	}
 	fromFlags := func(t string) bool {
-		return slices.ContainsFunc(plan.FlagRows(), func(f plan.FlagRow) bool { return f.Tag == t }) ||
+		return plan.OfFlag(t) ||
 			slices.ContainsFunc(row.Flags, func(f string) bool { return n.tags.StandsFor(t, f) })
 	}
 	return n.removed.Note(ctx, c, row.Digest, slices.DeleteFunc(slices.Clone(tags), func(t string) bool { return fromFlags(t) || n.tags.IsOrder(t) }))

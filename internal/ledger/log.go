@@ -283,7 +283,7 @@ type LogRun struct {
 
 // Log gives the lines of the log from a time on, the oldest first.
 func (l *Ledger) Log(ctx context.Context, since time.Time, each func(mail.Logged) error) error {
-	rows, err := l.db.QueryContext(ctx, "SELECT run, at, outcome, said, actions FROM log WHERE at >= ? ORDER BY seq", since.UnixMilli())
+	rows, err := l.db.QueryContext(ctx, "SELECT seq, run, at, outcome, said, actions FROM log WHERE at >= ? ORDER BY seq", since.UnixMilli())
 	if isNoTable(err) {
 		return nil
 	}
@@ -295,11 +295,13 @@ func (l *Ledger) Log(ctx context.Context, since time.Time, each func(mail.Logged
 			var line mail.Logged
 			var at int64
 			var actions []byte
-			if err := rows.Scan(&line.Run, &at, &line.Outcome, &line.Said, &actions); err != nil {
+			if err := rows.Scan(&line.Number, &line.Run, &at, &line.Outcome, &line.Said, &actions); err != nil {
 				return l.fail(err)
 			}
 			line.At = time.UnixMilli(at).UTC()
+			line.Number -= int64(bytes.Count(actions, []byte("\n"))) // seq is that of the last one
 			for text := range bytes.Lines(actions) {
+				line.Number++
 				line.Action = mail.Action{}
 				if err := json.Unmarshal(text, &line.Action); err != nil {
 					return l.fail(err)

@@ -35,13 +35,14 @@ const (
 	ActRemove ActionKind = "remove" // it goes here
 	ActFollow ActionKind = "follow" // its file goes to another folder here
 	ActRename ActionKind = "rename" // a mailbox has another name there, and here
+	ActUndo   ActionKind = "undo"   // what was done to it is turned back here
 )
 
 // ActionKinds are all of them.
 func ActionKinds() []ActionKind {
 	return []ActionKind{
 		ActStore, ActMove, ActDelete, ActUpload, ActCreate, ActErase,
-		ActFetch, ActLink, ActPair, ActHeal, ActStub, ActSkip, ActFlag, ActRemove, ActFollow, ActRename,
+		ActFetch, ActLink, ActPair, ActHeal, ActStub, ActSkip, ActFlag, ActRemove, ActFollow, ActRename, ActUndo,
 	}
 }
 
@@ -65,7 +66,7 @@ type Action struct {
 	Before      []string   `json:"before,omitempty"` // its flags
 	After       []string   `json:"after,omitempty"`
 	Tags        []string   `json:"tags,omitempty"`  // that it had when it went
-	Attic       bool       `json:"attic,omitempty"` // its file goes to the attic
+	Attic       bool       `json:"attic,omitempty"` // its file goes to the attic; of ActUndo, comes from there
 	From        string     `json:"from,omitempty"`  // who wrote it, and what: Brief's
 	Subject     string     `json:"subject,omitempty"`
 	Why         string     `json:"why,omitempty"` // in words
@@ -85,7 +86,8 @@ const (
 // Logged is an action as the log has it.
 type Logged struct {
 	At      time.Time `json:"time"`
-	Run     int64     `json:"run"` // when that began, in milliseconds since 1970
+	Run     int64     `json:"run"`    // when that began, in milliseconds since 1970
+	Number  int64     `json:"number"` // in the account's log
 	Outcome Outcome   `json:"outcome"`
 	Said    string    `json:"said,omitempty"` // about the outcome, in words
 	Action
@@ -167,6 +169,18 @@ func (a *Action) Words() string {
 		return "moved to " + a.Other + " here"
 	case ActRename:
 		return "mailbox renamed to " + a.Other
+	case ActUndo:
+		var parts []string
+		if a.Attic {
+			parts = append(parts, "brought back from the attic")
+		}
+		if a.Other != "" {
+			parts = append(parts, "moved back to "+a.Other+" here")
+		}
+		if flags := a.changed(); flags != "" {
+			parts = append(parts, "flags changed back here ("+flags+")")
+		}
+		return strings.Join(parts, ", ")
 	}
 	return string(a.Kind) // of a later version
 }
@@ -182,7 +196,7 @@ func (a *Action) Plan() string {
 		where = a.Mailbox + " -> " + a.Other
 	}
 	flags := ""
-	if a.Kind == ActStore || a.Kind == ActFlag {
+	if a.Kind == ActStore || a.Kind == ActFlag || a.Kind == ActUndo {
 		flags = a.changed()
 	}
 	parts := []string{string(a.Kind), where, flags, a.From, cmp.Or(a.Subject, a.unnamed())}

@@ -153,7 +153,7 @@ func (l *Line) noteOldTags(ctx context.Context, files []coming, changes []mail.C
 // ordersElsewhere tells whether a tag may order something of another account's mail. Those of
 // flags are as the files' names have them.
 func (l *Line) ordersElsewhere(tag string) bool {
-	return l.Orders.IsOrder(tag) && !slices.ContainsFunc(plan.FlagRows(), func(f plan.FlagRow) bool { return f.Tag == tag })
+	return l.Orders.IsOrder(tag) && !plan.OfFlag(tag)
 }
 
 // has tells whether a row's file is the item's.

@@ -1,0 +1,190 @@
+package pipeline
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
+)
+
+// undo undoes what the last run of the log did, and syncs.
+func (h *home) undo(s *server, options func(*Options)) (p UndoPlan) {
+	h.t.Helper()
+	h.now = h.now.Add(time.Minute) // a run has a name of its own
+	h.edit(func(l *ledger.Ledger) error {
+		o := h.options(s, l)
+		options(&o)
+		p = h.planUndo(o)
+		done, err := Undo(h.t.Context(), o, p)
+		if len(done.Left) > 0 || done.Done != len(p.Actions) {
+			h.t.Errorf("%d of %d were undone, left: %q", done.Done, len(p.Actions), done.Left)
+		}
+		h.do(err)
+		h.events = nil
+		for range 2 { // the second has the keywords of mail that is new on the server
+			rep, err := Sync(h.t.Context(), o)
+			if h.do(err); !rep.Clean() {
+				h.t.Errorf("%+v", rep)
+			}
+		}
+		return nil
+	})
+	return p
+}
+
+// planUndo looks what is to be done to undo what the last run of the log did.
+func (h *home) planUndo(o Options) UndoPlan {
+	h.t.Helper()
+	var lines []mail.Logged
+	h.do(o.Ledger.Log(h.t.Context(), time.Time{}, func(line mail.Logged) error {
+		if len(lines) > 0 && line.Run != lines[0].Run {
+			lines = nil
+		}
+		lines = append(lines, line)
+		return nil
+	}))
+	p, err := PlanUndo(h.t.Context(), o, lines)
+	h.do(err)
+	return p
+}
+
+// state is what both sides have: the server's mail with its flags, and notmuch's with its tags.
+func (h *home) state(s *server, without ...string) (out []string) {
+	h.t.Helper()
+	for name, b := range s.boxes {
+		for _, u := range b.uids() {
+			m := b.msgs[u]
+			subject := mail.ParseHeader([]byte(m.raw), "Subject").Get("Subject")
+			out = append(out, fmt.Sprint(name, " ", subject, " ", slices.Sorted(slices.Values(m.flags))))
+		}
+	}
+	db, err := h.index.load()
+	h.do(err)
+	for id, m := range db {
+		if len(m.Files) > 0 {
+			tags := slices.DeleteFunc(slices.Clone(m.Tags), func(t string) bool { return slices.Contains(without, t) })
+			out = append(out, fmt.Sprint(id, " ", slices.Sorted(slices.Values(tags))))
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// What a sync did is undone, on both sides, whichever of them it came from; and that is undone.
+func TestWhatWasDoneIsUndone(t *testing.T) {
+	for name, c := range map[string]struct {
+		do   func(h *home, s *server)
+		free string // a tag that may be another one when it was undone
+	}{
+		"a flag here":            {do: func(h *home, _ *server) { h.flag("INBOX", 1, "FS") }},
+		"a flag there":           {do: func(_ *home, s *server) { s.box("INBOX").flag(1, `\Flagged`, `\Seen`) }},
+		"flags off there":        {do: func(_ *home, s *server) { s.box("INBOX").flag(2) }},
+		"a keyword here":         {do: func(h *home, _ *server) { h.tag(id(1), []string{"todo"}, nil) }},
+		"a keyword there":        {do: func(_ *home, s *server) { s.box("INBOX").flag(1, "todo") }},
+		"a move here":            {do: func(h *home, _ *server) { h.move("INBOX", 2, "Archive", false) }},
+		"a move here in mutt":    {do: func(h *home, _ *server) { h.move("INBOX", 2, "Archive", true) }},
+		"a move there":           {do: func(_ *home, s *server) { s.relocate("INBOX", 2, "Archive") }},
+		"a move by a tag":        {do: func(h *home, _ *server) { h.tag(id(1), []string{"filed"}, nil) }, free: "filed"},
+		"a deletion here":        {do: func(h *home, _ *server) { h.remove("INBOX", 2) }},
+		"a deletion by T":        {do: func(h *home, _ *server) { h.flag("INBOX", 2, "ST") }},
+		"a deletion by a tag":    {do: func(h *home, _ *server) { h.tag(id(2), []string{"gone"}, nil) }, free: "gone"},
+		"a deletion there":       {do: func(_ *home, s *server) { s.box("INBOX").expunge(2) }},
+		"a flag, and a move":     {do: func(h *home, _ *server) { h.flag("INBOX", 1, "F"); h.move("INBOX", 1, "Archive", true) }},
+		"flags here and there":   {do: func(h *home, s *server) { h.flag("INBOX", 1, "F"); s.box("INBOX").flag(3, `\Answered`) }},
+		"a move and a deletion":  {do: func(h *home, s *server) { h.move("INBOX", 1, "Archive", false); s.box("INBOX").expunge(2) }},
+		"two moves of two mails": {do: func(h *home, s *server) { h.move("INBOX", 1, "Archive", false); s.relocate("INBOX", 2, "Work") }},
+	} {
+		for wire, caps := range wires() {
+			if spared(name, wire) {
+				continue
+			}
+			t.Run(name+"/"+wire, func(t *testing.T) {
+				t.Parallel()
+				options := func(o *Options) {
+					o.Keywords, o.DeletedTag = []string{"todo"}, "gone"
+					o.Moves = []Move{{From: "INBOX", With: "filed", To: "Archive"}}
+				}
+				s, h := newServer(caps...), newHome(t)
+				s.box("INBOX").add(plainMail(1))
+				s.box("INBOX").add(plainMail(2), `\Seen`, `\Flagged`, "todo")
+				s.box("INBOX").add(plainMail(3))
+				for i, box := range []string{"Archive", "Work", "Trash"} {
+					s.box(box).add(plainMail(90 + i))
+				}
+				h.sync(s, options)
+				h.tag(id(2), []string{"mine"}, []string{"inbox"})
+				h.sync(s, options)
+				before := h.state(s, c.free)
+				h.now = h.now.Add(time.Minute)
+				c.do(h, s)
+				h.sync(s, options)
+				after := h.state(s, c.free)
+				if slices.Equal(before, after) {
+					t.Fatal("nothing was done")
+				}
+				p := h.undo(s, options)
+				if got := h.state(s, c.free); !slices.Equal(got, before) || len(p.Stays) > 0 {
+					t.Errorf("undone, not undone %+v, and there is\n%s\nwant\n%s", p.Stays, strings.Join(got, "\n"), strings.Join(before, "\n"))
+				}
+				h.check(s)
+				h.quiet(s, options)
+
+				p = h.undo(s, options)
+				if strings.Contains(name, "deletion there") || strings.Contains(name, "and a deletion") {
+					// The server is told of it as of any deletion here.
+					i := slices.IndexFunc(p.Actions, func(a mail.Action) bool { return a.Kind == mail.ActRemove && a.Attic })
+					if i < 0 || !slices.Equal(s.holding(id(2)), []string{"Trash"}) || !slices.Equal(h.inAttic(), []string{"INBOX 2"}) {
+						t.Errorf("undone again: %+v, and it is in %q and the attic %q", p.Actions, s.holding(id(2)), h.inAttic())
+					}
+				} else if got := h.state(s, c.free); !slices.Equal(got, after) || len(p.Stays) > 0 {
+					t.Errorf("undone again, not undone %+v, and there is\n%s\nwant\n%s", p.Stays, strings.Join(got, "\n"), strings.Join(after, "\n"))
+				}
+				h.check(s)
+				h.quiet(s, options)
+			})
+		}
+	}
+}
+
+// What is not as the log has left it is not touched, and that is said.
+func TestWhatIsNotUndone(t *testing.T) {
+	for name, c := range map[string]struct {
+		do, then func(h *home, s *server)
+		why      string
+	}{
+		"a deletion for good":   {func(h *home, _ *server) { h.remove("Trash", 1) }, nil, "the server has deleted it for good"},
+		"new mail":              {func(_ *home, s *server) { s.box("INBOX").add(plainMail(5)) }, nil, "what came stays"},
+		"an upload":             {func(h *home, _ *server) { h.put("INBOX", plainMail(5), "S") }, nil, "what was sent stays; delete it, if it is to go"},
+		"a copy":                {func(_ *home, s *server) { s.box("Archive").add(plainMail(1)) }, nil, ""},
+		"moved on here":         {func(h *home, _ *server) { h.move("INBOX", 1, "Archive", false) }, func(h *home, _ *server) { h.moveFile("Archive", h.mailFile("Archive", plainMail(1)), "Work", false) }, "its file was moved or deleted since the last sync; sync first"},
+		"a flag, and no file":   {func(h *home, _ *server) { h.flag("INBOX", 1, "F") }, func(h *home, _ *server) { h.remove("INBOX", 1) }, "its file was moved or deleted since the last sync; sync first"},
+		"not in the attic":      {func(_ *home, s *server) { s.box("INBOX").expunge(1) }, func(h *home, s *server) { h.now = h.now.AddDate(0, 0, 40); h.sync(s) }, "its file is not in the attic any more"},
+		"the mark for deletion": {func(_ *home, s *server) { s.box("INBOX").flag(1, `\Deleted`) }, nil, `\Deleted does not go from here to the server`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, h, _ := few(t, wires()["all"]...)
+			h.sync(s)
+			h.now = h.now.Add(time.Minute)
+			c.do(h, s)
+			h.sync(s)
+			if c.then != nil {
+				c.then(h, s)
+			}
+			before := h.state(s)
+			var p UndoPlan
+			h.edit(func(l *ledger.Ledger) error { p = h.planUndo(h.options(s, l)); return nil })
+			if len(p.Actions) > 0 || c.why != "" && (len(p.Stays) == 0 || !slices.ContainsFunc(p.Stays, func(n plan.NotUndone) bool { return n.Reason == c.why })) {
+				t.Errorf("%+v, %+v", p.Actions, p.Stays)
+			}
+			if got := h.state(s); !slices.Equal(got, before) {
+				t.Errorf("%q, want %q", got, before)
+			}
+		})
+	}
+}
