@@ -30,7 +30,7 @@ func (a lineAttic) Wants(ctx context.Context, row ledger.Message, going func(led
 	if row.ID == "" {
 		return true, nil
 	}
-	copies, err := a.Ledger.ByMessageID(ctx, row.ID)
+	copies, err := a.Ledger.Like(ctx, row)
 	if err != nil {
 		return false, err
 	}

@@ -42,37 +42,7 @@ func PlanUndo(ctx context.Context, o Options, lines []mail.Logged) (p UndoPlan, 
 	for name, b := range boxes {
 		u.Mailboxes[name] = b.dir.Exists()
 	}
-	var ids []string
-	for _, line := range lines {
-		if line.ID != "" && !slices.Contains(ids, line.ID) {
-			ids = append(ids, line.ID)
-		}
-	}
-	tagged, err := o.Index.Messages(ctx, ids, o.Root)
-	if err != nil {
-		return p, err
-	}
-	for _, id := range ids {
-		rows, err := o.Ledger.ByMessageID(ctx, id)
-		if err != nil {
-			return p, err
-		}
-		for _, row := range rows {
-			b := boxes[row.Mailbox]
-			if b == nil || row.State != ledger.Present || row.Key == "" || row.UIDValidity != b.uidValidity {
-				continue
-			}
-			name, ok, err := b.dir.Locate(row.Key, row.Name)
-			if err != nil {
-				return p, err
-			}
-			h := plan.Here{Row: row, Tags: tagged[id].Tags}
-			if ok {
-				h.Name = name
-			}
-			u.Here[id] = append(u.Here[id], h)
-		}
-	}
+	texts := make(map[string]mail.Digest) // as far as they are known, by the lines' ids
 	for _, line := range lines {
 		b := boxes[line.Mailbox]
 		if b == nil || line.Kind != mail.ActRemove || !line.Attic {
@@ -94,12 +64,69 @@ func PlanUndo(ctx context.Context, o Options, lines []mail.Logged) (p UndoPlan, 
 			return p, err
 		}
 		u.Kept[line.Number] = k
+		texts[line.ID] = k.Digest
+	}
+	for _, line := range lines {
+		if _, met := u.Here[line.ID]; met || line.ID == "" {
+			continue
+		}
+		if u.Here[line.ID], err = r.mayBe(ctx, boxes, ledger.Message{ID: line.ID, Digest: texts[line.ID]}); err != nil {
+			return p, err
+		}
+	}
+	if err := r.withTags(ctx, u.Here); err != nil {
+		return p, err
 	}
 	p.edits, p.Stays = o.Undo(&u)
 	for i := range p.edits {
 		p.Actions = append(p.Actions, p.edits[i].Action())
 	}
 	return p, nil
+}
+
+// mayBe gives the messages that are recorded, and may be a mail of the log.
+func (r *run) mayBe(ctx context.Context, boxes map[string]*box, m ledger.Message) (here []plan.Here, err error) {
+	rows, err := r.Ledger.Like(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	for _, row := range rows {
+		b := boxes[row.Mailbox]
+		if b == nil || row.State != ledger.Present || row.Key == "" || row.UIDValidity != b.uidValidity {
+			continue
+		}
+		name, ok, err := b.dir.Locate(row.Key, row.Name)
+		if err != nil {
+			return nil, err
+		}
+		h := plan.Here{Row: row}
+		if ok {
+			h.Name = name
+		}
+		here = append(here, h)
+	}
+	return here, nil
+}
+
+// withTags adds to messages what notmuch has of them.
+func (r *run) withTags(ctx context.Context, all map[string][]plan.Here) error {
+	var ids []string
+	for _, here := range all {
+		for _, h := range here {
+			ids = append(ids, h.Row.ID)
+		}
+	}
+	slices.Sort(ids)
+	tagged, err := r.Index.Messages(ctx, slices.Compact(ids), r.Root)
+	if err != nil {
+		return err
+	}
+	for _, here := range all {
+		for i := range here {
+			here[i].Tags = tagged[here[i].Row.ID].Tags
+		}
+	}
+	return nil
 }
 
 // Undo does what was planned, here: files get the letters that they had, and go back to where they
@@ -207,7 +234,7 @@ func (r *run) retagging(b *box, e *plan.Undo) mail.Change {
 		}
 	}
 	for _, tag := range e.Tags {
-		if !slices.Contains(e.Here.Tags, tag) {
+		if !slices.Contains(e.Here.Tags, tag) && !slices.Contains(c.Add, tag) {
 			c.Add = append(c.Add, tag)
 		}
 	}

@@ -45,7 +45,9 @@ func (h *home) planUndo(o Options) UndoPlan {
 		if len(lines) > 0 && line.Run != lines[0].Run {
 			lines = nil
 		}
-		lines = append(lines, line)
+		if line.Kind != mail.ActRename {
+			lines = append(lines, line)
+		}
 		return nil
 	}))
 	p, err := PlanUndo(h.t.Context(), o, lines)
@@ -151,6 +153,79 @@ func TestWhatWasDoneIsUndone(t *testing.T) {
 	}
 }
 
+// A mail that comes from the attic, and goes there again, has its keywords whatever the server has of them.
+func TestKeywordsOfMailThatIsUndoneAgainAndAgain(t *testing.T) {
+	t.Parallel()
+	s, h, _ := few(t, wires()["all"]...)
+	s.box("Trash")
+	h.sync(s, keepsTodo)
+	h.tag(id(1), []string{"todo"}, nil)
+	h.sync(s, keepsTodo)
+	s.box("INBOX").expunge(1)
+	h.now = h.now.Add(time.Minute)
+	h.sync(s, keepsTodo)
+	for i := range 4 {
+		h.now = h.now.Add(time.Minute)
+		h.edit(func(l *ledger.Ledger) error {
+			o := h.options(s, l)
+			keepsTodo(&o)
+			_, err := Undo(t.Context(), o, h.planUndo(o))
+			h.do(err)
+			_, err = Sync(t.Context(), o)
+			return err
+		})
+		if tags := h.tags(id(1)); !slices.Contains(tags, "todo") {
+			t.Errorf("undone %d times it has %q", i+1, tags)
+		}
+	}
+	h.sync(s, keepsTodo)
+	h.check(s)
+}
+
+// What was done in a mailbox that has another name since is undone all the same.
+func TestUndoneInARenamedMailbox(t *testing.T) {
+	for name, do := range map[string]func(h *home, s *server){
+		"a flag":           func(h *home, _ *server) { h.flag("Old", 1, "FS") },
+		"a move out of it": func(h *home, _ *server) { h.move("Old", 1, "Keep", false) },
+		"a move into it":   func(h *home, _ *server) { h.move("INBOX", 1, "Old", true) },
+		"a move there":     func(_ *home, s *server) { s.relocate("Old", 1, "Keep") },
+		"a deletion":       func(h *home, _ *server) { h.remove("Old", 1) },
+		"a removal":        func(_ *home, s *server) { s.box("Old").expunge(1) },
+		"one below it":     func(_ *home, s *server) { s.box("Old/Sub").expunge(1) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, h := newServer(wires()["all"]...), newHome(t)
+			s.box("INBOX").add(plainMail(20))
+			s.box("Keep").validity = 17
+			s.box("Keep").add(plainMail(21))
+			s.box("Keep").add(plainMail(22))
+			s.box("Trash").add(plainMail(23))
+			s.box("Old").add(plainMail(1))
+			s.box("Old").add(plainMail(2))
+			s.box("Old/Sub").validity = 18
+			s.box("Old/Sub").add(plainMail(11))
+			s.box("Old/Sub").add(plainMail(12))
+			h.sync(s)
+			before := h.state(s)
+			h.now = h.now.Add(time.Minute)
+			do(h, s)
+			h.sync(s)
+			s.rename("Old", "New")
+			h.sync(s)
+			p := h.undo(s, func(*Options) {})
+			got := h.state(s)
+			for i := range got {
+				got[i] = strings.Replace(got[i], "New", "Old", 1)
+			}
+			if slices.Sort(got); !slices.Equal(got, before) || len(p.Stays) > 0 {
+				t.Errorf("not undone %+v, and there is\n%s\nwant\n%s", p.Stays, strings.Join(got, "\n"), strings.Join(before, "\n"))
+			}
+			h.check(s)
+		})
+	}
+}
+
 // What is not as the log has left it is not touched, and that is said.
 func TestWhatIsNotUndone(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -163,6 +238,7 @@ func TestWhatIsNotUndone(t *testing.T) {
 		"a copy":                {func(_ *home, s *server) { s.box("Archive").add(plainMail(1)) }, nil, ""},
 		"moved on here":         {func(h *home, _ *server) { h.move("INBOX", 1, "Archive", false) }, func(h *home, _ *server) { h.moveFile("Archive", h.mailFile("Archive", plainMail(1)), "Work", false) }, "its file was moved or deleted since the last sync; sync first"},
 		"a flag, and no file":   {func(h *home, _ *server) { h.flag("INBOX", 1, "F") }, func(h *home, _ *server) { h.remove("INBOX", 1) }, "its file was moved or deleted since the last sync; sync first"},
+		"elsewhere by now":      {func(_ *home, s *server) { s.box("INBOX").expunge(1) }, func(h *home, s *server) { s.box("Archive").add(plainMail(1)); h.sync(s) }, "its mail is in Archive by now; move it, if it is to be in INBOX"},
 		"not in the attic":      {func(_ *home, s *server) { s.box("INBOX").expunge(1) }, func(h *home, s *server) { h.now = h.now.AddDate(0, 0, 40); h.sync(s) }, "its file is not in the attic any more"},
 		"the mark for deletion": {func(_ *home, s *server) { s.box("INBOX").flag(1, `\Deleted`) }, nil, `\Deleted does not go from here to the server`},
 	} {

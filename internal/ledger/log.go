@@ -182,60 +182,102 @@ func encodeActions(lines []mail.Logged) (string, error) {
 	return b.String(), nil
 }
 
-// followLog has lines that are begun follow their mailboxes, which have other names; of one that is
-// forgotten, or whose name another one has now, nobody finds out any more what became of them.
+// followLog has lines follow their mailboxes, which have other names; only those that tell of a new
+// name stay as they are. Of lines that are begun in one that is forgotten, or whose name another one has
+// now, nobody finds out any more what became of them.
 func followLog(ctx context.Context, tx *sql.Tx, renamed map[string]Mailbox, gone string) (err error) {
 	if len(renamed) == 0 && gone == "" {
 		return nil
 	}
-	rows, err := tx.QueryContext(ctx, "SELECT seq, actions FROM log WHERE open IS NOT NULL")
+	text := "SELECT seq, open IS NOT NULL, actions FROM log"
+	if len(renamed) == 0 {
+		text += " WHERE open IS NOT NULL"
+	}
+	rows, err := tx.QueryContext(ctx, text)
 	if isNoTable(err) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	of, over := make(map[int64]mail.Logged), map[string]bool{gone: true}
+	over := map[string]bool{gone: true}
 	for _, b := range renamed {
 		over[b.Name] = true
 	}
+	var all []followed
 	for rows.Next() {
-		var seq int64
-		var line mail.Logged
-		var action []byte
-		if err = errors.Join(rows.Scan(&seq, &action), json.Unmarshal(action, &line.Action)); err != nil {
+		var f followed
+		var actions []byte
+		if err = rows.Scan(&f.seq, &f.open, &actions); err != nil {
 			break
 		}
-		if _, is := renamed[line.Mailbox]; is || over[line.Mailbox] {
-			of[seq] = line
+		var changed bool
+		if changed, err = f.follow(actions, renamed, over); err != nil {
+			break
+		}
+		if changed {
+			all = append(all, f)
 		}
 	}
 	if err := errors.Join(err, rows.Err(), rows.Close()); err != nil {
 		return err
 	}
-	for seq := range of { // they may exchange names
-		if _, err := tx.ExecContext(ctx, "UPDATE log SET open = NULL WHERE seq = ?", seq); err != nil {
+	for _, f := range all { // they may exchange names
+		if _, err := tx.ExecContext(ctx, "UPDATE log SET open = NULL WHERE seq = ?", f.seq); err != nil {
 			return err
 		}
 	}
-	for seq, line := range of {
-		to, is := renamed[line.Mailbox]
-		if !is {
-			if _, err := tx.ExecContext(ctx, "UPDATE log SET outcome = ?, said = 'the mailbox is gone: it is not known' WHERE seq = ?", mail.IsUndone, seq); err != nil {
-				return err
-			}
-			continue
-		}
-		line.Mailbox = to.Name
-		actions, err := encodeActions([]mail.Logged{line})
+	for _, f := range all {
+		actions, err := encodeActions(f.lines)
 		if err != nil {
 			return err
 		}
-		if _, err := tx.ExecContext(ctx, "UPDATE log SET open = ?, actions = ? WHERE seq = ?", line.About(), actions, seq); err != nil {
+		var open any
+		if f.open && !f.over {
+			open = f.lines[0].About()
+		}
+		if _, err := tx.ExecContext(ctx, "UPDATE log SET open = ?, actions = ? WHERE seq = ?", open, actions, f.seq); err != nil {
 			return err
+		}
+		if f.over {
+			if _, err := tx.ExecContext(ctx, "UPDATE log SET outcome = ?, said = 'the mailbox is gone: it is not known' WHERE seq = ?", mail.IsUndone, f.seq); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+// followed is a row of the log as it is when mailboxes have other names.
+type followed struct {
+	seq   int64
+	open  bool
+	over  bool // nobody finds out any more what became of it
+	lines []mail.Logged
+}
+
+// follow reads a row's actions, and tells whether something of it changes.
+func (f *followed) follow(actions []byte, renamed map[string]Mailbox, over map[string]bool) (changed bool, err error) {
+	for text := range bytes.Lines(actions) {
+		var line mail.Logged
+		if err := json.Unmarshal(text, &line.Action); err != nil {
+			return false, err
+		}
+		if line.Kind != mail.ActRename {
+			to, is := renamed[line.Mailbox]
+			if is {
+				line.Mailbox = to.Name
+			}
+			f.over = f.open && !is && over[line.Mailbox]
+			other, also := renamed[line.Other]
+			if also {
+				line.Other = other.Name
+			}
+			changed = changed || is || also || f.over
+		}
+		f.lines = append(f.lines, line)
+	}
+	return changed, nil
 }
 
 // prune forgets what is too old, and the oldest of too much. Lines come in the order of their

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -193,7 +194,7 @@ func TestTheLogIsBounded(t *testing.T) {
 	}
 }
 
-// What is begun in a mailbox goes on under the name that it has then, also if two exchange theirs, and
+// What is begun or done in a mailbox goes on under the name that it has then, also if two exchange theirs, and
 // of one that is forgotten nothing stays open.
 func TestWhatIsBegunFollowsItsMailbox(t *testing.T) {
 	t.Parallel()
@@ -218,9 +219,14 @@ func TestWhatIsBegunFollowsItsMailbox(t *testing.T) {
 		line.Mailbox, line.Only = mailbox, o != mail.IsBegun
 		return line
 	}
+	over := func(mailbox, other string, uid imap.UID) mail.Logged { // one of which nothing changes any more
+		line := lineOf(mail.ActLink, uid, mail.IsDone)
+		line.Mailbox, line.Other = mailbox, other
+		return line
+	}
 	rename(nil, "a", "A") // there is no log yet
 	l.KeepLog(Keeping{Now: time.Now, For: time.Hour})
-	if err := l.Record(t.Context(), Change{Log: []mail.Logged{in("A", 1, mail.IsBegun), in("b", 1, mail.IsBegun), in("c", 3, mail.IsBegun), in("c", 4, mail.IsBegun), in("d", 1, mail.IsBegun)}}); err != nil {
+	if err := l.Record(t.Context(), Change{Log: []mail.Logged{in("A", 1, mail.IsBegun), in("b", 1, mail.IsBegun), in("c", 3, mail.IsBegun), in("c", 4, mail.IsBegun), in("d", 1, mail.IsBegun), over("A", "c", 5), over("c", "A", 6)}}); err != nil {
 		t.Fatal(err)
 	}
 	rename([]mail.Logged{lineOf(mail.ActRename, 9, mail.IsDone)}, "A", "b", "b", "A")
@@ -233,12 +239,12 @@ func TestWhatIsBegunFollowsItsMailbox(t *testing.T) {
 	rename(nil, "b", "d") // of which nobody knew
 	var got []string
 	if err := l.Log(t.Context(), time.Time{}, func(line mail.Logged) error {
-		got = append(got, fmt.Sprintf("%s %d %s", line.Mailbox, line.UID, line.Outcome))
+		got = append(got, strings.TrimSpace(fmt.Sprintf("%s %d %s %s", line.Mailbox, line.UID, line.Outcome, line.Other)))
 		return nil
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if want := []string{"b 1 done", "A 1 refused", "c 3 undone", "c 4 done", "d 1 undone", "INBOX 9 done", "d 1 begun"}; !slices.Equal(got, want) {
+	if want := []string{"d 1 done", "A 1 refused", "c 3 undone", "c 4 done", "d 1 undone", "d 5 done c", "c 6 done d", "INBOX 9 done", "d 1 begun"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }

@@ -54,6 +54,41 @@ func (a *Attic) Keep(folder, path string) error {
 	return err
 }
 
+// Rename makes what was removed from a folder that of another one. What was removed from both under one
+// name stays.
+func (a *Attic) Rename(from, to string) error {
+	days, err := a.days()
+	if err != nil {
+		return err
+	}
+	for _, day := range days {
+		was, is := a.folder(day, from), a.folder(day, to)
+		files, err := was.Scan()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		mails, err := files.Files()
+		if err != nil {
+			return err
+		}
+		if err := is.Create(); err != nil {
+			return err
+		}
+		for _, f := range mails {
+			if err := Move(was.Path(f.Name), is.Path(f.Name)); err != nil && !errors.Is(err, fs.ErrExist) {
+				return err
+			}
+		}
+		if err := was.RemoveEmpty(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (a *Attic) folder(day, folder string) Dir { return Dir(filepath.Join(a.Dir, day, folder)) }
 
 // Find gives the path of the file with this key that was removed from a folder at a time, or next

@@ -159,3 +159,24 @@ func TestAMoveToAnotherFileSystem(t *testing.T) {
 		t.Errorf("%q, %v", raw, err)
 	}
 }
+
+// What was removed from a folder is found in that of its other name, also if two exchange theirs.
+func TestAnAtticFollowsItsFolders(t *testing.T) {
+	a := newAttic(t)
+	a.do(a.Rename("Work", "Play")) // there is none yet
+	a.put("cur/one:2,", 1, a.now)
+	a.now = a.now.AddDate(0, 0, 1)
+	a.put("cur/two:2,", 1, a.now)
+	for i, names := range []string{"Work/Old New", "Work Play", "New aside", "Nothing New", "aside New/Sub"} {
+		from, to, _ := strings.Cut(names, " ")
+		for range 2 { // the second after a crash
+			a.do(a.Rename(from, to))
+		}
+		folder := []string{"New", "New", "aside", "aside", "New/Sub"}[i]
+		for _, key := range []string{"one", "two"} {
+			if path, err := a.Find(folder, key, time.Time{}); err != nil || !strings.HasSuffix(path, folder+"/cur/"+key+":2,") {
+				t.Errorf("after %s %s is at %q, %v", names, key, path, err)
+			}
+		}
+	}
+}

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/emersion/go-imap/v2"
+
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
@@ -14,7 +16,7 @@ import (
 // Undoing is what of the log is to be undone, and what is known of its mail.
 type Undoing struct {
 	Lines     []mail.Logged     // the oldest first
-	Here      map[string][]Here // the messages that are recorded, by notmuch's id
+	Here      map[string][]Here // the messages that are recorded and may be a line's, by the line's id
 	Kept      map[int64]Kept    // what is in the attic, by the number of the action that put it there
 	Mailboxes map[string]bool   // of which there is a folder
 	NoAttic   bool              // nothing is kept there
@@ -31,6 +33,11 @@ type Here struct {
 type Kept struct {
 	Path   string
 	Digest mail.Digest
+}
+
+// text tells whether a mail has the text of the file.
+func (k *Kept) text(m *undoing) Sign {
+	return Weigh(Agreed(&m.Row), Agreed(&ledger.Message{ID: m.Row.ID, Digest: k.Digest})).Text
 }
 
 // Undo is what is to be done here with one mail, so that it is again as it was. What of that the server
@@ -67,10 +74,20 @@ type undoing struct {
 // as it was before already is in neither.
 func (t *Tags) Undo(u *Undoing) (edits []Undo, stays []NotUndone) {
 	w := &undoer{Undoing: u, Tags: t, mails: make(map[string][]*undoing)}
+	type message struct {
+		mailbox     string
+		uidValidity uint64
+		uid         imap.UID
+	}
+	met := make(map[message]*undoing) // without a Message-ID one has several ids
 	for id, all := range u.Here {
 		for _, h := range all {
-			flags := t.AsNamed(h.Row.Flags, h.Name)
-			w.mails[id] = append(w.mails[id], &undoing{Here: h, mailbox: h.Row.Mailbox, flags: flags, were: flags})
+			is := message{h.Row.Mailbox, h.Row.UIDValidity, h.Row.UID}
+			if met[is] == nil {
+				flags := t.AsNamed(h.Row.Flags, h.Name)
+				met[is] = &undoing{Here: h, mailbox: h.Row.Mailbox, flags: flags, were: flags}
+			}
+			w.mails[id] = append(w.mails[id], met[is])
 		}
 	}
 	reasons := make(map[int64]string)
@@ -108,7 +125,7 @@ func (t *Tags) Undo(u *Undoing) (edits []Undo, stays []NotUndone) {
 type undoer struct {
 	*Undoing
 	*Tags
-	mails map[string][]*undoing // by notmuch's id
+	mails map[string][]*undoing // by the id of lines
 	order []*undoing            // those that are changed, in the order in which they were met
 }
 
@@ -234,10 +251,24 @@ func (w *undoer) reflag(line mail.Logged) string {
 		return reason
 	}
 	if after := back.Merged(m.flags); !SameFlags(after, m.flags) {
+		if m.tags != nil {
+			add, remove, _, _ := w.FromFlags(m.flags, after)
+			m.tags = slices.DeleteFunc(append(m.tags, w.without(add)...), func(t string) bool { return slices.Contains(remove, t) })
+		}
 		m.flags = after
 		w.touch(m, line)
 	}
 	return ""
+}
+
+// retag gives a mail the tags that it had when it went, and the keywords of these.
+func (w *undoer) retag(m *undoing, tags []string) {
+	sent := func(flags []string) []string {
+		return slices.DeleteFunc(flags, func(f string) bool { return !w.isSent(f) })
+	}
+	d := w.TagDelta(m.flags, tags)
+	m.flags = Delta{Add: sent(d.Add), Remove: sent(d.Remove)}.Merged(m.flags)
+	m.tags = w.without(tags)
 }
 
 // moveBack moves a mail back to where it was.
@@ -255,7 +286,7 @@ func (w *undoer) moveBack(line mail.Logged, from, to string) string {
 	m.mailbox = to
 	w.touch(m, line)
 	if line.Kind == mail.ActDelete && line.Tags != nil {
-		m.tags = w.without(line.Tags)
+		w.retag(m, line.Tags)
 	}
 	return ""
 }
@@ -274,7 +305,11 @@ func (w *undoer) without(tags []string) []string {
 // bringBack brings a file back from the attic.
 func (w *undoer) bringBack(line mail.Logged) string {
 	kept := w.Kept[line.Number]
-	if m, _ := w.find(line, line.Mailbox); m != nil && (kept.Path == "" || kept.Digest == m.Row.Digest) {
+	if m, _ := w.find(line, line.Mailbox); m != nil && (kept.Path == "" || kept.text(m) != Differs) {
+		if line.Tags != nil && slices.Contains(w.order, m) {
+			w.retag(m, line.Tags)
+			w.touch(m, line)
+		}
 		return ""
 	}
 	switch {
@@ -286,6 +321,14 @@ func (w *undoer) bringBack(line mail.Logged) string {
 		return "there is no mailbox " + line.Mailbox + " any more"
 	case line.ID == "":
 		return "the log does not tell which mail it was"
+	}
+	for _, m := range w.mails[line.ID] {
+		if m.kept == "" && !m.away && m.Name != "" && kept.text(m) == Equal { // then it would not have been kept
+			if m.mailbox == line.Mailbox { // one of several
+				return ""
+			}
+			return "its mail is in " + m.mailbox + " by now; move it, if it is to be in " + line.Mailbox
+		}
 	}
 	m := &undoing{mailbox: line.Mailbox, kept: kept.Path, tags: w.without(line.Tags)}
 	m.Row = ledger.Message{Mailbox: line.Mailbox, ID: line.ID, Digest: kept.Digest}

@@ -26,6 +26,8 @@ func TestWhatUndoesTheLog(t *testing.T) {
 	here := func(mailbox, name string, flags ...string) Here {
 		return Here{Row: ledger.Message{Mailbox: mailbox, UIDValidity: 1, UID: 1, Key: "k", ID: "a@b", Flags: flags}, Name: name}
 	}
+	text := func(h Here) Here { h.Row.Digest[0] = 7; return h }
+	todo := func(l mail.Logged) mail.Logged { l.Tags = append(slices.Clone(l.Tags), "todo"); return l }
 	twin := func(h Here) Here { h.Row.UID, h.Row.Key = 2, "twin"; return h }
 	const name, read = "cur/k:2,", "cur/k:2,S"
 	for what, c := range map[string]struct {
@@ -34,33 +36,40 @@ func TestWhatUndoesTheLog(t *testing.T) {
 		want  string
 		stays string
 	}{
-		"a flag":                      {[]mail.Logged{flags(line(mail.ActStore, "In", ""), "", seen)}, []Here{here("In", read, seen)}, `[-\Seen]`, ""},
-		"a flag that is off again":    {[]mail.Logged{flags(line(mail.ActStore, "In", ""), "", seen)}, []Here{here("In", name)}, "", ""},
-		"one of two flags":            {[]mail.Logged{flags(line(mail.ActFlag, "In", ""), seen, seen+" "+flagged)}, []Here{here("In", "cur/k:2,FS", seen, flagged)}, `[-\Flagged]`, ""},
-		"a flag twice":                {[]mail.Logged{flags(line(mail.ActStore, "In", ""), "", seen), flags(line(mail.ActStore, "In", ""), seen, "")}, []Here{here("In", name)}, "", ""},
-		"a keyword":                   {[]mail.Logged{flags(line(mail.ActFlag, "In", ""), "todo", "")}, []Here{here("In", name)}, "[+todo]", ""},
-		"a keyword of the server's":   {[]mail.Logged{flags(line(mail.ActFlag, "In", ""), "", "$x other")}, []Here{here("In", name, "$x", "other")}, "", "$x other does not go from here to the server"},
-		"a move":                      {[]mail.Logged{line(mail.ActMove, "In", "Old")}, []Here{here("Old", name)}, "Old -> In", ""},
-		"a move there":                {[]mail.Logged{line(mail.ActLink, "Old", "In"), line(mail.ActRemove, "In", "")}, []Here{here("Old", name)}, "Old -> In", ""},
-		"a move followed":             {[]mail.Logged{line(mail.ActFollow, "In", "Old")}, []Here{here("Old", name)}, "Old -> In", ""},
-		"a copy":                      {[]mail.Logged{line(mail.ActLink, "Old", "In")}, []Here{here("Old", name), here("In", name)}, "", "it was copied, and copies stay"},
-		"two moves":                   {[]mail.Logged{line(mail.ActMove, "In", "Old"), line(mail.ActMove, "Old", "Work")}, []Here{here("Work", name)}, "Work -> In", ""},
-		"a move away and back":        {[]mail.Logged{line(mail.ActMove, "In", "Old"), line(mail.ActMove, "Old", "In")}, []Here{here("In", name)}, "", ""},
-		"a move that went on":         {[]mail.Logged{line(mail.ActMove, "In", "Old")}, []Here{here("Work", name)}, "", "its mail is not in Old any more, but in Work"},
-		"a move that was undone":      {[]mail.Logged{line(mail.ActMove, "In", "Old")}, []Here{here("In", name)}, "", ""},
-		"a flag and a move":           {[]mail.Logged{flags(line(mail.ActStore, "In", ""), "", seen), line(mail.ActMove, "In", "Old")}, []Here{here("Old", read, seen)}, `Old -> In [-\Seen]`, ""},
-		"to a mailbox that is gone":   {[]mail.Logged{line(mail.ActMove, "Lost", "Old")}, []Here{here("Old", name)}, "", "there is no mailbox Lost any more"},
-		"one of two":                  {[]mail.Logged{line(mail.ActMove, "In", "Old")}, []Here{twin(here("Old", name)), here("Old", name)}, "Old -> In", ""},
-		"which of two":                {[]mail.Logged{line(mail.ActDelete, "In", "Bin")}, []Here{twin(here("Bin", name)), twin(here("Bin", name))}, "", "2 mails in Bin have its Message-ID"},
-		"moved since":                 {[]mail.Logged{line(mail.ActMove, "In", "Old")}, []Here{here("Old", "")}, "", "its file was moved or deleted since the last sync; sync first"},
-		"a deletion":                  {[]mail.Logged{line(mail.ActDelete, "In", "Bin"), line(mail.ActFetch, "Bin", "")}, []Here{here("Bin", name)}, "Bin -> In", ""},
-		"a deletion with tags":        {[]mail.Logged{attic(line(mail.ActDelete, "In", "Bin"))}, []Here{here("Bin", name)}, "Bin -> In tags [mine]", ""},
-		"a deletion for good":         {[]mail.Logged{line(mail.ActDelete, "In", "")}, nil, "", "the server has deleted it for good"},
-		"from the attic":              {[]mail.Logged{flags(attic(line(mail.ActRemove, "In", "")), seen+" todo", "")}, nil, `attic -> In flags [\Seen todo] tags [mine]`, ""},
-		"in the attic no more":        {[]mail.Logged{other(attic(line(mail.ActRemove, "In", "")))}, nil, "", "its file is not in the attic any more"},
-		"not kept":                    {[]mail.Logged{line(mail.ActRemove, "In", "")}, nil, "", "its file was not kept"},
-		"came back by itself":         {[]mail.Logged{attic(line(mail.ActRemove, "In", ""))}, []Here{here("In", name)}, "", ""},
-		"another of its Message-ID":   {[]mail.Logged{attic(line(mail.ActRemove, "In", ""))}, []Here{func() Here { h := here("In", name); h.Row.Digest[0] = 9; return h }()}, "attic -> In flags [] tags [mine]", ""},
+		"a flag":                    {[]mail.Logged{flags(line(mail.ActStore, "In", ""), "", seen)}, []Here{here("In", read, seen)}, `[-\Seen]`, ""},
+		"a flag that is off again":  {[]mail.Logged{flags(line(mail.ActStore, "In", ""), "", seen)}, []Here{here("In", name)}, "", ""},
+		"one of two flags":          {[]mail.Logged{flags(line(mail.ActFlag, "In", ""), seen, seen+" "+flagged)}, []Here{here("In", "cur/k:2,FS", seen, flagged)}, `[-\Flagged]`, ""},
+		"a flag twice":              {[]mail.Logged{flags(line(mail.ActStore, "In", ""), "", seen), flags(line(mail.ActStore, "In", ""), seen, "")}, []Here{here("In", name)}, "", ""},
+		"a keyword":                 {[]mail.Logged{flags(line(mail.ActFlag, "In", ""), "todo", "")}, []Here{here("In", name)}, "[+todo]", ""},
+		"a keyword of the server's": {[]mail.Logged{flags(line(mail.ActFlag, "In", ""), "", "$x other")}, []Here{here("In", name, "$x", "other")}, "", "$x other does not go from here to the server"},
+		"a move":                    {[]mail.Logged{line(mail.ActMove, "In", "Old")}, []Here{here("Old", name)}, "Old -> In", ""},
+		"a move there":              {[]mail.Logged{line(mail.ActLink, "Old", "In"), line(mail.ActRemove, "In", "")}, []Here{here("Old", name)}, "Old -> In", ""},
+		"a move followed":           {[]mail.Logged{line(mail.ActFollow, "In", "Old")}, []Here{here("Old", name)}, "Old -> In", ""},
+		"a copy":                    {[]mail.Logged{line(mail.ActLink, "Old", "In")}, []Here{here("Old", name), here("In", name)}, "", "it was copied, and copies stay"},
+		"two moves":                 {[]mail.Logged{line(mail.ActMove, "In", "Old"), line(mail.ActMove, "Old", "Work")}, []Here{here("Work", name)}, "Work -> In", ""},
+		"a move away and back":      {[]mail.Logged{line(mail.ActMove, "In", "Old"), line(mail.ActMove, "Old", "In")}, []Here{here("In", name)}, "", ""},
+		"a move that went on":       {[]mail.Logged{line(mail.ActMove, "In", "Old")}, []Here{here("Work", name)}, "", "its mail is not in Old any more, but in Work"},
+		"a move that was undone":    {[]mail.Logged{line(mail.ActMove, "In", "Old")}, []Here{here("In", name)}, "", ""},
+		"a flag and a move":         {[]mail.Logged{flags(line(mail.ActStore, "In", ""), "", seen), line(mail.ActMove, "In", "Old")}, []Here{here("Old", read, seen)}, `Old -> In [-\Seen]`, ""},
+		"to a mailbox that is gone": {[]mail.Logged{line(mail.ActMove, "Lost", "Old")}, []Here{here("Old", name)}, "", "there is no mailbox Lost any more"},
+		"one of two":                {[]mail.Logged{line(mail.ActMove, "In", "Old")}, []Here{twin(here("Old", name)), here("Old", name)}, "Old -> In", ""},
+		"which of two":              {[]mail.Logged{line(mail.ActDelete, "In", "Bin")}, []Here{twin(here("Bin", name)), twin(here("Bin", name))}, "", "2 mails in Bin have its Message-ID"},
+		"moved since":               {[]mail.Logged{line(mail.ActMove, "In", "Old")}, []Here{here("Old", "")}, "", "its file was moved or deleted since the last sync; sync first"},
+		"a deletion":                {[]mail.Logged{line(mail.ActDelete, "In", "Bin"), line(mail.ActFetch, "Bin", "")}, []Here{here("Bin", name)}, "Bin -> In", ""},
+		"a deletion with tags":      {[]mail.Logged{attic(line(mail.ActDelete, "In", "Bin"))}, []Here{here("Bin", name)}, "Bin -> In tags [mine]", ""},
+		"a deletion for good":       {[]mail.Logged{line(mail.ActDelete, "In", "")}, nil, "", "the server has deleted it for good"},
+		"from the attic":            {[]mail.Logged{flags(attic(line(mail.ActRemove, "In", "")), seen+" todo", "")}, nil, `attic -> In flags [\Seen todo] tags [mine]`, ""},
+		"in the attic no more":      {[]mail.Logged{other(attic(line(mail.ActRemove, "In", "")))}, nil, "", "its file is not in the attic any more"},
+		"not kept":                  {[]mail.Logged{line(mail.ActRemove, "In", "")}, nil, "", "its file was not kept"},
+		"came back by itself":       {[]mail.Logged{attic(line(mail.ActRemove, "In", ""))}, []Here{here("In", name)}, "", ""},
+		"another of its Message-ID": {[]mail.Logged{attic(line(mail.ActRemove, "In", ""))}, []Here{func() Here { h := here("In", name); h.Row.Digest[0] = 9; return h }()}, "attic -> In flags [] tags [mine]", ""},
+		"elsewhere by now":          {[]mail.Logged{attic(line(mail.ActRemove, "In", ""))}, []Here{text(here("Old", name))}, "", "its mail is in Old by now; move it, if it is to be in In"},
+		"there, and as a copy":      {[]mail.Logged{attic(line(mail.ActRemove, "In", ""))}, []Here{text(twin(here("In", name))), text(twin(here("In", name)))}, "", ""},
+		"another text elsewhere":    {[]mail.Logged{attic(line(mail.ActRemove, "In", ""))}, []Here{here("Old", name)}, "attic -> In flags [] tags [mine]", ""},
+		"elsewhere, and deleted":    {[]mail.Logged{attic(line(mail.ActRemove, "In", ""))}, []Here{text(here("Old", ""))}, "attic -> In flags [] tags [mine]", ""},
+		"a keyword that went late": {[]mail.Logged{todo(attic(line(mail.ActRemove, "In", ""))), flags(line(mail.ActStore, "In", ""), "", "todo"), todo(attic(line(mail.ActDelete, "In", "Bin")))},
+			[]Here{text(here("Bin", name, "todo"))}, "Bin -> In tags [mine todo]", ""},
+		"a keyword since":             {[]mail.Logged{flags(line(mail.ActStore, "In", ""), "", "todo"), todo(attic(line(mail.ActDelete, "In", "Bin")))}, []Here{here("Bin", name)}, "Bin -> In tags [mine]", ""},
 		"moved, and then removed":     {[]mail.Logged{line(mail.ActMove, "In", "Old"), attic(line(mail.ActRemove, "Old", ""))}, nil, "attic -> In flags [] tags [mine]", ""},
 		"an undone move":              {[]mail.Logged{line(mail.ActUndo, "Old", "In"), line(mail.ActMove, "Old", "In")}, []Here{here("In", name)}, "In -> Old", ""},
 		"an undone flag":              {[]mail.Logged{flags(line(mail.ActUndo, "In", ""), seen, ""), flags(line(mail.ActStore, "In", ""), seen, "")}, []Here{here("In", name)}, `[+\Seen]`, ""},
@@ -80,7 +89,7 @@ func TestWhatUndoesTheLog(t *testing.T) {
 			for i := range u.Lines {
 				u.Lines[i].Number = int64(i + 1)
 				if u.Lines[i].Attic && u.Lines[i].ID == "a@b" {
-					u.Kept[int64(i+1)] = Kept{Path: "kept"}
+					u.Kept[int64(i+1)] = Kept{Path: "kept", Digest: mail.Digest{7}}
 				}
 			}
 			edits, stays := tags.Undo(u)
