@@ -104,7 +104,7 @@ func account(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(f.user.Create("INBOX", nil))
 	f.server = imapserver.New(&imapserver.Options{
 		NewSession: func(*imapserver.Conn) (imapserver.Session, *imapserver.GreetingData, error) {
-			return mem.NewSession(), nil, nil
+			return lasting{mem.NewSession().(imapserver.SessionIMAP4rev2)}, nil, nil
 		},
 		Caps:         imap.CapSet{imap.CapIMAP4rev1: {}, imap.CapIMAP4rev2: {}},
 		InsecureAuth: true,
@@ -116,6 +116,18 @@ func account(ts *testscript.TestScript, _ bool, args []string) {
 	go func() { served <- server.Serve(listener) }()
 	ts.Defer(func() { _ = server.Close(); <-served })
 	f.configure(ts, args, plainAccount(f.listener))
+}
+
+// lasting is a session that keeps all flags and keywords, and says so: imapmemserver names those of its
+// flags alone that a message has.
+type lasting struct{ imapserver.SessionIMAP4rev2 }
+
+func (l lasting) Select(mailbox string, options *imap.SelectOptions) (*imap.SelectData, error) {
+	data, err := l.SessionIMAP4rev2.Select(mailbox, options)
+	if err == nil {
+		data.PermanentFlags = []imap.Flag{imap.FlagAnswered, imap.FlagFlagged, imap.FlagDeleted, imap.FlagSeen, imap.FlagDraft, imap.FlagWildcard}
+	}
+	return data, err
 }
 
 type nothing struct{}
