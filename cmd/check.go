@@ -229,6 +229,9 @@ func (c *checker) local(ctx context.Context, a *config.Account, root string) {
 		c.fail("state", "", err)
 		return
 	}
+	if why := noAttic(a, dir, root); root != "" && why != "" {
+		c.warn("attic", "attic_days = 0 says that none is wanted", "what a sync removes here since it is gone on the server is not kept: %s", why)
+	}
 	l, err := ledger.OpenReadOnly(ctx, dir)
 	if errors.Is(err, ledger.ErrNotExist) {
 		c.ok("state", "%s: nothing was synchronised yet", dir)

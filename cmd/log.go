@@ -193,7 +193,7 @@ func (p *program) logByRun(ctx context.Context, out io.Writer, a *config.Account
 			first[line.Run] = line.Number
 		}
 		last[line.Run] = &line
-		if line.Outcome == mail.IsBegun {
+		if line.Outcome == mail.IsBegun && line.Kind.There() {
 			begun[line.Run]++
 		}
 		if terms.match(a.Name, &line) {

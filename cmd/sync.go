@@ -388,6 +388,7 @@ func (p *program) pipelineOptions(ctx context.Context, a *config.Account, root s
 			Trash:       a.Trash,
 			AtticDays:   a.AtticDays,
 			AtticSize:   a.AtticSize,
+			NoAttic:     noAttic(a, l.Dir(), idx.MailRoot()),
 		},
 	}
 	if o.OpenSpelling() {

@@ -49,12 +49,14 @@ func (p *program) undo(c *cli.Context) error {
 		return err
 	}
 	a, words := &conf.Accounts[0], c.Args().Slice()
-	if len(words) > 0 {
-		if i := slices.IndexFunc(conf.Accounts, func(a config.Account) bool { return a.Name == words[0] }); i >= 0 {
-			a, words = &conf.Accounts[i], words[1:]
-		} else if len(conf.Accounts) > 1 {
-			return wrong("of which account? each has numbers of its own: notmuch imap undo ACCOUNT NUMBER...")
+	if len(words) > 0 && !isOfLog(words[0]) {
+		if _, err := conf.Select(words[:1]); err != nil {
+			return wrong("%v", err)
 		}
+		i := slices.IndexFunc(conf.Accounts, func(a config.Account) bool { return a.Name == words[0] })
+		a, words = &conf.Accounts[i], words[1:]
+	} else if len(words) > 0 && len(conf.Accounts) > 1 {
+		return wrong("of which account? each has numbers of its own: notmuch imap undo ACCOUNT NUMBER...")
 	}
 	if len(words) == 0 {
 		return wrong("undo what? the numbers are those of `notmuch imap log`")
@@ -76,9 +78,34 @@ func (p *program) undo(c *cli.Context) error {
 	defer out.close()
 	keys := p.newSecrets(out.account)
 	if c.Bool("dry-run") {
-		return p.planUndo(c.Context, a, keys, out, choose)
+		return p.planUndo(c.Context, a, keys, out, slices.Contains(words, "last"), choose)
 	}
 	return p.withAccount(c.Context, a, keys, out, func(h *hold) error {
+		sync := func() error {
+			_, end, err := p.syncLocked(c.Context, a, h.options, h.idx, out, request{accounts: []config.Account{*a}, hooks: h.options.Hooks})
+			if err != nil {
+				return err
+			}
+			return verdict([]ending{end})
+		}
+		left, undoing, err := pipeline.Interrupted(c.Context, h.options.Ledger)
+		if err != nil {
+			return err
+		}
+		if left {
+			out.account(a.Name, interrupted(undoing))
+			if err := sync(); err != nil {
+				return err
+			}
+		}
+		if undoing {
+			if slices.Contains(words, "last") {
+				return nil // that was it
+			}
+			if _, still, err := pipeline.Interrupted(c.Context, h.options.Ledger); err != nil || still {
+				return errors.Join(err, errPartly)
+			}
+		}
 		chosen, err := choose(c.Context, h.options.Ledger)
 		if err != nil {
 			return err
@@ -90,10 +117,7 @@ func (p *program) undo(c *cli.Context) error {
 		lines := undoLines(plan)
 		if len(plan.Actions) == 0 {
 			sayAll(out, lines)
-			if len(plan.Stays) > 0 {
-				return errPartly
-			}
-			return nil
+			return undoVerdict(plan)
 		}
 		if c.Bool("yes") {
 			sayAll(out, lines)
@@ -103,34 +127,48 @@ func (p *program) undo(c *cli.Context) error {
 			}
 			return err
 		}
-		done, err := pipeline.Undo(c.Context, h.options, plan)
-		for _, text := range done.Left {
+		not, err := pipeline.Undo(c.Context, h.options, plan)
+		for _, text := range not {
 			out.account(a.Name, "not undone: "+text)
 		}
 		if err != nil {
 			return err
 		}
-		_, end, err := p.syncLocked(c.Context, a, h.options, h.idx, out, request{accounts: []config.Account{*a}, hooks: h.options.Hooks})
-		if err != nil {
-			return err
-		}
-		err = verdict([]ending{end})
+		err = sync()
 		if err != nil {
 			out.account(a.Name, "what was undone is undone here; the next sync takes to the server what is left of it")
-		} else if len(done.Left) > 0 {
+		} else if len(not) > 0 {
 			err = errPartly
 		}
 		return err
 	})
 }
 
+// interrupted says that a sync comes before anything is undone, and why.
+func interrupted(undo bool) string {
+	if undo {
+		return "an undo was interrupted, or its sync; that is done to the end first"
+	}
+	return "a sync was interrupted; that is done to the end first"
+}
+
 // planUndo says what would be done.
-func (p *program) planUndo(ctx context.Context, a *config.Account, keys *secrets, out *output, choose func(context.Context, *ledger.Ledger) ([]mail.Logged, error)) error {
+func (p *program) planUndo(ctx context.Context, a *config.Account, keys *secrets, out *output, last bool, choose func(context.Context, *ledger.Ledger) ([]mail.Logged, error)) error {
 	idx, err := p.lookedInto(ctx, out)
 	if err != nil {
 		return err
 	}
 	plan, err := inLedger(ctx, p, a, func(ctx context.Context, l *ledger.Ledger) (none pipeline.UndoPlan, err error) {
+		left, undoing, err := pipeline.Interrupted(ctx, l)
+		if err != nil {
+			return none, err
+		}
+		if left {
+			out.account(a.Name, interrupted(undoing))
+		}
+		if undoing && last {
+			return none, nil // that is all
+		}
 		lines, err := choose(ctx, l)
 		if err != nil {
 			return none, err
@@ -145,7 +183,17 @@ func (p *program) planUndo(ctx context.Context, a *config.Account, keys *secrets
 	if err != nil {
 		return err
 	}
-	sayAll(out, undoLines(plan))
+	if len(plan.Actions)+len(plan.Stays)+len(plan.Before) > 0 {
+		sayAll(out, undoLines(plan))
+	}
+	return undoVerdict(plan)
+}
+
+// undoVerdict is the error of a plan of which nothing is left but to be carried out.
+func undoVerdict(p pipeline.UndoPlan) error {
+	if len(p.Actions) == 0 && len(p.Stays) > 0 {
+		return errPartly
+	}
 	return nil
 }
 
@@ -178,8 +226,15 @@ func undoLines(p pipeline.UndoPlan) (lines []string) {
 			lines = append(lines, fmt.Sprintf("not undone: %d  %s: %s", n.Number, n.Plan(), reason))
 		}
 	}
-	if len(lines) == 0 {
-		return []string{"nothing is left to be undone: all is as it was before"}
+	switch {
+	case len(lines) == 0:
+		lines = []string{"nothing is left to be undone: all is as it was before"}
+	case len(p.Before) > 0:
+		var numbers []string
+		for _, line := range p.Before {
+			numbers = append(numbers, strconv.FormatInt(line.Number, 10))
+		}
+		lines = append(lines, "as it was before already: "+strings.Join(numbers, " "))
 	}
 	for i, l := range lines {
 		lines[i] = plain(l)
@@ -193,18 +248,22 @@ const shownAlone = 3
 // errNoNumber says that a word names nothing in the log.
 var errNoNumber = errors.New("that is not in the log")
 
-// chosenLines gives the lines of the log that words name, each once.
-func chosenLines(ctx context.Context, l *ledger.Ledger, words []string) ([]mail.Logged, error) {
-	type span struct {
-		word     string
-		from, to int64
-		found    bool
-	}
-	var spans []span
-	last := false
+// isOfLog tells whether a word is to name something in the log, and no account.
+func isOfLog(word string) bool {
+	return word == "last" || word != "" && (word[0] >= '0' && word[0] <= '9' || word[0] == '-')
+}
+
+// numbers is what a word names of the log: from one number to another.
+type numbers struct {
+	word     string
+	from, to int64
+	found    bool
+}
+
+// numbersOf reads the words that are numbers.
+func numbersOf(words []string) (spans []numbers, err error) {
 	for _, w := range words {
 		if w == "last" {
-			last = true
 			continue
 		}
 		from, to, isSpan := strings.Cut(w, "-")
@@ -213,59 +272,79 @@ func chosenLines(ctx context.Context, l *ledger.Ledger, words []string) ([]mail.
 		}
 		first, err := strconv.ParseInt(from, 10, 64)
 		end, err2 := strconv.ParseInt(to, 10, 64)
-		if err != nil || err2 != nil || first > end {
+		switch {
+		case err != nil || err2 != nil:
 			return nil, fmt.Errorf("%w: %q is no number of it, such as 381, no two such as 375-381, and not \"last\"", errNoNumber, w)
+		case first > end:
+			return nil, fmt.Errorf("%w: of %q the first number is the greater one", errNoNumber, w)
 		}
-		spans = append(spans, span{word: w, from: first, to: end})
+		spans = append(spans, numbers{word: w, from: first, to: end})
 	}
-	var lines, run, newest []mail.Logged // run is that of the line before, newest the last with something to undo
-	some := false                        // there is that in run
-	err := l.Log(ctx, time.Time{}, func(line mail.Logged) error {
-		if len(run) > 0 && run[0].Run != line.Run {
-			run, some = nil, false
-		}
-		if last {
-			run = append(run, line)
-		}
-		if some = some || undoable(line); some {
-			newest = run
-		}
-		for i := range spans {
-			if s := &spans[i]; line.Number >= s.from && line.Number <= s.to {
-				if !s.found || lines[len(lines)-1].Number != line.Number {
-					lines = append(lines, line)
-				}
-				s.found = true
-			}
-		}
-		return nil
-	})
+	return spans, nil
+}
+
+// chosenLines gives the lines of the log that words name, as they are undone.
+func chosenLines(ctx context.Context, l *ledger.Ledger, words []string) ([]mail.Logged, error) {
+	spans, err := numbersOf(words)
 	if err != nil {
 		return nil, err
 	}
+	var log plan.Log
+	if err := l.Log(ctx, time.Time{}, func(line mail.Logged) error {
+		log = append(log, line)
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	last := func(*mail.Logged) bool { return false }
+	if slices.Contains(words, "last") {
+		last = log.Last()
+	}
+	some := false
+	chosen := log.Whole(func(line *mail.Logged) bool {
+		is := last(line)
+		some = some || is
+		for i := range spans {
+			if s := &spans[i]; line.Number >= s.from && line.Number <= s.to {
+				s.found, is = true, true
+			}
+		}
+		return is
+	})
 	for _, s := range spans {
 		if !s.found {
 			return nil, fmt.Errorf("%w: %s", errNoNumber, s.word)
 		}
 	}
-	if last && len(newest) == 0 {
-		return nil, fmt.Errorf("%w: nothing of it can be undone", errNoNumber)
+	if slices.Contains(words, "last") && !some {
+		return nil, fmt.Errorf("%w: no run has changed anything yet", errNoNumber)
 	}
-	lines = append(lines, newest...)
-	slices.SortFunc(lines, func(a, b mail.Logged) int { return int(a.Number - b.Number) })
-	return slices.CompactFunc(lines, func(a, b mail.Logged) bool { return a.Number == b.Number }), nil
+	return chosen, nil
 }
 
-// undoable tells whether a line is one that "last" may mean.
-func undoable(line mail.Logged) bool {
-	switch line.Kind {
-	case mail.ActStore, mail.ActFlag, mail.ActMove, mail.ActFollow, mail.ActUndo:
-	case mail.ActDelete:
-		return line.Outcome == mail.IsDone && line.Other != ""
-	case mail.ActRemove:
-		return line.Outcome == mail.IsDone && line.Attic
-	default:
-		return false
+// noAttic says why no mail goes to the attic of an account whose state is in a directory: notmuch reads
+// all that is below its mail root. "" where it is elsewhere, or there is none by the configuration.
+func noAttic(a *config.Account, state, root string) string {
+	if a.AtticDays <= 0 || !isBelow(state, root) {
+		return ""
 	}
-	return line.Outcome == mail.IsDone
+	return fmt.Sprintf("notmuch would find it, since %s is below its mail root %s (XDG_STATE_HOME, or notmuch config set database.mail_root, puts one of them elsewhere)", state, root)
+}
+
+// isBelow tells whether a directory is another one, or below that, by whatever links they are reached.
+func isBelow(dir, root string) bool {
+	if real, err := filepath.EvalSymlinks(root); err == nil {
+		root = real
+	}
+	for rest := dir; ; rest = filepath.Dir(rest) { // what is not there yet is below what is
+		if real, err := filepath.EvalSymlinks(rest); err == nil {
+			dir = filepath.Join(real, strings.TrimPrefix(dir, rest))
+			break
+		}
+		if rest == filepath.Dir(rest) {
+			break
+		}
+	}
+	rel, err := filepath.Rel(root, dir)
+	return err == nil && rel != ".." && !strings.HasPrefix(rel, "../")
 }

@@ -8,6 +8,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/emersion/go-imap/v2"
+
+	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
 )
 
 // inAttic gives what the attic has: the folder and the number of each mail.
@@ -101,6 +105,8 @@ func TestAStopBehindEachEffectOfARemoval(t *testing.T) {
 		}
 		s.box("Archive").add(plainMail(50))
 		h.sync(s)
+		h.tag(id(1), []string{"mine"}, []string{"inbox"})
+		tags := h.tags(id(1))
 		s.box("INBOX").expunge(2)
 		s.box("INBOX").expunge(3)
 		reached = h.stopAt(s, at)
@@ -115,7 +121,61 @@ func TestAStopBehindEachEffectOfARemoval(t *testing.T) {
 		if got := h.inAttic(); !slices.Equal(got, []string{"INBOX 1", "INBOX 2"}) {
 			t.Errorf("stopped behind %d: the attic has %q", at, got)
 		}
+		h.undo(s, func(*Options) {})
+		if got := h.tags(id(1)); !slices.Equal(got, tags) || len(h.inAttic()) > 0 {
+			t.Errorf("stopped behind %d: undone it has %q, want %q, and the attic %q", at, got, tags, h.inAttic())
+		}
 	}
+}
+
+// What is larger than the attic may be goes without it, and is said; and what is kept is not put out by
+// the run that has put it there.
+func TestALargeMailAndTheAttic(t *testing.T) {
+	t.Parallel()
+	s, h := newServer(wires()["all"]...), newHome(t)
+	for i := range 4 {
+		s.box("INBOX").add(plainMail(i))
+	}
+	large := plainMail(77) + strings.Repeat("x", 3000) + "\r\n"
+	s.box("INBOX").add(large)
+	small := func(o *Options) { o.AtticSize = int64(len(plainMail(1))) + 10 }
+	h.sync(s, small)
+	for _, uid := range []imap.UID{2, 3, 5} {
+		s.box("INBOX").expunge(uid)
+	}
+	rep := h.sync(s, small)
+	said := slices.ContainsFunc(h.events, func(e report.Event) bool {
+		return strings.Contains(e.Text, "larger than the attic may be (attic_size)")
+	})
+	if got := h.inAttic(); !rep.Clean() || !said || !slices.Equal(got, []string{"INBOX 1", "INBOX 2"}) {
+		t.Errorf("%+v, said %v, and the attic has %q", rep, said, got)
+	}
+	h.sync(s, small)
+	if got := h.inAttic(); len(got) != 1 {
+		t.Errorf("later the attic has %q", got)
+	}
+	h.check(s)
+}
+
+// Where notmuch would find the attic nothing is kept, and that is said once of a mailbox.
+func TestNoPlaceForAnAttic(t *testing.T) {
+	t.Parallel()
+	s, h, _ := few(t, wires()["all"]...)
+	none := func(o *Options) { o.NoAttic = "it is in the way" }
+	said := 0
+	for uid := range imap.UID(2) {
+		s.box("INBOX").expunge(uid + 1)
+		h.sync(s, none)
+		for _, e := range h.events {
+			if strings.Contains(e.Text, "not kept: it is in the way") {
+				said++
+			}
+		}
+	}
+	if got := h.inAttic(); len(got) > 0 || said != 1 {
+		t.Errorf("the attic has %q, said %d times", got, said)
+	}
+	h.check(s)
 }
 
 // What cannot be put into the attic stays where it is, and is said; all else is done.

@@ -204,6 +204,7 @@ type Policy struct {
 	// the server, and AtticSize how much of it, in bytes; 0 days keep none.
 	AtticDays int
 	AtticSize int64
+	NoAttic   string // why no mail goes there all the same; "": it does
 }
 
 // Request is what one run is asked for.

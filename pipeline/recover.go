@@ -21,7 +21,7 @@ type recovery struct {
 
 // recoverHere are those that need only this machine, before anything is compared.
 func (r *run) recoverHere() []recovery {
-	return []recovery{{[]string{"renaming/"}, r.endRenaming}, {[]string{"told/"}, r.recallTold}, {[]string{"flags"}, r.resumer.Flags}, {[]string{"back"}, r.pusher.ResumeBack}}
+	return []recovery{{[]string{"renaming/"}, r.endRenaming}, {[]string{"told/"}, r.recallTold}, {[]string{"flags"}, r.resumer.Flags}, {[]string{"back"}, r.pusher.ResumeBack}, {[]string{"undoing/"}, r.endUndo}}
 }
 
 // recoverThere are those for which the server is asked, as soon as it is connected to.

@@ -367,7 +367,7 @@ func (r *run) endRenaming(ctx context.Context) error {
 			r.rep.Step("folder goes aside")
 		}
 		if b != nil {
-			if err := r.attic().Rename(n.From, n.To); err != nil {
+			if err := r.attic.Rename(n.From, n.To); err != nil {
 				return err
 			}
 			if err := r.moveFolder(ctx, b, maildir.Dir(filepath.Join(r.Root, n.From)), maildir.Dir(filepath.Join(r.Root, n.To))); err != nil {

@@ -38,6 +38,7 @@ type run struct {
 	looking *look.Looking // from the end of the push on
 	ask     *ask.Hooks
 	here    *local.Reader
+	attic   *maildir.Attic
 	noted
 	match *match.Matcher
 	// prescan is what the folders held before the server was heard of.
@@ -76,6 +77,7 @@ func reportingRun(o Options, rep *report.Reporter) *run {
 	r.secret = &secret{journal: o.notes(), dryRun: o.DryRun, step: rep.Step}
 	r.signIn = &signIn{o, r.secret}
 	r.faults = &faults{Options: o, rep: rep, signIn: r.signIn, standing: r.standing, unanswered: r.unanswered}
+	r.attic = o.newAttic()
 	r.ask = ask.New(o.Name, o.Hooks, o.Ledger.Dir(), r.rep, o.Now)
 	r.here = &local.Reader{
 		Account: o.Name, Root: o.Root, Ledger: o.Ledger, Index: o.Index, Journal: o.notes(), Old: r.old, Report: r.rep,
@@ -92,7 +94,7 @@ func reportingRun(o Options, rep *report.Reporter) *run {
 	line.Orders = lineOrders{&r.Tags, r.old, o.Index, o.Root}
 	line.Ordered = o.HasRules() || len(o.OrderTags) > 0
 	if o.AtticDays > 0 {
-		line.Attic = lineAttic{r, o.attic()}
+		line.Attic = lineAttic{r}
 	}
 	if o.Ahead != nil {
 		line.Ahead = r.indexAhead

@@ -109,5 +109,8 @@ func (r *run) sync(ctx context.Context) error {
 	if err := r.linksAreCopies(ctx, all); err != nil {
 		return err
 	}
-	return r.noteWithout(ctx)
+	if err := r.noteWithout(ctx); err != nil {
+		return err
+	}
+	return r.undoTold(ctx)
 }

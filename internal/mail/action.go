@@ -50,8 +50,8 @@ func ActionKinds() []ActionKind {
 func (k ActionKind) There() bool { i := slices.Index(ActionKinds(), k); return i >= 0 && i < 6 }
 
 // Begun tells whether what is done is said before it is: the server may not answer, and of a file
-// that was removed nothing tells why.
-func (k ActionKind) Begun() bool { return k.There() || k == ActRemove }
+// that was removed or put back nothing tells why.
+func (k ActionKind) Begun() bool { return k.There() || k == ActRemove || k == ActUndo }
 
 // Action is one thing that is to be done, or was, to a mail or to a mailbox. What a dry run prints,
 // what the log keeps, and what could be turned round are made of it.
@@ -62,6 +62,7 @@ type Action struct {
 	UID         imap.UID   `json:"uid,omitempty"`
 	Key         string     `json:"key,omitempty"`    // of its file here
 	ID          string     `json:"id,omitempty"`     // notmuch's
+	Digest      string     `json:"digest,omitempty"` // of its text, in hexadecimal, where it is known; of what comes it is left out
 	Other       string     `json:"other,omitempty"`  // the mailbox that it goes to; of ActLink, that it was in
 	Before      []string   `json:"before,omitempty"` // its flags
 	After       []string   `json:"after,omitempty"`
@@ -99,7 +100,7 @@ type Logged struct {
 func (a *Action) About() string {
 	what := strconv.FormatUint(a.UIDValidity, 10) + "/" + strconv.FormatUint(uint64(a.UID), 10)
 	switch a.Kind {
-	case ActUpload:
+	case ActUpload, ActUndo:
 		what = a.Key
 	case ActCreate, ActErase:
 		what = ""
@@ -177,10 +178,10 @@ func (a *Action) Words() string {
 		if a.Other != "" {
 			parts = append(parts, "moved back to "+a.Other+" here")
 		}
-		if flags := a.changed(); flags != "" {
+		if flags := a.changed(); flags != "" && !a.Attic {
 			parts = append(parts, "flags changed back here ("+flags+")")
 		}
-		return strings.Join(parts, ", ")
+		return cmp.Or(strings.Join(parts, ", "), "tags changed back here")
 	}
 	return string(a.Kind) // of a later version
 }
@@ -196,7 +197,7 @@ func (a *Action) Plan() string {
 		where = a.Mailbox + " -> " + a.Other
 	}
 	flags := ""
-	if a.Kind == ActStore || a.Kind == ActFlag || a.Kind == ActUndo {
+	if a.Kind == ActStore || a.Kind == ActFlag || a.Kind == ActUndo && !a.Attic {
 		flags = a.changed()
 	}
 	parts := []string{string(a.Kind), where, flags, a.From, cmp.Or(a.Subject, a.unnamed())}

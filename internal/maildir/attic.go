@@ -20,6 +20,8 @@ type Attic struct {
 	Days int    // for how long a mail is kept; 0: none is, and what there is goes with the next Prune
 	Size int64  // so many bytes at most, after a Prune
 	Now  func() time.Time
+
+	kept map[string]bool // paths of what it was given
 }
 
 // unpruned is a file that is there while the attic may hold more than it is to.
@@ -41,9 +43,6 @@ func (a *Attic) Keep(folder, path string) error {
 	}
 	key, letters := ParseName(path)
 	to := dir.Path("cur/" + key + ":2," + letters)
-	if err := dir.Remove("tmp/" + filepath.Base(to)); err != nil { // of one that was killed
-		return err
-	}
 	err = Move(path, to)
 	if errors.Is(err, fs.ErrExist) { // it was removed on this day before, and came back under its name
 		if err := os.Remove(to); err != nil {
@@ -51,7 +50,14 @@ func (a *Attic) Keep(folder, path string) error {
 		}
 		err = Move(path, to)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	if a.kept == nil {
+		a.kept = make(map[string]bool)
+	}
+	a.kept[to] = true
+	return nil
 }
 
 // Rename makes what was removed from a folder that of another one. What was removed from both under one
@@ -127,38 +133,39 @@ func (a *Attic) days() ([]string, error) {
 }
 
 // Prune removes what was kept for long enough, and of too much that which was removed first, and of a
-// day's the oldest mail. No more is kept than is free beside it on the disk, either. tight says that
-// the disk is full.
-func (a *Attic) Prune(tight bool) error {
+// day's the oldest mail. No more is kept than is free beside it on the disk, either, and early is how
+// many mails went for that alone. tight says that the disk is full. What this Attic was given itself stays.
+func (a *Attic) Prune(tight bool) (early int, err error) {
 	days, err := a.days()
 	if err != nil || len(days) == 0 {
-		return err
+		return 0, err
 	}
 	first := a.Now().UTC().AddDate(0, 0, -a.Days).Format(time.DateOnly)
 	for _, day := range days {
 		if day < first || a.Days <= 0 {
 			if err := os.RemoveAll(filepath.Join(a.Dir, day)); err != nil {
-				return err
+				return 0, err
 			}
 		}
 	}
 	mark := filepath.Join(a.Dir, unpruned)
 	if _, err := os.Lstat(mark); errors.Is(err, fs.ErrNotExist) && !tight {
-		return nil
+		return 0, nil
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+		return 0, err
 	}
-	if err := a.shrink(); err != nil {
-		return err
+	early, over, err := a.shrink()
+	if err != nil || over { // then the next one goes on
+		return early, err
 	}
 	if err := os.Remove(mark); !errors.Is(err, fs.ErrNotExist) {
-		return err
+		return early, err
 	}
-	return nil
+	return early, nil
 }
 
-// shrink removes the oldest of too much.
-func (a *Attic) shrink() error {
+// shrink removes the oldest of too much. over tells whether it is still too much.
+func (a *Attic) shrink() (early int, over bool, err error) {
 	type file struct {
 		path string
 		day  string
@@ -167,7 +174,7 @@ func (a *Attic) shrink() error {
 	}
 	days, err := a.days()
 	if err != nil {
-		return err
+		return 0, false, err
 	}
 	var files []file
 	var sum int64
@@ -184,7 +191,7 @@ func (a *Attic) shrink() error {
 			return nil
 		})
 		if err != nil {
-			return err
+			return 0, false, err
 		}
 	}
 	slices.SortFunc(files, func(a, b file) int {
@@ -199,10 +206,16 @@ func (a *Attic) shrink() error {
 		if sum <= most {
 			break
 		}
+		if a.kept[f.path] {
+			continue
+		}
 		if err := os.Remove(f.path); err != nil {
-			return err
+			return early, true, err
+		}
+		if sum <= a.Size {
+			early++
 		}
 		sum -= f.size
 	}
-	return nil
+	return early, sum > most, nil
 }

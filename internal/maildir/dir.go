@@ -471,6 +471,9 @@ func Move(from, to string) error {
 // moveAcross is Move to another file system: the mail is durable there before it goes.
 func moveAcross(from, to string) error {
 	tmp := filepath.Join(filepath.Dir(filepath.Dir(to)), "tmp", filepath.Base(to))
+	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) { // of one that was killed
+		return err
+	}
 	if err := Copy(from, tmp); err != nil {
 		return err
 	}

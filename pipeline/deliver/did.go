@@ -94,7 +94,7 @@ func (l *Line) did(c *journal.Change, it *Item, row ledger.Message, tags []strin
 		case it.Linked:
 			a.Kind, a.Other, a.Why = mail.ActLink, it.Source, "it was moved or copied on the server, and is here already"
 		default:
-			a.Kind, a.Why = mail.ActFetch, "it is new on the server"
+			a.Kind, a.Why, a.Digest = mail.ActFetch, "it is new on the server", ""
 		}
 		if !it.Paired && it.Box.Ours[row.UID] { // what is paired may come before these are known
 			a.Why = "it was moved there as was wanted here"

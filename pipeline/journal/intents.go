@@ -7,6 +7,7 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
+	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
 // Flagging is flags that are about to change here. A run that is killed between a
@@ -46,6 +47,48 @@ type Told struct {
 type MovedBack struct {
 	From, To string // absolute
 	ID       string // of its message, by notmuch
+}
+
+// Undoing is, by the mailbox and the key of its file, a mail of which something is about to be undone
+// here: first its tags and letters, then where its file is. While that is under way nothing tells it
+// from what its owner does, and a file that came from the attic from one that is new.
+type Undoing struct {
+	Mailbox     string    `json:"mailbox"` // where it is, or comes to
+	UIDValidity uint64    `json:"uidvalidity,omitempty"`
+	UID         imap.UID  `json:"uid,omitempty"` // 0 of what comes from the attic
+	Key         string    `json:"key"`           // of its file, as which it comes
+	ID          string    `json:"id"`
+	Digest      string    `json:"digest,omitempty"`
+	To          string    `json:"to,omitempty"` // the mailbox to whose folder it goes; "": it stays
+	Add         []string  `json:"add,omitempty"`
+	Remove      []string  `json:"remove,omitempty"` // tags
+	Set         string    `json:"set,omitempty"`
+	Clear       string    `json:"clear,omitempty"` // letters
+	Kept        string    `json:"kept,omitempty"`  // its key in the attic; "": it is here
+	KeptAt      time.Time `json:"kept_at,omitzero"`
+	Flags       []string  `json:"flags,omitempty"` // of what comes from there
+	Tags        []string  `json:"tags,omitempty"`  // that it is to have, without those of flags
+	Before      []string  `json:"before,omitempty"`
+	After       []string  `json:"after,omitempty"` // flags, as the log has them
+	From        string    `json:"from,omitempty"`
+	Subject     string    `json:"subject,omitempty"`
+	Why         string    `json:"why"`
+}
+
+// Target is the mailbox to whose folder the file goes; "": it stays where it is.
+func (u *Undoing) Target() string {
+	if u.Kept != "" {
+		return u.Mailbox
+	}
+	return u.To
+}
+
+// Action is that as the log has it.
+func (u *Undoing) Action() mail.Action {
+	return mail.Action{
+		Kind: mail.ActUndo, Mailbox: u.Mailbox, UIDValidity: u.UIDValidity, UID: u.UID, Key: u.Key, ID: u.ID, Digest: u.Digest, Other: u.To,
+		Before: u.Before, After: u.After, Attic: u.Kept != "", From: u.From, Subject: u.Subject, Why: u.Why,
+	}
 }
 
 // Moving is the move under way out of a mailbox. While its answer has not come, and

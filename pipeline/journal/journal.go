@@ -244,7 +244,11 @@ func (c *Change) say(l mail.Logged) {
 
 // ActionOf is a message as an action has it.
 func ActionOf(kind mail.ActionKind, m ledger.Message) mail.Action {
-	return mail.Action{Kind: kind, Mailbox: m.Mailbox, UIDValidity: m.UIDValidity, UID: m.UID, Key: m.Key, ID: m.ID}
+	a := mail.Action{Kind: kind, Mailbox: m.Mailbox, UIDValidity: m.UIDValidity, UID: m.UID, Key: m.Key, ID: m.ID}
+	if !m.Digest.IsZero() {
+		a.Digest = m.Digest.String()
+	}
+	return a
 }
 
 func (c *Change) set(key, text string) {

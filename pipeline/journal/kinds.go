@@ -16,6 +16,7 @@ type Journal struct {
 	Told      Notes[Told]
 	Flags     Note[[]Flagging]
 	Back      Note[[]MovedBack]
+	Undoing   Notes[Undoing]
 	Expunge   Note[probe.Marks]
 	Moving    Notes[Moving]
 	Arriving  Notes[Arrival]
@@ -36,6 +37,7 @@ type Journal struct {
 	NotBefore    Note[Moment]
 	LeftBy       Note[Text]
 	Without      Note[Without]
+	Undone       Note[Moment]
 
 	Before      Notes[Text]
 	NeverUpload Notes[Text]
@@ -47,6 +49,7 @@ type Journal struct {
 	TwinSaid    Notes[Text]
 	StaysSaid   Notes[Text]
 	OddSaid     Notes[Text]
+	UnkeptSaid  Notes[Text]
 
 	Scanned   Notes[Scan]
 	Uploading Notes[Since]
@@ -70,6 +73,7 @@ func Of(l *ledger.Ledger) *Journal {
 	declare(j, &j.Told, "told/", Intent, OfMessage, "flags that the server was told of")
 	declare(j, &j.Flags.notes, "flags", Intent, Alone, "changed flags")
 	declare(j, &j.Back.notes, "back", Intent, Alone, "files that are moved back")
+	declare(j, &j.Undoing, "undoing/", Intent, OfMailboxFile, "a mail of which something is undone")
 	// On the server: marks that others lost, before anything may expunge. Then the moves,
 	// which say what arrives elsewhere; then what arrives and what was linked, before a
 	// file that is gone from where it was may be forgotten; then what was moved by rule.
@@ -96,6 +100,8 @@ func Of(l *ledger.Ledger) *Journal {
 	declare(j, &j.LeftBy.notes, "not_before by", Memory, Alone, "how the server was reached that wants to be left alone") // until another one does
 	declare(j, &j.Without.notes, "without", Memory, Alone, "what the server is asked without")                            // for 30 days, or until the server is another one
 
+	declare(j, &j.Undone.notes, "undone", Memory, Alone, "when something was undone of which the server is yet to hear") // until a sync has told it
+
 	// What was decided, and what was said once.
 	declare(j, &j.NeverUpload, "uploaded/", Memory, OfFileIn, "a file that is not uploaded (again)")                               // while it is in its mailbox's folder
 	declare(j, &j.HereBefore, "here/", Memory, OfFileIn, "a file that was here before the first sync")                             // until it is uploaded, or while it is in its mailbox's folder
@@ -107,6 +113,8 @@ func Of(l *ledger.Ledger) *Journal {
 	declare(j, &j.TwinSaid, "twin/", Memory, OfFileIn, "a file that the mailbox has already")                                      // while it is in the folder
 	declare(j, &j.StaysSaid, "stays/", Memory, OfWord, "a flag that the server does not keep")                                     // as long as the mailbox
 	declare(j, &j.OddSaid, "odd/", Memory, OfMailbox, "a mailbox whose name no command can say")                                   // while the server lists it
+
+	declare(j, &j.UnkeptSaid, "unkept/", Memory, OfMailbox, "a mailbox whose mail has no attic to go to") // as long as the mailbox
 
 	// Up to where both sides were compared.
 	declare(j, &j.Scanned, "scanned/", Mark, OfMailbox, "the last scan of a folder")

@@ -4,10 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
-
-	"github.com/emersion/go-imap/v2"
 
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
@@ -15,11 +12,10 @@ import (
 
 // Undoing is what of the log is to be undone, and what is known of its mail.
 type Undoing struct {
-	Lines     []mail.Logged     // the oldest first
+	Lines     []mail.Logged     // Log.Whole's
 	Here      map[string][]Here // the messages that are recorded and may be a line's, by the line's id
 	Kept      map[int64]Kept    // what is in the attic, by the number of the action that put it there
 	Mailboxes map[string]bool   // of which there is a folder
-	NoAttic   bool              // nothing is kept there
 }
 
 // Here is a recorded message, with what is here of it.
@@ -33,30 +29,74 @@ type Here struct {
 type Kept struct {
 	Path   string
 	Digest mail.Digest
-}
-
-// text tells whether a mail has the text of the file.
-func (k *Kept) text(m *undoing) Sign {
-	return Weigh(Agreed(&m.Row), Agreed(&ledger.Message{ID: m.Row.ID, Digest: k.Digest})).Text
+	Empty  bool // it is no mail any more
 }
 
 // Undo is what is to be done here with one mail, so that it is again as it was. What of that the server
 // is to know the next sync finds, as it finds what a person has done.
 type Undo struct {
 	Of    []mail.Logged // what is undone by it, the newest first
-	Here                // the message; of one that comes from the attic, only its Mailbox and ID
+	Here                // the message; of one that comes from the attic, only its Mailbox, ID and Digest
 	To    string        // the mailbox to whose folder its file goes; "": it stays
 	Delta               // of its flags
 	Tags  []string      // that it is to have, without those of flags; nil: they stay
 	Flags []string      // of what comes from the attic
-	Kept  string        // the path there of what comes; "": it is here
-	Away  bool          // its file goes to the attic
+	Kept  Kept          // what comes; without Path it is here
 }
 
 // NotUndone is an action that cannot be undone.
 type NotUndone struct {
 	mail.Logged
 	Reason string
+}
+
+// Undos is what is to be done so that nothing of some lines is done any more.
+type Undos struct {
+	Edits  []Undo
+	Stays  []NotUndone
+	Before []mail.Logged // what they did is not so any more without that
+}
+
+// Undo gives what is to be done so that nothing of the lines is done any more, and what stays.
+func (t *Tags) Undo(u *Undoing) (out Undos) {
+	w := &undoer{Undoing: u, Tags: t, mails: make(map[string][]*undoing), halves: make(map[int64]mail.Logged), spoken: make(map[int64]bool)}
+	met := make(map[string]*undoing) // without a Message-ID one has several ids
+	for id, all := range u.Here {
+		for _, h := range all {
+			is := fmt.Sprint(h.Row.Mailbox, "/", h.Row.UIDValidity, "/", h.Row.UID)
+			if met[is] == nil {
+				flags := t.AsNamed(h.Row.Flags, h.Name)
+				met[is] = &undoing{Here: h, mailbox: h.Row.Mailbox, flags: flags, were: flags}
+			}
+			w.mails[id] = append(w.mails[id], met[is])
+		}
+	}
+	w.pair()
+	reasons := make(map[int64]string)
+	for _, line := range slices.Backward(u.Lines) {
+		if reason := w.undo(line); reason != "" {
+			reasons[line.Number] = reason
+		}
+	}
+	undone := make(map[int64]bool)
+	for _, m := range w.order {
+		if e := m.edit(); e.Kept.Path != "" || e.To != "" || !e.Nothing() || e.Tags != nil {
+			out.Edits = append(out.Edits, e)
+			for _, line := range e.Of {
+				undone[line.Number] = true
+			}
+		}
+	}
+	for _, line := range u.Lines {
+		switch reason := reasons[line.Number]; {
+		case undone[line.Number] || w.spoken[line.Number] || w.besides(line):
+		case reason == "":
+			out.Before = append(out.Before, line)
+		default:
+			out.Stays = append(out.Stays, NotUndone{line, reason})
+		}
+	}
+	return out
 }
 
 // undoing is a mail, as far as it was followed back through the log.
@@ -66,67 +106,66 @@ type undoing struct {
 	flags, were []string // then, and now
 	of          []mail.Logged
 	tags        []string
-	kept        string
-	away        bool
+	kept        Kept
+	stands      bool // for a line whose mail it is, or has the text of
 }
 
-// Undo gives what is to be done so that nothing of the lines is done any more, and what stays. What is
-// as it was before already is in neither.
-func (t *Tags) Undo(u *Undoing) (edits []Undo, stays []NotUndone) {
-	w := &undoer{Undoing: u, Tags: t, mails: make(map[string][]*undoing)}
-	type message struct {
-		mailbox     string
-		uidValidity uint64
-		uid         imap.UID
+// is tells whether a line is about this very mail.
+func (m *undoing) is(line *mail.Logged) bool {
+	same := func(a *mail.Action) bool {
+		return a.Key != "" && a.Key == line.Key || a.UID != 0 && a.UID == line.UID && a.UIDValidity == line.UIDValidity && a.Mailbox == line.Mailbox
 	}
-	met := make(map[message]*undoing) // without a Message-ID one has several ids
-	for id, all := range u.Here {
-		for _, h := range all {
-			is := message{h.Row.Mailbox, h.Row.UIDValidity, h.Row.UID}
-			if met[is] == nil {
-				flags := t.AsNamed(h.Row.Flags, h.Name)
-				met[is] = &undoing{Here: h, mailbox: h.Row.Mailbox, flags: flags, were: flags}
-			}
-			w.mails[id] = append(w.mails[id], met[is])
-		}
+	return same(&mail.Action{Mailbox: m.Row.Mailbox, UIDValidity: m.Row.UIDValidity, UID: m.Row.UID, Key: m.Row.Key}) ||
+		slices.ContainsFunc(m.of, func(l mail.Logged) bool { return same(&l.Action) })
+}
+
+// text tells whether the mail has this text, a digest in hexadecimal.
+func (m *undoing) text(digest string) Sign {
+	switch {
+	case digest == "" || m.Row.Digest.IsZero():
+		return Missing
+	case m.Row.Digest.String() == digest:
+		return Equal
 	}
-	reasons := make(map[int64]string)
-	for _, line := range slices.Backward(u.Lines) {
-		if reason := w.undo(line); reason != "" {
-			reasons[line.Number] = reason
-		}
+	return Differs
+}
+
+// edit is what is to be done with the mail.
+func (m *undoing) edit() Undo {
+	e := Undo{Of: m.of, Here: m.Here, Delta: Changed(m.were, m.flags), Tags: m.tags, Kept: m.kept}
+	switch {
+	case m.kept.Path != "":
+		e.Flags, e.Delta, e.Row.Mailbox = m.flags, Delta{}, m.mailbox
+	case m.mailbox != m.Row.Mailbox:
+		e.To = m.mailbox
 	}
-	for _, line := range u.Lines {
-		if reason := reasons[line.Number]; reason != "" && !w.settled(line) {
-			stays = append(stays, NotUndone{line, reason})
-		}
-	}
-	for _, m := range w.order {
-		e := Undo{Of: m.of, Here: m.Here, Delta: Changed(m.were, m.flags), Tags: m.tags, Kept: m.kept, Away: m.away && m.kept == ""}
-		switch {
-		case m.kept != "":
-			e.Flags, e.Delta = m.flags, Delta{}
-			e.Row.Mailbox = m.mailbox
-			if m.away { // it came from there, and goes there: it stays
-				continue
-			}
-		case m.mailbox != m.Row.Mailbox:
-			e.To = m.mailbox
-		}
-		if e.Kept == "" && !e.Away && e.To == "" && e.Nothing() && e.Tags == nil {
-			continue
-		}
-		edits = append(edits, e)
-	}
-	return edits, stays
+	return e
 }
 
 // undoer goes back through the log.
 type undoer struct {
 	*Undoing
 	*Tags
-	mails map[string][]*undoing // by the id of lines
-	order []*undoing            // those that are changed, in the order in which they were met
+	mails  map[string][]*undoing // by the id of lines
+	order  []*undoing            // those that are changed, in the order in which they were met
+	halves map[int64]mail.Logged // of mail that another client moved, by the number of the line that says where it went, that which says that it is not where it was
+	spoken map[int64]bool        // the numbers of the latter
+}
+
+// pair finds the two lines of mails that other clients moved.
+func (w *undoer) pair() {
+	from := make(map[moved][]mail.Logged)
+	for _, line := range w.Lines {
+		if m, ok := half(&line); ok && line.Kind == mail.ActRemove {
+			from[m] = append(from[m], line)
+		}
+	}
+	for _, line := range w.Lines {
+		if m, ok := half(&line); ok && line.Kind == mail.ActLink && len(from[m]) > 0 {
+			w.halves[line.Number], w.spoken[from[m][0].Number] = from[m][0], true
+			from[m] = from[m][1:]
+		}
+	}
 }
 
 // undo goes back over one line. It gives why that cannot be; "" if it can, or if nothing is to be done.
@@ -149,11 +188,14 @@ func (w *undoer) undo(line mail.Logged) string {
 		}
 		return w.moveBack(line, line.Other, line.Mailbox)
 	case mail.ActLink:
-		if _, reason := w.find(line, line.Other); reason == "" {
+		if _, moved := w.halves[line.Number]; !moved {
 			return "it was copied, and copies stay"
 		}
 		return w.moveBack(line, line.Mailbox, line.Other)
 	case mail.ActRemove:
+		if w.spoken[line.Number] {
+			return ""
+		}
 		return w.bringBack(line)
 	case mail.ActUndo:
 		return w.redo(line)
@@ -172,61 +214,100 @@ func (w *undoer) undo(line mail.Logged) string {
 	}
 }
 
-// settled tells whether what could not be undone of a line is undone by that of others, or goes
-// without saying beside it.
-func (w *undoer) settled(line mail.Logged) bool {
+// besides tells whether a line goes without saying beside others: that a mail came to where they moved it.
+func (w *undoer) besides(line mail.Logged) bool {
 	switch line.Kind {
 	case mail.ActFetch, mail.ActLink, mail.ActUpload:
-		// The mail of which it tells goes elsewhere, or was brought here by what is undone.
-		return slices.ContainsFunc(w.order, func(m *undoing) bool {
-			return m.Row.ID == line.ID && line.ID != "" && (m.mailbox != line.Mailbox || m.away)
+		return line.ID != "" && slices.ContainsFunc(w.Lines, func(l mail.Logged) bool {
+			return (l.Kind == mail.ActMove || l.Kind == mail.ActDelete) && l.Outcome == mail.IsDone && l.ID == line.ID && l.Other == line.Mailbox
 		})
-	case mail.ActRemove:
-		_, reason := w.find(line, line.Mailbox)
-		return reason == "" // it is there again
 	}
 	return false
 }
 
 // find gives the mail of a line that is, or by what was undone so far will be, in a mailbox, or why there
-// is none of which that is sure.
-func (w *undoer) find(line mail.Logged, mailbox string) (m *undoing, reason string) {
+// is none of which that is sure. Where the very mail of the line is known, no other one is taken for it.
+// any tells that of several with one text each will do.
+func (w *undoer) find(line mail.Logged, mailbox string, anyOf bool) (m *undoing, reason string) {
 	if line.ID == "" {
 		return nil, "the log does not tell which mail it was"
 	}
-	var in, elsewhere []*undoing
+	var known, like []*undoing
 	for _, m := range w.mails[line.ID] {
-		if m.mailbox == mailbox && !m.away {
-			in = append(in, m)
-		} else {
-			elsewhere = append(elsewhere, m)
+		if m.is(&line) {
+			known = append(known, m)
+		} else if m.text(line.Digest) != Differs {
+			like = append(like, m)
 		}
 	}
-	same := func(m *undoing) bool {
-		return m.Row.Mailbox == line.Mailbox && m.Row.UID == line.UID && m.Row.UIDValidity == line.UIDValidity || m.Row.Key == line.Key && line.Key != ""
+	all := like
+	if len(known) > 0 {
+		all = known
 	}
-	if i := slices.IndexFunc(in, same); i >= 0 && len(in) > 1 {
-		in = in[i : i+1]
+	var in []*undoing
+	for _, m := range all {
+		if m.mailbox == mailbox {
+			in = append(in, m)
+		}
+	}
+	if len(in) > 1 && (anyOf || len(known) > 0) && oneText(in) {
+		in = []*undoing{slices.MaxFunc(in, func(a, b *undoing) int {
+			return cmp.Or(likeness(a, line)-likeness(b, line), cmp.Compare(a.Row.UID, b.Row.UID))
+		})}
 	}
 	switch {
-	case len(in) == 0 && len(elsewhere) == 0:
+	case len(all) == 0:
 		return nil, "its mail is not here any more"
 	case len(in) == 0:
-		return nil, "its mail is not in " + mailbox + " any more, but in " + elsewhere[0].mailbox
+		return nil, "its mail is not in " + mailbox + " any more, but in " + all[0].mailbox
 	case len(in) > 1:
 		return nil, fmt.Sprintf("%d mails in %s have its Message-ID", len(in), mailbox)
-	case in[0].kept == "" && in[0].Name == "":
+	case in[0].kept.Path == "" && in[0].Name == "":
 		return nil, "its file was moved or deleted since the last sync; sync first"
 	}
 	return in[0], ""
 }
 
+// likeness is greater of a mail that has the flags which the line's had.
+func likeness(m *undoing, line mail.Logged) int {
+	if SameFlags(m.flags, line.Before) {
+		return 1
+	}
+	return 0
+}
+
+// oneText tells whether all of some mails have the same text for sure.
+func oneText(all []*undoing) bool {
+	digest := all[0].Row.Digest.String()
+	return !slices.ContainsFunc(all, func(m *undoing) bool { return m.text(digest) != Equal })
+}
+
+// standing gives a mail that is in a mailbox, and the line's by all that is known, or has its text. It
+// stands for no other line then. What comes from the attic, or was moved for another line, is another one.
+func (w *undoer) standing(line mail.Logged, mailbox string) *undoing {
+	var other *undoing
+	for _, m := range w.mails[line.ID] {
+		switch {
+		case m.mailbox != mailbox || m.kept.Path != "" || m.Name == "" || m.text(line.Digest) == Differs:
+		case m.is(&line):
+			m.stands = true
+			return m
+		case len(m.of) == 0 && !m.stands:
+			other = m
+		}
+	}
+	if other != nil {
+		other.stands = true
+	}
+	return other
+}
+
 // touch notes that a line is undone with a mail.
-func (w *undoer) touch(m *undoing, line mail.Logged) {
+func (w *undoer) touch(m *undoing, lines ...mail.Logged) {
 	if !slices.Contains(w.order, m) {
 		w.order = append(w.order, m)
 	}
-	m.of = append(m.of, line)
+	m.of, m.stands = append(m.of, lines...), true
 }
 
 // reflag gives a mail the flags that it had, of those that a line changed.
@@ -246,7 +327,7 @@ func (w *undoer) reflag(line mail.Logged) string {
 		slices.Sort(stay)
 		return strings.Join(stay, " ") + " does not go from here to the server"
 	}
-	m, reason := w.find(line, line.Mailbox)
+	m, reason := w.find(line, line.Mailbox, false)
 	if reason != "" {
 		return reason
 	}
@@ -273,9 +354,9 @@ func (w *undoer) retag(m *undoing, tags []string) {
 
 // moveBack moves a mail back to where it was.
 func (w *undoer) moveBack(line mail.Logged, from, to string) string {
-	m, reason := w.find(line, from)
+	m, reason := w.find(line, from, true)
 	if reason != "" {
-		if m, _ := w.find(line, to); m != nil {
+		if w.standing(line, to) != nil {
 			return "" // it is there again
 		}
 		return reason
@@ -285,6 +366,9 @@ func (w *undoer) moveBack(line mail.Logged, from, to string) string {
 	}
 	m.mailbox = to
 	w.touch(m, line)
+	if half, ok := w.halves[line.Number]; ok {
+		w.touch(m, half)
+	}
 	if line.Kind == mail.ActDelete && line.Tags != nil {
 		w.retag(m, line.Tags)
 	}
@@ -305,7 +389,10 @@ func (w *undoer) without(tags []string) []string {
 // bringBack brings a file back from the attic.
 func (w *undoer) bringBack(line mail.Logged) string {
 	kept := w.Kept[line.Number]
-	if m, _ := w.find(line, line.Mailbox); m != nil && (kept.Path == "" || kept.text(m) != Differs) {
+	if kept.Path != "" {
+		line.Digest = kept.Digest.String()
+	}
+	if m := w.standing(line, line.Mailbox); m != nil { // it is there again
 		if line.Tags != nil && slices.Contains(w.order, m) {
 			w.retag(m, line.Tags)
 			w.touch(m, line)
@@ -313,26 +400,35 @@ func (w *undoer) bringBack(line mail.Logged) string {
 		return ""
 	}
 	switch {
+	case line.ID == "":
+		return "the log does not tell which mail it was"
 	case !line.Attic:
 		return "its file was not kept"
 	case kept.Path == "":
 		return "its file is not in the attic any more"
+	case kept.Empty:
+		return "its file in the attic is no mail any more: " + kept.Path
 	case !w.Mailboxes[line.Mailbox]:
 		return "there is no mailbox " + line.Mailbox + " any more"
-	case line.ID == "":
-		return "the log does not tell which mail it was"
 	}
 	for _, m := range w.mails[line.ID] {
-		if m.kept == "" && !m.away && m.Name != "" && kept.text(m) == Equal { // then it would not have been kept
-			if m.mailbox == line.Mailbox { // one of several
-				return ""
-			}
+		if m.mailbox == line.Mailbox && (m.kept.Path != "" || m.Name != "") && m.text(line.Digest) == Equal {
+			return "one with its text is in " + m.mailbox + ", and a mailbox is not given a mail twice; its file is " + kept.Path
+		}
+		if m.kept.Path == "" && !m.stands && m.Name != "" && m.text(line.Digest) == Equal { // then it would not have been kept
+			m.stands = true
 			return "its mail is in " + m.mailbox + " by now; move it, if it is to be in " + line.Mailbox
 		}
 	}
-	m := &undoing{mailbox: line.Mailbox, kept: kept.Path, tags: w.without(line.Tags)}
+	m := &undoing{mailbox: line.Mailbox, kept: kept}
 	m.Row = ledger.Message{Mailbox: line.Mailbox, ID: line.ID, Digest: kept.Digest}
-	m.flags = slices.DeleteFunc(slices.Clone(line.Before), func(f string) bool { return strings.EqualFold(f, `\Deleted`) })
+	m.flags = slices.DeleteFunc(w.AsNamed(slices.Clone(line.Before), kept.Path), func(f string) bool { return strings.EqualFold(f, `\Deleted`) })
+	if w.TagFlags && line.Tags != nil {
+		m.flags = w.TagDelta(m.flags, line.Tags).Merged(m.flags)
+	}
+	if m.tags = []string{}; line.Tags != nil {
+		w.retag(m, line.Tags)
+	}
 	w.mails[line.ID] = append(w.mails[line.ID], m)
 	w.touch(m, line)
 	return ""
@@ -341,16 +437,7 @@ func (w *undoer) bringBack(line mail.Logged) string {
 // redo turns back what was turned back.
 func (w *undoer) redo(line mail.Logged) string {
 	if line.Attic {
-		m, reason := w.find(line, line.Mailbox)
-		switch {
-		case reason != "":
-			return reason
-		case w.NoAttic:
-			return "there is no attic (attic_days) where it would be kept"
-		}
-		m.away = true
-		w.touch(m, line)
-		return ""
+		return "what came from the attic stays; delete it, if it is to go"
 	}
 	if line.Other != "" {
 		if reason := w.moveBack(line, line.Other, line.Mailbox); reason != "" {
@@ -366,25 +453,4 @@ func (w *undoer) redo(line mail.Logged) string {
 // OfFlag tells whether a tag stands for a flag, or for that there is none.
 func OfFlag(tag string) bool {
 	return slices.ContainsFunc(FlagRows(), func(r FlagRow) bool { return r.Tag == tag && tag != "" })
-}
-
-// Action is an edit as the log has it.
-func (e *Undo) Action() mail.Action {
-	a := mail.Action{Kind: mail.ActUndo, Mailbox: e.Row.Mailbox, UIDValidity: e.Row.UIDValidity, UID: e.Row.UID, Key: e.Row.Key, ID: e.Row.ID, Other: e.To, Attic: e.Kept != ""}
-	var of []string
-	for _, line := range e.Of {
-		of = append(of, strconv.FormatInt(line.Number, 10))
-		a.From, a.Subject = cmp.Or(a.From, line.From), cmp.Or(a.Subject, line.Subject)
-	}
-	a.Why = "you undid " + strings.Join(of, " and ")
-	switch {
-	case e.Away:
-		a.Kind, a.Attic, a.Before = mail.ActRemove, true, e.Row.Flags
-	case !e.Nothing():
-		a.Before, a.After = e.Remove, e.Add
-	}
-	if e.Away {
-		a.Tags = slices.Clone(e.Here.Tags)
-	}
-	return a
 }
