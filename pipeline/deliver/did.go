@@ -38,9 +38,22 @@ func removal(it *Item) mail.Action {
 }
 
 // Removing says in the log that the files of messages that are gone are about to be removed: when they
-// are, nothing tells any more who did it.
+// are, nothing tells any more who did it, nor, of what goes to the attic, which tags it had.
 func (l *Line) Removing(ctx context.Context, items ...*Item) error {
 	var c journal.Change
+	var ids []string
+	for _, it := range items {
+		if it.kept && it.Row.ID != "" {
+			ids = append(ids, it.Row.ID)
+		}
+	}
+	var known map[string]mail.Tagged
+	if len(ids) > 0 && l.Orders != nil {
+		var err error
+		if known, err = l.Orders.Messages(ctx, ids); err != nil {
+			return err
+		}
+	}
 	for _, it := range items {
 		if it.Op != OpGone || it.Forgotten() {
 			continue
@@ -52,7 +65,10 @@ func (l *Line) Removing(ctx context.Context, items ...*Item) error {
 		if ok {
 			it.began = true
 			it.Who, it.What = maildir.Brief(it.Box.Dir.Path(name))
-			c.Begin(removal(it))
+			it.tags = known[it.Row.ID].Tags
+			a := removal(it)
+			a.Tags = it.tags
+			c.Begin(a)
 		}
 	}
 	if c.Empty() {
@@ -117,7 +133,9 @@ func (l *Line) did(c *journal.Change, it *Item, row ledger.Message, tags []strin
 		if it.Forgotten() || ours && !it.began {
 			return
 		}
-		a = removal(it)
+		if a = removal(it); tags == nil {
+			tags = it.tags
+		}
 		a.Tags = tags
 	default:
 		return

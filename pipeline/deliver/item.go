@@ -68,8 +68,9 @@ type Item struct {
 	Marked   bool     // it was marked for deletion here, too
 	Absent   bool     // its file was gone before the run: the next one is to judge nothing of it
 
-	kept  bool // its file goes to the attic
-	began bool // the log has that its file is about to be removed
+	kept  bool     // its file goes to the attic
+	tags  []string // that it had before
+	began bool     // the log has that its file is about to be removed
 	// left: its file is not as the run has seen it, or its folder does not take it: the next run
 	// judges what became of it.
 	left bool
