@@ -84,14 +84,22 @@ func TestWhatWasDoneIsUndone(t *testing.T) {
 		do   func(h *home, s *server)
 		free string // a tag that may be another one when it was undone
 	}{
-		"a flag here":            {do: func(h *home, _ *server) { h.flag("INBOX", 1, "FS") }},
-		"a flag there":           {do: func(_ *home, s *server) { s.box("INBOX").flag(1, `\Flagged`, `\Seen`) }},
-		"flags off there":        {do: func(_ *home, s *server) { s.box("INBOX").flag(2) }},
-		"a keyword here":         {do: func(h *home, _ *server) { h.tag(id(1), []string{"todo"}, nil) }},
-		"a keyword there":        {do: func(_ *home, s *server) { s.box("INBOX").flag(1, "todo") }},
-		"a move here":            {do: func(h *home, _ *server) { h.move("INBOX", 2, "Archive", false) }},
-		"a move here in mutt":    {do: func(h *home, _ *server) { h.move("INBOX", 2, "Archive", true) }},
-		"a move there":           {do: func(_ *home, s *server) { s.relocate("INBOX", 2, "Archive") }},
+		"a flag here":         {do: func(h *home, _ *server) { h.flag("INBOX", 1, "FS") }},
+		"a flag there":        {do: func(_ *home, s *server) { s.box("INBOX").flag(1, `\Flagged`, `\Seen`) }},
+		"flags off there":     {do: func(_ *home, s *server) { s.box("INBOX").flag(2) }},
+		"a keyword here":      {do: func(h *home, _ *server) { h.tag(id(1), []string{"todo"}, nil) }},
+		"a keyword there":     {do: func(_ *home, s *server) { s.box("INBOX").flag(1, "todo") }},
+		"a move here":         {do: func(h *home, _ *server) { h.move("INBOX", 2, "Archive", false) }},
+		"a move here in mutt": {do: func(h *home, _ *server) { h.move("INBOX", 2, "Archive", true) }},
+		"a move there":        {do: func(_ *home, s *server) { s.relocate("INBOX", 2, "Archive") }},
+		"a flag and a move there": {do: func(_ *home, s *server) {
+			s.box("INBOX").flag(1, `\Seen`, "todo")
+			s.relocate("INBOX", 1, "Archive")
+		}},
+		"flags off and a move there": {do: func(_ *home, s *server) {
+			s.box("INBOX").flag(2)
+			s.relocate("INBOX", 2, "Archive")
+		}},
 		"a move by a tag":        {do: func(h *home, _ *server) { h.tag(id(1), []string{"filed"}, nil) }, free: "filed"},
 		"a deletion here":        {do: func(h *home, _ *server) { h.remove("INBOX", 2) }},
 		"a deletion by T":        {do: func(h *home, _ *server) { h.flag("INBOX", 2, "ST") }},

@@ -150,6 +150,9 @@ func (a *Action) Words() string {
 	case ActFetch:
 		return "fetched"
 	case ActLink:
+		if flags := a.changed(); flags != "" {
+			return "linked from " + a.Other + " (" + flags + ")"
+		}
 		return "linked from " + a.Other
 	case ActPair:
 		return "paired with the file that was here"

@@ -109,6 +109,9 @@ func (l *Line) did(c *journal.Change, it *Item, row ledger.Message, tags []strin
 			return
 		case it.Linked:
 			a.Kind, a.Other, a.Why = mail.ActLink, it.Source, "it was moved or copied on the server, and is here already"
+			if !it.Resumed {
+				a.Before, a.After = it.Was, row.Flags
+			}
 		default:
 			a.Kind, a.Why, a.Digest = mail.ActFetch, "it is new on the server", ""
 		}

@@ -98,7 +98,7 @@ func (l *Looker) link(ctx context.Context, b *Mailbox, uids []imap.UID) ([]imap.
 			return nil, err
 		}
 		l.Report.Step("file linked")
-		it := &deliver.Item{Box: b.Mailbox, Op: deliver.OpAdd, Row: row, Before: b.Stubs[row.UID], Linked: true, Source: from.Mailbox, Beside: deliver.BesideNone}
+		it := &deliver.Item{Box: b.Mailbox, Op: deliver.OpAdd, Row: row, Before: b.Stubs[row.UID], Linked: true, Source: from.Mailbox, Was: from.Flags, Beside: deliver.BesideNone}
 		it.Add, it.Remove = l.arriving(b, plan.StoredFlags(here[row.UID]), by[row.UID])
 		if b.TakenOver {
 			it.IfKnown = deliver.TagsOfFlags(l.Tags, plan.StoredFlags(here[row.UID]), nil)

@@ -61,7 +61,7 @@ func (l *Looker) planLink(b *Mailbox, m mail.Message, from ledger.Message, path 
 		b.linked = make(map[imap.UID]bool)
 	}
 	b.linked[m.UID] = true
-	a := mail.Action{Kind: mail.ActLink, Mailbox: b.Name, UIDValidity: b.now.UIDValidity, UID: m.UID, ID: from.ID, Other: from.Mailbox}
+	a := mail.Action{Kind: mail.ActLink, Mailbox: b.Name, UIDValidity: b.now.UIDValidity, UID: m.UID, ID: from.ID, Other: from.Mailbox, Before: from.Flags, After: plan.StoredFlags(m.Flags)}
 	a.From, a.Subject = maildir.Brief(path)
 	l.Report.Plan(a)
 }

@@ -10,12 +10,17 @@ import (
 type Log []mail.Logged
 
 // Last tells of lines whether they are what the last run has changed. Mail that came or was sent, and
-// what was not done, is no change: else each of these would be before what is meant.
+// what was not done, is no change: else each of these would be before what is meant. Nor is what a sync
+// told the server of an undo: it is that undo.
 func (l Log) Last() func(*mail.Logged) bool {
+	told := make(map[int64]bool)
+	for i := range l.carried() {
+		told[l[i].Number] = true
+	}
 	changes := func(line *mail.Logged) bool {
 		switch line.Kind {
 		case mail.ActStore, mail.ActFlag, mail.ActMove, mail.ActFollow, mail.ActDelete, mail.ActRemove, mail.ActUndo, mail.ActErase:
-			return line.Outcome == mail.IsDone
+			return line.Outcome == mail.IsDone && !told[line.Number]
 		}
 		return false
 	}
@@ -31,14 +36,12 @@ func (l Log) Last() func(*mail.Logged) bool {
 // told the server of an undo is that undo. Of a mail that another client moved there are two lines: that
 // it is in another mailbox, and that it is not where it was; each of them stands for both.
 func (l Log) Whole(is func(*mail.Logged) bool) []mail.Logged {
-	undone := make(map[string]int) // lines of what was undone last, by the key of the file
 	halves := make(map[moved][]int)
 	taken := make(map[int]bool)
+	carried := l.carried()
 	for i := range l {
 		line, stands := &l[i], i
-		if line.Kind == mail.ActUndo {
-			undone[line.Key] = i
-		} else if of, ok := undone[line.Key]; ok && line.Key != "" && carries(&l[of], line) {
+		if of, ok := carried[i]; ok {
 			stands = of
 		}
 		if m, ok := half(line); ok {
@@ -59,6 +62,22 @@ func (l Log) Whole(is func(*mail.Logged) bool) []mail.Logged {
 	for i := range l {
 		if taken[i] {
 			out = append(out, l[i])
+		}
+	}
+	return out
+}
+
+// carried gives, by their places, the lines that tell that the server was told of an undo, and the lines
+// of that.
+func (l Log) carried() map[int]int {
+	out := make(map[int]int)
+	undone := make(map[string]int) // lines of what was undone last, by the key of the file
+	for i := range l {
+		line := &l[i]
+		if line.Kind == mail.ActUndo {
+			undone[line.Key] = i
+		} else if of, ok := undone[line.Key]; ok && line.Key != "" && carries(&l[of], line) {
+			out[i] = of
 		}
 	}
 	return out

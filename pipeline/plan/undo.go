@@ -310,10 +310,10 @@ func (w *undoer) touch(m *undoing, lines ...mail.Logged) {
 	m.of, m.stands = append(m.of, lines...), true
 }
 
-// reflag gives a mail the flags that it had, of those that a line changed.
-func (w *undoer) reflag(line mail.Logged) string {
-	back := Changed(line.After, line.Before)
-	var stay []string
+// flagsBack gives what turns back the flags that a line changed, and which of them do not go to the
+// server from here.
+func (w *undoer) flagsBack(line mail.Logged) (back Delta, stay []string) {
+	back = Changed(line.After, line.Before)
 	goes := func(f string) bool {
 		ok := slices.ContainsFunc(FlagRows(), func(r FlagRow) bool { return r.Tag != "" && strings.EqualFold(r.Flag, f) }) || w.isSent(f)
 		if !ok {
@@ -323,8 +323,14 @@ func (w *undoer) reflag(line mail.Logged) string {
 	}
 	back.Add = slices.DeleteFunc(back.Add, func(f string) bool { return !goes(f) })
 	back.Remove = slices.DeleteFunc(back.Remove, func(f string) bool { return !goes(f) })
+	slices.Sort(stay)
+	return back, stay
+}
+
+// reflag gives a mail the flags that it had, of those that a line changed.
+func (w *undoer) reflag(line mail.Logged) string {
+	back, stay := w.flagsBack(line)
 	if back.Nothing() && len(stay) > 0 {
-		slices.Sort(stay)
 		return strings.Join(stay, " ") + " does not go from here to the server"
 	}
 	m, reason := w.find(line, line.Mailbox, false)
@@ -368,6 +374,8 @@ func (w *undoer) moveBack(line mail.Logged, from, to string) string {
 	w.touch(m, line)
 	if half, ok := w.halves[line.Number]; ok {
 		w.touch(m, half)
+		back, _ := w.flagsBack(line) // whoever moved it may have flagged it, too
+		m.flags = back.Merged(m.flags)
 	}
 	if line.Kind == mail.ActDelete && line.Tags != nil {
 		w.retag(m, line.Tags)

@@ -52,6 +52,7 @@ func TestWhatUndoesTheLog(t *testing.T) {
 		"a keyword of the server's":  {[]mail.Logged{flags(line(mail.ActFlag, "In", ""), "", "$x other")}, []Here{here("In", name, "$x", "other")}, "", "$x other does not go from here to the server"},
 		"a move":                     {[]mail.Logged{line(mail.ActMove, "In", "Old")}, []Here{here("Old", name)}, "Old -> In", ""},
 		"a move there":               {[]mail.Logged{line(mail.ActLink, "Old", "In"), line(mail.ActRemove, "In", "")}, []Here{here("Old", name)}, "Old -> In", ""},
+		"a move there with a flag":   {[]mail.Logged{flags(line(mail.ActLink, "Old", "In"), flagged, seen), line(mail.ActRemove, "In", "")}, []Here{here("Old", read, seen)}, `Old -> In [+\Flagged -\Seen]`, ""},
 		"a move followed":            {[]mail.Logged{line(mail.ActFollow, "In", "Old")}, []Here{here("Old", name)}, "Old -> In", ""},
 		"a copy":                     {[]mail.Logged{line(mail.ActLink, "Old", "In")}, []Here{here("Old", name), here("In", name)}, "", "it was copied, and copies stay"},
 		"two moves":                  {[]mail.Logged{line(mail.ActMove, "In", "Old"), line(mail.ActMove, "Old", "Work")}, []Here{here("Work", name)}, "Work -> In", ""},
@@ -166,6 +167,15 @@ func TestWhichLinesAreChosen(t *testing.T) {
 		{Run: 4, Action: mail.Action{Kind: mail.ActFetch, Mailbox: "In", Key: "e", ID: "e@b"}},
 		{Run: 5, Outcome: mail.IsRefused, Action: mail.Action{Kind: mail.ActMove, Mailbox: "In", Key: "e", ID: "e@b", Other: "Old"}},
 	}
+	// A keyword of what came from the attic goes to the server with a sync of its own.
+	again := slices.Concat(log[:5:5], Log{
+		{Run: 3, Action: mail.Action{Kind: mail.ActUndo, Mailbox: "In", Key: "f", ID: "f@b", Attic: true, After: []string{"todo"}}},
+		{Run: 3, Action: mail.Action{Kind: mail.ActUpload, Mailbox: "In", Key: "f", ID: "f@b"}},
+		{Run: 4, Action: mail.Action{Kind: mail.ActStore, Mailbox: "In", Key: "f", ID: "f@b", After: []string{"todo"}}},
+	})
+	for i := range again {
+		again[i].Number, again[i].Outcome = int64(i+1), mail.IsDone
+	}
 	for i := range log {
 		log[i].Number = int64(i + 1)
 		if log[i].Outcome == "" {
@@ -179,6 +189,7 @@ func TestWhichLinesAreChosen(t *testing.T) {
 	}{
 		"the last of all":       {log, Log.Last, "[5]"},
 		"the last before that":  {log[:4], Log.Last, "[2 4]"},
+		"told with another run": {again, Log.Last, "[5 6]"},
 		"the first":             {log[:1], Log.Last, "[1]"},
 		"none":                  {log[6:], Log.Last, "[]"},
 		"half of a move":        {log, func(Log) func(*mail.Logged) bool { return func(l *mail.Logged) bool { return l.Number == 4 } }, "[2 4]"},
