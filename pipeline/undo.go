@@ -277,10 +277,14 @@ func (r *run) endUndo(ctx context.Context) error {
 	return err
 }
 
-// undoTold forgets that the server is yet to hear of an undo, when all was looked into.
+// undoTold forgets that the server is yet to hear of an undo, when all was looked into, and nothing of it
+// is left to be done here.
 func (r *run) undoTold(ctx context.Context) error {
 	if r.DryRun || len(r.Only) > 0 {
 		return nil
+	}
+	if left, err := r.notes().Undoing.All(ctx); err != nil || len(left) > 0 {
+		return err
 	}
 	return r.notes().Undone.Drop(ctx)
 }

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -360,4 +361,39 @@ func TestAStopBehindEachEffectOfAnUndo(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What this machine could not undo, a sync that cannot do it either leaves as an undo that is under way:
+// "last" goes on with it, and turns nothing else back.
+func TestAnUndoThatASyncCannotEndIsUnderWay(t *testing.T) {
+	t.Parallel()
+	s, h, in := few(t, wires()["all"]...)
+	in.flag(1, `\Flagged`)
+	h.sync(s)
+	h.edit(func(l *ledger.Ledger) error {
+		o := h.options(s, l)
+		sync := func(clean bool) {
+			rep, err := Sync(t.Context(), o)
+			if h.do(err); rep.Clean() != clean {
+				t.Errorf("%+v", rep)
+			}
+			some, undo, err := Interrupted(t.Context(), l)
+			if h.do(err); some == clean || undo == clean {
+				t.Errorf("something is left: %v, an undo: %v", some, undo)
+			}
+		}
+		h.index.refuses = errors.New("read-only file system")
+		if _, err := Undo(t.Context(), o, h.planUndo(o)); err == nil {
+			t.Error("the undo met no fault")
+		}
+		sync(false)
+		h.index.refuses = nil
+		sync(true)
+		return nil
+	})
+	if len(in.msgs[1].flags) > 0 {
+		t.Errorf("the server has the flags %q", in.msgs[1].flags)
+	}
+	h.check(s)
+	h.quiet(s)
 }
