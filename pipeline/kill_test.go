@@ -198,6 +198,7 @@ func (st story) kill(h *home, s *server, at int) (_ *server, killed bool) {
 	if err != nil && !killed {
 		h.t.Fatalf("%v: %s", err, stderr.String())
 	}
+	h.ended = !killed
 	s, err = loadServer(kept)
 	h.do(err)
 	return s, killed
