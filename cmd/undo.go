@@ -325,26 +325,9 @@ func chosenLines(ctx context.Context, l *ledger.Ledger, words []string) ([]mail.
 // noAttic says why no mail goes to the attic of an account whose state is in a directory: notmuch reads
 // all that is below its mail root. "" where it is elsewhere, or there is none by the configuration.
 func noAttic(a *config.Account, state, root string) string {
-	if a.AtticDays <= 0 || !isBelow(state, root) {
+	// The directory may not be there yet: it is below what is.
+	if _, inside := below(resolved(root), resolved(state)); a.AtticDays <= 0 || !inside {
 		return ""
 	}
 	return fmt.Sprintf("notmuch would find it, since %s is below its mail root %s (XDG_STATE_HOME, or notmuch config set database.mail_root, puts one of them elsewhere)", state, root)
-}
-
-// isBelow tells whether a directory is another one, or below that, by whatever links they are reached.
-func isBelow(dir, root string) bool {
-	if real, err := filepath.EvalSymlinks(root); err == nil {
-		root = real
-	}
-	for rest := dir; ; rest = filepath.Dir(rest) { // what is not there yet is below what is
-		if real, err := filepath.EvalSymlinks(rest); err == nil {
-			dir = filepath.Join(real, strings.TrimPrefix(dir, rest))
-			break
-		}
-		if rest == filepath.Dir(rest) {
-			break
-		}
-	}
-	rel, err := filepath.Rel(root, dir)
-	return err == nil && rel != ".." && !strings.HasPrefix(rel, "../")
 }
