@@ -39,7 +39,7 @@ type Lister interface {
 	// Namespace gives the prefix that the user's own mailboxes have, such as
 	// "INBOX."; told is false if the server does not say.
 	Namespace(ctx context.Context) (prefix string, told bool, err error)
-	// Recount gives the status of one mailbox anew. No mailbox may be open then.
+	// Recount gives the status of one mailbox anew. It may close the one that is open.
 	Recount(ctx context.Context, mailbox string) (mail.Status, error)
 }
 

@@ -7,6 +7,7 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
+	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/local"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
@@ -21,7 +22,7 @@ func Settled(ctx context.Context, o Options) (bool, error) {
 	if r.ReadOnly || r.HasRules() && r.Trash == "" {
 		return false, nil // the server knows which mailbox is the Trash
 	}
-	if stopped, err := o.stopped(ctx); err != nil || stopped {
+	if left, err := unended(ctx, o.Ledger); err != nil || left {
 		return false, err
 	}
 	known, err := r.Ledger.Mailboxes(ctx)
@@ -61,7 +62,7 @@ func Settled(ctx context.Context, o Options) (bool, error) {
 // Agreed gives which mailboxes are on the server, by what it tells of them, as they were agreed on
 // with it: a sync would not look into them. It reads, and changes nothing.
 func Agreed(ctx context.Context, o Options, told map[string]mail.Status) ([]string, error) {
-	if stopped, err := o.stopped(ctx); err != nil || stopped {
+	if left, err := unended(ctx, o.Ledger); err != nil || left {
 		return nil, err
 	}
 	known, err := o.Ledger.Mailboxes(ctx)
@@ -77,12 +78,12 @@ func Agreed(ctx context.Context, o Options, told map[string]mail.Status) ([]stri
 	return names, nil
 }
 
-// stopped tells whether the run before left something to be ended.
-func (o *Options) stopped(ctx context.Context) (bool, error) {
-	if interrupted, err := o.notes().Interrupted(ctx); err != nil || interrupted {
+// unended tells whether the run before left something to be ended.
+func unended(ctx context.Context, l *ledger.Ledger) (bool, error) {
+	if interrupted, err := journal.Of(l).Interrupted(ctx); err != nil || interrupted {
 		return interrupted, err
 	}
-	return o.Ledger.Any(ctx, ledger.Intended)
+	return l.Any(ctx, ledger.Intended)
 }
 
 // same tells whether nothing in a folder is other than it was agreed on.

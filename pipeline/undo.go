@@ -32,17 +32,11 @@ type UndoPlan struct {
 // Interrupted tells whether an earlier run has left something for a sync to end, before anything is
 // undone. undo: what it left is an undo, here, or of which the server is yet to hear.
 func Interrupted(ctx context.Context, l *ledger.Ledger) (some, undo bool, err error) {
-	j := journal.Of(l)
-	some, err = j.Interrupted(ctx)
-	if err != nil {
+	if some, err = unended(ctx, l); err != nil {
 		return false, false, err
 	}
-	rows, err := l.InState(ctx, ledger.Intended)
-	if err != nil {
-		return false, false, err
-	}
-	_, undo, err = j.Undone.Get(ctx)
-	return some || undo || len(rows) > 0, undo, err
+	_, undo, err = journal.Of(l).Undone.Get(ctx)
+	return some || undo, undo, err
 }
 
 // PlanUndo looks what is to be done so that nothing of the lines is done any more, the oldest of them

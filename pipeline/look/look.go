@@ -43,7 +43,7 @@ type HeaderReader interface {
 
 // Counter tells how many messages a mailbox has.
 type Counter interface {
-	// Recount gives its status anew. No mailbox may be open then.
+	// Recount gives its status anew. It may close the mailbox that is open.
 	Recount(ctx context.Context, mailbox string) (mail.Status, error)
 }
 

@@ -68,7 +68,11 @@ func (l *Looker) See(ctx context.Context, a Agreed) (s Seen, err error) {
 		}
 	}
 	s.View, err = l.view(ctx, a, s, sel)
-	if f, _ := errors.AsType[*mail.Fault](err); (f == nil || f.Kind != mail.KindNoData) && (err != nil || !s.View.Complete || len(s.View.UIDs) >= int(sel.Messages)) {
+	lacks := err == nil && s.View.Complete && len(s.View.UIDs) < int(sel.Messages)
+	if f, ok := errors.AsType[*mail.Fault](err); ok {
+		lacks = f.Kind == mail.KindNoData
+	}
+	if !lacks {
 		return s, err
 	}
 	// What EXAMINE showed may have gone before it was listed.
