@@ -133,7 +133,6 @@ const crashFloor = 40
 // between, as it may. The run that resumes must end in the same state.
 func TestKilledWithRealNotmuch(t *testing.T) {
 	t.Parallel()
-	share.Once(t)
 	otherPrograms(t)
 	const lanes = 4 // each has every fourth effect
 	var points atomic.Int64

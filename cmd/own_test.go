@@ -269,7 +269,6 @@ func (m *machine) state() string {
 // fault ends.
 func TestAnErrorOfThisMachineIsNoSuccess(t *testing.T) {
 	t.Parallel()
-	share.Once(t)
 	otherPrograms(t)
 	faults := []struct {
 		call   string

@@ -21,16 +21,6 @@ func Sweep(t testing.TB) {
 	}
 }
 
-// Once is called by a test that starts the program anew for each of many faults. `make test` has it
-// whole, and not again with the race detector: a start takes ten times as long with it, and what
-// the process does is watched in others.
-func Once(t testing.TB) {
-	t.Helper()
-	if testing.Short() {
-		t.Skip("make test has it without the race detector")
-	}
-}
-
 // Spares tells whether a run leaves out a case of a long test, always the same ones.
 func Spares(what ...any) bool {
 	h := fnv.New32a()
