@@ -17,8 +17,11 @@ TEST := go test -vet=off -ldflags=-w -parallel 4
 ALL := -count=1 -timeout 60m -exec 'env GOGC=400'
 # Of cmd these have goroutines of its own: a watch, accounts side by side, sign-in, what is shown meanwhile,
 # signals. Its other tests start the program for each command, ten times as slow with the race detector, to
-# have the other packages at work, whose own tests are all run with it. The scripts have each command.
+# have the other packages at work, whose own tests are all run with it. The scripts have each command. So
+# each test of cmd is run once, these with the race detector, and the others without.
 SIDE_BY_SIDE := Watch|Manager|Reload|HangUp|Accounts|Machines|Fleet|Together|Login|SignsIn|Secret|Interrupt|Progress|Meter|Spare|Scripts
+# What a short run leaves something out of.
+LONG := share\.(Spares|Sweep|Pace)\(|testing\.Short\(
 PREFIX := /usr/local
 PROGRAM := notmuch-imap
 ZSH := site-functions
@@ -40,18 +43,20 @@ build: deps-build
 demo: build
 	./notmuch-imap demo
 
-# First all of each test, without the race detector. Then with it, which takes five times as long,
-# the tests of what has goroutines once more, and of the long ones a share (-short; internal/share
-# has how large), since the goroutines, and what they share, are the same in each case.
+# Each case of each test is run, and all packages but cmd, and of that what has goroutines, with the race
+# detector, which takes five times as long. Of the long tests it has a share (-short; internal/share has how
+# large), since the goroutines, and what they share, are the same in each case: these packages are run without
+# it, too. The tests of cmd wait for other programs, so more of them go beside each other.
 test: deps-test
 	go vet ./...
 	test -z "$$(gofmt -l .)"
 	mandoc -T lint -W warning docs/notmuch-imap.1 docs/notmuch-imap.conf.5
 	$(MAKE) lint
 	$(MAKE) fuzz FUZZ=10000x SEED=1
-	$(TEST) $(ALL) ./...
+	$(TEST) $(ALL) $$(grep -rlE '$(LONG)' --include='*_test.go' . | xargs dirname | sort -u | grep -vx ./cmd)
+	$(TEST) $(ALL) -parallel 8 -skip '$(SIDE_BY_SIDE)' ./cmd
 	$(TEST) $(ALL) $(RACE) -short $$(go list ./... | grep -v '/cmd$$')
-	$(TEST) $(ALL) $(RACE) -short -run '$(SIDE_BY_SIDE)' ./cmd
+	$(TEST) $(ALL) $(RACE) -parallel 8 -run '$(SIDE_BY_SIDE)' ./cmd
 
 # The answer within a minute, for work on the code: without the race detector, of the long
 # tables a case in twenty, no sweep that disturbs a run behind each of its effects, and of cmd

@@ -236,6 +236,7 @@ func killedWithRealNotmuch(t *testing.T, from, step int) (points int64) {
 // moves, deletions and uploads on a real server. The runs after it end with what
 // the user did, each message once.
 func TestKilledWhileItTellsADovecot(t *testing.T) {
+	t.Parallel()
 	for name, hide := range map[string][]string{"everything": nil, "bare": {"QRESYNC", "CONDSTORE", "LIST-STATUS", "ESEARCH", "UIDPLUS", "MOVE"}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

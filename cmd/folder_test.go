@@ -43,6 +43,7 @@ func listed(t *testing.T, s *imaptest.DovecotServer, command string) []string {
 // Folders that are made on one machine, and tags that move and delete mail there,
 // are so on a real server and on another machine; no mail travels for it.
 func TestFoldersAndTagsReachADovecot(t *testing.T) {
+	t.Parallel()
 	for name, hide := range dovecots() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

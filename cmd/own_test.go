@@ -290,7 +290,13 @@ func TestAnErrorOfThisMachineIsNoSuccess(t *testing.T) {
 	}
 	scenarios := map[string]func(*machine){
 		"first": (*machine).begin,
-		"both":  func(m *machine) { m.begin(); m.sync(); m.edit() },
+		"both": func(m *machine) {
+			m.begin()
+			if out, status := m.run(name, "sync"); status != 0 {
+				m.t.Fatalf("sync: status %d: %s", status, out)
+			}
+			m.edit()
+		},
 	}
 	var mu sync.Mutex
 	met := make(map[string]int) // faults that were really met, by call

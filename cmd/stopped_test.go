@@ -43,6 +43,7 @@ func stoppedAt(w *world, at int) bool {
 // and by SIGKILL in turns; then its user moves one of the mails back, one on to a third
 // folder, and deletes one. All are where they were put last, once, with their keyword.
 func TestAMoveIsStoppedOnADovecot(t *testing.T) {
+	t.Parallel()
 	for name, hide := range dovecots() {
 		if name == "no CONDSTORE" {
 			hide = []string{"MOVE"} // which has UIDPLUS

@@ -21,7 +21,7 @@ const dovecotBanner = "IMAP4rev1 SASL-IR LOGIN-REFERRALS ID ENABLE IDLE LITERAL+
 
 // dovecotConf is a rootless Dovecot: every service runs as one user and none
 // changes root. mdbox takes a tenth of the time that a file for each mail
-// takes. Failed sign-ins answer at once, so that tests of them are quick.
+// takes. A process of imap serves one session after another, which saves the start of one for each. Failed sign-ins answer at once, so that tests of them are quick.
 const dovecotConf = `base_dir = {{.Base}}/run
 state_dir = {{.Base}}/state
 log_path = /dev/stderr
@@ -96,6 +96,9 @@ service imap-login {
     port = {{if .TLS}}{{.Port}}{{else}}0{{end}}
     ssl = yes
   }
+}
+service imap {
+  service_count = 100
 }
 service imap-urlauth-login {
   chroot =
