@@ -233,11 +233,13 @@ func TestKillAtEveryEffect(t *testing.T) {
 						}
 						points.Add(1)
 						runChild(t, sc, caps, h.dir, at)
+						done := h.keep()
 						h.sync(s, change...)
 						h.check(s, sc.stubs...)
 						if rep := h.sync(s, change...); rep.New+rep.Flagged+rep.Removed+rep.NewStubs+rep.Healed != 0 || !rep.Clean() {
 							t.Errorf("killed at %d: the run after the next finds work: %+v", at, rep)
 						}
+						done()
 						if t.Failed() {
 							t.Fatalf("killed at effect %d", at)
 						}

@@ -109,6 +109,7 @@ func (c *flagsStopped) act() (letters [3]string, in string) {
 func (c *flagsStopped) run(at int) bool {
 	c.begin()
 	reached := c.stop(at)
+	defer c.keep()()
 	letters, in := c.act()
 	quiet := false
 	for range 6 {

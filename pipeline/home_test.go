@@ -39,6 +39,7 @@ type home struct {
 	// placeholders are messages of INBOX that a hook left on the server.
 	placeholders []imap.UID
 	texts        texts
+	kept         *ledger.Ledger // see keep
 }
 
 // texts are those of files that were read before. It takes less to see that a file is the one that
@@ -122,15 +123,8 @@ func (h *home) try(s *server, change ...func(*Options)) (*report.Report, error) 
 
 // tryIn is try with a context that may end.
 func (h *home) tryIn(ctx context.Context, s *server, change ...func(*Options)) (*report.Report, error) {
-	l, err := ledger.Open(context.Background(), filepath.Join(h.dir, "state"))
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	defer func() {
-		if err := l.Close(); err != nil {
-			h.t.Error(err)
-		}
-	}()
+	l, done := h.open()
+	defer done()
 	if err := os.MkdirAll(filepath.Join(h.dir, "mail"), 0o700); err != nil {
 		h.t.Fatal(err)
 	}
@@ -141,6 +135,7 @@ func (h *home) tryIn(ctx context.Context, s *server, change ...func(*Options)) (
 	// What a run before has said to be settled gives the next one nothing to tell the server.
 	settled := false
 	if h.ended && o.Step == nil {
+		var err error
 		if settled, err = Settled(context.WithoutCancel(ctx), o); err != nil {
 			settled = false // as the run will say
 		}
@@ -153,6 +148,48 @@ func (h *home) tryIn(ctx context.Context, s *server, change ...func(*Options)) (
 		h.t.Errorf("all was said to be settled: %+v", rep)
 	}
 	return rep, err
+}
+
+// keep has all runs from here on share one opening of the ledger, until what it gives is called. The
+// long tests open it some ten thousand times otherwise, behind what they disturb.
+func (h *home) keep() (done func()) {
+	h.t.Helper()
+	l, closes := h.open()
+	h.kept = l
+	return func() {
+		h.kept = nil
+		closes()
+	}
+}
+
+// open gives the ledger, and what is to be called when that is not needed any more.
+func (h *home) open() (l *ledger.Ledger, done func()) {
+	h.t.Helper()
+	if h.kept != nil {
+		return h.kept, func() {}
+	}
+	l, err := ledger.Open(context.Background(), filepath.Join(h.dir, "state"))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return l, func() {
+		if err := l.Close(); err != nil {
+			h.t.Error(err)
+		}
+	}
+}
+
+// reading is open, for what changes nothing in it.
+func (h *home) reading() (l *ledger.Ledger, done func()) {
+	h.t.Helper()
+	if h.kept != nil {
+		return h.open()
+	}
+	l, err := ledger.OpenReadOnly(context.Background(), filepath.Join(h.dir, "state"))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return l, func() { _ = l.Close() }
 }
 
 // files gives the mails of a mailbox's folder by name.
@@ -239,11 +276,8 @@ func (h *home) check(s *server, stubs ...imap.UID) {
 	if len(paths) != n {
 		h.t.Errorf("notmuch knows %d files, there are %d", len(paths), n)
 	}
-	l, err := ledger.OpenReadOnly(context.Background(), filepath.Join(h.dir, "state"))
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
+	l, done := h.reading()
+	defer done()
 	for name, b := range s.boxes {
 		rows, err := l.Rows(context.Background(), name, b.validity)
 		if err != nil {

@@ -64,11 +64,8 @@ func (h *home) of(kind report.EventType) []string {
 
 func (h *home) row(uid imap.UID) ledger.Message {
 	h.t.Helper()
-	l, err := ledger.OpenReadOnly(context.Background(), filepath.Join(h.dir, "state"))
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
+	l, done := h.reading()
+	defer done()
 	row, _, err := l.Get(context.Background(), "INBOX", 14, uid)
 	if err != nil {
 		h.t.Fatal(err)

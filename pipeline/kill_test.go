@@ -244,6 +244,7 @@ func TestKillWhileBothWays(t *testing.T) {
 								}
 							}
 						}
+						done := h.keep()
 						// Where one mail is wanted back, its mailbox is looked
 						// at as a whole before the others go on.
 						runs := min(2, len(st.rows))
@@ -266,6 +267,7 @@ func TestKillWhileBothWays(t *testing.T) {
 							h.notmuchNew()
 							h.check(s)
 						}
+						done()
 						if t.Failed() {
 							t.Fatalf("killed at effect %d: %v", at, killed)
 						}

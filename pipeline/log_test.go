@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -19,12 +18,9 @@ import (
 // log gives the lines of the log, of one outcome or of all ("").
 func (h *home) log(o mail.Outcome) (lines []string) {
 	h.t.Helper()
-	l, err := ledger.OpenReadOnly(context.Background(), filepath.Join(h.dir, "state"))
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	err = l.Log(context.Background(), time.Time{}, func(line mail.Logged) error {
+	l, done := h.reading()
+	defer done()
+	err := l.Log(context.Background(), time.Time{}, func(line mail.Logged) error {
 		if o == "" || line.Outcome == o {
 			lines = append(lines, line.Plan())
 		}

@@ -173,6 +173,7 @@ func (c *meanwhile) want() (in []string, flags []string) {
 // look compares both sides with that.
 func (c *meanwhile) look() {
 	c.t.Helper()
+	defer c.keep()()
 	for range 3 {
 		if rep := c.sync(c.s); !rep.Clean() {
 			c.t.Errorf("%+v", rep)

@@ -13,7 +13,6 @@ import (
 
 	"github.com/emersion/go-imap/v2"
 
-	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/maildir"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/plan"
@@ -23,11 +22,8 @@ import (
 // file gives the name of a message's file.
 func (h *home) file(mailbox string, uid imap.UID) string {
 	h.t.Helper()
-	l, err := ledger.OpenReadOnly(context.Background(), filepath.Join(h.dir, "state"))
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
+	l, done := h.reading()
+	defer done()
 	row, ok, err := l.Get(context.Background(), mailbox, 14, uid)
 	if err != nil || !ok {
 		h.t.Fatalf("UID %d is not in the ledger: %v", uid, err)

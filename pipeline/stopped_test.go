@@ -198,6 +198,7 @@ func (c *stopped) where(n int) string {
 func (c *stopped) run() (reached bool) {
 	c.begin()
 	reached = c.stop()
+	defer c.keep()()
 	// What it has forgotten before the server had it in the Trash nobody knows.
 	keeps := c.user != "notmuch new" || c.where(3) == "Trash[]"
 	c.act()

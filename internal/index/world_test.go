@@ -2,6 +2,7 @@ package index
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -210,13 +211,20 @@ func (w *world) rename(from, to string) string {
 // notmuch runs the program, as the user would.
 func (w *world) notmuch(args ...string) string {
 	w.Helper()
-	cmd := exec.Command("notmuch", args...)
-	cmd.Env = append(cleanEnv(), "NOTMUCH_CONFIG="+w.config, "HOME="+w.dir)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		w.Fatalf("notmuch %v: %v\n%s", args, err, out)
+	for tries := 1; ; tries++ {
+		cmd := exec.Command("notmuch", args...)
+		cmd.Env = append(cleanEnv(), "NOTMUCH_CONFIG="+w.config, "HOME="+w.dir)
+		out, err := cmd.CombinedOutput()
+		// It opens no database that is written to twice meanwhile (notmuch 0.37), and whoever sees that
+		// gives the command again.
+		if err != nil && tries < 20 && bytes.Contains(out, []byte("has been discarded")) {
+			continue
+		}
+		if err != nil {
+			w.Fatalf("notmuch %v: %v\n%s", args, err, out)
+		}
+		return strings.TrimSpace(string(out))
 	}
-	return strings.TrimSpace(string(out))
 }
 
 // quiet asserts that notmuch has nothing to learn from the disk.
