@@ -75,6 +75,9 @@ func TestWhatTheServerSaysItHasStoredAndHasNot(t *testing.T) {
 						said, sent, uploaded := 0, 0, 0
 						for i := range 24 {
 							rep := h.sync(s)
+							if h.said("deletion") > 0 && rep.Removed == 0 {
+								t.Errorf("run %d says that mail was deleted, and removes none: %+v", i, h.events)
+							}
 							for _, f := range rep.Faults {
 								if strings.Contains(f.Text, "in no mailbox") || strings.Contains(f.Text, "has no copy") {
 									said++

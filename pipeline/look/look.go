@@ -408,7 +408,16 @@ func (l *Looker) rows(ctx context.Context, b *Mailbox) ([]ledger.Row, error) {
 // put does the planned changes, or says them. doubt is why deletions are not to be
 // believed, "" if they are.
 func (l *Looker) put(ctx context.Context, b *Mailbox, a plan.Actions, rows []ledger.Row, doubt string) error {
-	_, theirs := b.sorted(a.Gone)
+	gone, err := l.gone(ctx, b, a.Gone)
+	if err != nil {
+		return err
+	}
+	ours, theirs := b.sorted(a.Gone)
+	for _, row := range gone {
+		if plan.NotSeen(row) { // that it was there is not known either
+			theirs = slices.DeleteFunc(theirs, func(u imap.UID) bool { return u == row.UID })
+		}
+	}
 	// What the server was just told is no news.
 	news := plan.Actions{Fetch: a.Fetch, Flags: a.Flags, Gone: theirs}
 	suspect := &plan.Suspicion{Doubt: doubt, Gone: len(theirs), Have: len(rows), All: len(a.Gone) == len(rows), Held: l.Held[b.Name]}
@@ -444,7 +453,7 @@ func (l *Looker) put(ctx context.Context, b *Mailbox, a plan.Actions, rows []led
 	}
 	// From here on no connection that dies lets the look be repeated, which
 	// would put all this on the line twice.
-	if err := l.putGone(ctx, b, a.Gone, theirs); err != nil {
+	if err := l.putGone(ctx, b, gone, ours); err != nil {
 		return err
 	}
 	if err := l.putFlags(ctx, b, a.Flags); err != nil {
@@ -494,14 +503,21 @@ func does(a plan.Actions) string {
 	return strings.Join(parts, ", ")
 }
 
-// putGone holds the messages that the server has no more for the end of the run.
-// Those that are not theirs went from here.
-func (l *Looker) putGone(ctx context.Context, b *Mailbox, gone, theirs []imap.UID) error {
-	rows, err := l.Ledger.GetMany(ctx, b.Name, b.now.UIDValidity, gone)
-	if err != nil {
-		return err
+// gone gives the rows of messages that the server has no more.
+func (l *Looker) gone(ctx context.Context, b *Mailbox, uids []imap.UID) ([]ledger.Message, error) {
+	rows, err := l.Ledger.GetMany(ctx, b.Name, b.now.UIDValidity, uids)
+	for i := range rows {
+		if b.vanished.Contains(rows[i].UID) && rows[i].Reason == plan.Unseen {
+			rows[i].Reason = "" // the server says of itself that it was there
+		}
 	}
-	others := mail.UIDSet(theirs)
+	return rows, err
+}
+
+// putGone holds the messages that the server has no more for the end of the run.
+// Ours went from here.
+func (l *Looker) putGone(ctx context.Context, b *Mailbox, rows []ledger.Message, ours []imap.UID) error {
+	known := mail.UIDSet(ours)
 	var both []ledger.Message
 	var files *plan.Unrecorded
 	for _, row := range rows {
@@ -516,14 +532,11 @@ func (l *Looker) putGone(ctx context.Context, b *Mailbox, gone, theirs []imap.UI
 			both = append(both, row)
 			continue
 		}
-		if b.vanished.Contains(row.UID) && row.Reason == plan.Unseen {
-			row.Reason = "" // the server says of itself that it was there
-		}
 		absent, err := l.absent(ctx, b, row, &files)
 		if err != nil {
 			return err
 		}
-		l.Line.Hold(&deliver.Item{Box: b.Mailbox, Op: deliver.OpGone, Row: row, Known: !others.Contains(row.UID), Marked: b.markedHere(row.UID), Absent: absent})
+		l.Line.Hold(&deliver.Item{Box: b.Mailbox, Op: deliver.OpGone, Row: row, Known: known.Contains(row.UID), Marked: b.markedHere(row.UID), Absent: absent})
 	}
 	if len(both) == 0 {
 		return nil
