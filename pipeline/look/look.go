@@ -285,6 +285,10 @@ func (l *Looker) look(ctx context.Context, b *Mailbox) error {
 	v, rows := s.View, s.Rows
 	b.vanished = slices.Clone(v.Vanished)
 	matched := make(map[imap.UID]bool)
+	here, err := l.waiting(ctx, b, rows)
+	if err != nil {
+		return err
+	}
 	if !l.DryRun {
 		if rows, err = l.prepare(ctx, b, rows); err != nil {
 			return err
@@ -313,7 +317,7 @@ func (l *Looker) look(ctx context.Context, b *Mailbox) error {
 			return err
 		}
 	}
-	changes.Fetch = slices.DeleteFunc(changes.Fetch, func(u imap.UID) bool { return matched[u] })
+	changes.Fetch = slices.DeleteFunc(changes.Fetch, func(u imap.UID) bool { return matched[u] || here[u] })
 	status := b.Listed.Status
 	if status != nil && len(changes.Gone) > 0 && v.Complete && plan.Fewer(*status, b.now, len(b.Taken)) {
 		switch fresh, err := l.conn.Session().Recount(ctx, b.Name); {
@@ -324,6 +328,35 @@ func (l *Looker) look(ctx context.Context, b *Mailbox) error {
 		}
 	}
 	return l.put(ctx, b, changes, rows, plan.DoubtOf(b.Known, status, b.now, v, len(changes.Gone), len(b.Taken), plan.Oldest(rows, changes.Gone)))
+}
+
+// waiting gives the messages whose file is here already, and of which notmuch cannot be told for now, as of a
+// file that cannot be read: the run has tried before it looked. Fetched again they would be here twice.
+func (l *Looker) waiting(ctx context.Context, b *Mailbox, rows []ledger.Row) (map[imap.UID]bool, error) {
+	var uids []imap.UID
+	for _, r := range rows {
+		if r.State == ledger.Intended && b.current() {
+			uids = append(uids, r.UID)
+		}
+	}
+	intended, err := l.Ledger.GetMany(ctx, b.Name, b.now.UIDValidity, uids)
+	if err != nil {
+		return nil, err
+	}
+	here := make(map[imap.UID]bool, len(intended))
+	for _, m := range intended {
+		key, name := m.Key, m.Name
+		if key == "" {
+			key, name = m.StubKey, m.StubName
+		}
+		if _, here[m.UID], err = b.Dir.Locate(key, name); err != nil {
+			return nil, err
+		}
+		if here[m.UID] && !l.DryRun {
+			b.KeepMarks() // what changes of it meanwhile is news when it is recorded
+		}
+	}
+	return here, nil
 }
 
 // seeFlags finds out of which messages the flags are not as the server said that it made them. It
