@@ -56,6 +56,35 @@ func TestVerifySaysThatADeletionIsHeld(t *testing.T) {
 	}
 }
 
+// TestVerifySaysWhatIsHeldOfAnotherFolder: in the place of a mailbox's folder there is another one, with new mail.
+func TestVerifySaysWhatIsHeldOfAnotherFolder(t *testing.T) {
+	t.Parallel()
+	s := dovecot(t)
+	appendAll(t, s, "INBOX", rawDovecot(100))
+	appendAll(t, s, "Lists", rawDovecot(1), rawDovecot(2))
+	m, _, _ := settle(t, s)
+	m.write("config.toml", m.read("config.toml")+"deletions = \"expunge\"\n")
+	m.must("notmuch", "new")
+	m.must(name, "sync")
+	m.must("mv", filepath.Join(m.root, "Lists"), filepath.Join(m.dir, "away"))
+	for _, sub := range []string{"cur", "new", "tmp"} {
+		m.must("mkdir", "-p", filepath.Join(m.root, "Lists", sub))
+	}
+	m.write(filepath.Join("mail", "work", "Lists", "cur", "1700000000.M1.here:2,S"), rawDovecot(50))
+	m.must("notmuch", "new")
+	for range 2 { // before a sync has found that, and held it back, and after
+		out, status := m.run(name, "verify")
+		says(t, out, "work/Lists/1: not here: its file is gone from the folder; the server has the message, and a sync keeps it until you say what is right: `notmuch imap sync --yes-delete=work/Lists` deletes it, `notmuch imap sync --restore work` brings it back")
+		says(t, out, "work/Lists: not there: Lists/cur/1700000000.M1.here:2,S: no message on the server is this file, and its folder is another one than before, as after a restored backup: a sync keeps it here until you say what is right: `notmuch imap sync --yes-delete=work/Lists`, or with --restore")
+		if status != exitPartly || strings.Contains(out, "a sync deletes it there") || strings.Contains(out, "a sync uploads it") {
+			t.Errorf("status %d: %s", status, out)
+		}
+		m.run(name, "sync")
+	}
+	m.must(name, "sync", "--yes-delete=work/Lists")
+	says(t, m.must(name, "verify"), "work: all 2 messages are here")
+}
+
 // TestVerifySaysOfMovedMailThatASyncMovesIt however much it is: what is elsewhere was not deleted.
 func TestVerifySaysOfMovedMailThatASyncMovesIt(t *testing.T) {
 	t.Parallel()

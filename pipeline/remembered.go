@@ -57,6 +57,10 @@ func Remembered(ctx context.Context, account, root string, l *ledger.Ledger, ind
 			m.HeldThere[mailbox] = true
 		}
 	}
+	scanned, e7 := j.Scanned.All(ctx)
+	m.Doubt = func(mailbox string, dir maildir.Dir) string {
+		return local.DoubtBefore(scanned[mailbox], dir.Identity())
+	}
 	twins, e := Twins(ctx, l)
 	here := &local.Reader{Account: account, Root: root, Ledger: l, Index: index, Journal: j, DryRun: true}
 	at, unseen, e2 := here.TagsTold(ctx)
@@ -67,7 +71,7 @@ func Remembered(ctx context.Context, account, root string, l *ledger.Ledger, ind
 		return here.HeldBack(ctx, mailbox, dir, f, nil)
 	}
 	m.Note, m.NoteFields = isNote, stub.ClaimFields()
-	return m, errors.Join(err, e, e2, e3, e4, e5, e6)
+	return m, errors.Join(err, e, e2, e3, e4, e5, e6, e7)
 }
 
 // Strays gives what says of an account's folders that are of no mailbox of a list, as s gives it,

@@ -198,25 +198,32 @@ func (r *Reader) Compare(ctx context.Context, m Mailbox, last journal.Scan) (*Fo
 		return nil, err
 	}
 	f.renamed = append(f.renamed, renamedOf(rows, files)...)
-	why, doubted := last.Doubt()
+	before := DoubtBefore(last, f.scanned.Identity())
 	switch {
 	case f.gone:
 		f.Doubt = plan.DoubtGone
-	case doubted:
-		switch lacked := slices.Contains([]string{plan.DoubtGone, plan.DoubtEmpty, plan.DoubtPart}, why); {
-		case !lacked:
-			f.Doubt = plan.DoubtReplaced // of an earlier version's ledger, too
-		case len(f.Missing) > 0:
-			f.Doubt = why
-		}
-	case replaced:
-		f.Doubt = plan.DoubtReplaced
+	case before == plan.DoubtReplaced, before != "" && len(f.Missing) > 0:
+		f.Doubt = before
+	case before != "": // and all is there again
 	case len(f.Missing) > 0 && (now[0].IsZero() || now[1].IsZero()):
 		f.Doubt = plan.DoubtPart
 	case f.Have > 0 && f.Files == 0:
 		f.Doubt = plan.DoubtEmpty
 	}
 	return f, nil
+}
+
+// DoubtBefore says why a folder with this identity is not to be believed by what was noted of it last, or "". If
+// something lacked then, that holds as long as something does.
+func DoubtBefore(last journal.Scan, identity string) string {
+	why, doubted := last.Doubt()
+	switch lacked := slices.Contains([]string{plan.DoubtGone, plan.DoubtEmpty, plan.DoubtPart}, why); {
+	case doubted && lacked:
+		return why
+	case doubted, last != "" && !maildir.SameIdentity(last.Identity(), identity):
+		return plan.DoubtReplaced // of an earlier version's ledger, too
+	}
+	return ""
 }
 
 // scanUnagreed finds what is missing in the folder of a mailbox whose rows are not

@@ -63,9 +63,12 @@ func (b *box) notBoth(ctx context.Context, rows []ledger.Row, there, missing, va
 			l.Have++
 		}
 	}
+	doubt := b.doubt(b.known.Name, b.dir)
 	switch l.Files = b.files.Len(); {
 	case !b.dir.Exists():
 		l.Doubt = plan.DoubtGone
+	case doubt == plan.DoubtReplaced, doubt != "" && len(missing) > 0:
+		l.Doubt = doubt
 	case l.Files == 0 && l.Have > 0:
 		l.Doubt = plan.DoubtEmpty
 	}

@@ -24,8 +24,10 @@ type Memory struct {
 	// HeldHere and HeldThere are the mailboxes of which deletions here, or on the server, are held
 	// back until a person answers.
 	HeldHere, HeldThere map[string]bool
-	TagsAt              mail.Revision // up to where tags were looked at
-	Rules               string        // what tags ordered then, as one word
+	// Doubt says why the folder of a mailbox is not believed, by what was seen of it last, or "".
+	Doubt  func(mailbox string, dir maildir.Dir) string
+	TagsAt mail.Revision // up to where tags were looked at
+	Rules  string        // what tags ordered then, as one word
 	// Unseen tells whether what notmuch's database has of a message was not yet seen in it, since it
 	// is another one than the one in which tags were agreed on: they order nothing; nil: none.
 	Unseen func(known ledger.Mailbox, uid imap.UID) bool
@@ -38,6 +40,14 @@ type Memory struct {
 	// as of another account; nil: none is.
 	Note       func(mail.Header) bool
 	NoteFields []string
+}
+
+// doubt is Doubt, "" if nobody has said.
+func (m *Memory) doubt(mailbox string, dir maildir.Dir) string {
+	if m.Doubt == nil {
+		return ""
+	}
+	return m.Doubt(mailbox, dir)
 }
 
 // seen tells whether a message's tags may be its owner's doing.

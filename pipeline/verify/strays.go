@@ -86,6 +86,9 @@ func (b *box) untracked(ctx context.Context, unknown func(key string) bool, ther
 			d.Text = "no message on the server is this file since the server gave the mailbox's messages other numbers, as after a restored backup: it stays here; one that you move into another folder is uploaded there"
 		case b.ReadOnly:
 			d.Text = "no message on the server is this file, which stays here (read_only)"
+		case b.local().Doubt == plan.DoubtReplaced:
+			d.Text = fmt.Sprintf("no message on the server is this file, and %s: a sync keeps it here until you say what is right: `notmuch imap sync --yes-delete=%s`, or with --restore",
+				plan.DoubtReplaced, mail.Typed(b.Name+"/"+b.known.Name))
 		default:
 			d.Text = "no message on the server is this file; a sync uploads it"
 		}
