@@ -261,7 +261,11 @@ func (s *side) readIndex(ctx context.Context) error {
 // mailbox compares one. An error that costs it alone is a difference.
 func (s *side) mailbox(ctx context.Context, session Session, known ledger.Mailbox) error {
 	s.result.Mailboxes++
-	sel, there, messages, err := list(ctx, session, known.Name)
+	rows, err := s.Ledger.Rows(ctx, known.Name, known.UIDValidity)
+	if err != nil {
+		return err
+	}
+	sel, there, messages, err := list(ctx, session, known, rows)
 	if err != nil {
 		if _, refused := mail.Refused(err); refused && session.Alive() {
 			s.tell(Difference{Mailbox: known.Name, Kind: Mailbox, Text: "it cannot be looked into: " + err.Error()})
@@ -285,10 +289,6 @@ func (s *side) mailbox(ctx context.Context, session Session, known ledger.Mailbo
 	case len(there) != int(sel.Messages):
 		s.tell(Difference{Mailbox: known.Name, Kind: Mailbox, Text: fmt.Sprintf("the server counts %d messages in it, and lists %d", sel.Messages, len(there))})
 	}
-	rows, err := s.Ledger.Rows(ctx, known.Name, known.UIDValidity)
-	if err != nil {
-		return err
-	}
 	dir := maildir.Dir(filepath.Join(s.Root, known.Folder))
 	files, err := dir.Scan()
 	if errors.Is(err, fs.ErrNotExist) {
@@ -305,9 +305,10 @@ func (s *side) mailbox(ctx context.Context, session Session, known ledger.Mailbo
 	return b.compare(ctx, there, messages, rows)
 }
 
-// list gives what the server has in a mailbox, and what it says of each.
-func list(ctx context.Context, session Session, name string) (sel *mail.Selected, there []imap.UID, messages []mail.Message, err error) {
-	if sel, err = session.Examine(ctx, name, nil); err != nil || sel.Messages == 0 {
+// list gives what the server has in a mailbox, and what it says of each message, but of those that
+// did not come: it may refuse all that is asked of one, and of the others that are asked for with it.
+func list(ctx context.Context, session Session, known ledger.Mailbox, rows []ledger.Row) (sel *mail.Selected, there []imap.UID, messages []mail.Message, err error) {
+	if sel, err = session.Examine(ctx, known.Name, nil); err != nil || sel.Messages == 0 {
 		return sel, nil, nil, err
 	}
 	set, err := session.Search(ctx, mail.EveryUID())
@@ -315,8 +316,37 @@ func list(ctx context.Context, session Session, name string) (sel *mail.Selected
 		return nil, nil, nil, err
 	}
 	there, _ = mail.UIDList(set, mail.MaxUIDs)
-	messages, err = session.Identify(ctx, mail.EveryUID())
+	of := mail.EveryUID()
+	if sel.UIDValidity == known.UIDValidity && len(there) > 0 {
+		of = but(of, there, rows)
+	}
+	if len(of) > 0 {
+		messages, err = session.Identify(ctx, of)
+	}
 	return sel, there, messages, err
+}
+
+// but takes the messages that did not come out of all: the ranges between them, which are fewer than
+// those of all others are.
+func but(all imap.UIDSet, there []imap.UID, rows []ledger.Row) imap.UIDSet {
+	var out imap.UIDSet
+	next := imap.UID(1)
+	for _, r := range rows {
+		if r.State != ledger.Stub && r.State != ledger.GivenUp {
+			continue
+		}
+		if r.UID > next {
+			out = append(out, imap.UIDRange{Start: next, Stop: r.UID - 1})
+		}
+		next = r.UID + 1
+	}
+	switch last := slices.Max(there); {
+	case next == 1:
+		return all
+	case last >= next: // "next:*" would be the last message in any case (RFC 9051 9, seq-range)
+		out = append(out, imap.UIDRange{Start: next, Stop: last})
+	}
+	return out
 }
 
 // box is a mailbox while it is compared.

@@ -24,8 +24,9 @@ type server struct {
 	bodies   map[imap.UID]string
 	counts   uint32 // more than there are
 	validity uint64
-	refuses  error // Examine
-	left     int   // bodies until it hangs up; 0: never
+	refuses  error      // Examine
+	left     int        // bodies until it hangs up; 0: never
+	poison   []imap.UID // it hangs up when something is asked of one of these
 	fetched  []imap.UID
 	dead     bool
 }
@@ -47,7 +48,16 @@ func (s *server) Search(context.Context, imap.UIDSet) (out imap.UIDSet, err erro
 	return out, nil
 }
 
-func (s *server) Identify(context.Context, imap.UIDSet) ([]mail.Message, error) {
+func (s *server) Identify(_ context.Context, uids imap.UIDSet) ([]mail.Message, error) {
+	for _, r := range uids {
+		if last := s.messages[len(s.messages)-1].UID; r.Stop == 0 {
+			r.Start, r.Stop = min(r.Start, last), last
+		}
+		if slices.ContainsFunc(s.poison, func(u imap.UID) bool { return r.Start <= u && u <= r.Stop }) {
+			s.dead = true
+			return nil, &mail.Fault{Kind: mail.KindCut, Op: "UID FETCH"}
+		}
+	}
 	return slices.DeleteFunc(slices.Clone(s.messages), func(m mail.Message) bool { return m.Flags == nil }), nil
 }
 
@@ -272,6 +282,32 @@ func TestWhatDiffers(t *testing.T) {
 			}
 			w.sides(t, c.want...)
 		})
+	}
+}
+
+// A message that did not come, and of which the server tells nothing, keeps no other from being compared.
+func TestWhatDidNotComeIsNotAskedForAgain(t *testing.T) {
+	for _, state := range []ledger.State{ledger.Stub, ledger.GivenUp} {
+		for _, poison := range [][]imap.UID{{1}, {3}, {5}, {1, 2}, {4, 5}, {2, 4}, {1, 2, 3, 4, 5}} {
+			w := newWorld(t, 5)
+			w.poison = poison
+			var want []string
+			for _, u := range poison {
+				row := ledger.Message{Mailbox: "INBOX", UIDValidity: 7, UID: u, State: state}
+				if state == ledger.Stub {
+					row.StubKey = fmt.Sprintf("key%d", u)
+					want = append(want, fmt.Sprintf("%d not fetched:  a note stands for it here, since the server did not hand it over; `notmuch imap retry work/INBOX/%d` asks again", u, u))
+				} else if err := os.Remove(w.file(int(u))); err != nil {
+					t.Fatal(err)
+				}
+				if err := w.ledger.Save(t.Context(), row); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if r, _ := w.sides(t, want...); r.Messages != 5-len(poison) {
+				t.Errorf("%v: %+v", poison, r)
+			}
+		}
 	}
 }
 
