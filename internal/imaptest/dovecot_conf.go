@@ -21,7 +21,8 @@ const dovecotBanner = "IMAP4rev1 SASL-IR LOGIN-REFERRALS ID ENABLE IDLE LITERAL+
 
 // dovecotConf is a rootless Dovecot: every service runs as one user and none
 // changes root. mdbox takes a tenth of the time that a file for each mail
-// takes. A process of imap serves one session after another, which saves the start of one for each. Failed sign-ins answer at once, so that tests of them are quick.
+// takes. A process of imap serves one session after another, which saves the start
+// of one for each. Failed sign-ins answer at once, so that tests of them are quick.
 const dovecotConf = `base_dir = {{.Base}}/run
 state_dir = {{.Base}}/state
 log_path = /dev/stderr

@@ -190,8 +190,7 @@ func (r *Reader) Compare(ctx context.Context, m Mailbox, last journal.Scan) (*Fo
 	if f.gone {
 		files = &maildir.Listing{}
 	}
-	replaced := last != "" && !maildir.SameIdentity(last.Identity(), f.scanned.Identity())
-	if f.Local, err = r.compare(ctx, &m, rows, files, replaced); err != nil {
+	if f.Local, err = r.compare(ctx, &m, rows, files, replaced(last, f.scanned.Identity())); err != nil {
 		return nil, err
 	}
 	if f.Untracked, f.renamed, err = r.newFiles(ctx, &m, rows, files); err != nil {
@@ -220,10 +219,15 @@ func DoubtBefore(last journal.Scan, identity string) string {
 	switch lacked := slices.Contains([]string{plan.DoubtGone, plan.DoubtEmpty, plan.DoubtPart}, why); {
 	case doubted && lacked:
 		return why
-	case doubted, last != "" && !maildir.SameIdentity(last.Identity(), identity):
+	case doubted, replaced(last, identity):
 		return plan.DoubtReplaced // of an earlier version's ledger, too
 	}
 	return ""
+}
+
+// replaced tells whether a folder with this identity is another one than that of which something was noted last.
+func replaced(last journal.Scan, identity string) bool {
+	return last != "" && !maildir.SameIdentity(last.Identity(), identity)
 }
 
 // scanUnagreed finds what is missing in the folder of a mailbox whose rows are not

@@ -19,12 +19,8 @@ import (
 
 // foresee says what a run would do of what is new in a mailbox. gone are the messages that are
 // deleted there, which are judged when all is known that came.
-func (l *Looker) foresee(ctx context.Context, b *Mailbox, news plan.Actions, gone []imap.UID) (err error) {
-	rows, err := l.Ledger.GetMany(ctx, b.Name, b.now.UIDValidity, gone)
-	if err != nil {
-		return err
-	}
-	for _, row := range rows {
+func (l *Looker) foresee(ctx context.Context, b *Mailbox, news plan.Actions, gone []ledger.Message) (err error) {
+	for _, row := range gone {
 		if !row.Fileless() {
 			l.Line.Hold(&deliver.Item{Box: b.Mailbox, Op: deliver.OpGone, Row: row, Marked: b.markedHere(row.UID)})
 		}

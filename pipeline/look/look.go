@@ -285,7 +285,7 @@ func (l *Looker) look(ctx context.Context, b *Mailbox) error {
 	v, rows := s.View, s.Rows
 	b.vanished = slices.Clone(v.Vanished)
 	matched := make(map[imap.UID]bool)
-	here, err := l.waiting(ctx, b, rows)
+	here, err := l.waiting(b, rows)
 	if err != nil {
 		return err
 	}
@@ -332,27 +332,24 @@ func (l *Looker) look(ctx context.Context, b *Mailbox) error {
 
 // waiting gives the messages whose file is here already, and of which notmuch cannot be told for now, as of a
 // file that cannot be read: the run has tried before it looked. Fetched again they would be here twice.
-func (l *Looker) waiting(ctx context.Context, b *Mailbox, rows []ledger.Row) (map[imap.UID]bool, error) {
-	var uids []imap.UID
+func (l *Looker) waiting(b *Mailbox, rows []ledger.Row) (map[imap.UID]bool, error) {
+	here := make(map[imap.UID]bool)
+	if !b.current() {
+		return here, nil
+	}
 	for _, r := range rows {
-		if r.State == ledger.Intended && b.current() {
-			uids = append(uids, r.UID)
+		if r.State != ledger.Intended {
+			continue
 		}
-	}
-	intended, err := l.Ledger.GetMany(ctx, b.Name, b.now.UIDValidity, uids)
-	if err != nil {
-		return nil, err
-	}
-	here := make(map[imap.UID]bool, len(intended))
-	for _, m := range intended {
-		key, name := m.Key, m.Name
+		key, name := r.Key, r.Name
 		if key == "" {
-			key, name = m.StubKey, m.StubName
+			key, name = r.StubKey, ""
 		}
-		if _, here[m.UID], err = b.Dir.Locate(key, name); err != nil {
+		_, is, err := b.Dir.Locate(key, name)
+		if err != nil {
 			return nil, err
 		}
-		if here[m.UID] && !l.DryRun {
+		if here[r.UID] = is; is && !l.DryRun {
 			b.KeepMarks() // what changes of it meanwhile is news when it is recorded
 		}
 	}
@@ -445,14 +442,12 @@ func (l *Looker) put(ctx context.Context, b *Mailbox, a plan.Actions, rows []led
 	if err != nil {
 		return err
 	}
-	ours, theirs := b.sorted(a.Gone)
-	for _, row := range gone {
-		if plan.NotSeen(row) { // that it was there is not known either
-			theirs = slices.DeleteFunc(theirs, func(u imap.UID) bool { return u == row.UID })
-		}
-	}
+	ours := b.wentFromHere(a.Gone)
+	theirs := slices.DeleteFunc(slices.Clone(gone), func(row ledger.Message) bool {
+		return ours.Contains(row.UID) || plan.NotSeen(row) // that it was there is not known either
+	})
 	// What the server was just told is no news.
-	news := plan.Actions{Fetch: a.Fetch, Flags: a.Flags, Gone: theirs}
+	news := plan.Actions{Fetch: a.Fetch, Flags: a.Flags, Gone: ledger.UIDs(theirs)}
 	suspect := &plan.Suspicion{Doubt: doubt, Gone: len(theirs), Have: len(rows), All: len(a.Gone) == len(rows), Held: l.Held[b.Name]}
 	held := !l.Believed(b.Name) && suspect.Holds(len(theirs))
 	if held {
@@ -505,21 +500,14 @@ func filelessIn(rows []ledger.Row, uid imap.UID) bool {
 	return known && rows[i].Key == "" && rows[i].StubKey == ""
 }
 
-// sorted tells messages that are gone from the server because they went from
-// here, before or by this run, from those that others took away.
-func (b *Mailbox) sorted(gone []imap.UID) (ours, theirs []imap.UID) {
+// wentFromHere gives those of messages that are gone from the server which went from here, before or
+// by this run; others took the rest away.
+func (b *Mailbox) wentFromHere(gone []imap.UID) imap.UIDSet {
 	missing := make(map[imap.UID]bool, len(b.Local.Missing))
 	for _, m := range b.Local.Missing {
 		missing[m.UID] = true
 	}
-	for _, u := range gone {
-		if b.Taken[u] || missing[u] {
-			ours = append(ours, u)
-		} else {
-			theirs = append(theirs, u)
-		}
-	}
-	return ours, theirs
+	return mail.UIDSet(slices.DeleteFunc(slices.Clone(gone), func(u imap.UID) bool { return !b.Taken[u] && !missing[u] }))
 }
 
 // does says in words what will be done.
@@ -549,8 +537,7 @@ func (l *Looker) gone(ctx context.Context, b *Mailbox, uids []imap.UID) ([]ledge
 
 // putGone holds the messages that the server has no more for the end of the run.
 // Ours went from here.
-func (l *Looker) putGone(ctx context.Context, b *Mailbox, rows []ledger.Message, ours []imap.UID) error {
-	known := mail.UIDSet(ours)
+func (l *Looker) putGone(ctx context.Context, b *Mailbox, rows []ledger.Message, ours imap.UIDSet) error {
 	var both []ledger.Message
 	var files *plan.Unrecorded
 	for _, row := range rows {
@@ -569,7 +556,7 @@ func (l *Looker) putGone(ctx context.Context, b *Mailbox, rows []ledger.Message,
 		if err != nil {
 			return err
 		}
-		l.Line.Hold(&deliver.Item{Box: b.Mailbox, Op: deliver.OpGone, Row: row, Known: known.Contains(row.UID), Marked: b.markedHere(row.UID), Absent: absent})
+		l.Line.Hold(&deliver.Item{Box: b.Mailbox, Op: deliver.OpGone, Row: row, Known: ours.Contains(row.UID), Marked: b.markedHere(row.UID), Absent: absent})
 	}
 	if len(both) == 0 {
 		return nil

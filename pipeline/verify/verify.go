@@ -318,7 +318,7 @@ func list(ctx context.Context, session Session, known ledger.Mailbox, rows []led
 	there, _ = mail.UIDList(set, mail.MaxUIDs)
 	of := mail.EveryUID()
 	if sel.UIDValidity == known.UIDValidity && len(there) > 0 {
-		of = but(of, there, rows)
+		of = came(there, rows)
 	}
 	if len(of) > 0 {
 		messages, err = session.Identify(ctx, of)
@@ -326,10 +326,9 @@ func list(ctx context.Context, session Session, known ledger.Mailbox, rows []led
 	return sel, there, messages, err
 }
 
-// but takes the messages that did not come out of all: the ranges between them, which are fewer than
-// those of all others are.
-func but(all imap.UIDSet, there []imap.UID, rows []ledger.Row) imap.UIDSet {
-	var out imap.UIDSet
+// came gives all messages but those that did not come: the ranges between these, which are fewer than
+// those of the others are.
+func came(there []imap.UID, rows []ledger.Row) (out imap.UIDSet) {
 	next := imap.UID(1)
 	for _, r := range rows {
 		if r.State != ledger.Stub && r.State != ledger.GivenUp {
@@ -340,10 +339,10 @@ func but(all imap.UIDSet, there []imap.UID, rows []ledger.Row) imap.UIDSet {
 		}
 		next = r.UID + 1
 	}
-	switch last := slices.Max(there); {
-	case next == 1:
-		return all
-	case last >= next: // "next:*" would be the last message in any case (RFC 9051 9, seq-range)
+	if next == 1 {
+		return mail.EveryUID()
+	}
+	if last := slices.Max(there); last >= next { // "next:*" has the last message in any case (RFC 9051 9, seq-range)
 		out = append(out, imap.UIDRange{Start: next, Stop: last})
 	}
 	return out
