@@ -244,10 +244,9 @@ func TestWhatMayHaveGoneToAFolderThatIsNotKnownWaits(t *testing.T) {
 // edit changes the ledger, as a run that was interrupted left it.
 func (h *home) edit(f func(*ledger.Ledger) error) {
 	h.t.Helper()
-	l, err := ledger.Open(h.t.Context(), filepath.Join(h.dir, "state"))
-	h.do(err)
+	l, done := h.open()
+	defer done()
 	h.do(f(l))
-	h.do(l.Close())
 }
 
 // A small folder that was emptied, or that vanished, does not look well again

@@ -1,7 +1,6 @@
 package pipeline
 
 import (
-	"context"
 	"fmt"
 	"syscall"
 	"testing"
@@ -10,23 +9,12 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 )
 
-// deafIndex takes no new file, as where it cannot read any.
-type deafIndex struct{ Index }
-
-func (x deafIndex) Apply(ctx context.Context, changes []mail.Change) ([]mail.Result, error) {
-	results := make([]mail.Result, len(changes))
-	for i, c := range changes {
-		if c.Op == mail.OpAdd {
-			results[i] = mail.Result{Path: c.Path, Err: fmt.Errorf("open %s: %w", c.Path, syscall.EACCES)}
-			continue
-		}
-		one, err := x.Index.Apply(ctx, changes[i:i+1])
-		if err != nil {
-			return nil, err
-		}
-		results[i] = one[0]
+// deaf answers for notmuch that it cannot read a new file.
+func deaf(c mail.Change) *mail.Result {
+	if c.Op != mail.OpAdd {
+		return nil
 	}
-	return results, nil
+	return &mail.Result{Path: c.Path, Err: fmt.Errorf("open %s: %w", c.Path, syscall.EACCES)}
 }
 
 // A file of which notmuch cannot be told, run after run, is there once, however it came, and its
@@ -70,7 +58,7 @@ func TestAFileOfWhichNotmuchCannotBeToldIsThereOnce(t *testing.T) {
 				h.sync(s)
 				for run := range 4 {
 					happens(s, run)
-					rep, err := h.try(s, func(o *Options) { o.Index = deafIndex{o.Index} })
+					rep, err := h.try(s, func(o *Options) { o.Index = answering{o.Index, deaf} })
 					if err != nil {
 						t.Fatal(err)
 					}

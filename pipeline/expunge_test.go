@@ -4,14 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/emersion/go-imap/v2"
 
-	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/share"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/journal"
@@ -22,15 +20,8 @@ import (
 // kill deletes UID 3 of INBOX.
 func (h *home) kill(s *server, change ...func(*probe.ExpungeOptions)) (*probe.Expunged, error) {
 	h.t.Helper()
-	l, err := ledger.Open(context.Background(), filepath.Join(h.dir, "state"))
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	defer func() {
-		if err := l.Close(); err != nil {
-			h.t.Error(err)
-		}
-	}()
+	l, done := h.open()
+	defer done()
 	o := probe.ExpungeOptions{
 		Target: Target{Mailbox: "INBOX", UIDValidity: 14, UID: 3}, Dial: deleting(s.dial), Notes: journal.Of(l).Expunge,
 		Confirm: func(probe.ExpungePlan) (bool, error) { return true, nil }, Keep: func() error { return nil },

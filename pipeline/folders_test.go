@@ -1,7 +1,6 @@
 package pipeline
 
 import (
-	"context"
 	"maps"
 	"os"
 	"path/filepath"
@@ -11,7 +10,6 @@ import (
 
 	"github.com/emersion/go-imap/v2"
 
-	"github.com/notmuch-imap/notmuch-imap/internal/ledger"
 	"github.com/notmuch-imap/notmuch-imap/internal/mail"
 	"github.com/notmuch-imap/notmuch-imap/internal/share"
 	"github.com/notmuch-imap/notmuch-imap/pipeline/report"
@@ -257,10 +255,9 @@ func TestAFolderFromBeforeTheFirstSyncStays(t *testing.T) {
 
 func (h *home) withLedger(s *server, f func(Options)) {
 	h.t.Helper()
-	l, err := ledger.Open(context.Background(), filepath.Join(h.dir, "state"))
-	h.do(err)
+	l, done := h.open()
+	defer done()
 	f(h.options(s, l))
-	h.do(l.Close())
 }
 
 // A mailbox that was deleted on the server keeps its mail here, and is not made

@@ -68,7 +68,7 @@ func TestWhatNotmuchDoesNotTakeIsKnownByItsText(t *testing.T) {
 					s.box(box).add(plainMail(90+i), `\Seen`)
 				}
 				s.box("INBOX").add(raw, `\Seen`)
-				use := func(o *Options) { o.Index = choosy{o.Index} }
+				use := func(o *Options) { o.Index = answering{o.Index, choosy} }
 				for range 2 { // the note beside it
 					h.sync(s, use)
 				}

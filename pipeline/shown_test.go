@@ -10,25 +10,36 @@ import (
 	"github.com/notmuch-imap/notmuch-imap/internal/share"
 )
 
-// choosy is a notmuch that does not take mail without a sender.
-type choosy struct{ Index }
+// answering is a notmuch that is told of those changes alone for which answer gives nothing.
+type answering struct {
+	Index
+	answer func(mail.Change) *mail.Result
+}
 
-func (c choosy) Apply(ctx context.Context, changes []mail.Change) ([]mail.Result, error) {
+func (x answering) Apply(ctx context.Context, changes []mail.Change) ([]mail.Result, error) {
 	out := make([]mail.Result, len(changes))
 	var taken []mail.Change
 	var at []int
-	for i, ch := range changes {
-		if raw, err := os.ReadFile(ch.Path); err == nil && ch.Op == mail.OpAdd && !strings.Contains(string(raw), "From: ") {
-			out[i] = mail.Result{Path: ch.Path, NotMail: true}
+	for i, c := range changes {
+		if r := x.answer(c); r != nil {
+			out[i] = *r
 			continue
 		}
-		taken, at = append(taken, ch), append(at, i)
+		taken, at = append(taken, c), append(at, i)
 	}
-	results, err := c.Index.Apply(ctx, taken)
+	results, err := x.Index.Apply(ctx, taken)
 	for i, r := range results {
 		out[at[i]] = r
 	}
 	return out, err
+}
+
+// choosy takes no mail without a sender.
+func choosy(c mail.Change) *mail.Result {
+	if raw, err := os.ReadFile(c.Path); err == nil && c.Op == mail.OpAdd && !strings.Contains(string(raw), "From: ") {
+		return &mail.Result{Path: c.Path, NotMail: true}
+	}
+	return nil
 }
 
 // A run that is stopped at any point while it writes the note beside a mail that notmuch does not
@@ -38,7 +49,7 @@ func TestTheNoteBesideAMailIsOneWhereverARunIsStopped(t *testing.T) {
 	share.Sweep(t)
 	for at, reached := 1, true; reached; at++ {
 		s, h := newServer("UIDPLUS", "MOVE", "CONDSTORE"), newHome(t)
-		use := func(o *Options) { o.Index = choosy{o.Index} }
+		use := func(o *Options) { o.Index = answering{o.Index, choosy} }
 		s.box("INBOX").add(plainMail(1))
 		h.sync(s, use)
 		s.box("INBOX").add("X-Nothing: of use\r\n\r\nbody\r\n")
